@@ -45,13 +45,15 @@ type Request struct {
 	Await      time.Duration // Ricloud-Await, sent only where the operation honours it
 	Replay     bool          // the caller allows a replay the operation does not
 	Background bool          // yields to calls that are not when the rate limit is short
+	Secrets    []string      // masked wherever the answer of an error repeats them
 }
 
 // Response is an answer of any status, read whole.
 type Response struct {
 	StatusCode int
 	Header     http.Header
-	Body       []byte // error bodies are cut at 64 KiB
+	Body       []byte        // error bodies are cut at 64 KiB
+	RetryAfter time.Duration // the server's hint; 0: none
 	Attempts   []Attempt
 	Duration   time.Duration // from the call's begin to the last byte
 }
