@@ -1,38 +1,26 @@
 // Package transport makes one call to the API: it paces, signs, sends, times
 // out, retries and reads, and says plainly how it ended. One link a file.
+//
+// A call runs through go-retryablehttp, which owns the loop; the links below it
+// are RoundTrippers, outermost first:
+//
+//	call.judge  reads the answer whole and decides: done, again, or give up
+//	pace        waits for the rate limit, and while the server asked for a pause
+//	redirect    follows a GET on the same host; refuses every other redirect
+//	timeouts    bounds the time to the headers, then each silence in the body
 package transport
 
 import (
 	"context"
-	"errors"
-	"log/slog"
+	"fmt"
+	"math"
 	"net/http"
 	"net/url"
+	"strconv"
 	"time"
+
+	"github.com/hashicorp/go-retryablehttp"
 )
-
-// Config is everything a Client needs. Zero durations and sizes take the
-// defaults below; a Client has no call without limits.
-type Config struct {
-	BaseURL   string            // scheme, host and an optional path prefix, which is kept
-	AllowHTTP bool              // allow http:// to a host that is not loopback
-	Authorize func(http.Header) // sets the credentials; called for requests to BaseURL's host only
-	UserAgent string
-	Transport http.RoundTripper // nil: an own net/http transport with bounded dial, TLS and header times
-	Logger    *slog.Logger      // nil: silent
-
-	AttemptTimeout time.Duration // one attempt, from connect to headers; an Await value is added
-	CallTimeout    time.Duration // the whole call: attempts, waits and body
-	StallTimeout   time.Duration // the longest silence while a body is read
-	MaxRetries     int           // after the first attempt; negative: none
-	RetryWaitMin   time.Duration // ceiling of the first back-off
-	RetryWaitMax   time.Duration // ceiling of every back-off
-	RetryAfterMax  time.Duration // longest server hint that is waited for
-	MaxBody        int64         // bytes of a success body, after decompression
-
-	RateLimit int           // calls per RatePeriod; 0: unpaced
-	RatePer   time.Duration // the period of RateLimit
-}
 
 // Request is one call.
 type Request struct {
@@ -45,17 +33,21 @@ type Request struct {
 	Await      time.Duration // Ricloud-Await, sent only where the operation honours it
 	Replay     bool          // the caller allows a replay the operation does not
 	Background bool          // yields to calls that are not when the rate limit is short
-	Secrets    []string      // masked wherever the answer of an error repeats them
+	Secrets    []string      // values masked in error bodies and causes, should the server echo them
 }
 
 // Response is an answer of any status, read whole.
 type Response struct {
 	StatusCode int
 	Header     http.Header
-	Body       []byte        // error bodies are cut at 64 KiB
-	RetryAfter time.Duration // the server's hint; 0: none
+	Body       []byte        // error bodies are cut at 64 KiB, with secrets masked
+	RetryAfter time.Duration // the server's hint on a 429 or 503; 0: none
 	Attempts   []Attempt
 	Duration   time.Duration // from the call's begin to the last byte
+
+	// MaybeApplied says, of an answer of 400 or more, that the server may have
+	// acted on this attempt or an earlier one. Always false for a GET.
+	MaybeApplied bool
 }
 
 // Attempt is one request that was tried.
@@ -72,7 +64,7 @@ type Failure struct {
 	Last         *Response // the last answer of 400 or more, if there was one
 	Attempts     []Attempt
 	Duration     time.Duration
-	MaybeApplied bool // the server may have acted on the request
+	MaybeApplied bool // the server may have acted on the request; always false for a GET
 }
 
 // Error names the cause only: Cause never carries a URL's query or a header.
@@ -82,18 +74,127 @@ func (f *Failure) Error() string { return f.Cause.Error() }
 func (f *Failure) Unwrap() error { return f.Cause }
 
 // Client makes calls. It is safe for concurrent use.
-type Client struct{ cfg Config }
+type Client struct {
+	cfg   Config
+	base  *url.URL
+	http  *http.Client
+	pacer pacer
+	own   *http.Transport // nil when the caller brought one
+
+	attemptTimeout, callTimeout, stallTimeout *Timeout
+}
 
 // New checks cfg and returns a Client. It does no I/O.
-func New(cfg Config) (*Client, error) { return &Client{cfg: cfg}, nil }
+func New(cfg Config) (*Client, error) {
+	base, err := parseBase(cfg.BaseURL, cfg.AllowHTTP)
+	if err != nil {
+		return nil, err
+	}
+	if err := cfg.complete(); err != nil {
+		return nil, err
+	}
+	c := &Client{
+		cfg:            cfg,
+		base:           base,
+		pacer:          newPacer(cfg.RateLimit, cfg.RatePer),
+		attemptTimeout: &Timeout{"attempt", cfg.AttemptTimeout},
+		callTimeout:    &Timeout{"call", cfg.CallTimeout},
+		stallTimeout:   &Timeout{"stall", cfg.StallTimeout},
+	}
+	next := cfg.Transport
+	if next == nil {
+		c.own = newTransport(cfg.Proxy)
+		next = c.own
+	}
+	// None of the links has a CloseIdleConnections, so that go-retryablehttp,
+	// which calls it after every failed call, cannot flush the shared pool.
+	c.http = &http.Client{Transport: pace{&c.pacer, redirect{timeouts{next}}}}
+	return c, nil
+}
 
 // Do makes one call. An answer of any status is a Response; everything else
 // is a *Failure, or an error that names the field of req that is wrong, before
 // anything was sent.
+//
+// An attempt is repeated when its outcome is transient and repeating is safe:
+// the operation or the request allows a replay, or it is proven that the
+// server did not act (no connection was made, or it answered 429). A DELETE
+// that finds nothing (404, 410) after an attempt of unknown outcome has done
+// its work: its Response has status 204 and no body.
 func (c *Client) Do(ctx context.Context, req *Request) (*Response, error) {
-	_, _ = ctx, req
-	return nil, errors.New("the call is not wired yet")
+	httpReq, err := c.newRequest(ctx, req)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", req.Operation.Name, err)
+	}
+	call := &call{client: c, req: req, header: httpReq.Header, began: time.Now()}
+	call.attempts = call.first[:0]
+	ctx = context.WithValue(ctx, callKey{}, call)
+	if ctx.Err() != nil {
+		return call.end(ctx)
+	}
+	retryReq := &retryablehttp.Request{Request: httpReq.WithContext(ctx)}
+	if req.Body != nil {
+		if err := retryReq.SetBody(req.Body); err != nil {
+			return nil, fmt.Errorf("%s: body: %w", req.Operation.Name, err)
+		}
+	}
+	// A client per call: the library's Backoff hook is given neither the
+	// context nor the request, so it must know its call in another way.
+	retry := retryablehttp.Client{
+		HTTPClient:   c.http,
+		RetryMax:     math.MaxInt, // judge counts
+		CheckRetry:   call.judge,
+		Backoff:      call.backoff,
+		ErrorHandler: retryablehttp.PassthroughErrorHandler,
+	}
+	// The outcome is in call: the library loses the last answer when the
+	// context ends during a wait.
+	if resp, _ := retry.Do(retryReq); resp != nil {
+		_ = resp.Body.Close()
+	}
+	return call.end(ctx)
+}
+
+// newRequest checks req and builds the request that all attempts send.
+func (c *Client) newRequest(ctx context.Context, req *Request) (*http.Request, error) {
+	target, err := c.target(req)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkHeader(req.Header); err != nil {
+		return nil, err
+	}
+	if req.Await < 0 {
+		return nil, fmt.Errorf("await must not be negative, is %v", req.Await)
+	}
+	httpReq, err := http.NewRequestWithContext(ctx, req.Operation.Method, "", nil)
+	if err != nil {
+		return nil, err
+	}
+	httpReq.URL, httpReq.Host = target, target.Host
+	header := httpReq.Header
+	header.Set("Accept", "application/json")
+	if c.cfg.UserAgent != "" {
+		header.Set("User-Agent", c.cfg.UserAgent)
+	}
+	if req.Body != nil {
+		header.Set("Content-Type", "application/json")
+	}
+	if await := req.await(); await > 0 {
+		header.Set("Ricloud-Await", strconv.Itoa(int(await/time.Second)))
+	}
+	for name, values := range req.Header {
+		header[http.CanonicalHeaderKey(name)] = values
+	}
+	if c.cfg.Authorize != nil { // every target, and every redirect followed, is on the base URL's host
+		c.cfg.Authorize(header)
+	}
+	return httpReq, nil
 }
 
 // Close closes idle connections of a transport the Client made itself.
-func (c *Client) Close() {}
+func (c *Client) Close() {
+	if c.own != nil {
+		c.own.CloseIdleConnections()
+	}
+}

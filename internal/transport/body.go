@@ -1,0 +1,63 @@
+package transport
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+)
+
+// ErrBodyTooLarge is the cause of a Failure whose success body passed Config.MaxBody.
+var ErrBodyTooLarge = errors.New("the answer is larger than the limit")
+
+const (
+	maxErrorBody = 64 << 10
+	// maxDrain is how much of an error body is read to keep the connection;
+	// past it, a new connection is cheaper.
+	maxDrain = 256 << 10
+	// maxTrust is how much memory a Content-Length gets before the bytes come.
+	maxTrust = 1 << 20
+)
+
+// readBody reads resp's body whole, and closes it. The limit counts bytes
+// after decompression, so it holds for a gzip bomb as well.
+func readBody(resp *http.Response, limit int64) ([]byte, error) {
+	defer resp.Body.Close()
+	if resp.StatusCode >= http.StatusBadRequest {
+		// The status is known: what can be had of the body is enough.
+		body, _ := read(resp.Body, resp.ContentLength, maxErrorBody)
+		_, _ = io.CopyN(io.Discard, resp.Body, maxDrain)
+		return body, nil
+	}
+	if resp.ContentLength > limit {
+		return nil, fmt.Errorf("%w: %d bytes, at most %d", ErrBodyTooLarge, resp.ContentLength, limit)
+	}
+	body, err := read(resp.Body, resp.ContentLength, limit+1)
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("the answer broke off after %d bytes: %w", len(body), err)
+	case int64(len(body)) > limit:
+		return nil, fmt.Errorf("%w: more than %d bytes", ErrBodyTooLarge, limit)
+	}
+	return body, nil
+}
+
+// read reads at most limit bytes; in one piece where length, if it is not
+// negative, says how many there are.
+func read(r io.Reader, length, limit int64) ([]byte, error) {
+	if length >= 0 && length <= min(maxTrust, limit) {
+		body := make([]byte, length)
+		n, err := io.ReadFull(r, body)
+		if errors.Is(err, io.EOF) { // nothing came; ReadFull reports the rest itself
+			err = io.ErrUnexpectedEOF
+		}
+		return body[:n], err
+	}
+	var body bytes.Buffer
+	_, err := body.ReadFrom(io.LimitReader(r, limit))
+	if err == nil && length > int64(body.Len()) && int64(body.Len()) < limit {
+		err = io.ErrUnexpectedEOF
+	}
+	return body.Bytes(), err
+}

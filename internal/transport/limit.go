@@ -1,0 +1,113 @@
+package transport
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"sync"
+	"time"
+
+	"golang.org/x/time/rate"
+)
+
+// ErrTooLate is the cause of a Failure that was not sent because its turn
+// would have come after its deadline. It is a context.DeadlineExceeded.
+var ErrTooLate = fmt.Errorf("the request's turn comes too late: %w", context.DeadlineExceeded)
+
+// pacer decides when a Client's requests may go.
+type pacer struct {
+	limiter *rate.Limiter // nil: unpaced
+	every   time.Duration // between two requests
+
+	mu     sync.Mutex
+	paused time.Time // the server wants no request before
+}
+
+// newPacer spreads n requests evenly over each period, letting at most a
+// second's worth go at once: no window of that length holds more than n plus that.
+func newPacer(n int, per time.Duration) pacer {
+	if n == 0 {
+		return pacer{}
+	}
+	every := rate.Every(per / time.Duration(n))
+	return pacer{limiter: rate.NewLimiter(every, max(1, int(every))), every: per / time.Duration(n)}
+}
+
+// pause holds all requests back for d.
+func (p *pacer) pause(d time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if until := time.Now().Add(d); until.After(p.paused) {
+		p.paused = until
+	}
+}
+
+func (p *pacer) pauseLeft() time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return time.Until(p.paused)
+}
+
+// wait returns when call may send a request, first come, first served. A
+// background call goes when a token is left over: the calls that wait for one
+// have taken it in advance.
+func (p *pacer) wait(ctx context.Context, call *call) error {
+	for left := p.pauseLeft(); left > 0; left = p.pauseLeft() {
+		if err := call.sleep(ctx, left); err != nil {
+			return err
+		}
+	}
+	if p.limiter == nil {
+		return nil
+	}
+	if call.req.Background {
+		for !p.limiter.Allow() {
+			if err := call.sleep(ctx, p.every); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	turn := p.limiter.Reserve()
+	if err := call.sleep(ctx, turn.Delay()); err != nil {
+		turn.Cancel()
+		return err
+	}
+	return nil
+}
+
+// sleep waits for d, unless ctx ends first. It never sleeps into the call's end.
+func (c *call) sleep(ctx context.Context, d time.Duration) error {
+	if d <= 0 {
+		return nil
+	}
+	if left := c.left(ctx); d >= left {
+		return fmt.Errorf("%w, in %v, with %v left", ErrTooLate, d.Round(time.Millisecond), left.Round(time.Millisecond))
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// pace is the pacer's link in the chain: every attempt waits for its turn.
+type pace struct {
+	pacer *pacer
+	next  http.RoundTripper
+}
+
+func (p pace) RoundTrip(req *http.Request) (*http.Response, error) {
+	ctx := req.Context()
+	if err := p.pacer.wait(ctx, callFrom(ctx)); err != nil {
+		if req.Body != nil {
+			err = errors.Join(err, req.Body.Close())
+		}
+		return nil, err
+	}
+	return p.next.RoundTrip(req)
+}

@@ -1,0 +1,35 @@
+package transport
+
+import (
+	"context"
+	"log/slog"
+)
+
+// log writes one record for an attempt: Warn when it will be repeated, Debug
+// otherwise. What it says is this list; bodies, headers and queries are not on
+// it, and cause has been through the same cleaning as an error.
+func (c *call) log(ctx context.Context, attempt *Attempt, again bool) {
+	logger, level, text := c.client.cfg.Logger, slog.LevelDebug, "ricloud request"
+	if again {
+		level, text = slog.LevelWarn, "ricloud request will be repeated"
+	}
+	if logger == nil || !logger.Enabled(ctx, level) {
+		return
+	}
+	attrs := []slog.Attr{
+		slog.String("operation", c.req.Operation.Name),
+		slog.String("method", c.req.Operation.Method),
+		slog.String("path", c.req.Operation.Path),
+		slog.String("host", c.client.base.Host),
+		slog.Int("attempt", len(c.attempts)),
+		slog.Int("status", attempt.StatusCode),
+		slog.Duration("duration", attempt.Duration),
+	}
+	if again {
+		attrs = append(attrs, slog.Duration("wait", attempt.Wait))
+	}
+	if attempt.Err != nil {
+		attrs = append(attrs, slog.String("cause", attempt.Err.Error()))
+	}
+	logger.LogAttrs(ctx, level, text, attrs...)
+}

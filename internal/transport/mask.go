@@ -1,0 +1,89 @@
+package transport
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/url"
+	"slices"
+	"strings"
+	"unicode/utf16"
+)
+
+const redacted = "[redacted]"
+
+// mask replaces the call's secrets in text that came from outside: an API that
+// repeats a rejected password must not put it into an error.
+func (c *call) mask(text []byte) []byte {
+	for _, secret := range slices.Concat(c.req.Secrets, []string{c.credentials()}) {
+		for _, form := range forms(secret) {
+			text = bytes.ReplaceAll(text, form, []byte(redacted))
+		}
+	}
+	return text
+}
+
+// credentials is what follows the scheme in the Authorization header.
+func (c *call) credentials() string {
+	value := c.header.Get("Authorization")
+	return value[strings.LastIndexByte(value, ' ')+1:]
+}
+
+// forms lists how a secret may be written: bare, in a JSON string with more or
+// less of it escaped, in a query.
+func forms(secret string) [][]byte {
+	if secret == "" {
+		return nil
+	}
+	quoted, _ := json.Marshal(secret) // escapes <, > and & as well
+	var plain bytes.Buffer
+	encoder := json.NewEncoder(&plain)
+	encoder.SetEscapeHTML(false)
+	_ = encoder.Encode(secret)
+	inner := bytes.Trim(plain.Bytes(), "\"\n")
+	return [][]byte{
+		[]byte(secret),
+		quoted[1 : len(quoted)-1],
+		inner,
+		ascii(inner),
+		bytes.ReplaceAll(inner, []byte("/"), []byte(`\/`)),
+		[]byte(url.QueryEscape(secret)),
+		[]byte(url.PathEscape(secret)),
+	}
+}
+
+// ascii writes what is not ASCII as \uXXXX, like many JSON writers do.
+func ascii(text []byte) []byte {
+	var out []byte
+	for _, r := range string(text) {
+		if r < 0x80 {
+			out = append(out, byte(r))
+			continue
+		}
+		for _, unit := range utf16.AppendRune(nil, r) {
+			out = fmt.Appendf(out, `\u%04x`, unit)
+		}
+	}
+	return out
+}
+
+// clean returns err without the URLs that net/http puts into its errors, and
+// without a secret the server put into its answer.
+func (c *call) clean(err error) error {
+	for {
+		wrapped, ok := errors.AsType[*url.Error](err)
+		if !ok {
+			break
+		}
+		err = wrapped.Err
+	}
+	if err == nil {
+		return nil
+	}
+	text := err.Error()
+	if masked := string(c.mask([]byte(text))); masked != text {
+		return errors.New(masked) // what it wraps has the secret in it too
+	}
+	return err
+}

@@ -1,0 +1,97 @@
+package transport
+
+import (
+	"crypto/tls"
+	"errors"
+	"math"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// transient reports whether the same request may meet a better answer later.
+func transient(status int) bool {
+	switch status {
+	case http.StatusRequestTimeout, http.StatusTooEarly, http.StatusTooManyRequests:
+		return true
+	case http.StatusNotImplemented:
+		return false
+	}
+	return status >= http.StatusInternalServerError
+}
+
+// untouched reports whether an answer of 400 or more proves that the server
+// did not act. A 5xx proves nothing, nor does a 408: either may come from a
+// proxy while the server behind it works on.
+func untouched(status int) bool {
+	return status < http.StatusInternalServerError && status != http.StatusRequestTimeout
+}
+
+// unsent reports whether err proves that no request left: no connection was
+// made, or its TLS handshake failed.
+func unsent(err error) bool {
+	if op, ok := errors.AsType[*net.OpError](err); ok && (op.Op == "dial" || op.Op == "proxyconnect") {
+		return true
+	}
+	return badPeer(err)
+}
+
+// permanent reports whether err would only repeat itself.
+func permanent(err error) bool {
+	if dns, ok := errors.AsType[*net.DNSError](err); ok && dns.IsNotFound {
+		return true
+	}
+	timeout, _ := errors.AsType[*Timeout](err)
+	return badPeer(err) || errors.Is(err, ErrRedirect) || errors.Is(err, ErrBodyTooLarge) ||
+		errors.Is(err, ErrTooLate) || timeout != nil && timeout.Limit == "call"
+}
+
+// badPeer reports whether the other end is not the TLS server it should be.
+func badPeer(err error) bool {
+	_, certificate := errors.AsType[*tls.CertificateVerificationError](err)
+	_, record := errors.AsType[tls.RecordHeaderError](err)
+	return certificate || record || errors.Is(err, http.ErrSchemeMismatch)
+}
+
+// fullJitter returns a random wait below a ceiling that starts at low, doubles
+// with each attempt and stops at high: clients that failed together do not
+// come back together.
+func fullJitter(attempt int, low, high time.Duration) time.Duration {
+	ceiling := low
+	for range attempt {
+		if ceiling >= high/2 {
+			ceiling = high
+			break
+		}
+		ceiling *= 2
+	}
+	return rand.N(ceiling + 1) //nolint:gosec // spreads load, guards nothing
+}
+
+// retryAfter reads the hint of a 429 or 503: seconds or a date, measured
+// against the server's own clock where it tells it. A hint too large for a
+// Duration is the largest; one that does not parse, or is past, is 0.
+func retryAfter(status int, header http.Header) time.Duration {
+	if status != http.StatusTooManyRequests && status != http.StatusServiceUnavailable {
+		return 0
+	}
+	hint := strings.TrimSpace(header.Get("Retry-After"))
+	if seconds, err := strconv.ParseUint(hint, 10, 64); err == nil || errors.Is(err, strconv.ErrRange) {
+		if seconds > uint64(math.MaxInt64/time.Second) {
+			return math.MaxInt64
+		}
+		return time.Duration(seconds) * time.Second
+	}
+	date, err := http.ParseTime(hint)
+	if err != nil {
+		return 0
+	}
+	now, err := http.ParseTime(header.Get("Date"))
+	if err != nil {
+		now = time.Now()
+	}
+	return max(0, date.Sub(now))
+}

@@ -1,0 +1,284 @@
+package transport
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"net"
+	"net/http"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/jarcoal/httpmock"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+func TestDoSendsTheCall(t *testing.T) {
+	t.Parallel()
+	mock := play(status(http.StatusOK))
+	req := &Request{
+		Operation: SessionsCreate.Operation(),
+		Header:    http.Header{"x-trace": {"1"}},
+		Body:      []byte(`{"a":1}`),
+		Await:     2500 * time.Millisecond,
+	}
+	resp, err := newClient(t, mock).Do(t.Context(), req)
+	require.NoError(t, err)
+	assert.Equal(t, http.StatusOK, resp.StatusCode)
+	assert.JSONEq(t, `{"message":"said so"}`, string(resp.Body))
+	assert.Len(t, resp.Attempts, 1)
+	assert.False(t, resp.MaybeApplied)
+
+	require.Len(t, mock.seen, 1)
+	sent := mock.seen[0]
+	assert.Equal(t, http.MethodPost, sent.Method)
+	assert.Equal(t, testBase+"/sessions", sent.URL.String())
+	assert.Equal(t, http.Header{
+		"Accept":        {"application/json"},
+		"Authorization": {"Token " + testToken},
+		"Content-Type":  {"application/json"},
+		"Ricloud-Await": {"3"},
+		"User-Agent":    {"ricloud-go/test"},
+		"X-Trace":       {"1"},
+	}, sent.Header)
+	assert.EqualValues(t, len(req.Body), sent.ContentLength)
+}
+
+func TestAwaitIsSentOnlyWhereItIsHonouredAndNoLongerThanAllowed(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		op    Op
+		await time.Duration
+		want  string
+	}{
+		{SessionsCreate, time.Hour, "10"},
+		{SessionsCreate, time.Nanosecond, "1"},
+		{SessionsCreate, 3 * time.Second, "3"},
+		{SessionsCreate, 0, ""},
+		{PollsCreate, 3 * time.Second, ""},
+	} {
+		mock := play(status(http.StatusOK))
+		req := request(tt.op)
+		req.Await = tt.await
+		_, err := newClient(t, mock).Do(t.Context(), req)
+		require.NoError(t, err)
+		assert.Equal(t, tt.want, mock.seen[0].Header.Get("Ricloud-Await"))
+	}
+}
+
+// outcome is one way an attempt can go wrong and what it proves.
+type outcome struct {
+	name    string
+	respond httpmock.Responder
+	again   bool // may be repeated where the operation allows a replay
+	unacted bool // proves the server did not act: is repeated, if again, for every operation
+}
+
+func outcomes() []outcome {
+	return []outcome{
+		{"refused connection", fails(&net.OpError{Op: "dial", Err: errors.New("connection refused")}), true, true},
+		{"proxy refused", fails(&net.OpError{Op: "proxyconnect", Err: errors.New("connection refused")}), true, true},
+		{"no such host", fails(&net.OpError{Op: "dial", Err: &net.DNSError{IsNotFound: true}}), false, true},
+		{"bad certificate", fails(&tls.CertificateVerificationError{Err: errors.New("expired")}), false, true},
+		{"no TLS there", fails(http.ErrSchemeMismatch), false, true},
+		{"reset", fails(&net.OpError{Op: "read", Err: errReset}), true, false},
+		{"attempt timeout", hangs, true, false},
+		{"cut short", cutShort, true, false},
+		{"redirect elsewhere", status(http.StatusFound, "Location", "https://elsewhere.test/"), false, false},
+		{"400", status(400), false, true},
+		{"401", status(401), false, true},
+		{"403", status(403), false, true},
+		{"404", status(404), false, true},
+		{"408", status(408), true, false},
+		{"409", status(409), false, true},
+		{"429", status(429), true, true},
+		{"500", status(500), true, false},
+		{"501", status(501), false, false},
+		{"502", status(502), true, false},
+		{"503", status(503), true, false},
+		{"504", status(504), true, false},
+	}
+}
+
+func cutShort(*http.Request) (*http.Response, error) {
+	resp := httpmock.NewStringResponse(http.StatusOK, `{"id":`)
+	resp.ContentLength = 100
+	return resp, nil
+}
+
+// TestNothingIsDoneTwice runs every operation into every failure and counts
+// what the server saw.
+func TestNothingIsDoneTwice(t *testing.T) {
+	t.Parallel()
+	for _, op := range Operations() {
+		for _, out := range outcomes() {
+			for _, optIn := range []bool{false, true} {
+				t.Run(op.Name+"/"+out.name, func(t *testing.T) {
+					t.Parallel()
+					synctest.Test(t, func(t *testing.T) {
+						mock := play(out.respond)
+						client := newClient(t, mock, func(c *Config) { c.CallTimeout = time.Hour })
+						req := &Request{Operation: op, Replay: optIn}
+						if req.Params = nil; hasID(op) {
+							req.Params = []string{"1"}
+						}
+						resp, err := client.Do(t.Context(), req)
+
+						want := 1
+						if out.again && (op.Replay || optIn || out.unacted) {
+							want = 1 + DefaultMaxRetries
+						}
+						assert.Len(t, mock.seen, want, "requests the server saw")
+						maybe := op.Method != http.MethodGet && !out.unacted
+						if err != nil {
+							f := failure(t, err)
+							assert.Equal(t, maybe, f.MaybeApplied)
+							assert.Len(t, f.Attempts, want)
+						} else {
+							assert.Equal(t, maybe, resp.MaybeApplied)
+							assert.Len(t, resp.Attempts, want)
+							assert.GreaterOrEqual(t, resp.StatusCode, 400)
+						}
+					})
+				})
+			}
+		}
+	}
+}
+
+func hasID(op Operation) bool {
+	_, err := expand(op.Path, nil)
+	return err != nil
+}
+
+func TestAReplayOnceUnknownStaysUnknown(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		mock := play(fails(errReset), fails(&net.OpError{Op: "dial", Err: errors.New("connection refused")}))
+		_, err := newClient(t, mock).Do(t.Context(), requestWithID(SessionsDelete, "1"))
+		f := failure(t, err)
+		assert.True(t, f.MaybeApplied, "the first attempt may have been the one")
+		require.Len(t, f.Attempts, 5)
+		require.ErrorIs(t, f.Attempts[0].Err, errReset)
+	})
+}
+
+func TestAnAnswerAfterAnUnknownAttemptKeepsTheDoubt(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		req := request(PollsCreate)
+		req.Replay = true
+		resp, err := newClient(t, play(fails(errReset), status(403))).Do(t.Context(), req)
+		require.NoError(t, err)
+		assert.Equal(t, 403, resp.StatusCode)
+		assert.True(t, resp.MaybeApplied)
+
+		resp, err = newClient(t, play(fails(errReset), status(201))).Do(t.Context(), req)
+		require.NoError(t, err)
+		assert.False(t, resp.MaybeApplied, "a success is no doubt")
+	})
+}
+
+func TestDeleteFindsItsWorkDone(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name  string
+		op    Op
+		steps []httpmock.Responder
+		want  int
+	}{
+		{"404 after a reset", SessionsDelete, []httpmock.Responder{fails(errReset), status(404)}, 204},
+		{"410 after a 502", SessionsDelete, []httpmock.Responder{status(502), status(410)}, 204},
+		{"404 at once", SessionsDelete, []httpmock.Responder{status(404)}, 404},
+		{"404 after a 429", SessionsDelete, []httpmock.Responder{status(429), status(404)}, 404},
+		{"403 after a reset", SessionsDelete, []httpmock.Responder{fails(errReset), status(403)}, 403},
+		{"404 of a read", SessionsGet, []httpmock.Responder{fails(errReset), status(404)}, 404},
+		{"404 of an update", UsersUpdate, []httpmock.Responder{fails(errReset), status(404)}, 404},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				resp, err := newClient(t, play(tt.steps...)).Do(t.Context(), requestWithID(tt.op, "1"))
+				require.NoError(t, err)
+				assert.Equal(t, tt.want, resp.StatusCode)
+				assert.Equal(t, tt.want == 204, len(resp.Body) == 0)
+			})
+		})
+	}
+}
+
+func TestTheLastAnswerSurvivesAContextThatEndsInAWait(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		cause := errors.New("the user left")
+		ctx, cancel := context.WithCancelCause(t.Context())
+		time.AfterFunc(7*time.Second, func() { cancel(cause) })
+		began := time.Now()
+		_, err := newClient(t, play(status(503, "Retry-After", "20"))).Do(ctx, request(PollsList))
+		assert.Equal(t, 7*time.Second, time.Since(began), "cancelling returns at once")
+		f := failure(t, err)
+		require.ErrorIs(t, err, cause)
+		require.NotNil(t, f.Last)
+		assert.Equal(t, 503, f.Last.StatusCode)
+		assert.Equal(t, 20*time.Second, f.Last.RetryAfter)
+		assert.Equal(t, 20*time.Second, f.Attempts[0].Wait)
+		assert.Equal(t, 7*time.Second, f.Duration)
+	})
+}
+
+func TestAContextThatHasEndedSendsNothing(t *testing.T) {
+	t.Parallel()
+	mock, cause := play(status(200)), errors.New("too late")
+	_, err := newClient(t, mock).Do(cancelled(cause), request(PollsCreate))
+	require.ErrorIs(t, err, cause)
+	assert.False(t, failure(t, err).MaybeApplied)
+	assert.Empty(t, mock.seen)
+}
+
+func TestConfigIsChecked(t *testing.T) {
+	t.Parallel()
+	for name, edit := range map[string]func(*Config){
+		"attempt timeout must":               func(c *Config) { c.AttemptTimeout = -1 },
+		"call timeout must":                  func(c *Config) { c.CallTimeout = -1 },
+		"stall timeout must":                 func(c *Config) { c.StallTimeout = -1 },
+		"retry wait min must":                func(c *Config) { c.RetryWaitMin = -1 },
+		"retry wait max must":                func(c *Config) { c.RetryWaitMax = -1 },
+		"retry after max must":               func(c *Config) { c.RetryAfterMax = -1 },
+		"retry wait max 1s is less than":     func(c *Config) { c.RetryWaitMin, c.RetryWaitMax = 2*time.Second, time.Second },
+		"max body must":                      func(c *Config) { c.MaxBody = -1 },
+		"rate limit must":                    func(c *Config) { c.RateLimit = -1 },
+		"rate limit needs a positive period": func(c *Config) { c.RateLimit = 1 },
+	} {
+		cfg := Config{BaseURL: testBase}
+		edit(&cfg)
+		_, err := New(cfg)
+		assert.ErrorContains(t, err, name)
+	}
+}
+
+func TestARetryWaitAboveTheDefaultCeilingRaisesIt(t *testing.T) {
+	t.Parallel()
+	client := newClient(t, play(status(200)), func(c *Config) { c.RetryWaitMin = time.Minute })
+	assert.Equal(t, time.Minute, client.cfg.RetryWaitMax)
+}
+
+func TestACallerMistakeIsNamedBeforeAnythingIsSent(t *testing.T) {
+	t.Parallel()
+	for want, req := range map[string]*Request{
+		"Polls.Get: id is empty":                      requestWithID(PollsGet, ""),
+		`Polls.Get: id ".." is not an id`:             requestWithID(PollsGet, ".."),
+		"Polls.Get: path /polls/{id} takes 1 ids":     request(PollsGet),
+		"Polls.List: await must not be negative":      {Operation: PollsList.Operation(), Await: -1},
+		`Polls.List: header name "a b" is not valid`:  {Operation: PollsList.Operation(), Header: http.Header{"a b": {"x"}}},
+		"Polls.List: header X has a value with a con": {Operation: PollsList.Operation(), Header: http.Header{"X": {"secret\r\n"}}},
+		"Polls.List: url points away from the API":    {Operation: PollsList.Operation(), URL: "https://elsewhere.test/polls"},
+	} {
+		mock := play(status(200))
+		_, err := newClient(t, mock).Do(t.Context(), req)
+		require.ErrorContains(t, err, want)
+		assert.NotContains(t, err.Error(), "secret")
+		assert.Empty(t, mock.seen)
+	}
+}

@@ -1,0 +1,156 @@
+package transport
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+)
+
+// parseBase checks the base URL. Its errors never quote it: a URL with a
+// password in it is one of the mistakes it finds.
+func parseBase(raw string, allowHTTP bool) (*url.URL, error) {
+	u, err := url.Parse(raw)
+	switch {
+	case err != nil:
+		return nil, errors.New("base URL does not parse")
+	case u.Scheme != "https" && u.Scheme != "http":
+		return nil, errors.New("base URL must begin with https://")
+	case u.Hostname() == "":
+		return nil, errors.New("base URL has no host")
+	case u.User != nil:
+		return nil, errors.New("base URL must not carry a user or password")
+	case u.RawQuery != "" || u.ForceQuery || u.Fragment != "":
+		return nil, errors.New("base URL must not have a query or a fragment")
+	case hasDotSegment(u.Path):
+		return nil, errors.New(`base URL must not have a "." or ".." in its path`)
+	case u.Scheme == "http" && !allowHTTP && !isLoopback(u.Hostname()):
+		return nil, fmt.Errorf("base URL would send the token in the clear to %s: use https, or allow http by name", u.Hostname())
+	}
+	base := &url.URL{Scheme: u.Scheme, Host: u.Host}
+	setPath(base, strings.TrimRight(u.EscapedPath(), "/"))
+	return base, nil
+}
+
+func isLoopback(host string) bool {
+	ip := net.ParseIP(host)
+	return strings.EqualFold(host, "localhost") || ip != nil && ip.IsLoopback()
+}
+
+// target returns the URL of req, which is always on the base URL's host.
+func (c *Client) target(req *Request) (*url.URL, error) {
+	path, query := "", ""
+	var err error
+	if req.URL != "" {
+		path, query, err = c.relative(req.URL)
+	} else {
+		path, err = expand(req.Operation.Path, req.Params)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if len(req.Query) > 0 {
+		values, err := url.ParseQuery(query)
+		if err != nil {
+			return nil, errors.New("url has a query that does not parse")
+		}
+		for name, value := range req.Query {
+			values[name] = value
+		}
+		query = values.Encode()
+	}
+	u := &url.URL{Scheme: c.base.Scheme, Host: c.base.Host, RawQuery: query}
+	setPath(u, c.base.EscapedPath()+path)
+	return u, nil
+}
+
+// relative returns the escaped path below the base, and the query, of a URL as
+// a list carries it: "/sources/1/children", or the same with the base before it.
+func (c *Client) relative(raw string) (path, query string, err error) {
+	u, err := url.Parse(raw)
+	switch {
+	case err != nil:
+		return "", "", errors.New("url does not parse")
+	case u.Opaque != "" || u.User != nil:
+		return "", "", errors.New("url is not a path on the API's host")
+	case hasDotSegment(u.Path):
+		return "", "", errors.New(`url must not have a "." or ".." in its path`)
+	}
+	path = u.EscapedPath()
+	if u.Scheme != "" || u.Host != "" {
+		below, found := strings.CutPrefix(path, c.base.EscapedPath())
+		if !sameOrigin(u, c.base) || !found {
+			return "", "", fmt.Errorf("url points away from the API, to host %q", u.Hostname())
+		}
+		path = below
+	}
+	if !strings.HasPrefix(path, "/") {
+		return "", "", errors.New(`url must begin with "/"`)
+	}
+	return path, u.RawQuery, nil
+}
+
+// expand puts params, escaped, in the places of template's "{id}"s.
+func expand(template string, params []string) (string, error) {
+	const slot = "{id}"
+	if n := strings.Count(template, slot); n != len(params) {
+		return "", fmt.Errorf("path %s takes %d ids, got %d", template, n, len(params))
+	}
+	for _, param := range params {
+		switch param {
+		case "":
+			return "", errors.New("id is empty")
+		case ".", "..":
+			return "", fmt.Errorf("id %q is not an id", param)
+		}
+		template = strings.Replace(template, slot, url.PathEscape(param), 1)
+	}
+	return template, nil
+}
+
+// setPath sets u's path from its escaped form, which must be valid.
+func setPath(u *url.URL, escaped string) {
+	u.Path = escaped
+	if strings.Contains(escaped, "%") {
+		u.Path, _ = url.PathUnescape(escaped)
+		u.RawPath = escaped
+	}
+}
+
+func hasDotSegment(path string) bool {
+	for segment := range strings.SplitSeq(path, "/") {
+		if segment == "." || segment == ".." {
+			return true
+		}
+	}
+	return false
+}
+
+// sameOrigin reports whether a and b share scheme, host and port.
+func sameOrigin(a, b *url.URL) bool {
+	return strings.EqualFold(a.Scheme, b.Scheme) && strings.EqualFold(a.Hostname(), b.Hostname()) && port(a) == port(b)
+}
+
+func port(u *url.URL) string {
+	if p := u.Port(); p != "" {
+		return p
+	}
+	return map[string]string{"https": "443", "http": "80"}[strings.ToLower(u.Scheme)]
+}
+
+// checkHeader refuses what net/http would refuse only after a retry loop.
+func checkHeader(header http.Header) error {
+	for name, values := range header {
+		if name == "" || strings.ContainsFunc(name, func(r rune) bool { return r <= ' ' || r >= 0x7f || r == ':' }) {
+			return fmt.Errorf("header name %q is not valid", name)
+		}
+		for _, value := range values {
+			if strings.ContainsFunc(value, func(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f }) {
+				return fmt.Errorf("header %s has a value with a control character", name)
+			}
+		}
+	}
+	return nil
+}
