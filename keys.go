@@ -1,0 +1,120 @@
+package ricloud
+
+import (
+	"context"
+	"iter"
+	"time"
+
+	"github.com/reincubate/ricloud-go/internal/transport"
+)
+
+// Key grants access to the API.
+type Key struct {
+	ID            ID        `json:"id"`
+	Organisation  ID        `json:"organisation"`
+	Type          string    `json:"type"` // "standard" or "trial"
+	Config        Config    `json:"config,omitzero"`
+	StorageConfig ID        `json:"storage_config"` // overrides the organisation's default
+	WebhookConfig ID        `json:"webhook_config"` // overrides the organisation's default
+	Token         Secret    `json:"token"`
+	State         KeyState  `json:"state"`
+	DateCreated   time.Time `json:"date_created,omitzero"`
+	DateExpires   time.Time `json:"date_expires,omitzero"` // zero: never; mainly for trial keys
+}
+
+func (k *Key) ident() ID { return k.ID }
+
+// KeyState is the state of a key.
+type KeyState string
+
+// The states of a key (contract §5).
+const (
+	KeyActive      KeyState = "active"
+	KeyDeactivated KeyState = "deactivated" // by the organisation
+	KeyBlocked     KeyState = "blocked"     // by the API's administrators
+	KeyExpired     KeyState = "expired"     // the trial is over
+)
+
+// KeyCreateParams describes a new key. Every field is optional.
+type KeyCreateParams struct {
+	StorageConfig ID `json:"storage_config,omitempty"`
+	WebhookConfig ID `json:"webhook_config,omitempty"`
+}
+
+// KeyUpdateParams says what to change; fields left out stay as they are. A
+// pointer to the empty ID clears a config, so that the organisation's default
+// holds again.
+type KeyUpdateParams struct {
+	Config        *Config `json:"config,omitempty"`
+	StorageConfig *ID     `json:"storage_config,omitempty"`
+	WebhookConfig *ID     `json:"webhook_config,omitempty"`
+}
+
+// KeyRotateParams says how to rotate.
+type KeyRotateParams struct {
+	Expire Duration `json:"expire,omitempty"` // how long the old token still works, as the vendor's client sends it
+}
+
+// KeyListParams filters and pages a list of keys.
+type KeyListParams struct{ ListParams }
+
+// KeysService manages keys.
+type KeysService service
+
+// Current returns the key whose token the Client uses.
+//
+// GET /key
+func (s *KeysService) Current(ctx context.Context, opts ...CallOption) (*Key, error) {
+	return do[Key](ctx, s.client, request{op: transport.KeysCurrent.Operation()}, opts)
+}
+
+// UpdateCurrent changes the key whose token the Client uses.
+//
+// POST /key
+func (s *KeysService) UpdateCurrent(ctx context.Context, params KeyUpdateParams, opts ...CallOption) (*Key, error) {
+	return do[Key](ctx, s.client, request{op: transport.KeysUpdateCurrent.Operation(), body: params}, opts)
+}
+
+// Create creates a key. The answer holds its token.
+//
+// POST /keys
+func (s *KeysService) Create(ctx context.Context, params KeyCreateParams, opts ...CallOption) (*Key, error) {
+	return do[Key](ctx, s.client, request{op: transport.KeysCreate.Operation(), body: params}, opts)
+}
+
+// Get returns a key.
+//
+// GET /keys/{id}
+func (s *KeysService) Get(ctx context.Context, id ID, opts ...CallOption) (*Key, error) {
+	return do[Key](ctx, s.client, request{op: transport.KeysGet.Operation(), ids: []ID{id}}, opts)
+}
+
+// List returns one page of keys.
+//
+// GET /keys
+func (s *KeysService) List(ctx context.Context, params KeyListParams, opts ...CallOption) (*List[Key], error) {
+	return list[Key](ctx, s.client, transport.KeysList, params, opts)
+}
+
+// All iterates over all keys, page by page.
+//
+// GET /keys
+func (s *KeysService) All(ctx context.Context, params KeyListParams, opts ...CallOption) iter.Seq2[*Key, error] {
+	return all[Key](ctx, s.client, transport.KeysList, params, opts)
+}
+
+// Update changes a key and returns it.
+//
+// POST /keys/{id}
+func (s *KeysService) Update(ctx context.Context, id ID, params KeyUpdateParams, opts ...CallOption) (*Key, error) {
+	return do[Key](ctx, s.client, request{op: transport.KeysUpdate.Operation(), ids: []ID{id}, body: params}, opts)
+}
+
+// Rotate gives a key a new token, which the answer holds. It is sent once: an
+// answer that gets lost leaves a *CallError whose MaybeApplied is true. A
+// Client that uses the key goes on with the old token; make a new Client.
+//
+// POST /keys/{id}/rotate
+func (s *KeysService) Rotate(ctx context.Context, id ID, params KeyRotateParams, opts ...CallOption) (*Key, error) {
+	return do[Key](ctx, s.client, request{op: transport.KeysRotate.Operation(), ids: []ID{id}, body: params}, opts)
+}

@@ -1,0 +1,152 @@
+package ricloud
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"iter"
+	"net/url"
+	"strconv"
+
+	"github.com/reincubate/ricloud-go/internal/transport"
+)
+
+// List is one page of resources, or the list inside a resource. It reads a
+// list object, a bare array or null. Data is nil only when the API said
+// nothing at all.
+type List[T any] struct {
+	Data       []T    `json:"data"`
+	HasMore    bool   `json:"has_more"`      // there is more behind the last item
+	TotalCount int    `json:"total_count"`   // as the API says; known to be wrong at times
+	URL        string `json:"url,omitempty"` // where the list can be read, relative to the base URL
+}
+
+// UnmarshalJSON reads a list object, an array or null.
+func (l *List[T]) UnmarshalJSON(b []byte) error {
+	*l = List[T]{}
+	if b[0] == '[' {
+		return json.Unmarshal(b, &l.Data)
+	}
+	type plain List[T]
+	return json.Unmarshal(b, (*plain)(l))
+}
+
+// All iterates over the list's items and, if HasMore is set, over the pages
+// that its URL still has. It makes no request for a list that is whole. It
+// stops at the first error and yields it.
+//
+//	for child, err := range source.Children.All(ctx, client) { … }
+func (l *List[T]) All(ctx context.Context, client *Client, opts ...CallOption) iter.Seq2[*T, error] {
+	return func(yield func(*T, error) bool) {
+		p := pager[T]{client: client, seen: map[ID]bool{}}
+		if p.yieldNew(l.Data, yield) < 0 || !l.HasMore {
+			return
+		}
+		op := transport.Operation{Name: "List.All", Method: "GET", Path: l.URL, Replay: true}
+		p.run(ctx, request{op: op, url: l.URL, list: ListParams{AfterID: p.last}}, opts, yield)
+	}
+}
+
+// ListParams selects a page. Every list takes it.
+type ListParams struct {
+	Limit    int // items a page, 1 to 1000; 0: the API's 10 for List, 1000 for All
+	AfterID  ID  // begin behind this item
+	BeforeID ID  // end before this item
+}
+
+const maxLimit = 1000 // contract §1.8
+
+func (p ListParams) base() ListParams { return p }
+
+// pairs are a list's own filters, name and value in turn; the params of a
+// resource that has some shadow it.
+func (ListParams) pairs() []string { return nil }
+
+// listParams is what every list's params are, by embedding ListParams.
+type listParams interface {
+	base() ListParams
+	pairs() []string
+}
+
+// listQuery checks p and returns the query of what is set in it.
+func listQuery(p listParams) (url.Values, error) {
+	base, q := p.base(), url.Values{}
+	if base.Limit < 0 || base.Limit > maxLimit {
+		return nil, invalid("Limit", "must be 0 to "+strconv.Itoa(maxLimit))
+	}
+	if base.Limit > 0 {
+		q.Set("limit", strconv.Itoa(base.Limit))
+	}
+	pairs := append(p.pairs(), "after_id", string(base.AfterID), "before_id", string(base.BeforeID))
+	for i := 0; i < len(pairs); i += 2 {
+		if pairs[i+1] != "" {
+			q.Set(pairs[i], pairs[i+1])
+		}
+	}
+	return q, nil
+}
+
+// list reads one page.
+func list[T any](ctx context.Context, c *Client, op transport.Op, params listParams, opts []CallOption, ids ...ID) (*List[T], error) {
+	return do[List[T]](ctx, c, request{op: op.Operation(), ids: ids, list: params}, opts)
+}
+
+// all iterates over the items of every page.
+func all[T any](ctx context.Context, c *Client, op transport.Op, params listParams, opts []CallOption, ids ...ID) iter.Seq2[*T, error] {
+	return func(yield func(*T, error) bool) {
+		p := pager[T]{client: c, seen: map[ID]bool{}}
+		p.run(ctx, request{op: op.Operation(), ids: ids, list: params}, opts, yield)
+	}
+}
+
+// pager reads a list page by page. It trusts neither total_count nor the
+// cursor: what came before is left out, so it does not matter whether
+// after_id is inclusive.
+type pager[T any] struct {
+	client *Client
+	seen   map[ID]bool
+	last   ID
+}
+
+// run yields every item from r's page on.
+func (p *pager[T]) run(ctx context.Context, r request, opts []CallOption, yield func(*T, error) bool) {
+	r.query = url.Values{}
+	if r.list.base().Limit == 0 {
+		r.query.Set("limit", strconv.Itoa(maxLimit))
+	}
+	for {
+		page, err := do[List[T]](ctx, p.client, r, opts)
+		if err != nil {
+			yield(nil, err)
+			return
+		}
+		fresh := p.yieldNew(page.Data, yield)
+		if fresh < 0 || !page.HasMore || len(page.Data) == 0 {
+			return
+		}
+		if fresh == 0 {
+			yield(nil, fmt.Errorf("ricloud: %s: the page after %q brought nothing new, yet the API says there is more", r.op.Name, p.last))
+			return
+		}
+		r.query.Set("after_id", string(p.last))
+	}
+}
+
+// yieldNew yields the items not seen before and returns how many, or -1 when
+// the consumer had enough.
+func (p *pager[T]) yieldNew(items []T, yield func(*T, error) bool) (fresh int) {
+	for i := range items {
+		if r, ok := any(&items[i]).(interface{ ident() ID }); ok {
+			p.last = r.ident()
+			if p.seen[p.last] {
+				continue
+			}
+			p.seen[p.last] = true
+		}
+		fresh++
+		if !yield(&items[i], nil) {
+			return -1
+		}
+	}
+	return fresh
+}

@@ -1,0 +1,169 @@
+package ricloud
+
+import (
+	"log/slog"
+	"net/http"
+	"net/url"
+	"time"
+
+	"github.com/reincubate/ricloud-go/internal/transport"
+)
+
+// Option configures a Client.
+type Option func(*config)
+
+type config struct {
+	transport.Config
+	polling polling
+}
+
+// WithBaseURL sets the address of the API; a path prefix is kept. The default
+// is DefaultBaseURL. Plain http:// is accepted for loopback hosts only, see
+// WithInsecureHTTP.
+func WithBaseURL(base string) Option { return func(c *config) { c.BaseURL = base } }
+
+// WithInsecureHTTP allows a plain http:// base URL on any host: the token then
+// travels in the clear.
+func WithInsecureHTTP() Option { return func(c *config) { c.AllowHTTP = true } }
+
+// WithTransport sets what sends requests, to the API and to storage: a proxy,
+// instrumentation, or the sandbox. Timeouts, retries and the token stay the
+// Client's. The default is a net/http transport of the Client's own.
+func WithTransport(rt http.RoundTripper) Option { return func(c *config) { c.Transport = rt } }
+
+// WithUserAgent adds product, such as "acme-safety/2.1", to the User-Agent.
+func WithUserAgent(product string) Option {
+	return func(c *config) { c.UserAgent = userAgent + " " + product }
+}
+
+// WithLogger logs every attempt at debug and every retry at warn. Records hold
+// operation, path template, status, attempt, wait, duration and host, never a
+// body, a header value or a query. The default is silence.
+func WithLogger(l *slog.Logger) Option { return func(c *config) { c.Logger = l } }
+
+// WithAttemptTimeout bounds one attempt, from connecting to the answer's
+// headers. Waits between attempts do not count; an Await value is added. The
+// default is 30 seconds.
+func WithAttemptTimeout(d time.Duration) Option { return func(c *config) { c.AttemptTimeout = d } }
+
+// WithCallTimeout bounds one whole call: attempts, waits and body. The default
+// is 2 minutes. The context of the call may end it sooner.
+func WithCallTimeout(d time.Duration) Option { return func(c *config) { c.CallTimeout = d } }
+
+// WithStallTimeout bounds the silence while a body is read. The default is 30
+// seconds.
+func WithStallTimeout(d time.Duration) Option { return func(c *config) { c.StallTimeout = d } }
+
+// WithRetries sets how many times a call is tried again after the first
+// attempt. The default is 4; 0 turns retries off. Creates are not sent twice
+// whatever the number, see WithReplay.
+func WithRetries(n int) Option {
+	return func(c *config) {
+		c.MaxRetries = n
+		if n <= 0 {
+			c.MaxRetries = -1
+		}
+	}
+}
+
+// WithRetryWait sets the ceilings of the first and of the longest wait between
+// attempts, which are drawn at random below a ceiling that doubles (full
+// jitter). The defaults are 500 milliseconds and 30 seconds.
+func WithRetryWait(first, longest time.Duration) Option {
+	return func(c *config) { c.RetryWaitMin, c.RetryWaitMax = first, longest }
+}
+
+// WithMaxRetryAfter sets the longest Retry-After that is waited for; beyond
+// it, the call returns its *Error at once. The default is 1 minute.
+func WithMaxRetryAfter(d time.Duration) Option { return func(c *config) { c.RetryAfterMax = d } }
+
+// WithMaxBody bounds the body of an answer in bytes, after decompression. The
+// default is 32 MiB. Result files are not bounded by it.
+func WithMaxBody(n int64) Option { return func(c *config) { c.MaxBody = n } }
+
+// WithRateLimit paces all calls of the Client to n in any period per, first
+// come first served; calls that wait in the background yield to others. The
+// API allows an organisation 10,000 an hour. The default is no pacing.
+func WithRateLimit(n int, per time.Duration) Option {
+	return func(c *config) { c.RateLimit, c.RatePer = n, per }
+}
+
+// WithPolling sets the shortest and the longest interval at which a wait asks
+// for the state of a resource. The defaults are 1 and 15 seconds.
+func WithPolling(shortest, longest time.Duration) Option {
+	return func(c *config) { c.polling = polling{shortest, longest} }
+}
+
+// CallOption changes one call.
+type CallOption func(*callOptions)
+
+type callOptions struct {
+	query    url.Values
+	await    time.Duration
+	awaitSet bool
+	replay   bool
+	response *Response
+}
+
+func newCallOptions(opts []CallOption) callOptions {
+	var o callOptions
+	for _, opt := range opts {
+		opt(&o)
+	}
+	return o
+}
+
+// WithQuery adds a query parameter: filters of a list that the contract does
+// not show, for instance. It may be repeated.
+func WithQuery(name, value string) CallOption {
+	return func(o *callOptions) {
+		if o.query == nil {
+			o.query = url.Values{}
+		}
+		o.query.Add(name, value)
+	}
+}
+
+// WithAwait asks the API to hold its answer back for up to d, whole seconds, at
+// most 10 seconds, until the work is done. Sessions.Create,
+// StorageConfigs.Test and WebhookConfigs.Test know it; other calls refuse it.
+// The answer may still be pending.
+func WithAwait(d time.Duration) CallOption {
+	return func(o *callOptions) { o.await, o.awaitSet = d, true }
+}
+
+// withoutAwait takes WithAwait back, for the calls that follow a create.
+func withoutAwait(o *callOptions) { o.await, o.awaitSet = 0, false }
+
+// WithReplay lets a create be sent again after a failure that leaves open
+// whether it happened. It may then happen twice.
+func WithReplay() CallOption { return func(o *callOptions) { o.replay = true } }
+
+// WithResponse fills r with the raw answer of the call, of the last one where
+// the call makes several, whatever its status.
+func WithResponse(r *Response) CallOption { return func(o *callOptions) { o.response = r } }
+
+// Response is an answer as it came.
+type Response struct {
+	StatusCode int
+	Header     http.Header
+	Body       []byte // raw: it may hold secrets
+	Attempts   []Attempt
+	Duration   time.Duration // from the call's begin to the last byte
+}
+
+// Attempt is one request that was tried within a call.
+type Attempt struct {
+	StatusCode int           // 0: no answer
+	Err        error         // why there was no usable answer
+	Duration   time.Duration // from sending to headers or failure
+	Wait       time.Duration // how long was waited after it before the next
+}
+
+func attempts(from []transport.Attempt) []Attempt {
+	to := make([]Attempt, len(from))
+	for i, a := range from {
+		to[i] = Attempt(a)
+	}
+	return to
+}

@@ -1,0 +1,70 @@
+package ricloud
+
+import (
+	"context"
+	"time"
+
+	"github.com/reincubate/ricloud-go/internal/transport"
+)
+
+// Organisation is the owner of the calling key.
+type Organisation struct {
+	ID                   ID                  `json:"id"`
+	Type                 string              `json:"type,omitempty"` // shown to internal administrators only
+	Name                 string              `json:"name"`
+	Slug                 string              `json:"slug"`
+	APIVersion           string              `json:"api_version,omitempty"`
+	Config               Config              `json:"config,omitzero"`
+	Permissions          Permissions         `json:"permissions"` // the base permissions
+	StorageConfigs       List[StorageConfig] `json:"storage_configs"`
+	StorageConfigDefault ID                  `json:"storage_config_default"`
+	WebhookConfigs       List[WebhookConfig] `json:"webhook_configs"`
+	WebhookConfigDefault ID                  `json:"webhook_config_default"`
+	State                OrganisationState   `json:"state"`
+	DateCreated          time.Time           `json:"date_created,omitzero"`
+}
+
+// Config holds settings of an organisation or a key; a key's override its
+// organisation's. A nil field is not set.
+type Config struct {
+	PublishSourceFiles *bool `json:"publish_source_files,omitempty"` // publish the files data refers to; Relay only
+}
+
+// OrganisationState is the state of an organisation.
+type OrganisationState string
+
+// The states of an organisation (contract §3).
+const (
+	OrganisationUnconfigured OrganisationState = "unconfigured" // no valid storage config: polls cannot publish
+	OrganisationActive       OrganisationState = "active"
+	OrganisationDeactivated  OrganisationState = "deactivated" // at the owner's request
+	OrganisationBlocked      OrganisationState = "blocked"     // by the API's administrators
+)
+
+// OrganisationUpdateParams says what to change; fields left out stay as they
+// are. A pointer to the empty ID clears a default:
+//
+//	ricloud.OrganisationUpdateParams{WebhookConfigDefault: new(ricloud.ID)}
+type OrganisationUpdateParams struct {
+	Name                 string  `json:"name,omitempty"`
+	Config               *Config `json:"config,omitempty"` // needs an organisation administrator's key
+	StorageConfigDefault *ID     `json:"storage_config_default,omitempty"`
+	WebhookConfigDefault *ID     `json:"webhook_config_default,omitempty"`
+}
+
+// OrganisationService reads and changes the calling key's organisation.
+type OrganisationService service
+
+// Get returns the organisation of the calling key.
+//
+// GET /organisation
+func (s *OrganisationService) Get(ctx context.Context, opts ...CallOption) (*Organisation, error) {
+	return do[Organisation](ctx, s.client, request{op: transport.OrganisationGet.Operation()}, opts)
+}
+
+// Update changes the organisation and returns it.
+//
+// POST /organisation
+func (s *OrganisationService) Update(ctx context.Context, params OrganisationUpdateParams, opts ...CallOption) (*Organisation, error) {
+	return do[Organisation](ctx, s.client, request{op: transport.OrganisationUpdate.Operation(), body: params}, opts)
+}

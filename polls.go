@@ -1,0 +1,270 @@
+package ricloud
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"iter"
+	"time"
+
+	"github.com/reincubate/ricloud-go/internal/transport"
+)
+
+// Poll asks a source for data. Its tasks do the work and publish the results.
+type Poll struct {
+	ID              ID              `json:"id"`
+	Organisation    ID              `json:"organisation"`
+	Key             ID              `json:"key"`
+	User            ID              `json:"user"`
+	Source          ID              `json:"source"` // may be a child of the session's source
+	Session         ID              `json:"session"`
+	Subscription    ID              `json:"subscription,omitempty"`
+	Type            string          `json:"type,omitempty"` // "data" or "files"; the oldest API only
+	TasksPending    []ID            `json:"tasks_pending"`
+	TasksProcessing []ID            `json:"tasks_processing"`
+	TasksSuspended  []ID            `json:"tasks_suspended"`
+	TasksSucceeded  []ID            `json:"tasks_succeeded"` // also what the oldest API calls completed
+	TasksFailed     []ID            `json:"tasks_failed"`
+	Results         List[Result]    `json:"results"` // what is published so far; may be the first page only
+	Errors          List[PollError] `json:"errors,omitzero"`
+	State           PollState       `json:"state"`           // PollCompleted as soon as no task is left, whatever word the API uses
+	Error           ErrorCode       `json:"error,omitempty"` // where State is PollFailed
+	DateCreated     time.Time       `json:"date_created,omitzero"`
+	DateStarted     time.Time       `json:"date_started,omitzero"`
+	DateCompleted   time.Time       `json:"date_completed,omitzero"`
+}
+
+// UnmarshalJSON reads a poll of any generation of the API.
+func (p *Poll) UnmarshalJSON(b []byte) error {
+	type plain Poll
+	aux := struct {
+		*plain
+		TasksCompleted []ID `json:"tasks_completed"`
+	}{plain: (*plain)(p)}
+	if err := json.Unmarshal(b, &aux); err != nil {
+		return err
+	}
+	if len(p.TasksSucceeded) == 0 {
+		p.TasksSucceeded = aux.TasksCompleted
+	}
+	// The vendor's guide shows a finished poll that still says "processing".
+	if !p.State.Terminal() && !p.DateCompleted.IsZero() && len(p.TasksPending)+len(p.TasksProcessing) == 0 {
+		p.State = PollCompleted
+	}
+	return nil
+}
+
+func (p *Poll) ident() ID { return p.ID }
+
+// PollState is the state of a poll.
+type PollState string
+
+// The states of a poll (contract §9).
+const (
+	PollPending    PollState = "pending"
+	PollProcessing PollState = "processing"
+	PollCompleted  PollState = "completed" // all tasks ended, perhaps not well; also where the API says "succeeded"
+	PollFailed     PollState = "failed"
+)
+
+// UnmarshalJSON reads a state; the older "succeeded" reads as PollCompleted.
+func (s *PollState) UnmarshalJSON(b []byte) error {
+	err := json.Unmarshal(b, (*string)(s))
+	if *s == "succeeded" {
+		*s = PollCompleted
+	}
+	return err
+}
+
+// Terminal reports whether the poll is over.
+func (s PollState) Terminal() bool { return s == PollCompleted || s == PollFailed }
+
+// PollError is something that went wrong within a poll. The contract does not
+// show its shape: Code and Message are read where they can be.
+type PollError struct {
+	Code    ErrorCode
+	Message string
+	Raw     json.RawMessage // as it came
+}
+
+// UnmarshalJSON keeps whatever comes.
+func (e *PollError) UnmarshalJSON(b []byte) error {
+	e.Raw = append([]byte(nil), b...)
+	if json.Unmarshal(b, (*string)(&e.Code)) == nil {
+		return nil
+	}
+	var fields map[string]json.RawMessage
+	if json.Unmarshal(b, &fields) != nil {
+		return nil
+	}
+	_ = json.Unmarshal(fields["error"], (*string)(&e.Code))
+	if e.Code == "" {
+		_ = json.Unmarshal(fields["code"], (*string)(&e.Code))
+	}
+	_ = json.Unmarshal(fields["message"], &e.Message)
+	return nil
+}
+
+// MarshalJSON writes what came.
+func (e PollError) MarshalJSON() ([]byte, error) {
+	if e.Raw == nil {
+		return []byte("null"), nil
+	}
+	return e.Raw, nil
+}
+
+// PollPayload says what is asked for. Kinds can be mixed.
+type PollPayload struct {
+	InfoTypes          []string  `json:"info_types,omitempty"`
+	DataTypes          []string  `json:"data_types,omitempty"`           // "callkit.calls"
+	Files              []ID      `json:"files,omitempty"`                // ids that data referred to, of the same session and source
+	PublishSourceFiles *bool     `json:"publish_source_files,omitempty"` // overrides the key's and the organisation's; Relay only
+	Since              time.Time `json:"since,omitzero"`                 // data from then on, where the source can tell
+	Until              time.Time `json:"until,omitzero"`                 // data until then
+}
+
+func (p PollPayload) check(field string) error {
+	if len(p.InfoTypes)+len(p.DataTypes)+len(p.Files) == 0 {
+		return invalid(field, "asks for nothing: InfoTypes, DataTypes or Files is required")
+	}
+	return nil
+}
+
+// PollCreateParams describes a poll, on a session or on a subscription.
+type PollCreateParams struct {
+	Session      ID          `json:"session,omitempty"`      // required, unless Subscription is given
+	Subscription ID          `json:"subscription,omitempty"` // a poll by hand on a subscription
+	Source       ID          `json:"source,omitempty"`       // a child of the session's source
+	Type         string      `json:"type,omitempty"`         // "data" or "files": only the oldest API asks for it
+	Payload      PollPayload `json:"payload"`                // required
+}
+
+func (p PollCreateParams) check() error {
+	switch {
+	case p.Session == "" && p.Subscription == "":
+		return invalid("Session", "is required (or Subscription)")
+	case p.Session != "" && p.Subscription != "":
+		return invalid("Subscription", "excludes Session")
+	}
+	return p.Payload.check("Payload")
+}
+
+// PollListParams filters and pages a list of polls.
+type PollListParams struct {
+	ListParams
+
+	Session      ID
+	Subscription ID
+	Requestor    string // "subscription": automatic polls only
+}
+
+func (p PollListParams) pairs() []string {
+	return []string{"session", string(p.Session), "subscription", string(p.Subscription), "requestor", p.Requestor}
+}
+
+// PollsService asks for data.
+type PollsService service
+
+// Create begins a poll. It is never sent twice: when the outcome is unknown,
+// the *CallError's MaybeApplied is true.
+//
+// POST /polls
+func (s *PollsService) Create(ctx context.Context, params PollCreateParams, opts ...CallOption) (*Poll, error) {
+	return do[Poll](ctx, s.client, request{op: transport.PollsCreate.Operation(), body: params}, opts)
+}
+
+// Get returns a poll.
+//
+// GET /polls/{id}
+func (s *PollsService) Get(ctx context.Context, id ID, opts ...CallOption) (*Poll, error) {
+	return do[Poll](ctx, s.client, request{op: transport.PollsGet.Operation(), ids: []ID{id}}, opts)
+}
+
+// List returns one page of polls, newest first.
+//
+// GET /polls
+func (s *PollsService) List(ctx context.Context, params PollListParams, opts ...CallOption) (*List[Poll], error) {
+	return list[Poll](ctx, s.client, transport.PollsList, params, opts)
+}
+
+// All iterates over all polls, newest first, page by page.
+//
+// GET /polls
+func (s *PollsService) All(ctx context.Context, params PollListParams, opts ...CallOption) iter.Seq2[*Poll, error] {
+	return all[Poll](ctx, s.client, transport.PollsList, params, opts)
+}
+
+// Watch yields the poll at each change of its state, its tasks or its results,
+// and ends when it is terminal. A poll that failed, or completed with tasks
+// that did not succeed, is yielded with a *StateError.
+func (s *PollsService) Watch(ctx context.Context, id ID, opts ...CallOption) iter.Seq2[*Poll, error] {
+	return watch(ctx, s.client, transport.PollsGet, id, nil, pollStatus, opts)
+}
+
+// Wait returns the poll once all its tasks have ended. If some of them failed
+// or are suspended, it returns the poll and a *StateError that lists them. The
+// last poll seen is returned whatever the error.
+func (s *PollsService) Wait(ctx context.Context, id ID, opts ...CallOption) (*Poll, error) {
+	return last(s.Watch(ctx, id, opts...))
+}
+
+func pollStatus(p *Poll) status {
+	st := status{
+		version: fmt.Sprint(
+			p.State, len(p.TasksPending), len(p.TasksProcessing), len(p.TasksSuspended), len(p.TasksSucceeded), len(p.TasksFailed),
+			len(p.Results.Data), p.Results.HasMore, p.Results.TotalCount,
+		),
+		terminal: p.State.Terminal(),
+	}
+	if p.State == PollFailed || st.terminal && len(p.TasksFailed)+len(p.TasksSuspended) > 0 {
+		st.err = &StateError{
+			Resource: "poll", ID: p.ID, State: string(p.State), Code: p.Error,
+			Failed: p.TasksFailed, Suspended: p.TasksSuspended,
+		}
+	}
+	return st
+}
+
+// Results iterates over a poll's results as they are published, while the poll
+// still runs: each once, whatever its state. It ends when the poll has ended
+// and every result was yielded, with the poll's *StateError if tasks did not
+// succeed, and at the first other error.
+func (s *PollsService) Results(ctx context.Context, id ID, opts ...CallOption) iter.Seq2[*Result, error] {
+	return func(yield func(*Result, error) bool) {
+		results := pager[Result]{client: s.client, seen: map[ID]bool{}}
+		for poll, end := range s.Watch(ctx, id, opts...) {
+			if poll != nil {
+				for r, err := range s.published(ctx, poll, opts) {
+					if err != nil {
+						yield(nil, err)
+						return
+					}
+					if results.yieldNew([]Result{*r}, yield) < 0 {
+						return
+					}
+				}
+			}
+			if end != nil {
+				yield(nil, end)
+				return
+			}
+		}
+	}
+}
+
+// published iterates over the results that a poll shows. One of the API's
+// generations shows none: once such a poll is over, its tasks are asked.
+func (s *PollsService) published(ctx context.Context, poll *Poll, opts []CallOption) iter.Seq2[*Result, error] {
+	if poll.Results.Data != nil || !poll.State.Terminal() {
+		return poll.Results.All(ctx, s.client, opts...)
+	}
+	return func(yield func(*Result, error) bool) {
+		for _, task := range poll.TasksSucceeded {
+			for r, err := range s.client.Results.All(ctx, ResultListParams{Task: task}, opts...) {
+				if !yield(r, err) {
+					return
+				}
+			}
+		}
+	}
+}

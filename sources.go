@@ -1,0 +1,128 @@
+package ricloud
+
+import (
+	"context"
+	"iter"
+	"time"
+
+	"github.com/reincubate/ricloud-go/internal/transport"
+)
+
+// Source is where data comes from: an iCloud account, or a device behind
+// Reincubate Relay. Sources are made by creating sessions, and child sources
+// by the API itself.
+type Source struct {
+	ID          ID           `json:"id"`
+	User        ID           `json:"user,omitempty"`
+	Type        SourceType   `json:"type,omitempty"`
+	Identifier  string       `json:"identifier,omitempty"` // unique within its type: an account's username, for instance
+	Info        *SourceInfo  `json:"info,omitempty"`
+	Parent      ID           `json:"parent,omitempty"`
+	Children    List[Source] `json:"children,omitzero"`
+	State       SourceState  `json:"state,omitempty"`
+	DateCreated time.Time    `json:"date_created,omitzero"`
+}
+
+// UnmarshalJSON reads a source, or its id alone, which then is all it has.
+func (s *Source) UnmarshalJSON(b []byte) error {
+	type plain Source
+	return readRef(b, &s.ID, (*plain)(s))
+}
+
+func (s *Source) ident() ID { return s.ID }
+
+// SourceInfo describes the device of a rirelay.source.
+type SourceInfo struct {
+	Name         string `json:"name,omitempty"`
+	IOSVersion   string `json:"ios_version,omitempty"`
+	AppleModelID string `json:"apple_model_id,omitempty"`
+	AppleSerial  string `json:"apple_serial,omitempty"`
+	IsEncrypted  bool   `json:"is_encrypted,omitempty"`
+}
+
+// SourceType names a service and a kind of source within it. The set is open.
+type SourceType string
+
+// The source types the contract names (§7).
+const (
+	SourceICloudAccount SourceType = "icloud.account"
+	SourceICloudBackup  SourceType = "icloud.backup"    // a child of an account; early versions of the API
+	SourceRelayInstance SourceType = "rirelay.instance" // a paired Relay app
+	SourceRelayDevice   SourceType = "rirelay.source"   // a device: child of an instance
+	SourceMock          SourceType = "mocks.mock"       // for tests: takes any credentials
+)
+
+// SourceState is the state of a source.
+type SourceState string
+
+// The states of a source (contract §7).
+const (
+	SourceUnvalidated SourceState = "unvalidated" // no session has succeeded yet
+	SourceActive      SourceState = "active"
+	SourceDeactivated SourceState = "deactivated" // by the organisation
+	SourceBlocked     SourceState = "blocked"     // by the API's administrators
+	SourceLocked      SourceState = "locked"      // restricted by the third party until its user unlocks it
+)
+
+// SourceUpdateParams says what to change. The contract does not show what the
+// API takes; the state is what an organisation can have a say in.
+type SourceUpdateParams struct {
+	State SourceState `json:"state,omitempty"`
+}
+
+// SourceListParams filters and pages a list of sources.
+type SourceListParams struct {
+	ListParams
+
+	User       ID
+	Identifier string
+}
+
+func (p SourceListParams) pairs() []string {
+	return []string{"user", string(p.User), "identifier", p.Identifier}
+}
+
+// SourcesService reads sources.
+type SourcesService service
+
+// Get returns a source.
+//
+// GET /sources/{id}
+func (s *SourcesService) Get(ctx context.Context, id ID, opts ...CallOption) (*Source, error) {
+	return do[Source](ctx, s.client, request{op: transport.SourcesGet.Operation(), ids: []ID{id}}, opts)
+}
+
+// List returns one page of sources.
+//
+// GET /sources
+func (s *SourcesService) List(ctx context.Context, params SourceListParams, opts ...CallOption) (*List[Source], error) {
+	return list[Source](ctx, s.client, transport.SourcesList, params, opts)
+}
+
+// All iterates over all sources, page by page.
+//
+// GET /sources
+func (s *SourcesService) All(ctx context.Context, params SourceListParams, opts ...CallOption) iter.Seq2[*Source, error] {
+	return all[Source](ctx, s.client, transport.SourcesList, params, opts)
+}
+
+// Children returns one page of a source's children.
+//
+// GET /sources/{id}/children
+func (s *SourcesService) Children(ctx context.Context, id ID, params ListParams, opts ...CallOption) (*List[Source], error) {
+	return list[Source](ctx, s.client, transport.SourcesChildren, params, opts, id)
+}
+
+// AllChildren iterates over all children of a source, page by page.
+//
+// GET /sources/{id}/children
+func (s *SourcesService) AllChildren(ctx context.Context, id ID, params ListParams, opts ...CallOption) iter.Seq2[*Source, error] {
+	return all[Source](ctx, s.client, transport.SourcesChildren, params, opts, id)
+}
+
+// Update changes a source and returns it.
+//
+// POST /sources/{id}
+func (s *SourcesService) Update(ctx context.Context, id ID, params SourceUpdateParams, opts ...CallOption) (*Source, error) {
+	return do[Source](ctx, s.client, request{op: transport.SourcesUpdate.Operation(), ids: []ID{id}, body: params}, opts)
+}

@@ -1,0 +1,100 @@
+package ricloud
+
+import (
+	"context"
+	"iter"
+	"time"
+
+	"github.com/reincubate/ricloud-go/internal/transport"
+)
+
+// Task is a piece of work the API does: for a session, a poll or a config.
+// What a task has nothing to do with is empty.
+type Task struct {
+	ID            ID           `json:"id"`
+	Organisation  ID           `json:"organisation"`
+	Key           ID           `json:"key"`
+	User          ID           `json:"user"`
+	Source        ID           `json:"source"`
+	SourceType    SourceType   `json:"source_type"`
+	Session       ID           `json:"session"`
+	Poll          ID           `json:"poll"`
+	Type          string       `json:"type"`   // "data", "webhook_config.test", …
+	Target        string       `json:"target"` // of a data task: the data type
+	Results       List[Result] `json:"results,omitzero"`
+	State         TaskState    `json:"state"`
+	Error         ErrorCode    `json:"error,omitempty"`
+	DateCreated   time.Time    `json:"date_created,omitzero"`
+	DateStarted   time.Time    `json:"date_started,omitzero"`
+	DateCompleted time.Time    `json:"date_completed,omitzero"`
+}
+
+func (t *Task) ident() ID { return t.ID }
+
+// TaskState is the state of a task.
+type TaskState string
+
+// The states of a task (contract §10).
+const (
+	TaskPending    TaskState = "pending"
+	TaskProcessing TaskState = "processing"
+	TaskSuspended  TaskState = "suspended" // the contract does not say why, or for how long
+	TaskSucceeded  TaskState = "succeeded"
+	TaskFailed     TaskState = "failed"
+)
+
+// Terminal reports whether the task is over.
+func (s TaskState) Terminal() bool { return s == TaskSucceeded || s == TaskFailed }
+
+// TaskListParams filters and pages a list of tasks.
+type TaskListParams struct {
+	ListParams
+
+	SourceType SourceType // likely, not confirmed by the contract (§10)
+}
+
+func (p TaskListParams) pairs() []string { return []string{"source_type", string(p.SourceType)} }
+
+// TasksService reads tasks.
+type TasksService service
+
+// Get returns a task.
+//
+// GET /tasks/{id}
+func (s *TasksService) Get(ctx context.Context, id ID, opts ...CallOption) (*Task, error) {
+	return do[Task](ctx, s.client, request{op: transport.TasksGet.Operation(), ids: []ID{id}}, opts)
+}
+
+// List returns one page of tasks.
+//
+// GET /tasks
+func (s *TasksService) List(ctx context.Context, params TaskListParams, opts ...CallOption) (*List[Task], error) {
+	return list[Task](ctx, s.client, transport.TasksList, params, opts)
+}
+
+// All iterates over all tasks, page by page.
+//
+// GET /tasks
+func (s *TasksService) All(ctx context.Context, params TaskListParams, opts ...CallOption) iter.Seq2[*Task, error] {
+	return all[Task](ctx, s.client, transport.TasksList, params, opts)
+}
+
+// Watch yields the task at each change of its state, and ends when it is
+// terminal. A task that failed is yielded with a *StateError.
+func (s *TasksService) Watch(ctx context.Context, id ID, opts ...CallOption) iter.Seq2[*Task, error] {
+	return watch(ctx, s.client, transport.TasksGet, id, nil, taskStatus, opts)
+}
+
+// Wait returns the task once it has succeeded. A task that failed comes with a
+// *StateError. The last task seen is returned whatever the error.
+func (s *TasksService) Wait(ctx context.Context, id ID, opts ...CallOption) (*Task, error) {
+	return last(s.Watch(ctx, id, opts...))
+}
+
+func taskStatus(t *Task) status {
+	st := status{version: string(t.State), terminal: t.State.Terminal()}
+	if t.State == TaskFailed {
+		st.err = &StateError{Resource: "task", ID: t.ID, State: string(t.State), Code: t.Error}
+	}
+	return st
+}

@@ -1,0 +1,114 @@
+package ricloud
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"math"
+	"reflect"
+	"time"
+)
+
+// ID identifies a resource. The API writes ids as strings or as numbers, or
+// puts the whole resource where its id is meant; all three read as the same
+// ID. It is always sent as a string, and the empty ID as null, which clears a
+// reference in an update.
+type ID string
+
+// UnmarshalJSON reads a string, a number, an object with an "id", or null.
+func (id *ID) UnmarshalJSON(b []byte) error {
+	switch c := b[0]; {
+	case c == '"':
+		return json.Unmarshal(b, (*string)(id))
+	case c == '{':
+		var ref struct {
+			ID ID `json:"id"`
+		}
+		err := json.Unmarshal(b, &ref)
+		*id = ref.ID
+		return err
+	case c == 'n':
+		*id = ""
+	case c == '-' || '0' <= c && c <= '9':
+		*id = ID(b)
+	default:
+		return mismatch[ID](b)
+	}
+	return nil
+}
+
+// MarshalJSON writes a string, or null for the empty ID.
+func (id ID) MarshalJSON() ([]byte, error) {
+	if id == "" {
+		return []byte("null"), nil
+	}
+	return json.Marshal(string(id))
+}
+
+// Secret is a string that must not be seen: a token, a password, a code, a
+// signed URL. It prints as [redacted] through fmt, slog and JSON whatever the
+// verb, and as nothing when empty; string(s) is its value. Only the body of a
+// request carries it.
+type Secret string
+
+const redacted = "[redacted]"
+
+// String returns "[redacted]", or "" for an empty Secret.
+func (s Secret) String() string {
+	if s == "" {
+		return ""
+	}
+	return redacted
+}
+
+// Format prints String for every verb, %#v and %x included.
+func (s Secret) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, s.String()) }
+
+// LogValue returns String, for slog.
+func (s Secret) LogValue() slog.Value { return slog.StringValue(s.String()) }
+
+// MarshalText returns String, for JSON and everything else that encodes.
+func (s Secret) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
+// Duration is a time.Duration that the API writes as a number of seconds.
+type Duration time.Duration
+
+// String formats d as time.Duration does.
+func (d Duration) String() string { return time.Duration(d).String() }
+
+// UnmarshalJSON reads a number of seconds, which may have a fraction, or null.
+func (d *Duration) UnmarshalJSON(b []byte) error {
+	var seconds float64
+	if err := json.Unmarshal(b, &seconds); err != nil {
+		return err
+	}
+	if math.Abs(seconds) > math.MaxInt64/float64(time.Second) {
+		return mismatch[Duration](b)
+	}
+	*d = Duration(seconds * float64(time.Second))
+	return nil
+}
+
+// MarshalJSON writes a number of seconds.
+func (d Duration) MarshalJSON() ([]byte, error) {
+	return json.Marshal(time.Duration(d).Seconds())
+}
+
+// readRef reads a resource where the API may have put its id alone.
+func readRef(b []byte, id *ID, object any) error {
+	if len(b) > 0 && b[0] == '{' {
+		return json.Unmarshal(b, object)
+	}
+	return json.Unmarshal(b, id)
+}
+
+// mismatch says that b does not fit T, in the words of encoding/json.
+func mismatch[T any](b []byte) error {
+	kind := map[byte]string{'[': "array", '{': "object", '"': "string", 't': "bool", 'f': "bool", 'n': "null"}[bytes.TrimSpace(b)[0]]
+	if kind == "" {
+		kind = "number"
+	}
+	return &json.UnmarshalTypeError{Value: kind, Type: reflect.TypeFor[T]()}
+}
