@@ -1,33 +1,46 @@
-# Everything CI checks, one target each. The tools are pinned in tools/go.mod.
+# The checks are steps of .ci/run: what passes here passes in CI.
 
-SHELL := /bin/bash -o pipefail
+SHELL := /bin/bash
 TOOL := GOWORK=off go tool -modfile=$(CURDIR)/tools/go.mod
-IN_EACH_MODULE = go list -m -f '{{.Dir}}' | while read -r dir; do (cd "$$dir" && $(1)) || exit 1; done
-
-FUZZTIME ?= 5s
-BASE ?= HEAD~1
 
 .DEFAULT_GOAL := help
-.PHONY: help
+.PHONY: help ci fmt lint tidy test race readme fuzz bench deadcode api mutate
+
 help: ## List the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@sed -nE 's/^([a-z]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
 
-.PHONY: fmt
-fmt: ## Format the code, and sort go.mod and the imports
-	$(call IN_EACH_MODULE,go mod tidy && $(TOOL) golangci-lint fmt)
+ci: ## Run the whole gate, as CI does
+	bash .ci/run
 
-.PHONY: lint
-lint: ## Report what golangci-lint and go vet find in every module
-	$(call IN_EACH_MODULE,$(TOOL) golangci-lint run && go vet ./...)
+fmt: ## Format every module, and tidy its go.mod
+	go list -m -f '{{.Dir}}' | while read -r dir; do (cd "$$dir" && $(TOOL) golangci-lint fmt && GOWORK=off go mod tidy) || exit 1; done
 
-.PHONY: tidy
-tidy: ## Check that every go.mod and go.sum is tidy
-	$(call IN_EACH_MODULE,GOWORK=off go mod tidy -diff)
+lint: ## Run golangci-lint and go vet on every module
+	bash .ci/run format lint vet
 
-.PHONY: test
+tidy: ## Check that each go.mod is tidy and the SDK requires nothing new
+	bash .ci/run tidy requirements
+
 test: ## Run every test of the workspace
 	go test work
 
-.PHONY: race
-race: ## Run the tests with the race detector, in random order
-	go test -race -shuffle=on work
+race: ## Run them with the race detector, in random order, and check the coverage floors
+	bash .ci/run race
+
+readme: ## Compile README.md's Go and run its commands
+	bash .ci/run readme
+
+fuzz: ## Run each fuzz target for FUZZTIME (3s)
+	bash .ci/run fuzz
+
+bench: ## Measure: six runs of the benchmarks of PKG (.), for benchstat
+	go test -run '^$$' -bench . -benchmem -count 6 $(or $(PKG),.) | tee /dev/stderr | $(TOOL) benchstat -
+
+deadcode: ## List the functions that no program and no test reaches
+	bash .ci/run deadcode
+
+api: ## Show how the public API differs from BASE (HEAD~1)
+	bash .ci/run api
+
+mutate: ## Change the code of PKG (./internal/transport) and see whether its tests notice
+	$(TOOL) gremlins unleash $(or $(PKG),./internal/transport)
