@@ -4,6 +4,8 @@ import (
 	"context"
 	"net/http"
 	"time"
+
+	"github.com/hashicorp/go-retryablehttp"
 )
 
 // call is the state of one Do. The links find it through the context; only one
@@ -11,8 +13,10 @@ import (
 type call struct {
 	client *Client
 	req    *Request
-	header http.Header // as sent
 	began  time.Time
+	header http.Header           // as sent
+	http   retryablehttp.Request // what every attempt sends
+	loop   retryablehttp.Client  // in here, like http, to save an allocation
 
 	sent  bool // this attempt was handed to the transport
 	start time.Time
@@ -27,7 +31,10 @@ type call struct {
 
 type callKey struct{}
 
-func callFrom(ctx context.Context) *call { return ctx.Value(callKey{}).(*call) }
+func callFrom(ctx context.Context) *call {
+	c, _ := ctx.Value(callKey{}).(*call) // Do has put it there
+	return c
+}
 
 // deadline is where the budget of the whole call ends.
 func (c *call) deadline() time.Time { return c.began.Add(c.client.cfg.CallTimeout) }
@@ -118,7 +125,8 @@ func (c *call) repeats(ctx context.Context, attempt *Attempt, answer *Response) 
 	case len(c.attempts) > cfg.MaxRetries, ctx.Err() != nil:
 		return false
 	case answer == nil:
-		if permanent(attempt.Err) || !replay && !(attempt.StatusCode == 0 && unsent(attempt.Err)) {
+		unacted := attempt.StatusCode == 0 && unsent(attempt.Err)
+		if permanent(attempt.Err) || !replay && !unacted {
 			return false
 		}
 	default:

@@ -22,13 +22,13 @@ const (
 	// DefaultMaxRetries rides out a restart of the server (about four seconds
 	// of waiting on average, half a minute with the attempts of a slow one).
 	DefaultMaxRetries = 4
-	// DefaultRetryWaitMin is the ceiling of the first back-off; it doubles each time.
-	DefaultRetryWaitMin = 500 * time.Millisecond
-	// DefaultRetryWaitMax is the ceiling of every back-off.
-	DefaultRetryWaitMax = 30 * time.Second
-	// DefaultRetryAfterMax is the longest Retry-After that is waited for: a
+	// DefaultMinRetryWait is the ceiling of the first back-off; it doubles each time.
+	DefaultMinRetryWait = 500 * time.Millisecond
+	// DefaultMaxRetryWait is the ceiling of every back-off.
+	DefaultMaxRetryWait = 30 * time.Second
+	// DefaultMaxRetryAfter is the longest Retry-After that is waited for: a
 	// caller told to come back in an hour wants to know now.
-	DefaultRetryAfterMax = time.Minute
+	DefaultMaxRetryAfter = time.Minute
 	// DefaultMaxBody is far above a list page of 1,000 items, and far below
 	// what a server's mistake could make a process hold.
 	DefaultMaxBody = 32 << 20
@@ -70,9 +70,9 @@ func (cfg *Config) complete() error {
 		{"attempt timeout", &cfg.AttemptTimeout, DefaultAttemptTimeout},
 		{"call timeout", &cfg.CallTimeout, DefaultCallTimeout},
 		{"stall timeout", &cfg.StallTimeout, DefaultStallTimeout},
-		{"retry wait min", &cfg.RetryWaitMin, DefaultRetryWaitMin},
-		{"retry wait max", &cfg.RetryWaitMax, max(DefaultRetryWaitMax, cfg.RetryWaitMin)},
-		{"retry after max", &cfg.RetryAfterMax, DefaultRetryAfterMax},
+		{"retry wait min", &cfg.RetryWaitMin, DefaultMinRetryWait},
+		{"retry wait max", &cfg.RetryWaitMax, max(DefaultMaxRetryWait, cfg.RetryWaitMin)},
+		{"retry after max", &cfg.RetryAfterMax, DefaultMaxRetryAfter},
 	} {
 		switch {
 		case *d.value < 0:

@@ -5,13 +5,13 @@ import (
 	"log/slog"
 )
 
-// log writes one record for an attempt: Warn when it will be repeated, Debug
-// otherwise. What it says is this list; bodies, headers and queries are not on
+// log writes one record for an attempt: Debug, or Warn with the wait when it
+// will be repeated. What it says is this list; bodies, headers and queries are not on
 // it, and cause has been through the same cleaning as an error.
 func (c *call) log(ctx context.Context, attempt *Attempt, again bool) {
-	logger, level, text := c.client.cfg.Logger, slog.LevelDebug, "ricloud request"
+	logger, level := c.client.cfg.Logger, slog.LevelDebug
 	if again {
-		level, text = slog.LevelWarn, "ricloud request will be repeated"
+		level = slog.LevelWarn
 	}
 	if logger == nil || !logger.Enabled(ctx, level) {
 		return
@@ -31,5 +31,5 @@ func (c *call) log(ctx context.Context, attempt *Attempt, again bool) {
 	if attempt.Err != nil {
 		attrs = append(attrs, slog.String("cause", attempt.Err.Error()))
 	}
-	logger.LogAttrs(ctx, level, text, attrs...)
+	logger.LogAttrs(ctx, level, "ricloud attempt", attrs...)
 }

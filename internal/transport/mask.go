@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"unicode/utf16"
+	"unicode/utf8"
 )
 
 const redacted = "[redacted]"
@@ -36,29 +37,26 @@ func forms(secret string) [][]byte {
 	if secret == "" {
 		return nil
 	}
-	quoted, _ := json.Marshal(secret) // escapes <, > and & as well
-	var plain bytes.Buffer
-	encoder := json.NewEncoder(&plain)
-	encoder.SetEscapeHTML(false)
-	_ = encoder.Encode(secret)
-	inner := bytes.Trim(plain.Bytes(), "\"\n")
+	quoted, _ := json.Marshal(secret) //nolint:errchkjson // a string always encodes
+	escaped := string(quoted[1 : len(quoted)-1])
+	plain := strings.NewReplacer(`\u003c`, "<", `\u003e`, ">", `\u0026`, "&").Replace(escaped)
 	return [][]byte{
 		[]byte(secret),
-		quoted[1 : len(quoted)-1],
-		inner,
-		ascii(inner),
-		bytes.ReplaceAll(inner, []byte("/"), []byte(`\/`)),
+		[]byte(escaped),
+		[]byte(plain),
+		ascii(plain),
+		[]byte(strings.ReplaceAll(plain, "/", `\/`)),
 		[]byte(url.QueryEscape(secret)),
 		[]byte(url.PathEscape(secret)),
 	}
 }
 
 // ascii writes what is not ASCII as \uXXXX, like many JSON writers do.
-func ascii(text []byte) []byte {
+func ascii(text string) []byte {
 	var out []byte
-	for _, r := range string(text) {
-		if r < 0x80 {
-			out = append(out, byte(r))
+	for _, r := range text {
+		if r < utf8.RuneSelf {
+			out = utf8.AppendRune(out, r)
 			continue
 		}
 		for _, unit := range utf16.AppendRune(nil, r) {

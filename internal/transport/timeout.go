@@ -2,6 +2,7 @@ package transport
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -103,11 +104,9 @@ func (g *guard) stop() {
 
 func (g *guard) Read(p []byte) (int, error) {
 	n, err := g.body.Read(p)
-	switch err { //nolint:errorlint // an io.Reader returns io.EOF bare
-	case nil:
+	if err == nil {
 		g.timer.Reset(g.next(g.call.client.stallTimeout))
-	case io.EOF:
-	default:
+	} else if !errors.Is(err, io.EOF) {
 		err = g.name(err)
 	}
 	return n, err

@@ -82,6 +82,7 @@ type Client struct {
 	own   *http.Transport // nil when the caller brought one
 
 	attemptTimeout, callTimeout, stallTimeout *Timeout
+	jsonType, userAgent                       []string // header values, of length and capacity 1
 }
 
 // New checks cfg and returns a Client. It does no I/O.
@@ -100,6 +101,8 @@ func New(cfg Config) (*Client, error) {
 		attemptTimeout: &Timeout{"attempt", cfg.AttemptTimeout},
 		callTimeout:    &Timeout{"call", cfg.CallTimeout},
 		stallTimeout:   &Timeout{"stall", cfg.StallTimeout},
+		jsonType:       []string{"application/json"},
+		userAgent:      []string{cfg.UserAgent},
 	}
 	next := cfg.Transport
 	if next == nil {
@@ -122,63 +125,66 @@ func New(cfg Config) (*Client, error) {
 // that finds nothing (404, 410) after an attempt of unknown outcome has done
 // its work: its Response has status 204 and no body.
 func (c *Client) Do(ctx context.Context, req *Request) (*Response, error) {
-	httpReq, err := c.newRequest(ctx, req)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", req.Operation.Name, err)
-	}
-	call := &call{client: c, req: req, header: httpReq.Header, began: time.Now()}
+	call := &call{client: c, req: req, began: time.Now()}
 	call.attempts = call.first[:0]
 	ctx = context.WithValue(ctx, callKey{}, call)
+	if err := call.prepare(ctx); err != nil {
+		return nil, fmt.Errorf("%s: %w", req.Operation.Name, err)
+	}
 	if ctx.Err() != nil {
 		return call.end(ctx)
 	}
-	retryReq := &retryablehttp.Request{Request: httpReq.WithContext(ctx)}
-	if req.Body != nil {
-		if err := retryReq.SetBody(req.Body); err != nil {
-			return nil, fmt.Errorf("%s: body: %w", req.Operation.Name, err)
-		}
-	}
-	// A client per call: the library's Backoff hook is given neither the
-	// context nor the request, so it must know its call in another way.
-	retry := retryablehttp.Client{
-		HTTPClient:   c.http,
-		RetryMax:     math.MaxInt, // judge counts
-		CheckRetry:   call.judge,
-		Backoff:      call.backoff,
-		ErrorHandler: retryablehttp.PassthroughErrorHandler,
-	}
 	// The outcome is in call: the library loses the last answer when the
 	// context ends during a wait.
-	if resp, _ := retry.Do(retryReq); resp != nil {
+	if resp, _ := call.loop.Do(&call.http); resp != nil {
 		_ = resp.Body.Close()
 	}
 	return call.end(ctx)
 }
 
-// newRequest checks req and builds the request that all attempts send.
-func (c *Client) newRequest(ctx context.Context, req *Request) (*http.Request, error) {
-	target, err := c.target(req)
+// prepare checks the request and builds what all attempts send.
+func (c *call) prepare(ctx context.Context) error {
+	req := c.req
+	target, err := c.client.target(req)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if err := checkHeader(req.Header); err != nil {
-		return nil, err
+		return err
 	}
 	if req.Await < 0 {
-		return nil, fmt.Errorf("await must not be negative, is %v", req.Await)
+		return fmt.Errorf("await must not be negative, is %v", req.Await)
 	}
-	httpReq, err := http.NewRequestWithContext(ctx, req.Operation.Method, "", nil)
-	if err != nil {
-		return nil, err
+	c.header = c.client.header(req)
+	c.http.Request = (&http.Request{
+		Method: req.Operation.Method,
+		URL:    target,
+		Host:   target.Host,
+		Header: c.header,
+	}).WithContext(ctx)
+	// A loop per call: the library's Backoff hook is given neither the context
+	// nor the request, so it must know its call in another way.
+	c.loop.HTTPClient = c.client.http
+	c.loop.RetryMax = math.MaxInt // judge counts
+	c.loop.CheckRetry = c.judge
+	c.loop.Backoff = c.backoff
+	c.loop.ErrorHandler = retryablehttp.PassthroughErrorHandler
+	if req.Body == nil {
+		return nil
 	}
-	httpReq.URL, httpReq.Host = target, target.Host
-	header := httpReq.Header
-	header.Set("Accept", "application/json")
-	if c.cfg.UserAgent != "" {
-		header.Set("User-Agent", c.cfg.UserAgent)
+	return c.http.SetBody(req.Body)
+}
+
+// header returns the header of a request. What is the same in all of them is
+// shared between them.
+func (c *Client) header(req *Request) http.Header {
+	header := make(http.Header, 8)
+	header["Accept"] = c.jsonType
+	if c.userAgent[0] != "" {
+		header["User-Agent"] = c.userAgent
 	}
 	if req.Body != nil {
-		header.Set("Content-Type", "application/json")
+		header["Content-Type"] = c.jsonType
 	}
 	if await := req.await(); await > 0 {
 		header.Set("Ricloud-Await", strconv.Itoa(int(await/time.Second)))
@@ -189,7 +195,7 @@ func (c *Client) newRequest(ctx context.Context, req *Request) (*http.Request, e
 	if c.cfg.Authorize != nil { // every target, and every redirect followed, is on the base URL's host
 		c.cfg.Authorize(header)
 	}
-	return httpReq, nil
+	return header
 }
 
 // Close closes idle connections of a transport the Client made itself.

@@ -3,6 +3,7 @@ package transport
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/http"
 	"net/url"
@@ -41,7 +42,7 @@ func isLoopback(host string) bool {
 
 // target returns the URL of req, which is always on the base URL's host.
 func (c *Client) target(req *Request) (*url.URL, error) {
-	path, query := "", ""
+	var path, query string
 	var err error
 	if req.URL != "" {
 		path, query, err = c.relative(req.URL)
@@ -56,9 +57,7 @@ func (c *Client) target(req *Request) (*url.URL, error) {
 		if err != nil {
 			return nil, errors.New("url has a query that does not parse")
 		}
-		for name, value := range req.Query {
-			values[name] = value
-		}
+		maps.Copy(values, req.Query)
 		query = values.Encode()
 	}
 	u := &url.URL{Scheme: c.base.Scheme, Host: c.base.Host, RawQuery: query}

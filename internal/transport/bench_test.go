@@ -1,0 +1,130 @@
+package transport
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+
+	"github.com/hashicorp/go-retryablehttp"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+const pollJSON = `{"id":"0b5c1f2e-6a3d-4f57-8f5e-0d9a3f6f2a11","resource":"poll","state":"processing","tasks_pending":3,"tasks_succeeded":1}`
+
+type poll struct {
+	ID             string `json:"id"`
+	State          string `json:"state"`
+	TasksPending   int    `json:"tasks_pending"`
+	TasksSucceeded int    `json:"tasks_succeeded"`
+}
+
+// memory answers every request from memory, as cheaply as can be.
+type memory struct{ header http.Header }
+
+func (m memory) RoundTrip(req *http.Request) (*http.Response, error) {
+	return &http.Response{
+		StatusCode: http.StatusOK, Header: m.header, Request: req,
+		Body: io.NopCloser(bytes.NewReader([]byte(pollJSON))), ContentLength: int64(len(pollJSON)),
+	}, nil
+}
+
+type doer interface {
+	Do(req *http.Request) (*http.Response, error)
+}
+
+// plain is the call as one writes it by hand: no retries, no timeouts, no limits.
+func plain(ctx context.Context, client doer, base string) (*poll, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, base+"/polls/1", nil)
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("Authorization", "Token "+testToken)
+	req.Header.Set("Accept", "application/json")
+	req.Header.Set("User-Agent", "ricloud-go/test")
+	resp, err := client.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	body, err := read(resp.Body, resp.ContentLength, DefaultMaxBody)
+	if err != nil {
+		return nil, err
+	}
+	var p poll
+	return &p, json.Unmarshal(body, &p)
+}
+
+func ours(ctx context.Context, client *Client) (*poll, error) {
+	resp, err := client.Do(ctx, &Request{Operation: PollsGet.Operation(), Params: []string{"1"}})
+	if err != nil {
+		return nil, err
+	}
+	var p poll
+	return &p, json.Unmarshal(resp.Body, &p)
+}
+
+// BenchmarkCall compares one GET of a poll: by hand on net/http, on
+// go-retryablehttp's StandardClient, and through this package.
+func BenchmarkCall(b *testing.B) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = io.WriteString(w, pollJSON)
+	}))
+	defer server.Close()
+	pool := newTransport(nil)
+	defer pool.CloseIdleConnections()
+	for _, wire := range []struct {
+		name, base string
+		transport  http.RoundTripper
+	}{
+		{"memory", testBase, memory{http.Header{"Content-Type": {"application/json"}}}},
+		{"loopback", server.URL, pool},
+	} {
+		bare := &http.Client{Transport: wire.transport}
+		standard := (&retryablehttp.Client{ //nolint:forbidigo // what we compare with
+			HTTPClient: bare, CheckRetry: retryablehttp.DefaultRetryPolicy, Backoff: retryablehttp.DefaultBackoff, RetryMax: DefaultMaxRetries,
+		}).StandardClient()
+		client := newClient(b, wire.transport, func(c *Config) { c.BaseURL = wire.base })
+		for _, bench := range []struct {
+			name string
+			call func(context.Context) (*poll, error)
+		}{
+			{"bare", func(ctx context.Context) (*poll, error) { return plain(ctx, bare, wire.base) }},
+			{"standard-client", func(ctx context.Context) (*poll, error) { return plain(ctx, standard, wire.base) }},
+			{"ours", func(ctx context.Context) (*poll, error) { return ours(ctx, client) }},
+		} {
+			b.Run(wire.name+"/"+bench.name, func(b *testing.B) {
+				b.ReportAllocs()
+				for b.Loop() {
+					p, err := bench.call(b.Context())
+					require.NoError(b, err)
+					if p.TasksPending != 3 {
+						b.Fatal("not the poll")
+					}
+				}
+			})
+		}
+	}
+}
+
+// TestACallCostsFewAllocations holds the price of everything this package does
+// for a call against the same call by hand.
+//
+//nolint:paralleltest // counts the process's allocations
+func TestACallCostsFewAllocations(t *testing.T) {
+	transport := memory{http.Header{}}
+	bare, client := &http.Client{Transport: transport}, newClient(t, transport)
+	byHand := testing.AllocsPerRun(200, func() {
+		_, err := plain(t.Context(), bare, testBase)
+		assert.NoError(t, err)
+	})
+	call := testing.AllocsPerRun(200, func() {
+		_, err := ours(t.Context(), client)
+		assert.NoError(t, err)
+	})
+	assert.LessOrEqual(t, call, byHand+12, "by hand: %v", byHand)
+}

@@ -1,0 +1,215 @@
+package transport
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// clocked records when each request was sent, and answers.
+type clocked struct {
+	mu      sync.Mutex
+	began   time.Time
+	sent    []time.Duration
+	who     []string
+	respond func(n int, req *http.Request) (*http.Response, error)
+}
+
+func (c *clocked) RoundTrip(req *http.Request) (*http.Response, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.sent = append(c.sent, time.Since(c.began).Round(time.Millisecond)) // the limiter counts in floats
+	c.who = append(c.who, req.Header.Get("X-Who"))
+	if c.respond == nil {
+		return status(200)(req)
+	}
+	return c.respond(len(c.sent), req)
+}
+
+func clock() *clocked { return &clocked{began: time.Now()} }
+
+func paced(n int, per time.Duration) func(*Config) {
+	return func(c *Config) { c.RateLimit, c.RatePer = n, per }
+}
+
+func TestRateLimitPacesEveryAttempt(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		mock := clock()
+		mock.respond = func(n int, req *http.Request) (*http.Response, error) {
+			if n == 2 {
+				return status(500)(req) // its replay needs a turn of its own
+			}
+			return status(200)(req)
+		}
+		client := newClient(t, mock, paced(6, time.Minute))
+		for range 3 {
+			_, err := client.Do(t.Context(), request(PollsList))
+			require.NoError(t, err)
+		}
+		assert.Equal(t, []time.Duration{0, 10 * time.Second, 20 * time.Second, 30 * time.Second}, mock.sent)
+	})
+}
+
+func TestRateLimitLetsASecondsWorthGoAtOnce(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		mock := clock()
+		client := newClient(t, mock, paced(10_000, time.Hour)) // the API's own example: 2.8 a second
+		for range 4 {
+			_, err := client.Do(t.Context(), request(PollsList))
+			require.NoError(t, err)
+		}
+		assert.Equal(t, []time.Duration{0, 0, 360 * time.Millisecond, 720 * time.Millisecond}, mock.sent)
+	})
+}
+
+func TestRateLimitIsFairAndCancellable(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		mock := clock()
+		client := newClient(t, mock, paced(1, 10*time.Second))
+		ctx, cancel := context.WithCancel(t.Context())
+		contexts := map[string]context.Context{"a": t.Context(), "b": t.Context(), "gone": ctx, "c": t.Context()}
+		var wg sync.WaitGroup
+		for _, who := range []string{"a", "b", "gone", "c"} {
+			wg.Go(func() {
+				req := request(PollsList)
+				req.Header = http.Header{"X-Who": {who}}
+				_, err := client.Do(contexts[who], req)
+				assert.Equal(t, who == "gone", errors.Is(err, context.Canceled))
+			})
+			synctest.Wait() // it stands in the queue before the next comes
+		}
+		cancel()
+		wg.Wait()
+		assert.Equal(t, []string{"a", "b", "c"}, mock.who, "first come, first served")
+	})
+}
+
+func TestACallWhoseTurnIsTooLateSaysSoAtOnce(t *testing.T) {
+	t.Parallel()
+	for _, background := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			mock := clock()
+			client := newClient(t, mock, paced(1, time.Minute))
+			_, err := client.Do(t.Context(), request(PollsList))
+			require.NoError(t, err)
+
+			ctx, cancel := context.WithTimeout(t.Context(), 59*time.Second)
+			defer cancel()
+			req := request(PollsCreate)
+			req.Background = background
+			began := time.Now()
+			_, err = client.Do(ctx, req)
+			assert.Zero(t, time.Since(began))
+			require.ErrorIs(t, err, ErrTooLate)
+			require.ErrorIs(t, err, context.DeadlineExceeded)
+			require.ErrorContains(t, err, "in 1m0s, with 59s left")
+			f := failure(t, err)
+			assert.False(t, f.MaybeApplied)
+			assert.Empty(t, f.Attempts)
+			assert.Len(t, mock.sent, 1)
+
+			_, err = client.Do(t.Context(), request(PollsList))
+			require.NoError(t, err)
+			assert.Equal(t, []time.Duration{0, time.Minute}, mock.sent, "a turn not taken goes to the next")
+		})
+	}
+}
+
+func TestBackgroundYields(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		mock := clock()
+		client := newClient(t, mock, paced(1, 10*time.Second))
+		var wg sync.WaitGroup
+		for _, who := range []string{"first", "background", "second", "third"} {
+			wg.Go(func() {
+				req := request(PollsList)
+				req.Background = who == "background"
+				req.Header = http.Header{"X-Who": {who}}
+				_, err := client.Do(t.Context(), req)
+				assert.NoError(t, err)
+			})
+			synctest.Wait()
+		}
+		wg.Wait()
+		assert.Equal(t, []string{"first", "second", "third", "background"}, mock.who)
+	})
+}
+
+func TestA429PausesTheWholeClient(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name, hint string
+		status     int
+		want       time.Duration // when the other call is sent
+	}{
+		{"for the hint", "20", 429, 20 * time.Second},
+		{"no longer than the cap", "3600", 429, time.Minute},
+		{"not without a hint", "", 429, time.Second},
+		{"not for a 503", "20", 503, time.Second},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				mock := clock()
+				mock.respond = func(n int, req *http.Request) (*http.Response, error) {
+					if n == 1 {
+						return status(tt.status, "Retry-After", tt.hint)(req)
+					}
+					return status(200)(req)
+				}
+				client := newClient(t, mock, func(c *Config) { c.MaxRetries = -1 })
+				_, err := client.Do(t.Context(), request(PollsList))
+				require.NoError(t, err)
+				time.Sleep(time.Second) //nolint:forbidigo // virtual time
+
+				ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+				defer cancel()
+				if tt.want > time.Second {
+					_, err = client.Do(ctx, request(PollsList))
+					require.ErrorIs(t, err, ErrTooLate, "a call that cannot wait is told so")
+				}
+				_, err = client.Do(t.Context(), request(PollsList))
+				require.NoError(t, err)
+				assert.Equal(t, []time.Duration{0, tt.want}, mock.sent)
+			})
+		})
+	}
+}
+
+func TestAShorterHintDoesNotShortenAPause(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var p pacer
+		p.pause(20 * time.Second)
+		p.pause(5 * time.Second)
+		assert.Equal(t, 20*time.Second, p.pauseLeft())
+	})
+}
+
+func TestACallThatIsPausedCanBeCancelled(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		mock, cause := clock(), errors.New("gave up")
+		client := newClient(t, mock)
+		client.pacer.pause(time.Minute)
+		ctx, cancel := context.WithCancelCause(t.Context())
+		time.AfterFunc(3*time.Second, func() { cancel(cause) })
+		_, err := client.Do(ctx, &Request{Operation: PollsCreate.Operation(), Body: []byte("{}")})
+		require.ErrorIs(t, err, cause)
+		f := failure(t, err)
+		assert.Equal(t, 3*time.Second, f.Duration)
+		assert.False(t, f.MaybeApplied)
+		assert.Empty(t, mock.sent)
+	})
+}

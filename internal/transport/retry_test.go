@@ -1,0 +1,173 @@
+package transport
+
+import (
+	"context"
+	"errors"
+	"io"
+	"math"
+	"net"
+	"net/http"
+	"strconv"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+func TestRetryAfter(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		now := time.Now().UTC()
+		at := func(d time.Duration) string { return now.Add(d).Format(http.TimeFormat) }
+		for _, tt := range []struct {
+			status     int
+			hint, date string
+			want       time.Duration
+		}{
+			{429, "20", "", 20 * time.Second},
+			{503, "20", "", 20 * time.Second},
+			{429, " 20 ", "", 20 * time.Second},
+			{429, "0", "", 0},
+			{429, "9223372036", "", 9223372036 * time.Second},
+			{429, "9223372037", "", math.MaxInt64},
+			{429, "99999999999", "", math.MaxInt64},
+			{429, "99999999999999999999999999", "", math.MaxInt64},
+			{429, at(30 * time.Second), "", 30 * time.Second},
+			{429, now.Add(30 * time.Second).Format(time.RFC850), "", 30 * time.Second},
+			{429, at(time.Hour), at(time.Hour - 5*time.Second), 5 * time.Second}, // our clock is wrong, not theirs
+			{429, at(30 * time.Second), "yesterday", 30 * time.Second},
+			{429, at(-time.Minute), "", 0},
+			{429, "-1", "", 0},
+			{429, "0.5", "", 0},
+			{429, "soon", "", 0},
+			{429, "", "", 0},
+			{500, "20", "", 0},
+			{404, "20", "", 0},
+		} {
+			header := http.Header{}
+			header.Set("Retry-After", tt.hint)
+			header.Set("Date", tt.date)
+			assert.Equal(t, tt.want, retryAfter(tt.status, header), "%d %q", tt.status, tt.hint)
+		}
+	})
+}
+
+func FuzzRetryAfter(f *testing.F) {
+	for _, seed := range []string{"1", "0.5", "-1", "99999999999", "Fri, 31 Dec 2099 23:59:59 GMT", "NaN", ""} {
+		f.Add(seed, "")
+	}
+	f.Fuzz(func(t *testing.T, hint, date string) {
+		header := http.Header{"Retry-After": {hint}, "Date": {date}}
+		got := retryAfter(http.StatusTooManyRequests, header)
+		assert.GreaterOrEqual(t, got, time.Duration(0))
+		if seconds, err := strconv.ParseUint(hint, 10, 31); err == nil {
+			assert.Equal(t, time.Duration(seconds)*time.Second, got)
+		}
+	})
+}
+
+func TestFullJitterStaysBelowADoublingCeiling(t *testing.T) {
+	t.Parallel()
+	const low, high = 500 * time.Millisecond, 30 * time.Second
+	for attempt, ceiling := range []time.Duration{low, 2 * low, 4 * low, 8 * low, 16 * low, 32 * low, high, high} {
+		var least, most time.Duration = high, 0
+		for range 2000 {
+			wait := fullJitter(attempt, low, high)
+			least, most = min(least, wait), max(most, wait)
+		}
+		assert.LessOrEqual(t, most, ceiling)
+		assert.Greater(t, most, ceiling*9/10, "the ceiling of attempt %d is reached", attempt)
+		assert.Less(t, least, ceiling/10, "and the floor is nothing")
+	}
+	assert.LessOrEqual(t, fullJitter(math.MaxInt, 1, math.MaxInt64-1), time.Duration(math.MaxInt64-1), "no overflow")
+}
+
+func TestWaitsObeyTheHintTheCapTheDeadlineAndTheBudget(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name    string
+		status  int
+		hint    string
+		edit    func(*Config)
+		timeout time.Duration // of the caller's context
+		sent    int
+		took    time.Duration
+	}{
+		{"the hint is waited for", 429, "20", nil, 0, 2, 20 * time.Second},
+		{"on a 503 too", 503, "20", nil, 0, 2, 20 * time.Second},
+		{"up to the cap", 429, "60", nil, 0, 2, time.Minute},
+		{"not beyond it", 429, "61", nil, 0, 1, 0},
+		{"an absurd hint ends the call", 503, "99999999999", nil, 0, 1, 0},
+		{"the cap can be raised", 429, "61", func(c *Config) { c.RetryAfterMax = time.Hour }, 0, 2, 61 * time.Second},
+		{"a wait that ends before the deadline", 429, "20", nil, 21 * time.Second, 2, 20 * time.Second},
+		{"never into the deadline", 429, "20", nil, 20 * time.Second, 1, 0},
+		{"never into the budget", 429, "20", func(c *Config) { c.CallTimeout = 20 * time.Second }, 0, 1, 0},
+		{"no retries, no wait", 429, "20", func(c *Config) { c.MaxRetries = -1 }, 0, 1, 0},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				mock, edit := play(status(tt.status, "Retry-After", tt.hint), status(200)), tt.edit
+				if edit == nil {
+					edit = func(*Config) {}
+				}
+				ctx := t.Context()
+				if tt.timeout > 0 {
+					var cancel context.CancelFunc
+					ctx, cancel = context.WithTimeout(ctx, tt.timeout)
+					defer cancel()
+				}
+				began := time.Now()
+				resp, err := newClient(t, mock, edit).Do(ctx, request(PollsList))
+				require.NoError(t, err, "the real answer, not a deadline")
+				assert.Len(t, mock.seen, tt.sent)
+				assert.Equal(t, tt.took, time.Since(began))
+				assert.Equal(t, tt.took, resp.Attempts[0].Wait)
+				assert.Equal(t, tt.took, resp.Duration)
+				if tt.sent == 1 {
+					assert.Equal(t, tt.status, resp.StatusCode)
+					assert.GreaterOrEqual(t, resp.RetryAfter, 20*time.Second)
+				}
+			})
+		})
+	}
+}
+
+func TestRetriesAreCounted(t *testing.T) {
+	t.Parallel()
+	for retries, want := range map[int]int{-1: 1, 1: 2, 3: 4, 0: 1 + DefaultMaxRetries} {
+		synctest.Test(t, func(t *testing.T) {
+			mock := play(status(500))
+			resp, err := newClient(t, mock, func(c *Config) { c.MaxRetries = retries }).Do(t.Context(), request(PollsList))
+			require.NoError(t, err)
+			assert.Equal(t, 500, resp.StatusCode)
+			assert.Len(t, mock.seen, want)
+			for i, attempt := range resp.Attempts {
+				assert.Equal(t, i == want-1, attempt.Wait == 0, "a wait follows every attempt but the last")
+			}
+		})
+	}
+}
+
+func TestAFailureThatCannotBeWaitedOutKeepsItsCause(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Nanosecond)
+		defer cancel()
+		mock := play(fails(&net.OpError{Op: "dial", Err: io.ErrClosedPipe}))
+		_, err := newClient(t, mock, func(c *Config) { c.RetryWaitMin = time.Hour; c.CallTimeout = time.Minute }).Do(ctx, request(PollsList))
+		require.ErrorIs(t, err, io.ErrClosedPipe)
+		assert.False(t, errors.Is(err, ctx.Err()) && ctx.Err() != nil)
+	})
+}
+
+func TestATransportsOwnErrorIsKept(t *testing.T) {
+	t.Parallel()
+	own := errors.New("own")
+	_, err := newClient(t, play(fails(own))).Do(t.Context(), request(PollsCreate))
+	require.ErrorIs(t, err, own)
+	assert.True(t, failure(t, err).MaybeApplied)
+	assert.Equal(t, "own", err.Error())
+}

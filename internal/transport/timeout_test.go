@@ -1,0 +1,157 @@
+package transport
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/jarcoal/httpmock"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// after answers 200 when d has passed, or not at all.
+func after(d time.Duration, body io.Reader) httpmock.Responder {
+	return func(req *http.Request) (*http.Response, error) {
+		select {
+		case <-time.After(d): //nolint:forbidigo // virtual time
+		case <-req.Context().Done():
+			return nil, req.Context().Err()
+		}
+		return &http.Response{StatusCode: http.StatusOK, ContentLength: -1, Body: io.NopCloser(withContext{req.Context(), body})}, nil
+	}
+}
+
+// withContext is a body that breaks off with its request, as a socket's does.
+type withContext struct {
+	ctx context.Context //nolint:containedctx // a fake of net/http's body
+	r   io.Reader
+}
+
+func (b withContext) Read(p []byte) (int, error) {
+	if b.r == nil {
+		return 0, io.EOF
+	}
+	type result struct {
+		n   int
+		err error
+	}
+	done := make(chan result, 1)
+	go func() {
+		n, err := b.r.Read(p)
+		done <- result{n, err}
+	}()
+	select {
+	case r := <-done:
+		return r.n, r.err
+	case <-b.ctx.Done():
+		if closer, ok := b.r.(io.Closer); ok {
+			closer.Close()
+			<-done
+		}
+		return 0, b.ctx.Err()
+	}
+}
+
+// drip is a body of n bytes, one every gap.
+func drip(n int, gap time.Duration) io.Reader {
+	r, w := io.Pipe()
+	go func() {
+		for range n {
+			timer := time.NewTimer(gap)
+			<-timer.C
+			if _, err := w.Write([]byte("x")); err != nil {
+				return
+			}
+		}
+		_ = w.Close()
+	}()
+	return r
+}
+
+func TestTimeouts(t *testing.T) {
+	t.Parallel()
+	const never = 24 * time.Hour
+	for _, tt := range []struct {
+		name  string
+		op    Op
+		await time.Duration
+		step  func() httpmock.Responder
+		limit string // "": succeeds
+		took  time.Duration
+	}{
+		{"an answer just in time", PollsCreate, 0, func() httpmock.Responder { return after(30*time.Second-1, nil) }, "", 30*time.Second - 1},
+		{"no headers", PollsCreate, 0, func() httpmock.Responder { return after(never, nil) }, "attempt", 30 * time.Second},
+		{"an await stretches the attempt", SessionsCreate, 10 * time.Second, func() httpmock.Responder { return after(40*time.Second-1, nil) }, "", 40*time.Second - 1},
+		{"but not for ever", SessionsCreate, 10 * time.Second, func() httpmock.Responder { return after(never, nil) }, "attempt", 40 * time.Second},
+		{"an await nobody honours does not", PollsCreate, 10 * time.Second, func() httpmock.Responder { return after(never, nil) }, "attempt", 30 * time.Second},
+		{"a slow body is not a silent one", PollsCreate, 0, func() httpmock.Responder { return after(0, drip(5, 20*time.Second)) }, "", 100 * time.Second},
+		{"a silent body is", PollsCreate, 0, func() httpmock.Responder { return after(29*time.Second, drip(1, never)) }, "stall", 59 * time.Second},
+		{"an endless body", PollsCreate, 0, func() httpmock.Responder { return after(0, drip(1000, 20*time.Second)) }, "call", 2 * time.Minute},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				req := request(tt.op)
+				req.Await = tt.await
+				began := time.Now()
+				resp, err := newClient(t, play(tt.step()), func(c *Config) { c.MaxRetries = -1 }).Do(t.Context(), req)
+				assert.Equal(t, tt.took, time.Since(began))
+				if tt.limit == "" {
+					require.NoError(t, err)
+					assert.Equal(t, tt.took, resp.Duration)
+					return
+				}
+				timeout, ok := errors.AsType[*Timeout](err)
+				require.True(t, ok, err)
+				assert.Equal(t, tt.limit, timeout.Limit)
+				assert.True(t, timeout.Timeout())
+				require.ErrorIs(t, err, context.DeadlineExceeded)
+				require.NotErrorIs(t, err, context.Canceled)
+				assert.Contains(t, err.Error(), tt.limit+" timeout")
+				f := failure(t, err)
+				assert.True(t, f.MaybeApplied)
+				assert.Equal(t, tt.took, f.Attempts[0].Duration)
+				time.Sleep(never) //nolint:forbidigo // virtual: lets the fake's writer end
+			})
+		})
+	}
+}
+
+func TestTheCallTimeoutEndsTheLastAttempt(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		mock := play(hangs)
+		began := time.Now()
+		_, err := newClient(t, mock, func(c *Config) { c.CallTimeout = 45 * time.Second }).Do(t.Context(), request(PollsList))
+		assert.Equal(t, 45*time.Second, time.Since(began))
+		timeout, ok := errors.AsType[*Timeout](err)
+		require.True(t, ok, err)
+		assert.Equal(t, Timeout{"call", 45 * time.Second}, *timeout)
+		f := failure(t, err)
+		require.Len(t, f.Attempts, 2)
+		first, ok := errors.AsType[*Timeout](f.Attempts[0].Err)
+		require.True(t, ok)
+		assert.Equal(t, "attempt", first.Limit)
+		assert.Equal(t, 30*time.Second, f.Attempts[0].Duration, "the back-off is not the attempt's")
+	})
+}
+
+func TestTheCallersContextIsTheCauseNotATimeout(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		cause := errors.New("shutting down")
+		ctx, cancel := context.WithTimeoutCause(t.Context(), 5*time.Second, cause)
+		defer cancel()
+		_, err := newClient(t, play(hangs)).Do(ctx, request(PollsCreate))
+		require.ErrorIs(t, err, cause)
+		f := failure(t, err)
+		assert.Equal(t, 5*time.Second, f.Duration)
+		assert.True(t, f.MaybeApplied)
+		assert.Nil(t, f.Last)
+	})
+}
