@@ -30,7 +30,7 @@ race: ## Run them with the race detector, in random order, and check the coverag
 readme: ## Compile README.md's Go and run its commands
 	bash .ci/run readme
 
-fuzz: ## Run each fuzz target for FUZZTIME (3s)
+fuzz: ## Run each fuzz target for FUZZTIME (20000x)
 	bash .ci/run fuzz
 
 bench: ## Measure: six runs of the benchmarks of PKG (.), for benchstat
