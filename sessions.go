@@ -202,20 +202,26 @@ const maxAwait = 10 * time.Second // contract §1.7
 // MaxCodeAttempts times. A nil code gives up at the first challenge, with
 // ErrCodeRequired.
 //
+// When the outcome of a create is unknown, Login looks for the session it may
+// have made and goes on with that. If there is none, it returns the *CallError
+// and leaves it to the caller to log in to a real account a second time.
+//
 // Login returns the last session it saw whatever the error. An error of code
 // or of ctx ends it at once. A backend that gets the code in a later request
-// calls Create and Wait itself: Login does nothing else.
+// calls Create and Wait itself: but for that search, Login does nothing else.
 func (s *SessionsService) Login(
 	ctx context.Context, params SessionCreateParams,
 	code func(context.Context, CodeChallenge) (Secret, error), opts ...CallOption,
 ) (*Session, error) {
 	waitOpts := slices.Concat(opts, []CallOption{withoutAwait})
 	opts = slices.Concat([]CallOption{WithAwait(maxAwait)}, opts)
+	var known []ID
 	for attempt := 1; ; attempt++ {
-		session, err := s.Create(ctx, params, opts...)
+		session, err := s.createOnce(ctx, params, known, opts)
 		if err != nil {
 			return nil, err
 		}
+		known = append(known, session.ID)
 		session, err = last(watch(ctx, s.client, transport.SessionsGet, session.ID, session, sessionStatus, waitOpts))
 		if err == nil || !errors.Is(err, ErrCodeRequired) || code == nil || attempt > MaxCodeAttempts {
 			return session, err

@@ -1,0 +1,185 @@
+package ricloud_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/jarcoal/httpmock"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/reincubate/ricloud-go"
+)
+
+// account is an API with one iCloud account, whose answer to a create can get lost.
+type account struct {
+	sessions  []map[string]any // newest first
+	creates   int
+	lost      map[int]bool  // which creates are carried out without an answer
+	refused   bool          // lost creates are not carried out at all
+	late      int           // list calls before a lost session shows
+	code      string        // that a login needs; "": none
+	clock     time.Duration // of the server, ahead of ours
+	fail      error         // of a list
+	delivered []string      // codes
+}
+
+func (a *account) RoundTrip(req *http.Request) (*http.Response, error) {
+	var answer any
+	switch route := req.Method + " " + req.URL.Path; {
+	case route == "POST /sessions":
+		a.creates++
+		if a.refused && a.lost[a.creates] {
+			return nil, errors.New("connection reset by peer")
+		}
+		answer = a.create(req)
+		if a.lost[a.creates] {
+			return nil, errors.New("connection reset by peer")
+		}
+	case route == "GET /sources":
+		if a.fail != nil {
+			return nil, a.fail
+		}
+		answer = []any{
+			map[string]any{"id": 6, "type": "icloud.backup", "identifier": "jane@example.com"},
+			map[string]any{"id": 7, "type": "icloud.account", "identifier": "jane@example.com"},
+			map[string]any{"id": 8, "type": "icloud.account", "identifier": "jane@example.com.other"},
+		}
+	case route == "GET /sessions":
+		if a.late--; a.late >= 0 || req.URL.Query().Get("source") != "7" {
+			answer = []any{}
+			break
+		}
+		answer = a.sessions
+	case strings.HasPrefix(route, "GET /sessions/"):
+		for _, s := range a.sessions {
+			if s["id"] == strings.TrimPrefix(req.URL.Path, "/sessions/") {
+				answer = s
+			}
+		}
+	}
+	resp, err := httpmock.NewJsonResponse(http.StatusOK, answer)
+	if a.clock != 0 {
+		resp.Header.Set("Date", a.now().Format(http.TimeFormat))
+	}
+	return resp, err
+}
+
+func (a *account) now() time.Time { return time.Now().Add(a.clock).UTC() }
+
+func (a *account) create(req *http.Request) any {
+	var body struct {
+		Payload struct {
+			Code string `json:"code"`
+		} `json:"payload"`
+	}
+	text, _ := io.ReadAll(req.Body) //nolint:forbidigo // our own request
+	_ = json.Unmarshal(text, &body)
+	session := map[string]any{"id": fmt.Sprint("s", a.creates), "source": "7", "state": "active", "date_created": a.now()}
+	if a.code != body.Payload.Code {
+		session["state"], session["error"] = "failed", "code-required"
+	}
+	a.delivered = append(a.delivered, body.Payload.Code)
+	a.sessions = append([]map[string]any{session}, a.sessions...)
+	return session
+}
+
+func (a *account) login(ctx context.Context, t *testing.T, opts ...ricloud.CallOption) (*ricloud.Session, error) {
+	t.Helper()
+	client, err := ricloud.NewClient("token", ricloud.WithTransport(a))
+	require.NoError(t, err)
+	return client.Sessions.Login(ctx, ricloud.SessionCreateParams{
+		Source:  ricloud.SourceParams{User: "1", Type: ricloud.SourceICloudAccount, Identifier: "jane@example.com"},
+		Payload: ricloud.SessionPayload{Password: "pw"},
+	}, func(context.Context, ricloud.CodeChallenge) (ricloud.Secret, error) { return "123456", nil }, opts...)
+}
+
+func TestLoginGoesOnWithTheSessionItMayHaveCreated(t *testing.T) {
+	t.Parallel()
+	yesterday := map[string]any{"id": "old", "source": "7", "state": "active", "date_created": "1999-01-01T00:00:00Z"}
+	for _, tt := range []struct {
+		name    string
+		account account
+		want    string // the session; "": none was found
+		creates int
+	}{
+		{"found", account{lost: map[int]bool{1: true}}, "s1", 1},
+		{"found although the server's clock is ahead", account{lost: map[int]bool{1: true}, clock: time.Hour}, "s1", 1},
+		{"found although the server's clock is behind", account{lost: map[int]bool{1: true}, clock: -time.Hour}, "s1", 1},
+		{"found at the last look", account{lost: map[int]bool{1: true}, late: 2}, "s1", 1},
+		{"found too late", account{lost: map[int]bool{1: true}, late: 3}, "", 1},
+		{"never created", account{lost: map[int]bool{1: true}, refused: true}, "", 1},
+		{"never created, clock ahead", account{lost: map[int]bool{1: true}, refused: true, clock: time.Hour}, "", 1},
+		{"the first round's", account{lost: map[int]bool{1: true}, code: "123456"}, "s2", 2},
+		{"the second round's", account{lost: map[int]bool{2: true}, code: "123456"}, "s2", 2},
+		{"not the first round's in the second", account{lost: map[int]bool{2: true}, code: "123456", refused: true}, "", 2},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				tt.account.sessions = []map[string]any{yesterday}
+				session, err := tt.account.login(t.Context(), t)
+				assert.Equal(t, tt.creates, tt.account.creates, "logins a real account sees")
+				if tt.want == "" {
+					call, ok := errors.AsType[*ricloud.CallError](err)
+					require.True(t, ok, err)
+					assert.True(t, call.MaybeApplied())
+					require.ErrorContains(t, err, "Sessions.List")
+					return
+				}
+				require.NoError(t, err)
+				assert.Equal(t, ricloud.ID(tt.want), session.ID)
+				assert.Equal(t, ricloud.SessionActive, session.State)
+			})
+		})
+	}
+}
+
+func TestLoginSaysWhenItCouldNotLook(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		a := account{lost: map[int]bool{1: true}, fail: errors.New("the network is down")}
+		_, err := a.login(t.Context(), t)
+		require.ErrorContains(t, err, "connection reset by peer")
+		require.ErrorContains(t, err, "the network is down")
+		assert.Equal(t, 1, a.creates)
+	})
+}
+
+func TestLoginStopsLookingWithItsContext(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+		defer cancel()
+		began := time.Now()
+		a := account{lost: map[int]bool{1: true}, refused: true}
+		_, err := a.login(ctx, t)
+		require.ErrorContains(t, err, "connection reset by peer")
+		assert.Equal(t, 500*time.Millisecond, time.Since(began))
+	})
+}
+
+func TestARelayLoginIsNotGuessed(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		a := account{lost: map[int]bool{1: true}}
+		client, err := ricloud.NewClient("token", ricloud.WithTransport(&a))
+		require.NoError(t, err)
+		_, err = client.Sessions.Login(t.Context(), ricloud.SessionCreateParams{
+			Source:  ricloud.SourceParams{User: "1", Type: ricloud.SourceRelayInstance},
+			Payload: ricloud.SessionPayload{Code: "pairing"},
+		}, nil)
+		call, ok := errors.AsType[*ricloud.CallError](err)
+		require.True(t, ok, err)
+		assert.True(t, call.MaybeApplied())
+		assert.Equal(t, 1, a.creates)
+	})
+}
