@@ -11,7 +11,6 @@ import (
 	"net/url"
 	"os"
 	"strings"
-	"time"
 
 	"github.com/reincubate/ricloud-go/internal/transport"
 )
@@ -64,6 +63,9 @@ func NewClient(token string, opts ...Option) (*Client, error) {
 	}
 	for _, opt := range opts {
 		opt(&cfg)
+	}
+	if p := cfg.polling; p.shortest <= 0 || p.longest < p.shortest {
+		return nil, &ParamError{Operation: "NewClient", Field: "WithPolling", Reason: "needs 0 < shortest <= longest"}
 	}
 	// The token lives in this closure alone: a dump of the Client cannot show it.
 	cfg.Authorize = func(h http.Header) { h.Set("Authorization", "Token "+token) }
@@ -158,10 +160,13 @@ func do[T any](ctx context.Context, c *Client, r request, opts []CallOption) (*T
 		return v, nil
 	}
 	if err := decode(r.op.Name, resp.Body, v); err != nil {
-		if r.op.Replay {
+		if r.op.Method == http.MethodGet {
 			return nil, err
 		}
-		return nil, &CallError{Operation: r.op.Name, Attempts: attempts(resp.Attempts), Duration: resp.Duration, Err: err, maybeApplied: true}
+		return nil, &CallError{
+			Operation: r.op.Name, Attempts: attempts(resp.Attempts), Duration: resp.Duration, Err: err,
+			maybeApplied: true, replayable: r.op.Replay,
+		}
 	}
 	return v, nil
 }
@@ -184,13 +189,12 @@ func (c *Client) send(ctx context.Context, r request, opts []CallOption) (*trans
 		return resp, nil
 	}
 	apiErr := newError(r.op.Name, resp)
-	unproven := resp.StatusCode >= http.StatusInternalServerError || resp.StatusCode == http.StatusRequestTimeout
-	if r.op.Replay || !unproven {
+	if !resp.MaybeApplied {
 		return nil, apiErr
 	}
 	return nil, &CallError{
-		Operation: r.op.Name, Attempts: attempts(resp.Attempts), Duration: resp.Duration,
-		Err: apiErr, last: apiErr, maybeApplied: true,
+		Operation: r.op.Name, Attempts: attempts(resp.Attempts), Duration: resp.Duration, Err: apiErr,
+		maybeApplied: true, replayable: r.op.Replay,
 	}
 }
 
@@ -269,11 +273,11 @@ func encode(body any) ([]byte, error) {
 func callError(op transport.Operation, err error) error {
 	f, ok := errors.AsType[*transport.Failure](err)
 	if !ok { // refused before anything was sent
-		return fmt.Errorf("ricloud: %s: %w; nothing was sent", op.Name, err)
+		return fmt.Errorf("ricloud: %w; nothing was sent", err)
 	}
 	e := &CallError{
-		Operation: op.Name, Attempts: attempts(f.Attempts), Duration: f.Duration.Round(time.Microsecond),
-		Err: f.Cause, maybeApplied: f.MaybeApplied && op.Method != http.MethodGet,
+		Operation: op.Name, Attempts: attempts(f.Attempts), Duration: f.Duration, Err: f.Cause,
+		maybeApplied: f.MaybeApplied, replayable: op.Replay,
 	}
 	if f.Last != nil {
 		e.last = newError(op.Name, f.Last)

@@ -15,6 +15,10 @@ import (
 // value by value: a time in a looser spelling is mended, and what really does
 // not fit is named by its path.
 func decode(operation string, body []byte, v any) error {
+	if nesting(body) > maxNesting {
+		err := fmt.Errorf("nested deeper than %d", maxNesting)
+		return &DecodeError{Operation: operation, Snapshot: snapshot(body), Err: err}
+	}
 	err := json.Unmarshal(body, v)
 	if err == nil {
 		return nil
@@ -31,14 +35,39 @@ func decode(operation string, body []byte, v any) error {
 	return json.Unmarshal(mended, v)
 }
 
+// maxNesting is far deeper than any answer. Types that read themselves cost
+// time by the square of it.
+const maxNesting = 64
+
+// nesting returns how deep arrays and objects stand in each other.
+func nesting(body []byte) (deepest int) {
+	depth, quoted := 0, false
+	for i := 0; i < len(body); i++ {
+		switch body[i] {
+		case '"':
+			quoted = !quoted
+		case '\\':
+			i++
+		case '[', '{':
+			if !quoted {
+				depth++
+				deepest = max(deepest, depth)
+			}
+		case ']', '}':
+			if !quoted {
+				depth--
+			}
+		}
+	}
+	return deepest
+}
+
 // misfit is a value that does not fit its place.
 type misfit struct {
 	path string
 	raw  []byte
 	err  error
 }
-
-const maxMendDepth = 16 // each level is decoded again: a bound for hostile nesting
 
 // mend returns raw with its times made to fit t, or the first misfit.
 func mend(raw json.RawMessage, t reflect.Type, path string) (json.RawMessage, *misfit) {
@@ -56,7 +85,6 @@ func mend(raw json.RawMessage, t reflect.Type, path string) (json.RawMessage, *m
 		mended = mendTime(raw)
 	case t == reflect.TypeFor[Secret](), t == reflect.TypeFor[SignedURL]():
 		raw = []byte(redacted)
-	case strings.Count(path, ".") >= maxMendDepth:
 	case raw[0] == '[':
 		mended, bad = mendItems(raw, itemType(t), path)
 	case raw[0] == '{':

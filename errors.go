@@ -157,8 +157,9 @@ type CallError struct {
 	Duration  time.Duration
 	Err       error // what ended the call
 
-	last         *Error
+	last         *Error // seen before Err, and not Err
 	maybeApplied bool
+	replayable   bool
 }
 
 // MaybeApplied reports whether the API may have acted on the request although
@@ -173,34 +174,35 @@ func (e *CallError) Error() string {
 	if n := len(e.Attempts); n > 0 {
 		fmt.Fprintf(&b, " (attempt %d, after %s)", n, e.Duration.Round(time.Millisecond))
 	}
-	if e.last != nil && !errors.Is(e.Err, e.last) {
+	if e.last != nil {
 		fmt.Fprintf(&b, "; the last answer was: %v", trimPrefix(e.last, e.Operation))
 	}
 	if e.maybeApplied {
-		fmt.Fprintf(&b, "; %s", mayExist(e.Operation))
+		fmt.Fprintf(&b, "; %s", e.advice())
 	}
 	return b.String()
 }
 
 // Unwrap returns what ended the call and the last *Error seen.
 func (e *CallError) Unwrap() []error {
-	if e.last != nil && !errors.Is(e.Err, e.last) {
+	if e.last != nil {
 		return []error{e.Err, e.last}
 	}
 	return []error{e.Err}
 }
 
-// mayExist says what an operation of unknown outcome may have done and where
-// to look.
-func mayExist(operation string) string {
-	service, verb, _ := strings.Cut(operation, ".")
-	switch verb {
-	case "Create":
+// advice says what a call of unknown outcome may have done and what to do.
+func (e *CallError) advice() string {
+	service, verb, _ := strings.Cut(e.Operation, ".")
+	switch {
+	case e.replayable:
+		return "it may have happened all the same, and is safe to repeat"
+	case verb == "Create":
 		return fmt.Sprintf("it may have been created all the same: look for it with %s.List, newest first, before creating another", service)
-	case "Rotate":
+	case verb == "Rotate":
 		return "the key may have been rotated all the same: read its token with Keys.Get under another key"
 	}
-	return "it may have happened all the same: read the resource before trying again"
+	return "it may have happened all the same: look before trying again"
 }
 
 func trimPrefix(err error, operation string) string {
@@ -289,7 +291,7 @@ func (e *ParamError) Error() string {
 	if e.Operation == "" {
 		return fmt.Sprintf("ricloud: %s %s", e.Field, e.Reason)
 	}
-	return fmt.Sprintf("ricloud: %s: %s %s; nothing was sent", e.Operation, e.Field, e.Reason)
+	return fmt.Sprintf("ricloud: %s: %s %s", e.Operation, e.Field, e.Reason)
 }
 
 // invalid is a ParamError without its operation, which do fills in.

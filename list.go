@@ -3,8 +3,10 @@ package ricloud
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"iter"
+	"net/http"
 	"net/url"
 	"strconv"
 
@@ -42,7 +44,11 @@ func (l *List[T]) All(ctx context.Context, client *Client, opts ...CallOption) i
 		if p.yieldNew(l.Data, yield) < 0 || !l.HasMore {
 			return
 		}
-		op := transport.Operation{Name: "List.All", Method: "GET", Path: l.URL, Replay: true}
+		if l.URL == "" {
+			yield(nil, errors.New("ricloud: List.All: the list has more items but no URL to read them from"))
+			return
+		}
+		op := transport.Operation{Name: "List.All", Method: http.MethodGet, Path: "{list url}", Replay: true}
 		p.run(ctx, request{op: op, url: l.URL, list: ListParams{AfterID: p.last}}, opts, yield)
 	}
 }

@@ -44,7 +44,7 @@ func (p *Poll) UnmarshalJSON(b []byte) error {
 	if err := json.Unmarshal(b, &aux); err != nil {
 		return err
 	}
-	if len(p.TasksSucceeded) == 0 {
+	if p.TasksSucceeded == nil {
 		p.TasksSucceeded = aux.TasksCompleted
 	}
 	// The vendor's guide shows a finished poll that still says "processing".

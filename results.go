@@ -18,7 +18,7 @@ type Result struct {
 	Identifier   string      `json:"identifier"` // a data type or a file id; not safe as a file name
 	Type         string      `json:"type,omitempty"`
 	URL          string      `json:"url"` // in your storage: "s3://bucket/key", "gs://bucket/key"
-	SignedURL    *SignedURL  `json:"signed_url,omitempty"`
+	SignedURL    SignedURL   `json:"signed_url,omitzero"`
 	Checksum     string      `json:"checksum"` // MD5, in hex
 	Size         int64       `json:"size"`     // bytes
 	State        ResultState `json:"state"`
@@ -35,7 +35,9 @@ func (r *Result) UnmarshalJSON(b []byte) error {
 
 func (r *Result) ident() ID { return r.ID }
 
-// SignedURL lets anyone who has it read a result until it expires.
+// SignedURL lets anyone who has it read a result until it expires. The zero
+// value is none. (It is not a pointer: fmt prints what a pointer inside a
+// struct points to without asking Secret how.)
 type SignedURL struct {
 	URL         Secret    `json:"url"`
 	DateExpires time.Time `json:"date_expires,omitzero"`

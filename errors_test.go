@@ -1,0 +1,299 @@
+package ricloud
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/jarcoal/httpmock"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+func TestErrorsByMeaning(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		status int
+		body   string
+		is     []error
+		text   string
+	}{
+		{400, `{"error":"invalid-body","message":"Not JSON."}`, []error{ErrInvalidBody}, "ricloud: Users.Get: 400 Bad Request: invalid-body: Not JSON."},
+		{400, `{"error":"invalid-parameter","message":"No.","params":{"identifier":["required"]}}`, []error{ErrInvalidParameter}, `ricloud: Users.Get: 400 Bad Request: invalid-parameter: No. (params {"identifier":["required"]})`},
+		{401, `{"error":"unauthorized","params":null}`, []error{ErrUnauthorized}, "ricloud: Users.Get: 401 Unauthorized: unauthorized"},
+		{403, `{"error":"missing-scope"}`, []error{ErrMissingScope, ErrForbidden}, "ricloud: Users.Get: 403 Forbidden: missing-scope"},
+		{403, `{"error":"unconfigured"}`, []error{ErrUnconfigured}, "ricloud: Users.Get: 403 Forbidden: unconfigured"},
+		{403, `{"error":"limit-exceeded"}`, []error{ErrLimitExceeded}, "ricloud: Users.Get: 403 Forbidden: limit-exceeded"},
+		{400, `{"error":"session-expired"}`, []error{ErrSessionExpired}, "ricloud: Users.Get: 400 Bad Request: session-expired"},
+		{400, `{"error":"code-required"}`, []error{ErrCodeRequired}, "ricloud: Users.Get: 400 Bad Request: code-required"},
+		{400, `{"error":"code-invalid"}`, []error{ErrCodeInvalid}, "ricloud: Users.Get: 400 Bad Request: code-invalid"},
+		{404, ``, []error{ErrNotFound}, "ricloud: Users.Get: 404 Not Found"},
+		{418, `{"error":{"of":"another shape"},"message":7}`, nil, `ricloud: Users.Get: 418 I'm a teapot: not an answer of the API: "{\"error\":{\"of\":\"another shape\"},\"message\":7}"`},
+		{500, ``, []error{ErrServer}, "ricloud: Users.Get: 500 Internal Server Error"},
+		{502, "<html>Bad gateway</html>", []error{ErrServer}, `ricloud: Users.Get: 502 Bad Gateway: not an answer of the API: "<html>Bad gateway</html>"`},
+	}
+	sentinels := []error{
+		ErrUnauthorized, ErrForbidden, ErrNotFound, ErrRateLimited, ErrServer, ErrInvalidBody, ErrInvalidParameter, ErrUnconfigured,
+		ErrMissingScope, ErrLimitExceeded, ErrSessionExpired, ErrCodeRequired, ErrCodeInvalid,
+	}
+	for _, tc := range tests {
+		t.Run(tc.text, func(t *testing.T) {
+			t.Parallel()
+			c, api := newTestClient(t, WithRetries(0))
+			api.RegisterResponder(http.MethodGet, "=~.*", httpmock.NewStringResponder(tc.status, tc.body))
+			var raw Response
+			_, err := c.Users.Get(t.Context(), "1", WithResponse(&raw))
+			apiErr, ok := errors.AsType[*Error](err)
+			require.True(t, ok, "%v", err)
+			assert.Equal(t, tc.status, apiErr.StatusCode)
+			assert.Equal(t, tc.body, string(apiErr.Body))
+			require.EqualError(t, err, tc.text)
+			for _, sentinel := range sentinels {
+				want := false
+				for _, is := range tc.is {
+					want = want || is == sentinel
+				}
+				if tc.status == 403 && sentinel == ErrForbidden {
+					want = true
+				}
+				assert.Equal(t, want, errors.Is(err, sentinel), "%v", sentinel)
+			}
+			assert.Equal(t, tc.status, raw.StatusCode)
+			assert.Equal(t, tc.body, string(raw.Body))
+			assert.Len(t, raw.Attempts, 1)
+		})
+	}
+}
+
+func TestRateLimitedKeepsTheHint(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c, api := newTestClient(t)
+		api.RegisterResponder(http.MethodGet, "=~.*",
+			httpmock.NewStringResponder(429, "").HeaderSet(http.Header{"Retry-After": {"3600"}}))
+		began := time.Now()
+		_, err := c.Users.Get(t.Context(), "1")
+		require.ErrorIs(t, err, ErrRateLimited)
+		apiErr, _ := errors.AsType[*Error](err)
+		assert.Equal(t, time.Hour, apiErr.RetryAfter)
+		assert.ErrorContains(t, err, "retry after 1h0m0s")
+		assert.Zero(t, time.Since(began), "a hint over the cap is not waited for")
+	})
+}
+
+func TestDidItHappen(t *testing.T) {
+	t.Parallel()
+	payload := PollPayload{DataTypes: []string{"x"}}
+	create := func(ctx context.Context, c *Client) error {
+		return result(c.Polls.Create(ctx, PollCreateParams{Session: "s", Payload: payload}))
+	}
+	broken := httpmock.NewErrorResponder(io.ErrUnexpectedEOF)
+	tests := []struct {
+		name    string
+		call    func(context.Context, *Client) error
+		answer  httpmock.Responder
+		applied bool
+		calls   int
+		text    string
+	}{
+		{"create, broken", create, broken, true, 1, "it may have been created all the same: look for it with Polls.List, newest first, before creating another"},
+		{"create, 502", create, httpmock.NewStringResponder(502, "<html>"), true, 1, "502 Bad Gateway"},
+		{"create, garbage", create, httpmock.NewStringResponder(201, "{"), true, 1, "does not decode"},
+		{"create, refused", create, jsonResponder(400, `{"error":"invalid-parameter"}`), false, 1, "invalid-parameter"},
+		{"rotate, broken", func(ctx context.Context, c *Client) error { return result(c.Keys.Rotate(ctx, "1", KeyRotateParams{})) }, broken, true, 1, "read its token with Keys.Get"},
+		{"update, broken", func(ctx context.Context, c *Client) error {
+			return result(c.Users.Update(ctx, "1", UserUpdateParams{Identifier: "x"}))
+		}, broken, true, 5, "it may have happened all the same, and is safe to repeat"},
+		{"read, broken", func(ctx context.Context, c *Client) error { return result(c.Users.Get(ctx, "1")) }, broken, false, 5, "attempt 5"},
+		{"call, broken", func(ctx context.Context, c *Client) error { return c.Call(ctx, http.MethodPost, "/x", nil, nil) }, broken, true, 1, "look before trying again"},
+	}
+	for _, tc := range tests {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				c, api := newTestClient(t)
+				api.RegisterResponder(http.MethodPost, "=~.*", tc.answer)
+				api.RegisterResponder(http.MethodGet, "=~.*", tc.answer)
+				err := tc.call(t.Context(), c)
+				require.ErrorContains(t, err, tc.text)
+				call, ok := errors.AsType[*CallError](err)
+				assert.Equal(t, tc.applied, ok && call.MaybeApplied(), "%v", err)
+				assert.Len(t, api.all(), tc.calls)
+			})
+		})
+	}
+}
+
+func TestCancelledCallKeepsCauseAndLastAnswer(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c, api := newTestClient(t)
+		api.RegisterResponder(http.MethodGet, "=~.*", jsonResponder(503, `{"error":"busy"}`).HeaderSet(http.Header{"Retry-After": {"20"}}))
+		stopped := errors.New("shutting down")
+		ctx, cancel := context.WithCancelCause(t.Context())
+		time.AfterFunc(5*time.Second, func() { cancel(stopped) })
+		_, err := c.Users.Get(ctx, "1")
+		require.ErrorIs(t, err, stopped)
+		require.ErrorIs(t, err, ErrServer)
+		apiErr, ok := errors.AsType[*Error](err)
+		require.True(t, ok)
+		assert.Equal(t, ErrorCode("busy"), apiErr.Code)
+		assert.ErrorContains(t, err, "the last answer was: 503 Service Unavailable: busy")
+	})
+}
+
+func TestDecodeErrorNamesThePath(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name, body string
+		v          any
+		path, text string
+	}{
+		{"list item", `{"data":[{"id":1},{"id":2,"identifier":[7]}]}`, &List[User]{}, "data[1].identifier", "reads [7]"},
+		{"array item", `[{"id":1},{"id":true}]`, &List[User]{}, "[1].id", "reads true"},
+		{"nested source", `{"id":"s","source":{"id":1,"children":[{"state":{}}]}}`, &Session{}, "source.children[0].state", "reads {}"},
+		{"map value", `{"scopes":{"a:b":[{"value":"3"}]}}`, &Permissions{}, "scopes.a:b[0].value", `reads "3"`},
+		{"time", `{"date_created":"yesterday"}`, &User{}, "date_created", `reads "yesterday"`},
+		{"not an object", `[1]`, &User{}, "", "the answer does not decode"},
+		{"cut", `{"id":"s","user":`, &Session{}, "", `reads {"id":"s","user":`},
+		{"HTML", `<html>` + strings.Repeat("x", 1000), &User{}, "", "reads <html>"},
+		{"token of a wrong type", `{"token":12345678}`, &Key{}, "token", "reads [redacted]"},
+		{"signed URL of a wrong type", `{"signed_url":"https://x?sig=12345678"}`, &Result{}, "signed_url", "reads [redacted]"},
+		{"cut behind a token", `{"id":"1","token":"12345678",`, &Key{}, "", `{"id":"1","token":[redacted]`},
+		{"a secret below the misfit", `{"id":"1","source":[{"password":"12345678"}]}`, &Session{}, "source", `reads [{"password":[redacted]`},
+		{"huge duration", `{"interval":1e300}`, &Subscription{}, "interval", "reads 1e300"},
+		{"deep", strings.Repeat(`{"children":[`, 20) + "true" + strings.Repeat("]}", 20), &Source{}, strings.Repeat("children[0].", 19) + "children[0]", "does not decode"},
+		{"too deep", strings.Repeat(`{"children":["]",`, 5000), &Source{}, "", "nested deeper than 64"},
+	}
+	for _, tc := range tests {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			err := decode("Things.Get", []byte(tc.body), tc.v)
+			var decodeErr *DecodeError
+			require.ErrorAs(t, err, &decodeErr)
+			assert.Equal(t, "Things.Get", decodeErr.Operation)
+			assert.Equal(t, tc.path, decodeErr.Path)
+			assert.LessOrEqual(t, len(decodeErr.Snapshot), maxSnapshot+len("…"))
+			require.ErrorContains(t, err, "ricloud: Things.Get: ")
+			require.ErrorContains(t, err, tc.text)
+			assert.NotContains(t, fmt.Sprintf("%v %+v %#v", err, err, decodeErr), "12345678")
+		})
+	}
+}
+
+func TestLooseTimesAreMended(t *testing.T) {
+	t.Parallel()
+	body := `{"data":[{"id":1,"date_created":""},{"id":2,"date_created":"2018-11-22T13:49:37.215516"},` +
+		`{"id":3,"date_created":"2018-11-22 13:49:37"},{"id":4,"date_created":"2018-11-22"},{"id":5,"date_created":"2018-11-22T14:49:37+01:00"}],"has_more":true}`
+	var users List[User]
+	require.NoError(t, decode("Users.List", []byte(body), &users))
+	require.Len(t, users.Data, 5)
+	assert.True(t, users.HasMore)
+	assert.Zero(t, users.Data[0].DateCreated)
+	for i, want := range []string{"2018-11-22T13:49:37.215516Z", "2018-11-22T13:49:37Z", "2018-11-22T00:00:00Z", "2018-11-22T13:49:37Z"} {
+		assert.True(t, at(want).Equal(users.Data[i+1].DateCreated), "%v", users.Data[i+1].DateCreated)
+	}
+}
+
+func TestTolerantLeaves(t *testing.T) {
+	t.Parallel()
+	for body, want := range map[string]ID{`"a"`: "a", `7`: "7", `-1`: "-1", `12345678901234567890`: "12345678901234567890", `{"id":7}`: "7", `null`: "", `{}`: ""} {
+		var id ID
+		require.NoError(t, json.Unmarshal([]byte(body), &id), body)
+		assert.Equal(t, want, id, body)
+	}
+	for _, body := range []string{`[]`, `true`} {
+		var id ID
+		require.Error(t, json.Unmarshal([]byte(body), &id), body)
+	}
+	var user User
+	require.NoError(t, decode("x", []byte(`{"id":null,"state":"of-tomorrow","unknown":[{}]}`), &user))
+	assert.Equal(t, User{State: "of-tomorrow"}, user)
+	var poll Poll
+	require.NoError(t, decode("x", []byte(`{"state":"of-tomorrow","tasks_completed":[1],"tasks_suspended":null,"results":null,"errors":null}`), &poll))
+	assert.Equal(t, Poll{State: "of-tomorrow", TasksSucceeded: []ID{"1"}}, poll)
+}
+
+func TestSecretsDoNotPrint(t *testing.T) {
+	t.Parallel()
+	const canary = "canary-7f3a"
+	c, err := NewClient(canary)
+	require.NoError(t, err)
+	values := []any{
+		Secret(canary), c, *c,
+		Key{Token: canary}, WebhookConfig{Secret: canary}, Credentials{"k": canary}, SessionPayload{Password: canary, Code: canary},
+		SessionCreateParams{Payload: SessionPayload{Password: canary}}, StorageConfigCreateParams{Credentials: Credentials{"k": canary}},
+		Result{SignedURL: SignedURL{URL: canary}}, []Secret{canary}, map[string]any{"k": Secret(canary)},
+	}
+	var b strings.Builder
+	text, jsonLog := slog.New(slog.NewTextHandler(&b, nil)), slog.New(slog.NewJSONHandler(&b, nil))
+	for _, v := range values {
+		for _, verb := range []string{"%v", "%+v", "%#v", "%q", "%s", "%x", "%d"} {
+			fmt.Fprintf(&b, verb, v)
+		}
+		if _, isClient := v.(*Client); !isClient {
+			out, _ := json.Marshal(v)
+			b.Write(out)
+		}
+		text.Info("x", "v", v)
+		jsonLog.Info("x", "v", v)
+	}
+	assert.NotContains(t, b.String(), canary)
+	assert.NotContains(t, b.String(), fmt.Sprintf("%x", canary))
+	assert.Contains(t, b.String(), "[redacted]")
+	assert.Empty(t, Secret("").String())
+}
+
+func TestNewClientRefusesWhatCannotWork(t *testing.T) {
+	t.Parallel()
+	for name, make := range map[string]func() (*Client, error){
+		"empty token":   func() (*Client, error) { return NewClient("") },
+		"newline":       func() (*Client, error) { return NewClient("canary-7f3a\n") },
+		"plain http":    func() (*Client, error) { return NewClient("canary-7f3a", WithBaseURL("http://example.com")) },
+		"no host":       func() (*Client, error) { return NewClient("canary-7f3a", WithBaseURL("https://")) },
+		"not a URL":     func() (*Client, error) { return NewClient("canary-7f3a", WithBaseURL("::")) },
+		"foreign":       func() (*Client, error) { return NewClient("canary-7f3a", WithBaseURL("ftp://example.com")) },
+		"negative time": func() (*Client, error) { return NewClient("canary-7f3a", WithCallTimeout(-1)) },
+		"polling":       func() (*Client, error) { return NewClient("canary-7f3a", WithPolling(2, 1)) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c, err := make()
+			require.Error(t, err)
+			assert.Nil(t, c)
+			assert.Contains(t, err.Error(), "ricloud: NewClient: ")
+			assert.NotContains(t, err.Error(), "canary")
+		})
+	}
+	_, err := NewClient("t", WithBaseURL("http://example.com"), WithInsecureHTTP())
+	require.NoError(t, err)
+	_, err = NewClient("t", WithBaseURL("http://127.0.0.1:1"))
+	require.NoError(t, err)
+}
+
+func TestNewClientFromEnv(t *testing.T) {
+	t.Setenv("RICLOUD_TOKEN", "")
+	_, err := NewClientFromEnv()
+	require.EqualError(t, err, "ricloud: NewClientFromEnv: RICLOUD_TOKEN is not set")
+
+	t.Setenv("RICLOUD_TOKEN", "from-env")
+	t.Setenv("RICLOUD_URL", "https://example.com/api")
+	api := &recorder{MockTransport: httpmock.NewMockTransport()}
+	api.RegisterNoResponder(jsonResponder(200, `{}`))
+	c, err := NewClientFromEnv(WithTransport(api), WithUserAgent("acme/2"))
+	require.NoError(t, err)
+	_, err = c.Organisation.Get(t.Context())
+	require.NoError(t, err)
+	assert.Equal(t, "/api/organisation", api.last().Path)
+	assert.Equal(t, "Token from-env", api.last().Header.Get("Authorization"))
+	assert.Equal(t, "ricloud-go/"+Version+" acme/2", api.last().Header.Get("User-Agent"))
+	c.Close()
+}

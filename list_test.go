@@ -1,0 +1,156 @@
+package ricloud
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strconv"
+	"testing"
+
+	"github.com/jarcoal/httpmock"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+func jsonResponder(status int, body string) httpmock.Responder {
+	return httpmock.NewStringResponder(status, body).HeaderSet(http.Header{"Content-Type": {"application/json"}})
+}
+
+// pages serves n users, after_id inclusive or not, at most 4 a page.
+func pages(n int, inclusive bool) httpmock.Responder {
+	return func(req *http.Request) (*http.Response, error) {
+		q := req.URL.Query()
+		limit, _ := strconv.Atoi(q.Get("limit"))
+		limit = min(limit, 4)
+		first := 1
+		if after := q.Get("after_id"); after != "" {
+			first, _ = strconv.Atoi(after)
+			if !inclusive {
+				first++
+			}
+		}
+		page := List[map[string]any]{TotalCount: 0, Data: []map[string]any{}}
+		for i := first; i <= n && len(page.Data) < limit; i++ {
+			page.Data = append(page.Data, map[string]any{"id": i})
+		}
+		page.HasMore = first+limit <= n
+		return httpmock.NewJsonResponse(http.StatusOK, page)
+	}
+}
+
+func TestAllReadsEveryPageOnce(t *testing.T) {
+	t.Parallel()
+	for _, inclusive := range []bool{false, true} {
+		for _, n := range []int{0, 1, 4, 5, 8, 23} {
+			t.Run(fmt.Sprintf("%d users, inclusive %v", n, inclusive), func(t *testing.T) {
+				t.Parallel()
+				c, api := newTestClient(t)
+				api.RegisterResponder(http.MethodGet, "=~/users", pages(n, inclusive))
+				var ids, want []ID
+				for i := range n {
+					want = append(want, ID(strconv.Itoa(i+1)))
+				}
+				for user, err := range c.Users.All(t.Context(), UserListParams{}) {
+					require.NoError(t, err)
+					ids = append(ids, user.ID)
+				}
+				assert.Equal(t, want, ids)
+				assert.Contains(t, api.all()[0].Query, "limit=1000", "big pages by itself")
+			})
+		}
+	}
+}
+
+func TestAllIsLazy(t *testing.T) {
+	t.Parallel()
+	c, api := newTestClient(t)
+	api.RegisterResponder(http.MethodGet, "=~/users", pages(100, false))
+	users := c.Users.All(t.Context(), UserListParams{ListParams: ListParams{Limit: 2}})
+	assert.Empty(t, api.all())
+	for user, err := range users {
+		require.NoError(t, err)
+		if user.ID == "3" {
+			break
+		}
+	}
+	assert.Len(t, api.all(), 2)
+	n, err := drain(users) // an iterator can be run again
+	require.NoError(t, err)
+	assert.Equal(t, 100, n)
+}
+
+func TestAllSaysWhenAPageBringsNothingNew(t *testing.T) {
+	t.Parallel()
+	c, api := newTestClient(t)
+	api.RegisterResponder(http.MethodGet, "=~/users", jsonResponder(200, `{"data":[{"id":1},{"id":2}],"has_more":true}`))
+	n, err := drain(c.Users.All(t.Context(), UserListParams{}))
+	assert.Equal(t, 2, n)
+	require.ErrorContains(t, err, `ricloud: Users.List: the page after "2" brought nothing new`)
+	assert.Len(t, api.all(), 2)
+}
+
+func TestAllEndsAtAnEmptyPage(t *testing.T) {
+	t.Parallel()
+	c, api := newTestClient(t)
+	api.RegisterResponder(http.MethodGet, "=~/users", jsonResponder(200, `{"data":null,"has_more":true}`))
+	n, err := drain(c.Users.All(t.Context(), UserListParams{}))
+	require.NoError(t, err)
+	assert.Zero(t, n)
+	assert.Len(t, api.all(), 1)
+}
+
+func TestAllStopsAtTheFirstError(t *testing.T) {
+	t.Parallel()
+	c, api := newTestClient(t)
+	api.RegisterResponder(http.MethodGet, "=~/users", jsonResponder(200, `{"data":[{"id":1}],"has_more":true}`).
+		Then(jsonResponder(403, `{"error":"missing-scope","message":"no"}`)))
+	var seen []ID
+	var last error
+	for user, err := range c.Users.All(t.Context(), UserListParams{}) {
+		if err != nil {
+			last = err
+			continue // a consumer that goes on gets nothing more
+		}
+		seen = append(seen, user.ID)
+	}
+	assert.Equal(t, []ID{"1"}, seen)
+	require.ErrorIs(t, last, ErrMissingScope)
+	assert.Len(t, api.all(), 2)
+}
+
+func TestNestedListFollowsItsURL(t *testing.T) {
+	t.Parallel()
+	c, api := newTestClient(t, WithBaseURL("https://api.example.com/prefix"))
+	api.RegisterResponder(http.MethodGet, "=~/prefix/sources/31/children", jsonResponder(200, `{"data":[{"id":32},{"id":33}],"has_more":false}`))
+	var source Source
+	require.NoError(t, json.Unmarshal([]byte(`{"id":31,"children":{"data":[{"id":32}],"has_more":true,"total_count":0,"url":"/sources/31/children"}}`), &source))
+	var ids []ID
+	for child, err := range source.Children.All(t.Context(), c) {
+		require.NoError(t, err)
+		ids = append(ids, child.ID)
+	}
+	assert.Equal(t, []ID{"32", "33"}, ids)
+	require.Len(t, api.all(), 1)
+	assert.Equal(t, "after_id=32&limit=1000", api.last().Query)
+
+	whole := List[Source]{Data: []Source{{ID: "1"}}}
+	n, err := drain(whole.All(t.Context(), c))
+	require.NoError(t, err)
+	assert.Equal(t, 1, n)
+	assert.Len(t, api.all(), 1, "a whole list needs no request")
+
+	n, err = drain(c.Sources.AllChildren(t.Context(), "31", ListParams{}))
+	require.NoError(t, err)
+	assert.Equal(t, 2, n)
+}
+
+func TestNestedListNeverLeavesTheHost(t *testing.T) {
+	t.Parallel()
+	for _, url := range []string{"https://evil.example.com/users", "//evil.example.com/users", ""} {
+		c, api := newTestClient(t)
+		l := List[User]{Data: []User{{ID: "1"}}, HasMore: true, URL: url}
+		_, err := drain(l.All(t.Context(), c))
+		require.Error(t, err, url)
+		assert.Empty(t, api.all(), url)
+	}
+}
