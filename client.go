@@ -92,16 +92,18 @@ func NewClient(token string, opts ...Option) (*Client, error) {
 }
 
 // NewClientFromEnv is NewClient with the vendor's own variables: RICLOUD_TOKEN
-// and, if set, RICLOUD_URL. Options come after them.
+// and, if set, RICLOUD_URL. Options come after them. The Client's own transport
+// then uses the proxy that HTTPS_PROXY and NO_PROXY name, too.
 func NewClientFromEnv(opts ...Option) (*Client, error) {
 	token := os.Getenv("RICLOUD_TOKEN")
 	if token == "" {
 		return nil, &ParamError{Operation: "NewClientFromEnv", Field: "RICLOUD_TOKEN", Reason: "is not set"}
 	}
+	env := []Option{func(c *config) { c.Proxy = http.ProxyFromEnvironment }}
 	if base := os.Getenv("RICLOUD_URL"); base != "" {
-		opts = append([]Option{WithBaseURL(base)}, opts...)
+		env = append(env, WithBaseURL(base))
 	}
-	return NewClient(token, opts...)
+	return NewClient(token, append(env, opts...)...)
 }
 
 // Close closes idle connections. Calls in flight are not disturbed, and the
@@ -127,7 +129,7 @@ func (c *Client) Call(ctx context.Context, method, path string, body, out any, o
 	if err != nil || out == nil || len(resp.Body) == 0 {
 		return err
 	}
-	return decode(op.Name, resp.Body, out)
+	return decodeAnswer(op.Name, resp, out)
 }
 
 // request is one call as a service makes it.
@@ -159,7 +161,7 @@ func do[T any](ctx context.Context, c *Client, r request, opts []CallOption) (*T
 	if len(resp.Body) == 0 { // a DELETE may answer 204
 		return v, nil
 	}
-	if err := decode(r.op.Name, resp.Body, v); err != nil {
+	if err := decodeAnswer(r.op.Name, resp, v); err != nil {
 		if r.op.Method == http.MethodGet {
 			return nil, err
 		}
@@ -169,6 +171,19 @@ func do[T any](ctx context.Context, c *Client, r request, opts []CallOption) (*T
 		}
 	}
 	return v, nil
+}
+
+// decodeAnswer decodes resp into v. Its error quotes from the answer only what
+// is left after the call's secrets are masked.
+func decodeAnswer(operation string, resp *transport.Response, v any) error {
+	err := decode(operation, resp.Body, v)
+	if err == nil {
+		return nil
+	}
+	if masked := decode(operation, resp.Masked(), v); masked != nil {
+		return masked
+	}
+	return &DecodeError{Operation: operation, Snapshot: redacted, Err: errors.New("a value that holds a secret does not fit")}
 }
 
 // send makes a call and turns every bad end of it into an error.

@@ -13,6 +13,9 @@ var ErrBodyTooLarge = errors.New("the answer is larger than the limit")
 
 const (
 	maxErrorBody = 64 << 10
+	// maxSecret is how much more is read, so that no secret is cut in half,
+	// and so not found, where an error body is cut.
+	maxSecret = 8 << 10
 	// maxDrain is how much of an error body is read to keep the connection;
 	// past it, a new connection is cheaper.
 	maxDrain = 256 << 10
@@ -26,7 +29,7 @@ func readBody(resp *http.Response, limit int64) ([]byte, error) {
 	defer resp.Body.Close()
 	if resp.StatusCode >= http.StatusBadRequest {
 		// The status is known: what can be had of the body is enough.
-		body, _ := read(resp.Body, resp.ContentLength, maxErrorBody)
+		body, _ := read(resp.Body, resp.ContentLength, maxErrorBody+maxSecret)
 		_, _ = io.CopyN(io.Discard, resp.Body, maxDrain)
 		return body, nil
 	}

@@ -59,8 +59,8 @@ func TestReadBody(t *testing.T) {
 		{name: "sized above what is trusted, cut short", status: 200, body: strings.NewReader("{"), length: maxTrust + 10, err: io.ErrUnexpectedEOF, read: 1, errReads: "after 1 bytes"},
 		{name: "chunked, broken", status: 200, body: io.MultiReader(strings.NewReader("{"), iotest.ErrReader(broken)), length: -1, err: broken, read: 1, errReads: "after 1 bytes"},
 		{name: "an error, whole", status: 400, body: strings.NewReader(text(maxErrorBody)), length: maxErrorBody, want: maxErrorBody},
-		{name: "an error, cut but drained", status: 500, body: strings.NewReader(text(maxErrorBody + maxDrain)), length: -1, want: maxErrorBody, read: maxErrorBody + maxDrain},
-		{name: "an endless error", status: 500, body: endless{}, length: -1, want: maxErrorBody, read: maxErrorBody + maxDrain},
+		{name: "an error, cut but drained", status: 500, body: strings.NewReader(text(maxErrorBody + maxSecret + maxDrain)), length: -1, want: maxErrorBody + maxSecret, read: maxErrorBody + maxSecret + maxDrain},
+		{name: "an endless error", status: 500, body: endless{}, length: -1, want: maxErrorBody + maxSecret, read: maxErrorBody + maxSecret + maxDrain},
 		{name: "an error with a lying length", status: 500, body: strings.NewReader(text(10)), length: 1 << 40, want: 10},
 		{name: "an error that broke off", status: 502, body: io.MultiReader(strings.NewReader("<html"), iotest.ErrReader(broken)), length: 100, want: 5},
 	} {

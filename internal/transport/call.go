@@ -85,7 +85,7 @@ func (c *call) read(resp *http.Response, err error, attempt *Attempt) (*Response
 		body, err = readBody(resp, c.client.cfg.MaxBody)
 		resp.Body = http.NoBody
 		if err == nil {
-			return c.accept(&Response{StatusCode: resp.StatusCode, Header: resp.Header, Body: body}), nil
+			return c.accept(&Response{StatusCode: resp.StatusCode, Header: resp.Header, Body: body, call: c}), nil
 		}
 		unknown = true // a success, for all the client can see of it
 	}
@@ -109,6 +109,7 @@ func (c *call) accept(answer *Response) *Response {
 		c.maybeApplied = true
 	}
 	answer.Body = c.mask(answer.Body)
+	answer.Body = answer.Body[:min(len(answer.Body), maxErrorBody)]
 	answer.RetryAfter = retryAfter(status, answer.Header)
 	if status == http.StatusTooManyRequests {
 		c.client.pacer.pause(min(answer.RetryAfter, c.client.cfg.RetryAfterMax))

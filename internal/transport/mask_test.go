@@ -79,3 +79,19 @@ func TestWithoutCredentialsThereIsNothingToMask(t *testing.T) {
 	require.NoError(t, err)
 	assert.JSONEq(t, `{"message":"said so"}`, string(resp.Body))
 }
+
+func TestASecretWhereTheErrorBodyIsCut(t *testing.T) {
+	t.Parallel()
+	before := strings.Repeat("x", maxErrorBody-5)
+	resp, err := newClient(t, play(httpmock.NewStringResponder(500, before+testToken))).Do(t.Context(), request(PollsCreate))
+	require.NoError(t, err)
+	assert.Equal(t, before+redacted[:5], string(resp.Body))
+}
+
+func TestMaskedIsTheBodyWithoutSecrets(t *testing.T) {
+	t.Parallel()
+	resp, err := newClient(t, play(httpmock.NewStringResponder(200, "a "+testToken))).Do(t.Context(), request(PollsList))
+	require.NoError(t, err)
+	assert.Equal(t, "a "+redacted, string(resp.Masked()))
+	assert.Equal(t, "a "+testToken, string(resp.Body))
+}

@@ -48,7 +48,13 @@ type Response struct {
 	// MaybeApplied says, of an answer of 400 or more, that the server may have
 	// acted on this attempt or an earlier one. Always false for a GET.
 	MaybeApplied bool
+
+	call *call
 }
+
+// Masked returns the body with the call's secrets masked, for an error that
+// quotes from it.
+func (r *Response) Masked() []byte { return r.call.mask(r.Body) }
 
 // Attempt is one request that was tried.
 type Attempt struct {
