@@ -12,8 +12,9 @@ help: ## List the targets
 ci: ## Run the whole gate, as CI does
 	bash .ci/run
 
-fmt: ## Format every module, and tidy its go.mod
-	go list -m -f '{{.Dir}}' | while read -r dir; do (cd "$$dir" && $(TOOL) golangci-lint fmt && GOWORK=off go mod tidy) || exit 1; done
+fmt: ## Format the code and tidy every go.mod
+	$(TOOL) golangci-lint fmt
+	for mod in $$(git ls-files '*go.mod'); do (cd "$$(dirname "$$mod")" && GOWORK=off go mod tidy) || exit 1; done
 
 lint: ## Run golangci-lint and go vet on every module
 	bash .ci/run format lint vet
