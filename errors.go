@@ -46,27 +46,27 @@ var (
 	ErrCodeInvalid      = errors.New("ricloud: the pairing code is not valid")
 )
 
-// is reports whether target is c's meaning.
-func (c ErrorCode) is(target error) bool {
+// meaning returns the sentinel of a code, nil for one that has none.
+func (c ErrorCode) meaning() error {
 	switch c {
 	case CodeInvalidBody:
-		return target == ErrInvalidBody
+		return ErrInvalidBody
 	case CodeInvalidParameter:
-		return target == ErrInvalidParameter
+		return ErrInvalidParameter
 	case CodeUnconfigured:
-		return target == ErrUnconfigured
+		return ErrUnconfigured
 	case CodeMissingScope:
-		return target == ErrMissingScope
+		return ErrMissingScope
 	case CodeLimitExceeded:
-		return target == ErrLimitExceeded
+		return ErrLimitExceeded
 	case CodeSessionExpired:
-		return target == ErrSessionExpired
+		return ErrSessionExpired
 	case CodeCodeRequired:
-		return target == ErrCodeRequired
+		return ErrCodeRequired
 	case CodeCodeInvalid:
-		return target == ErrCodeInvalid
+		return ErrCodeInvalid
 	}
-	return false
+	return nil
 }
 
 // Error is an answer of the API with a status of 400 or more. errors.Is finds
@@ -122,7 +122,7 @@ func (e *Error) Is(target error) bool {
 	case ErrServer:
 		return e.StatusCode >= http.StatusInternalServerError
 	}
-	return e.Code.is(target)
+	return target == e.Code.meaning()
 }
 
 // newError reads an error answer. A body that is not the API's keeps its
@@ -276,7 +276,7 @@ func joinIDs(ids []ID) string {
 // Is reports whether e means target: ErrCodeRequired, ErrCodeInvalid,
 // ErrSessionExpired and the other codes.
 func (e *StateError) Is(target error) bool {
-	return e.Code.is(target) || target == ErrSessionExpired && e.Resource == "session" && e.State == string(SessionExpired)
+	return target == e.Code.meaning() || target == ErrSessionExpired && e.Resource == "session" && e.State == string(SessionExpired)
 }
 
 // ParamError is a parameter that was refused before any request was made.
@@ -299,9 +299,9 @@ func invalid(field, reason string) error { return &ParamError{Field: field, Reas
 
 // required returns an error for the first name whose value is empty.
 func required(pairs ...string) error {
-	for i := 0; i < len(pairs); i += 2 {
-		if pairs[i+1] == "" {
-			return invalid(pairs[i], "is required")
+	for ; len(pairs) > 1; pairs = pairs[2:] {
+		if pairs[1] == "" {
+			return invalid(pairs[0], "is required")
 		}
 	}
 	return nil

@@ -59,9 +59,9 @@ func TestErrorsByMeaning(t *testing.T) {
 			for _, sentinel := range sentinels {
 				want := false
 				for _, is := range tc.is {
-					want = want || is == sentinel
+					want = want || errors.Is(is, sentinel)
 				}
-				if tc.status == 403 && sentinel == ErrForbidden {
+				if tc.status == 403 && errors.Is(sentinel, ErrForbidden) {
 					want = true
 				}
 				assert.Equal(t, want, errors.Is(err, sentinel), "%v", sentinel)
@@ -84,7 +84,7 @@ func TestRateLimitedKeepsTheHint(t *testing.T) {
 		require.ErrorIs(t, err, ErrRateLimited)
 		apiErr, _ := errors.AsType[*Error](err)
 		assert.Equal(t, time.Hour, apiErr.RetryAfter)
-		assert.ErrorContains(t, err, "retry after 1h0m0s")
+		require.ErrorContains(t, err, "retry after 1h0m0s")
 		assert.Zero(t, time.Since(began), "a hint over the cap is not waited for")
 	})
 }
@@ -146,7 +146,7 @@ func TestCancelledCallKeepsCauseAndLastAnswer(t *testing.T) {
 		apiErr, ok := errors.AsType[*Error](err)
 		require.True(t, ok)
 		assert.Equal(t, ErrorCode("busy"), apiErr.Code)
-		assert.ErrorContains(t, err, "the last answer was: 503 Service Unavailable: busy")
+		require.ErrorContains(t, err, "the last answer was: 503 Service Unavailable: busy")
 	})
 }
 
@@ -229,9 +229,15 @@ func TestSecretsDoNotPrint(t *testing.T) {
 	require.NoError(t, err)
 	values := []any{
 		Secret(canary), c, *c,
-		Key{Token: canary}, WebhookConfig{Secret: canary}, Credentials{"k": canary}, SessionPayload{Password: canary, Code: canary},
-		SessionCreateParams{Payload: SessionPayload{Password: canary}}, StorageConfigCreateParams{Credentials: Credentials{"k": canary}},
-		Result{SignedURL: SignedURL{URL: canary}}, []Secret{canary}, map[string]any{"k": Secret(canary)},
+		Key{Token: canary},
+		WebhookConfig{Secret: canary},
+		Credentials{"k": canary},
+		SessionPayload{Password: canary, Code: canary},
+		SessionCreateParams{Payload: SessionPayload{Password: canary}},
+		StorageConfigCreateParams{Credentials: Credentials{"k": canary}},
+		Result{SignedURL: SignedURL{URL: canary}},
+		[]Secret{canary},
+		map[string]any{"k": Secret(canary)},
 	}
 	var b strings.Builder
 	text, jsonLog := slog.New(slog.NewTextHandler(&b, nil)), slog.New(slog.NewJSONHandler(&b, nil))
@@ -240,11 +246,12 @@ func TestSecretsDoNotPrint(t *testing.T) {
 			fmt.Fprintf(&b, verb, v)
 		}
 		if _, isClient := v.(*Client); !isClient {
-			out, _ := json.Marshal(v)
+			out, err := json.Marshal(v)
+			require.NoError(t, err)
 			b.Write(out)
 		}
-		text.Info("x", "v", v)
-		jsonLog.Info("x", "v", v)
+		text.Info("x", slog.Any("v", v))
+		jsonLog.Info("x", slog.Any("v", v))
 	}
 	assert.NotContains(t, b.String(), canary)
 	assert.NotContains(t, b.String(), fmt.Sprintf("%x", canary))
@@ -254,7 +261,7 @@ func TestSecretsDoNotPrint(t *testing.T) {
 
 func TestNewClientRefusesWhatCannotWork(t *testing.T) {
 	t.Parallel()
-	for name, make := range map[string]func() (*Client, error){
+	for name, construct := range map[string]func() (*Client, error){
 		"empty token":   func() (*Client, error) { return NewClient("") },
 		"newline":       func() (*Client, error) { return NewClient("canary-7f3a\n") },
 		"plain http":    func() (*Client, error) { return NewClient("canary-7f3a", WithBaseURL("http://example.com")) },
@@ -266,7 +273,7 @@ func TestNewClientRefusesWhatCannotWork(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			c, err := make()
+			c, err := construct()
 			require.Error(t, err)
 			assert.Nil(t, c)
 			assert.Contains(t, err.Error(), "ricloud: NewClient: ")

@@ -84,9 +84,9 @@ func listQuery(p listParams) (url.Values, error) {
 		q.Set("limit", strconv.Itoa(base.Limit))
 	}
 	pairs := append(p.pairs(), "after_id", string(base.AfterID), "before_id", string(base.BeforeID))
-	for i := 0; i < len(pairs); i += 2 {
-		if pairs[i+1] != "" {
-			q.Set(pairs[i], pairs[i+1])
+	for ; len(pairs) > 1; pairs = pairs[2:] {
+		if pairs[1] != "" {
+			q.Set(pairs[0], pairs[1])
 		}
 	}
 	return q, nil

@@ -30,14 +30,14 @@ type recorder struct {
 }
 
 func (r *recorder) RoundTrip(req *http.Request) (*http.Response, error) {
-	var body []byte
+	var body bytes.Buffer
 	if req.Body != nil {
-		body, _ = io.ReadAll(req.Body)
+		_, _ = body.ReadFrom(req.Body)
 		_ = req.Body.Close()
-		req.Body = io.NopCloser(bytes.NewReader(body))
+		req.Body = io.NopCloser(bytes.NewReader(body.Bytes()))
 	}
 	r.mu.Lock()
-	r.calls = append(r.calls, recorded{req.Method, req.URL.EscapedPath(), req.URL.RawQuery, string(body), req.Header.Clone()})
+	r.calls = append(r.calls, recorded{req.Method, req.URL.EscapedPath(), req.URL.RawQuery, body.String(), req.Header.Clone()})
 	r.mu.Unlock()
 	return r.MockTransport.RoundTrip(req)
 }

@@ -90,17 +90,11 @@ type PollError struct {
 // UnmarshalJSON keeps whatever comes.
 func (e *PollError) UnmarshalJSON(b []byte) error {
 	e.Raw = append([]byte(nil), b...)
-	if json.Unmarshal(b, (*string)(&e.Code)) == nil {
-		return nil
-	}
+	_ = json.Unmarshal(b, (*string)(&e.Code))
 	var fields map[string]json.RawMessage
-	if json.Unmarshal(b, &fields) != nil {
-		return nil
-	}
+	_ = json.Unmarshal(b, &fields)
+	_ = json.Unmarshal(fields["code"], (*string)(&e.Code))
 	_ = json.Unmarshal(fields["error"], (*string)(&e.Code))
-	if e.Code == "" {
-		_ = json.Unmarshal(fields["code"], (*string)(&e.Code))
-	}
 	_ = json.Unmarshal(fields["message"], &e.Message)
 	return nil
 }

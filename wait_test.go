@@ -167,8 +167,8 @@ func TestWaitEndsAtALastingFailure(t *testing.T) {
 }
 
 // account is an API with one iCloud account that has two-factor
-// authentication.
-func account(t *testing.T, api *recorder, code string) {
+// authentication and takes the code 123456.
+func account(t *testing.T, api *recorder) {
 	t.Helper()
 	n := 0
 	api.RegisterResponder(http.MethodPost, "=~/sessions", func(*http.Request) (*http.Response, error) {
@@ -181,7 +181,7 @@ func account(t *testing.T, api *recorder, code string) {
 		posts := 0
 		for _, call := range api.all() {
 			if call.Method == http.MethodPost {
-				if posts++; fmt.Sprintf("s%d", posts) == id && call.Body == loginBody(code) {
+				if posts++; fmt.Sprintf("s%d", posts) == id && call.Body == loginBody("123456") {
 					body = fmt.Sprintf(`{"id":%q,"state":"active","source":{"id":1}}`, id)
 				}
 			}
@@ -194,18 +194,20 @@ func loginBody(code string) string {
 	return fmt.Sprintf(`{"source":{"user":"1","type":"icloud.account","identifier":"jane@example.com"},"payload":{"password":"hunter2","code":%q}}`, code)
 }
 
-var janesLogin = SessionCreateParams{
-	Source:  SourceParams{User: "1", Type: SourceICloudAccount, Identifier: "jane@example.com"},
-	Payload: SessionPayload{Password: "hunter2"},
+func janesLogin() SessionCreateParams {
+	return SessionCreateParams{
+		Source:  SourceParams{User: "1", Type: SourceICloudAccount, Identifier: "jane@example.com"},
+		Payload: SessionPayload{Password: "hunter2"},
+	}
 }
 
 func TestLoginAsksForTheCodeUntilItIsRight(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		c, api := newTestClient(t)
-		account(t, api, "123456")
+		account(t, api)
 		var asked []CodeChallenge
-		session, err := c.Sessions.Login(t.Context(), janesLogin, func(_ context.Context, ch CodeChallenge) (Secret, error) {
+		session, err := c.Sessions.Login(t.Context(), janesLogin(), func(_ context.Context, ch CodeChallenge) (Secret, error) {
 			asked = append(asked, ch)
 			return []Secret{"000000", "123456"}[ch.Attempt-1], nil
 		})
@@ -224,9 +226,9 @@ func TestLoginIsBounded(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		c, api := newTestClient(t)
-		account(t, api, "123456")
+		account(t, api)
 		asked := 0
-		session, err := c.Sessions.Login(t.Context(), janesLogin, func(context.Context, CodeChallenge) (Secret, error) {
+		session, err := c.Sessions.Login(t.Context(), janesLogin(), func(context.Context, CodeChallenge) (Secret, error) {
 			asked++
 			return "000000", nil
 		})
@@ -256,8 +258,8 @@ func TestLoginEndsWithItsCallback(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				c, api := newTestClient(t)
-				account(t, api, "123456")
-				session, err := c.Sessions.Login(t.Context(), janesLogin, tc.code)
+				account(t, api)
+				session, err := c.Sessions.Login(t.Context(), janesLogin(), tc.code)
 				require.EqualError(t, err, tc.text)
 				if tc.is != nil {
 					require.ErrorIs(t, err, tc.is)
@@ -280,9 +282,9 @@ func TestLoginEndsWhenCancelledInTheCallback(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		c, api := newTestClient(t)
-		account(t, api, "123456")
+		account(t, api)
 		ctx, cancel := context.WithCancel(t.Context())
-		session, err := c.Sessions.Login(ctx, janesLogin, func(ctx context.Context, _ CodeChallenge) (Secret, error) {
+		session, err := c.Sessions.Login(ctx, janesLogin(), func(ctx context.Context, _ CodeChallenge) (Secret, error) {
 			cancel()
 			return "", ctx.Err()
 		})
