@@ -217,6 +217,13 @@ type state struct {
 
 func newState() state {
 	keyOf := func(k *key) string { return k.id }
+	results := newCollection("result", map[string]filter[*result]{
+		"task":  {func(r *result) string { return r.task.id }, true},
+		"poll":  {func(r *result) string { return idOf(r.task.poll) }, true},
+		"state": {value: func(r *result) string { return r.state }},
+		"type":  {value: func(r *result) string { return r.kind }},
+	})
+	results.hidden = func(r *result) bool { return r.state != stateAvailable }
 	return state{
 		tokens: map[string]*key{}, known: map[string]*account{}, counts: map[string]int{}, numbers: map[string]int{},
 		keys:        newCollection("key", map[string]filter[*key]{"state": {value: func(k *key) string { return k.state }}}),
@@ -258,12 +265,7 @@ func newState() state {
 			"target":      {value: func(t *task) string { return t.target }},
 			"state":       {value: func(t *task) string { return t.state }},
 		}),
-		results: newCollection("result", map[string]filter[*result]{
-			"task":  {func(r *result) string { return r.task.id }, true},
-			"poll":  {func(r *result) string { return idOf(r.task.poll) }, true},
-			"state": {value: func(r *result) string { return r.state }},
-			"type":  {value: func(r *result) string { return r.kind }},
-		}),
+		results: results,
 		subscriptions: newCollection("subscription", map[string]filter[*subscription]{
 			"session": {func(x *subscription) string { return x.session.id }, true},
 			"source":  {func(x *subscription) string { return x.source.id }, true},
