@@ -188,8 +188,9 @@ const maxSnapshot = 512
 // snapshot returns the beginning of what did not fit, up to the first key that
 // may hold a secret.
 func snapshot(raw []byte) string {
-	end := min(len(raw), maxSnapshot)
-	cut := false
+	whole := len(raw) <= maxSnapshot
+	raw = bytes.ReplaceAll(raw[:min(len(raw), maxSnapshot)], []byte(`\`), nil) // JSON within a string has keys, too
+	end, cut := len(raw), false
 	for _, key := range []string{`"token"`, `"secret"`, `"password"`, `"code"`, `"credentials"`, `"signed_url"`, `"signed_urls"`, `"url"`} {
 		if i := bytes.Index(raw[:end], []byte(key)); i >= 0 {
 			end, cut = i+len(key), true
@@ -199,7 +200,7 @@ func snapshot(raw []byte) string {
 	switch {
 	case cut:
 		return s + ":" + redacted
-	case end < len(raw):
+	case !whole:
 		return s + "…"
 	}
 	return s

@@ -221,7 +221,7 @@ type DecodeError struct {
 func (e *DecodeError) Error() string {
 	at := e.Path
 	if at == "" {
-		at = "the answer"
+		at = "the body"
 	}
 	return fmt.Sprintf("ricloud: %s: %s does not decode: %v; it reads %s", e.Operation, at, e.Err, e.Snapshot)
 }

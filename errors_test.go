@@ -162,7 +162,7 @@ func TestDecodeErrorNamesThePath(t *testing.T) {
 		{"nested source", `{"id":"s","source":{"id":1,"children":[{"state":{}}]}}`, &Session{}, "source.children[0].state", "reads {}"},
 		{"map value", `{"scopes":{"a:b":[{"value":"3"}]}}`, &Permissions{}, "scopes.a:b[0].value", `reads "3"`},
 		{"time", `{"date_created":"yesterday"}`, &User{}, "date_created", `reads "yesterday"`},
-		{"not an object", `[1]`, &User{}, "", "the answer does not decode"},
+		{"not an object", `[1]`, &User{}, "", "the body does not decode"},
 		{"cut", `{"id":"s","user":`, &Session{}, "", `reads {"id":"s","user":`},
 		{"HTML", `<html>` + strings.Repeat("x", 1000), &User{}, "", "reads <html>"},
 		{"token of a wrong type", `{"token":12345678}`, &Key{}, "token", "reads [redacted]"},

@@ -1,0 +1,412 @@
+package ricloud_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"runtime"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/reincubate/ricloud-go"
+)
+
+// eventBody is an event with the id.
+func eventBody(id string) []byte {
+	return fmt.Appendf(nil, `{"id":%q,"resource":"event","type":"poll","action":"completed","data":{"id":"p1","state":"completed"},"state":"pending","retries":0}`, id)
+}
+
+// delivery is what the API sends, now.
+func delivery(t *testing.T, body []byte) *http.Request {
+	t.Helper()
+	r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/webhooks/e1", bytes.NewReader(body))
+	r.Header.Set("Content-Type", "application/json")
+	r.Header.Set(ricloud.SignatureHeader, sign(webhookSecret, time.Now(), body))
+	return r
+}
+
+func serve(h http.Handler, r *http.Request) *httptest.ResponseRecorder {
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, r)
+	return w
+}
+
+// newWebhook returns a handler with the secret.
+func newWebhook(t *testing.T, fn func(context.Context, *ricloud.Event) error, opts ...ricloud.WebhookOption) *ricloud.WebhookHandler {
+	t.Helper()
+	h, err := ricloud.NewWebhookHandler(fn, append([]ricloud.WebhookOption{ricloud.WithWebhookSecrets(webhookSecret)}, opts...)...)
+	require.NoError(t, err)
+	return h
+}
+
+func ignore(context.Context, *ricloud.Event) error { return nil }
+
+func TestWebhookHandlerAnswers(t *testing.T) {
+	t.Parallel()
+	good := eventBody("e1")
+	for name, tt := range map[string]struct {
+		change func(*http.Request)
+		body   []byte
+		want   int
+	}{
+		"good":              {nil, good, 200},
+		"no type":           {func(r *http.Request) { r.Header.Del("Content-Type") }, good, 200},
+		"type with charset": {func(r *http.Request) { r.Header.Set("Content-Type", "application/json; charset=utf-8") }, good, 200},
+		"vendor type":       {func(r *http.Request) { r.Header.Set("Content-Type", "application/vnd.ricloud+json") }, good, 200},
+		"unknown event":     {nil, []byte(`{"id":"1","type":"comet","action":"seen","data":[1]}`), 200},
+		"string of JSON":    {nil, []byte(`"{\"id\":\"1\",\"type\":\"poll\"}"`), 200},
+		"not JSON":          {nil, []byte(`id=1`), 400},
+		"empty":             {nil, nil, 400},
+		"no event":          {nil, []byte(`{}`), 400},
+		"body that breaks":  {func(r *http.Request) { r.Body = io.NopCloser(brokenReader{}) }, good, 400},
+		"no signature":      {func(r *http.Request) { r.Header.Del(ricloud.SignatureHeader) }, good, 401},
+		"garbage signature": {func(r *http.Request) { r.Header.Set(ricloud.SignatureHeader, "\x00,,=,") }, good, 401},
+		"another's":         {func(r *http.Request) { r.Header.Set(ricloud.SignatureHeader, sign("x", time.Now(), good)) }, good, 401},
+		"stale": {func(r *http.Request) {
+			r.Header.Set(ricloud.SignatureHeader, sign(webhookSecret, time.Unix(1e9, 0), good))
+		}, good, 401},
+		"unsigned, no event": {func(r *http.Request) { r.Header.Del(ricloud.SignatureHeader) }, []byte(`{}`), 401},
+		"get":                {func(r *http.Request) { r.Method = http.MethodGet }, good, 405},
+		"put":                {func(r *http.Request) { r.Method = http.MethodPut }, good, 405},
+		"large":              {nil, bytes.Repeat([]byte(" "), 2001), 413},
+		"large, of no length": {func(r *http.Request) {
+			r.ContentLength, r.Body = -1, io.NopCloser(io.LimitReader(endless{}, 1<<40))
+		}, good, 413},
+		"form":       {func(r *http.Request) { r.Header.Set("Content-Type", "application/x-www-form-urlencoded") }, good, 415},
+		"bad type":   {func(r *http.Request) { r.Header.Set("Content-Type", "json;;=") }, good, 415},
+		"compressed": {func(r *http.Request) { r.Header.Set("Content-Encoding", "gzip") }, good, 415},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			calls := 0
+			h := newWebhook(t, func(context.Context, *ricloud.Event) error { calls++; return nil }, ricloud.WithMaxEventBody(2000))
+			r := delivery(t, tt.body)
+			if tt.change != nil {
+				tt.change(r)
+			}
+			w := serve(h, r)
+			assert.Equal(t, tt.want, w.Code, w.Body.String())
+			assert.Equal(t, tt.want == http.StatusOK, calls == 1, "fn is called for good deliveries only")
+			assert.Equal(t, tt.want == http.StatusMethodNotAllowed, w.Header().Get("Allow") == http.MethodPost)
+			assert.NotContains(t, w.Body.String(), string(webhookSecret))
+			assert.NotContains(t, w.Body.String(), sign(webhookSecret, time.Now(), tt.body)[15:])
+		})
+	}
+}
+
+type brokenReader struct{}
+
+func (brokenReader) Read([]byte) (int, error) { return 0, errors.New("the connection broke") }
+
+type endless struct{}
+
+func (endless) Read(b []byte) (int, error) { return len(b), nil }
+
+func TestWebhookHandlerHandsOverTheEvent(t *testing.T) {
+	t.Parallel()
+	type key struct{}
+	var got *ricloud.Event
+	h := newWebhook(t, func(ctx context.Context, e *ricloud.Event) error {
+		got = e
+		assert.Equal(t, "value", ctx.Value(key{}), "the request's context reaches fn")
+		return nil
+	})
+	r := delivery(t, eventBody("e1"))
+	require.Equal(t, http.StatusOK, serve(h, r.WithContext(context.WithValue(r.Context(), key{}, "value"))).Code)
+	assert.Equal(t, ricloud.ID("e1"), got.ID)
+	poll, ok := got.Poll()
+	require.True(t, ok)
+	assert.Equal(t, ricloud.ID("p1"), poll.ID)
+}
+
+func TestWebhookHandlerHandlesAnEventOnce(t *testing.T) {
+	t.Parallel()
+	calls := 0
+	h := newWebhook(t, func(context.Context, *ricloud.Event) error { calls++; return nil })
+	for range 3 {
+		assert.Equal(t, http.StatusOK, serve(h, delivery(t, eventBody("e1"))).Code)
+	}
+	require.NoError(t, h.Handle(t.Context(), &ricloud.Event{ID: "e1"}), "nor does a replay handle it again")
+	assert.Equal(t, 1, calls)
+}
+
+func TestWebhookHandlerLetsAFailedEventComeAgain(t *testing.T) {
+	t.Parallel()
+	calls := 0
+	var logged bytes.Buffer
+	h := newWebhook(t, func(context.Context, *ricloud.Event) error {
+		switch calls++; calls {
+		case 1:
+			return errors.New("database-canary")
+		case 2:
+			panic("panic-canary")
+		}
+		return nil
+	}, ricloud.WithWebhookLogger(slog.New(slog.NewTextHandler(&logged, nil))))
+
+	for _, want := range []int{500, 500, 200, 200} {
+		w := serve(h, delivery(t, eventBody("e1")))
+		assert.Equal(t, want, w.Code)
+		assert.NotContains(t, w.Body.String(), "canary", "the sender is not told what fn says")
+	}
+	assert.Equal(t, 3, calls)
+	assert.Contains(t, logged.String(), "database-canary")
+	assert.Contains(t, logged.String(), "panic-canary")
+	assert.Contains(t, logged.String(), "webhook_handler_test.go", "a panic is logged with its stack")
+	assert.Contains(t, logged.String(), "event=e1")
+}
+
+// Without a logger a panic is logged where net/http logs those of handlers.
+func TestWebhookHandlerPanicReachesTheServersLog(t *testing.T) {
+	t.Parallel()
+	var logged bytes.Buffer
+	h := newWebhook(t, func(context.Context, *ricloud.Event) error { panic("panic-canary") })
+	r := delivery(t, eventBody("e1"))
+	server := &http.Server{ErrorLog: log.New(&logged, "", 0)}
+	w := serve(h, r.WithContext(context.WithValue(r.Context(), http.ServerContextKey, server)))
+	assert.Equal(t, http.StatusInternalServerError, w.Code)
+	assert.Contains(t, logged.String(), "panic-canary")
+}
+
+func TestWebhookHandlerGivesBackWhatGoexitLeaves(t *testing.T) {
+	t.Parallel()
+	exit := true
+	h := newWebhook(t, func(context.Context, *ricloud.Event) error {
+		if exit {
+			runtime.Goexit()
+		}
+		return nil
+	})
+	gone := make(chan struct{})
+	go func() {
+		defer close(gone)
+		serve(h, delivery(t, eventBody("e1")))
+	}()
+	<-gone
+	exit = false
+	assert.Equal(t, http.StatusOK, serve(h, delivery(t, eventBody("e1"))).Code)
+}
+
+// Parallel deliveries of an event run fn once; those who come second are told
+// to come again, not that all is well: the first may yet fail.
+func TestWebhookHandlerParallelDeliveries(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var calls, ok, busy atomic.Int64
+		h := newWebhook(t, func(context.Context, *ricloud.Event) error {
+			<-time.After(time.Second) //nolint:forbidigo // virtual
+			calls.Add(1)
+			return nil
+		})
+		for range 10 {
+			go func() {
+				switch w := serve(h, delivery(t, eventBody("e1"))); w.Code {
+				case http.StatusOK:
+					ok.Add(1)
+				case http.StatusServiceUnavailable:
+					assert.NotEmpty(t, w.Header().Get("Retry-After"))
+					busy.Add(1)
+				}
+			}()
+		}
+		synctest.Wait()
+		require.ErrorIs(t, h.Handle(t.Context(), &ricloud.Event{ID: "e1"}), ricloud.ErrEventInProgress)
+		time.Sleep(2 * time.Second) //nolint:forbidigo // virtual
+		assert.Equal(t, []int64{1, 1, 9}, []int64{calls.Load(), ok.Load(), busy.Load()})
+		assert.Equal(t, http.StatusOK, serve(h, delivery(t, eventBody("e1"))).Code)
+		assert.EqualValues(t, 1, calls.Load())
+	})
+}
+
+func TestWebhookHandlerShedsLoad(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		h := newWebhook(t, func(ctx context.Context, _ *ricloud.Event) error {
+			<-ctx.Done()
+			return ctx.Err()
+		}, ricloud.WithMaxConcurrent(2), ricloud.WithHandleTimeout(time.Minute))
+		codes := make(chan int, 2)
+		for _, id := range []string{"e1", "e2"} {
+			go func() { codes <- serve(h, delivery(t, eventBody(id))).Code }()
+		}
+		synctest.Wait()
+		w := serve(h, delivery(t, eventBody("e3")))
+		assert.Equal(t, http.StatusServiceUnavailable, w.Code)
+		assert.NotEmpty(t, w.Header().Get("Retry-After"))
+		assert.Equal(t, http.StatusInternalServerError, <-codes, "the limit of time ends fn's context")
+		assert.Equal(t, http.StatusInternalServerError, <-codes)
+	})
+}
+
+func TestWebhookHandlerSecrets(t *testing.T) {
+	t.Parallel()
+	h, err := ricloud.NewWebhookHandler(ignore)
+	require.NoError(t, err)
+	assert.Equal(t, http.StatusServiceUnavailable, serve(h, delivery(t, eventBody("e1"))).Code, "no secret, nothing to verify with")
+
+	require.NoError(t, h.SetSecrets("former"))
+	assert.Equal(t, http.StatusUnauthorized, serve(h, delivery(t, eventBody("e1"))).Code)
+	require.NoError(t, h.SetSecrets("former", webhookSecret))
+	assert.Equal(t, http.StatusOK, serve(h, delivery(t, eventBody("e1"))).Code)
+
+	var p *ricloud.ParamError
+	require.ErrorAs(t, h.SetSecrets(), &p)
+	require.ErrorAs(t, h.SetSecrets(webhookSecret, ""), &p)
+	assert.Equal(t, http.StatusOK, serve(h, delivery(t, eventBody("e2"))).Code, "what is refused changes nothing")
+
+	for _, verb := range []string{"%v", "%+v", "%#v"} {
+		assert.NotContains(t, fmt.Sprintf(verb, h)+fmt.Sprintf(verb, newWebhook(t, ignore)), string(webhookSecret))
+	}
+}
+
+func TestNewWebhookHandlerRefuses(t *testing.T) {
+	t.Parallel()
+	for field, opt := range map[string]ricloud.WebhookOption{
+		"secret":            ricloud.WithWebhookSecrets(""),
+		"secret is req":     ricloud.WithWebhookSecrets(),
+		"WithMaxEventBody":  ricloud.WithMaxEventBody(0),
+		"WithHandleTimeout": ricloud.WithHandleTimeout(-1),
+		"WithMaxConcurrent": ricloud.WithMaxConcurrent(-1),
+	} {
+		h, err := ricloud.NewWebhookHandler(ignore, opt)
+		require.ErrorContains(t, err, field)
+		assert.Nil(t, h)
+	}
+	_, err := ricloud.NewWebhookHandler(nil)
+	require.ErrorContains(t, err, "fn")
+}
+
+// The API appends the event's id to the config's URL, whatever that is.
+func TestWebhookHandlerMounts(t *testing.T) {
+	t.Parallel()
+	h := newWebhook(t, ignore)
+	mux := http.NewServeMux()
+	mux.Handle("/webhooks/", h)
+	mux.Handle("POST /exact/{id}", h)
+	mux.Handle("/behind/proxy/", http.StripPrefix("/behind/proxy", h))
+	for _, path := range []string{"/webhooks/e1", "/webhooks/", "/exact/e1", "/behind/proxy/e1"} {
+		r := delivery(t, eventBody("e1"))
+		r.URL.Path = path
+		assert.Equal(t, http.StatusOK, serve(mux, r).Code, path)
+	}
+}
+
+// fakeDeduplicator fails where it is told to.
+type fakeDeduplicator struct {
+	ricloud.Deduplicator
+	begin, done error
+	settled     []string
+}
+
+func (d *fakeDeduplicator) Begin(context.Context, ricloud.ID) error { return d.begin }
+
+func (d *fakeDeduplicator) Done(ctx context.Context, _ ricloud.ID) error {
+	d.settled = append(d.settled, fmt.Sprint("done ", ctx.Err()))
+	return d.done
+}
+
+func (d *fakeDeduplicator) Failed(ctx context.Context, _ ricloud.ID) error {
+	d.settled = append(d.settled, fmt.Sprint("failed ", ctx.Err()))
+	return nil
+}
+
+func TestWebhookHandlerDeduplicatorFailures(t *testing.T) {
+	t.Parallel()
+	var logged bytes.Buffer
+	d := &fakeDeduplicator{begin: errors.New("no database")}
+	h := newWebhook(t, ignore, ricloud.WithDeduplicator(d), ricloud.WithWebhookLogger(slog.New(slog.NewTextHandler(&logged, nil))))
+	assert.Equal(t, http.StatusInternalServerError, serve(h, delivery(t, eventBody("e1"))).Code)
+	assert.Contains(t, logged.String(), "no database")
+	assert.Empty(t, d.settled, "what did not begin is not settled")
+
+	d.begin, d.done = nil, errors.New("disk full")
+	assert.Equal(t, http.StatusOK, serve(h, delivery(t, eventBody("e1"))).Code, "the event took effect: the API must not send it again")
+	assert.Contains(t, logged.String(), "disk full")
+}
+
+// The outcome is recorded although the API has hung up.
+func TestWebhookHandlerSettlesAfterTheRequest(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithCancel(t.Context())
+	d := &fakeDeduplicator{}
+	h := newWebhook(t, func(ctx context.Context, e *ricloud.Event) error {
+		cancel()
+		if e.ID == "e1" {
+			return nil
+		}
+		return ctx.Err()
+	}, ricloud.WithDeduplicator(d))
+	serve(h, delivery(t, eventBody("e1")).WithContext(ctx))
+	serve(h, delivery(t, eventBody("e2")).WithContext(ctx))
+	assert.Equal(t, []string{"done <nil>", "failed <nil>"}, d.settled)
+}
+
+func TestMemoryDeduplicator(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		ctx, d := t.Context(), ricloud.NewMemoryDeduplicator(2, time.Hour)
+		handle := func(id ricloud.ID) {
+			require.NoError(t, d.Begin(ctx, id))
+			require.NoError(t, d.Done(ctx, id))
+		}
+		require.NoError(t, d.Begin(ctx, "a"))
+		require.ErrorIs(t, d.Begin(ctx, "a"), ricloud.ErrEventInProgress)
+		require.NoError(t, d.Failed(ctx, "a"))
+		handle("a")
+		require.ErrorIs(t, d.Begin(ctx, "a"), ricloud.ErrEventDone)
+		require.NoError(t, d.Failed(ctx, "a"))
+		require.NoError(t, d.Done(ctx, "a"))
+		require.ErrorIs(t, d.Begin(ctx, "a"), ricloud.ErrEventDone, "done stays done")
+
+		require.NoError(t, d.Begin(ctx, "slow"))
+		handle("b")
+		handle("c")
+		require.ErrorIs(t, d.Begin(ctx, "c"), ricloud.ErrEventDone)
+		require.ErrorIs(t, d.Begin(ctx, "b"), ricloud.ErrEventDone)
+		handle("a") // the oldest was forgotten: no more than two are remembered
+
+		time.Sleep(time.Hour + 1) //nolint:forbidigo // virtual
+		handle("c")               // too old
+		require.ErrorIs(t, d.Begin(ctx, "slow"), ricloud.ErrEventInProgress, "what is being handled is never forgotten")
+	})
+}
+
+func FuzzWebhookHandler(f *testing.F) {
+	good := eventBody("e1")
+	f.Add("POST", "application/json", "", good, true)
+	f.Add("POST", "", sign(webhookSecret, time.Unix(1e9, 0), good), good, false)
+	f.Add("GET", "text/plain; charset=\"", "t=1,s=", []byte(`"{}"`), true)
+	f.Fuzz(func(t *testing.T, method, contentType, signature string, body []byte, signed bool) {
+		called := false
+		h := newWebhook(t, func(_ context.Context, e *ricloud.Event) error {
+			called = true
+			assert.NotNil(t, e.Resource())
+			return nil
+		})
+		r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/", bytes.NewReader(body))
+		r.Method = method
+		r.Header["Content-Type"] = []string{contentType}
+		r.Header[ricloud.SignatureHeader] = []string{signature}
+		if signed {
+			r.Header.Set(ricloud.SignatureHeader, sign(webhookSecret, time.Now(), body))
+		}
+		w := serve(h, r)
+		require.Contains(t, []int{200, 400, 401, 405, 413, 415}, w.Code)
+		require.Equal(t, w.Code == http.StatusOK, called)
+		if !signed {
+			require.False(t, called, "nobody signed this: %s", strings.ToValidUTF8(string(body), "?"))
+		}
+	})
+}
