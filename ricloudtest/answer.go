@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"strconv"
@@ -77,7 +78,7 @@ func (r *recorder) ReadFrom(source io.Reader) (int64, error) {
 	return 0, nil
 }
 
-var errReset = &net.OpError{Op: "read", Net: "tcp", Err: syscall.ECONNRESET} //nolint:gochecknoglobals // a sentinel, as errors are
+var errReset = &net.OpError{Op: "read", Net: "tcp", Err: syscall.ECONNRESET}
 
 // response is the answer in memory.
 func (a *answer) response(r *http.Request) (*http.Response, error) {
@@ -152,9 +153,7 @@ func (a *answer) write(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	header := w.Header()
-	for name, values := range a.header {
-		header[name] = values
-	}
+	maps.Copy(header, a.header)
 	header.Set("Content-Length", strconv.FormatInt(a.declared, 10))
 	w.WriteHeader(a.status)
 	flush := func() error { return nil }

@@ -50,7 +50,7 @@ type job struct {
 	run func()
 }
 
-type jobs []job
+type jobs []job //nolint:recvcheck // as heap.Interface wants it
 
 func (j jobs) Len() int      { return len(j) }
 func (j jobs) Swap(a, b int) { j[a], j[b] = j[b], j[a] }

@@ -131,7 +131,7 @@ func encode(v any) []byte {
 	var out bytes.Buffer
 	encoder := json.NewEncoder(&out)
 	encoder.SetEscapeHTML(false)
-	if encoder.Encode(v) != nil {
+	if err := encoder.Encode(v); err != nil {
 		return []byte("null")
 	}
 	return bytes.TrimSuffix(out.Bytes(), []byte("\n"))

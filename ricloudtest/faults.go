@@ -13,34 +13,35 @@ import (
 // Fault makes calls go wrong. What strikes is said by the fields from Delay on;
 // they combine, in that order.
 type Fault struct {
-	Operation string  // a name of Operations; empty: every one
-	Nth       int     // the first call of the operation it strikes, from 1; 0: the first
-	Count     int     // how many from there; 0: one; negative: all
-	Rate      float64 // strikes with this probability; 0: always
+	Operation string  `json:"operation"` // a name of Operations; empty: every one
+	Nth       int     `json:"nth"`       // the first call of the operation it strikes, from 1; 0: the first
+	Count     int     `json:"count"`     // how many from there; 0: one; negative: all
+	Rate      float64 `json:"rate"`      // strikes with this probability; 0: always
 
-	After bool // the request is processed, then the fault strikes its answer
+	After bool `json:"after"` // the request is processed, then the fault strikes its answer
 
-	Delay time.Duration // before anything else
-	Hang  bool          // no answer until the client gives up
-	Reset bool          // the connection breaks instead of an answer
+	Delay time.Duration `json:"-"`     // before anything else
+	Hang  bool          `json:"hang"`  // no answer until the client gives up
+	Reset bool          `json:"reset"` // the connection breaks instead of an answer
 
-	Status int         // answer with this
-	Header http.Header // added to the answer
-	Body   string      // in place of the answer's; HTML where it begins with "<"
+	Status int         `json:"status"` // answer with this
+	Header http.Header `json:"header"` // added to the answer
+	Body   string      `json:"body"`   // in place of the answer's; HTML where it begins with "<"
 
-	Drip          time.Duration // a pause before each byte of the body
-	Truncate      int64         // the connection breaks after so many bytes of the body
-	ContentLength int64         // declare this length
-	Corrupt       bool          // flip a bit in the middle of the body
+	Drip          time.Duration `json:"-"`              // a pause before each byte of the body
+	Truncate      int64         `json:"truncate"`       // the connection breaks after so many bytes of the body
+	ContentLength int64         `json:"content_length"` // declare this length
+	Corrupt       bool          `json:"corrupt"`        // flip a bit in the middle of the body
 }
 
 // ReadFaults reads faults from JSON: an array of objects with the fields of
-// Fault, where durations are strings such as "1.5s".
+// Fault in snake case, where "delay" and "drip" are strings such as "1.5s".
 func ReadFaults(r io.Reader) ([]Fault, error) {
-	type plain Fault
 	var rows []struct {
-		plain
-		Delay, Drip string
+		Fault
+
+		Delay string `json:"delay"`
+		Drip  string `json:"drip"`
 	}
 	decoder := json.NewDecoder(r)
 	decoder.DisallowUnknownFields()
@@ -49,7 +50,7 @@ func ReadFaults(r io.Reader) ([]Fault, error) {
 	}
 	faults := make([]Fault, len(rows))
 	for i, row := range rows {
-		faults[i] = Fault(row.plain)
+		faults[i] = row.Fault
 		for text, to := range map[string]*time.Duration{row.Delay: &faults[i].Delay, row.Drip: &faults[i].Drip} {
 			if text == "" {
 				continue

@@ -1,8 +1,10 @@
 package ricloudtest_test
 
 import (
+	"bytes"
 	"context"
 	"fmt"
+	"io"
 	"net/http"
 	"testing"
 
@@ -66,4 +68,11 @@ func fetch(ctx context.Context, rt http.RoundTripper, url string, header http.He
 		r.Header = header
 	}
 	return rt.RoundTrip(r)
+}
+
+// readAll reads a small body.
+func readAll(res *http.Response) ([]byte, error) {
+	var body bytes.Buffer
+	_, err := io.Copy(&body, io.LimitReader(res.Body, 1<<20))
+	return body.Bytes(), err
 }

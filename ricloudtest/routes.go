@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -180,7 +181,7 @@ func (s *Server) serveAPI(r *http.Request, origin string) *answer {
 		return s.process(r, found, id, origin)
 	})
 	s.journal.end(entry, a)
-	s.logger.Debug("The sandbox answered.", "operation", found.op.Name, "status", a.status)
+	s.logger.DebugContext(r.Context(), "The sandbox answered.", slog.String("operation", found.op.Name), slog.Int("status", a.status))
 	return a
 }
 

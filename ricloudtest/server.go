@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"net"
 	"net/http"
@@ -83,9 +84,9 @@ func (s *Server) furnish() {
 	}
 	s.permissions.add(base)
 	s.org = &organisation{head: s.numbered("organisation"), name: "Getting started", slug: "getting-started", base: base}
-	s.state.key = &key{head: s.numbered("key"), token: s.token, state: stateActive}
-	s.keys.add(s.state.key)
-	s.tokens[s.token] = s.state.key
+	s.key = &key{head: s.numbered("key"), token: s.token, state: stateActive}
+	s.keys.add(s.key)
+	s.tokens[s.token] = s.key
 	if s.unconfigured {
 		return
 	}
@@ -98,7 +99,6 @@ func (s *Server) furnish() {
 }
 
 func (s *Server) introduce(a *account) {
-
 	s.known[a.Service+" "+a.Identifier] = a
 	if a.Service == RelayInstance {
 		s.known[a.Service+" code "+a.Code] = a
@@ -117,7 +117,7 @@ func (s *Server) AddAccount(a Account) {
 func (s *Server) Token() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.state.key.token
+	return s.key.token
 }
 
 // Start listens on loopback, unless it does already, for the API and, on
@@ -139,7 +139,7 @@ func (s *Server) startStorage() error {
 // cannot listen, the URL refuses connections; Start tells why.
 func (s *Server) URL() string {
 	if err := s.Start(); err != nil {
-		s.logger.Error("The sandbox cannot listen.", "error", err)
+		s.logger.Error("The sandbox cannot listen.", slog.Any("error", err))
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -183,7 +183,7 @@ func (s *Server) Close() {
 			_ = server.Close() // the listeners' errors help nobody now
 		}
 	}
-	if idle, ok := s.config.deliverer.(interface{ CloseIdleConnections() }); ok {
+	if idle, ok := s.deliverer.(interface{ CloseIdleConnections() }); ok {
 		idle.CloseIdleConnections()
 	}
 	s.work.Wait()

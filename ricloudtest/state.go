@@ -52,8 +52,7 @@ type key struct {
 
 type permission struct {
 	head
-	identifier string
-	scopes     Scopes
+	scopes Scopes
 }
 
 type user struct {
@@ -251,7 +250,7 @@ func newState() state {
 			"session":      {func(p *poll) string { return p.session.id }, true},
 			"source":       {func(p *poll) string { return p.source.id }, true},
 			"subscription": {func(p *poll) string { return idOf(p.subscription) }, true},
-			"requestor":    {func(p *poll) string { return requestor(p) }, true},
+			"requestor":    {requestor, true},
 			"user":         {value: func(p *poll) string { return p.source.user.id }},
 			"state":        {value: func(p *poll) string { return p.state }},
 			"key":          {value: func(p *poll) string { return keyOf(p.key) }},
@@ -341,6 +340,6 @@ func (s *Server) newSecret(prefix string) string {
 
 func (s *Server) fill(b []byte) {
 	for i := range b {
-		b[i] = byte(s.random.Uint32())
+		b[i] = byte(s.random.UintN(256)) //nolint:gosec // it fits
 	}
 }

@@ -153,7 +153,7 @@ func (s *Server) sign(origin string, object *stored, expires time.Time) string {
 
 func (s *Server) storageSignature(path, until string) string {
 	mac := hmac.New(sha256.New, s.storing)
-	fmt.Fprintf(mac, "%s\n%s", path, until)
+	mac.Write([]byte(path + "\n" + until))
 	return hex.EncodeToString(mac.Sum(nil))
 }
 
@@ -193,7 +193,7 @@ func (s *Server) readObject(r *http.Request) *answer {
 		r.Header.Del("Range")
 	}
 	return answerOf(func(w http.ResponseWriter) {
-		w.Header().Set("Etag", object.etag)
+		w.Header().Set("ETag", object.etag)
 		w.Header().Set("Content-Type", object.kind)
 		http.ServeContent(w, r, "", object.created, io.NewSectionReader(object.content, 0, object.content.Size()))
 	})

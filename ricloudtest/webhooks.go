@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"strconv"
 	"strings"
@@ -115,7 +116,7 @@ func (s *Server) post(e *event, to *webhookConfig, how delivery, done func(ok bo
 	target := strings.TrimSuffix(to.url, "/") + "/" + e.id
 	s.spawn(func() {
 		status, err := s.send(target, SignWebhook(secret, at, body), body)
-		s.logger.Debug("The sandbox delivered an event.", "type", e.kind, "action", e.action, "status", status)
+		s.logger.DebugContext(s.ctx, "The sandbox delivered an event.", slog.String("event", e.kind+"."+e.action), slog.Int("status", status))
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		done(err == nil && status >= 200 && status < 300)
@@ -164,10 +165,10 @@ func (s *Server) receiver(target string) http.Handler {
 func (s *Server) webhookTransport() http.RoundTripper {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.config.deliverer == nil {
-		s.config.deliverer = &http.Transport{ResponseHeaderTimeout: 10 * time.Second, IdleConnTimeout: time.Minute}
+	if s.deliverer == nil {
+		s.deliverer = &http.Transport{ResponseHeaderTimeout: 10 * time.Second, IdleConnTimeout: time.Minute}
 	}
-	return s.config.deliverer
+	return s.deliverer
 }
 
 // Deliver sends an event of any type and action to every valid webhook config,
@@ -190,4 +191,4 @@ func (s *Server) Deliver(kind, action string, data any) (string, error) {
 	return e.id, nil
 }
 
-var errNoReceiver = errors.New("no valid webhook config") //nolint:gochecknoglobals // an error value
+var errNoReceiver = errors.New("no valid webhook config")

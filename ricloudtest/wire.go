@@ -3,6 +3,7 @@ package ricloudtest
 import (
 	"encoding/json"
 	"net/url"
+	"slices"
 	"strconv"
 	"time"
 )
@@ -208,8 +209,8 @@ func (v view) poll(p *poll) object {
 	out["results"] = nested(v, results, "/results?poll="+p.id, view.result)
 	if v.old {
 		out["type"] = p.kind
-		out["tasks_processing"] = append(tasks[stateProcessing], tasks[stateSuspended]...)
-		out["tasks_completed"] = append(tasks[stateSucceeded], tasks[stateFailed]...)
+		out["tasks_processing"] = slices.Concat(tasks[stateProcessing], tasks[stateSuspended])
+		out["tasks_completed"] = slices.Concat(tasks[stateSucceeded], tasks[stateFailed])
 		if p.state == stateCompleted {
 			out["state"] = stateProcessing // as the guide's finished poll still says
 		}
