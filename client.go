@@ -215,12 +215,7 @@ func (c *Client) send(ctx context.Context, r request, opts []CallOption) (*trans
 
 // build checks r and makes the transport's request of it.
 func (r *request) build(o callOptions) (*transport.Request, error) {
-	fail := func(err error) (*transport.Request, error) {
-		if p, ok := errors.AsType[*ParamError](err); ok {
-			p.Operation = r.op.Name
-		}
-		return nil, err
-	}
+	fail := func(err error) (*transport.Request, error) { return nil, forOperation(r.op.Name, err) }
 	if o.awaitSet && !r.op.Await {
 		return fail(invalid("WithAwait", "is not known to this call"))
 	}

@@ -232,12 +232,13 @@ func (e *DecodeError) Unwrap() error { return e.Err }
 // StateError is a resource that ended in failure, or a poll that completed
 // although some of its tasks did not succeed.
 type StateError struct {
-	Resource  string // "session", "poll", "task", "subscription"
+	Resource  string // "session", "poll", "task", "subscription", "webhook_config", "storage_config"
 	ID        ID
 	State     string
 	Code      ErrorCode // why, where the API says
 	Failed    []ID      // a poll's failed tasks
 	Suspended []ID      // a poll's suspended tasks
+	Detail    string    // more, in words
 }
 
 // Error says which resource ended how and why.
@@ -254,6 +255,9 @@ func (e *StateError) Error() string {
 		if len(part.tasks) > 0 {
 			fmt.Fprintf(&b, "; %d tasks %s: %s", len(part.tasks), part.name, joinIDs(part.tasks))
 		}
+	}
+	if e.Detail != "" {
+		fmt.Fprintf(&b, "; %s", e.Detail)
 	}
 	return b.String()
 }
@@ -296,6 +300,14 @@ func (e *ParamError) Error() string {
 
 // invalid is a ParamError without its operation, which do fills in.
 func invalid(field, reason string) error { return &ParamError{Field: field, Reason: reason} }
+
+// forOperation fills in the operation of a ParamError.
+func forOperation(operation string, err error) error {
+	if p, ok := errors.AsType[*ParamError](err); ok {
+		p.Operation = operation
+	}
+	return err
+}
 
 // required returns an error for the first name whose value is empty.
 func required(pairs ...string) error {

@@ -97,3 +97,59 @@ func (s *WebhookConfigsService) Delete(ctx context.Context, id ID, opts ...CallO
 func (s *WebhookConfigsService) Test(ctx context.Context, id ID, opts ...CallOption) (*Task, error) {
 	return do[Task](ctx, s.client, request{op: transport.WebhookConfigsTest.Operation(), ids: []ID{id}}, opts)
 }
+
+// WebhookConfigEnsureParams says which webhook config is to be there.
+type WebhookConfigEnsureParams struct {
+	URL string // required; the receiver must already answer there
+
+	// BeforeTest, if set, is given the config's secret before the config is
+	// tested: WebhookHandler.SetSecrets. A receiver that knows the secret
+	// already does not need it.
+	BeforeTest func(secrets ...Secret) error
+
+	MakeKeyDefault          bool // deliver the events of the calling key there
+	MakeOrganisationDefault bool // and of every key that has no webhook config of its own
+}
+
+// Ensure makes events arrive at a URL: it finds the webhook config for the URL
+// or creates it, has the API test it, and makes it a default if asked to. It
+// can be called at every start of a receiver, once that listens.
+//
+// It returns the config, with its Secret, also when the config is not valid:
+// the error then is a *StateError and says what to look at. Two calls at a
+// time may create two configs.
+//
+// GET /configs/webhook, POST /configs/webhook, POST /configs/webhook/{id}/test,
+// GET /tasks/{id}, GET /configs/webhook/{id}, POST /key, POST /organisation
+func (s *WebhookConfigsService) Ensure(ctx context.Context, params WebhookConfigEnsureParams, opts ...CallOption) (*WebhookConfig, error) {
+	if err := checkURL(params.URL); err != nil {
+		return nil, forOperation("WebhookConfigs.Ensure", err)
+	}
+	e := ensurer[WebhookConfig]{
+		resource: "webhook_config",
+		url:      params.URL,
+		advice:   "is the receiver up and reachable from the internet, does it answer on all paths below the URL, and does it verify with this config's secret?",
+		all: func(opts ...CallOption) iter.Seq2[*WebhookConfig, error] {
+			return s.All(ctx, WebhookConfigListParams{}, opts...)
+		},
+		create: func(opts ...CallOption) (*WebhookConfig, error) {
+			return s.Create(ctx, WebhookConfigCreateParams{URL: params.URL}, opts...)
+		},
+		test: func(id ID, opts ...CallOption) (*Task, error) { return s.Test(ctx, id, opts...) },
+		get:  func(id ID, opts ...CallOption) (*WebhookConfig, error) { return s.Get(ctx, id, opts...) },
+		adopt: func(id ID, opts ...CallOption) error {
+			var err error
+			if params.MakeKeyDefault {
+				_, err = s.client.Keys.UpdateCurrent(ctx, KeyUpdateParams{WebhookConfig: &id}, opts...)
+			}
+			if err == nil && params.MakeOrganisationDefault {
+				_, err = s.client.Organisation.Update(ctx, OrganisationUpdateParams{WebhookConfigDefault: &id}, opts...)
+			}
+			return err
+		},
+	}
+	if params.BeforeTest != nil {
+		e.prepare = func(config *WebhookConfig, _ bool) error { return params.BeforeTest(config.Secret) }
+	}
+	return ensure(ctx, s.client, e, opts)
+}
