@@ -1,0 +1,382 @@
+package ricloud_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	ricloud "github.com/reincubate/ricloud-go"
+	"github.com/reincubate/ricloud-go/ricloudtest"
+)
+
+// The examples run against the sandbox. A program of yours calls
+// ricloud.NewClient(token) instead.
+
+// login returns a session with an account that has no two-factor
+// authentication.
+func login(ctx context.Context, client *ricloud.Client) (*ricloud.Session, error) {
+	user, err := client.Users.Create(ctx, ricloud.UserCreateParams{Identifier: "customer-42"})
+	if err != nil {
+		return nil, err
+	}
+	return client.Sessions.Login(ctx, ricloud.SessionCreateParams{
+		Source:  ricloud.SourceParams{User: user.ID, Type: ricloud.SourceICloudAccount, Identifier: "john.appleseed@example.com"},
+		Payload: ricloud.SessionPayload{Password: "hunter2"},
+	}, nil)
+}
+
+func ExampleNewClient() {
+	client, err := ricloud.NewClient("sandbox-token",
+		ricloud.WithUserAgent("acme-safety/2.1"),
+		ricloud.WithRateLimit(10_000, time.Hour), // the organisation's quota
+	)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer client.Close()
+	fmt.Println(ricloud.Secret("sandbox-token")) // secrets never print
+	// Output: [redacted]
+}
+
+func ExampleClient_Call() {
+	sandbox := ricloudtest.NewServer()
+	defer sandbox.Close()
+	client := sandbox.Client()
+
+	// An endpoint or a field this package does not know.
+	var organisation struct {
+		Slug string `json:"slug"`
+	}
+	err := client.Call(context.Background(), "GET", "/organisation", nil, &organisation)
+	fmt.Println(organisation.Slug, err)
+	// Output: getting-started <nil>
+}
+
+func ExampleOrganisationService_Get() {
+	sandbox := ricloudtest.NewServer()
+	defer sandbox.Close()
+	client := sandbox.Client()
+
+	organisation, err := client.Organisation.Get(context.Background())
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println(organisation.State)
+	// Output: active
+}
+
+func ExampleKeysService_Rotate() {
+	sandbox := ricloudtest.NewServer()
+	defer sandbox.Close()
+	ctx, client := context.Background(), sandbox.Client()
+
+	key, err := client.Keys.Current(ctx)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	rotated, err := client.Keys.Rotate(ctx, key.ID, ricloud.KeyRotateParams{})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	store := string(rotated.Token) // a Secret's value: it prints as [redacted]
+	_, err = client.Organisation.Get(ctx)
+	fmt.Println(rotated.Token, store != "", errors.Is(err, ricloud.ErrUnauthorized))
+	// Output: [redacted] true true
+}
+
+func ExamplePermissionsService_Create() {
+	sandbox := ricloudtest.NewServer()
+	defer sandbox.Close()
+	client := sandbox.Client()
+
+	permissions, err := client.Permissions.Create(context.Background(), ricloud.PermissionsCreateParams{
+		Scopes: map[string][]ricloud.Limit{
+			"source_type:icloud.account": {{Level: "user", Type: "count", Value: 3}}, // three accounts a user
+			"data_type:*":                nil,                                        // no limit
+		},
+	})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println(permissions.Scopes["source_type:icloud.account"])
+	// Output: [{user count 3}]
+}
+
+func ExampleUsersService_Create() {
+	sandbox := ricloudtest.NewServer()
+	defer sandbox.Close()
+	ctx, client := context.Background(), sandbox.Client()
+
+	user, err := client.Users.Create(ctx, ricloud.UserCreateParams{Identifier: "customer-42"})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	again, err := client.Users.Create(ctx, ricloud.UserCreateParams{Identifier: "customer-42"})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println(user.State, user.ID == again.ID)
+	// Output: active true
+}
+
+func ExampleUsersService_All() {
+	sandbox := ricloudtest.NewServer()
+	defer sandbox.Close()
+	ctx, client := context.Background(), sandbox.Client()
+
+	for i := range 3 {
+		params := ricloud.UserCreateParams{Identifier: fmt.Sprintf("customer-%d", i)}
+		if _, err := client.Users.Create(ctx, params); err != nil {
+			fmt.Println(err)
+			return
+		}
+	}
+	for user, err := range client.Users.All(ctx, ricloud.UserListParams{}) { // as many pages as there are
+		if err != nil {
+			fmt.Println(err)
+			return
+		}
+		fmt.Println(user.Identifier)
+	}
+	// Output:
+	// customer-2
+	// customer-1
+	// customer-0
+}
+
+func ExampleSourcesService_List() {
+	sandbox := ricloudtest.NewServer()
+	defer sandbox.Close()
+	ctx, client := context.Background(), sandbox.Client()
+
+	session, err := login(ctx, client)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	sources, err := client.Sources.List(ctx, ricloud.SourceListParams{User: session.User})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	for _, source := range sources.Data {
+		fmt.Println(source.Type, source.Identifier, source.State)
+	}
+	// Output: icloud.account john.appleseed@example.com active
+}
+
+func ExampleSessionsService_Login() {
+	sandbox := ricloudtest.NewServer()
+	defer sandbox.Close()
+	ctx, client := context.Background(), sandbox.Client()
+
+	user, err := client.Users.Create(ctx, ricloud.UserCreateParams{Identifier: "customer-42"})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	session, err := client.Sessions.Login(ctx, ricloud.SessionCreateParams{
+		Source:  ricloud.SourceParams{User: user.ID, Type: ricloud.SourceICloudAccount, Identifier: "jane.appleseed@example.com"},
+		Payload: ricloud.SessionPayload{Password: "hunter2"},
+	}, func(_ context.Context, c ricloud.CodeChallenge) (ricloud.Secret, error) {
+		fmt.Println("code, please; attempt", c.Attempt)
+		return "123456", nil
+	})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println(session.State)
+	// Output:
+	// code, please; attempt 1
+	// active
+}
+
+func ExampleSessionsService_Wait() {
+	sandbox := ricloudtest.NewServer()
+	defer sandbox.Close()
+	ctx, client := context.Background(), sandbox.Client()
+
+	user, err := client.Users.Create(ctx, ricloud.UserCreateParams{Identifier: "customer-42"})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	params := ricloud.SessionCreateParams{
+		Source:  ricloud.SourceParams{User: user.ID, Type: ricloud.SourceICloudAccount, Identifier: "jane.appleseed@example.com"},
+		Payload: ricloud.SessionPayload{Password: "hunter2"},
+	}
+	session, err := client.Sessions.Create(ctx, params)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	session, err = client.Sessions.Wait(ctx, session.ID)
+	fmt.Println(session.State, errors.Is(err, ricloud.ErrCodeRequired))
+
+	// Later, in another request: a new session, with password and code.
+	params.Payload.Code = "123456"
+	if session, err = client.Sessions.Create(ctx, params); err != nil {
+		fmt.Println(err)
+		return
+	}
+	session, err = client.Sessions.Wait(ctx, session.ID)
+	fmt.Println(session.State, err)
+	// Output:
+	// failed true
+	// active <nil>
+}
+
+func ExamplePollsService_Results() {
+	sandbox := ricloudtest.NewServer()
+	defer sandbox.Close()
+	ctx, client := context.Background(), sandbox.Client()
+
+	session, err := login(ctx, client)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	poll, err := client.Polls.Create(ctx, ricloud.PollCreateParams{
+		Session: session.ID,
+		Payload: ricloud.PollPayload{DataTypes: []string{"callkit.calls"}},
+	})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	for result, err := range client.Polls.Results(ctx, poll.ID) { // as they are published
+		if err != nil {
+			fmt.Println(err)
+			return
+		}
+		fmt.Println(result.Identifier, result.State)
+	}
+	// Output: callkit.calls available
+}
+
+func ExampleTasksService_Wait() {
+	sandbox := ricloudtest.NewServer()
+	defer sandbox.Close()
+	ctx, client := context.Background(), sandbox.Client()
+
+	session, err := login(ctx, client)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	poll, err := client.Polls.Create(ctx, ricloud.PollCreateParams{
+		Session: session.ID,
+		Payload: ricloud.PollPayload{DataTypes: []string{"callkit.calls"}},
+	})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	if poll, err = client.Polls.Wait(ctx, poll.ID); err != nil {
+		fmt.Println(err)
+		return
+	}
+	task, err := client.Tasks.Wait(ctx, poll.TasksSucceeded[0])
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println(task.Type, task.Target, task.State)
+	// Output: data callkit.calls succeeded
+}
+
+func ExampleResultsService_Acknowledge() {
+	sandbox := ricloudtest.NewServer()
+	defer sandbox.Close()
+	ctx, client := context.Background(), sandbox.Client()
+
+	session, err := login(ctx, client)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	poll, err := client.Polls.Create(ctx, ricloud.PollCreateParams{
+		Session: session.ID,
+		Payload: ricloud.PollPayload{DataTypes: []string{"callkit.calls"}},
+	})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	for result, err := range client.Polls.Results(ctx, poll.ID) {
+		if err != nil {
+			fmt.Println(err)
+			return
+		}
+		// … save and verify it first.
+		if result, err = client.Results.Acknowledge(ctx, result.ID); err != nil {
+			fmt.Println(err)
+			return
+		}
+		fmt.Println(result.State)
+	}
+	// Output: consumed
+}
+
+func ExampleSubscriptionsService_Create() {
+	sandbox := ricloudtest.NewServer()
+	defer sandbox.Close()
+	ctx, client := context.Background(), sandbox.Client()
+
+	session, err := login(ctx, client)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	subscription, err := client.Subscriptions.Create(ctx, ricloud.SubscriptionCreateParams{
+		Session:     session.ID,
+		PollPayload: ricloud.PollPayload{DataTypes: []string{"callkit.calls"}},
+		Interval:    ricloud.Duration(24 * time.Hour),
+	})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	if subscription, err = client.Subscriptions.Wait(ctx, subscription.ID); err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println(subscription.State, subscription.Interval)
+	// Output: active 24h0m0s
+}
+
+func ExampleStorageConfigsService_Test() {
+	sandbox := ricloudtest.NewServer(ricloudtest.WithUnconfigured())
+	defer sandbox.Close()
+	ctx, client := context.Background(), sandbox.Client()
+
+	config, err := client.StorageConfigs.Create(ctx, ricloud.StorageConfigCreateParams{
+		URL:         "s3://my-bucket/results",
+		Credentials: ricloud.Credentials{"access_key_id": "AKIAEXAMPLE", "secret_access_key": "…"},
+	})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	task, err := client.StorageConfigs.Test(ctx, config.ID, ricloud.WithAwait(10*time.Second))
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	if _, err = client.Tasks.Wait(ctx, task.ID); err != nil {
+		fmt.Println(err)
+		return
+	}
+	config, err = client.StorageConfigs.Get(ctx, config.ID)
+	fmt.Println(config.State, err)
+	// Output: valid <nil>
+}
