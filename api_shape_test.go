@@ -37,7 +37,8 @@ func TestServiceMethodsHaveOneShape(t *testing.T) {
 			name, signature := name+"."+method.Name, method.Type
 			assert.Equal(t, reflect.TypeFor[context.Context](), signature.In(1), "%s takes a context first", name)
 			assert.True(t, signature.IsVariadic(), "%s takes options last", name)
-			assert.Equal(t, reflect.TypeFor[[]ricloud.CallOption](), signature.In(signature.NumIn()-1), "%s takes options last", name)
+			options := signature.In(signature.NumIn() - 1)
+			assert.True(t, options == reflect.TypeFor[[]ricloud.CallOption]() || options == reflect.TypeFor[[]ricloud.DownloadOption](), "%s takes options last", name)
 
 			result := signature.Out(signature.NumOut() - 1)
 			if result.Kind() == reflect.Func { // an iterator: its second value is the error

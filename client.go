@@ -42,6 +42,7 @@ type Client struct {
 
 	transport *transport.Client
 	polling   polling
+	downloads downloads
 }
 
 // service is what every service is: a view of its client.
@@ -73,7 +74,7 @@ func NewClient(token string, opts ...Option) (*Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("ricloud: NewClient: %w", err)
 	}
-	c := &Client{transport: t, polling: cfg.polling}
+	c := &Client{transport: t, polling: cfg.polling, downloads: newDownloads(cfg, t.Bare())}
 	s := service{c}
 	c.Organisation = (*OrganisationService)(&s)
 	c.Keys = (*KeysService)(&s)

@@ -4,6 +4,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
+	"strings"
 	"time"
 
 	"github.com/reincubate/ricloud-go/internal/transport"
@@ -15,6 +16,7 @@ type Option func(*config)
 type config struct {
 	transport.Config
 	polling polling
+	storage map[string]ObjectOpener
 }
 
 // WithBaseURL sets the address of the API; a path prefix is kept. The default
@@ -92,6 +94,18 @@ func WithRateLimit(n int, per time.Duration) Option {
 // for the state of a resource. The defaults are 1 and 15 seconds.
 func WithPolling(shortest, longest time.Duration) Option {
 	return func(c *config) { c.polling = polling{shortest, longest} }
+}
+
+// WithStorage sets what reads the objects of results whose URL begins with
+// scheme: "s3", "gs" or one of your own. The modules storage/s3 and storage/gcs
+// hold openers for the two. It comes before a result's signed URL.
+func WithStorage(scheme string, opener ObjectOpener) Option {
+	return func(c *config) {
+		if c.storage == nil {
+			c.storage = map[string]ObjectOpener{}
+		}
+		c.storage[strings.ToLower(scheme)] = opener
+	}
 }
 
 // CallOption changes one call.

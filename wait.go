@@ -92,6 +92,11 @@ func passing(err error) bool {
 	return false
 }
 
+// fullJitter returns a wait of up to ceiling.
+func fullJitter(ceiling time.Duration) time.Duration {
+	return time.Duration(float64(ceiling) * rand.Float64()) //nolint:gosec // spreads load, guards nothing
+}
+
 func jitter(d time.Duration) time.Duration {
 	return time.Duration(float64(d) * (1 + pollingJitter*(2*rand.Float64()-1))) //nolint:gosec // spreads load, guards nothing
 }

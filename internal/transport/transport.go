@@ -85,6 +85,7 @@ type Client struct {
 	base  *url.URL
 	http  *http.Client
 	pacer pacer
+	bare  http.RoundTripper
 	own   *http.Transport // nil when the caller brought one
 
 	attemptTimeout, callTimeout, stallTimeout *Timeout
@@ -115,6 +116,7 @@ func New(cfg Config) (*Client, error) {
 		c.own = newTransport(cfg.Proxy)
 		next = c.own
 	}
+	c.bare = next
 	// None of the links has a CloseIdleConnections, so that go-retryablehttp,
 	// which calls it after every failed call, cannot flush the shared pool.
 	c.http = &http.Client{Transport: pace{&c.pacer, redirect{timeouts{next}}}}
@@ -203,6 +205,10 @@ func (c *Client) header(req *Request) http.Header {
 	}
 	return header
 }
+
+// Bare returns what the links stand on: it adds no credentials and knows no
+// retries. Result files are read through it.
+func (c *Client) Bare() http.RoundTripper { return c.bare }
 
 // Close closes idle connections of a transport the Client made itself.
 func (c *Client) Close() {

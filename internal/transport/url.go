@@ -27,7 +27,7 @@ func parseBase(raw string, allowHTTP bool) (*url.URL, error) {
 		return nil, errors.New("base URL must not have a query or a fragment")
 	case hasDotSegment(u.Path):
 		return nil, errors.New(`base URL must not have a "." or ".." in its path`)
-	case u.Scheme == "http" && !allowHTTP && !isLoopback(u.Hostname()):
+	case u.Scheme == "http" && !allowHTTP && !IsLoopback(u.Hostname()):
 		return nil, fmt.Errorf("base URL would send the token in the clear to %s: use https, or allow http by name", u.Hostname())
 	}
 	base := &url.URL{Scheme: u.Scheme, Host: u.Host}
@@ -35,7 +35,8 @@ func parseBase(raw string, allowHTTP bool) (*url.URL, error) {
 	return base, nil
 }
 
-func isLoopback(host string) bool {
+// IsLoopback reports whether host, a name or an address without a port, is this machine.
+func IsLoopback(host string) bool {
 	ip := net.ParseIP(host)
 	return strings.EqualFold(host, "localhost") || ip != nil && ip.IsLoopback()
 }

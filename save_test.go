@@ -1,0 +1,281 @@
+package ricloud
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"iter"
+	"math/rand/v2"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+func files(t *testing.T, dir string) []string {
+	t.Helper()
+	entries, err := os.ReadDir(dir)
+	require.NoError(t, err)
+	names := []string{}
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	return names
+}
+
+func assertFile(t *testing.T, path string, want []byte) {
+	t.Helper()
+	got, err := os.ReadFile(path)
+	require.NoError(t, err)
+	assert.True(t, bytes.Equal(want, got), "%s differs", path)
+}
+
+func TestSave(t *testing.T) { //nolint:tparallel // steps, one after the other
+	t.Parallel()
+	v, dir := newVault(), filepath.Join(t.TempDir(), "new", "folder")
+	c, body := v.client(t), random(1_000_000)
+	r := v.add("callkit.calls", body)
+	var seen []int64
+	progress := WithProgress(func(p Progress) {
+		assert.Equal(t, r.ID, p.Result.ID)
+		assert.Equal(t, r.Size, p.Total)
+		seen = append(seen, p.Done)
+	})
+	path, err := c.Results.Save(t.Context(), r, dir, progress)
+	require.NoError(t, err)
+	assert.Equal(t, filepath.Join(dir, "callkit.calls"), path)
+	assertFile(t, path, body)
+	assert.Equal(t, []string{"callkit.calls"}, files(t, dir))
+	assert.IsNonDecreasing(t, seen)
+	assert.Equal(t, r.Size, seen[len(seen)-1])
+	info, err := os.Stat(path)
+	require.NoError(t, err)
+	assert.Equal(t, fs.FileMode(0o600), info.Mode().Perm())
+
+	t.Run("again", func(t *testing.T) { //nolint:paralleltest // a step
+		again, err := c.Results.Save(t.Context(), r, dir, progress)
+		require.NoError(t, err)
+		assert.Equal(t, path, again)
+		assert.Equal(t, 1, v.gets, "a file that is there is not fetched")
+	})
+	t.Run("equal identifiers", func(t *testing.T) { //nolint:paralleltest // a step
+		bodies := [][]byte{random(1_000_001)[1:], random(5), nil}
+		for range 2 {
+			for i, body := range bodies {
+				other, err := c.Results.Save(t.Context(), v.add("callkit.calls", body), dir)
+				require.NoError(t, err)
+				assertFile(t, other, body)
+				assert.Regexp(t, `/callkit~[0-9a-f]{20}\.calls$`, other, i)
+			}
+		}
+		assertFile(t, path, body)
+		assert.Len(t, files(t, dir), 1+len(bodies))
+	})
+	t.Run("in the way", func(t *testing.T) { //nolint:paralleltest // a step
+		in := v.add("in.the.way", []byte("x"))
+		require.NoError(t, os.Mkdir(filepath.Join(dir, "in.the.way"), 0o700))
+		path, err := c.Results.Save(t.Context(), in, dir)
+		require.NoError(t, err)
+		require.NoError(t, os.WriteFile(path, []byte("not x"), 0o600))
+		_, err = c.Results.Save(t.Context(), in, dir)
+		require.ErrorIs(t, err, fs.ErrExist)
+		assertFile(t, path, []byte("not x"))
+	})
+}
+
+func TestSaveKeepsNothingUnverified(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		fault fault
+		want  error
+		left  int64 // bytes of the partial file; -1: no file
+	}{
+		"corrupt": {func(_ *vault, _ int, _ *http.Request, resp *http.Response) (*http.Response, error) {
+			resp.Body = io.NopCloser(bytes.NewReader(make([]byte, 1000)))
+			return resp, nil
+		}, ErrChecksum, -1},
+		"another size": {func(_ *vault, _ int, _ *http.Request, resp *http.Response) (*http.Response, error) {
+			resp.ContentLength = 1001
+			return resp, nil
+		}, ErrSize, -1},
+		"gone": {func(_ *vault, _ int, _ *http.Request, resp *http.Response) (*http.Response, error) {
+			resp.StatusCode = http.StatusNotFound
+			return resp, nil
+		}, ErrNotFound, -1},
+		"interrupted": {func(_ *vault, n int, _ *http.Request, resp *http.Response) (*http.Response, error) {
+			cutAt(resp, max(0, 600-int64(n)*600))
+			return resp, nil
+		}, io.ErrUnexpectedEOF, 600},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			v, dir := newVault(), t.TempDir()
+			r := v.add("a", random(1000))
+			v.fault = tc.fault
+			path, err := v.client(t).Results.Save(t.Context(), r, dir)
+			require.ErrorIs(t, err, tc.want)
+			assert.Empty(t, path)
+			if tc.left < 0 {
+				assert.Empty(t, files(t, dir))
+				return
+			}
+			require.Len(t, files(t, dir), 1)
+			info, err := os.Stat(filepath.Join(dir, files(t, dir)[0]))
+			require.NoError(t, err)
+			assert.Equal(t, tc.left, info.Size())
+
+			v.fault = func(_ *vault, _ int, req *http.Request, resp *http.Response) (*http.Response, error) {
+				assert.Equal(t, "bytes=600-", req.Header.Get("Range"))
+				return resp, nil
+			}
+			path, err = v.client(t).Results.Save(t.Context(), r, dir)
+			require.NoError(t, err)
+			assertFile(t, path, v.objects["r0"])
+			assert.Equal(t, []string{"a"}, files(t, dir))
+		})
+	}
+}
+
+// A partial file of whatever content never harms.
+func TestSaveOverAnyPartialFile(t *testing.T) {
+	t.Parallel()
+	body := random(10_000)
+	for name, left := range map[string][]byte{
+		"whole": body, "empty": {}, "one byte": body[:1], "other bytes": random(10_001)[:9_000], "too long": append(bytes.Clone(body), 1),
+		"whole but wrong": random(10_001)[:10_000],
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			v, dir := newVault(), t.TempDir()
+			r := v.add("a", body)
+			require.NoError(t, os.WriteFile(filepath.Join(dir, ".a."+r.Checksum+".part"), left, 0o600))
+			path, err := v.client(t).Results.Save(t.Context(), r, dir)
+			require.NoError(t, err)
+			assertFile(t, path, body)
+			assert.Equal(t, []string{"a"}, files(t, dir))
+		})
+	}
+}
+
+func TestSaveTheSameResultAtOnce(t *testing.T) {
+	t.Parallel()
+	v, dir := newVault(), t.TempDir()
+	c := v.client(t)
+	body := random(3_000_000)
+	r := v.add("a", body)
+	var group sync.WaitGroup
+	for range 8 {
+		group.Go(func() {
+			path, err := c.Results.Save(t.Context(), r, dir)
+			assert.NoError(t, err) //nolint:testifylint // require is for the test's goroutine
+			assert.Equal(t, filepath.Join(dir, "a"), path)
+		})
+	}
+	group.Wait()
+	assertFile(t, filepath.Join(dir, "a"), body)
+	assert.Equal(t, []string{"a"}, files(t, dir))
+	assert.Equal(t, 1, v.gets)
+}
+
+func TestSaveLocal(t *testing.T) {
+	t.Parallel()
+	v, dir := newVault(), t.TempDir()
+	r := v.add("a", []byte("local"))
+	source := filepath.Join(dir, "a b?c#d%20")
+	require.NoError(t, os.WriteFile(source, []byte("local"), 0o600))
+	r.URL, r.SignedURL = "local://"+filepath.ToSlash(source), SignedURL{}
+	path, err := v.client(t).Results.Save(t.Context(), r, filepath.Join(dir, "out"))
+	require.NoError(t, err)
+	assertFile(t, path, []byte("local"))
+	r.URL += "-missing"
+	r.Identifier = "b"
+	_, err = v.client(t).Results.Save(t.Context(), r, dir)
+	require.ErrorIs(t, err, ErrNotFound)
+	assert.Zero(t, v.gets)
+}
+
+func each(results ...*Result) iter.Seq2[*Result, error] {
+	return func(yield func(*Result, error) bool) {
+		for _, r := range results {
+			if !yield(r, nil) {
+				return
+			}
+		}
+	}
+}
+
+func TestSaveAll(t *testing.T) { //nolint:tparallel // steps, one after the other
+	t.Parallel()
+	v, dir := newVault(), t.TempDir()
+	var results []*Result
+	bodies := map[ID][]byte{}
+	for i := range 250 {
+		body := random(rand.IntN(3000))
+		r := v.add(fmt.Sprintf("file-%d", i%200), body) // some identifiers twice
+		bodies[r.ID] = body
+		results = append(results, r)
+	}
+	bad := map[ID]bool{"r7": true, "r77": true, "r177": true}
+	v.fault = func(_ *vault, _ int, req *http.Request, resp *http.Response) (*http.Response, error) {
+		if bad[ID(strings.Trim(req.URL.Path, "/"))] {
+			resp.StatusCode = http.StatusNotFound
+		}
+		return resp, nil
+	}
+	pollFailed := &StateError{Resource: "poll", ID: "p", State: "completed"}
+	input := func(yield func(*Result, error) bool) {
+		each(results...)(yield)
+		yield(nil, pollFailed)
+	}
+	running := 0
+	saved, err := v.client(t).Results.SaveAll(t.Context(), input, dir, WithAcknowledge(), WithParallel(8), WithProgress(func(Progress) {
+		running++ // the race detector watches
+	}))
+	require.ErrorIs(t, err, pollFailed)
+	for id := range bad {
+		require.ErrorContains(t, err, "result "+string(id)+" (")
+	}
+	require.Len(t, saved, 247)
+	paths := map[string]bool{}
+	last := -1
+	for _, s := range saved {
+		assert.False(t, bad[s.Result.ID])
+		assert.True(t, s.Acknowledged)
+		assertFile(t, s.Path, bodies[s.Result.ID])
+		paths[s.Path] = true
+		var n int
+		_, _ = fmt.Sscanf(string(s.Result.ID), "r%d", &n)
+		assert.Greater(t, n, last)
+		last = n
+	}
+	assert.Len(t, v.acked, 247)
+	for _, id := range v.acked {
+		assert.False(t, bad[ID(id)], "acknowledged unverified: %s", id)
+	}
+	assert.Len(t, files(t, dir), len(paths))
+	assert.Positive(t, running)
+
+	t.Run("nothing is acknowledged unasked", func(t *testing.T) { //nolint:paralleltest // a step
+		v.acked = nil
+		_, err := v.client(t).Results.SaveAll(t.Context(), each(results[0]), dir)
+		require.NoError(t, err)
+		assert.Empty(t, v.acked)
+	})
+	t.Run("a context that ended", func(t *testing.T) { //nolint:paralleltest // a step
+		ctx, cancel := context.WithCancelCause(t.Context())
+		why := errors.New("shutting down")
+		cancel(why)
+		saved, err := v.client(t).Results.SaveAll(ctx, each(results...), t.TempDir(), WithAcknowledge())
+		require.ErrorIs(t, err, why)
+		assert.Empty(t, saved)
+		assert.Empty(t, v.acked)
+	})
+}
