@@ -7,6 +7,7 @@ replace github.com/reincubate/ricloud-go => ../
 require (
 	github.com/reincubate/ricloud-go v0.0.0-00010101000000-000000000000
 	github.com/stretchr/testify v1.12.1
+	golang.org/x/term v0.47.0
 )
 
 require (
