@@ -159,7 +159,9 @@ func (a *answer) write(w http.ResponseWriter, r *http.Request) {
 	flush := func() error { return nil }
 	if a.drip > 0 {
 		flush = http.NewResponseController(w).Flush
+		_ = flush() // the status comes before the first pause
 	}
+	a.body = io.LimitReader(a.body, a.declared)
 	buffer := make([]byte, 32<<10)
 	for {
 		n, err := a.read(r.Context(), buffer)

@@ -2,6 +2,7 @@ package ricloudtest_test
 
 import (
 	"context"
+	"fmt"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -208,12 +209,12 @@ func TestAwait(t *testing.T) {
 func awaitSession(ctx context.Context, t *testing.T, srv *ricloudtest.Server) ricloud.SessionState {
 	t.Helper()
 	_, user := send(ctx, t, srv, "POST", "/users", srv.Token(), `{"identifier":"u"}`)
-	body := `{"source":{"user":"` + user["id"].(string) + `","type":"mocks.mock","identifier":"x"},"payload":{}}`
+	body := `{"source":{"user":"` + fmt.Sprint(user["id"]) + `","type":"mocks.mock","identifier":"x"},"payload":{}}`
 	r := request(ctx, t, "POST", "/sessions", srv.Token(), body)
 	r.Header.Set("Ricloud-Await", "60")
 	res, err := srv.RoundTrip(r)
 	require.NoError(t, err)
-	return ricloud.SessionState(decode(t, res)["state"].(string))
+	return ricloud.SessionState(fmt.Sprint(decode(t, res)["state"]))
 }
 
 // Lists are newest first, and their cursors meet no item twice.

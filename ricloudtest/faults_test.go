@@ -1,0 +1,166 @@
+package ricloudtest_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"strings"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/reincubate/ricloud-go"
+	"github.com/reincubate/ricloud-go/ricloudtest"
+)
+
+// outcome is what a client sees of a call.
+type outcome struct {
+	status int
+	body   string
+	err    error
+}
+
+func try(ctx context.Context, t *testing.T, rt http.RoundTripper, base, token string) outcome {
+	t.Helper()
+	r := request(ctx, t, http.MethodPost, "/users", token, `{"identifier":"u"}`)
+	r.URL.Scheme, r.URL.Host, _ = strings.Cut(base, "://")
+	res, err := rt.RoundTrip(r)
+	if err != nil {
+		return outcome{err: err}
+	}
+	defer res.Body.Close()
+	body, err := readAll(res)
+	return outcome{res.StatusCode, string(body), err}
+}
+
+// Each fault looks the same in memory and over a socket.
+func TestFaults(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		fault     ricloudtest.Fault
+		status    int
+		body      string
+		broken    error
+		processed bool
+	}{
+		"none":                {ricloudtest.Fault{Nth: 2, Reset: true}, 201, `"resource":"user"`, nil, true},
+		"status":              {ricloudtest.Fault{Status: 503, Header: http.Header{"retry-after": {"7"}}}, 503, "", nil, false},
+		"status after":        {ricloudtest.Fault{Status: 502, After: true, Body: "<html>Bad gateway</html>"}, 502, "<html>", nil, true},
+		"reset before":        {ricloudtest.Fault{Reset: true}, 0, "", syscall.ECONNRESET, false},
+		"reset after":         {ricloudtest.Fault{Reset: true, After: true}, 0, "", syscall.ECONNRESET, true},
+		"hang":                {ricloudtest.Fault{Hang: true}, 0, "", context.DeadlineExceeded, false},
+		"truncated":           {ricloudtest.Fault{Truncate: 5}, 201, `{"`, io.ErrUnexpectedEOF, true},
+		"lying length, short": {ricloudtest.Fault{ContentLength: 9}, 201, `{"`, nil, true},
+		"lying length, long":  {ricloudtest.Fault{ContentLength: 9999}, 201, `"resource":"user"`, io.ErrUnexpectedEOF, true},
+		"corrupt":             {ricloudtest.Fault{Corrupt: true}, 201, "", nil, true},
+		"drip":                {ricloudtest.Fault{Drip: time.Minute}, 201, "", context.DeadlineExceeded, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			for _, sockets := range []bool{false, true} {
+				test.fault.Operation = "Users.Create"
+				srv := start(t, ricloudtest.WithFaults(test.fault))
+				base, rt := "https://api.ricloud.test", http.RoundTripper(srv)
+				if sockets {
+					wire := &http.Transport{}
+					t.Cleanup(wire.CloseIdleConnections)
+					base, rt = srv.URL(), wire
+				}
+				ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+				got := try(ctx, t, rt, base, srv.Token())
+				cancel()
+				assert.Equal(t, test.status, got.status)
+				assert.Contains(t, got.body, test.body)
+				if test.broken == nil {
+					require.NoError(t, got.err)
+				} else if !errors.Is(got.err, test.broken) {
+					require.ErrorContains(t, got.err, "EOF", "%v", got.err) // a socket may see the end before the reset
+				}
+				users, err := srv.Client().Users.List(t.Context(), ricloud.UserListParams{})
+				require.NoError(t, err)
+				assert.Equal(t, test.processed, len(users.Data) == 1, "did it happen?")
+				assert.Equal(t, 1, srv.CountCalls("Users.Create"))
+			}
+		})
+	}
+}
+
+func TestFaultsStrikeTheCallsTheyName(t *testing.T) {
+	t.Parallel()
+	srv := start(t)
+	status := func(path string) int {
+		status, _ := send(t.Context(), t, srv, http.MethodGet, path, srv.Token(), "")
+		return status
+	}
+	broken := ricloudtest.Fault{Operation: "Keys.Current", Nth: 2, Count: 2, Status: 500, Body: "{}"}
+	srv.SetFaults(broken)
+	assert.Equal(t, []int{200, 200, 500, 500, 200}, []int{status("/key"), status("/keys"), status("/key"), status("/key"), status("/key")})
+	broken.Count = -1
+	srv.SetFaults(broken)
+	assert.Equal(t, []int{200, 500, 500, 500}, []int{status("/key"), status("/key"), status("/key"), status("/key")})
+	srv.SetFaults(ricloudtest.Fault{Count: -1, Rate: 0.5, Status: 500, Body: "{}"})
+	failed := 0
+	for range 400 {
+		if status("/key") == http.StatusInternalServerError {
+			failed++
+		}
+	}
+	assert.InDelta(t, 200, failed, 60)
+}
+
+func TestDelayedAnswer(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		srv := ricloudtest.NewServer(ricloudtest.WithFaults(ricloudtest.Fault{Delay: time.Minute}))
+		defer srv.Close()
+		began := time.Now()
+		got := try(t.Context(), t, srv, "https://api.ricloud.test", srv.Token())
+		require.NoError(t, got.err)
+		assert.Equal(t, http.StatusCreated, got.status)
+		assert.Equal(t, time.Minute, time.Since(began))
+	})
+}
+
+func TestReadFaults(t *testing.T) {
+	t.Parallel()
+	faults, err := ricloudtest.ReadFaults(strings.NewReader(
+		`[{"operation":"Polls.Get","nth":3,"status":503,"header":{"Retry-After":["5"]},"delay":"1.5s"},{"content_length":7,"drip":"10ms"}]`))
+	require.NoError(t, err)
+	assert.Equal(t, []ricloudtest.Fault{
+		{Operation: "Polls.Get", Nth: 3, Status: 503, Header: http.Header{"Retry-After": {"5"}}, Delay: 1500 * time.Millisecond},
+		{ContentLength: 7, Drip: 10 * time.Millisecond},
+	}, faults)
+	for _, bad := range []string{`{}`, `[{"delay":"soon"}]`, `[{"what":1}]`} {
+		_, err := ricloudtest.ReadFaults(strings.NewReader(bad))
+		require.Error(t, err, bad)
+	}
+}
+
+// The journal has no token, password or signature.
+func TestTheJournalHoldsNoSecrets(t *testing.T) {
+	t.Parallel()
+	srv := start(t)
+	c := srv.Client()
+	session := john(t.Context(), t, c)
+	poll, err := c.Polls.Create(t.Context(), ricloud.PollCreateParams{Session: session.ID, Payload: ricloud.PollPayload{Files: []ricloud.ID{"7a10photo"}}})
+	require.NoError(t, err)
+	poll, err = c.Polls.Wait(t.Context(), poll.ID)
+	require.NoError(t, err)
+	res, err := fetch(t.Context(), srv, string(poll.Results.Data[0].SignedURL.URL), nil)
+	require.NoError(t, err)
+	require.NoError(t, res.Body.Close())
+	assert.Equal(t, 1, srv.CountCalls(ricloudtest.StorageGet))
+	for _, call := range srv.Calls() {
+		assert.NotContains(t, call.Path+call.Query.Encode(), "signature")
+		assert.NotZero(t, call.Status)
+		assert.Contains(t, ricloudtest.Operations(), call.Operation)
+	}
+	srv.ResetCalls()
+	assert.Zero(t, srv.CountCalls(""))
+	assert.Empty(t, srv.Calls())
+}

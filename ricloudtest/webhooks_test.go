@@ -1,0 +1,237 @@
+package ricloudtest_test
+
+import (
+	"context"
+	"encoding/hex"
+	"encoding/json"
+	"net/http"
+	"os"
+	"path"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/reincubate/ricloud-go"
+	"github.com/reincubate/ricloud-go/ricloudtest"
+)
+
+// The vectors were made with the vendor's own client.
+func TestSignWebhook(t *testing.T) {
+	t.Parallel()
+	raw, err := os.ReadFile("testdata/webhook-signatures.json")
+	require.NoError(t, err)
+	var vectors []struct {
+		Name      string `json:"name"`
+		Secret    string `json:"secret"`
+		Header    string `json:"header"`
+		Timestamp int64  `json:"timestamp"`
+		Body      string `json:"body_hex"`
+	}
+	require.NoError(t, json.Unmarshal(raw, &vectors))
+	require.NotEmpty(t, vectors)
+	for _, v := range vectors {
+		body, err := hex.DecodeString(v.Body)
+		require.NoError(t, err)
+		assert.Equal(t, v.Header, ricloudtest.SignWebhook(v.Secret, time.Unix(v.Timestamp, 0), body), v.Name)
+	}
+}
+
+// inbox is a receiver that keeps what it gets, and answers with status.
+type inbox struct {
+	mu     sync.Mutex
+	status int
+	got    []received
+}
+
+type received struct {
+	slug, id, signature string
+	path                string
+	body                []byte
+	at                  time.Time
+}
+
+func (i *inbox) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	body, _ := readAll(&http.Response{Body: r.Body})
+	var event struct {
+		ID     string `json:"id"`
+		Type   string `json:"type"`
+		Action string `json:"action"`
+	}
+	_ = json.Unmarshal(body, &event)
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.got = append(i.got, received{event.Type + "." + event.Action, event.ID, r.Header.Get("Ricloud-Signature"), r.URL.Path, body, time.Now()})
+	w.WriteHeader(i.status)
+}
+
+func (i *inbox) take() []received {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	got := i.got
+	i.got = nil
+	return got
+}
+
+func (i *inbox) answer(status int) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.status = status
+}
+
+// subscribe makes a server whose events go to an inbox.
+func subscribe(ctx context.Context, t *testing.T, opts ...ricloudtest.Option) (*ricloudtest.Server, *inbox, *ricloud.WebhookConfig) {
+	t.Helper()
+	in := &inbox{status: http.StatusOK}
+	srv := ricloudtest.NewServer(append(opts, ricloudtest.WithReceiver(receiver, in))...)
+	config, err := srv.Client().WebhookConfigs.Create(ctx, ricloud.WebhookConfigCreateParams{URL: receiver + "/"})
+	require.NoError(t, err)
+	pass(time.Second)
+	return srv, in, config
+}
+
+func pass(d time.Duration) {
+	time.Sleep(d) //nolint:forbidigo // virtual time
+	synctest.Wait()
+}
+
+func TestDeliveries(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		ctx := t.Context()
+		srv, in, config := subscribe(ctx, t)
+		defer srv.Close()
+		test := in.take()
+		require.Len(t, test, 2, "the test itself, and that its task succeeded")
+		assert.Equal(t, "webhook_config.test", test[0].slug)
+
+		c := srv.Client()
+		session := john(ctx, t, c)
+		_, err := c.Polls.Create(ctx, ricloud.PollCreateParams{Session: session.ID, Payload: ricloud.PollPayload{DataTypes: []string{"callkit.calls"}}})
+		require.NoError(t, err)
+		pass(time.Minute)
+		require.NoError(t, srv.ExpireSession(string(session.ID), "service"))
+		pass(time.Minute)
+		var slugs []string
+		for _, r := range in.take() {
+			slugs = append(slugs, r.slug)
+			assert.Equal(t, "/webhooks/"+r.id, r.path)
+			seconds, err := strconv.ParseInt(strings.TrimPrefix(strings.Split(r.signature, ",")[0], "t="), 10, 64)
+			require.NoError(t, err)
+			assert.Equal(t, ricloudtest.SignWebhook(string(config.Secret), time.Unix(seconds, 0), r.body), r.signature)
+			assert.InDelta(t, r.at.Unix(), seconds, 1)
+		}
+		assert.ElementsMatch(t, []string{"task.created", "task.succeeded", "poll.created", "task.created", "task.succeeded", "poll.completed", "session.expired"}, slugs)
+		events, err := c.Events.List(ctx, ricloud.EventListParams{State: "delivered"})
+		require.NoError(t, err)
+		assert.Len(t, events.Data, len(slugs)+2)
+	})
+}
+
+// Five attempts, then the event is failed.
+func TestDeliveriesAreRetried(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		ctx := t.Context()
+		srv, in, _ := subscribe(ctx, t)
+		defer srv.Close()
+		in.take()
+		in.answer(http.StatusInternalServerError)
+		id, err := srv.Deliver("poll", "completed", map[string]any{"id": "p"})
+		require.NoError(t, err)
+		pass(5 * time.Hour)
+		got := in.take()
+		require.Len(t, got, 5)
+		event, err := srv.Client().Events.Get(ctx, ricloud.ID(id))
+		require.NoError(t, err)
+		assert.Equal(t, ricloud.EventState("failed"), event.State)
+		assert.Equal(t, 4, event.Retries)
+
+		id, err = srv.Deliver("poll", "completed", nil)
+		require.NoError(t, err)
+		synctest.Wait()
+		in.answer(http.StatusNoContent)
+		pass(2 * time.Minute)
+		event, err = srv.Client().Events.Get(ctx, ricloud.ID(id))
+		require.NoError(t, err)
+		assert.Equal(t, ricloud.EventState("delivered"), event.State)
+	})
+}
+
+func TestWebhookFaults(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		faults ricloudtest.WebhookFaults
+		want   int
+	}{
+		"dropped":         {ricloudtest.WebhookFaults{Drop: 1}, 0},
+		"duplicated":      {ricloudtest.WebhookFaults{Duplicate: 1}, 4},
+		"held back":       {ricloudtest.WebhookFaults{Reorder: 1, HoldBack: time.Hour}, 0},
+		"wrong signature": {ricloudtest.WebhookFaults{WrongSignature: 1}, 2},
+		"old timestamp":   {ricloudtest.WebhookFaults{OldTimestamp: 1}, 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				ctx := t.Context()
+				srv, in, config := subscribe(ctx, t, ricloudtest.WithWebhookFaults(test.faults))
+				defer srv.Close()
+				in.take()
+				awaitSession(ctx, t, srv)
+				pass(10 * time.Second)
+				got := in.take()
+				require.Len(t, got, test.want)
+				for _, r := range got {
+					good := ricloudtest.SignWebhook(string(config.Secret), r.at, r.body) == r.signature
+					assert.Equal(t, test.faults.WrongSignature == 0 && test.faults.OldTimestamp == 0, good)
+				}
+			})
+		})
+	}
+}
+
+// A receiver that is not up makes its config invalid, until a test finds it.
+func TestWebhookConfigStates(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		ctx := t.Context()
+		srv, in, config := subscribe(ctx, t)
+		defer srv.Close()
+		c := srv.Client()
+		for status, want := range map[int]ricloud.ConfigState{http.StatusNotFound: "invalid", http.StatusOK: "valid"} {
+			in.answer(status)
+			task, err := c.WebhookConfigs.Test(ctx, config.ID)
+			require.NoError(t, err)
+			_, err = c.Tasks.Wait(ctx, task.ID)
+			assert.Equal(t, status != http.StatusOK, err != nil)
+			config, err = c.WebhookConfigs.Get(ctx, config.ID)
+			require.NoError(t, err)
+			assert.Equal(t, want, config.State)
+		}
+	})
+}
+
+// Over sockets, as the vendor's own receiver is reached.
+func TestDeliveryOverLoopback(t *testing.T) {
+	t.Parallel()
+	in := &inbox{status: http.StatusOK}
+	backend := start(t) // any server of ours would do; this one keeps the test in one package
+	srv := start(t, ricloudtest.WithReceiver("http://receiver.invalid", in))
+	c := srv.Client()
+	config, err := c.WebhookConfigs.Create(t.Context(), ricloud.WebhookConfigCreateParams{URL: backend.URL()})
+	require.NoError(t, err)
+	task, err := c.WebhookConfigs.Test(t.Context(), config.ID)
+	require.NoError(t, err)
+	_, err = c.Tasks.Wait(t.Context(), task.ID)
+	require.Error(t, err, "a ricloud API is no receiver: 404")
+	calls := backend.Calls()
+	require.NotEmpty(t, calls)
+	assert.Equal(t, http.MethodPost, calls[0].Method)
+	assert.Equal(t, "/", path.Dir(calls[0].Path))
+	assert.Empty(t, in.take())
+}
