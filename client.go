@@ -143,6 +143,7 @@ type request struct {
 	body  any        // params, may be nil
 
 	background bool // a wait's own request: it yields to the caller's
+	mayBeEmpty bool // an answer without a body is a success: 204
 }
 
 // params is what a body may do before it is sent.
@@ -159,7 +160,7 @@ func do[T any](ctx context.Context, c *Client, r request, opts []CallOption) (*T
 		return nil, err
 	}
 	v := new(T)
-	if len(resp.Body) == 0 { // a DELETE may answer 204
+	if len(resp.Body) == 0 && r.mayBeEmpty {
 		return v, nil
 	}
 	if err := decodeAnswer(r.op.Name, resp, v); err != nil {

@@ -132,6 +132,24 @@ func TestDidItHappen(t *testing.T) {
 	}
 }
 
+func TestAnAnswerWithoutABody(t *testing.T) {
+	t.Parallel()
+	c, api := newTestClient(t)
+	for _, method := range []string{http.MethodGet, http.MethodPost, http.MethodDelete} {
+		api.RegisterResponder(method, "=~.*", httpmock.NewStringResponder(http.StatusNoContent, ""))
+	}
+	_, err := c.Sessions.Delete(t.Context(), "s")
+	require.NoError(t, err, "a DELETE may answer 204")
+	_, err = c.Results.Acknowledge(t.Context(), "r")
+	require.NoError(t, err)
+	_, err = c.Users.Get(t.Context(), "1")
+	require.ErrorContains(t, err, "ricloud: Users.Get: the body does not decode", "not a user without an id")
+	_, err = c.Sessions.Create(t.Context(), janesLogin())
+	call, ok := errors.AsType[*CallError](err)
+	require.True(t, ok, "%v", err)
+	assert.True(t, call.MaybeApplied())
+}
+
 func TestCancelledCallKeepsCauseAndLastAnswer(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"time"
 
 	ricloud "github.com/reincubate/ricloud-go"
@@ -24,6 +26,50 @@ func login(ctx context.Context, client *ricloud.Client) (*ricloud.Session, error
 		Source:  ricloud.SourceParams{User: user.ID, Type: ricloud.SourceICloudAccount, Identifier: "john.appleseed@example.com"},
 		Payload: ricloud.SessionPayload{Password: "hunter2"},
 	}, nil)
+}
+
+// The journey: a user, a login, a poll, its results saved and acknowledged.
+func Example() {
+	sandbox := ricloudtest.NewServer()
+	defer sandbox.Close()
+	ctx, client := context.Background(), sandbox.Client()
+	dir, err := os.MkdirTemp("", "example")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer os.RemoveAll(dir)
+
+	session, err := login(ctx, client)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	poll, err := client.Polls.Create(ctx, ricloud.PollCreateParams{
+		Session: session.ID,
+		Payload: ricloud.PollPayload{DataTypes: []string{"callkit.calls"}},
+	})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	for result, err := range client.Polls.Results(ctx, poll.ID) { // while the poll still runs
+		if err != nil {
+			fmt.Println(err)
+			return
+		}
+		path, err := client.Results.Save(ctx, result, dir) // size and MD5 verified
+		if err != nil {
+			fmt.Println(err)
+			return
+		}
+		if _, err := client.Results.Acknowledge(ctx, result.ID); err != nil {
+			fmt.Println(err)
+			return
+		}
+		fmt.Println(filepath.Base(path))
+	}
+	// Output: callkit.calls
 }
 
 func ExampleNewClient() {

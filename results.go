@@ -99,7 +99,7 @@ func (s *ResultsService) All(ctx context.Context, params ResultListParams, opts 
 //
 // POST /results/{id}/ack
 func (s *ResultsService) Acknowledge(ctx context.Context, id ID, opts ...CallOption) (*Result, error) {
-	return do[Result](ctx, s.client, request{op: transport.ResultsAcknowledge.Operation(), ids: []ID{id}}, opts)
+	return do[Result](ctx, s.client, request{op: transport.ResultsAcknowledge.Operation(), ids: []ID{id}, mayBeEmpty: true}, opts)
 }
 
 // AcknowledgeAll marks results as consumed, 1,000 a request. The contract

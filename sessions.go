@@ -160,7 +160,7 @@ func (s *SessionsService) All(ctx context.Context, params SessionListParams, opt
 //
 // DELETE /sessions/{id}
 func (s *SessionsService) Delete(ctx context.Context, id ID, opts ...CallOption) (*Session, error) {
-	return do[Session](ctx, s.client, request{op: transport.SessionsDelete.Operation(), ids: []ID{id}}, opts)
+	return do[Session](ctx, s.client, request{op: transport.SessionsDelete.Operation(), ids: []ID{id}, mayBeEmpty: true}, opts)
 }
 
 // Watch yields the session at each change of its state, and ends when it is

@@ -172,7 +172,7 @@ func (s *StorageConfigsService) Update(ctx context.Context, id ID, params Storag
 //
 // DELETE /configs/storage/{id}
 func (s *StorageConfigsService) Delete(ctx context.Context, id ID, opts ...CallOption) (*StorageConfig, error) {
-	return do[StorageConfig](ctx, s.client, request{op: transport.StorageConfigsDelete.Operation(), ids: []ID{id}}, opts)
+	return do[StorageConfig](ctx, s.client, request{op: transport.StorageConfigsDelete.Operation(), ids: []ID{id}, mayBeEmpty: true}, opts)
 }
 
 // Test begins a test of the config and returns its task: Tasks.Wait tells how

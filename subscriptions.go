@@ -114,7 +114,7 @@ func (s *SubscriptionsService) All(ctx context.Context, params SubscriptionListP
 //
 // DELETE /subscriptions/{id}
 func (s *SubscriptionsService) Delete(ctx context.Context, id ID, opts ...CallOption) (*Subscription, error) {
-	return do[Subscription](ctx, s.client, request{op: transport.SubscriptionsDelete.Operation(), ids: []ID{id}}, opts)
+	return do[Subscription](ctx, s.client, request{op: transport.SubscriptionsDelete.Operation(), ids: []ID{id}, mayBeEmpty: true}, opts)
 }
 
 // Watch yields the subscription at each change of its state, and ends when it

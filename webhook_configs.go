@@ -86,7 +86,7 @@ func (s *WebhookConfigsService) Update(ctx context.Context, id ID, params Webhoo
 //
 // DELETE /configs/webhook/{id}
 func (s *WebhookConfigsService) Delete(ctx context.Context, id ID, opts ...CallOption) (*WebhookConfig, error) {
-	return do[WebhookConfig](ctx, s.client, request{op: transport.WebhookConfigsDelete.Operation(), ids: []ID{id}}, opts)
+	return do[WebhookConfig](ctx, s.client, request{op: transport.WebhookConfigsDelete.Operation(), ids: []ID{id}, mayBeEmpty: true}, opts)
 }
 
 // Test begins a test of the config, which calls its URL, and returns its task:
