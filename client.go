@@ -41,7 +41,7 @@ type Client struct {
 	WebhookConfigs *WebhookConfigsService
 
 	transport *transport.Client
-	waits     waits
+	polling   polling
 	downloads downloads
 }
 
@@ -65,17 +65,16 @@ func NewClient(token string, opts ...Option) (*Client, error) {
 	for _, opt := range opts {
 		opt(&cfg)
 	}
-	// The token lives in this closure alone: a dump of the Client cannot show it.
-	cfg.Authorize = func(h http.Header) { h.Set("Authorization", "Token "+token) }
-	if p := cfg.polling; p.Shortest <= 0 || p.Longest < p.Shortest {
+	if p := cfg.polling; p.shortest <= 0 || p.longest < p.shortest {
 		return nil, &ParamError{Operation: "NewClient", Field: "WithPolling", Reason: "needs 0 < shortest <= longest"}
 	}
+	// The token lives in this closure alone: a dump of the Client cannot show it.
+	cfg.Authorize = func(h http.Header) { h.Set("Authorization", "Token "+token) }
 	t, err := transport.New(cfg.Config)
 	if err != nil {
 		return nil, fmt.Errorf("ricloud: NewClient: %w", err)
 	}
-	c := &Client{transport: t, downloads: newDownloads(cfg, t.Bare())}
-	c.waits = newWaits(c, cfg)
+	c := &Client{transport: t, polling: cfg.polling, downloads: newDownloads(cfg, t.Bare())}
 	s := service{c}
 	c.Organisation = (*OrganisationService)(&s)
 	c.Keys = (*KeysService)(&s)

@@ -7,6 +7,8 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+
+	"github.com/reincubate/ricloud-go/internal/transport"
 )
 
 // ensurer is what Ensure needs to know of a kind of config.
@@ -60,7 +62,7 @@ func ensure[T any, P interface {
 		if err != nil {
 			return config, err
 		}
-		_, failure := last(client.waits.tasks.watch(ctx, task.ID, task, nil))
+		_, failure := last(watch(ctx, client, transport.TasksGet, task.ID, task, taskStatus, opts))
 		failed, ok := errors.AsType[*StateError](failure)
 		if failure != nil && !ok {
 			return config, failure

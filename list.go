@@ -49,7 +49,9 @@ func (l *List[T]) All(ctx context.Context, client *Client, opts ...CallOption) i
 			return
 		}
 		op := transport.Operation{Name: "List.All", Method: http.MethodGet, Path: "{list url}", Replay: true}
-		p.run(ctx, request{op: op, url: l.URL, list: ListParams{AfterID: p.last}}, opts, yield)
+		// From the start: whether both lists have the same order is not known,
+		// and what is repeated is a page at most.
+		p.run(ctx, request{op: op, url: l.URL, list: ListParams{}}, opts, yield)
 	}
 }
 
@@ -130,7 +132,7 @@ func (p *pager[T]) run(ctx context.Context, r request, opts []CallOption, yield 
 		if fresh < 0 || !page.HasMore || len(page.Data) == 0 {
 			return
 		}
-		if fresh == 0 {
+		if fresh == 0 && r.query.Has("after_id") {
 			yield(nil, fmt.Errorf("ricloud: %s: the page after %q brought nothing new, yet the API says there is more", r.op.Name, p.last))
 			return
 		}

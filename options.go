@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/reincubate/ricloud-go/internal/transport"
-	"github.com/reincubate/ricloud-go/internal/watch"
 )
 
 // Option configures a Client.
@@ -16,7 +15,7 @@ type Option func(*config)
 
 type config struct {
 	transport.Config
-	polling watch.Rhythm
+	polling polling
 	storage map[string]ObjectOpener
 }
 
@@ -92,15 +91,9 @@ func WithRateLimit(n int, per time.Duration) Option {
 }
 
 // WithPolling sets the shortest and the longest interval at which a wait asks
-// for the state of a resource. It begins with the shortest and asks more rarely
-// the longer it lasts: after a minute of waiting, every quarter of a minute, if
-// that is not above the longest. Many waits share their requests, and stretch
-// the interval where those would take more than a fifth of the quota: of
-// WithRateLimit, or else of 10,000 an hour. While events flow to
-// [Client.Notify], waits ask every six times the longest. The defaults are 1
-// and 10 seconds.
+// for the state of a resource. The defaults are 1 and 15 seconds.
 func WithPolling(shortest, longest time.Duration) Option {
-	return func(c *config) { c.polling = watch.Rhythm{Shortest: shortest, Longest: longest} }
+	return func(c *config) { c.polling = polling{shortest, longest} }
 }
 
 // WithStorage sets what reads the objects of results whose URL begins with
@@ -123,6 +116,7 @@ type callOptions struct {
 	await    time.Duration
 	awaitSet bool
 	replay   bool
+	files    bool
 	response *Response
 }
 

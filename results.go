@@ -2,7 +2,9 @@ package ricloud
 
 import (
 	"context"
+	"errors"
 	"iter"
+	"net/http"
 	"slices"
 	"time"
 
@@ -103,15 +105,40 @@ func (s *ResultsService) Acknowledge(ctx context.Context, id ID, opts ...CallOpt
 }
 
 // AcknowledgeAll marks results as consumed, 1,000 a request. The contract
-// names the endpoint but not its body: it is sent as {"results": [id, …]}.
+// names the endpoint but not its body: it is sent as {"results": [id, …]}, and
+// to an API that refuses that the results are acknowledged one by one. It may
+// be repeated.
 //
 // POST /results/ack
 func (s *ResultsService) AcknowledgeAll(ctx context.Context, ids []ID, opts ...CallOption) error {
 	for chunk := range slices.Chunk(ids, maxLimit) {
 		body := map[string][]ID{"results": chunk}
-		if _, err := s.client.send(ctx, request{op: transport.ResultsAcknowledgeAll.Operation(), body: body}, opts); err != nil {
+		_, err := s.client.send(ctx, request{op: transport.ResultsAcknowledgeAll.Operation(), body: body}, opts)
+		if refused, ok := errors.AsType[*Error](err); ok && refused.refuses() {
+			err = s.acknowledgeEach(ctx, chunk, opts)
+		}
+		if err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// refuses reports an answer to a request the API cannot make sense of.
+func (e *Error) refuses() bool {
+	return e.StatusCode == http.StatusBadRequest || e.StatusCode == http.StatusNotFound || e.StatusCode == http.StatusMethodNotAllowed
+}
+
+// acknowledgeEach goes on past a failure and returns all of them.
+func (s *ResultsService) acknowledgeEach(ctx context.Context, ids []ID, opts []CallOption) error {
+	var failures []error
+	for _, id := range ids {
+		if _, err := s.Acknowledge(ctx, id, opts...); err != nil {
+			failures = append(failures, err)
+		}
+		if ctx.Err() != nil {
+			break
+		}
+	}
+	return errors.Join(failures...)
 }

@@ -183,3 +183,63 @@ func (s *StorageConfigsService) Delete(ctx context.Context, id ID, opts ...CallO
 func (s *StorageConfigsService) Test(ctx context.Context, id ID, opts ...CallOption) (*Task, error) {
 	return do[Task](ctx, s.client, request{op: transport.StorageConfigsTest.Operation(), ids: []ID{id}}, opts)
 }
+
+// StorageConfigEnsureParams says which storage config is to be there.
+type StorageConfigEnsureParams struct {
+	URL               string      // required: "s3://bucket/path" or "gs://bucket/path"
+	Credentials       Credentials // required: see CredentialsFromFile
+	SignedURLsEnabled *bool       // results carry URLs that need no credentials
+	SignedURLsExpiry  Duration    // how long such a URL works
+
+	MakeKeyDefault          bool // publish the results of the calling key there
+	MakeOrganisationDefault bool // and of every key that has no storage config of its own
+}
+
+// Ensure makes results arrive in a bucket: it finds the storage config for the
+// URL or creates it, has the API test it, and makes it a default if asked to.
+// A config that is there is given the credentials and settings of params: the
+// API does not tell whether they are the same. It can be called at every start.
+//
+// It returns the config also when it is not valid: the error then is a
+// *StateError and says what to look at. Two calls at a time may create two
+// configs.
+//
+// GET /configs/storage, POST /configs/storage, POST /configs/storage/{id}, POST
+// /configs/storage/{id}/test, GET /tasks/{id}, GET /configs/storage/{id}, POST
+// /key, POST /organisation.
+func (s *StorageConfigsService) Ensure(ctx context.Context, params StorageConfigEnsureParams, opts ...CallOption) (*StorageConfig, error) {
+	create := StorageConfigCreateParams{params.URL, params.Credentials, params.SignedURLsEnabled, params.SignedURLsExpiry}
+	if err := create.check(); err != nil {
+		return nil, forOperation("StorageConfigs.Ensure", err)
+	}
+	update := StorageConfigUpdateParams(create)
+	update.URL = "" // it is the same
+	return ensure(ctx, s.client, ensurer[StorageConfig]{
+		resource: "storage_config",
+		url:      params.URL,
+		advice:   "does the bucket exist, and may these credentials write to it?",
+		all: func(opts ...CallOption) iter.Seq2[*StorageConfig, error] {
+			return s.All(ctx, StorageConfigListParams{}, opts...)
+		},
+		create: func(opts ...CallOption) (*StorageConfig, error) { return s.Create(ctx, create, opts...) },
+		prepare: func(config *StorageConfig, created bool) error {
+			if created {
+				return nil
+			}
+			_, err := s.Update(ctx, config.ID, update, slices.Concat(opts, []CallOption{withoutAwait})...)
+			return err
+		},
+		test: func(id ID, opts ...CallOption) (*Task, error) { return s.Test(ctx, id, opts...) },
+		get:  func(id ID, opts ...CallOption) (*StorageConfig, error) { return s.Get(ctx, id, opts...) },
+		adopt: func(id ID, opts ...CallOption) error {
+			var err error
+			if params.MakeKeyDefault {
+				_, err = s.client.Keys.UpdateCurrent(ctx, KeyUpdateParams{StorageConfig: &id}, opts...)
+			}
+			if err == nil && params.MakeOrganisationDefault {
+				_, err = s.client.Organisation.Update(ctx, OrganisationUpdateParams{StorageConfigDefault: &id}, opts...)
+			}
+			return err
+		},
+	}, opts)
+}

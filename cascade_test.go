@@ -1,0 +1,197 @@
+package ricloud_test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	ricloud "github.com/reincubate/ricloud-go"
+	"github.com/reincubate/ricloud-go/ricloudtest"
+)
+
+// bucket is storage in memory: the API's side and the client's.
+type bucket struct {
+	mu      sync.Mutex
+	objects map[string]ricloudtest.Content
+}
+
+func (b *bucket) Publish(_ context.Context, url string, content ricloudtest.Content) error {
+	_, path, _ := strings.Cut(url, "://")
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.objects[path] = content
+	return nil
+}
+
+func (b *bucket) OpenObject(_ context.Context, req ricloud.ObjectRequest) (*ricloud.Object, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	content, ok := b.objects[req.Bucket+"/"+req.Key]
+	if !ok {
+		return nil, &ricloud.StorageError{Host: req.Bucket, StatusCode: http.StatusNotFound}
+	}
+	body := io.NopCloser(io.NewSectionReader(content, req.Offset, content.Size()-req.Offset))
+	return &ricloud.Object{Body: body, Offset: req.Offset, Size: content.Size()}, nil
+}
+
+// fileAccount has n messages with a file each, every file twice.
+func fileAccount(n int) ricloudtest.Account {
+	a := ricloudtest.Account{Identifier: "john.appleseed@example.com", Password: "hunter2", Files: map[string]ricloudtest.File{}, Fail: map[string]string{}}
+	var records []any
+	for i := range n {
+		id := fmt.Sprintf("file-%03d", i)
+		a.Files[id] = ricloudtest.File{Type: "jpg", Content: bytes.NewReader([]byte("the content of " + id))}
+		records = append(records,
+			map[string]any{"files": []any{map[string]any{"id": id}}},
+			map[string]any{"attachments": []any{map[string]any{"file_id": id}, map[string]any{"file_id": "dtouch-1"}}})
+	}
+	a.Data = map[string]ricloudtest.Content{"ios_messages.messages": ricloudtest.Records(records...)}
+	return a
+}
+
+func pollMessages(t *testing.T, client *ricloud.Client) *ricloud.Poll {
+	t.Helper()
+	session, err := login(t.Context(), client)
+	require.NoError(t, err)
+	poll, err := client.Polls.Create(t.Context(), ricloud.PollCreateParams{
+		Session: session.ID, Type: "data", Payload: ricloud.PollPayload{DataTypes: []string{"ios_messages.messages"}},
+	})
+	require.NoError(t, err)
+	return poll
+}
+
+func TestResultsWithFiles(t *testing.T) {
+	t.Parallel()
+	for name, generation := range map[string]ricloudtest.Generation{"2018": ricloudtest.Generation2018, "current": ricloudtest.GenerationCurrent} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			const n = 150 // more than one poll's
+			account := fileAccount(n)
+			account.Fail["file-007"] = "not-found"
+			objects := &bucket{objects: map[string]ricloudtest.Content{}} // the older API has no signed URLs
+			sandbox := ricloudtest.NewServer(ricloudtest.WithPublisher(objects), ricloudtest.WithGeneration(generation), ricloudtest.WithAccounts(account), ricloudtest.WithSpeed(1000))
+			defer sandbox.Close()
+			client := sandbox.Client(ricloud.WithPolling(time.Millisecond, 10*time.Millisecond), ricloud.WithStorage("s3", objects), ricloud.WithStorage("gs", objects))
+			defer client.Close()
+			poll := pollMessages(t, client)
+
+			var identifiers []string
+			var failures []error
+			for result, err := range client.Polls.Results(t.Context(), poll.ID, ricloud.WithFiles()) {
+				if err != nil {
+					failures = append(failures, err)
+					continue
+				}
+				identifiers = append(identifiers, result.Identifier)
+			}
+			if generation == ricloudtest.Generation2018 { // which does not tell failed tasks from others
+				assert.Empty(t, failures)
+			} else {
+				require.Len(t, failures, 1)
+				var state *ricloud.StateError
+				require.ErrorAs(t, failures[0], &state)
+				assert.Len(t, state.Failed, 1)
+			}
+			require.Len(t, identifiers, 1+n-1)
+			assert.Contains(t, identifiers[0], "ios_messages.messages")
+			slices.Sort(identifiers)
+			assert.Len(t, slices.Compact(identifiers), n)
+			assert.Equal(t, 3, sandbox.CountCalls("Polls.Create"))
+		})
+	}
+}
+
+func TestFilesStopsAtAnError(t *testing.T) {
+	t.Parallel()
+	sandbox := ricloudtest.NewServer(ricloudtest.WithAccounts(fileAccount(1)))
+	defer sandbox.Close()
+	client := sandbox.Client()
+	defer client.Close()
+	for poll, want := range map[*ricloud.Poll]string{
+		nil:                     "poll is required",
+		{}:                      "Session is required",
+		{Session: "no session"}: "400",
+	} {
+		seen := 0
+		for result, err := range client.Polls.Files(t.Context(), poll, make([]ricloud.ID, 3)) {
+			seen++
+			assert.Nil(t, result)
+			require.ErrorContains(t, err, want)
+		}
+		assert.Equal(t, 1, seen)
+	}
+	for _, err := range client.Polls.Files(t.Context(), &ricloud.Poll{Session: "s"}, nil) {
+		assert.Fail(t, "nothing was asked for", "%v", err)
+	}
+}
+
+func TestAcknowledgeAllWithoutTheBatch(t *testing.T) {
+	t.Parallel()
+	sandbox := ricloudtest.NewServer(ricloudtest.WithoutBatchAcknowledge(), ricloudtest.WithSpeed(1000), ricloudtest.WithAccounts(fileAccount(3)))
+	defer sandbox.Close()
+	client := sandbox.Client(ricloud.WithPolling(time.Millisecond, 10*time.Millisecond))
+	defer client.Close()
+	poll := pollMessages(t, client)
+	saved, err := client.Results.SaveAll(t.Context(), client.Polls.Results(t.Context(), poll.ID, ricloud.WithFiles()), t.TempDir(), ricloud.WithAcknowledge())
+	require.NoError(t, err)
+	require.Len(t, saved, 4)
+	for _, s := range saved {
+		assert.True(t, s.Acknowledged)
+		result, err := client.Results.Get(t.Context(), s.Result.ID)
+		require.NoError(t, err)
+		assert.Equal(t, ricloud.ResultConsumed, result.State)
+	}
+	require.ErrorIs(t, client.Results.AcknowledgeAll(t.Context(), []ricloud.ID{"unknown", saved[0].Result.ID}), ricloud.ErrNotFound)
+}
+
+func TestEnsureStorageConfig(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		sandbox := ricloudtest.NewServer(ricloudtest.WithUnconfigured())
+		defer sandbox.Close()
+		client := sandbox.Client()
+		params := ricloud.StorageConfigEnsureParams{
+			URL: "s3://my-bucket/results", Credentials: ricloud.Credentials{"access_key_id": "AKIA1"},
+			SignedURLsEnabled: new(true), MakeKeyDefault: true, MakeOrganisationDefault: true,
+		}
+		config, err := client.StorageConfigs.Ensure(t.Context(), params)
+		var state *ricloud.StateError
+		require.ErrorAs(t, err, &state)
+		require.ErrorContains(t, err, "may these credentials write to it?")
+		assert.Equal(t, ricloud.ConfigInvalid, config.State)
+		key, err := client.Keys.Current(t.Context())
+		require.NoError(t, err)
+		assert.Empty(t, key.StorageConfig, "what is not valid is no default")
+
+		params.Credentials, err = ricloud.CredentialsFromKey("AKIA1", "canary")
+		require.NoError(t, err)
+		for range 2 { // mended, then found
+			again, err := client.StorageConfigs.Ensure(t.Context(), params)
+			require.NoError(t, err)
+			assert.Equal(t, config.ID, again.ID)
+			assert.Equal(t, ricloud.ConfigValid, again.State)
+			assert.True(t, again.SignedURLsEnabled)
+		}
+		key, err = client.Keys.Current(t.Context())
+		require.NoError(t, err)
+		assert.Equal(t, config.ID, key.StorageConfig)
+		org, err := client.Organisation.Get(t.Context())
+		require.NoError(t, err)
+		assert.Equal(t, config.ID, org.StorageConfigDefault)
+
+		params.Credentials = nil
+		_, err = client.StorageConfigs.Ensure(t.Context(), params)
+		require.ErrorContains(t, err, "StorageConfigs.Ensure: Credentials is required")
+	})
+}

@@ -1,0 +1,159 @@
+package ricloud
+
+import (
+	"bytes"
+	"encoding/csv"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// maxCredentials bounds a credentials file: real ones have a few kilobytes.
+const maxCredentials = 1 << 20
+
+// CredentialsFromFile reads the credentials of a storage config from a file as
+// its service hands it out: the JSON of a Google service account, or the CSV
+// of an access key from the AWS IAM console. It returns an error that names
+// the field which is missing, and never repeats a value.
+func CredentialsFromFile(path string) (Credentials, error) {
+	raw, err := readSmall(path)
+	if err != nil {
+		return nil, err
+	}
+	text := bytes.TrimSpace(bytes.TrimPrefix(raw, []byte("\ufeff")))
+	if bytes.HasPrefix(text, []byte("{")) {
+		c, err := serviceAccount(text)
+		return c, inFile(path, err)
+	}
+	c, err := accessKey(text)
+	return c, inFile(path, err)
+}
+
+// CredentialsFromProfile reads the access key of a profile from an AWS
+// credentials file. An empty path is ~/.aws/credentials, an empty profile
+// "default". A profile with a session token is refused: it will have expired
+// when the API publishes.
+func CredentialsFromProfile(path, profile string) (Credentials, error) {
+	if path == "" {
+		home, err := os.UserHomeDir()
+		if err != nil {
+			return nil, fmt.Errorf("ricloud: credentials: %w", err)
+		}
+		path = filepath.Join(home, ".aws", "credentials")
+	}
+	if profile == "" {
+		profile = "default"
+	}
+	raw, err := readSmall(path)
+	if err != nil {
+		return nil, err
+	}
+	fields, found := profileFields(string(raw), profile)
+	if !found {
+		return nil, inFile(path, fmt.Errorf("has no profile %q", profile))
+	}
+	if fields["aws_session_token"] != "" {
+		return nil, inFile(path, fmt.Errorf("profile %q holds a session token; an IAM user's own key is needed", profile))
+	}
+	c, err := CredentialsFromKey(fields["aws_access_key_id"], Secret(fields["aws_secret_access_key"]))
+	return c, inFile(path, err)
+}
+
+// CredentialsFromKey returns the credentials that are an AWS access key.
+func CredentialsFromKey(id string, secret Secret) (Credentials, error) {
+	if err := required("access_key_id", id, "secret_access_key", string(secret)); err != nil {
+		return nil, err
+	}
+	return Credentials{"access_key_id": Secret(id), "secret_access_key": secret}, nil
+}
+
+func readSmall(path string) ([]byte, error) {
+	f, err := os.Open(path) //nolint:gosec // the caller's own file
+	if err != nil {
+		return nil, fmt.Errorf("ricloud: credentials: %w", err)
+	}
+	defer func() { _ = f.Close() }()
+	var b bytes.Buffer
+	if _, err := io.Copy(&b, io.LimitReader(f, maxCredentials+1)); err != nil {
+		return nil, fmt.Errorf("ricloud: credentials: %w", err)
+	}
+	if b.Len() > maxCredentials {
+		return nil, inFile(path, errors.New("is larger than any credentials"))
+	}
+	return b.Bytes(), nil
+}
+
+// inFile says which file err is about. What parsers say is left out where it
+// may quote the file.
+func inFile(path string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("ricloud: credentials: %s: %s", path, strings.TrimPrefix(err.Error(), "ricloud: "))
+}
+
+// serviceAccount reads the key file of a Google service account.
+func serviceAccount(text []byte) (Credentials, error) {
+	var fields map[string]any
+	if json.Unmarshal(text, &fields) != nil {
+		return nil, errors.New("is not JSON, although it begins like it")
+	}
+	c := Credentials{}
+	for name, value := range fields {
+		if s, ok := value.(string); ok {
+			c[name] = Secret(s)
+		}
+	}
+	if kind := fields["type"]; kind != "service_account" {
+		return nil, errors.New("is not the key of a service account: its type is not service_account")
+	}
+	err := required("client_email", string(c["client_email"]), "private_key", string(c["private_key"]),
+		"private_key_id", string(c["private_key_id"]), "project_id", string(c["project_id"]), "token_uri", string(c["token_uri"]))
+	if err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// accessKey reads the CSV of the IAM console: a row of titles, a row of values.
+func accessKey(text []byte) (Credentials, error) {
+	r := csv.NewReader(bytes.NewReader(text))
+	r.LazyQuotes, r.FieldsPerRecord = true, -1
+	rows, err := r.ReadAll()
+	if err != nil || len(rows) < 2 {
+		return nil, errors.New("is neither a service account's JSON nor an access key's CSV")
+	}
+	if len(rows) > 2 {
+		return nil, errors.New("holds more than one access key")
+	}
+	fields := map[string]string{}
+	for i, title := range rows[0] {
+		if i < len(rows[1]) {
+			fields[strings.ReplaceAll(strings.ToLower(strings.TrimSpace(title)), " ", "_")] = strings.TrimSpace(rows[1][i])
+		}
+	}
+	return CredentialsFromKey(fields["access_key_id"], Secret(fields["secret_access_key"]))
+}
+
+// profileFields returns the settings of one profile.
+func profileFields(text, profile string) (fields map[string]string, found bool) {
+	fields = map[string]string{}
+	here := false
+	for line := range strings.Lines(text) {
+		line = strings.TrimSpace(line)
+		switch name, value, ok := strings.Cut(line, "="); {
+		case line == "" || line[0] == '#' || line[0] == ';':
+		case line[0] == '[':
+			section := strings.TrimSpace(strings.Trim(line, "[]"))
+			here = section == profile || section == "profile "+profile
+			found = found || here
+		case here && ok:
+			fields[strings.ToLower(strings.TrimSpace(name))] = strings.TrimSpace(value)
+		}
+	}
+	return fields, found
+}

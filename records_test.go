@@ -1,0 +1,181 @@
+package ricloud
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"testing"
+	"testing/iotest"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+type call struct {
+	Number string `json:"number"`
+	Length int    `json:"length"`
+}
+
+// collect returns what Records yields.
+func collect[T any](r io.Reader) (records []T, failures []error) {
+	for record, err := range Records[T](r) {
+		if err != nil {
+			failures = append(failures, err)
+			continue
+		}
+		records = append(records, record)
+	}
+	return records, failures
+}
+
+func TestRecords(t *testing.T) {
+	t.Parallel()
+	a, b := call{"+44 1", 3}, call{"+44 2", 5}
+	const two = `[{"number":"+44 1","length":3},{"number":"+44 2","length":5}]`
+	for name, tc := range map[string]struct {
+		document string
+		want     []call
+		err      string // "": none
+	}{
+		"plain":                   {`{"data":` + two + `,"metadata":{"count":2}}`, []call{a, b}, ""},
+		"metadata first":          {` { "metadata" : {"count":2, "more":[1,{"x":[]}]} , "data": ` + two + ` } `, []call{a, b}, ""},
+		"other members":           {`{"x":{"data":[1,[2]]},"y":[],"z":"data","data":` + two + `,"n":null}`, []call{a, b}, ""},
+		"empty":                   {`{"data":[],"metadata":{"count":0}}`, nil, ""},
+		"null":                    {`{"data":null}`, nil, ""},
+		"neither":                 {`{}`, nil, ""},
+		"count of another kind":   {`{"data":` + two + `,"metadata":{"count":"2"}}`, []call{a, b}, ""},
+		"metadata of another":     {`{"data":` + two + `,"metadata":[9]}`, []call{a, b}, ""},
+		"too few":                 {`{"data":` + two + `,"metadata":{"count":3}}`, []call{a, b}, "2 came, it says 3"},
+		"too many":                {`{"metadata":{"count":1},"data":` + two + `}`, []call{a, b}, "2 came, it says 1"},
+		"one does not fit":        {`{"data":[{"number":"+44 1","length":3},{"number":44123},{"number":"+44 2","length":5}]}`, []call{a, b}, "record 1, at byte 39: number does not fit number string"},
+		"one breaks off":          {`{"data":[{"number":"+44 1","length":3},{"number":"`, []call{a}, "record 1, at byte 39: unexpected EOF"},
+		"breaks off after one":    {`{"data":[{"number":"+44 1","length":3}`, []call{a}, "record 1, at byte 38: unexpected EOF"},
+		"breaks off at the end":   {`{"data":[{"number":"+44 1","length":3}]`, []call{a}, "unexpected EOF"},
+		"nothing":                 {``, nil, "unexpected EOF"},
+		"not JSON":                {`<html>`, nil, "invalid character '<'"},
+		"an array":                {`[]`, nil, "was expected"},
+		"data is an object":       {`{"data":{}}`, nil, `"data" is no array`},
+		"garbage in an array":     {`{"data":[{"number":"+44 1","length":3},x]}`, []call{a}, "record 1, at byte 39: invalid character 'x'"},
+		"something follows":       {`{"data":[]} {}`, nil, "something follows"},
+		"garbage follows":         {`{"data":[]} x`, nil, "invalid character 'x'"},
+		"a bracket does not fit":  {`{"data":[{"number":"+44 1","length":3}}`, []call{a}, "invalid character '}'"},
+		"deep, in what is passed": {`{"x":` + strings.Repeat("[", 9000) + strings.Repeat("]", 9000) + `}`, nil, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			for _, r := range []io.Reader{strings.NewReader(tc.document), iotest.OneByteReader(strings.NewReader(tc.document))} {
+				got, failures := collect[call](r)
+				assert.Equal(t, tc.want, got)
+				if tc.err == "" {
+					assert.Empty(t, failures)
+					continue
+				}
+				require.Len(t, failures, 1)
+				require.ErrorContains(t, failures[0], tc.err)
+				var at *RecordError
+				require.ErrorAs(t, failures[0], &at)
+				assert.NotContains(t, failures[0].Error(), "44123", "a value is in the error")
+			}
+		})
+	}
+}
+
+func TestRecordsReadToTheEnd(t *testing.T) {
+	t.Parallel()
+	document := `{"data":[1,2],"metadata":{"count":2}}`
+	got, failures := collect[int](io.MultiReader(strings.NewReader(document), iotest.ErrReader(ErrChecksum)))
+	assert.Equal(t, []int{1, 2}, got)
+	require.Len(t, failures, 1)
+	require.ErrorIs(t, failures[0], ErrChecksum)
+
+	_, failures = collect[int](strings.NewReader(`{"data":[1],"metadata":{"count":2}}`))
+	require.Len(t, failures, 1)
+	require.ErrorIs(t, failures[0], ErrRecordCount)
+}
+
+func TestRecordsStops(t *testing.T) {
+	t.Parallel()
+	r := io.MultiReader(strings.NewReader(`{"data":[1,2,`), iotest.ErrReader(errors.New("must not be read")))
+	for n, err := range Records[int](r) {
+		require.NoError(t, err)
+		if n == 2 {
+			break
+		}
+	}
+	for _, err := range Records[int](strings.NewReader(`{"data":["x","y"]}`)) {
+		require.Error(t, err)
+		break
+	}
+}
+
+func TestFileRefs(t *testing.T) {
+	t.Parallel()
+	for record, want := range map[string][]ID{
+		`{"files":[{"id":"a"},{"file_id":"b"},{"id":3}]}`:                          {"a", "b", "3"},
+		`{"file":{"id":"a"}}`:                                                      {"a"},
+		`{"file":{"id":"wrong","file_id":"right"}}`:                                {"right"},
+		`{"attachments":[{"file_id":"a"},{"file_id":"xdtouchx"},{"id":"b"},null]}`: {"a", "b"},
+		`{"file_id":"a","type":"file","name":"IMG"}`:                               {"a"},
+		`{"files":[{"id":"a"}],"file":{"id":"b"},"attachments":[{"file_id":"a"}]}`: {"b", "a"},
+		`{"id":"a"}`: nil,
+		`{"file":"a path","files":{},"attachments":7}`: nil,
+		`{"file":{"id":null},"files":[{"id":""}]}`:     nil,
+		`[]`: nil, `x`: nil, ``: nil, `null`: nil,
+	} {
+		assert.Equal(t, want, FileRefs(json.RawMessage(record)), record)
+	}
+}
+
+func FuzzRecords(f *testing.F) {
+	for _, s := range []string{`{"data":[1,{"a":[]},null],"metadata":{"count":3}}`, `{"data":[1,`, `{"x":[[]],"data":[]}`, `[`, `{"data":[1 2]}`} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, document string) {
+		records, failures := collect[json.RawMessage](strings.NewReader(document))
+		var plain struct {
+			Data     []json.RawMessage `json:"data"`
+			Metadata struct {
+				Count *int `json:"count"`
+			} `json:"metadata"`
+		}
+		if len(failures) == 0 {
+			require.True(t, json.Valid([]byte(document)), "accepted what is not JSON")
+		} else if err := json.Unmarshal([]byte(document), &plain); err == nil && strings.Count(document, "data") == 1 {
+			assert.ErrorIs(t, failures[len(failures)-1], ErrRecordCount, "refused what is good")
+		}
+		for _, r := range records {
+			assert.True(t, json.Valid(r))
+			FileRefs(r)
+		}
+	})
+}
+
+func BenchmarkRecords(b *testing.B) {
+	var document strings.Builder
+	document.WriteString(`{"data":[`)
+	for i := range 10_000 {
+		fmt.Fprintf(&document, `{"number":"+44 %d","length":%d,"text":"%s"},`, i, i, strings.Repeat("x", 100))
+	}
+	text := strings.TrimSuffix(document.String(), ",") + `],"metadata":{"count":10000}}`
+	b.Run("records", func(b *testing.B) {
+		b.SetBytes(int64(len(text)))
+		b.ReportAllocs()
+		for b.Loop() {
+			for _, err := range Records[call](strings.NewReader(text)) {
+				require.NoError(b, err)
+			}
+		}
+	})
+	b.Run("unmarshal", func(b *testing.B) {
+		b.SetBytes(int64(len(text)))
+		b.ReportAllocs()
+		for b.Loop() {
+			var all struct {
+				Data []call `json:"data"`
+			}
+			require.NoError(b, json.Unmarshal([]byte(text), &all))
+		}
+	})
+}
