@@ -19,7 +19,7 @@ const redacted = "[redacted]"
 func (c *call) mask(text []byte) []byte {
 	for _, secret := range slices.Concat(c.req.Secrets, []string{c.credentials()}) {
 		for _, form := range forms(secret) {
-			text = bytes.ReplaceAll(text, form, []byte(redacted))
+			text = bytes.ReplaceAll(text, []byte(form), []byte(redacted))
 		}
 	}
 	return text
@@ -31,28 +31,39 @@ func (c *call) credentials() string {
 	return value[strings.LastIndexByte(value, ' ')+1:]
 }
 
-// forms lists how a secret may be written: bare, in a JSON string with more or
-// less of it escaped, in a query.
-func forms(secret string) [][]byte {
+// maxNesting is how deep in JSON a secret is looked for: a server may quote a
+// body that quotes a body.
+const maxNesting = 3
+
+// forms lists how a secret may be written: bare, in a URL, and in JSON, itself
+// in JSON, with more or less of it escaped.
+func forms(secret string) []string {
 	if secret == "" {
 		return nil
 	}
-	quoted, _ := json.Marshal(secret) //nolint:errchkjson // a string always encodes
+	all, level := []string{url.QueryEscape(secret), url.PathEscape(secret)}, []string{secret}
+	for range maxNesting {
+		all = append(all, level...)
+		var next []string
+		for _, form := range level {
+			next = append(next, jsonForms(form)...)
+		}
+		slices.Sort(next)
+		level = slices.Compact(next)
+	}
+	return append(all, level...)
+}
+
+// jsonForms lists how s may be written in a JSON string.
+func jsonForms(s string) []string {
+	quoted, _ := json.Marshal(s) //nolint:errchkjson // a string always encodes
 	escaped := string(quoted[1 : len(quoted)-1])
 	plain := strings.NewReplacer(`\u003c`, "<", `\u003e`, ">", `\u0026`, "&").Replace(escaped)
-	return [][]byte{
-		[]byte(secret),
-		[]byte(escaped),
-		[]byte(plain),
-		ascii(plain),
-		[]byte(strings.ReplaceAll(plain, "/", `\/`)),
-		[]byte(url.QueryEscape(secret)),
-		[]byte(url.PathEscape(secret)),
-	}
+	return []string{escaped, plain, ascii(plain), strings.ReplaceAll(plain, "/", `\/`)}
 }
 
 // ascii writes what is not ASCII as \uXXXX, like many JSON writers do.
-func ascii(text string) []byte {
+func ascii(text string) string {
 	var out []byte
 	for _, r := range text {
 		if r < utf8.RuneSelf {
@@ -63,7 +74,7 @@ func ascii(text string) []byte {
 			out = fmt.Appendf(out, `\u%04x`, unit)
 		}
 	}
-	return out
+	return string(out)
 }
 
 // clean returns err without the URLs that net/http puts into its errors, and

@@ -26,6 +26,8 @@ func TestAnErrorThatRepeatsASecretIsMasked(t *testing.T) {
 		"without HTML":   `pä\"s\\s/<w>&🔑 x`,
 		"as Python does": python,
 		"as PHP does":    `pä\"s\\s\/<w>&🔑 x`,
+		"quoted twice":   strings.Trim(quote(strings.Trim(python, `"`)), `"`),
+		"quoted thrice":  strings.Trim(quote(strings.Trim(quote(strings.Trim(string(plain), `"`)), `"`)), `"`),
 		"in a query":     url.QueryEscape(secret),
 		"in a path":      url.PathEscape(secret),
 		"the token":      testToken,
@@ -43,6 +45,11 @@ func TestAnErrorThatRepeatsASecretIsMasked(t *testing.T) {
 			assert.NotContains(t, fmt.Sprintf("%v %+v %#v", f.Attempts, f.Attempts, f.Attempts[0].Err), echo)
 		})
 	}
+}
+
+func quote(s string) string {
+	quoted, _ := json.Marshal(s) //nolint:errchkjson // a string
+	return string(quoted)
 }
 
 func TestMaskingLeavesTheCallersListAlone(t *testing.T) {

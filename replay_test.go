@@ -1,0 +1,338 @@
+package ricloud_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"reflect"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/reincubate/ricloud-go"
+	"github.com/reincubate/ricloud-go/internal/transport"
+)
+
+// perform calls the method that op is the row of, and returns what it returned
+// before its error. edit, if not nil, changes each argument first.
+func perform(ctx context.Context, t *testing.T, client *ricloud.Client, op transport.Operation, edit func(reflect.Value), opts ...ricloud.CallOption) ([]any, error) {
+	t.Helper()
+	service, verb, _ := strings.Cut(op.Name, ".")
+	method := reflect.ValueOf(client).Elem().FieldByName(service).MethodByName(verb)
+	require.True(t, method.IsValid(), op.Name)
+	args := []reflect.Value{reflect.ValueOf(ctx)}
+	for i := 1; i < method.Type().NumIn()-1; i++ {
+		arg := filled(t, method.Type().In(i))
+		if edit != nil {
+			edit(arg)
+		}
+		args = append(args, arg)
+	}
+	for _, opt := range opts {
+		args = append(args, reflect.ValueOf(opt))
+	}
+	out := method.Call(args)
+	var results []any
+	for _, v := range out[:len(out)-1] {
+		results = append(results, v.Interface())
+	}
+	err, _ := reflect.TypeAssert[error](out[len(out)-1])
+	return results, err
+}
+
+// filled makes a value of typ that passes validation: an ID that needs
+// escaping, and text that serves as a URL as well.
+func filled(t *testing.T, typ reflect.Type) reflect.Value {
+	t.Helper()
+	v := reflect.New(typ).Elem()
+	switch {
+	case typ == reflect.TypeFor[ricloud.ID]():
+		v.SetString("a/b")
+	case typ == reflect.TypeFor[ricloud.PollCreateParams](): // its fields exclude one another
+		v.Set(reflect.ValueOf(ricloud.PollCreateParams{
+			Session: "1",
+			Payload: ricloud.PollPayload{InfoTypes: []string{"*"}},
+		}))
+	case typ.Kind() == reflect.String:
+		v.SetString("https://example.com/hook")
+	case typ.Kind() == reflect.Struct:
+		for field, value := range v.Fields() {
+			if field.IsExported() {
+				value.Set(filled(t, field.Type))
+			}
+		}
+	case typ.Kind() == reflect.Slice:
+		v.Set(reflect.Append(v, filled(t, typ.Elem())))
+	case typ.Kind() == reflect.Map:
+		v.Set(reflect.MakeMap(typ))
+		v.SetMapIndex(filled(t, typ.Key()), filled(t, typ.Elem()))
+	case typ.Kind() == reflect.Pointer:
+		v.Set(reflect.New(typ.Elem()))
+		v.Elem().Set(filled(t, typ.Elem()))
+	}
+	return v
+}
+
+// reset drops the connection under a handler, as a crash of the server does,
+// after it wrote answer.
+func reset(w http.ResponseWriter, answer string) {
+	conn, buf, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		return
+	}
+	_, _ = buf.WriteString(answer)
+	_ = buf.Flush()
+	if tcp, ok := conn.(*net.TCPConn); ok {
+		_ = tcp.SetLinger(0)
+	}
+	_ = conn.Close()
+}
+
+func answer(status int, contentType, body string) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", contentType)
+		w.WriteHeader(status)
+		_, _ = fmt.Fprint(w, body)
+	}
+}
+
+// breakdown is one way for a call to fail on real sockets.
+type breakdown struct {
+	name    string
+	serve   http.HandlerFunc
+	again   bool // repeated where a replay is safe
+	unacted bool // proves the API did not act
+}
+
+func breakdowns() []breakdown {
+	const json, text = "application/json", "text/html"
+	return []breakdown{
+		{"reset after the request", func(w http.ResponseWriter, _ *http.Request) { reset(w, "") }, true, false},
+		{"reset in mid-header", func(w http.ResponseWriter, _ *http.Request) { reset(w, "HTTP/1.1 200 O") }, true, false},
+		{"reset in mid-answer", func(w http.ResponseWriter, _ *http.Request) {
+			reset(w, "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{\"id\":")
+		}, true, false},
+		{"reset in mid-chunk", func(w http.ResponseWriter, _ *http.Request) {
+			reset(w, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n20\r\n{\"id\":")
+		}, true, false},
+		{"truncated JSON", answer(200, json, `{"id":"1","state":`), false, false},
+		{"JSON that does not fit", answer(200, json, `{"id":[true],"data":7}`), false, false},
+		{"HTML 200", answer(200, text, "<html>welcome</html>"), false, false},
+		{"HTML 502", answer(502, text, "<html>bad gateway</html>"), true, false},
+		{"400", answer(400, json, `{"error":"invalid-parameter","message":"no"}`), false, true},
+		{"401", answer(401, json, `{}`), false, true},
+		{"403", answer(403, json, `{}`), false, true},
+		{"404", answer(404, json, `{}`), false, true},
+		{"408", answer(408, json, `{}`), true, false},
+		{"429", answer(429, json, `{}`), true, true},
+		{"500", answer(500, json, `{}`), true, false},
+		{"501", answer(501, json, `{}`), false, false},
+		{"502", answer(502, json, `{}`), true, false},
+		{"503", answer(503, json, `{}`), true, false},
+		{"504", answer(504, json, `{}`), true, false},
+	}
+}
+
+const sent = 1 + transport.DefaultMaxRetries // requests of a call that never gives up early
+
+// Every operation meets every failure on a real socket. What counts is how
+// often the server saw it.
+func TestNothingIsDoneTwice(t *testing.T) {
+	t.Parallel()
+	for _, op := range transport.Operations() {
+		for _, b := range breakdowns() {
+			t.Run(op.Name+"/"+b.name, func(t *testing.T) {
+				t.Parallel()
+				var seen atomic.Int64
+				server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+					seen.Add(1)
+					_, _ = io.Copy(io.Discard, r.Body)
+					b.serve(w, r)
+				}))
+				defer server.Close()
+				client, err := ricloud.NewClient("token", ricloud.WithBaseURL(server.URL),
+					ricloud.WithRetryWait(1, 1))
+				require.NoError(t, err)
+				defer client.Close()
+
+				_, err = perform(t.Context(), t, client, op, nil)
+				want := 1
+				if b.again && (op.Replay || b.unacted) {
+					want = sent
+				}
+				assert.EqualValues(t, want, seen.Load(), "requests the server saw")
+				if op.Name == "Results.AcknowledgeAll" && err == nil {
+					return // it reads nothing of an answer
+				}
+				require.Error(t, err)
+				assert.Equal(t, op.Method != http.MethodGet && !b.unacted, maybeApplied(err), err)
+				if maybeApplied(err) {
+					assert.Regexp(t, "all the same", err.Error())
+				}
+			})
+		}
+	}
+}
+
+func maybeApplied(err error) bool {
+	call, ok := errors.AsType[*ricloud.CallError](err)
+	return ok && call.MaybeApplied()
+}
+
+// silence never answers: the one failure that wants virtual time.
+type silence struct{ seen atomic.Int64 }
+
+func (s *silence) RoundTrip(req *http.Request) (*http.Response, error) {
+	s.seen.Add(1)
+	<-req.Context().Done()
+	return nil, req.Context().Err()
+}
+
+func TestAnAttemptTimeoutIsNoProof(t *testing.T) {
+	t.Parallel()
+	for _, op := range transport.Operations() {
+		t.Run(op.Name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				var api silence
+				client, err := ricloud.NewClient("token", ricloud.WithTransport(&api), ricloud.WithCallTimeout(time.Hour))
+				require.NoError(t, err)
+				_, err = perform(t.Context(), t, client, op, nil)
+				want := 1
+				if op.Replay {
+					want = sent
+				}
+				assert.EqualValues(t, want, api.seen.Load())
+				require.ErrorIs(t, err, context.DeadlineExceeded)
+				require.ErrorContains(t, err, "no answer within 30s (attempt timeout)")
+				assert.Equal(t, op.Method != http.MethodGet, maybeApplied(err))
+			})
+		})
+	}
+}
+
+// Connections that fail before a request could be sent.
+func TestWithoutAConnectionEveryOperationIsTriedAgain(t *testing.T) {
+	t.Parallel()
+	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	refusing := "http://" + listener.Addr().String()
+	require.NoError(t, listener.Close())
+	for _, op := range transport.Operations() {
+		t.Run(op.Name, func(t *testing.T) {
+			t.Parallel()
+			client, err := ricloud.NewClient("token", ricloud.WithBaseURL(refusing), ricloud.WithRetryWait(1, 1))
+			require.NoError(t, err)
+			_, err = perform(t.Context(), t, client, op, nil)
+			call, ok := errors.AsType[*ricloud.CallError](err)
+			require.True(t, ok, err)
+			assert.Len(t, call.Attempts, sent)
+			assert.False(t, call.MaybeApplied(), "no request was ever sent")
+			assert.NotContains(t, err.Error(), "all the same")
+		})
+	}
+}
+
+// A connection that is dropped while the request is being read proves nothing:
+// who knows what the other end made of it.
+func TestAConnectionDroppedInMidRequestIsNoProof(t *testing.T) {
+	t.Parallel()
+	for _, op := range transport.Operations() {
+		t.Run(op.Name, func(t *testing.T) {
+			t.Parallel()
+			listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+			require.NoError(t, err)
+			accepted := make(chan int, 1)
+			go func() {
+				n := 0
+				for {
+					conn, err := listener.Accept()
+					if err != nil {
+						accepted <- n
+						return
+					}
+					if _, err := conn.Read(make([]byte, 1)); err == nil {
+						n++
+					}
+					if tcp, ok := conn.(*net.TCPConn); ok {
+						_ = tcp.SetLinger(0)
+					}
+					_ = conn.Close()
+				}
+			}()
+			client, err := ricloud.NewClient("token", ricloud.WithBaseURL("http://"+listener.Addr().String()), ricloud.WithRetryWait(1, 1))
+			require.NoError(t, err)
+			_, err = perform(t.Context(), t, client, op, nil)
+			require.Error(t, err)
+			require.NoError(t, listener.Close())
+			want := 1
+			if op.Replay {
+				want = sent
+			}
+			assert.Equal(t, want, <-accepted)
+			assert.Equal(t, op.Method != http.MethodGet, maybeApplied(err))
+		})
+	}
+}
+
+func TestWithReplayOptsACreateIn(t *testing.T) {
+	t.Parallel()
+	for _, op := range transport.Operations() {
+		if op.Replay {
+			continue
+		}
+		t.Run(op.Name, func(t *testing.T) {
+			t.Parallel()
+			var seen atomic.Int64
+			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				seen.Add(1)
+				w.WriteHeader(http.StatusBadGateway)
+			}))
+			defer server.Close()
+			client, err := ricloud.NewClient("token", ricloud.WithBaseURL(server.URL), ricloud.WithRetryWait(1, 1))
+			require.NoError(t, err)
+			defer client.Close()
+			_, err = perform(t.Context(), t, client, op, nil, ricloud.WithReplay())
+			require.ErrorIs(t, err, ricloud.ErrServer)
+			assert.EqualValues(t, sent, seen.Load())
+			assert.True(t, maybeApplied(err))
+		})
+	}
+}
+
+func TestADeleteThatFindsItsWorkDoneSucceeds(t *testing.T) {
+	t.Parallel()
+	for _, op := range transport.Operations() {
+		if op.Method != http.MethodDelete {
+			continue
+		}
+		t.Run(op.Name, func(t *testing.T) {
+			t.Parallel()
+			var seen atomic.Int64
+			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				if seen.Add(1) == 1 {
+					reset(w, "") // deleted, and crashed
+					return
+				}
+				w.WriteHeader(http.StatusNotFound)
+			}))
+			defer server.Close()
+			client, err := ricloud.NewClient("token", ricloud.WithBaseURL(server.URL), ricloud.WithRetryWait(1, 1))
+			require.NoError(t, err)
+			defer client.Close()
+			_, err = perform(t.Context(), t, client, op, nil)
+			require.NoError(t, err)
+			_, err = perform(t.Context(), t, client, op, nil)
+			require.ErrorIs(t, err, ricloud.ErrNotFound, "without a doubt to settle, not found is not found")
+		})
+	}
+}
