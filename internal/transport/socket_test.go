@@ -1,0 +1,209 @@
+package transport
+
+import (
+	"bytes"
+	"compress/gzip"
+	"io"
+	"log"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httptrace"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// These tests are about what only a socket has: connections, framing, compression.
+
+func serve(t *testing.T, handler http.HandlerFunc, edit ...func(*Config)) *Client {
+	t.Helper()
+	server := httptest.NewServer(handler)
+	t.Cleanup(server.Close)
+	client := newClient(t, nil, append(edit, func(c *Config) {
+		c.BaseURL = server.URL
+		c.RetryWaitMin, c.RetryWaitMax = 1, 1
+	})...)
+	t.Cleanup(client.Close)
+	return client
+}
+
+// TestConnectionsAreKept makes 1,000 calls, 30 % of which fail in every way
+// that leaves a connection usable. They all use one.
+func TestConnectionsAreKept(t *testing.T) {
+	t.Parallel()
+	var packed bytes.Buffer
+	gz := gzip.NewWriter(&packed)
+	_, _ = io.WriteString(gz, strings.Repeat("x", 50_000))
+	require.NoError(t, gz.Close())
+	requests := 0
+	failures := []http.HandlerFunc{
+		func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusServiceUnavailable) },
+		func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusTooManyRequests) },
+		func(w http.ResponseWriter, _ *http.Request) { // larger than what is kept, as a proxy's page may be
+			w.WriteHeader(http.StatusBadGateway)
+			_, _ = io.WriteString(w, strings.Repeat("<p>bad gateway</p>", 8_000))
+		},
+		func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "https://elsewhere.test/", http.StatusFound)
+		},
+		func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNotFound) },
+		func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, `{"id":`) },
+		func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Encoding", "gzip")
+			w.WriteHeader(http.StatusInternalServerError)
+			_, _ = w.Write(packed.Bytes())
+		},
+	}
+	client := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		requests++ // by one connection, so one at a time
+		switch {
+		case requests%10 < 3:
+			failures[requests%len(failures)](w, r)
+		case requests%2 == 0:
+			_, _ = io.WriteString(w, strings.Repeat("y", 10_000)) // chunked
+		default:
+			_, _ = io.WriteString(w, pollJSON)
+		}
+	}, func(c *Config) { c.MaxRetries = 1 })
+
+	dialled, used := 0, 0
+	ctx := httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{GotConn: func(info httptrace.GotConnInfo) {
+		used++
+		if !info.Reused {
+			dialled++
+		}
+	}})
+	failed := 0
+	for range 1000 {
+		resp, err := client.Do(ctx, requestWithID(PollsGet, "1"))
+		if err != nil || resp.StatusCode >= 400 || len(resp.Attempts) > 1 {
+			failed++
+		}
+	}
+	assert.Equal(t, 1, dialled, "connections")
+	assert.Equal(t, requests, used)
+	assert.Greater(t, failed, 200)
+}
+
+func TestAGzipBombMeetsTheCap(t *testing.T) {
+	t.Parallel()
+	var bomb bytes.Buffer
+	gz := gzip.NewWriter(&bomb)
+	for range 8 {
+		_, _ = gz.Write(make([]byte, 1<<20))
+	}
+	require.NoError(t, gz.Close())
+	client := serve(t, func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Encoding", "gzip")
+		_, _ = w.Write(bomb.Bytes())
+	}, func(c *Config) { c.MaxBody = 1 << 20 })
+	_, err := client.Do(t.Context(), request(PollsList))
+	require.ErrorIs(t, err, ErrBodyTooLarge)
+	require.ErrorContains(t, err, strconv.Itoa(1<<20))
+	assert.Len(t, failure(t, err).Attempts, 1)
+}
+
+func TestHeadersAreBounded(t *testing.T) {
+	t.Parallel()
+	client := serve(t, func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("X-Large", strings.Repeat("x", 300<<10))
+	}, func(c *Config) { c.MaxRetries = -1 })
+	_, err := client.Do(t.Context(), request(PollsList))
+	require.ErrorContains(t, err, "headers exceeded")
+}
+
+func TestARedirectToAnotherHostIsNotMade(t *testing.T) {
+	t.Parallel()
+	other := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		t.Error("the other host was asked")
+	}))
+	defer other.Close()
+	client := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		http.Redirect(w, r, other.URL+"/polls?signature=hunter2", http.StatusTemporaryRedirect)
+	})
+	_, err := client.Do(t.Context(), request(PollsList))
+	require.ErrorIs(t, err, ErrRedirect)
+	assert.NotContains(t, err.Error(), "hunter2")
+}
+
+func TestAServerThatSpeaksNoTLSIsNotAskedAgain(t *testing.T) {
+	t.Parallel()
+	server := httptest.NewServer(http.NotFoundHandler())
+	defer server.Close()
+	client := newClient(t, nil, func(c *Config) { c.BaseURL = strings.Replace(server.URL, "http:", "https:", 1) })
+	defer client.Close()
+	_, err := client.Do(t.Context(), request(PollsCreate))
+	f := failure(t, err)
+	assert.Len(t, f.Attempts, 1)
+	assert.False(t, f.MaybeApplied)
+}
+
+func TestAnUntrustedCertificateIsNotAskedAgain(t *testing.T) {
+	t.Parallel()
+	server := httptest.NewUnstartedServer(http.NotFoundHandler())
+	server.Config.ErrorLog = log.New(io.Discard, "", 0)
+	server.StartTLS()
+	defer server.Close()
+	client := newClient(t, nil, func(c *Config) { c.BaseURL = server.URL })
+	defer client.Close()
+	_, err := client.Do(t.Context(), request(PollsCreate))
+	f := failure(t, err)
+	assert.Len(t, f.Attempts, 1)
+	assert.False(t, f.MaybeApplied)
+	assert.ErrorContains(t, err, "certificate")
+}
+
+func TestTimeoutsHoldOnSockets(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		handler http.HandlerFunc
+		limit   string
+	}{
+		"no headers": {func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }, "attempt"},
+		"a body that goes silent": {func(w http.ResponseWriter, r *http.Request) {
+			_, _ = io.WriteString(w, `{"id":`)
+			_ = http.NewResponseController(w).Flush()
+			<-r.Context().Done()
+		}, "stall"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			client := serve(t, tt.handler, func(c *Config) {
+				c.MaxRetries = -1
+				c.AttemptTimeout, c.StallTimeout = time.Minute, time.Minute
+				if tt.limit == "attempt" {
+					c.AttemptTimeout = 30 * time.Millisecond
+				} else {
+					c.StallTimeout = 30 * time.Millisecond
+				}
+			})
+			_, err := client.Do(t.Context(), request(PollsList))
+			require.ErrorContains(t, err, tt.limit+" timeout")
+		})
+	}
+}
+
+// TestACreateOnAConnectionTheServerClosed: net/http may see too late that an
+// idle connection is gone. What it cannot prove unsent is not sent again.
+func TestACreateOnAConnectionTheServerClosed(t *testing.T) {
+	t.Parallel()
+	var seen atomic.Int64
+	server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { seen.Add(1) }))
+	defer server.Close()
+	client := newClient(t, nil, func(c *Config) { c.BaseURL = server.URL })
+	defer client.Close()
+	for range 20 {
+		before := seen.Load()
+		_, err := client.Do(t.Context(), &Request{Operation: PollsCreate.Operation(), Body: []byte("{}")})
+		if err != nil {
+			assert.True(t, failure(t, err).MaybeApplied)
+		}
+		assert.LessOrEqual(t, seen.Load()-before, int64(1))
+		server.CloseClientConnections()
+	}
+}
