@@ -26,7 +26,7 @@ type answer struct {
 }
 
 func jsonAnswer(status int, body any) *answer {
-	return bytesAnswer(status, "application/json", encode(body))
+	return bytesAnswer(status, "application/json", appendJSON(make([]byte, 0, 1<<10), body))
 }
 
 func bytesAnswer(status int, contentType string, body []byte) *answer {

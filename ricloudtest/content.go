@@ -125,14 +125,3 @@ func newBlob(content Content) *blob {
 		return hex.EncodeToString(hash.Sum(nil)), nil
 	})}
 }
-
-// encode is v as JSON, with "&" and "<" as they are.
-func encode(v any) []byte {
-	var out bytes.Buffer
-	encoder := json.NewEncoder(&out)
-	encoder.SetEscapeHTML(false)
-	if err := encoder.Encode(v); err != nil {
-		return []byte("null")
-	}
-	return bytes.TrimSuffix(out.Bytes(), []byte("\n"))
-}

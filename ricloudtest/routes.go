@@ -201,33 +201,45 @@ func (s *Server) fail(err error) *answer {
 	return jsonAnswer(http.StatusInternalServerError, object{"error": codeInternal, "message": err.Error()})
 }
 
-// process authenticates, decodes, runs, waits and renders.
+// process reads, acts and writes. Only the middle holds the mutex.
 func (s *Server) process(r *http.Request, found route, id, origin string) *answer {
 	body, err := readBody(r)
 	if err != nil {
 		return s.fail(err)
 	}
 	c := &call{op: found.op, id: id, query: r.URL.Query(), origin: origin, status: http.StatusOK}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if c.key, err = s.authenticate(r.Header.Get("Authorization")); err == nil {
-		if err = s.spend(); err == nil {
-			c.params, err = parseParams(body)
-		}
-	}
+	out, err := s.act(r, found, c, body)
 	if err != nil {
 		return s.fail(err)
+	}
+	return jsonAnswer(c.status, out)
+}
+
+// act authenticates, decodes, runs, waits and renders. What it returns shares
+// nothing that changes.
+func (s *Server) act(r *http.Request, found route, c *call, body []byte) (any, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var err error
+	if c.key, err = s.authenticate(r.Header.Get("Authorization")); err != nil {
+		return nil, err
+	}
+	if err = s.spend(); err != nil {
+		return nil, err
+	}
+	if c.params, err = parseParams(body); err != nil {
+		return nil, err
 	}
 	answer, err := found.run(s, c)
 	if err != nil {
-		return s.fail(err)
+		return nil, err
 	}
 	if limit := s.awaitLimit(found.op); c.wait != nil && limit > 0 {
 		s.mu.Unlock()
 		await(r.Context(), c.wait, min(limit, awaited(r.Header)))
 		s.mu.Lock()
 	}
-	return jsonAnswer(c.status, answer(s.view(origin)))
+	return answer(s.view(c.origin)), nil
 }
 
 // view draws the generation of one answer. s.mu is held.

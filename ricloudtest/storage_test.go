@@ -2,7 +2,7 @@ package ricloudtest_test
 
 import (
 	"context"
-	"crypto/md5" //nolint:gosec // the API's own checksum
+	"crypto/md5"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -24,7 +24,7 @@ import (
 
 func checksum(t *testing.T, content ricloudtest.Content) string {
 	t.Helper()
-	hash := md5.New() //nolint:gosec // the API's own checksum
+	hash := md5.New()
 	_, err := io.Copy(hash, io.NewSectionReader(content, 0, content.Size()))
 	require.NoError(t, err)
 	return hex.EncodeToString(hash.Sum(nil))

@@ -1,0 +1,21 @@
+package ricloudtest
+
+import (
+	"encoding/json"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+)
+
+// The fast encoder writes what the plain one does.
+func FuzzAppendJSON(f *testing.F) {
+	f.Add("plain", int64(-7), true)
+	f.Add("日本 \"quoted\" <&> \x00\xff\u2028", int64(1<<62), false)
+	f.Fuzz(func(t *testing.T, text string, n int64, yes bool) {
+		v := object{
+			text: text, "n": n, "yes": yes, "nil": nil, "int": int(n), "float": 1.5, "raw": json.RawMessage(`{"a":1}`),
+			"strings": []string{text, ""}, "none": []string{}, "objects": []object{{"x": text}, nil}, "map": object(nil),
+		}
+		assert.JSONEq(t, string(encode(v)), string(appendJSON(nil, v)))
+	})
+}
