@@ -10,7 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestTheJourneyShowsEveryStep(t *testing.T) { //nolint:paralleltest // it takes the process's standard output and environment
+func TestTheJourneyShowsEveryStep(t *testing.T) {
 	t.Setenv("RICLOUD_TOKEN", "")
 	read, write, err := os.Pipe()
 	require.NoError(t, err)
