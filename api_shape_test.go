@@ -2,7 +2,12 @@ package ricloud_test
 
 import (
 	"context"
+	"go/ast"
+	"go/doc"
+	"go/parser"
+	"go/token"
 	"iter"
+	"path/filepath"
 	"reflect"
 	"strings"
 	"testing"
@@ -62,5 +67,30 @@ func TestEveryOperationIsAMethod(t *testing.T) {
 		field := reflect.ValueOf(client).Elem().FieldByName(service)
 		require.True(t, field.IsValid(), "the client has the service of %s", op.Name)
 		assert.True(t, field.MethodByName(verb).IsValid(), "the client has the method %s", op.Name)
+	}
+}
+
+// Every service has an example that runs.
+func TestEveryServiceHasAnExample(t *testing.T) {
+	t.Parallel()
+	files, err := filepath.Glob("*_test.go")
+	require.NoError(t, err)
+	var tests []*ast.File
+	fset := token.NewFileSet()
+	for _, name := range files {
+		file, err := parser.ParseFile(fset, name, nil, parser.ParseComments)
+		require.NoError(t, err)
+		tests = append(tests, file)
+	}
+	examples := map[string]bool{}
+	for _, example := range doc.Examples(tests...) {
+		receiver, _, _ := strings.Cut(example.Name, "_")
+		examples[receiver] = examples[receiver] || example.Output != ""
+	}
+
+	client, err := ricloud.NewClient("token")
+	require.NoError(t, err)
+	for name, service := range services(client) {
+		assert.True(t, examples[service.Type().Elem().Name()], "%s has an example with output", name)
 	}
 }

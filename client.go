@@ -41,7 +41,7 @@ type Client struct {
 	WebhookConfigs *WebhookConfigsService
 
 	transport *transport.Client
-	polling   polling
+	waits     waits
 	downloads downloads
 }
 
@@ -65,16 +65,17 @@ func NewClient(token string, opts ...Option) (*Client, error) {
 	for _, opt := range opts {
 		opt(&cfg)
 	}
-	if p := cfg.polling; p.shortest <= 0 || p.longest < p.shortest {
-		return nil, &ParamError{Operation: "NewClient", Field: "WithPolling", Reason: "needs 0 < shortest <= longest"}
-	}
 	// The token lives in this closure alone: a dump of the Client cannot show it.
 	cfg.Authorize = func(h http.Header) { h.Set("Authorization", "Token "+token) }
+	if p := cfg.polling; p.Shortest <= 0 || p.Longest < p.Shortest {
+		return nil, &ParamError{Operation: "NewClient", Field: "WithPolling", Reason: "needs 0 < shortest <= longest"}
+	}
 	t, err := transport.New(cfg.Config)
 	if err != nil {
 		return nil, fmt.Errorf("ricloud: NewClient: %w", err)
 	}
-	c := &Client{transport: t, polling: cfg.polling, downloads: newDownloads(cfg, t.Bare())}
+	c := &Client{transport: t, downloads: newDownloads(cfg, t.Bare())}
+	c.waits = newWaits(c, cfg)
 	s := service{c}
 	c.Organisation = (*OrganisationService)(&s)
 	c.Keys = (*KeysService)(&s)

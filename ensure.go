@@ -7,8 +7,6 @@ import (
 	"net/url"
 	"slices"
 	"strings"
-
-	"github.com/reincubate/ricloud-go/internal/transport"
 )
 
 // ensurer is what Ensure needs to know of a kind of config.
@@ -62,7 +60,7 @@ func ensure[T any, P interface {
 		if err != nil {
 			return config, err
 		}
-		_, failure := last(watch(ctx, client, transport.TasksGet, task.ID, task, taskStatus, opts))
+		_, failure := last(client.waits.tasks.watch(ctx, task.ID, task, nil))
 		failed, ok := errors.AsType[*StateError](failure)
 		if failure != nil && !ok {
 			return config, failure

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"path/filepath"
 	"time"
@@ -425,4 +426,64 @@ func ExampleStorageConfigsService_Test() {
 	config, err = client.StorageConfigs.Get(ctx, config.ID)
 	fmt.Println(config.State, err)
 	// Output: valid <nil>
+}
+
+func ExampleWebhookConfigsService_Test() {
+	receiver := http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}) // in a program, NewWebhookHandler's
+	sandbox := ricloudtest.NewServer(ricloudtest.WithReceiver("https://example.com/ricloud", receiver))
+	defer sandbox.Close()
+	ctx, client := context.Background(), sandbox.Client()
+
+	config, err := client.WebhookConfigs.Create(ctx, ricloud.WebhookConfigCreateParams{URL: "https://example.com/ricloud"})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	task, err := client.WebhookConfigs.Test(ctx, config.ID, ricloud.WithAwait(10*time.Second))
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	if _, err = client.Tasks.Wait(ctx, task.ID); err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println("deliveries are signed with", config.Secret)
+	// Output: deliveries are signed with [redacted]
+}
+
+func ExampleEventsService_All() {
+	receiver := http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})
+	sandbox := ricloudtest.NewServer(ricloudtest.WithReceiver("https://example.com/ricloud", receiver))
+	defer sandbox.Close()
+	ctx, client := context.Background(), sandbox.Client()
+
+	config, err := client.WebhookConfigs.Create(ctx, ricloud.WebhookConfigCreateParams{URL: "https://example.com/ricloud"})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	if _, err = client.WebhookConfigs.Test(ctx, config.ID, ricloud.WithAwait(10*time.Second)); err != nil {
+		fmt.Println(err)
+		return
+	}
+	session, err := login(ctx, client)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	if _, err = client.Sessions.Delete(ctx, session.ID); err != nil {
+		fmt.Println(err)
+		return
+	}
+	for event, err := range client.Events.All(ctx, ricloud.EventListParams{Type: "session"}) {
+		if err != nil {
+			fmt.Println(err)
+			return
+		}
+		if session, ok := event.Session(); ok {
+			fmt.Println(event.Name(), session.Error)
+		}
+	}
+	// Output: session.expired organisation
 }

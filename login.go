@@ -30,7 +30,7 @@ func (s *SessionsService) createOnce(ctx context.Context, params SessionCreatePa
 		if found != nil {
 			return found, nil
 		}
-		if lookErr != nil || sleep(ctx, s.client.polling.shortest) != nil {
+		if lookErr != nil || sleep(ctx, s.client.waits.sessions.rhythm.Shortest) != nil {
 			return nil, errors.Join(err, lookErr)
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/reincubate/ricloud-go/internal/transport"
+	"github.com/reincubate/ricloud-go/internal/watch"
 )
 
 // Option configures a Client.
@@ -15,7 +16,7 @@ type Option func(*config)
 
 type config struct {
 	transport.Config
-	polling polling
+	polling watch.Rhythm
 	storage map[string]ObjectOpener
 }
 
@@ -91,9 +92,15 @@ func WithRateLimit(n int, per time.Duration) Option {
 }
 
 // WithPolling sets the shortest and the longest interval at which a wait asks
-// for the state of a resource. The defaults are 1 and 15 seconds.
+// for the state of a resource. It begins with the shortest and asks more rarely
+// the longer it lasts: after a minute of waiting, every quarter of a minute, if
+// that is not above the longest. Many waits share their requests, and stretch
+// the interval where those would take more than a fifth of the quota: of
+// WithRateLimit, or else of 10,000 an hour. While events flow to
+// [Client.Notify], waits ask every six times the longest. The defaults are 1
+// and 10 seconds.
 func WithPolling(shortest, longest time.Duration) Option {
-	return func(c *config) { c.polling = polling{shortest, longest} }
+	return func(c *config) { c.polling = watch.Rhythm{Shortest: shortest, Longest: longest} }
 }
 
 // WithStorage sets what reads the objects of results whose URL begins with

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/reincubate/ricloud-go/internal/transport"
+	"github.com/reincubate/ricloud-go/internal/watch"
 )
 
 // Poll asks a source for data. Its tasks do the work and publish the results.
@@ -56,6 +57,33 @@ func (p *Poll) UnmarshalJSON(b []byte) error {
 }
 
 func (p *Poll) ident() ID { return p.ID }
+
+// apply takes over what a task's state says of the poll. A task that has ended
+// does not begin again.
+func (p *Poll) apply(task *Task) {
+	if slices.Contains(p.TasksSucceeded, task.ID) || slices.Contains(p.TasksFailed, task.ID) {
+		return
+	}
+	begun := slices.Contains(p.TasksProcessing, task.ID) || slices.Contains(p.TasksSuspended, task.ID)
+	if task.State == TaskPending && begun {
+		return
+	}
+	lists := map[TaskState]*[]ID{
+		TaskPending: &p.TasksPending, TaskProcessing: &p.TasksProcessing, TaskSuspended: &p.TasksSuspended,
+		TaskSucceeded: &p.TasksSucceeded, TaskFailed: &p.TasksFailed,
+	}
+	to := lists[task.State]
+	if to == nil {
+		return
+	}
+	for _, list := range lists { // new slices: others hold the poll as it was
+		*list = slices.DeleteFunc(slices.Clone(*list), func(id ID) bool { return id == task.ID })
+	}
+	*to = append(*to, task.ID)
+	if p.Results.Data != nil { // else it is the generation whose polls show none
+		p.Results.Data = slices.Concat(p.Results.Data, task.Results.Data)
+	}
+}
 
 // PollState is the state of a poll.
 type PollState string
@@ -193,7 +221,7 @@ func (s *PollsService) All(ctx context.Context, params PollListParams, opts ...C
 // and ends when it is terminal. A poll that failed, or completed with tasks
 // that did not succeed, is yielded with a *StateError.
 func (s *PollsService) Watch(ctx context.Context, id ID, opts ...CallOption) iter.Seq2[*Poll, error] {
-	return watch(ctx, s.client, transport.PollsGet, id, nil, pollStatus, opts)
+	return s.client.waits.polls.watch(ctx, id, nil, opts)
 }
 
 // Wait returns the poll once all its tasks have ended. If some of them failed
@@ -203,16 +231,25 @@ func (s *PollsService) Wait(ctx context.Context, id ID, opts ...CallOption) (*Po
 	return last(s.Watch(ctx, id, opts...))
 }
 
-func pollStatus(p *Poll) status {
-	st := status{
-		version: fmt.Sprint(
+func pollStatus(p *Poll) watch.Status {
+	st := watch.Status{
+		ID: string(p.ID), State: string(p.State), Terminal: p.State.Terminal(),
+		Version: fmt.Sprint(
 			p.State, len(p.TasksPending), len(p.TasksProcessing), len(p.TasksSuspended), len(p.TasksSucceeded), len(p.TasksFailed),
 			len(p.Results.Data), p.Results.HasMore, p.Results.TotalCount,
 		),
-		terminal: p.State.Terminal(),
 	}
-	if p.State == PollFailed || st.terminal && len(p.TasksFailed)+len(p.TasksSuspended) > 0 {
-		st.err = &StateError{
+	if st.Terminal {
+		st.Progress = over
+	} else { // a task that has begun counts once, one that has ended twice
+		ended := len(p.TasksSucceeded) + len(p.TasksFailed)
+		st.Progress = 2*ended + len(p.TasksProcessing) + len(p.TasksSuspended)
+		if p.State != PollPending {
+			st.Progress++
+		}
+	}
+	if p.State == PollFailed || st.Terminal && len(p.TasksFailed)+len(p.TasksSuspended) > 0 {
+		st.Err = &StateError{
 			Resource: "poll", ID: p.ID, State: string(p.State), Code: p.Error,
 			Failed: p.TasksFailed, Suspended: p.TasksSuspended,
 		}

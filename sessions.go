@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/reincubate/ricloud-go/internal/transport"
+	"github.com/reincubate/ricloud-go/internal/watch"
 )
 
 // Session is access to a source.
@@ -166,7 +167,7 @@ func (s *SessionsService) Delete(ctx context.Context, id ID, opts ...CallOption)
 // Watch yields the session at each change of its state, and ends when it is
 // terminal. A session that failed or expired is yielded with a *StateError.
 func (s *SessionsService) Watch(ctx context.Context, id ID, opts ...CallOption) iter.Seq2[*Session, error] {
-	return watch(ctx, s.client, transport.SessionsGet, id, nil, sessionStatus, opts)
+	return s.client.waits.sessions.watch(ctx, id, nil, opts)
 }
 
 // Wait returns the session once it is active. A session that failed or expired
@@ -176,12 +177,26 @@ func (s *SessionsService) Wait(ctx context.Context, id ID, opts ...CallOption) (
 	return last(s.Watch(ctx, id, opts...))
 }
 
-func sessionStatus(s *Session) status {
-	st := status{version: string(s.State), terminal: s.State.Terminal()}
-	if st.terminal && s.State != SessionActive {
-		st.err = &StateError{Resource: "session", ID: s.ID, State: string(s.State), Code: s.Error}
+func sessionStatus(s *Session) watch.Status {
+	st := watch.Status{ID: string(s.ID), State: string(s.State), Version: string(s.State), Terminal: s.State.Terminal()}
+	if st.Terminal {
+		st.Progress = over
+	}
+	if st.Terminal && s.State != SessionActive {
+		st.Err = &StateError{Resource: "session", ID: s.ID, State: string(s.State), Code: s.Error}
 	}
 	return st
+}
+
+// apply takes over what the end of the session's own task says.
+func (s *Session) apply(task *Task) {
+	if s.State != SessionPending {
+		return
+	}
+	s.State, s.Error = SessionActive, task.Error
+	if task.State == TaskFailed {
+		s.State = SessionFailed
+	}
 }
 
 // CodeChallenge is a two-factor code that is asked for.
@@ -213,7 +228,6 @@ func (s *SessionsService) Login(
 	ctx context.Context, params SessionCreateParams,
 	code func(context.Context, CodeChallenge) (Secret, error), opts ...CallOption,
 ) (*Session, error) {
-	waitOpts := slices.Concat(opts, []CallOption{withoutAwait})
 	opts = slices.Concat([]CallOption{WithAwait(maxAwait)}, opts)
 	var known []ID
 	for attempt := 1; ; attempt++ {
@@ -222,7 +236,7 @@ func (s *SessionsService) Login(
 			return nil, err
 		}
 		known = append(known, session.ID)
-		session, err = last(watch(ctx, s.client, transport.SessionsGet, session.ID, session, sessionStatus, waitOpts))
+		session, err = last(s.client.waits.sessions.watch(ctx, session.ID, session, nil))
 		if err == nil || !errors.Is(err, ErrCodeRequired) || code == nil || attempt > MaxCodeAttempts {
 			return session, err
 		}

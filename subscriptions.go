@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/reincubate/ricloud-go/internal/transport"
+	"github.com/reincubate/ricloud-go/internal/watch"
 )
 
 // Subscription asks a source for data again and again.
@@ -120,7 +121,7 @@ func (s *SubscriptionsService) Delete(ctx context.Context, id ID, opts ...CallOp
 // Watch yields the subscription at each change of its state, and ends when it
 // is active. One that was deleted is yielded with a *StateError.
 func (s *SubscriptionsService) Watch(ctx context.Context, id ID, opts ...CallOption) iter.Seq2[*Subscription, error] {
-	return watch(ctx, s.client, transport.SubscriptionsGet, id, nil, subscriptionStatus, opts)
+	return s.client.waits.subscriptions.watch(ctx, id, nil, opts)
 }
 
 // Wait returns the subscription once it is active. One that was deleted comes
@@ -129,10 +130,13 @@ func (s *SubscriptionsService) Wait(ctx context.Context, id ID, opts ...CallOpti
 	return last(s.Watch(ctx, id, opts...))
 }
 
-func subscriptionStatus(s *Subscription) status {
-	st := status{version: string(s.State), terminal: s.State.Terminal()}
+func subscriptionStatus(s *Subscription) watch.Status {
+	st := watch.Status{ID: string(s.ID), State: string(s.State), Version: string(s.State), Terminal: s.State.Terminal()}
+	if st.Terminal {
+		st.Progress = over
+	}
 	if s.State == SubscriptionDeleted {
-		st.err = &StateError{Resource: "subscription", ID: s.ID, State: string(s.State)}
+		st.Err = &StateError{Resource: "subscription", ID: s.ID, State: string(s.State)}
 	}
 	return st
 }

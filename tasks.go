@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/reincubate/ricloud-go/internal/transport"
+	"github.com/reincubate/ricloud-go/internal/watch"
 )
 
 // Task is a piece of work the API does: for a session, a poll or a config.
@@ -82,7 +83,7 @@ func (s *TasksService) All(ctx context.Context, params TaskListParams, opts ...C
 // Watch yields the task at each change of its state, and ends when it is
 // terminal. A task that failed is yielded with a *StateError.
 func (s *TasksService) Watch(ctx context.Context, id ID, opts ...CallOption) iter.Seq2[*Task, error] {
-	return watch(ctx, s.client, transport.TasksGet, id, nil, taskStatus, opts)
+	return s.client.waits.tasks.watch(ctx, id, nil, opts)
 }
 
 // Wait returns the task once it has succeeded. A task that failed comes with a
@@ -91,10 +92,16 @@ func (s *TasksService) Wait(ctx context.Context, id ID, opts ...CallOption) (*Ta
 	return last(s.Watch(ctx, id, opts...))
 }
 
-func taskStatus(t *Task) status {
-	st := status{version: string(t.State), terminal: t.State.Terminal()}
+func taskStatus(t *Task) watch.Status {
+	st := watch.Status{ID: string(t.ID), State: string(t.State), Version: string(t.State), Terminal: t.State.Terminal()}
+	switch {
+	case st.Terminal:
+		st.Progress = over
+	case t.State != TaskPending:
+		st.Progress = 1
+	}
 	if t.State == TaskFailed {
-		st.err = &StateError{Resource: "task", ID: t.ID, State: string(t.State), Code: t.Error}
+		st.Err = &StateError{Resource: "task", ID: t.ID, State: string(t.State), Code: t.Error}
 	}
 	return st
 }

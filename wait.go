@@ -4,71 +4,94 @@ import (
 	"context"
 	"errors"
 	"iter"
+	"math"
 	"math/rand/v2"
 	"net/http"
+	"slices"
+	"sync/atomic"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"github.com/reincubate/ricloud-go/internal/transport"
+	"github.com/reincubate/ricloud-go/internal/watch"
 )
-
-// status is what a wait needs to know of a resource.
-type status struct {
-	version  string // differs when something changed that a watcher is told
-	terminal bool
-	err      error // terminal, and not as one would wish
-}
-
-// polling is the rhythm of a wait: its interval grows from the shortest to the
-// longest.
-type polling struct{ shortest, longest time.Duration }
 
 //nolint:gochecknoglobals // a constant in all but name
-var defaultPolling = polling{time.Second, 15 * time.Second}
+var defaultPolling = watch.Rhythm{Shortest: time.Second, Longest: 10 * time.Second}
 
+// The requests that waits make are a fifth of the quota at most: what
+// WithRateLimit sets, or what the contract gives an organisation (§1.5).
 const (
-	pollingGrowth = 1.5
-	pollingJitter = 0.2 // of the interval, to both sides: waits begun together drift apart
+	defaultQuota    = 10_000
+	defaultQuotaPer = time.Hour
+	waitShare       = 5
+	waitBurst       = 50
 )
 
-// maxFailedReads is how many reads in a row may fail, each with its retries,
-// before a wait gives up.
-const maxFailedReads = 5
+// waits are the hubs of all waits of a client, a kind of resource each.
+type waits struct {
+	sessions      *waiter[Session]
+	polls         *waiter[Poll]
+	tasks         *waiter[Task]
+	subscriptions *waiter[Subscription]
+}
 
-// watch yields a resource at each change until it is terminal. A first one
-// that the caller has already is looked at before any is read.
-func watch[T any](
-	ctx context.Context, c *Client, get transport.Op, id ID, first *T, look func(*T) status, opts []CallOption,
-) iter.Seq2[*T, error] {
+func newWaits(c *Client, cfg config) waits {
+	quota, per := defaultQuota, defaultQuotaPer
+	if cfg.RateLimit > 0 {
+		quota, per = cfg.RateLimit, cfg.RatePer
+	}
+	allowance := rate.NewLimiter(rate.Limit(float64(quota)/per.Seconds()/waitShare), waitBurst)
+	return waits{
+		sessions:      newWaiter(c, transport.SessionsGet, transport.SessionsList, sessionStatus, cfg.polling, allowance),
+		polls:         newWaiter(c, transport.PollsGet, transport.PollsList, pollStatus, cfg.polling, allowance),
+		tasks:         newWaiter(c, transport.TasksGet, transport.TasksList, taskStatus, cfg.polling, allowance),
+		subscriptions: newWaiter(c, transport.SubscriptionsGet, transport.SubscriptionsList, subscriptionStatus, cfg.polling, allowance),
+	}
+}
+
+// waiter waits for resources of one kind.
+type waiter[T any] struct {
+	reader[T]
+
+	hub       *watch.Hub[T]
+	rhythm    watch.Rhythm
+	allowance *rate.Limiter
+}
+
+func newWaiter[T any](
+	c *Client, get, list transport.Op, look func(*T) watch.Status, rhythm watch.Rhythm, allowance *rate.Limiter,
+) *waiter[T] {
+	r := reader[T]{client: c, get: get, list: list, look: look}
+	return &waiter[T]{r, watch.New(r, rhythm, allowance), rhythm, allowance}
+}
+
+// watch yields a resource at each change until it is terminal. What the caller
+// knows of it already, or nil, spares a request. The wait shares its requests
+// with all others, unless it has options of its own.
+func (w *waiter[T]) watch(ctx context.Context, id ID, known *T, opts []CallOption) iter.Seq2[*T, error] {
 	return func(yield func(*T, error) bool) {
-		seen, seenVersion := first, ""
-		interval, failed := c.polling.shortest, 0
-		for v := first; ; {
-			var err error
-			if v == nil {
-				v, err = do[T](ctx, c, request{op: get.Operation(), ids: []ID{id}, background: true}, opts)
+		hub, o := w.hub, newCallOptions(opts)
+		var raw atomic.Pointer[Response] // the hub reads on while the caller looks at its own
+		if len(opts) > 0 {
+			own := w.reader
+			own.opts, own.raw = opts, &raw
+			hub = watch.New(own, w.rhythm, w.allowance)
+		}
+		wait := hub.Join(string(id), known)
+		defer wait.Leave()
+		for {
+			v, end, err := wait.Next(ctx)
+			if end && ctx.Err() != nil && errors.Is(err, context.Cause(ctx)) {
+				err = &CallError{Operation: w.get.Operation().Name, Err: err}
 			}
-			switch {
-			case err == nil:
-				failed, seen = 0, v
-				st := look(v)
-				if st.terminal || st.version != seenVersion {
-					if !yield(v, st.err) || st.terminal {
-						return
-					}
-				}
-				seenVersion = st.version
-			case !passing(err), failed == maxFailedReads:
-				yield(seen, err)
-				return
-			default:
-				failed++
+			if r := raw.Load(); r != nil && o.response != nil {
+				*o.response = *r
 			}
-			v = nil
-			if err := sleep(ctx, jitter(interval)); err != nil {
-				yield(seen, &CallError{Operation: get.Operation().Name, Err: err})
+			if !yield(v, err) || end {
 				return
 			}
-			interval = min(time.Duration(float64(interval)*pollingGrowth), c.polling.longest)
 		}
 	}
 }
@@ -80,25 +103,107 @@ func last[T any](watch iter.Seq2[*T, error]) (v *T, err error) {
 	return v, err
 }
 
-// passing reports whether a read that failed may succeed the next time.
-func passing(err error) bool {
+// reader reads resources for a hub.
+type reader[T any] struct {
+	client    *Client
+	get, list transport.Op
+	look      func(*T) watch.Status
+
+	opts []CallOption // of the one wait it reads for
+	raw  *atomic.Pointer[Response]
+}
+
+func (r reader[T]) Get(ctx context.Context, id string) (*T, error) {
+	opts := r.opts
+	if r.raw != nil {
+		var raw Response
+		opts = append(slices.Clip(opts), WithResponse(&raw))
+		defer func() { r.raw.Store(&raw) }()
+	}
+	return do[T](ctx, r.client, request{op: r.get.Operation(), ids: []ID{ID(id)}, background: true}, opts)
+}
+
+func (r reader[T]) List(ctx context.Context, after string, limit int) (page []T, more bool, err error) {
+	params := ListParams{AfterID: ID(after), Limit: limit}
+	l, err := do[List[T]](ctx, r.client, request{op: r.list.Operation(), list: params, background: true}, nil)
+	if err != nil {
+		return nil, false, err
+	}
+	return l.Data, l.HasMore, nil
+}
+
+func (r reader[T]) Look(v *T) watch.Status { return r.look(v) }
+
+// Judge tells failures that pass from those that do not.
+func (reader[T]) Judge(err error) watch.Verdict {
 	if e, ok := errors.AsType[*Error](err); ok {
-		return e.StatusCode == http.StatusRequestTimeout || e.StatusCode == http.StatusTooManyRequests ||
-			e.StatusCode >= http.StatusInternalServerError
+		switch {
+		case e.StatusCode == http.StatusUnauthorized:
+			return watch.Fatal
+		case e.StatusCode == http.StatusRequestTimeout, e.StatusCode == http.StatusTooManyRequests,
+			e.StatusCode >= http.StatusInternalServerError:
+			return watch.Passing
+		}
+		return watch.Final
 	}
 	if _, ok := errors.AsType[*CallError](err); ok {
-		return !errors.Is(err, context.Canceled)
+		return watch.Passing
 	}
-	return false
+	return watch.Final
+}
+
+// over is the progress of a resource that will not change again.
+const over = math.MaxInt
+
+// Notify tells the client's waits what an event says, so that they end or go
+// on at once, without a request. Give it every event that arrives, in whatever
+// order and however often: a resource never moves backwards. While events
+// flow, waits ask the API rarely, in case one was lost; without them they
+// poll. An event that no wait could use is ignored.
+//
+//	handler := ricloud.NewWebhookHandler(secret, func(ctx context.Context, event *ricloud.Event) error {
+//		client.Notify(event)
+//		return nil
+//	})
+func (c *Client) Notify(event *Event) {
+	switch event.Type {
+	case "session":
+		notify(c.waits.sessions, event)
+	case "poll":
+		notify(c.waits.polls, event)
+	case "subscription":
+		notify(c.waits.subscriptions, event)
+	case "task":
+		if task := notify(c.waits.tasks, event); task != nil {
+			c.notifyOwner(task)
+		}
+	}
+}
+
+// notify returns what the event is about, or nil.
+func notify[T any](w *waiter[T], event *Event) *T {
+	v := new(T)
+	if decode("Notify", event.Data, v) != nil || w.look(v).ID == "" {
+		return nil
+	}
+	w.hub.Notify(v)
+	return v
+}
+
+// notifyOwner tells what a task means to what it was made for. The API has no
+// event for a session that becomes active or fails: its task's is that.
+func (c *Client) notifyOwner(task *Task) {
+	switch {
+	case task.Poll != "":
+		c.waits.polls.hub.NotifyChange(string(task.Poll), func(p *Poll) { p.apply(task) })
+	case task.Session != "" && task.State.Terminal():
+		c.waits.sessions.hub.NotifyChange(string(task.Session), func(s *Session) { s.apply(task) })
+	}
 }
 
 // fullJitter returns a wait of up to ceiling.
 func fullJitter(ceiling time.Duration) time.Duration {
 	return time.Duration(float64(ceiling) * rand.Float64()) //nolint:gosec // spreads load, guards nothing
-}
-
-func jitter(d time.Duration) time.Duration {
-	return time.Duration(float64(d) * (1 + pollingJitter*(2*rand.Float64()-1))) //nolint:gosec // spreads load, guards nothing
 }
 
 // sleep returns nil after d, or the context's cause as soon as it ends.

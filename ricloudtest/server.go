@@ -183,10 +183,10 @@ func (s *Server) Close() {
 			_ = server.Close() // the listeners' errors help nobody now
 		}
 	}
+	s.work.Wait() // a delivery may make the transport, and leaves it connections
 	if idle, ok := s.deliverer.(interface{ CloseIdleConnections() }); ok {
 		idle.CloseIdleConnections()
 	}
-	s.work.Wait()
 }
 
 // spawn runs fn beside the server, until Close ends s.ctx. s.mu is held.

@@ -1,0 +1,330 @@
+// Package watch serves many waits for resources of one kind with few requests.
+//
+// A Hub knows every wait of its kind that is in flight. It reads a few
+// resources one by one and many by list pages, takes what events tell it, and
+// hands each wait the changes of its own resource. What it reads, and what a
+// resource's state means, is its Source's to say.
+package watch
+
+import (
+	"container/heap"
+	"context"
+	"sync"
+	"time"
+
+	"golang.org/x/time/rate"
+)
+
+// Source is how a Hub reads resources of type R.
+type Source[R any] interface {
+	// Get reads one resource.
+	Get(ctx context.Context, id string) (*R, error)
+	// List reads at most limit resources, newest first, behind the one with
+	// the id after if that is not empty, and reports whether there are more.
+	List(ctx context.Context, after string, limit int) (page []R, more bool, err error)
+	// Look says where a resource stands.
+	Look(*R) Status
+	// Judge says what an error of Get or List means for the waits.
+	Judge(error) Verdict
+}
+
+// Status is where a resource stands.
+type Status struct {
+	ID       string
+	State    string
+	Version  string // differs when anything differs that a wait is told
+	Progress int    // grows with the work done: what has less of it is older
+	Terminal bool
+	Err      error // of a terminal resource that did not end well
+}
+
+// Verdict is what an error means for the waits.
+type Verdict int
+
+// What an error means.
+const (
+	Passing Verdict = iota // reading again may help
+	Final                  // it will not, for the resources that were read
+	Fatal                  // it will not, for any resource
+)
+
+// Hub serves all waits for resources of one kind. It has one goroutine, and
+// one more for each request in flight, while anything waits and none
+// otherwise: they serve several callers, so they belong to none of them. It
+// is safe for concurrent use.
+type Hub[R any] struct {
+	source    Source[R]
+	rhythm    Rhythm
+	allowance *rate.Limiter
+	wake      chan struct{}
+
+	mu       sync.Mutex
+	entries  map[string]*entry[R]
+	queue    queue[R] // the entries that no request is reading, soonest due first
+	recent   recent[R]
+	stop     context.CancelFunc // ends the goroutine; nil: there is none
+	requests int                // GETs in flight
+	scanning bool               // a list is being read
+	scans    int                // how often
+	lists    lists
+	pushed   time.Time // when an event came last
+}
+
+// New returns a Hub. Hubs that share an allowance share its requests; nil is
+// no limit.
+func New[R any](source Source[R], rhythm Rhythm, allowance *rate.Limiter) *Hub[R] {
+	if allowance == nil {
+		allowance = rate.NewLimiter(rate.Inf, 1)
+	}
+	return &Hub[R]{
+		source: source, rhythm: rhythm, allowance: allowance,
+		wake: make(chan struct{}, 1), entries: map[string]*entry[R]{},
+	}
+}
+
+// entry is a resource that is waited for.
+type entry[R any] struct {
+	id     string
+	known  *R // nil: nothing is known yet
+	status Status
+	waits  []*Wait[R]
+
+	began, due time.Time
+	index      int  // in the queue; -1: it is being read, or over
+	unlisted   bool // the last scan did not show it
+	scan       int  // the last that did
+	failed     int  // reads in a row
+}
+
+// Wait is one caller's wait. It is for one goroutine.
+type Wait[R any] struct {
+	hub   *Hub[R]
+	entry *entry[R]
+	ready chan struct{}
+	news  []news[R] // guarded by the hub's mutex
+	last  *R
+}
+
+// news is a change that a wait has not been told yet.
+type news[R any] struct {
+	resource *R // nil: no newer than the last
+	state    string
+	end      bool
+	err      error
+}
+
+// Join begins to wait for a resource. What the caller knows of it already
+// spares a request; it may be nil. Leave must be called.
+func (h *Hub[R]) Join(id string, known *R) *Wait[R] {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	w := &Wait[R]{hub: h, ready: make(chan struct{}, 1)}
+	e := h.entries[id]
+	if e == nil {
+		now := time.Now()
+		e = &entry[R]{id: id, began: now, due: now, index: -1}
+		heard, fresh := h.recent.take(id, now.Add(-h.rhythm.Longest))
+		h.entries[id] = e
+		h.learn(e, known, false)
+		h.learn(e, heard, true)
+		if !e.status.Terminal {
+			if known != nil || fresh {
+				h.schedule(e, now)
+			}
+			heap.Push(&h.queue, e)
+			h.start()
+		}
+	}
+	w.entry = e
+	e.waits = append(e.waits, w)
+	if e.known != nil {
+		w.tell(e.known, e.status)
+	}
+	return w
+}
+
+// Next returns the resource when it has changed since the last call, and at
+// the first call as soon as anything is known of it. At the end of the wait
+// end is true and err what it ended with, and the resource the last one seen,
+// or nil. A wait ends when the resource does, when it cannot be read, and,
+// with the context's cause, when ctx does.
+func (w *Wait[R]) Next(ctx context.Context) (resource *R, end bool, err error) {
+	for {
+		if n, ok := w.pop(); ok {
+			if n.resource != nil {
+				w.last = n.resource
+			}
+			return w.last, n.end, n.err
+		}
+		select {
+		case <-w.ready:
+		case <-ctx.Done():
+			return w.last, true, context.Cause(ctx)
+		}
+	}
+}
+
+func (w *Wait[R]) pop() (n news[R], ok bool) {
+	w.hub.mu.Lock()
+	defer w.hub.mu.Unlock()
+	if len(w.news) == 0 {
+		return n, false
+	}
+	n = w.news[0]
+	w.news = w.news[1:]
+	return n, true
+}
+
+// Leave ends a wait. The others are not disturbed.
+func (w *Wait[R]) Leave() {
+	h, e := w.hub, w.entry
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for i, other := range e.waits {
+		if other == w {
+			e.waits = append(e.waits[:i], e.waits[i+1:]...)
+			break
+		}
+	}
+	if len(e.waits) == 0 {
+		h.remove(e)
+	}
+}
+
+// tell queues a change for the caller. A caller that is slower than the
+// changes misses steps within a state, never a state.
+func (w *Wait[R]) tell(r *R, st Status) {
+	c := *r // waits for the same resource do not share it
+	n := news[R]{resource: &c, state: st.State, end: st.Terminal, err: st.Err}
+	if last := len(w.news) - 1; last >= 0 && w.news[last].state == n.state {
+		w.news[last] = n
+	} else {
+		w.news = append(w.news, n)
+	}
+	w.signal()
+}
+
+func (w *Wait[R]) fail(err error) {
+	w.news = append(w.news, news[R]{end: true, err: err})
+	w.signal()
+}
+
+func (w *Wait[R]) signal() {
+	select {
+	case w.ready <- struct{}{}:
+	default:
+	}
+}
+
+// Know takes a resource as a caller's own request showed it, so that a wait
+// that begins soon need not ask.
+func (h *Hub[R]) Know(r *R) {
+	c := *r
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.hear(h.source.Look(&c).ID, &c)
+}
+
+// Notify takes a resource as an event showed it, and returns to polling rarely
+// while events keep coming. What is no newer than what is known is dropped.
+func (h *Hub[R]) Notify(r *R) {
+	c := *r
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.pushed = time.Now()
+	h.hear(h.source.Look(&c).ID, &c)
+}
+
+// NotifyChange is Notify for an event that tells only what changed: change
+// makes it to the resource as it is known. Where nothing is known, the
+// resource is read at once.
+func (h *Hub[R]) NotifyChange(id string, change func(*R)) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.pushed = time.Now()
+	known := h.recent.peek(id)
+	e := h.entries[id]
+	if e != nil {
+		known = e.known
+	}
+	switch {
+	case known != nil:
+		c := *known
+		change(&c)
+		h.hear(id, &c)
+	case e != nil && e.index >= 0:
+		e.due = time.Now()
+		heap.Fix(&h.queue, e.index)
+		h.poke()
+	}
+}
+
+// hear learns what was not read for a wait.
+func (h *Hub[R]) hear(id string, r *R) {
+	now := time.Now()
+	e := h.entries[id]
+	if e == nil {
+		if old := h.recent.peek(id); old == nil || h.source.Look(old).Progress < h.source.Look(r).Progress {
+			h.recent.put(id, r, now)
+		}
+		return
+	}
+	if h.learn(e, r, true) && e.index >= 0 {
+		h.schedule(e, now)
+		heap.Fix(&h.queue, e.index)
+	}
+}
+
+// learn takes news of e to its waits and reports whether there were any. A
+// resource never moves backwards; hearsay must show progress.
+func (h *Hub[R]) learn(e *entry[R], r *R, hearsay bool) bool {
+	if r == nil {
+		return false
+	}
+	st := h.source.Look(r)
+	if e.known != nil && (st.Progress < e.status.Progress || hearsay && st.Progress == e.status.Progress) {
+		return false
+	}
+	changed := e.known == nil || st.Version != e.status.Version
+	e.known, e.status = r, st
+	if changed {
+		for _, w := range e.waits {
+			w.tell(r, st)
+		}
+	}
+	if st.Terminal {
+		h.remove(e)
+	}
+	return changed
+}
+
+// end ends all waits for e with err.
+func (h *Hub[R]) end(e *entry[R], err error) {
+	for _, w := range e.waits {
+		w.fail(err)
+	}
+	h.remove(e)
+}
+
+// remove forgets e. The goroutine ends with the last.
+func (h *Hub[R]) remove(e *entry[R]) {
+	if h.entries[e.id] != e {
+		return
+	}
+	delete(h.entries, e.id)
+	if e.index >= 0 {
+		heap.Remove(&h.queue, e.index)
+	}
+	if len(h.entries) == 0 && h.stop != nil {
+		h.stop()
+		h.stop = nil
+	}
+}
+
+// poke has the goroutine look again.
+func (h *Hub[R]) poke() {
+	select {
+	case h.wake <- struct{}{}:
+	default:
+	}
+}
