@@ -154,7 +154,9 @@ func TestNothingIsDoneTwice(t *testing.T) {
 				t.Parallel()
 				var seen atomic.Int64
 				server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-					seen.Add(1)
+					if r.URL.EscapedPath() == strings.ReplaceAll(op.Path, "{id}", "a%2Fb") { // AcknowledgeAll may go on with others
+						seen.Add(1)
+					}
 					_, _ = io.Copy(io.Discard, r.Body)
 					b.serve(w, r)
 				}))
