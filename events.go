@@ -76,8 +76,10 @@ type EventData []byte
 // encoding, is kept as the object.
 func (d *EventData) UnmarshalJSON(b []byte) error {
 	*d = nil
-	if inner := unquote(b); len(inner) > 0 && inner[0] == '{' && json.Valid(inner) {
-		b = inner
+	if b[0] == '"' {
+		if inner := unquote(b); len(inner) > 0 && inner[0] == '{' && json.Valid(inner) {
+			b = inner
+		}
 	}
 	if string(b) != "null" {
 		*d = append(*d, b...)
@@ -102,10 +104,10 @@ func (d EventData) Format(f fmt.State, verb rune) { Secret(d).Format(f, verb) }
 // LogValue returns String, for slog.
 func (d EventData) LogValue() slog.Value { return Secret(d).LogValue() }
 
-// unquote returns what a JSON string holds, or b itself if it is none.
+// unquote returns what a JSON string holds, or b itself if it is not one.
 func unquote(b []byte) []byte {
 	var s string
-	if len(b) == 0 || b[0] != '"' || json.Unmarshal(b, &s) != nil {
+	if json.Unmarshal(b, &s) != nil {
 		return b
 	}
 	return []byte(strings.TrimSpace(s))

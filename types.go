@@ -9,6 +9,7 @@ import (
 	"math"
 	"reflect"
 	"time"
+	"unicode/utf8"
 )
 
 // ID identifies a resource. The API writes ids as strings or as numbers, or
@@ -20,6 +21,8 @@ type ID string
 // UnmarshalJSON reads a string, a number, an object with an "id", or null.
 func (id *ID) UnmarshalJSON(b []byte) error {
 	switch c := b[0]; {
+	case c == '"' && bytes.IndexByte(b, '\\') < 0 && utf8.Valid(b): // nearly always, and much cheaper
+		*id = ID(b[1 : len(b)-1])
 	case c == '"':
 		return json.Unmarshal(b, (*string)(id))
 	case c == '{':
