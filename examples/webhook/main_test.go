@@ -1,0 +1,245 @@
+package main
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/reincubate/ricloud-go"
+	"github.com/reincubate/ricloud-go/ricloudtest"
+)
+
+// The test binary is also the receiver that the test kills.
+func TestMain(m *testing.M) {
+	if os.Getenv("RECEIVER_DB") == "" {
+		os.Exit(m.Run())
+	}
+	if err := receive(context.Background()); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+// receive runs the example's receiver. The effect of an event is a row, and it
+// takes its time between effect and end, to be killed there.
+func receive(ctx context.Context) error {
+	db, err := openDatabase(ctx, os.Getenv("RECEIVER_DB"))
+	if err != nil {
+		return err
+	}
+	client, err := ricloud.NewClientFromEnv()
+	if err != nil {
+		return err
+	}
+	effect := func(ctx context.Context, event *ricloud.Event) error {
+		if _, err := db.ExecContext(ctx, `INSERT INTO effects (event, life) VALUES (?, ?)`, string(event.ID), os.Getpid()); err != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(5 * time.Millisecond): //nolint:forbidigo // work, in real time
+		}
+		return nil // it took effect
+	}
+	return run(ctx, client, db, settings{
+		addr: os.Getenv("RECEIVER_ADDR"), handleTimeout: 1500 * time.Millisecond, replayEvery: 500 * time.Millisecond,
+	}, effect, nil)
+}
+
+// world is an API, and a receiver of its events that can be killed.
+type world struct {
+	api            *ricloudtest.Server
+	db             *sql.DB
+	file, receiver string
+	client         *http.Client
+}
+
+func newWorld(t *testing.T) *world {
+	t.Helper()
+	w := &world{
+		api: ricloudtest.NewServer(
+			ricloudtest.WithDelays(ricloudtest.Delays{}),
+			ricloudtest.WithWebhookRetries(100*time.Millisecond, 200*time.Millisecond, 400*time.Millisecond, 800*time.Millisecond),
+		),
+		file:   filepath.Join(t.TempDir(), "receiver.db"),
+		client: &http.Client{Timeout: time.Second},
+	}
+	t.Cleanup(w.api.Close)
+	t.Cleanup(w.client.CloseIdleConnections)
+	db, err := openDatabase(t.Context(), w.file)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = db.Close() })
+	_, err = db.ExecContext(t.Context(), `CREATE TABLE effects (event TEXT NOT NULL, life INTEGER NOT NULL)`)
+	require.NoError(t, err)
+	w.db = db
+	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0") // a port that stays free
+	require.NoError(t, err)
+	w.receiver = listener.Addr().String()
+	require.NoError(t, listener.Close())
+	return w
+}
+
+// begin starts the receiver and returns once it is set up.
+func (w *world) begin(t *testing.T) *exec.Cmd {
+	t.Helper()
+	before := w.api.CountCalls("Keys.UpdateCurrent")                           // the last step of the set-up
+	cmd := exec.CommandContext(context.WithoutCancel(t.Context()), os.Args[0]) //nolint:gosec // this very binary
+	cmd.Env = append(os.Environ(), "RECEIVER_DB="+w.file, "RECEIVER_ADDR="+w.receiver,
+		"RICLOUD_URL="+w.api.URL(), "RICLOUD_TOKEN="+w.api.Token())
+	require.NoError(t, cmd.Start())
+	t.Cleanup(func() { kill(cmd) })
+	require.Eventually(t, func() bool { return w.api.CountCalls("Keys.UpdateCurrent") > before }, 30*time.Second, 10*time.Millisecond)
+	return cmd
+}
+
+func kill(cmd *exec.Cmd) {
+	_ = cmd.Process.Signal(syscall.SIGKILL)
+	_ = cmd.Wait()
+}
+
+func (w *world) count(t *testing.T, query string, args ...any) (n int) {
+	t.Helper()
+	require.NoError(t, w.db.QueryRowContext(t.Context(), query, args...).Scan(&n), query)
+	return n
+}
+
+// deliver makes events until ctx ends and returns how many.
+func (w *world) deliver(ctx context.Context) (n int) {
+	tick := time.NewTicker(2 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return n
+		case <-tick.C:
+			// While the receiver is down there may be no valid config: the event
+			// is then on record only, for a replay.
+			_, _ = w.api.Deliver("poll", "completed", map[string]any{"id": fmt.Sprint("p", n), "state": "completed"}) //nolint:contextcheck // deliveries outlive the call
+			n++
+		}
+	}
+}
+
+// A receiver that is killed ten times while events pour in handles every one
+// of them. Those handled twice are those, and only those, that had taken effect
+// and were not yet recorded as done when it was killed. That is the least there
+// can be: nothing outside the effect's own transaction can tell them from
+// events that had not taken effect, and to skip them would lose the latter.
+func TestKilledReceiverMissesNothing(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	made, cut := 0, 0
+	for range 10 {
+		cmd := w.begin(t)
+		ctx, cancel := context.WithTimeout(t.Context(), 150*time.Millisecond)
+		made += w.deliver(ctx)
+		cancel()
+		kill(cmd)
+		cut += w.count(t, `SELECT COUNT(*) FROM effects JOIN ricloud_events ON id = event AND NOT done WHERE life = ?`, cmd.Process.Pid)
+	}
+	_ = w.begin(t)
+	var events int
+	require.Eventually(t, func() bool {
+		events = 0
+		for _, err := range w.api.Client().Events.All(t.Context(), ricloud.EventListParams{}) {
+			require.NoError(t, err)
+			events++
+		}
+		return w.count(t, `SELECT COUNT(*) FROM ricloud_events WHERE done`) == events
+	}, 60*time.Second, 100*time.Millisecond, "every event on the API's record is handled")
+
+	effects := w.count(t, `SELECT COUNT(*) FROM effects`)
+	t.Logf("10 kills, %d events: %d effects, %d events had taken effect and were not recorded when the receiver died", events, effects, cut)
+	assert.GreaterOrEqual(t, events, made)
+	assert.Equal(t, events, w.count(t, `SELECT COUNT(DISTINCT event) FROM effects`), "no event is lost")
+	assert.Equal(t, events+cut, effects, "only what was cut takes effect again")
+	assert.Equal(t, effects, w.count(t, `SELECT COUNT(*) FROM (SELECT DISTINCT event, life FROM effects)`), "and never twice in one life")
+}
+
+func TestDeduplicator(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	db, err := openDatabase(ctx, filepath.Join(t.TempDir(), "test.db"))
+	require.NoError(t, err)
+	defer func() { _ = db.Close() }()
+	d := deduplicator{db: db, lease: time.Hour}
+
+	require.NoError(t, d.Begin(ctx, "a"))
+	require.ErrorIs(t, d.Begin(ctx, "a"), ricloud.ErrEventInProgress)
+	require.NoError(t, d.Failed(ctx, "a"))
+	require.NoError(t, d.Begin(ctx, "a"), "what failed comes again")
+	require.NoError(t, d.Done(ctx, "a"))
+	require.ErrorIs(t, d.Begin(ctx, "a"), ricloud.ErrEventDone)
+	require.NoError(t, d.Failed(ctx, "a"))
+	require.ErrorIs(t, d.Begin(ctx, "a"), ricloud.ErrEventDone, "done stays done")
+
+	dead := deduplicator{db: db, lease: -time.Second} // a lease that is over
+	require.NoError(t, dead.Begin(ctx, "b"))
+	require.NoError(t, d.Begin(ctx, "b"), "who had it is dead")
+	require.ErrorIs(t, d.Begin(ctx, "b"), ricloud.ErrEventInProgress)
+
+	require.NoError(t, d.forget(ctx, -2*time.Hour))
+	require.NoError(t, d.Begin(ctx, "a"), "forgotten")
+	require.ErrorIs(t, d.Begin(ctx, "b"), ricloud.ErrEventInProgress, "what is being handled is never forgotten")
+
+	require.NoError(t, db.Close())
+	err = d.Begin(ctx, "c")
+	require.Error(t, err)
+	assert.False(t, errors.Is(err, ricloud.ErrEventDone) || errors.Is(err, ricloud.ErrEventInProgress))
+}
+
+// The whole program, against its sandbox: set up, deliveries, health, an
+// orderly end.
+func TestReceiver(t *testing.T) {
+	t.Parallel()
+	sandbox := ricloudtest.NewServer(ricloudtest.WithDelays(ricloudtest.Delays{}))
+	defer sandbox.Close()
+	client := sandbox.Client()
+	db, err := openDatabase(t.Context(), filepath.Join(t.TempDir(), "test.db"))
+	require.NoError(t, err)
+	defer func() { _ = db.Close() }()
+	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	addr := listener.Addr().String()
+	require.NoError(t, listener.Close())
+
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	seen := map[string]bool{}
+	events := make(chan string, 100)
+	ended := make(chan error, 1)
+	go func() {
+		ended <- run(ctx, client, db, settings{addr: addr, handleTimeout: time.Second, replayEvery: time.Hour},
+			func(_ context.Context, e *ricloud.Event) error { events <- e.Name(); return report(ctx, e) },
+			func() error { return cause(ctx, client) })
+	}()
+	for !seen[ricloud.EventPollCompleted] || !seen[ricloud.EventWebhookConfigTest] {
+		select {
+		case name := <-events:
+			seen[name] = true
+		case err := <-ended:
+			require.FailNow(t, "ended early", "%v", err)
+		}
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+addr+"/healthz", http.NoBody)
+	require.NoError(t, err)
+	web := http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	res, err := web.Do(req)
+	require.NoError(t, err)
+	require.NoError(t, res.Body.Close())
+	assert.Equal(t, http.StatusOK, res.StatusCode)
+	cancel()
+	require.NoError(t, <-ended)
+}
