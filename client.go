@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"os"
 	"strings"
+	"sync/atomic"
 
 	"github.com/reincubate/ricloud-go/internal/transport"
 )
@@ -42,6 +43,7 @@ type Client struct {
 
 	transport *transport.Client
 	waits     waits
+	noBatch   *atomic.Bool // the API has no POST /results/ack
 	downloads downloads
 }
 
@@ -74,7 +76,7 @@ func NewClient(token string, opts ...Option) (*Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("ricloud: NewClient: %w", err)
 	}
-	c := &Client{transport: t, downloads: newDownloads(cfg, t.Bare())}
+	c := &Client{transport: t, noBatch: new(atomic.Bool), downloads: newDownloads(cfg, t.Bare())}
 	c.waits = newWaits(c, cfg)
 	s := service{c}
 	c.Organisation = (*OrganisationService)(&s)

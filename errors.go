@@ -283,6 +283,21 @@ func (e *StateError) Is(target error) bool {
 	return target == e.Code.meaning() || target == ErrSessionExpired && e.Resource == "session" && e.State == string(SessionExpired)
 }
 
+// AcknowledgeError is an AcknowledgeAll that did not reach all results.
+type AcknowledgeError struct {
+	Remaining []ID  // not known to be acknowledged, in the order they were given
+	Err       error // the last failure
+}
+
+// Error says how many remain and why.
+func (e *AcknowledgeError) Error() string {
+	return fmt.Sprintf("ricloud: Results.AcknowledgeAll: %d results remain: %s: %v; acknowledging again does no harm",
+		len(e.Remaining), joinIDs(e.Remaining), trimPrefix(e.Err, "Results.AcknowledgeAll"))
+}
+
+// Unwrap returns the last failure.
+func (e *AcknowledgeError) Unwrap() error { return e.Err }
+
 // ParamError is a parameter that was refused before any request was made.
 type ParamError struct {
 	Operation string

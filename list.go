@@ -48,11 +48,16 @@ func (l *List[T]) All(ctx context.Context, client *Client, opts ...CallOption) i
 			yield(nil, errors.New("ricloud: List.All: the list has more items but no URL to read them from"))
 			return
 		}
-		op := transport.Operation{Name: "List.All", Method: http.MethodGet, Path: "{list url}", Replay: true}
 		// From the start: whether both lists have the same order is not known,
 		// and what is repeated is a page at most.
-		p.run(ctx, request{op: op, url: l.URL, list: ListParams{}}, opts, yield)
+		p.run(ctx, l.behind(""), opts, yield)
 	}
+}
+
+// behind asks for what the list has behind an item, or for all of it.
+func (l *List[T]) behind(id ID) request {
+	op := transport.Operation{Name: "List.All", Method: http.MethodGet, Path: "{list url}", Replay: true}
+	return request{op: op, url: l.URL, list: ListParams{AfterID: id}}
 }
 
 // ListParams selects a page. Every list takes it.
@@ -114,6 +119,8 @@ type pager[T any] struct {
 	client *Client
 	seen   map[ID]bool
 	last   ID
+
+	repeats int // how much of what was seen may come again before it ends; 0: any
 }
 
 // run yields every item from r's page on.
@@ -122,14 +129,15 @@ func (p *pager[T]) run(ctx context.Context, r request, opts []CallOption, yield 
 	if r.list.base().Limit == 0 {
 		r.query.Set("limit", strconv.Itoa(maxLimit))
 	}
-	for {
+	for repeated := 0; ; {
 		page, err := do[List[T]](ctx, p.client, r, opts)
 		if err != nil {
 			yield(nil, err)
 			return
 		}
 		fresh := p.yieldNew(page.Data, yield)
-		if fresh < 0 || !page.HasMore || len(page.Data) == 0 {
+		repeated += len(page.Data) - fresh
+		if fresh < 0 || !page.HasMore || len(page.Data) == 0 || p.repeats > 0 && repeated > p.repeats {
 			return
 		}
 		if fresh == 0 && r.query.Has("after_id") {

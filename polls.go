@@ -193,7 +193,11 @@ type PollsService service
 //
 // POST /polls
 func (s *PollsService) Create(ctx context.Context, params PollCreateParams, opts ...CallOption) (*Poll, error) {
-	return do[Poll](ctx, s.client, request{op: transport.PollsCreate.Operation(), body: params}, opts)
+	poll, err := do[Poll](ctx, s.client, request{op: transport.PollsCreate.Operation(), body: params}, opts)
+	if err == nil {
+		s.client.waits.polls.hub.Know(poll)
+	}
+	return poll, err
 }
 
 // Get returns a poll.
@@ -255,52 +259,4 @@ func pollStatus(p *Poll) watch.Status {
 		}
 	}
 	return st
-}
-
-// Results iterates over a poll's results as they are published, while the poll
-// still runs: each once, whatever its state. It ends when the poll has ended
-// and every result was yielded, with the poll's *StateError if tasks did not
-// succeed, and at the first other error. WithFiles adds the files that the
-// results refer to.
-func (s *PollsService) Results(ctx context.Context, id ID, opts ...CallOption) iter.Seq2[*Result, error] {
-	if newCallOptions(opts).files {
-		return s.cascade(ctx, id, slices.Concat(opts, []CallOption{withoutFiles}))
-	}
-	return func(yield func(*Result, error) bool) {
-		results := pager[Result]{client: s.client, seen: map[ID]bool{}}
-		for poll, end := range s.Watch(ctx, id, opts...) {
-			if poll != nil {
-				for r, err := range s.published(ctx, poll, opts) {
-					if err != nil {
-						yield(nil, err)
-						return
-					}
-					if results.yieldNew([]Result{*r}, yield) < 0 {
-						return
-					}
-				}
-			}
-			if end != nil {
-				yield(nil, end)
-				return
-			}
-		}
-	}
-}
-
-// published iterates over the results that a poll shows. One of the API's
-// generations shows none: once such a poll is over, its tasks are asked.
-func (s *PollsService) published(ctx context.Context, poll *Poll, opts []CallOption) iter.Seq2[*Result, error] {
-	if poll.Results.Data != nil || !poll.State.Terminal() {
-		return poll.Results.All(ctx, s.client, opts...)
-	}
-	return func(yield func(*Result, error) bool) {
-		for _, task := range poll.TasksSucceeded {
-			for r, err := range s.client.Results.All(ctx, ResultListParams{Task: task}, opts...) {
-				if !yield(r, err) {
-					return
-				}
-			}
-		}
-	}
 }

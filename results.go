@@ -3,6 +3,7 @@ package ricloud
 import (
 	"context"
 	"errors"
+	"fmt"
 	"iter"
 	"net/http"
 	"slices"
@@ -104,41 +105,72 @@ func (s *ResultsService) Acknowledge(ctx context.Context, id ID, opts ...CallOpt
 	return do[Result](ctx, s.client, request{op: transport.ResultsAcknowledge.Operation(), ids: []ID{id}, mayBeEmpty: true}, opts)
 }
 
-// AcknowledgeAll marks results as consumed, 1,000 a request. The contract
-// names the endpoint but not its body: it is sent as {"results": [id, …]}, and
-// to an API that refuses that the results are acknowledged one by one. It may
-// be repeated.
+// AcknowledgeAll marks results as consumed, 1,000 a request. Where the API
+// refuses a batch, its results are acknowledged one by one. It returns an
+// *AcknowledgeError that says which remain. It may be repeated.
+//
+// The contract names the endpoint but not its body: it is sent as
+// {"results": [id, …]}.
 //
 // POST /results/ack
 func (s *ResultsService) AcknowledgeAll(ctx context.Context, ids []ID, opts ...CallOption) error {
-	for chunk := range slices.Chunk(ids, maxLimit) {
-		body := map[string][]ID{"results": chunk}
-		_, err := s.client.send(ctx, request{op: transport.ResultsAcknowledgeAll.Operation(), body: body}, opts)
-		if refused, ok := errors.AsType[*Error](err); ok && refused.refuses() {
-			err = s.acknowledgeEach(ctx, chunk, opts)
+	if i := slices.Index(ids, ""); i >= 0 {
+		return &ParamError{Operation: "Results.AcknowledgeAll", Field: fmt.Sprintf("ids[%d]", i), Reason: "is empty"}
+	}
+	var failed AcknowledgeError
+	for begin := 0; begin < len(ids); begin += maxLimit {
+		chunk := ids[begin:min(begin+maxLimit, len(ids))]
+		remaining, err := s.acknowledgeChunk(ctx, chunk, opts)
+		if err == nil {
+			continue
 		}
-		if err != nil {
-			return err
+		failed.Remaining, failed.Err = append(failed.Remaining, remaining...), err
+		if !isAboutOne(err) {
+			failed.Remaining = append(failed.Remaining, ids[begin+len(chunk):]...)
+			break
 		}
+	}
+	if failed.Err != nil {
+		return &failed
 	}
 	return nil
 }
 
-// refuses reports an answer to a request the API cannot make sense of.
-func (e *Error) refuses() bool {
-	return e.StatusCode == http.StatusBadRequest || e.StatusCode == http.StatusNotFound || e.StatusCode == http.StatusMethodNotAllowed
-}
-
-// acknowledgeEach goes on past a failure and returns all of them.
-func (s *ResultsService) acknowledgeEach(ctx context.Context, ids []ID, opts []CallOption) error {
-	var failures []error
-	for _, id := range ids {
-		if _, err := s.Acknowledge(ctx, id, opts...); err != nil {
-			failures = append(failures, err)
+// acknowledgeChunk acknowledges at most 1,000 results, by one request if the
+// API has it, and returns those that remain.
+func (s *ResultsService) acknowledgeChunk(ctx context.Context, ids []ID, opts []CallOption) (remaining []ID, err error) {
+	missing := false
+	if !s.client.noBatch.Load() {
+		body := map[string][]ID{"results": ids}
+		_, err := s.client.send(ctx, request{op: transport.ResultsAcknowledgeAll.Operation(), body: body}, opts)
+		refusal, ok := errors.AsType[*Error](err)
+		switch {
+		case err == nil:
+			return nil, nil
+		case !ok, !isAboutOne(err):
+			return ids, err
 		}
-		if ctx.Err() != nil {
-			break
+		missing = refusal.StatusCode != http.StatusBadRequest
+	}
+	for i, id := range ids {
+		_, ackErr := s.Acknowledge(ctx, id, opts...)
+		if ackErr == nil {
+			continue
+		}
+		remaining, err = append(remaining, id), ackErr
+		if !isAboutOne(ackErr) {
+			return append(remaining, ids[i+1:]...), err
 		}
 	}
-	return errors.Join(failures...)
+	if missing && err == nil { // the results are there: it is the endpoint that is not
+		s.client.noBatch.Store(true)
+	}
+	return remaining, err
+}
+
+// isAboutOne reports whether a request for other results may do better: this
+// one was refused, not the caller, and the API is well.
+func isAboutOne(err error) bool {
+	e, ok := errors.AsType[*Error](err)
+	return ok && slices.Contains([]int{http.StatusBadRequest, http.StatusNotFound, http.StatusMethodNotAllowed}, e.StatusCode)
 }

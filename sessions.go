@@ -133,7 +133,11 @@ type SessionsService service
 //
 // POST /sessions
 func (s *SessionsService) Create(ctx context.Context, params SessionCreateParams, opts ...CallOption) (*Session, error) {
-	return do[Session](ctx, s.client, request{op: transport.SessionsCreate.Operation(), body: params}, opts)
+	session, err := do[Session](ctx, s.client, request{op: transport.SessionsCreate.Operation(), body: params}, opts)
+	if err == nil {
+		s.client.waits.sessions.hub.Know(session)
+	}
+	return session, err
 }
 
 // Get returns a session.

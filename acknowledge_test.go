@@ -1,0 +1,123 @@
+package ricloud
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// acks is an API that acknowledges, perhaps not in batches.
+type acks struct {
+	batch   int // the batch endpoint's status
+	unknown []string
+	status  map[string]int // of single results
+	batches [][]string
+	acked   []string
+	singles int
+}
+
+func (a *acks) RoundTrip(req *http.Request) (*http.Response, error) {
+	if req.URL.Path == "/results/ack" {
+		_, body, _ := strings.Cut(readBody(req), "[")
+		ids := strings.Split(strings.Trim(body, `]}"`), `","`)
+		a.batches = append(a.batches, ids)
+		switch {
+		case a.batch != 200:
+			return jsonResponder(a.batch, `{"error":"invalid-body","message":"no batches here"}`)(req)
+		case slices.ContainsFunc(ids, func(id string) bool { return slices.Contains(a.unknown, id) }):
+			return jsonResponder(400, `{"error":"invalid-parameter","params":{"results.1":["names no result"]}}`)(req)
+		}
+		a.acked = append(a.acked, ids...)
+		return jsonResponder(200, `[]`)(req)
+	}
+	a.singles++
+	id := strings.Split(req.URL.Path, "/")[2]
+	switch {
+	case slices.Contains(a.unknown, id):
+		return jsonResponder(404, `{}`)(req)
+	case a.status[id] != 0:
+		return jsonResponder(a.status[id], `{}`)(req)
+	}
+	a.acked = append(a.acked, id)
+	return jsonResponder(200, fmt.Sprintf(`{"id":%q,"state":"consumed"}`, id))(req)
+}
+
+func readBody(req *http.Request) string {
+	var b strings.Builder
+	_, _ = io.Copy(&b, req.Body)
+	return b.String()
+}
+
+func names(n int) (ids []ID) {
+	for i := range n {
+		ids = append(ids, ID("r"+strconv.Itoa(i)))
+	}
+	return ids
+}
+
+func TestAcknowledgeAll(t *testing.T) {
+	t.Parallel()
+	tests := map[string]struct {
+		api       acks
+		ids       []ID
+		batches   int
+		singles   int
+		remaining []ID
+		is        error
+	}{
+		"nothing":           {acks{batch: 200}, nil, 0, 0, nil, nil},
+		"one batch":         {acks{batch: 200}, names(10), 1, 0, nil, nil},
+		"in chunks":         {acks{batch: 200}, names(2500), 3, 0, nil, nil},
+		"no such endpoint":  {acks{batch: 404}, names(10), 1, 10, nil, nil},
+		"another method":    {acks{batch: 405}, names(10), 1, 10, nil, nil},
+		"another body":      {acks{batch: 400}, names(10), 1, 10, nil, nil},
+		"an unknown result": {acks{batch: 200, unknown: []string{"r1"}}, names(3), 1, 3, []ID{"r1"}, ErrNotFound},
+		"unknown in one chunk": {
+			acks{batch: 200, unknown: []string{"r1500"}}, names(2500), 3, 1000, []ID{"r1500"}, ErrNotFound,
+		},
+		"not permitted": {acks{batch: 403}, names(3), 1, 0, names(3), ErrForbidden},
+		"not even one":  {acks{batch: 404, status: map[string]int{"r1": 403}}, names(3), 1, 2, []ID{"r1", "r2"}, ErrForbidden},
+		"a broken API":  {acks{batch: 500}, names(1200), 1, 0, names(1200), ErrServer},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			api := tc.api
+			c, err := NewClient("token", WithTransport(&api), WithRetries(0))
+			require.NoError(t, err)
+			err = c.Results.AcknowledgeAll(t.Context(), tc.ids)
+			assert.Len(t, api.batches, tc.batches)
+			assert.Equal(t, tc.singles, api.singles)
+			assert.Len(t, api.acked, len(tc.ids)-len(tc.remaining))
+			if tc.remaining == nil {
+				require.NoError(t, err)
+				return
+			}
+			var failed *AcknowledgeError
+			require.ErrorAs(t, err, &failed)
+			assert.Equal(t, tc.remaining, failed.Remaining)
+			require.ErrorIs(t, err, tc.is)
+		})
+	}
+}
+
+func TestAcknowledgeAllRemembersThatThereIsNoBatch(t *testing.T) {
+	t.Parallel()
+	api := &acks{batch: 404}
+	c, err := NewClient("token", WithTransport(api))
+	require.NoError(t, err)
+	for range 3 {
+		require.NoError(t, c.Results.AcknowledgeAll(t.Context(), names(2)))
+	}
+	assert.Len(t, api.batches, 1)
+	assert.Equal(t, 6, api.singles)
+	err = c.Results.AcknowledgeAll(t.Context(), []ID{"r", ""})
+	require.EqualError(t, err, "ricloud: Results.AcknowledgeAll: ids[1] is empty")
+}

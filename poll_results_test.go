@@ -1,0 +1,118 @@
+package ricloud
+
+import (
+	"fmt"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"testing/synctest"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// growing is a poll whose results become more with each read, and whose nested
+// list shows the first ten of them, in one order or the other.
+type growing struct {
+	sizes       []int
+	newestFirst bool
+	reads       int
+	pages       int // requests for further pages
+	shown       int // results on them
+}
+
+func (g *growing) size() int { return g.sizes[min(max(g.reads-1, 0), len(g.sizes)-1)] }
+
+func (g *growing) page(after string, limit int) (data []string, more bool) {
+	for i := range g.size() {
+		data = append(data, "r"+strconv.Itoa(i))
+	}
+	if g.newestFirst {
+		slices.Reverse(data)
+	}
+	if i := slices.Index(data, after); i >= 0 {
+		data = data[i+1:]
+	}
+	if len(data) <= limit {
+		return data, false
+	}
+	return data[:limit], true
+}
+
+func nestedList(data []string, more bool) string {
+	for i, id := range data {
+		data[i] = fmt.Sprintf(`{"id":%q}`, id)
+	}
+	return fmt.Sprintf(`{"data":[%s],"has_more":%t,"total_count":0,"url":"/results?poll=p"}`, strings.Join(data, ","), more)
+}
+
+func (g *growing) RoundTrip(req *http.Request) (*http.Response, error) {
+	if req.URL.Path == "/results" {
+		limit, err := strconv.Atoi(req.URL.Query().Get("limit"))
+		if err != nil {
+			return nil, err
+		}
+		data, more := g.page(req.URL.Query().Get("after_id"), limit)
+		g.pages++
+		g.shown += len(data)
+		return jsonResponder(200, nestedList(data, more))(req)
+	}
+	g.reads++
+	state := "processing"
+	if g.reads >= len(g.sizes) {
+		state = "completed"
+	}
+	body := fmt.Sprintf(`{"id":"p","state":%q,"tasks_processing":["a"],"tasks_succeeded":%s,"results":%s}`,
+		state, strings.ReplaceAll(fmt.Sprintf("%q", make([]string, g.reads)), " ", ","), nestedList(g.page("", 10)))
+	return jsonResponder(200, body)(req)
+}
+
+func TestPollResultsFollowsPagesWithoutReadingThemAgain(t *testing.T) {
+	t.Parallel()
+	for _, newestFirst := range []bool{true, false} {
+		t.Run(fmt.Sprintf("newest first %t", newestFirst), func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				api := &growing{sizes: []int{0, 5, 10, 25, 400, 1700, 2500, 2500}, newestFirst: newestFirst}
+				c, err := NewClient("token", WithTransport(api))
+				require.NoError(t, err)
+				seen := map[ID]int{}
+				late := 0 // what came only after the poll was over
+				for r, err := range c.Polls.Results(t.Context(), "p") {
+					require.NoError(t, err)
+					seen[r.ID]++
+					if api.reads == len(api.sizes) {
+						late++
+					}
+				}
+				assert.Len(t, seen, 2500)
+				for id, n := range seen {
+					require.Equal(t, 1, n, "%s comes once", id)
+				}
+				assert.Zero(t, late, "all came while the poll ran")
+				assert.LessOrEqual(t, api.shown, 3*2500+2000, "a page is not read at each change")
+				assert.LessOrEqual(t, api.pages, 12)
+			})
+		})
+	}
+}
+
+func TestPollResultsEndsWithItsConsumer(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		api := &growing{sizes: []int{25, 400}, newestFirst: true}
+		c, err := NewClient("token", WithTransport(api))
+		require.NoError(t, err)
+		n := 0
+		for _, err := range c.Polls.Results(t.Context(), "p") {
+			require.NoError(t, err)
+			if n++; n == 15 {
+				break
+			}
+		}
+		assert.Equal(t, 1, api.reads)
+		assert.Equal(t, 1, api.pages)
+	})
+}
