@@ -23,6 +23,7 @@ type answer struct {
 	drip     time.Duration // the pause before each byte
 	reset    bool          // break the connection instead
 	hang     bool          // say nothing until the client goes
+	over     <-chan struct{}
 }
 
 func jsonAnswer(status int, body any) *answer {
@@ -83,8 +84,7 @@ var errReset = &net.OpError{Op: "read", Net: "tcp", Err: syscall.ECONNRESET}
 // response is the answer in memory.
 func (a *answer) response(r *http.Request) (*http.Response, error) {
 	if a.hang {
-		<-r.Context().Done()
-		return nil, context.Cause(r.Context())
+		return nil, a.stall(r.Context())
 	}
 	if a.reset {
 		return nil, errReset
@@ -93,16 +93,33 @@ func (a *answer) response(r *http.Request) (*http.Response, error) {
 		Status: strconv.Itoa(a.status) + " " + http.StatusText(a.status), StatusCode: a.status,
 		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
 		Header: a.header, ContentLength: a.declared, Request: r,
-		Body: &bodyReader{ctx: r.Context(), answer: a, left: a.declared},
+		Body: newBodyReader(r.Context(), a),
 	}, nil
+}
+
+// stall waits until the client gives up, or the server closes.
+func (a *answer) stall(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-a.over:
+		return net.ErrClosed
+	}
 }
 
 // bodyReader reads an answer's body as a connection would: no further than was
 // declared, an error where less came, and none after the request is over.
+// Close may come while a Read waits, and ends it.
 type bodyReader struct {
 	ctx    context.Context //nolint:containedctx // the body of a request lives as long as its context
+	cancel context.CancelCauseFunc
 	answer *answer
 	left   int64
+}
+
+func newBodyReader(ctx context.Context, a *answer) *bodyReader {
+	ctx, cancel := context.WithCancelCause(ctx)
+	return &bodyReader{ctx, cancel, a, a.declared}
 }
 
 func (b *bodyReader) Read(p []byte) (int, error) {
@@ -120,9 +137,9 @@ func (b *bodyReader) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// Close ends the body; a later Read finds nothing.
+// Close ends the body.
 func (b *bodyReader) Close() error {
-	b.left = 0
+	b.cancel(http.ErrBodyReadAfterClose)
 	return nil
 }
 
@@ -145,7 +162,7 @@ func (a *answer) read(ctx context.Context, p []byte) (int, error) {
 // where the body is shorter than was declared.
 func (a *answer) write(w http.ResponseWriter, r *http.Request) {
 	if a.hang {
-		<-r.Context().Done()
+		_ = a.stall(r.Context()) // the connection is gone
 		return
 	}
 	if a.reset {

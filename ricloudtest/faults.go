@@ -98,13 +98,14 @@ func (s *Server) disturb(ctx context.Context, operation string, process func() *
 		return process()
 	}
 	if f.Delay > 0 {
-		await(ctx, nil, f.Delay)
+		s.await(ctx, nil, f.Delay)
 	}
 	a := &answer{header: http.Header{}, body: http.NoBody}
 	if f.processes() {
 		a = process()
 	}
 	f.spoil(a)
+	a.over = s.ctx.Done()
 	return a
 }
 

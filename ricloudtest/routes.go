@@ -236,7 +236,7 @@ func (s *Server) act(r *http.Request, found route, c *call, body []byte) (any, e
 	}
 	if limit := s.awaitLimit(found.op); c.wait != nil && limit > 0 {
 		s.mu.Unlock()
-		await(r.Context(), c.wait, min(limit, awaited(r.Header)))
+		s.await(r.Context(), c.wait, min(limit, awaited(r.Header)))
 		s.mu.Lock()
 	}
 	return answer(s.view(c.origin)), nil
@@ -317,12 +317,14 @@ func awaited(h http.Header) time.Duration {
 	return time.Duration(min(seconds, 60) * float64(time.Second))
 }
 
-func await(ctx context.Context, done <-chan struct{}, limit time.Duration) {
+// await waits for done, for the limit, or until nobody waits any more.
+func (s *Server) await(ctx context.Context, done <-chan struct{}, limit time.Duration) {
 	timer := time.NewTimer(limit)
 	defer timer.Stop()
 	select {
 	case <-done:
 	case <-timer.C:
 	case <-ctx.Done():
+	case <-s.ctx.Done():
 	}
 }

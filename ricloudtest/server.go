@@ -205,6 +205,9 @@ func (s *Server) RoundTrip(r *http.Request) (*http.Response, error) {
 	if err := context.Cause(r.Context()); err != nil {
 		return nil, err
 	}
+	if s.ctx.Err() != nil {
+		return nil, fmt.Errorf("ricloudtest: %w", net.ErrClosed)
+	}
 	switch r.URL.Host {
 	case memoryAPI:
 		return s.serveAPI(r, "https://"+memoryStorage).response(r)

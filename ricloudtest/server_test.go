@@ -1,0 +1,101 @@
+package ricloudtest_test
+
+import (
+	"context"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/reincubate/ricloud-go"
+	"github.com/reincubate/ricloud-go/ricloudtest"
+)
+
+// Close ends what waits, and later calls find nobody.
+func TestClose(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		srv := ricloudtest.NewServer(ricloudtest.WithFaults(ricloudtest.Fault{Hang: true, Count: -1}))
+		time.AfterFunc(time.Hour, srv.Close)
+		began := time.Now()
+		require.ErrorIs(t, try(t.Context(), t, srv, "https://api.ricloud.test", srv.Token()).err, net.ErrClosed)
+		assert.Equal(t, time.Hour, time.Since(began))
+		require.ErrorIs(t, try(t.Context(), t, srv, "https://api.ricloud.test", srv.Token()).err, net.ErrClosed)
+		require.ErrorIs(t, srv.Start(), net.ErrClosed)
+		srv.Close()
+	})
+}
+
+// A reader that waits for a slow body is ended by its Close.
+func TestABodyEndsWithItsClose(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		srv := ricloudtest.NewServer(ricloudtest.WithFaults(ricloudtest.Fault{Drip: time.Hour}))
+		defer srv.Close()
+		res, err := srv.RoundTrip(request(t.Context(), t, http.MethodGet, "/key", srv.Token(), ""))
+		require.NoError(t, err)
+		time.AfterFunc(time.Minute, func() { _ = res.Body.Close() })
+		_, err = res.Body.Read(make([]byte, 1))
+		require.ErrorIs(t, err, http.ErrBodyReadAfterClose)
+	})
+}
+
+func TestOnlyTheSandboxsHosts(t *testing.T) {
+	t.Parallel()
+	srv := start(t)
+	require.ErrorContains(t, try(t.Context(), t, srv, "https://example.com", srv.Token()).err, "example.com")
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	require.ErrorIs(t, try(ended, t, srv, "https://api.ricloud.test", srv.Token()).err, context.Canceled)
+}
+
+func TestListeners(t *testing.T) {
+	t.Parallel()
+	api, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	srv := start(t, ricloudtest.WithListeners(api, nil))
+	assert.Equal(t, "http://"+api.Addr().String(), srv.URL())
+}
+
+func TestOptionsThatAreRefused(t *testing.T) {
+	t.Parallel()
+	_, err := start(t).Client(ricloud.WithBaseURL("://")).Keys.Current(t.Context())
+	require.Error(t, err)
+}
+
+func TestTheLogHoldsNoSecrets(t *testing.T) {
+	t.Parallel()
+	var log strings.Builder
+	srv := start(t, ricloudtest.WithLogger(slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))))
+	send(t.Context(), t, srv, http.MethodGet, "/key", srv.Token(), "")
+	assert.Contains(t, log.String(), "Keys.Current")
+	assert.NotContains(t, log.String(), srv.Token())
+}
+
+// An account can come, and be locked, while the server runs.
+func TestAccountsChange(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		srv := ricloudtest.NewServer()
+		defer srv.Close()
+		c, ctx := srv.Client(), t.Context()
+		srv.AddAccount(ricloudtest.Account{Identifier: "new@example.com"})
+		session := login(ctx, t, c, "new@example.com", "anything")
+		state := func() ricloud.SourceState {
+			source, err := c.Sources.Get(ctx, session.Source.ID)
+			require.NoError(t, err)
+			return source.State
+		}
+		require.NoError(t, srv.LockAccount(ricloudtest.ICloudAccount, "new@example.com", true))
+		assert.Equal(t, ricloud.SourceState("locked"), state())
+		require.NoError(t, srv.LockAccount(ricloudtest.ICloudAccount, "new@example.com", false))
+		assert.Equal(t, ricloud.SourceState("active"), state())
+		require.Error(t, srv.LockAccount(ricloudtest.ICloudAccount, "nobody", true))
+	})
+}
