@@ -77,16 +77,19 @@ func WithRetryWait(first, longest time.Duration) Option {
 }
 
 // WithMaxRetryAfter sets the longest Retry-After that is waited for; beyond
-// it, the call returns its *Error at once. The default is 1 minute.
+// it, the call returns its *Error at once. The default is 1 minute. After a 429
+// with a hint, all calls of the Client wait for it, up to this long.
 func WithMaxRetryAfter(d time.Duration) Option { return func(c *config) { c.RetryAfterMax = d } }
 
 // WithMaxBody bounds the body of an answer in bytes, after decompression. The
 // default is 32 MiB. Result files are not bounded by it.
 func WithMaxBody(n int64) Option { return func(c *config) { c.MaxBody = n } }
 
-// WithRateLimit paces all calls of the Client to n in any period per, first
-// come first served; calls that wait in the background yield to others. The
-// API allows an organisation 10,000 an hour. The default is no pacing.
+// WithRateLimit paces all requests of the Client, retries included, to n a
+// period per: evenly, at most a second's worth at once, first come first
+// served. The reads of a wait yield to other calls, and a call whose turn would
+// come after its deadline fails at once, unsent. The API allows an organisation
+// 10,000 an hour. The default is no pacing.
 func WithRateLimit(n int, per time.Duration) Option {
 	return func(c *config) { c.RateLimit, c.RatePer = n, per }
 }

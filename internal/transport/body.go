@@ -59,7 +59,7 @@ func read(r io.Reader, length, limit int64) ([]byte, error) {
 	}
 	var body bytes.Buffer
 	_, err := body.ReadFrom(io.LimitReader(r, limit))
-	if err == nil && length > int64(body.Len()) && int64(body.Len()) < limit {
+	if err == nil && length > int64(body.Len()) {
 		err = io.ErrUnexpectedEOF
 	}
 	return body.Bytes(), err

@@ -62,6 +62,7 @@ func TestReadBody(t *testing.T) {
 		{name: "an error, cut but drained", status: 500, body: strings.NewReader(text(maxErrorBody + maxSecret + maxDrain)), length: -1, want: maxErrorBody + maxSecret, read: maxErrorBody + maxSecret + maxDrain},
 		{name: "an endless error", status: 500, body: endless{}, length: -1, want: maxErrorBody + maxSecret, read: maxErrorBody + maxSecret + maxDrain},
 		{name: "an error with a lying length", status: 500, body: strings.NewReader(text(10)), length: 1 << 40, want: 10},
+		{name: "a 400 that broke off", status: 400, body: io.MultiReader(strings.NewReader("<html"), iotest.ErrReader(broken)), length: 100, want: 5},
 		{name: "an error that broke off", status: 502, body: io.MultiReader(strings.NewReader("<html"), iotest.ErrReader(broken)), length: 100, want: 5},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -151,6 +151,26 @@ func TestRetriesAreCounted(t *testing.T) {
 	}
 }
 
+func TestTheCeilingOfAWaitDoublesFromTheFirstOn(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var longest [DefaultMaxRetries]time.Duration
+		client := newClient(t, play(status(500)))
+		for range 100 {
+			resp, err := client.Do(t.Context(), request(PollsList))
+			require.NoError(t, err)
+			for i := range longest {
+				longest[i] = max(longest[i], resp.Attempts[i].Wait)
+			}
+		}
+		for i, got := range longest {
+			ceiling := DefaultMinRetryWait << i
+			assert.LessOrEqual(t, got, ceiling, "wait %d", i)
+			assert.Greater(t, got, ceiling*3/4, "wait %d", i)
+		}
+	})
+}
+
 func TestAFailureThatCannotBeWaitedOutKeepsItsCause(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -170,9 +170,9 @@ func TestAnAnswerAfterAnUnknownAttemptKeepsTheDoubt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		req := request(PollsCreate)
 		req.Replay = true
-		resp, err := newClient(t, play(fails(errReset), status(403))).Do(t.Context(), req)
+		resp, err := newClient(t, play(fails(errReset), status(400))).Do(t.Context(), req)
 		require.NoError(t, err)
-		assert.Equal(t, 403, resp.StatusCode)
+		assert.Equal(t, 400, resp.StatusCode)
 		assert.True(t, resp.MaybeApplied)
 
 		resp, err = newClient(t, play(fails(errReset), status(201))).Do(t.Context(), req)
