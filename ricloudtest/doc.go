@@ -47,6 +47,7 @@
 //     once a day.
 //   - Webhooks: any 2xx within ten seconds is a delivery; retries come after 1,
 //     10, 30 and 120 minutes; events without a valid webhook config are not
-//     recorded; a config's test is sent once.
+//     recorded; a config's test is sent once. Events of one moment may arrive
+//     in any order.
 //   - Ricloud-Await may be a fraction; more than the most allowed is clamped.
 package ricloudtest

@@ -63,6 +63,14 @@ func TestErrorCodes(t *testing.T) {
 		"bad scope":        {nil, "POST", "/permissions", "sandbox-token", `{"scopes":{"x":[]}}`, 400, "invalid-parameter", "scopes.x"},
 		"bad storage URL":  {nil, "POST", "/configs/storage", "sandbox-token", `{"url":"ftp://x/y"}`, 400, "invalid-parameter", "url"},
 		"bad webhook URL":  {nil, "POST", "/configs/webhook", "sandbox-token", `{"url":"receiver"}`, 400, "invalid-parameter", "url"},
+		"not an ID":        {nil, "POST", "/polls", "sandbox-token", `{"session":true,"payload":{"files":[]}}`, 400, "invalid-parameter", "session"},
+		"not a time":       {nil, "POST", "/polls", "sandbox-token", `{"session":9,"payload":{"files":[],"since":"soon"}}`, 400, "invalid-parameter", "payload.since"},
+		"not a list":       {nil, "POST", "/polls", "sandbox-token", `{"session":{"id":"9"},"payload":{"files":[7]}}`, 400, "invalid-parameter", "payload.files"},
+		"asks for nothing": {nil, "POST", "/polls", "sandbox-token", `{"session":"9","payload":{}}`, 400, "invalid-parameter", "payload"},
+		"not seconds":      {nil, "POST", "/subscriptions", "sandbox-token", `{"session":"9","poll_payload":{"files":[]},"interval":-1}`, 400, "invalid-parameter", "interval"},
+		"limit of nobody":  {nil, "POST", "/permissions", "sandbox-token", `{"scopes":{"data_type:a":[{"level":"all","value":1}]}}`, 400, "invalid-parameter", "scopes.data_type:a"},
+		"no such config":   {nil, "POST", "/key", "sandbox-token", `{"webhook_config":"9","config":{"publish_source_files":1}}`, 400, "invalid-parameter", "config.publish_source_files"},
+		"no such state":    {nil, "POST", "/key", "sandbox-token", `{"state":"blocked"}`, 400, "invalid-parameter", "state"},
 		"limit of a list":  {nil, "GET", "/polls?limit=1001", "sandbox-token", "", 400, "invalid-parameter", "limit"},
 		"cursor of a list": {nil, "GET", "/polls?after_id=9", "sandbox-token", "", 400, "invalid-parameter", "after_id"},
 		"wrong token":      {nil, "GET", "/key", "other", "", 401, "unauthorised", ""},
@@ -145,4 +153,18 @@ func TestRotationEndsTheOldToken(t *testing.T) {
 	assert.Equal(t, http.StatusUnauthorized, status)
 	_, err = srv.Client().Keys.Current(t.Context())
 	require.NoError(t, err, "srv.Client takes the new one")
+}
+
+func TestInFlightLimit(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		srv := ricloudtest.NewServer(ricloudtest.WithInFlightLimit(1))
+		defer srv.Close()
+		c, ctx := srv.Client(ricloud.WithRetries(0)), t.Context()
+		params := ricloud.PollCreateParams{Session: john(ctx, t, c).ID, Payload: ricloud.PollPayload{DataTypes: []string{"callkit.calls"}}}
+		require.NoError(t, first(c.Polls.Create(ctx, params)))
+		require.ErrorIs(t, first(c.Polls.Create(ctx, params)), ricloud.ErrRateLimited)
+		srv.Advance(time.Minute)
+		require.NoError(t, first(c.Polls.Create(ctx, params)))
+	})
 }

@@ -148,7 +148,7 @@ func parseTime(text string) (time.Time, bool) {
 	return time.Time{}, false
 }
 
-// page reads a list's own parameters.
+// pageSize reads a list's limit.
 func pageSize(query url.Values) (int, error) {
 	const standard, most = 10, 1000
 	if !query.Has("limit") {

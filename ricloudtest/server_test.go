@@ -99,3 +99,24 @@ func TestAccountsChange(t *testing.T) {
 		require.Error(t, srv.LockAccount(ricloudtest.ICloudAccount, "nobody", true))
 	})
 }
+
+// The seed decides IDs and delays; the speed divides them.
+func TestSeedAndSpeed(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		run := func(opts ...ricloudtest.Option) (ricloud.ID, time.Duration) {
+			srv := ricloudtest.NewServer(append(opts, ricloudtest.WithDelays(ricloudtest.Delays{Session: ricloudtest.Delay{Min: time.Minute, Max: time.Hour}}))...)
+			defer srv.Close()
+			began := time.Now()
+			session := john(t.Context(), t, srv.Client())
+			return session.ID, time.Since(began)
+		}
+		id, took := run()
+		again, _ := run(ricloudtest.WithSeed(1))
+		other, _ := run(ricloudtest.WithSeed(2))
+		assert.Equal(t, id, again)
+		assert.NotEqual(t, id, other)
+		_, quick := run(ricloudtest.WithSpeed(60))
+		assert.InDelta(t, took/60, quick, float64(5*time.Second))
+	})
+}

@@ -331,7 +331,7 @@ func (s *Server) unique() head {
 	return head{id: fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:]), created: s.clock.now()}
 }
 
-// token is an unguessable-looking secret, the same for the same seed.
+// newSecret is an unguessable-looking secret, the same for the same seed.
 func (s *Server) newSecret(prefix string) string {
 	var b [20]byte
 	s.fill(b[:])
