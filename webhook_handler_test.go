@@ -392,7 +392,8 @@ func FuzzWebhookHandler(f *testing.F) {
 		called := false
 		h := newWebhook(t, func(_ context.Context, e *ricloud.Event) error {
 			called = true
-			assert.NotNil(t, e.Resource())
+			assert.NotEmpty(t, e.ID)
+			_ = e.Resource() // nothing that is signed makes it panic
 			return nil
 		})
 		r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/", bytes.NewReader(body))

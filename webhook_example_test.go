@@ -1,0 +1,164 @@
+package ricloud_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	ricloud "github.com/reincubate/ricloud-go"
+	"github.com/reincubate/ricloud-go/ricloudtest"
+)
+
+// A receiver is mounted, made known to the API, and gets events.
+func ExampleNewWebhookHandler() {
+	completed := make(chan ricloud.ID, 1)
+	handler, err := ricloud.NewWebhookHandler(func(_ context.Context, event *ricloud.Event) error {
+		switch r := event.Resource().(type) {
+		case *ricloud.Poll:
+			if event.Name() == ricloud.EventPollCompleted {
+				completed <- r.ID
+			}
+		case *ricloud.Session: // r.State, r.Error
+		}
+		return nil // or an error: the API delivers the event again
+	})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	mux := http.NewServeMux()
+	mux.Handle("/ricloud/", handler) // in a program: server.ListenAndServe, before Ensure
+	sandbox := ricloudtest.NewServer(ricloudtest.WithReceiver("https://example.com/", mux))
+	defer sandbox.Close()
+	ctx, client := context.Background(), sandbox.Client()
+
+	config, err := client.WebhookConfigs.Ensure(ctx, ricloud.WebhookConfigEnsureParams{
+		URL:            "https://example.com/ricloud",
+		BeforeTest:     handler.SetSecrets, // or WithWebhookSecrets, if the secret is known
+		MakeKeyDefault: true,
+	})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println("the webhook is", config.State)
+
+	session, err := login(ctx, client)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	poll, err := client.Polls.Create(ctx, ricloud.PollCreateParams{
+		Session: session.ID, Payload: ricloud.PollPayload{DataTypes: []string{"callkit.calls"}},
+	})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println("the poll is completed:", <-completed == poll.ID)
+	// Output:
+	// the webhook is valid
+	// the poll is completed: true
+}
+
+// In a framework that is not net/http: verify the raw body, then read it.
+func ExampleVerifyWebhook() {
+	secret := ricloud.Secret("whsec_example") // WebhookConfig.Secret
+	body := []byte(`{"id":"4f0c","type":"session","action":"expired","data":{"id":"9d21","error":"service"}}`)
+	header := ricloudtest.SignWebhook(string(secret), time.Now(), body) // the request's SignatureHeader
+
+	if err := ricloud.VerifyWebhook(header, body, secret); err != nil {
+		fmt.Println(err) // answer 401
+		return
+	}
+	event, err := ricloud.ParseEvent(body)
+	if err != nil {
+		fmt.Println(err) // answer 400
+		return
+	}
+	if session, ok := event.Session(); ok {
+		fmt.Printf("%s: session %s: %s\n", event.Name(), session.ID, session.Error)
+	}
+
+	err = ricloud.VerifyWebhook(header, append(body, ' '), secret)
+	fmt.Println(errors.Is(err, ricloud.ErrSignatureMismatch))
+	// Output:
+	// session.expired: session 9d21: service
+	// true
+}
+
+// A secret is replaced without a restart: both are good for a while.
+func ExampleWebhookHandler_SetSecrets() {
+	handler, err := ricloud.NewWebhookHandler(
+		func(context.Context, *ricloud.Event) error { return nil },
+		ricloud.WithWebhookSecrets("former"),
+	)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println(handler.SetSecrets("next", "former"))
+	// Output: <nil>
+}
+
+func ExampleWebhookConfigsService_Ensure() {
+	closed := http.NotFoundHandler() // a receiver that is mounted elsewhere
+	sandbox := ricloudtest.NewServer(ricloudtest.WithReceiver("https://example.com/", closed))
+	defer sandbox.Close()
+
+	config, err := sandbox.Client().WebhookConfigs.Ensure(context.Background(), ricloud.WebhookConfigEnsureParams{
+		URL: "https://example.com/ricloud",
+	})
+	failed, ok := errors.AsType[*ricloud.StateError](err)
+	fmt.Println(config.State, ok)
+	if ok {
+		_ = failed.Detail // what to look at, in words
+	}
+	// Output: invalid true
+}
+
+// What could not be delivered is fetched, and handled as if it had been.
+func ExampleEventsService_Replay() {
+	handler, err := ricloud.NewWebhookHandler(func(_ context.Context, event *ricloud.Event) error {
+		if poll, ok := event.Poll(); ok {
+			fmt.Println("poll", poll.ID, "is", poll.State)
+		}
+		return nil
+	})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	var down atomic.Bool
+	receiver := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if down.Load() {
+			w.WriteHeader(http.StatusBadGateway)
+			return
+		}
+		handler.ServeHTTP(w, r)
+	})
+	sandbox := ricloudtest.NewServer(ricloudtest.WithReceiver("https://example.com/", receiver))
+	defer sandbox.Close()
+	ctx, client := context.Background(), sandbox.Client()
+	_, err = client.WebhookConfigs.Ensure(ctx, ricloud.WebhookConfigEnsureParams{
+		URL: "https://example.com/ricloud", BeforeTest: handler.SetSecrets,
+	})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+
+	down.Store(true)
+	before := time.Now()
+	if _, err = sandbox.Deliver("poll", "completed", map[string]string{"id": "4f0c", "state": "completed"}); err != nil {
+		fmt.Println(err)
+		return
+	}
+	if _, err = client.Events.Replay(ctx, before, handler.Handle); err != nil {
+		fmt.Println(err)
+	}
+	// Output: poll 4f0c is completed
+}
