@@ -254,8 +254,9 @@ func (s *EventsService) All(ctx context.Context, params EventListParams, opts ..
 // event that is delivered meanwhile is not handled twice, and run it at
 // start-up, after the receiver is up, or on a timer.
 //
-// An event that fn fails on does not keep the others from being handled. It
-// returns how many fn took, and the errors of those it did not.
+// An event that fn fails on does not keep the others from being handled.
+// Replay returns how many fn took, and the errors of those it did not,
+// ErrEventInProgress among them. All missed events are in memory meanwhile.
 //
 // GET /events
 func (s *EventsService) Replay(

@@ -115,7 +115,8 @@ func WithWebhookLogger(l *slog.Logger) WebhookOption {
 // NewWebhookHandler returns a handler that calls fn for each event, once, as
 // far as can be: see Deduplicator. fn's context ends with the request. When fn
 // returns an error, the API will deliver the event again. Calls run
-// concurrently, and events may come in any order.
+// concurrently, and events may come in any order. How long the API waits for
+// an answer is not known: give work that takes long to a queue.
 //
 // It returns a *ParamError for a setting that cannot work. Without
 // WithWebhookSecrets the handler waits for SetSecrets.
@@ -261,6 +262,9 @@ func (h *WebhookHandler) handleInSlot(ctx context.Context, event *Event) error {
 // it, and what fn or the Deduplicator returned otherwise. A panic of fn is
 // logged and returned as an error.
 func (h *WebhookHandler) Handle(ctx context.Context, event *Event) error {
+	if event.ID == "" {
+		return invalid("WebhookHandler.Handle: event.ID", "is required: events are told apart by it")
+	}
 	switch err := h.dedupe.Begin(ctx, event.ID); {
 	case errors.Is(err, ErrEventDone):
 		return nil
@@ -296,12 +300,13 @@ func (h *WebhookHandler) call(ctx context.Context, event *Event) (err error) {
 	}
 	defer func() {
 		if p := recover(); p != nil {
-			err = fmt.Errorf("ricloud: event %s (%s): panic: %v\n%s", event.ID, event.Name(), p, debug.Stack())
+			err = fmt.Errorf("ricloud: event %s (%s): panic: %v", event.ID, event.Name(), p)
+			stack := string(debug.Stack())
 			if h.logger == nil {
-				serverLog(ctx).Print(err)
+				serverLog(ctx).Printf("%v\n%s", err, stack)
 			}
-		}
-		if err != nil {
+			h.log(ctx, slog.LevelError, "webhook event panicked", append(attrs(event, err), slog.String("stack", stack))...)
+		} else if err != nil {
 			h.log(ctx, slog.LevelError, "webhook event failed", attrs(event, err)...)
 		}
 	}()

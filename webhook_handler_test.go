@@ -140,6 +140,9 @@ func TestWebhookHandlerHandlesAnEventOnce(t *testing.T) {
 	}
 	require.NoError(t, h.Handle(t.Context(), &ricloud.Event{ID: "e1"}), "nor does a replay handle it again")
 	assert.Equal(t, 1, calls)
+
+	var p *ricloud.ParamError
+	require.ErrorAs(t, h.Handle(t.Context(), &ricloud.Event{}), &p, "without an id events cannot be told apart")
 }
 
 func TestWebhookHandlerLetsAFailedEventComeAgain(t *testing.T) {
