@@ -129,7 +129,7 @@ func TestBackgroundYields(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		mock := clock()
-		client := newClient(t, mock, paced(1, 10*time.Second))
+		client := newClient(t, mock, paced(4, 40*time.Second))
 		var wg sync.WaitGroup
 		for _, who := range []string{"first", "background", "second", "third"} {
 			wg.Go(func() {
@@ -143,6 +143,7 @@ func TestBackgroundYields(t *testing.T) {
 		}
 		wg.Wait()
 		assert.Equal(t, []string{"first", "second", "third", "background"}, mock.who)
+		assert.LessOrEqual(t, mock.sent[3], 40*time.Second, "a turn that is left over is soon taken")
 	})
 }
 
@@ -210,6 +211,21 @@ func TestACallThatIsPausedCanBeCancelled(t *testing.T) {
 		f := failure(t, err)
 		assert.Equal(t, 3*time.Second, f.Duration)
 		assert.False(t, f.MaybeApplied)
+		assert.Empty(t, mock.sent)
+	})
+}
+
+func TestAPauseThatEndsWithTheDeadlineIsTooLong(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		mock := clock()
+		client := newClient(t, mock)
+		client.pacer.pause(time.Minute)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		_, err := client.Do(ctx, request(PollsList))
+		require.ErrorIs(t, err, ErrTooLate)
+		assert.Zero(t, time.Since(mock.began))
 		assert.Empty(t, mock.sent)
 	})
 }
