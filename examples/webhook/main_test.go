@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -84,11 +85,22 @@ func newWorld(t *testing.T) *world {
 	_, err = db.ExecContext(t.Context(), `CREATE TABLE effects (event TEXT NOT NULL, life INTEGER NOT NULL)`)
 	require.NoError(t, err)
 	w.db = db
-	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0") // a port that stays free
-	require.NoError(t, err)
-	w.receiver = listener.Addr().String()
-	require.NoError(t, listener.Close())
+	w.receiver = address(t)
 	return w
+}
+
+// address returns one whose port is free, and stays so while nobody listens: it
+// is below those the system hands out.
+func address(t *testing.T) string {
+	t.Helper()
+	for {
+		listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", fmt.Sprint("127.0.0.1:", 20_000+rand.IntN(10_000)))
+		if err == nil {
+			require.NoError(t, listener.Close())
+			return listener.Addr().String()
+		}
+		require.ErrorIs(t, err, syscall.EADDRINUSE)
+	}
 }
 
 // begin starts the receiver and returns once it is set up.
@@ -210,10 +222,7 @@ func TestReceiver(t *testing.T) {
 	db, err := openDatabase(t.Context(), filepath.Join(t.TempDir(), "test.db"))
 	require.NoError(t, err)
 	defer func() { _ = db.Close() }()
-	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	addr := listener.Addr().String()
-	require.NoError(t, listener.Close())
+	addr := address(t)
 
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
