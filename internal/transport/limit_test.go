@@ -229,3 +229,19 @@ func TestAPauseThatEndsWithTheDeadlineIsTooLong(t *testing.T) {
 		assert.Empty(t, mock.sent)
 	})
 }
+
+func TestAReplayWhoseTurnIsTooLateIsNoAttempt(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+		defer cancel()
+		mock := play(status(500))
+		_, err := newClient(t, mock, paced(1, time.Minute)).Do(ctx, request(PollsList))
+		require.ErrorIs(t, err, ErrTooLate)
+		f := failure(t, err)
+		assert.Len(t, mock.seen, 1)
+		assert.Len(t, f.Attempts, 1)
+		require.NotNil(t, f.Last)
+		assert.Equal(t, 500, f.Last.StatusCode)
+	})
+}
