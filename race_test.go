@@ -1,0 +1,5 @@
+//go:build race
+
+package ricloud_test
+
+const raceEnabled = true

@@ -1,0 +1,91 @@
+// Package gcs lets a ricloud client read results from Google Cloud Storage
+// with Google's own client:
+//
+//	storage, err := storage.NewClient(ctx)
+//	…
+//	client, err := ricloud.NewClient(token, ricloud.WithStorage("gs", gcs.New(storage)))
+//
+// Credentials, endpoint and retries are those of the storage client. It needs
+// the permission storage.objects.get on the bucket.
+package gcs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+
+	"cloud.google.com/go/storage"
+	"google.golang.org/api/googleapi"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	ricloud "github.com/reincubate/ricloud-go"
+)
+
+// Opener opens gs:// objects. It is safe for concurrent use.
+type Opener struct{ client *storage.Client }
+
+// New returns an opener that reads with client.
+func New(client *storage.Client) *Opener { return &Opener{client} }
+
+// OpenObject implements ricloud.ObjectOpener. A version is a generation. What
+// the service answers with a status of 400 or more is a
+// *ricloud.StorageError.
+func (o *Opener) OpenObject(ctx context.Context, req ricloud.ObjectRequest) (*ricloud.Object, error) {
+	handle := o.client.Bucket(req.Bucket).Object(req.Key)
+	if req.Version != "" {
+		generation, err := strconv.ParseInt(req.Version, 10, 64)
+		if err != nil {
+			return nil, fmt.Errorf("gcs: %q is not a generation", req.Version)
+		}
+		handle = handle.If(storage.Conditions{GenerationMatch: generation})
+	}
+	r, err := handle.NewRangeReader(ctx, req.Offset, -1)
+	if err != nil {
+		return nil, translate(err, req.Bucket)
+	}
+	return &ricloud.Object{
+		Body: r, Offset: r.Attrs.StartOffset, Size: r.Attrs.Size, Version: strconv.FormatInt(r.Attrs.Generation, 10),
+	}, nil
+}
+
+func translate(err error, bucket string) error {
+	failure := &ricloud.StorageError{Host: "gs://" + bucket, Err: err}
+	if errors.Is(err, storage.ErrObjectNotExist) || errors.Is(err, storage.ErrBucketNotExist) {
+		failure.StatusCode = http.StatusNotFound
+		return failure
+	}
+	if answer, ok := errors.AsType[*googleapi.Error](err); ok { // over JSON or XML
+		failure.StatusCode = answer.Code
+		if len(answer.Errors) > 0 {
+			failure.Code = answer.Errors[0].Reason
+		}
+		return failure
+	}
+	answer, _ := status.FromError(err) // over gRPC
+	if failure.StatusCode = statusOf(answer.Code()); failure.StatusCode == 0 {
+		return fmt.Errorf("gcs: bucket %s: %w", bucket, err)
+	}
+	failure.Code = answer.Code().String()
+	return failure
+}
+
+// statusOf is the HTTP status of a gRPC code, 0 for those that may pass.
+func statusOf(code codes.Code) int {
+	switch code {
+	case codes.NotFound:
+		return http.StatusNotFound
+	case codes.PermissionDenied:
+		return http.StatusForbidden
+	case codes.Unauthenticated:
+		return http.StatusUnauthorized
+	case codes.FailedPrecondition:
+		return http.StatusPreconditionFailed
+	case codes.OutOfRange:
+		return http.StatusRequestedRangeNotSatisfiable
+	default:
+		return 0
+	}
+}

@@ -1,0 +1,164 @@
+package gcs_test
+
+import (
+	"bytes"
+	"crypto/md5"
+	"encoding/hex"
+	"math/rand/v2"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"cloud.google.com/go/storage"
+	"github.com/fsouza/fake-gcs-server/fakestorage"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"google.golang.org/api/option"
+
+	ricloud "github.com/reincubate/ricloud-go"
+	"github.com/reincubate/ricloud-go/storage/gcs"
+)
+
+const bucket = "results"
+
+// service is a storage service in memory, with a bucket.
+type service struct {
+	*fakestorage.Server
+
+	client *ricloud.Client
+}
+
+func newService(t *testing.T, between func(http.Handler) http.Handler) service {
+	t.Helper()
+	fake, err := fakestorage.NewServerWithOptions(fakestorage.Options{NoListener: true})
+	require.NoError(t, err)
+	fake.CreateBucketWithOpts(fakestorage.CreateBucketOpts{Name: bucket})
+	server := httptest.NewServer(between(fake.HTTPHandler()))
+	objects, err := storage.NewClient(t.Context(), option.WithEndpoint(server.URL+"/storage/v1/"), option.WithoutAuthentication(), storage.WithJSONReads())
+	require.NoError(t, err)
+	client, err := ricloud.NewClient("canary-token", ricloud.WithStorage("gs", gcs.New(objects)), ricloud.WithRetryWait(time.Millisecond, time.Millisecond))
+	require.NoError(t, err)
+	t.Cleanup(func() {
+		client.Close()
+		assert.NoError(t, objects.Close())
+		server.Close()
+		fake.Stop()
+	})
+	return service{fake, client}
+}
+
+func straight(next http.Handler) http.Handler { return next }
+
+func (s service) put(key string, body []byte) *ricloud.Result {
+	s.CreateObject(fakestorage.Object{ObjectAttrs: fakestorage.ObjectAttrs{BucketName: bucket, Name: key}, Content: body})
+	sum := md5.Sum(body)
+	return &ricloud.Result{ID: "r", Identifier: key, URL: "gs://" + bucket + "/" + key, Checksum: hex.EncodeToString(sum[:]), Size: int64(len(body))}
+}
+
+func (s service) assertSaved(t *testing.T, r *ricloud.Result, want []byte) {
+	t.Helper()
+	path, err := s.client.Results.Save(t.Context(), r, t.TempDir())
+	require.NoError(t, err)
+	got, err := os.ReadFile(path)
+	require.NoError(t, err)
+	assert.True(t, bytes.Equal(want, got))
+}
+
+func TestKeys(t *testing.T) {
+	t.Parallel()
+	s := newService(t, straight)
+	for _, key := range []string{"plain", "dir/a b+c", "per%2Fcent", "q?x=1&y#f", "x//y", "/leading", "ключ-日本-🎉", "semi;colon=equals", `'quo"tes'`} {
+		body := []byte("the content of " + key)
+		s.assertSaved(t, s.put(key, body), body)
+	}
+}
+
+func TestErrors(t *testing.T) {
+	t.Parallel()
+	s := newService(t, straight)
+	r := s.put("there", []byte("there"))
+	for _, url := range []string{"gs://" + bucket + "/missing", "gs://no-such-bucket/there"} {
+		missing := *r
+		missing.URL = url
+		_, err := s.client.Results.Open(t.Context(), &missing)
+		require.ErrorIs(t, err, ricloud.ErrNotFound)
+	}
+	s.put("there", []byte("other"))
+	_, err := s.client.Results.Save(t.Context(), r, t.TempDir())
+	require.ErrorIs(t, err, ricloud.ErrChecksum)
+	s.put("there", []byte("longer than it was"))
+	_, err = s.client.Results.Save(t.Context(), r, t.TempDir())
+	require.ErrorIs(t, err, ricloud.ErrSize)
+}
+
+func TestStatuses(t *testing.T) {
+	t.Parallel()
+	for status, want := range map[int]error{
+		http.StatusForbidden: ricloud.ErrForbidden, http.StatusUnauthorized: ricloud.ErrForbidden, http.StatusPreconditionFailed: ricloud.ErrObjectChanged,
+	} {
+		s := newService(t, func(http.Handler) http.Handler {
+			return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(status) })
+		})
+		r := ricloud.Result{ID: "r", URL: "gs://" + bucket + "/x", Checksum: strings.Repeat("0", 32)}
+		_, err := s.client.Results.Open(t.Context(), &r)
+		require.ErrorIs(t, err, want)
+	}
+}
+
+type cutter struct {
+	next http.Handler
+	left *atomic.Int64 // cuts to come
+}
+
+func (c cutter) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.Method == http.MethodGet && c.left.Add(-1) >= 0 {
+		w = &cutWriter{w, rand.Int64N(1 << 20)}
+	}
+	c.next.ServeHTTP(w, r)
+}
+
+type cutWriter struct {
+	http.ResponseWriter
+	left int64
+}
+
+func (c *cutWriter) Write(p []byte) (int, error) {
+	n := min(int64(len(p)), c.left)
+	c.left -= n
+	if _, err := c.ResponseWriter.Write(p[:n]); err != nil || n < int64(len(p)) {
+		_ = http.NewResponseController(c.ResponseWriter).Flush()
+		panic(http.ErrAbortHandler)
+	}
+	return len(p), nil
+}
+
+func TestCuts(t *testing.T) {
+	t.Parallel()
+	var left atomic.Int64
+	s := newService(t, func(next http.Handler) http.Handler { return cutter{next, &left} })
+	body := make([]byte, 8<<20)
+	_, _ = rand.NewChaCha8([32]byte{}).Read(body)
+	r := s.put("video.mov", body)
+	left.Store(5)
+	s.assertSaved(t, r, body)
+	assert.Negative(t, left.Load(), "every cut was made")
+}
+
+// A part that an earlier process left is gone on from.
+func TestOffset(t *testing.T) {
+	t.Parallel()
+	s := newService(t, straight)
+	body := []byte("0123456789")
+	r := s.put("digits", body)
+	dir := t.TempDir()
+	require.NoError(t, os.WriteFile(dir+"/.digits."+r.Checksum+".part", body[:4], 0o600))
+	path, err := s.client.Results.Save(t.Context(), r, dir)
+	require.NoError(t, err)
+	got, err := os.ReadFile(path)
+	require.NoError(t, err)
+	assert.Equal(t, string(body), string(got))
+}

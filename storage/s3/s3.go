@@ -1,0 +1,70 @@
+// Package s3 lets a ricloud client read results from Amazon S3, and from
+// storage that speaks its protocol, with the AWS SDK:
+//
+//	cfg, err := config.LoadDefaultConfig(ctx)
+//	…
+//	client, err := ricloud.NewClient(token, ricloud.WithStorage("s3", s3.New(awss3.NewFromConfig(cfg))))
+//
+// Region, credentials, endpoint and retries are those of the AWS client. It
+// needs the permission s3:GetObject on the bucket.
+package s3
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
+	awss3 "github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/smithy-go"
+
+	ricloud "github.com/reincubate/ricloud-go"
+)
+
+// Opener opens s3:// objects. It is safe for concurrent use.
+type Opener struct{ client *awss3.Client }
+
+// New returns an opener that reads with client.
+func New(client *awss3.Client) *Opener { return &Opener{client} }
+
+// OpenObject implements ricloud.ObjectOpener with GetObject. What S3 answers
+// with a status of 400 or more is a *ricloud.StorageError.
+func (o *Opener) OpenObject(ctx context.Context, req ricloud.ObjectRequest) (*ricloud.Object, error) {
+	input := &awss3.GetObjectInput{Bucket: &req.Bucket, Key: &req.Key}
+	if req.Offset > 0 {
+		input.Range = aws.String(fmt.Sprintf("bytes=%d-", req.Offset))
+		if req.Version != "" {
+			input.IfMatch = &req.Version
+		}
+	}
+	out, err := o.client.GetObject(ctx, input)
+	if err != nil {
+		return nil, translate(err, req.Bucket)
+	}
+	object := &ricloud.Object{Body: out.Body, Size: -1, Version: aws.ToString(out.ETag)}
+	if out.ContentRange == nil { // the whole of it, whatever was asked for
+		if out.ContentLength != nil {
+			object.Size = *out.ContentLength
+		}
+		return object, nil
+	}
+	if _, err := fmt.Sscanf(*out.ContentRange, "bytes %d-", &object.Offset); err != nil {
+		return nil, errors.Join(fmt.Errorf("s3: bucket %s sent an unreadable Content-Range", req.Bucket), out.Body.Close())
+	}
+	return object, nil
+}
+
+// translate keeps the status and the code of S3's answer. The SDK's own text
+// goes no further than Unwrap: it has the request's id in it, and no use.
+func translate(err error, bucket string) error {
+	answer, ok := errors.AsType[*awshttp.ResponseError](err)
+	if !ok {
+		return fmt.Errorf("s3: bucket %s: %w", bucket, err)
+	}
+	storage := &ricloud.StorageError{Host: "s3://" + bucket, StatusCode: answer.HTTPStatusCode(), Err: err}
+	if api, ok := errors.AsType[smithy.APIError](err); ok {
+		storage.Code = api.ErrorCode()
+	}
+	return storage
+}
