@@ -95,13 +95,12 @@ func WithRateLimit(n int, per time.Duration) Option {
 }
 
 // WithPolling sets the shortest and the longest interval at which a wait asks
-// for the state of a resource. It begins with the shortest and asks more rarely
-// the longer it lasts: after a minute of waiting, every quarter of a minute, if
-// that is not above the longest. Many waits share their requests, and stretch
-// the interval where those would take more than a fifth of the quota: of
-// WithRateLimit, or else of 10,000 an hour. While events flow to
-// [Client.Notify], waits ask every six times the longest. The defaults are 1
-// and 10 seconds.
+// for the state of a resource: a wait begins with the shortest, and asks every
+// quarter of the time that it has lasted. Many waits share their requests, and
+// stretch the interval where those would take more than a fifth of the quota:
+// of WithRateLimit, or else of 10,000 an hour, or as many times that as the
+// shortest is shorter than a second. While events flow to [Client.Notify],
+// waits ask every six times the longest. The defaults are 1 and 10 seconds.
 func WithPolling(shortest, longest time.Duration) Option {
 	return func(c *config) { c.polling = watch.Rhythm{Shortest: shortest, Longest: longest} }
 }

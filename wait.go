@@ -1,7 +1,9 @@
 package ricloud
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"iter"
 	"math"
@@ -23,7 +25,7 @@ var defaultPolling = watch.Rhythm{Shortest: time.Second, Longest: 10 * time.Seco
 // The requests that waits make are a fifth of the quota at most: what
 // WithRateLimit sets, or what the contract gives an organisation (§1.5).
 const (
-	defaultQuota    = 10_000
+	defaultQuota    = 10_000.0
 	defaultQuotaPer = time.Hour
 	waitShare       = 5
 	waitBurst       = 50
@@ -38,11 +40,14 @@ type waits struct {
 }
 
 func newWaits(c *Client, cfg config) waits {
-	quota, per := defaultQuota, defaultQuotaPer
-	if cfg.RateLimit > 0 {
-		quota, per = cfg.RateLimit, cfg.RatePer
+	quota := defaultQuota / defaultQuotaPer.Seconds()
+	switch {
+	case cfg.RateLimit > 0:
+		quota = float64(cfg.RateLimit) / cfg.RatePer.Seconds()
+	case cfg.polling.Shortest < defaultPolling.Shortest: // an API with time to spare
+		quota *= defaultPolling.Shortest.Seconds() / cfg.polling.Shortest.Seconds()
 	}
-	allowance := rate.NewLimiter(rate.Limit(float64(quota)/per.Seconds()/waitShare), waitBurst)
+	allowance := rate.NewLimiter(rate.Limit(quota/waitShare), waitBurst)
 	return waits{
 		sessions:      newWaiter(c, transport.SessionsGet, transport.SessionsList, sessionStatus, cfg.polling, allowance),
 		polls:         newWaiter(c, transport.PollsGet, transport.PollsList, pollStatus, cfg.polling, allowance),
@@ -123,13 +128,40 @@ func (r reader[T]) Get(ctx context.Context, id string) (*T, error) {
 	return do[T](ctx, r.client, request{op: r.get.Operation(), ids: []ID{ID(id)}, background: true}, opts)
 }
 
-func (r reader[T]) List(ctx context.Context, after string, limit int) (page []T, more bool, err error) {
-	params := ListParams{AfterID: ID(after), Limit: limit}
-	l, err := do[List[T]](ctx, r.client, request{op: r.list.Operation(), list: params, background: true}, nil)
+// List decodes what is wanted only: most of a page is others', or over.
+func (r reader[T]) List(ctx context.Context, after string, limit int, wanted func(id string) bool) (page watch.Page[T], err error) {
+	op, params := r.list.Operation(), ListParams{AfterID: ID(after), Limit: limit}
+	l, err := do[List[json.RawMessage]](ctx, r.client, request{op: op, list: params, background: true}, nil)
 	if err != nil {
-		return nil, false, err
+		return page, err
 	}
-	return l.Data, l.HasMore, nil
+	page.Len, page.More = len(l.Data), l.HasMore
+	for _, raw := range l.Data {
+		page.Last = string(idOf(raw))
+		if v := new(T); wanted(page.Last) && decode(op.Name, raw, v) == nil { // else it is read by itself, and its error told
+			page.Wanted = append(page.Wanted, v)
+		}
+	}
+	return page, nil
+}
+
+// idOf reads the id of a resource, and no more of it than it must.
+func idOf(raw []byte) (id ID) {
+	d := json.NewDecoder(bytes.NewReader(raw))
+	for {
+		switch key, err := d.Token(); {
+		case err != nil:
+			return ""
+		case key == json.Delim('{'):
+			continue
+		case key == "id":
+			_ = d.Decode(&id)
+			return id
+		}
+		if d.Decode(&json.RawMessage{}) != nil {
+			return ""
+		}
+	}
 }
 
 func (r reader[T]) Look(v *T) watch.Status { return r.look(v) }

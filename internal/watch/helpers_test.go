@@ -105,9 +105,9 @@ func (a *api) spoil(how func(*api)) {
 	how(a)
 }
 
-func (a *api) List(ctx context.Context, after string, limit int) (page []job, more bool, err error) {
+func (a *api) List(ctx context.Context, after string, limit int, wanted func(string) bool) (page Page[job], err error) {
 	if err := a.wait(ctx); err != nil {
-		return nil, false, err
+		return page, err
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -115,7 +115,7 @@ func (a *api) List(ctx context.Context, after string, limit int) (page []job, mo
 	a.limits = append(a.limits, limit)
 	if a.fault != nil {
 		if err := a.fault("list", ""); err != nil {
-			return nil, false, err
+			return page, err
 		}
 	}
 	newest := len(a.jobs) - 1
@@ -126,12 +126,16 @@ func (a *api) List(ctx context.Context, after string, limit int) (page []job, mo
 		if a.hidden[a.jobs[newest]] {
 			continue
 		}
-		if len(page) == limit {
-			return page, true, nil
+		if page.Len == limit {
+			page.More = true
+			break
 		}
-		page = append(page, a.now(a.jobs[newest]))
+		page.Len, page.Last = page.Len+1, a.jobs[newest]
+		if wanted(page.Last) {
+			page.Wanted = append(page.Wanted, new(a.now(page.Last)))
+		}
 	}
-	return page, false, nil
+	return page, nil
 }
 
 func (*api) Look(j *job) Status {

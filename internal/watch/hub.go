@@ -20,12 +20,20 @@ type Source[R any] interface {
 	// Get reads one resource.
 	Get(ctx context.Context, id string) (*R, error)
 	// List reads at most limit resources, newest first, behind the one with
-	// the id after if that is not empty, and reports whether there are more.
-	List(ctx context.Context, after string, limit int) (page []R, more bool, err error)
+	// the id after if that is not empty.
+	List(ctx context.Context, after string, limit int, wanted func(id string) bool) (Page[R], error)
 	// Look says where a resource stands.
 	Look(*R) Status
 	// Judge says what an error of Get or List means for the waits.
 	Judge(error) Verdict
+}
+
+// Page is a page of a list.
+type Page[R any] struct {
+	Wanted []*R   // the resources on it that are wanted
+	Len    int    // how many are on it in all
+	Last   string // the last one's id
+	More   bool   // there are more behind it
 }
 
 // Status is where a resource stands.

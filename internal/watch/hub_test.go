@@ -183,9 +183,9 @@ func TestAListThatAnswersLateHoldsNothingUp(t *testing.T) {
 // lateLists is an API whose lists hang.
 type lateLists struct{ *api }
 
-func (lateLists) List(ctx context.Context, _ string, _ int) ([]job, bool, error) {
+func (lateLists) List(ctx context.Context, _ string, _ int, _ func(string) bool) (Page[job], error) {
 	<-ctx.Done()
-	return nil, false, ctx.Err()
+	return Page[job]{}, ctx.Err()
 }
 
 func TestErrorsEndWhatTheyAreAbout(t *testing.T) {

@@ -31,9 +31,9 @@ func jittered(d time.Duration) time.Duration {
 }
 
 const (
-	few      = 3  // fewer resources than this are not worth a list page
-	maxPages = 50 // of one scan
-	explored = 10 // pages looked through where nothing is known of the list
+	few      = 3   // fewer resources than this are not worth a list page
+	maxPages = 200 // of one scan
+	explored = 10  // pages looked through where nothing is known of the list
 
 	minPage, maxPage = 100, 1000 // contract §1.8
 )

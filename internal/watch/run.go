@@ -148,20 +148,20 @@ func (h *Hub[R]) scan(ctx context.Context, before lists, began time.Time) {
 		now    = lists{pages: 1}
 	)
 	for pages := 1; ; pages++ {
-		page, more, err := h.source.List(ctx, after, limit)
+		page, err := h.source.List(ctx, after, limit, h.waited)
 		if err != nil {
 			h.scanFailed(ctx, err)
 			return
 		}
-		shown := h.show(page)
+		shown := h.show(page.Wanted)
 		if shown > 0 {
-			now.pages, now.depth = pages, items+len(page)
+			now.pages, now.depth = pages, items+page.Len
 		}
-		items, found = items+len(page), found+shown
-		if !more || len(page) == 0 || !before.deeper(pages, shown, wanted-found) {
+		items, found = items+page.Len, found+shown
+		if !page.More || page.Len == 0 || !before.deeper(pages, shown, wanted-found) {
 			break
 		}
-		after, limit = h.source.Look(&page[len(page)-1]).ID, maxPage
+		after, limit = page.Last, maxPage
 		h.allowance.ReserveN(time.Now(), 1) // on credit, if need be
 	}
 	h.scanned(now, found, began)
@@ -179,20 +179,26 @@ func (h *Hub[R]) wanted(now time.Time) (n int) {
 	return n
 }
 
-// show takes a page to the waits and returns how many it showed that no page
-// of this scan has shown before.
-func (h *Hub[R]) show(page []R) (shown int) {
+// waited reports whether anything waits for a resource.
+func (h *Hub[R]) waited(id string) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	for i := range page {
-		e := h.entries[h.source.Look(&page[i]).ID]
+	return h.entries[id] != nil
+}
+
+// show takes a page to the waits and returns how many it showed that no page
+// of this scan has shown before.
+func (h *Hub[R]) show(page []*R) (shown int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, r := range page {
+		e := h.entries[h.source.Look(r).ID]
 		if e == nil || e.scan == h.scans {
 			continue
 		}
 		shown++
 		e.scan, e.failed = h.scans, 0
-		r := page[i] // the page is not kept
-		h.learn(e, &r, false)
+		h.learn(e, r, false)
 	}
 	return shown
 }

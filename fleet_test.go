@@ -1,0 +1,228 @@
+package ricloud_test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"text/tabwriter"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/reincubate/ricloud-go"
+	"github.com/reincubate/ricloud-go/ricloudtest"
+)
+
+// way is how a fleet of accounts is brought from a user to acknowledged results.
+type way struct {
+	name     string
+	accounts int
+	run      func(context.Context, *ricloud.Client, int, *journal) error
+	webhooks bool
+	noise    ricloudtest.WebhookFaults
+
+	requests        float64 // at most, an account
+	sessions, polls time.Duration
+}
+
+// journal holds when a client came to know of what the API had done.
+type journal struct {
+	mu              sync.Mutex
+	sessions, polls map[ricloud.ID]time.Time
+}
+
+func (j *journal) know(of map[ricloud.ID]time.Time, id ricloud.ID) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	of[id] = time.Now()
+}
+
+const resultsEach = 10
+
+func dataTypes() []string {
+	types := make([]string, resultsEach)
+	for i := range types {
+		types[i] = "type." + strconv.Itoa(i)
+	}
+	return types
+}
+
+func fleetLogin(i int, user ricloud.ID) ricloud.SessionCreateParams {
+	return ricloud.SessionCreateParams{
+		Source:  ricloud.SourceParams{User: user, Type: "mocks.mock", Identifier: fmt.Sprintf("customer-%d@example.com", i)},
+		Payload: ricloud.SessionPayload{Password: "hunter2"},
+	}
+}
+
+// ours is an account as a user of the SDK writes it.
+func ours(ctx context.Context, c *ricloud.Client, i int, j *journal) error {
+	user, err := c.Users.Create(ctx, ricloud.UserCreateParams{Identifier: strconv.Itoa(i)})
+	if err != nil {
+		return err
+	}
+	session, err := c.Sessions.Login(ctx, fleetLogin(i, user.ID), nil)
+	if err != nil {
+		return err
+	}
+	j.know(j.sessions, session.ID)
+	poll, err := c.Polls.Create(ctx, ricloud.PollCreateParams{Session: session.ID, Payload: ricloud.PollPayload{DataTypes: dataTypes()}})
+	if err != nil {
+		return err
+	}
+	var results []ricloud.ID
+	for result, err := range c.Polls.Results(ctx, poll.ID) {
+		if err != nil {
+			return err
+		}
+		results = append(results, result.ID)
+	}
+	j.know(j.polls, poll.ID)
+	if len(results) != resultsEach {
+		return fmt.Errorf("%d results", len(results))
+	}
+	return c.Results.AcknowledgeAll(ctx, results)
+}
+
+// plain is what the vendor's Python client does: it asks once a second for
+// each wait and acknowledges one by one.
+func plain(ctx context.Context, c *ricloud.Client, i int, j *journal) error {
+	user, err := c.Users.Create(ctx, ricloud.UserCreateParams{Identifier: strconv.Itoa(i)})
+	if err != nil {
+		return err
+	}
+	session, err := c.Sessions.Create(ctx, fleetLogin(i, user.ID))
+	for err == nil && session.State == ricloud.SessionPending {
+		<-time.NewTimer(time.Second).C
+		session, err = c.Sessions.Get(ctx, session.ID)
+	}
+	if err != nil {
+		return err
+	}
+	j.know(j.sessions, session.ID)
+	poll, err := c.Polls.Create(ctx, ricloud.PollCreateParams{Session: session.ID, Payload: ricloud.PollPayload{DataTypes: dataTypes()}})
+	for err == nil && !poll.State.Terminal() {
+		<-time.NewTimer(time.Second).C
+		poll, err = c.Polls.Get(ctx, poll.ID)
+	}
+	if err != nil {
+		return err
+	}
+	j.know(j.polls, poll.ID)
+	for _, result := range poll.Results.Data {
+		if _, err := c.Results.Acknowledge(ctx, result.ID); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// A thousand accounts, begun evenly over ten minutes: what an account costs in
+// requests of the organisation's quota, and how late its end is known.
+func TestFleet(t *testing.T) {
+	t.Parallel()
+	accounts := 1000
+	if testing.Short() || raceDetector {
+		accounts = 300
+	}
+	second := time.Second
+	ways := []way{
+		{name: "a GET a second a wait, single acks", accounts: accounts / 10, run: plain, requests: 400, sessions: second, polls: second},
+		{name: "ours, no webhooks", accounts: accounts, run: ours, requests: 6, sessions: 3 * second, polls: 6 * second},
+		{name: "ours, webhooks delivered", accounts: accounts, run: ours, webhooks: true, requests: 4.2, sessions: second / 10, polls: second / 10},
+		{
+			name: "ours, webhooks, 20 % dropped, doubled, late", accounts: accounts, run: ours, webhooks: true,
+			noise:    ricloudtest.WebhookFaults{Drop: 0.2, Duplicate: 0.2, Reorder: 0.2},
+			requests: 4.5, sessions: 3 * second, polls: 6 * second,
+		},
+	}
+	var mu sync.Mutex
+	rows := make([]string, len(ways))
+	t.Cleanup(func() {
+		var table bytes.Buffer
+		w := tabwriter.NewWriter(&table, 0, 0, 2, ' ', 0)
+		_, _ = fmt.Fprintln(w, "way\trequests an account\tmedian lag: sessions\tpolls\tworst lag: sessions\tpolls")
+		for _, row := range rows {
+			_, _ = fmt.Fprintln(w, row)
+		}
+		assert.NoError(t, w.Flush())
+		t.Logf("\n%s", &table)
+	})
+	for i, way := range ways {
+		t.Run(way.name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				requests, sessions, polls := way.measure(t)
+				middle, last := way.accounts/2, way.accounts-1
+				mu.Lock()
+				rows[i] = fmt.Sprintf("%s\t%.2f\t%v\t%v\t%v\t%v", way.name, requests, sessions[middle], polls[middle], sessions[last], polls[last])
+				mu.Unlock()
+				assert.LessOrEqual(t, requests, way.requests)
+				assert.LessOrEqual(t, sessions[middle], way.sessions)
+				assert.LessOrEqual(t, polls[middle], way.polls)
+			})
+		})
+	}
+}
+
+// measure runs the fleet and returns the requests an account, and how long
+// after each session and poll was done that was known, sorted.
+func (w way) measure(t *testing.T) (requests float64, sessions, polls []time.Duration) {
+	var client *ricloud.Client
+	hook, err := ricloud.NewWebhookHandler(func(_ context.Context, e *ricloud.Event) error {
+		client.Notify(e)
+		return nil
+	})
+	require.NoError(t, err)
+	srv := ricloudtest.NewServer(
+		ricloudtest.WithSeed(7),
+		ricloudtest.WithDelays(ricloudtest.Delays{
+			Session: ricloudtest.Delay{Min: 3 * time.Second, Max: 40 * time.Second},
+			Poll:    ricloudtest.Delay{Min: 30 * time.Second, Max: 600 * time.Second},
+		}),
+		ricloudtest.WithReceiver("https://hooks.example.com", hook), ricloudtest.WithWebhookFaults(w.noise),
+	)
+	defer srv.Close()
+	client = srv.Client(ricloud.WithPolling(time.Second, 10*time.Second)) // as for the live API
+	ctx := t.Context()
+	if w.webhooks {
+		_, err := client.WebhookConfigs.Ensure(ctx, ricloud.WebhookConfigEnsureParams{
+			URL: "https://hooks.example.com", BeforeTest: hook.SetSecrets, MakeOrganisationDefault: true,
+		})
+		require.NoError(t, err)
+	}
+	srv.ResetCalls()
+
+	known := journal{sessions: map[ricloud.ID]time.Time{}, polls: map[ricloud.ID]time.Time{}}
+	var all sync.WaitGroup
+	for i := range w.accounts {
+		all.Go(func() { assert.NoError(t, w.run(ctx, client, i, &known)) })
+		<-time.NewTimer(10 * time.Minute / time.Duration(w.accounts)).C
+	}
+	all.Wait()
+	requests = float64(srv.CountCalls("")) / float64(w.accounts)
+
+	for task, err := range client.Tasks.All(ctx, ricloud.TaskListParams{}) {
+		require.NoError(t, err)
+		if at, ok := known.sessions[task.Session]; ok && task.Poll == "" {
+			sessions = append(sessions, at.Sub(task.DateCompleted).Round(time.Millisecond))
+		}
+	}
+	for poll, err := range client.Polls.All(ctx, ricloud.PollListParams{}) {
+		require.NoError(t, err)
+		polls = append(polls, known.polls[poll.ID].Sub(poll.DateCompleted).Round(time.Millisecond))
+		for i := range poll.Results.Data {
+			assert.Equal(t, ricloud.ResultConsumed, poll.Results.Data[i].State, "nothing is lost")
+		}
+	}
+	require.Len(t, sessions, w.accounts)
+	require.Len(t, polls, w.accounts)
+	slices.Sort(sessions)
+	slices.Sort(polls)
+	return requests, sessions, polls
+}
