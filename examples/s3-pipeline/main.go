@@ -1,0 +1,108 @@
+// S3-pipeline takes the results of a poll from a bucket of one's own to a
+// handler: the records are streamed, whatever the size of the file, and a
+// result is acknowledged once all of its records are committed. Run it again
+// after a failure: what was acknowledged does not come back.
+//
+//	RICLOUD_TOKEN=… AWS_PROFILE=… go run ./examples/s3-pipeline POLL
+//
+// Without RICLOUD_TOKEN it runs offline: against a sandbox and an S3 server,
+// both inside the program.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+
+	"github.com/aws/aws-sdk-go-v2/config"
+	awss3 "github.com/aws/aws-sdk-go-v2/service/s3"
+
+	ricloud "github.com/reincubate/ricloud-go"
+	"github.com/reincubate/ricloud-go/storage/s3"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	if err := run(ctx, os.Args[1:]); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1) //nolint:gocritic // nothing deferred matters any more
+	}
+}
+
+func run(ctx context.Context, args []string) error {
+	p := pipeline{committed: map[string]int{}}
+	if os.Getenv("RICLOUD_TOKEN") == "" {
+		if err := offline(ctx, &p); err != nil {
+			return err
+		}
+	} else {
+		if len(args) != 1 {
+			return errors.New("which poll? give its id")
+		}
+		aws, err := config.LoadDefaultConfig(ctx)
+		if err != nil {
+			return err
+		}
+		if p.client, err = ricloud.NewClientFromEnv(ricloud.WithStorage("s3", s3.New(awss3.NewFromConfig(aws)))); err != nil {
+			return err
+		}
+		if err := p.run(ctx, ricloud.ID(args[0])); err != nil {
+			return err
+		}
+	}
+	for identifier, n := range p.committed {
+		fmt.Printf("%s: %d records\n", identifier, n)
+	}
+	return nil
+}
+
+// pipeline counts records, in place of whatever you do with them.
+type pipeline struct {
+	client    *ricloud.Client
+	committed map[string]int // records of each identifier
+}
+
+// run handles every result. One that fails does not stop the others, and is
+// not acknowledged.
+func (p *pipeline) run(ctx context.Context, poll ricloud.ID) error {
+	var failures []error
+	for result, err := range p.client.Polls.Results(ctx, poll) {
+		if err == nil {
+			err = p.handle(ctx, result)
+		}
+		if err != nil {
+			failures = append(failures, err)
+		}
+	}
+	return errors.Join(failures...)
+}
+
+// handle commits the records of a result, then acknowledges it. Records come
+// before the file is proven whole, so they are staged until the end: in a
+// database, that is a transaction.
+func (p *pipeline) handle(ctx context.Context, result *ricloud.Result) error {
+	if result.State != ricloud.ResultAvailable {
+		return nil // done by an earlier run
+	}
+	file, err := p.client.Results.Open(ctx, result)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	staged := 0
+	for record, err := range ricloud.Records[json.RawMessage](file) {
+		if err != nil {
+			return fmt.Errorf("%s: %w", result.Identifier, err)
+		}
+		if len(record) > 0 { // your work
+			staged++
+		}
+	}
+	p.committed[result.Identifier] += staged
+	_, err = p.client.Results.Acknowledge(ctx, result.ID)
+	return err
+}
