@@ -35,6 +35,15 @@
 // error, and Watch, which yields each change. An endpoint this package does
 // not know is reached with [Client.Call].
 //
+// # Waiting
+//
+// All waits of a client share their requests: a few resources are read one by
+// one, many by list pages, and those that events tell of ([Client.Notify])
+// hardly ever. They take a fifth of the quota at most, and yield to other
+// calls when WithRateLimit is short. The goroutine that serves them is there
+// while anything waits. A wait that ends with its context can be taken up
+// again later, in another process, with the id alone.
+//
 // # Errors
 //
 // Errors are found by meaning, with errors.Is and the Err… values, and by
@@ -44,6 +53,7 @@
 //   - [*CallError]: no usable answer came. MaybeApplied says whether the API
 //     may have acted all the same.
 //   - [*DecodeError]: an answer does not fit its Go type.
+//   - [*AcknowledgeError]: an AcknowledgeAll did not reach all results.
 //   - [*StateError]: a resource ended in failure, or a poll completed with
 //     tasks that did not succeed.
 //   - [*ParamError]: a parameter was refused before any request.

@@ -1,0 +1,176 @@
+package ricloud
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+func event(kind, data string) *Event { return &Event{ID: "e", Type: kind, Data: EventData(data)} }
+
+func TestNotifyEndsWaitsWithoutARequest(t *testing.T) {
+	t.Parallel()
+	tests := map[string]struct {
+		wait  func(*testing.T, *Client) (state string, err error)
+		event *Event
+		state string
+		is    error
+	}{
+		"a poll completes": {waitPoll, event("poll", `{"id":"x","state":"completed"}`), "completed", nil},
+		"a session expires": {
+			waitSession, event("session", `{"id":"x","state":"expired","error":"service"}`), "expired", ErrSessionExpired,
+		},
+		"a session's task succeeds": {
+			waitSession, event("task", `{"id":"t","type":"session.create","session":"x","state":"succeeded"}`), "active", nil,
+		},
+		"a session's task fails": {
+			waitSession, event("task", `{"id":"t","type":"session.create","session":"x","state":"failed","error":"code-required"}`),
+			"failed", ErrCodeRequired,
+		},
+		"a task succeeds":          {waitTask, event("task", `{"id":"x","state":"succeeded"}`), "succeeded", nil},
+		"a subscription activates": {waitSubscription, event("subscription", `{"id":"x","state":"active"}`), "active", nil},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				c, api := newTestClient(t)
+				api.RegisterResponder(http.MethodGet, "=~.*", jsonResponder(200, `{"id":"x","state":"pending"}`))
+				began := time.Now()
+				time.AfterFunc(500*time.Millisecond, func() {
+					for _, useless := range []*Event{
+						event("poll", `{}`), event("poll", `[`), event("result", `{"id":"x"}`),
+						event("task", `{"id":"t","poll":"unknown","state":"succeeded"}`),
+						event("task", `{"id":"t","session":"x","state":"processing"}`),
+						event("session", `{"id":"x","state":"pending"}`), tc.event, tc.event,
+					} {
+						c.Notify(useless)
+					}
+				})
+				state, err := tc.wait(t, c)
+				assert.Equal(t, tc.state, state)
+				if tc.is != nil {
+					require.ErrorIs(t, err, tc.is)
+				} else {
+					require.NoError(t, err)
+				}
+				assert.Equal(t, 500*time.Millisecond, time.Since(began))
+				assert.Len(t, api.all(), 1, "the read that began the wait")
+			})
+		})
+	}
+}
+
+func waitPoll(t *testing.T, c *Client) (string, error) {
+	p, err := c.Polls.Wait(t.Context(), "x")
+	return string(p.State), err
+}
+
+func waitSession(t *testing.T, c *Client) (string, error) {
+	s, err := c.Sessions.Wait(t.Context(), "x")
+	return string(s.State), err
+}
+
+func waitTask(t *testing.T, c *Client) (string, error) {
+	v, err := c.Tasks.Wait(t.Context(), "x")
+	return string(v.State), err
+}
+
+func waitSubscription(t *testing.T, c *Client) (string, error) {
+	s, err := c.Subscriptions.Wait(t.Context(), "x")
+	return string(s.State), err
+}
+
+// A task's event moves its poll: results come as soon as their task ends.
+func TestNotifyStreamsResultsOfTasks(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c, api := newTestClient(t)
+		api.RegisterResponder(http.MethodGet, "=~/polls/p", jsonResponder(200, `{"id":"p","state":"processing","tasks_processing":["a","b"],"results":[]}`))
+		events := []*Event{
+			event("task", `{"id":"a","poll":"p","state":"succeeded","results":[{"id":"ra"}]}`),
+			event("task", `{"id":"a","poll":"p","state":"pending"}`),                           // late
+			event("task", `{"id":"a","poll":"p","state":"succeeded","results":[{"id":"ra"}]}`), // again
+			event("task", `{"id":"b","poll":"p","state":"succeeded","results":{"data":[{"id":"rb"}]}}`),
+			event("poll", `{"id":"p","state":"completed","tasks_succeeded":["a","b"],"results":[{"id":"ra"},{"id":"rb"}]}`),
+		}
+		for i, e := range events {
+			time.AfterFunc(time.Duration(i+1)*50*time.Millisecond, func() { c.Notify(e) })
+		}
+		began := time.Now()
+		when := map[ID]time.Duration{}
+		for r, err := range c.Polls.Results(t.Context(), "p") {
+			require.NoError(t, err)
+			when[r.ID] = time.Since(began)
+		}
+		assert.Equal(t, map[ID]time.Duration{"ra": 50 * time.Millisecond, "rb": 200 * time.Millisecond}, when)
+		assert.Equal(t, 250*time.Millisecond, time.Since(began))
+		assert.Len(t, api.all(), 1)
+	})
+}
+
+func TestPollTakesOverItsTasks(t *testing.T) {
+	t.Parallel()
+	var before Poll
+	require.NoError(t, json.Unmarshal([]byte(`{"id":"p","tasks_pending":["a"],"tasks_processing":["b"],"tasks_failed":["c"],"results":[]}`), &before))
+	tests := map[string]struct {
+		task Task
+		want string // pending, processing, suspended, succeeded, failed
+	}{
+		"begins":             {Task{ID: "a", State: TaskProcessing}, "[] [b a] [] [] [c]"},
+		"ends well":          {Task{ID: "b", State: TaskSucceeded}, "[a] [] [] [b] [c]"},
+		"fails":              {Task{ID: "b", State: TaskFailed}, "[a] [] [] [] [c b]"},
+		"is suspended":       {Task{ID: "b", State: TaskSuspended}, "[a] [] [b] [] [c]"},
+		"is new":             {Task{ID: "d", State: TaskPending}, "[a d] [b] [] [] [c]"},
+		"is in a new state":  {Task{ID: "a", State: "dreaming"}, "[a] [b] [] [] [c]"},
+		"does not go back":   {Task{ID: "b", State: TaskPending}, "[a] [b] [] [] [c]"},
+		"does not end twice": {Task{ID: "c", State: TaskSucceeded}, "[a] [b] [] [] [c]"},
+	}
+	for name, tc := range tests {
+		after := before
+		after.apply(&tc.task)
+		assert.Equal(t, tc.want, fmt.Sprint(after.TasksPending, after.TasksProcessing, after.TasksSuspended, after.TasksSucceeded, after.TasksFailed), name)
+		assert.Equal(t, "[a] [b] [c]", fmt.Sprint(before.TasksPending, before.TasksProcessing, before.TasksFailed), "others hold the poll as it was")
+	}
+}
+
+// Options are of one call: a wait that has some makes its requests itself.
+func TestWaitWithOptions(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c, api := newTestClient(t)
+		api.RegisterResponder(http.MethodGet, "=~/polls/p", states(`{"id":"p","state":"pending"}`, `{"id":"p","state":"completed"}`))
+		var answer Response
+		var bodies []string
+		for _, err := range c.Polls.Watch(t.Context(), "p", WithResponse(&answer), WithQuery("expand", "results")) {
+			require.NoError(t, err)
+			bodies = append(bodies, string(answer.Body))
+		}
+		assert.Equal(t, []string{`{"id":"p","state":"pending"}`, `{"id":"p","state":"completed"}`}, bodies)
+		assert.Equal(t, "expand=results", api.last().Query)
+		_, err := c.Polls.Wait(t.Context(), "p", WithAwait(time.Second))
+		require.ErrorContains(t, err, "WithAwait")
+	})
+}
+
+func TestCreateSparesTheFirstRead(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c, api := newTestClient(t)
+		api.RegisterResponder(http.MethodPost, "=~/polls", jsonResponder(201, `{"id":"p","state":"pending"}`))
+		api.RegisterResponder(http.MethodGet, "=~/polls/p", jsonResponder(200, `{"id":"p","state":"completed"}`))
+		poll, err := c.Polls.Create(t.Context(), PollCreateParams{Session: "s", Payload: PollPayload{DataTypes: []string{"x"}}})
+		require.NoError(t, err)
+		began := time.Now()
+		_, err = c.Polls.Wait(t.Context(), poll.ID)
+		require.NoError(t, err)
+		assert.Greater(t, time.Since(began), 500*time.Millisecond, "it is known to be pending")
+		assert.Len(t, api.all(), 2)
+	})
+}
