@@ -43,13 +43,13 @@ func newS3(t testing.TB, between func(http.Handler) http.Handler) *awss3.Client 
 	return client
 }
 
-func connect(endpoint string) *awss3.Client {
+func connect(endpoint string, options ...func(*awss3.Options)) *awss3.Client {
 	return awss3.New(awss3.Options{
 		Region: "us-east-1", BaseEndpoint: &endpoint, UsePathStyle: true, RetryMaxAttempts: 1,
-		Credentials:                credentials.NewStaticCredentialsProvider("AKIACANARY", "canary-secret", ""),
+		Credentials:                credentials.NewStaticCredentialsProvider(accessKey, secretKey, ""),
 		RequestChecksumCalculation: aws.RequestChecksumCalculationWhenRequired,
 		ResponseChecksumValidation: aws.ResponseChecksumValidationWhenRequired,
-	})
+	}, options...)
 }
 
 func straight(next http.Handler) http.Handler { return next }
