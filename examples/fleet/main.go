@@ -31,8 +31,8 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"github.com/schollz/progressbar/v3"
-	"golang.org/x/term"
+	"github.com/vbauerster/mpb/v8"
+	"github.com/vbauerster/mpb/v8/decor"
 
 	"github.com/reincubate/ricloud-go"
 	"github.com/reincubate/ricloud-go/ricloudtest"
@@ -228,10 +228,11 @@ func run(ctx context.Context, client *ricloud.Client, requests *counter, account
 		return err
 	}
 	defer func() { err = errors.Join(err, journal.close()) }()
-	bar := progressbar.NewOptions(len(accounts),
-		progressbar.OptionSetWriter(os.Stderr), progressbar.OptionThrottle(200*time.Millisecond),
-		progressbar.OptionSetVisibility(term.IsTerminal(int(os.Stderr.Fd()))), progressbar.OptionShowCount(),
-	)
+	// It draws on terminals only.
+	screen := mpb.New(mpb.WithOutput(os.Stderr))
+	bar := screen.AddBar(int64(len(accounts)), mpb.AppendDecorators(decor.Any(func(decor.Statistics) string {
+		return progress(journal.outcomes(), requests.n.Load())
+	})))
 	work := make(chan account)
 	var workers sync.WaitGroup
 	for range max(s.atOnce, 1) {
@@ -242,9 +243,8 @@ func run(ctx context.Context, client *ricloud.Client, requests *counter, account
 					r = bring(ctx, client, journal, a, r)
 				}
 				if r.Outcome != "" {
-					_ = bar.Add(1)
+					bar.Increment()
 				}
-				bar.Describe(progress(journal.outcomes(), requests.n.Load()))
 			}
 		})
 	}
@@ -256,7 +256,8 @@ func run(ctx context.Context, client *ricloud.Client, requests *counter, account
 	}
 	close(work)
 	workers.Wait()
-	_ = bar.Exit()
+	bar.Abort(false) // unless it is full
+	screen.Wait()
 	report(journal, requests.n.Load(), len(accounts))
 	if ctx.Err() != nil {
 		return errors.New("interrupted: run the same command to go on")

@@ -157,6 +157,13 @@ func (*api) Judge(err error) Verdict {
 	return Passing
 }
 
+// reads counts the GETs of one job.
+func (a *api) reads(id string) int {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.gets[id]
+}
+
 // requests counts all so far.
 func (a *api) requests() (gets, lists int) {
 	a.mu.Lock()

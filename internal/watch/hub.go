@@ -64,13 +64,13 @@ type Hub[R any] struct {
 	source    Source[R]
 	rhythm    Rhythm
 	allowance *rate.Limiter
-	wake      chan struct{}
 
 	mu       sync.Mutex
 	entries  map[string]*entry[R]
 	queue    queue[R] // the entries that no request is reading, soonest due first
 	recent   recent[R]
 	stop     context.CancelFunc // ends the goroutine; nil: there is none
+	wake     chan struct{}      // has it look again
 	requests int                // GETs in flight
 	scanning bool               // a list is being read
 	scans    int                // how often
@@ -84,10 +84,7 @@ func New[R any](source Source[R], rhythm Rhythm, allowance *rate.Limiter) *Hub[R
 	if allowance == nil {
 		allowance = rate.NewLimiter(rate.Inf, 1)
 	}
-	return &Hub[R]{
-		source: source, rhythm: rhythm, allowance: allowance,
-		wake: make(chan struct{}, 1), entries: map[string]*entry[R]{},
-	}
+	return &Hub[R]{source: source, rhythm: rhythm, allowance: allowance, entries: map[string]*entry[R]{}}
 }
 
 // entry is a resource that is waited for.

@@ -238,7 +238,7 @@ func TestOneResourceThatCannotBeReadDelaysNoOther(t *testing.T) {
 		began := time.Now()
 		all.Go(func() {
 			_, err := wait(t.Context(), h, broken, nil)
-			assert.Equal(t, maxFailed+1, a.gets[broken])
+			assert.Equal(t, maxFailed+1, a.reads(broken))
 			assert.ErrorIs(t, err, errDown, "it gives up at last")
 		})
 		all.Go(func() {
@@ -270,7 +270,7 @@ func TestOneCallerLeavesTheOthersStay(t *testing.T) {
 			assert.NoError(t, err)
 		})
 		all.Wait()
-		assert.Less(t, a.gets[id], 22, "two waits for one resource are one")
+		assert.Less(t, a.reads(id), 22, "two waits for one resource are one")
 	})
 }
 
@@ -310,7 +310,7 @@ func TestEventsMakePollingRare(t *testing.T) {
 		time.AfterFunc(4*time.Minute, func() { h.Notify(&job{id: "another", steps: steps}) })
 		_, err := wait(t.Context(), h, id, nil)
 		require.NoError(t, err, "a lost event is made up for")
-		assert.Less(t, a.gets[id], 20)
+		assert.Less(t, a.reads(id), 20)
 	})
 }
 

@@ -18,16 +18,18 @@ func (h *Hub[R]) start() {
 	var ctx context.Context
 	// No caller's context: the requests serve them all, and end with the last.
 	ctx, h.stop = context.WithCancel(context.Background()) //nolint:gosec // remove calls it, after the last wait
-	go h.run(ctx)
+	// Its own: a goroutine that is ending must not take what is meant for this one.
+	h.wake = make(chan struct{}, 1)
+	go h.run(ctx, h.wake)
 }
 
-func (h *Hub[R]) run(ctx context.Context) {
+func (h *Hub[R]) run(ctx context.Context, wake <-chan struct{}) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
 		select {
 		case <-timer.C:
-		case <-h.wake:
+		case <-wake:
 		case <-ctx.Done():
 			return
 		}
