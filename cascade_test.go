@@ -195,3 +195,51 @@ func TestEnsureStorageConfig(t *testing.T) {
 		require.ErrorContains(t, err, "StorageConfigs.Ensure: Credentials is required")
 	})
 }
+
+// A data result that cannot be read costs its files, and nothing else.
+func TestResultsWithFilesOfADamagedResult(t *testing.T) {
+	t.Parallel()
+	account := fileAccount(2)
+	account.Data["callkit.calls"] = ricloudtest.Records(map[string]any{"files": []any{map[string]any{"id": "file-000"}}})
+	sandbox := ricloudtest.NewServer(ricloudtest.WithAccounts(account), ricloudtest.WithSpeed(1000))
+	defer sandbox.Close()
+	client := sandbox.Client(ricloud.WithPolling(time.Millisecond, 10*time.Millisecond))
+	defer client.Close()
+	session, err := login(t.Context(), client)
+	require.NoError(t, err)
+	poll, err := client.Polls.Create(t.Context(), ricloud.PollCreateParams{
+		Session: session.ID, Payload: ricloud.PollPayload{DataTypes: []string{"ios_messages.messages", "callkit.calls"}},
+	})
+	require.NoError(t, err)
+	_, err = client.Polls.Wait(t.Context(), poll.ID)
+	require.NoError(t, err)
+	for result, err := range client.Polls.Results(t.Context(), poll.ID) {
+		require.NoError(t, err)
+		if result.Identifier == "ios_messages.messages" {
+			require.NoError(t, sandbox.RemoveObject(string(result.ID)))
+		}
+	}
+	var identifiers []string
+	var failures []error
+	for result, err := range client.Polls.Results(t.Context(), poll.ID, ricloud.WithFiles()) {
+		if err != nil {
+			failures = append(failures, err)
+			continue
+		}
+		identifiers = append(identifiers, result.Identifier)
+	}
+	require.Len(t, failures, 1)
+	require.ErrorIs(t, failures[0], ricloud.ErrNotFound)
+	assert.ElementsMatch(t, []string{"ios_messages.messages", "callkit.calls", "file-000"}, identifiers)
+
+	seen := 0
+	for range client.Polls.Results(t.Context(), poll.ID, ricloud.WithFiles()) { //nolint:errcheck // counted only
+		seen++
+		break
+	}
+	assert.Equal(t, 1, seen)
+	for result, err := range client.Polls.Results(t.Context(), "none", ricloud.WithFiles()) {
+		assert.Nil(t, result)
+		require.ErrorIs(t, err, ricloud.ErrNotFound)
+	}
+}

@@ -506,3 +506,71 @@ func TestTransportIsBare(t *testing.T) {
 	assert.Equal(t, transport.DefaultMaxRetries, v.client(t).downloads.retries)
 	assert.Zero(t, v.client(t, WithRetries(0)).downloads.retries)
 }
+
+func TestReadAfterClose(t *testing.T) {
+	t.Parallel()
+	v := newVault()
+	f, err := v.client(t).Results.Open(t.Context(), v.add("a", random(100)))
+	require.NoError(t, err)
+	n, err := f.Read(nil)
+	require.NoError(t, err)
+	assert.Zero(t, n)
+	require.NoError(t, f.Close())
+	require.NoError(t, f.Close())
+	_, err = f.Read(make([]byte, 1))
+	require.ErrorContains(t, err, "read after Close")
+}
+
+// An opener of one's own: what it returns decides whether it is asked again.
+func TestOpenerErrors(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		err   error
+		calls int
+	}{
+		"passing":    {errors.New("connection refused"), 5},
+		"busy":       {&StorageError{StatusCode: 503}, 5},
+		"rate limit": {&StorageError{StatusCode: 429}, 5},
+		"missing":    {&StorageError{StatusCode: 404}, 1},
+		"forbidden":  {&StorageError{StatusCode: 403}, 1},
+		"changed":    {ErrObjectChanged, 1},
+		"param":      {invalid("Key", "is odd"), 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			opener := &failingOpener{err: tc.err}
+			v := newVault()
+			r := v.add("a", random(10))
+			_, err := v.client(t, WithStorage("S3", opener)).Results.Open(t.Context(), r)
+			require.ErrorIs(t, err, tc.err)
+			assert.Equal(t, tc.calls, opener.calls)
+			assert.Equal(t, ObjectRequest{Bucket: "bucket", Key: "r0"}, opener.last)
+			assert.Zero(t, v.gets, "an opener comes before the signed URL")
+		})
+	}
+}
+
+type failingOpener struct {
+	err   error
+	calls int
+	last  ObjectRequest
+}
+
+func (o *failingOpener) OpenObject(_ context.Context, req ObjectRequest) (*Object, error) {
+	o.calls++
+	o.last = req
+	return nil, o.err
+}
+
+func TestStorageErrorMeans(t *testing.T) {
+	t.Parallel()
+	for status, want := range map[int]error{
+		401: ErrForbidden, 403: ErrForbidden, 404: ErrNotFound, 410: ErrNotFound, 412: ErrObjectChanged, 416: ErrSize,
+		429: ErrRateLimited, 500: ErrServer, 503: ErrServer,
+	} {
+		err := error(&StorageError{Host: "h", StatusCode: status, Err: io.ErrClosedPipe})
+		require.ErrorIs(t, err, want, status)
+		require.ErrorIs(t, err, io.ErrClosedPipe)
+		require.NotErrorIs(t, err, ErrChecksum)
+	}
+}
