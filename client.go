@@ -123,7 +123,7 @@ func (c *Client) Close() { c.transport.Close() }
 // convert it to a string.
 func (c *Client) Call(ctx context.Context, method, path string, body, out any, opts ...CallOption) error {
 	op := transport.Operation{
-		Name:   "Call " + method,
+		Name:   "Call " + method + " " + pathOf(path),
 		Method: method,
 		Path:   path,
 		Replay: method == http.MethodGet || method == http.MethodDelete,
@@ -134,6 +134,12 @@ func (c *Client) Call(ctx context.Context, method, path string, body, out any, o
 		return err
 	}
 	return decodeAnswer(op.Name, resp, out)
+}
+
+// pathOf leaves out what may be secret in a URL.
+func pathOf(raw string) string {
+	path, _, _ := strings.Cut(raw, "?")
+	return path
 }
 
 // request is one call as a service makes it.

@@ -29,8 +29,8 @@ type place interface {
 	where() (url string, state ConfigState)
 }
 
-func (c *WebhookConfig) where() (string, ConfigState) { return c.URL, c.State }
-func (c *StorageConfig) where() (string, ConfigState) { return c.URL, c.State }
+func (c WebhookConfig) where() (string, ConfigState) { return c.URL, c.State }
+func (c StorageConfig) where() (string, ConfigState) { return c.URL, c.State }
 
 // maxConfigTests: a create and an update begin a test, too. Where that one
 // ends later and otherwise than ours, ours is repeated.

@@ -16,7 +16,8 @@ import (
 // open: the API may send codes this SDK does not know.
 type ErrorCode string
 
-// The codes the contract names.
+// The codes the contract names. It says that there are codes for a wrong
+// password and for a locked account, but not what they are.
 const (
 	CodeInvalidBody      ErrorCode = "invalid-body"
 	CodeInvalidParameter ErrorCode = "invalid-parameter"
@@ -42,8 +43,9 @@ var (
 	ErrMissingScope     = errors.New("ricloud: missing scope")
 	ErrLimitExceeded    = errors.New("ricloud: a permission limit would be exceeded")
 	ErrSessionExpired   = errors.New("ricloud: the session has expired; create a new one")
-	ErrCodeRequired     = errors.New("ricloud: a two-factor code is required")
-	ErrCodeInvalid      = errors.New("ricloud: the pairing code is not valid")
+	ErrCodeRequired     = errors.New("ricloud: a two-factor code is required") // also after a wrong one
+	ErrCodeInvalid      = errors.New("ricloud: the pairing code is not valid") // Relay's
+	ErrTasksFailed      = errors.New("ricloud: tasks of the poll did not succeed")
 )
 
 // meaning returns the sentinel of a code, nil for one that has none.
@@ -79,7 +81,7 @@ type Error struct {
 	Message    string          // the API's words
 	Params     json.RawMessage // what was wrong with which parameter, in the API's shape
 	RetryAfter time.Duration   // the server's hint; 0: none
-	Body       []byte          // the body as it came, at most 64 KiB
+	Body       Raw             // the body, at most 64 KiB, with the secrets that were sent masked
 	Attempts   int             // how many requests were made
 }
 
@@ -97,7 +99,7 @@ func (e *Error) Error() string {
 		fmt.Fprintf(&b, ": not an answer of the API: %q", snapshot(e.Body))
 	}
 	if len(e.Params) > 0 {
-		fmt.Fprintf(&b, " (params %s)", snapshot(e.Params))
+		fmt.Fprintf(&b, " (params %s)", bounded(e.Params)) // what was sent in secret is masked in it
 	}
 	if e.RetryAfter > 0 {
 		fmt.Fprintf(&b, " (retry after %s)", e.RetryAfter)
@@ -253,7 +255,7 @@ func (e *StateError) Error() string {
 		tasks []ID
 	}{{"failed", e.Failed}, {"suspended", e.Suspended}} {
 		if len(part.tasks) > 0 {
-			fmt.Fprintf(&b, "; %d tasks %s: %s", len(part.tasks), part.name, joinIDs(part.tasks))
+			fmt.Fprintf(&b, "; %s tasks: %s", part.name, joinIDs(part.tasks))
 		}
 	}
 	if e.Detail != "" {
@@ -277,10 +279,16 @@ func joinIDs(ids []ID) string {
 	return b.String()
 }
 
-// Is reports whether e means target: ErrCodeRequired, ErrCodeInvalid,
-// ErrSessionExpired and the other codes.
+// Is reports whether e means target: ErrTasksFailed, ErrSessionExpired,
+// ErrCodeRequired and the other codes.
 func (e *StateError) Is(target error) bool {
-	return target == e.Code.meaning() || target == ErrSessionExpired && e.Resource == "session" && e.State == string(SessionExpired)
+	switch target {
+	case ErrTasksFailed:
+		return len(e.Failed)+len(e.Suspended) > 0
+	case ErrSessionExpired:
+		return e.Code == CodeSessionExpired || e.Resource == "session" && e.State == string(SessionExpired)
+	}
+	return target == e.Code.meaning()
 }
 
 // AcknowledgeError is an AcknowledgeAll that did not reach all results.

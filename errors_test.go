@@ -160,6 +160,7 @@ func TestCancelledCallKeepsCauseAndLastAnswer(t *testing.T) {
 		time.AfterFunc(5*time.Second, func() { cancel(stopped) })
 		_, err := c.Users.Get(ctx, "1")
 		require.ErrorIs(t, err, stopped)
+		require.ErrorIs(t, err, context.Canceled, "whatever the cause")
 		require.ErrorIs(t, err, ErrServer)
 		apiErr, ok := errors.AsType[*Error](err)
 		require.True(t, ok)

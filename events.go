@@ -3,13 +3,10 @@ package ricloud
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"iter"
-	"log/slog"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/reincubate/ricloud-go/internal/transport"
@@ -21,7 +18,7 @@ type Event struct {
 	ID            ID         `json:"id"`
 	Type          string     `json:"type"`   // the resource: "poll"
 	Action        string     `json:"action"` // what happened to it: "completed"
-	Data          EventData  `json:"data"`   // the resource as it was then, raw; Resource and Poll, Session, … read it
+	Data          Raw        `json:"data"`   // the resource as it was then, raw; Resource and Poll, Session, … read it
 	State         EventState `json:"state"`
 	Retries       int        `json:"retries"`
 	DateCreated   time.Time  `json:"date_created,omitzero"`
@@ -67,54 +64,8 @@ func ParseEvent(body []byte) (*Event, error) {
 	return nil, err
 }
 
-// EventData is the JSON of a resource. It may hold secrets, so it prints as a
-// Secret does, and []byte(data) is its content. To hand an event on, send its
-// ID, for Events.Get, or its parts.
-type EventData []byte
-
-// UnmarshalJSON keeps what comes. A JSON string that holds an object, an older
-// encoding, is kept as the object.
-func (d *EventData) UnmarshalJSON(b []byte) error {
-	*d = nil
-	if b[0] == '"' {
-		if inner := unquote(b); len(inner) > 0 && inner[0] == '{' && json.Valid(inner) {
-			b = inner
-		}
-	}
-	if string(b) != "null" {
-		*d = append(*d, b...)
-	}
-	return nil
-}
-
-// MarshalJSON writes "[redacted]", or null for no data.
-func (d EventData) MarshalJSON() ([]byte, error) {
-	if len(d) == 0 {
-		return []byte("null"), nil
-	}
-	return json.Marshal(redacted)
-}
-
-// String returns "[redacted]", or "" for no data.
-func (d EventData) String() string { return Secret(d).String() }
-
-// Format prints String for every verb, %#v and %x included.
-func (d EventData) Format(f fmt.State, verb rune) { Secret(d).Format(f, verb) }
-
-// LogValue returns String, for slog.
-func (d EventData) LogValue() slog.Value { return Secret(d).LogValue() }
-
-// unquote returns what a JSON string holds, or b itself if it is not one.
-func unquote(b []byte) []byte {
-	var s string
-	if json.Unmarshal(b, &s) != nil {
-		return b
-	}
-	return []byte(strings.TrimSpace(s))
-}
-
 // Resource returns the resource the event is about, as it was when the event
-// was made: a *Poll, *Session, *Task, *Result, … It returns the EventData as it
+// was made: a *Poll, *Session, *Task, *Result, … It returns the Raw as it
 // is where this SDK does not know the type or the data does not fit it.
 //
 //	switch r := event.Resource().(type) {
@@ -275,7 +226,7 @@ func (s *EventsService) Replay(
 	var errs []error
 	for _, e := range events {
 		if ctx.Err() != nil {
-			errs = append(errs, context.Cause(ctx))
+			errs = append(errs, &CallError{Operation: "Events.Replay", Err: transport.Ended(ctx)})
 			break
 		}
 		if err := fn(ctx, e); err != nil {

@@ -152,7 +152,7 @@ func FuzzParseEvent(f *testing.F) {
 			return
 		}
 		require.NotEmpty(t, event.ID)
-		if _, raw := event.Resource().(ricloud.EventData); !raw {
+		if _, raw := event.Resource().(ricloud.Raw); !raw {
 			require.NotNil(t, event.Resource())
 		}
 		_, err = json.Marshal(event)

@@ -124,7 +124,7 @@ func fixtures() []fixture {
 		}),
 		reads("2018/event.json", Event{
 			ID: "0e7a0c1e-5a5e-4d0b-9b1e-3f1c2a4d5e6f", Type: "webhook_config", Action: "test",
-			Data:  EventData(`{"id":1,"resource":"webhook_config","url":"https://example.com/webhooks","state":"new"}`),
+			Data:  Raw(`{"id":1,"resource":"webhook_config","url":"https://example.com/webhooks","state":"new"}`),
 			State: EventPending, DateCreated: at("2018-11-22T14:20:53.548372Z"),
 		}),
 
@@ -232,7 +232,7 @@ func fixtures() []fixture {
 		}),
 		reads("current/event.json", Event{
 			ID: "0e7a0c1e-5a5e-4d0b-9b1e-3f1c2a4d5e6f", Type: "session", Action: "expired",
-			Data:  EventData(`{"id":"s-1","resource":"session","state":"expired","error":"api"}`),
+			Data:  Raw(`{"id":"s-1","resource":"session","state":"expired","error":"api"}`),
 			State: EventDelivered, Retries: 2, DateCreated: november, DateDelivered: at("2019-11-04T10:00:31Z"),
 		}),
 		reads("current/storage_config.json", StorageConfig{

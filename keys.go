@@ -2,6 +2,7 @@ package ricloud
 
 import (
 	"context"
+	"fmt"
 	"iter"
 	"time"
 
@@ -22,7 +23,13 @@ type Key struct {
 	DateExpires   time.Time `json:"date_expires,omitzero"` // zero: never; mainly for trial keys
 }
 
-func (k *Key) ident() ID { return k.ID }
+// Format prints all but secrets, for every verb.
+func (k Key) Format(f fmt.State, verb rune) {
+	type plain Key
+	format(f, verb, plain(k))
+}
+
+func (k Key) ident() ID { return k.ID }
 
 // KeyState is the state of a key.
 type KeyState string

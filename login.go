@@ -3,6 +3,7 @@ package ricloud
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"slices"
 	"time"
@@ -22,7 +23,7 @@ func (s *SessionsService) createOnce(ctx context.Context, params SessionCreatePa
 	session, err := s.Create(ctx, params, opts...)
 	call, ok := errors.AsType[*CallError](err)
 	// Without an identifier (Relay), another device's session cannot be told from this one's.
-	if !ok || !call.MaybeApplied() || params.Source.Identifier == "" {
+	if !ok || !call.MaybeApplied() || params.Source.Identifier == "" || ctx.Err() != nil {
 		return session, err
 	}
 	for range lookups {
@@ -34,7 +35,7 @@ func (s *SessionsService) createOnce(ctx context.Context, params SessionCreatePa
 			return nil, errors.Join(err, lookErr)
 		}
 	}
-	return nil, err
+	return nil, fmt.Errorf("%w; Sessions.Login looked and found none", err)
 }
 
 // createdSince returns the newest session on source that was created after

@@ -42,7 +42,7 @@ func notify[T any](w *waiter[T], event *Event) *T {
 func (c *Client) notifyOwner(task *Task) {
 	switch {
 	case task.Poll != "":
-		c.waits.polls.hub.NotifyChange(string(task.Poll), func(p *Poll) { p.apply(task) })
+		c.waits.polls.hub.NotifyChange(string(task.Poll), func(p *Poll) { applyToPoll(p, task) })
 	case task.Session != "" && task.State.Terminal():
 		c.waits.sessions.hub.NotifyChange(string(task.Session), func(s *Session) { s.apply(task) })
 	}

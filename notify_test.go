@@ -12,7 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func event(kind, data string) *Event { return &Event{ID: "e", Type: kind, Data: EventData(data)} }
+func event(kind, data string) *Event { return &Event{ID: "e", Type: kind, Data: Raw(data)} }
 
 func TestNotifyEndsWaitsWithoutARequest(t *testing.T) {
 	t.Parallel()
@@ -134,7 +134,7 @@ func TestPollTakesOverItsTasks(t *testing.T) {
 	}
 	for name, tc := range tests {
 		after := before
-		after.apply(&tc.task)
+		applyToPoll(&after, &tc.task)
 		assert.Equal(t, tc.want, fmt.Sprint(after.TasksPending, after.TasksProcessing, after.TasksSuspended, after.TasksSucceeded, after.TasksFailed), name)
 		assert.Equal(t, "[a] [b] [c]", fmt.Sprint(before.TasksPending, before.TasksProcessing, before.TasksFailed), "others hold the poll as it was")
 	}

@@ -322,5 +322,5 @@ func TestCallReachesUnknownEndpoints(t *testing.T) {
 	require.NoError(t, c.Call(t.Context(), http.MethodPost, "/of/tomorrow", nil, nil))
 	assert.Empty(t, api.last().Body)
 	err = c.Call(t.Context(), http.MethodPost, "/x", func() {}, nil)
-	require.ErrorContains(t, err, "ricloud: Call POST: params cannot be encoded")
+	require.ErrorContains(t, err, "ricloud: Call POST /x: params cannot be encoded")
 }

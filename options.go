@@ -171,7 +171,7 @@ func WithResponse(r *Response) CallOption { return func(o *callOptions) { o.resp
 type Response struct {
 	StatusCode int
 	Header     http.Header
-	Body       []byte // raw: it may hold secrets
+	Body       Raw
 	Attempts   []Attempt
 	Duration   time.Duration // from the call's begin to the last byte
 }

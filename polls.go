@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"iter"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/reincubate/ricloud-go/internal/transport"
@@ -36,6 +37,12 @@ type Poll struct {
 	DateCompleted   time.Time       `json:"date_completed,omitzero"`
 }
 
+// Format prints all but secrets, for every verb.
+func (p Poll) Format(f fmt.State, verb rune) {
+	type plain Poll
+	format(f, verb, plain(p))
+}
+
 // UnmarshalJSON reads a poll of any generation of the API.
 func (p *Poll) UnmarshalJSON(b []byte) error {
 	type plain Poll
@@ -56,11 +63,11 @@ func (p *Poll) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
-func (p *Poll) ident() ID { return p.ID }
+func (p Poll) ident() ID { return p.ID }
 
-// apply takes over what a task's state says of the poll. A task that has ended
+// applyToPoll takes over what a task's state says of the poll. A task that has ended
 // does not begin again.
-func (p *Poll) apply(task *Task) {
+func applyToPoll(p *Poll, task *Task) {
 	if slices.Contains(p.TasksSucceeded, task.ID) || slices.Contains(p.TasksFailed, task.ID) {
 		return
 	}
@@ -230,9 +237,20 @@ func (s *PollsService) Watch(ctx context.Context, id ID, opts ...CallOption) ite
 
 // Wait returns the poll once all its tasks have ended. If some of them failed
 // or are suspended, it returns the poll and a *StateError that lists them. The
-// last poll seen is returned whatever the error.
+// last poll seen is returned whatever the error, nil if there was none.
 func (s *PollsService) Wait(ctx context.Context, id ID, opts ...CallOption) (*Poll, error) {
 	return last(s.Watch(ctx, id, opts...))
+}
+
+// said is what the API says went wrong, for a StateError.
+func (p Poll) said() string {
+	var all []string
+	for _, e := range p.Errors.Data {
+		if words := strings.Trim(string(e.Code)+": "+e.Message, ": "); words != "" {
+			all = append(all, words)
+		}
+	}
+	return bounded([]byte(strings.Join(all, ", ")))
 }
 
 func pollStatus(p *Poll) watch.Status {
@@ -255,7 +273,7 @@ func pollStatus(p *Poll) watch.Status {
 	if p.State == PollFailed || st.Terminal && len(p.TasksFailed)+len(p.TasksSuspended) > 0 {
 		st.Err = &StateError{
 			Resource: "poll", ID: p.ID, State: string(p.State), Code: p.Error,
-			Failed: p.TasksFailed, Suspended: p.TasksSuspended,
+			Failed: p.TasksFailed, Suspended: p.TasksSuspended, Detail: p.said(),
 		}
 	}
 	return st

@@ -7,6 +7,8 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+
+	"github.com/reincubate/ricloud-go/internal/transport"
 )
 
 // Saved is a result whose verified file is at Path.
@@ -85,7 +87,7 @@ func (b *batch) run(ctx context.Context, results iter.Seq2[*Result, error]) {
 		case queue <- item:
 			b.items = append(b.items, item)
 		case <-ctx.Done():
-			b.fail(&CallError{Operation: "Results.SaveAll", Err: context.Cause(ctx)})
+			b.fail(&CallError{Operation: "Results.SaveAll", Err: transport.Ended(ctx)})
 			return
 		}
 	}

@@ -176,7 +176,8 @@ func (s *SessionsService) Watch(ctx context.Context, id ID, opts ...CallOption) 
 
 // Wait returns the session once it is active. A session that failed or expired
 // comes with a *StateError: errors.Is(err, ErrCodeRequired) asks for a code.
-// The last session seen is returned whatever the error.
+// The last session seen
+// is returned whatever the error, nil if there was none.
 func (s *SessionsService) Wait(ctx context.Context, id ID, opts ...CallOption) (*Session, error) {
 	return last(s.Watch(ctx, id, opts...))
 }
@@ -225,24 +226,29 @@ const maxAwait = 10 * time.Second // contract §1.7
 // have made and goes on with that. If there is none, it returns the *CallError
 // and leaves it to the caller to log in to a real account a second time.
 //
-// Login returns the last session it saw whatever the error. An error of code
-// or of ctx ends it at once. A backend that gets the code in a later request
+// Login returns the last session it saw whatever the error, nil if it saw none.
+// An error of code or of ctx ends it at once; one of ctx within a create, whose
+// answer the API holds back for up to 10 seconds, leaves its outcome unknown. A backend that gets the code in a later request
 // calls Create and Wait itself: but for that search, Login does nothing else.
 func (s *SessionsService) Login(
 	ctx context.Context, params SessionCreateParams,
 	code func(context.Context, CodeChallenge) (Secret, error), opts ...CallOption,
 ) (*Session, error) {
 	opts = slices.Concat([]CallOption{WithAwait(maxAwait)}, opts)
+	var session *Session
 	var known []ID
 	for attempt := 1; ; attempt++ {
-		session, err := s.createOnce(ctx, params, known, opts)
+		created, err := s.createOnce(ctx, params, known, opts)
 		if err != nil {
-			return nil, err
-		}
-		known = append(known, session.ID)
-		session, err = last(s.client.waits.sessions.watch(ctx, session.ID, session, nil))
-		if err == nil || !errors.Is(err, ErrCodeRequired) || code == nil || attempt > MaxCodeAttempts {
 			return session, err
+		}
+		known = append(known, created.ID)
+		session, err = last(s.client.waits.sessions.watch(ctx, created.ID, created, nil))
+		if err == nil || !errors.Is(err, ErrCodeRequired) || code == nil {
+			return session, err
+		}
+		if attempt > MaxCodeAttempts {
+			return session, fmt.Errorf("ricloud: Sessions.Login: %d codes were refused: %w", MaxCodeAttempts, err)
 		}
 		answer, err := code(ctx, CodeChallenge{Attempt: attempt, Session: session})
 		if err == nil && answer == "" {

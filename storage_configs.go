@@ -28,7 +28,7 @@ func (c *StorageConfig) UnmarshalJSON(b []byte) error {
 	return readRef(b, &c.ID, (*plain)(c))
 }
 
-func (c *StorageConfig) ident() ID { return c.ID }
+func (c StorageConfig) ident() ID { return c.ID }
 
 // ConfigState is the state of a storage or webhook config.
 type ConfigState string

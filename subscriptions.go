@@ -125,7 +125,8 @@ func (s *SubscriptionsService) Watch(ctx context.Context, id ID, opts ...CallOpt
 }
 
 // Wait returns the subscription once it is active. One that was deleted comes
-// with a *StateError. The last one seen is returned whatever the error.
+// with a *StateError. The last one seen
+// is returned whatever the error, nil if there was none.
 func (s *SubscriptionsService) Wait(ctx context.Context, id ID, opts ...CallOption) (*Subscription, error) {
 	return last(s.Watch(ctx, id, opts...))
 }

@@ -2,6 +2,7 @@ package ricloud
 
 import (
 	"context"
+	"fmt"
 	"iter"
 	"time"
 
@@ -30,7 +31,13 @@ type Task struct {
 	DateCompleted time.Time    `json:"date_completed,omitzero"`
 }
 
-func (t *Task) ident() ID { return t.ID }
+// Format prints all but secrets, for every verb.
+func (t Task) Format(f fmt.State, verb rune) {
+	type plain Task
+	format(f, verb, plain(t))
+}
+
+func (t Task) ident() ID { return t.ID }
 
 // TaskState is the state of a task.
 type TaskState string
@@ -87,7 +94,8 @@ func (s *TasksService) Watch(ctx context.Context, id ID, opts ...CallOption) ite
 }
 
 // Wait returns the task once it has succeeded. A task that failed comes with a
-// *StateError. The last task seen is returned whatever the error.
+// *StateError. The last task seen
+// is returned whatever the error, nil if there was none.
 func (s *TasksService) Wait(ctx context.Context, id ID, opts ...CallOption) (*Task, error) {
 	return last(s.Watch(ctx, id, opts...))
 }

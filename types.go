@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"math"
 	"reflect"
+	"strings"
 	"time"
 	"unicode/utf8"
 )
@@ -54,6 +55,9 @@ func (id ID) MarshalJSON() ([]byte, error) {
 // signed URL. It prints as [redacted] through fmt, slog and JSON whatever the
 // verb, and as nothing when empty; string(s) is its value. Only the body of a
 // request carries it.
+//
+// Keep it in exported fields: fmt asks nothing in an unexported field how it
+// wants to be printed, and prints the value.
 type Secret string
 
 const redacted = "[redacted]"
@@ -72,8 +76,60 @@ func (s Secret) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, s.String(
 // LogValue returns String, for slog.
 func (s Secret) LogValue() slog.Value { return slog.StringValue(s.String()) }
 
-// MarshalText returns String, for JSON and everything else that encodes.
+// MarshalText returns String, for JSON and what else asks for text.
 func (s Secret) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
+// Raw is what the API sent, as it came. It may hold secrets, so it prints as a
+// Secret does; string(raw) and []byte(raw) are its content.
+type Raw []byte
+
+// UnmarshalJSON keeps what comes. A JSON string that holds an object, an older
+// encoding, is kept as the object.
+func (d *Raw) UnmarshalJSON(b []byte) error {
+	*d = nil
+	if b[0] == '"' {
+		if inner := unquote(b); len(inner) > 0 && inner[0] == '{' && json.Valid(inner) {
+			b = inner
+		}
+	}
+	if string(b) != "null" {
+		*d = append(*d, b...)
+	}
+	return nil
+}
+
+// MarshalJSON writes "[redacted]", or null for no data.
+func (d Raw) MarshalJSON() ([]byte, error) {
+	if len(d) == 0 {
+		return []byte("null"), nil
+	}
+	return json.Marshal(redacted)
+}
+
+// String returns "[redacted]", or "" for no data.
+func (d Raw) String() string { return Secret(d).String() }
+
+// Format prints String for every verb, %#v and %x included.
+func (d Raw) Format(f fmt.State, verb rune) { Secret(d).Format(f, verb) }
+
+// LogValue returns String, for slog.
+func (d Raw) LogValue() slog.Value { return Secret(d).LogValue() }
+
+// unquote returns what a JSON string holds, or b itself if it is not one.
+func unquote(b []byte) []byte {
+	var s string
+	if json.Unmarshal(b, &s) != nil {
+		return b
+	}
+	return []byte(strings.TrimSpace(s))
+}
+
+// format prints a resource without its own Format method. Types that hold a
+// Secret have one because fmt, given a verb that does not fit, prints what a
+// pointer inside a slice or a struct points to without asking anything in it.
+func format(f fmt.State, verb rune, plain any) {
+	_, _ = fmt.Fprintf(f, fmt.FormatString(f, verb), plain)
+}
 
 // Duration is a time.Duration that the API writes as a number of seconds.
 type Duration time.Duration

@@ -89,7 +89,7 @@ func (w *waiter[T]) watch(ctx context.Context, id ID, known *T, opts []CallOptio
 		for {
 			v, end, err := wait.Next(ctx)
 			if end && ctx.Err() != nil && errors.Is(err, context.Cause(ctx)) {
-				err = &CallError{Operation: w.get.Operation().Name, Err: err}
+				err = &CallError{Operation: w.get.Operation().Name, Err: transport.Ended(ctx)}
 			}
 			if r := raw.Load(); r != nil && o.response != nil {
 				*o.response = *r
@@ -200,6 +200,6 @@ func sleep(ctx context.Context, d time.Duration) error {
 	case <-timer.C:
 		return nil
 	case <-ctx.Done():
-		return context.Cause(ctx)
+		return transport.Ended(ctx)
 	}
 }

@@ -62,7 +62,7 @@ func TestWaitEndsAtATerminalState(t *testing.T) {
 			`{"id":"x","state":"processing","tasks_processing":["a"],"date_completed":null}`,
 			`{"id":"x","state":"processing","tasks_processing":[],"tasks_completed":["a"],"date_completed":"2018-11-22T14:20:53Z"}`,
 		}, "completed", nil, ""},
-		{"poll with failed tasks", polls, "/polls/x", []string{`{"id":"x","state":"completed","tasks_succeeded":["a"],"tasks_failed":["b","c"],"tasks_suspended":["d"]}`}, "completed", nil, "ricloud: poll x is completed; 2 tasks failed: b, c; 1 tasks suspended: d"},
+		{"poll with failed tasks", polls, "/polls/x", []string{`{"id":"x","state":"completed","tasks_succeeded":["a"],"tasks_failed":["b","c"],"tasks_suspended":["d"],"errors":[{"error":"service","message":"down"}]}`}, "completed", ErrTasksFailed, "ricloud: poll x is completed; failed tasks: b, c; suspended tasks: d; service: down"},
 		{"poll failed", polls, "/polls/x", []string{`{"id":"x","state":"failed","error":"session-expired"}`}, "failed", ErrSessionExpired, "ricloud: poll x is failed: session-expired"},
 		{"task succeeded", tasks, "/tasks/x", []string{`{"id":"x","state":"processing"}`, `{"id":"x","state":"suspended"}`, `{"id":"x","state":"succeeded"}`}, "succeeded", nil, ""},
 		{"task failed", tasks, "/tasks/x", []string{`{"id":"x","state":"failed","error":"missing-scope"}`}, "failed", ErrMissingScope, "ricloud: task x is failed: missing-scope"},
@@ -133,6 +133,7 @@ func TestWaitEndsAtOnceWhenCancelled(t *testing.T) {
 		time.AfterFunc(1500*time.Millisecond, func() { cancel(stopped) })
 		session, err := c.Sessions.Wait(ctx, "x")
 		require.ErrorIs(t, err, stopped)
+		require.ErrorIs(t, err, context.Canceled)
 		assert.Equal(t, SessionPending, session.State, "the last session seen")
 		assert.Equal(t, 1500*time.Millisecond, time.Since(began))
 	})
@@ -276,6 +277,21 @@ func TestLoginEndsWithItsCallback(t *testing.T) {
 			})
 		})
 	}
+}
+
+func TestLoginKeepsTheSessionWhenTheNextCreateFails(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c, api := newTestClient(t)
+		account(t, api)
+		session, err := c.Sessions.Login(t.Context(), janesLogin(), func(context.Context, CodeChallenge) (Secret, error) {
+			api.RegisterResponder(http.MethodPost, "=~/sessions", jsonResponder(403, `{"error":"limit-exceeded"}`))
+			return "123456", nil
+		})
+		require.ErrorIs(t, err, ErrLimitExceeded)
+		require.NotNil(t, session)
+		assert.Equal(t, ID("s1"), session.ID)
+	})
 }
 
 func TestLoginEndsWhenCancelledInTheCallback(t *testing.T) {

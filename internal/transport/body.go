@@ -46,10 +46,10 @@ func readBody(resp *http.Response, limit int64) ([]byte, error) {
 	return body, nil
 }
 
-// read reads at most limit bytes; in one piece where length, if it is not
-// negative, says how many there are.
+// read reads at most limit bytes; in one piece where length says how many
+// there are.
 func read(r io.Reader, length, limit int64) ([]byte, error) {
-	if length >= 0 && length <= min(maxTrust, limit) {
+	if length > 0 && length <= min(maxTrust, limit) { // a stub may leave it 0
 		body := make([]byte, length)
 		n, err := io.ReadFull(r, body)
 		if errors.Is(err, io.EOF) { // nothing came; ReadFull reports the rest itself

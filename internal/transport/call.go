@@ -2,6 +2,7 @@ package transport
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"time"
 
@@ -158,7 +159,7 @@ func (c *call) end(ctx context.Context) (*Response, error) {
 		return c.answer, nil
 	}
 	if ctx.Err() != nil {
-		c.cause = context.Cause(ctx)
+		c.cause = Ended(ctx)
 	}
 	if c.last != nil {
 		c.last.Attempts, c.last.Duration, c.last.MaybeApplied = c.attempts, duration, c.maybeApplied
@@ -171,3 +172,18 @@ func (c *call) end(ctx context.Context) (*Response, error) {
 		MaybeApplied: c.maybeApplied,
 	}
 }
+
+// Ended says why ctx ended: its cause, which still is a context.Canceled or a
+// context.DeadlineExceeded where the caller chose another cause.
+func Ended(ctx context.Context) error {
+	cause, err := context.Cause(ctx), ctx.Err()
+	if errors.Is(cause, err) {
+		return cause
+	}
+	return &ended{cause, err}
+}
+
+type ended struct{ cause, err error }
+
+func (e *ended) Error() string   { return e.cause.Error() }
+func (e *ended) Unwrap() []error { return []error{e.cause, e.err} }

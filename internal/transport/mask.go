@@ -35,10 +35,14 @@ func (c *call) credentials() string {
 // body that quotes a body.
 const maxNesting = 3
 
+// minSecret is how short a secret may be: what is shorter stands in too much
+// that is none.
+const minSecret = 4
+
 // forms lists how a secret may be written: bare, in a URL, and in JSON, itself
 // in JSON, with more or less of it escaped.
 func forms(secret string) []string {
-	if secret == "" {
+	if len(secret) < minSecret {
 		return nil
 	}
 	all, level := []string{url.QueryEscape(secret), url.PathEscape(secret)}, []string{secret}
