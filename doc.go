@@ -41,13 +41,16 @@
 // one, many by list pages, and those that events tell of ([Client.Notify])
 // hardly ever. They take a fifth of the quota at most, and yield to other
 // calls when WithRateLimit is short. The goroutine that serves them is there
-// while anything waits. A wait that ends with its context can be taken up
-// again later, in another process, with the id alone.
+// while anything waits. A wait outlives ten minutes in which the API cannot be
+// read. One that ends with its context can be taken up again later, in another
+// process, with the id alone.
 //
 // # Errors
 //
 // Errors are found by meaning, with errors.Is and the Err… values, and by
-// detail, with errors.AsType:
+// detail, with errors.AsType. An error of an ended context is its cause and
+// its Err; the client's own timeouts are context.DeadlineExceeded, too, and
+// leave ctx.Err() nil.
 //
 //   - [*Error]: the API answered 400 or more.
 //   - [*CallError]: no usable answer came. MaybeApplied says whether the API

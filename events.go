@@ -203,7 +203,9 @@ func (s *EventsService) All(ctx context.Context, params EventListParams, opts ..
 // and calls fn for each event created since then that was not delivered (state
 // failed or pending), oldest first. Give it WebhookHandler.Handle, so that an
 // event that is delivered meanwhile is not handled twice, and run it at
-// start-up, after the receiver is up, or on a timer.
+// start-up, after the receiver is up, or on a timer. The API goes on to call a
+// replayed event failed: only a Deduplicator that outlives the process keeps
+// the next start from handling it again.
 //
 // An event that fn fails on does not keep the others from being handled.
 // Replay returns how many fn took, and the errors of those it did not,

@@ -59,7 +59,9 @@ type KeyUpdateParams struct {
 
 // KeyRotateParams says how to rotate.
 type KeyRotateParams struct {
-	Expire Duration `json:"expire,omitempty"` // how long the old token still works, as the vendor's client sends it
+	// Expire is how long the old token still works. The contract does not say
+	// what the API does without one: the old token may end at once.
+	Expire Duration `json:"expire,omitempty"`
 }
 
 // KeyListParams filters and pages a list of keys.

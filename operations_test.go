@@ -284,6 +284,9 @@ func TestBadParamsAreRefusedBeforeAnyRequest(t *testing.T) {
 		{"StorageConfigs.Create", "Credentials", func(ctx context.Context, c *Client) error {
 			return result(c.StorageConfigs.Create(ctx, StorageConfigCreateParams{URL: "s3://bucket"}))
 		}},
+		{"StorageConfigs.Create", "Credentials", func(ctx context.Context, c *Client) error {
+			return result(c.StorageConfigs.Create(ctx, StorageConfigCreateParams{URL: "s3://bucket", Credentials: Credentials{"access_key_id": ""}}))
+		}},
 		{"StorageConfigs.Update", "URL", func(ctx context.Context, c *Client) error {
 			return result(c.StorageConfigs.Update(ctx, "1", StorageConfigUpdateParams{URL: "bucket"}))
 		}},

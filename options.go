@@ -95,8 +95,9 @@ func WithRateLimit(n int, per time.Duration) Option {
 }
 
 // WithPolling sets the shortest and the longest interval at which a wait asks
-// for the state of a resource: a wait begins with the shortest, and asks every
-// quarter of the time that it has lasted. Many waits share their requests, and
+// for the state of a resource, each drawn from a fifth less to a fifth more: a
+// wait begins with the shortest, and asks every quarter of the time that it has
+// lasted. Many waits share their requests, and
 // stretch the interval where those would take more than a fifth of the quota:
 // of WithRateLimit, or else of 10,000 an hour, or as many times that as the
 // shortest is shorter than a second. While events flow to [Client.Notify],

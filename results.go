@@ -87,8 +87,8 @@ func (p ResultListParams) pairs() []string {
 // ResultsService reads and acknowledges results.
 type ResultsService service
 
-// Get returns a result, with a fresh signed URL where the storage config has
-// them enabled.
+// Get returns a result, with a signed URL where the storage config has them
+// enabled and the API still gives one.
 //
 // GET /results/{id}
 func (s *ResultsService) Get(ctx context.Context, id ID, opts ...CallOption) (*Result, error) {

@@ -81,6 +81,11 @@ func (p StorageConfigCreateParams) check() error {
 	if len(p.Credentials) == 0 {
 		return invalid("Credentials", "is required")
 	}
+	for name, value := range p.Credentials {
+		if value == "" {
+			return invalid("Credentials", name+" is empty")
+		}
+	}
 	return nil
 }
 

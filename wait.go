@@ -5,11 +5,13 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"iter"
 	"math"
 	"math/rand/v2"
 	"net/http"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -84,12 +86,12 @@ func (w *waiter[T]) watch(ctx context.Context, id ID, known *T, opts []CallOptio
 			own.opts, own.raw = opts, &raw
 			hub = watch.New(own, w.rhythm, w.allowance)
 		}
-		wait := hub.Join(string(id), known)
+		began, wait := time.Now(), hub.Join(string(id), known)
 		defer wait.Leave()
 		for {
 			v, end, err := wait.Next(ctx)
 			if end && ctx.Err() != nil && errors.Is(err, context.Cause(ctx)) {
-				err = &CallError{Operation: w.get.Operation().Name, Err: transport.Ended(ctx)}
+				err = w.unfinished(ctx, id, v, time.Since(began), wait.Failure())
 			}
 			if r := raw.Load(); r != nil && o.response != nil {
 				*o.response = *r
@@ -99,6 +101,21 @@ func (w *waiter[T]) watch(ctx context.Context, id ID, known *T, opts []CallOptio
 			}
 		}
 	}
+}
+
+// unfinished is the error of a wait whose context ended.
+func (w *waiter[T]) unfinished(ctx context.Context, id ID, v *T, after time.Duration, failure error) error {
+	service, _, _ := strings.Cut(w.get.Operation().Name, ".")
+	state := "not read yet"
+	if v != nil {
+		state = "still " + w.look(v).State
+	}
+	e := &CallError{
+		Operation: service + ".Wait", Duration: after,
+		Err: fmt.Errorf("%s is %s after %s: %w", id, state, after.Round(time.Millisecond), transport.Ended(ctx)),
+	}
+	e.last, _ = errors.AsType[*Error](failure)
+	return e
 }
 
 // last runs a watch to its end.

@@ -134,6 +134,7 @@ func TestWaitEndsAtOnceWhenCancelled(t *testing.T) {
 		session, err := c.Sessions.Wait(ctx, "x")
 		require.ErrorIs(t, err, stopped)
 		require.ErrorIs(t, err, context.Canceled)
+		require.EqualError(t, err, "ricloud: Sessions.Wait: x is still pending after 1.5s: enough")
 		assert.Equal(t, SessionPending, session.State, "the last session seen")
 		assert.Equal(t, 1500*time.Millisecond, time.Since(began))
 	})
@@ -147,6 +148,31 @@ func TestWaitOutlivesPassingFailures(t *testing.T) {
 			Then(httpmock.NewStringResponder(502, "<html>")).
 			Then(httpmock.NewErrorResponder(errors.New("reset"))).
 			Then(jsonResponder(200, `{"id":"x","state":"succeeded"}`)))
+		task, err := c.Tasks.Wait(t.Context(), "x")
+		require.NoError(t, err)
+		assert.Equal(t, TaskSucceeded, task.State)
+	})
+}
+
+func TestWaitOutlivesAnOutage(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c, api := newTestClient(t)
+		began := time.Now()
+		api.RegisterResponder(http.MethodGet, "=~/tasks/x", func(*http.Request) (*http.Response, error) {
+			switch after := time.Since(began); {
+			case after < time.Minute:
+				return jsonResponder(200, `{"id":"x","state":"pending"}`)(nil)
+			case after < 8*time.Minute:
+				return jsonResponder(503, `{"error":"down"}`)(nil)
+			}
+			return jsonResponder(200, `{"id":"x","state":"succeeded"}`)(nil)
+		})
+		short, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+		defer cancel()
+		_, err := c.Tasks.Wait(short, "x")
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		require.ErrorIs(t, err, ErrServer, "what kept it from knowing")
 		task, err := c.Tasks.Wait(t.Context(), "x")
 		require.NoError(t, err)
 		assert.Equal(t, TaskSucceeded, task.State)

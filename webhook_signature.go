@@ -31,7 +31,7 @@ var (
 	ErrSignature          = errors.New("ricloud: webhook signature")
 	ErrSignatureMissing   = fmt.Errorf("%w: the %s header is missing", ErrSignature, SignatureHeader)
 	ErrSignatureMalformed = fmt.Errorf("%w: the %s header is not t=<seconds>,s=<base64>", ErrSignature, SignatureHeader)
-	ErrSignatureMismatch  = fmt.Errorf("%w: it does not fit the body and the secret", ErrSignature)
+	ErrSignatureMismatch  = fmt.Errorf("%w: it does not fit the body and the secret: is it this webhook config's, and did nothing change the body on its way?", ErrSignature)
 	ErrSignatureTooOld    = fmt.Errorf("%w: it is too old", ErrSignature)
 	ErrSignatureTooNew    = fmt.Errorf("%w: it is dated in the future", ErrSignature)
 )

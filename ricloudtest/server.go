@@ -19,6 +19,7 @@ import (
 // as it is in the world: a client that sends its token there is found out.
 const (
 	memoryAPI     = "api.ricloud.test"
+	liveAPI       = "ricloud-api.reincubate.com" // a client without a base URL asks for it
 	memoryStorage = "storage.ricloud.test"
 )
 
@@ -196,8 +197,8 @@ func (s *Server) spawn(fn func()) {
 	}
 }
 
-// RoundTrip answers a request in memory. It knows the hosts of the API and of
-// the storage, and no other.
+// RoundTrip answers a request in memory. It knows the hosts of the API, the
+// live API's among them, and of the storage, and no other.
 func (s *Server) RoundTrip(r *http.Request) (*http.Response, error) {
 	if r.Body != nil {
 		defer r.Body.Close()
@@ -209,7 +210,7 @@ func (s *Server) RoundTrip(r *http.Request) (*http.Response, error) {
 		return nil, fmt.Errorf("ricloudtest: %w", net.ErrClosed)
 	}
 	switch r.URL.Host {
-	case memoryAPI:
+	case memoryAPI, liveAPI:
 		return s.serveAPI(r, "https://"+memoryStorage).response(r)
 	case memoryStorage:
 		return s.serveStorage(r).response(r)

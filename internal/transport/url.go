@@ -28,7 +28,7 @@ func parseBase(raw string, allowHTTP bool) (*url.URL, error) {
 	case hasDotSegment(u.Path):
 		return nil, errors.New(`base URL must not have a "." or ".." in its path`)
 	case u.Scheme == "http" && !allowHTTP && !IsLoopback(u.Hostname()):
-		return nil, fmt.Errorf("base URL would send the token in the clear to %s: use https, or allow http by name", u.Hostname())
+		return nil, fmt.Errorf("base URL would send the token in the clear to %s: use https, or WithInsecureHTTP", u.Hostname())
 	}
 	base := &url.URL{Scheme: u.Scheme, Host: u.Host}
 	setPath(base, strings.TrimRight(u.EscapedPath(), "/"))

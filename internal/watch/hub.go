@@ -98,7 +98,17 @@ type entry[R any] struct {
 	index      int  // in the queue; -1: it is being read, or over
 	unlisted   bool // the last scan did not show it
 	scan       int  // the last that did
-	failed     int  // reads in a row
+
+	failure error     // of the last read; nil: it went well
+	since   time.Time // when the failures in a row began
+}
+
+// failing notes a read that failed.
+func (e *entry[R]) failing(err error) {
+	if e.failure == nil {
+		e.since = time.Now()
+	}
+	e.failure = err
 }
 
 // Wait is one caller's wait. It is for one goroutine.
@@ -167,6 +177,13 @@ func (w *Wait[R]) Next(ctx context.Context) (resource *R, end bool, err error) {
 			return w.last, true, context.Cause(ctx)
 		}
 	}
+}
+
+// Failure returns why the resource could not be read last, or nil.
+func (w *Wait[R]) Failure() error {
+	w.hub.mu.Lock()
+	defer w.hub.mu.Unlock()
+	return w.entry.failure
 }
 
 func (w *Wait[R]) pop() (n news[R], ok bool) {

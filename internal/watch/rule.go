@@ -10,12 +10,12 @@ import (
 type Rhythm struct{ Shortest, Longest time.Duration }
 
 const (
-	patience   = 4               // a wait that lasts t asks every t/4
-	jitter     = 0.2             // of an interval, to both sides: clients begun together drift apart
-	safety     = 6               // while events flow, ask every safety times Longest
-	flowing    = 5 * time.Minute // events flow this long after the last
-	maxFailed  = 5               // reads in a row, each with its retries, after which a wait gives up
-	maxReading = 8               // GETs in flight
+	patience   = 4                // a wait that lasts t asks every t/4
+	jitter     = 0.2              // of an interval, to both sides: clients begun together drift apart
+	safety     = 6                // while events flow, ask every safety times Longest
+	flowing    = 5 * time.Minute  // events flow this long after the last
+	outage     = 10 * time.Minute // a wait outlives that much of failing reads
+	maxReading = 8                // GETs in flight
 )
 
 // interval is how long to leave a resource alone that is waited for since age.

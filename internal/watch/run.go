@@ -119,15 +119,15 @@ func (h *Hub[R]) get(ctx context.Context, e *entry[R]) {
 	verdict := Passing
 	if err != nil {
 		verdict = h.source.Judge(err)
-		e.failed++
+		e.failing(err)
 	} else {
-		e.failed = 0
+		e.failure = nil
 		h.learn(e, r, false)
 	}
 	switch {
 	case verdict == Fatal:
 		h.endAll(err)
-	case verdict == Final || e.failed > maxFailed:
+	case verdict == Final || e.failure != nil && time.Since(e.since) > outage:
 		h.end(e, err)
 	case h.entries[e.id] == e:
 		h.schedule(e, time.Now())
@@ -199,7 +199,7 @@ func (h *Hub[R]) show(page []*R) (shown int) {
 			continue
 		}
 		shown++
-		e.scan, e.failed = h.scans, 0
+		e.scan, e.failure = h.scans, nil
 		h.learn(e, r, false)
 	}
 	return shown
