@@ -114,6 +114,19 @@ type endless struct{}
 
 func (endless) Read(b []byte) (int, error) { return len(b), nil }
 
+func TestWebhookHandlerTolerance(t *testing.T) {
+	t.Parallel()
+	h := newWebhook(t, ignore, ricloud.WithTolerance(time.Hour, 2*time.Hour))
+	for ago, want := range map[time.Duration]int{
+		59 * time.Minute: http.StatusOK, 61 * time.Minute: http.StatusUnauthorized,
+		-119 * time.Minute: http.StatusOK, -121 * time.Minute: http.StatusUnauthorized,
+	} {
+		r := delivery(t, eventBody("e"+ago.String()))
+		r.Header.Set(ricloud.SignatureHeader, sign(webhookSecret, time.Now().Add(-ago), eventBody("e"+ago.String())))
+		assert.Equal(t, want, serve(h, r).Code, "signed %s ago", ago)
+	}
+}
+
 func TestWebhookHandlerHandsOverTheEvent(t *testing.T) {
 	t.Parallel()
 	type key struct{}

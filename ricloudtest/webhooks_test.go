@@ -163,6 +163,45 @@ func TestDeliveriesAreRetried(t *testing.T) {
 	})
 }
 
+// With a transport of the test's own, deliveries to any URL reach it, as often
+// as the pauses say.
+func TestWebhookTransportAndRetries(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var hosts []string
+		var mu sync.Mutex
+		answer := http.StatusOK
+		srv := ricloudtest.NewServer(
+			ricloudtest.WithWebhookRetries(time.Second, time.Minute),
+			ricloudtest.WithWebhookTransport(roundTrip(func(r *http.Request) (*http.Response, error) {
+				mu.Lock()
+				defer mu.Unlock()
+				hosts = append(hosts, r.URL.Host)
+				return &http.Response{StatusCode: answer, Body: http.NoBody, Request: r}, nil
+			})),
+		)
+		defer srv.Close()
+		_, err := srv.Client().WebhookConfigs.Create(t.Context(), ricloud.WebhookConfigCreateParams{URL: "https://elsewhere.example/hooks"})
+		require.NoError(t, err)
+		pass(time.Second)
+		mu.Lock()
+		assert.Contains(t, hosts, "elsewhere.example")
+		hosts, answer = nil, http.StatusInternalServerError
+		mu.Unlock()
+		require.NoError(t, srv.ExpireSession(string(john(t.Context(), t, srv.Client()).ID), "service"))
+		pass(time.Hour)
+		events, err := srv.Client().Events.List(t.Context(), ricloud.EventListParams{Type: "session"})
+		require.NoError(t, err)
+		require.Len(t, events.Data, 1)
+		assert.Equal(t, ricloud.EventFailed, events.Data[0].State)
+		assert.Equal(t, 2, events.Data[0].Retries, "one for each pause")
+	})
+}
+
+type roundTrip func(*http.Request) (*http.Response, error)
+
+func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
 func TestWebhookFaults(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
