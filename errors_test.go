@@ -38,6 +38,7 @@ func TestErrorsByMeaning(t *testing.T) {
 		{404, ``, []error{ErrNotFound}, "ricloud: Users.Get: 404 Not Found"},
 		{418, `{"error":{"of":"another shape"},"message":7}`, nil, `ricloud: Users.Get: 418 I'm a teapot: not an answer of the API: "{\"error\":{\"of\":\"another shape\"},\"message\":7}"`},
 		{500, ``, []error{ErrServer}, "ricloud: Users.Get: 500 Internal Server Error"},
+		{503, `{"token":"x"}`, []error{ErrServer}, `ricloud: Users.Get: 503 Service Unavailable: not an answer of the API: "{\"token\":[redacted]"`},
 		{502, "<html>Bad gateway</html>", []error{ErrServer}, `ricloud: Users.Get: 502 Bad Gateway: not an answer of the API: "<html>Bad gateway</html>"`},
 	}
 	sentinels := []error{
@@ -132,6 +133,16 @@ func TestDidItHappen(t *testing.T) {
 	}
 }
 
+func TestUnknownOutcomeOfWhatIsSafeToRepeat(t *testing.T) {
+	t.Parallel()
+	c, api := newTestClient(t)
+	api.RegisterResponder(http.MethodPost, "=~.*", httpmock.NewStringResponder(200, "{"))
+	_, err := c.Users.Update(t.Context(), "1", UserUpdateParams{Identifier: "x"})
+	require.ErrorContains(t, err, "it may have happened all the same, and is safe to repeat")
+	_, err = c.Sessions.Create(t.Context(), janesLogin())
+	require.ErrorContains(t, err, "look for it with Sessions.List")
+}
+
 func TestAnAnswerWithoutABody(t *testing.T) {
 	t.Parallel()
 	c, api := newTestClient(t)
@@ -148,6 +159,20 @@ func TestAnAnswerWithoutABody(t *testing.T) {
 	call, ok := errors.AsType[*CallError](err)
 	require.True(t, ok, "%v", err)
 	assert.True(t, call.MaybeApplied())
+}
+
+func TestStateErrorMeans(t *testing.T) {
+	t.Parallel()
+	require.ErrorIs(t, &StateError{Resource: "session", State: "expired"}, ErrSessionExpired, "whatever the API says why")
+	require.NotErrorIs(t, &StateError{Resource: "subscription", State: "expired"}, ErrSessionExpired)
+	require.ErrorIs(t, &StateError{Resource: "poll", State: "completed", Suspended: []ID{"1"}}, ErrTasksFailed)
+	require.NotErrorIs(t, &StateError{Resource: "poll", State: "failed"}, ErrTasksFailed)
+
+	ids := []ID{"1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "11"}
+	require.EqualError(t, &StateError{Resource: "poll", ID: "p", State: "completed", Failed: ids[:10]},
+		"ricloud: poll p is completed; failed tasks: 1, 2, 3, 4, 5, 6, 7, 8, 9, 10")
+	require.EqualError(t, &StateError{Resource: "poll", ID: "p", State: "completed", Suspended: ids},
+		"ricloud: poll p is completed; suspended tasks: 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, …")
 }
 
 func TestCancelledCallKeepsCauseAndLastAnswer(t *testing.T) {
@@ -189,6 +214,9 @@ func TestDecodeErrorNamesThePath(t *testing.T) {
 		{"cut behind a token", `{"id":"1","token":"12345678",`, &Key{}, "", `{"id":"1","token":[redacted]`},
 		{"a secret below the misfit", `{"id":"1","source":[{"password":"12345678"}]}`, &Session{}, "source", `reads [{"password":[redacted]`},
 		{"huge duration", `{"interval":1e300}`, &Subscription{}, "interval", "reads 1e300"},
+		{"huge negative duration", `{"interval":-1e300}`, &Subscription{}, "interval", "reads -1e300"},
+		{"the first of two, by name", `{"state":[1],"identifier":[2]}`, &User{}, "identifier", "reads [2]"},
+		{"secret of a wrong type", `{"secret":["12345678"]}`, &WebhookConfig{}, "secret", "reads [redacted]"},
 		{"deep", strings.Repeat(`{"children":[`, 20) + "true" + strings.Repeat("]}", 20), &Source{}, strings.Repeat("children[0].", 19) + "children[0]", "does not decode"},
 		{"too deep", strings.Repeat(`{"children":["]",`, 5000), &Source{}, "", "nested deeper than 64"},
 	}
@@ -208,24 +236,64 @@ func TestDecodeErrorNamesThePath(t *testing.T) {
 	}
 }
 
+func TestSnapshotEndsWhereASecretMayBegin(t *testing.T) {
+	t.Parallel()
+	for _, key := range []string{"token", "secret", "password", "code", "credentials", "signed_url", "signed_urls", "url"} {
+		for _, body := range []string{
+			`{"a":1,"` + key + `":"12345678",`, `"{\"a\":1,\"` + key + `\":\"12345678\"`,
+			`{"a":1,"` + key + `":"12345678","token":"12345678","url":"12345678"`,
+		} {
+			got := snapshot([]byte(body))
+			assert.Contains(t, got, `"a":1,"`+key+`":[redacted]`)
+			assert.NotContains(t, got, "12345678")
+		}
+	}
+	text := strings.Repeat("x", maxSnapshot)
+	assert.Equal(t, text, snapshot([]byte(text)))
+	assert.Equal(t, text+"…", snapshot([]byte(text+"y")))
+}
+
+func TestNestingIsOfTheDocument(t *testing.T) {
+	t.Parallel()
+	for body, want := range map[string]int{
+		`1`: 0, `{}`: 1, `[{"a":[]},[]]`: 3, `["[[["]`: 1, `["\"[[["]`: 1, `["]]]",[[]]]`: 3, `["\\",[[]]]`: 3,
+	} {
+		assert.Equal(t, want, nesting([]byte(body)), body)
+	}
+	deep := func(n int) []byte { return []byte(strings.Repeat("[", n) + strings.Repeat("]", n)) }
+	require.NoError(t, decode("x", deep(maxNesting), new(any)))
+	require.Error(t, decode("x", deep(maxNesting+1), new(any)))
+}
+
+func TestRawKeepsWhatComes(t *testing.T) {
+	t.Parallel()
+	for body, want := range map[string]string{
+		`{"a":1}`: `{"a":1}`, `"{\"a\":1}"`: `{"a":1}`, `" {\"a\":1}\n"`: `{"a":1}`, `"{no"`: `"{no"`, `"words"`: `"words"`, `"7"`: `"7"`, `""`: `""`, `null`: ``,
+	} {
+		raw := Raw("old")
+		require.NoError(t, json.Unmarshal([]byte(body), &raw), body)
+		assert.Equal(t, want, string([]byte(raw)), body)
+	}
+}
+
 func TestLooseTimesAreMended(t *testing.T) {
 	t.Parallel()
 	body := `{"data":[{"id":1,"date_created":""},{"id":2,"date_created":"2018-11-22T13:49:37.215516"},` +
-		`{"id":3,"date_created":"2018-11-22 13:49:37"},{"id":4,"date_created":"2018-11-22"},{"id":5,"date_created":"2018-11-22T14:49:37+01:00"}],"has_more":true}`
+		`{"id":3,"date_created":"2018-11-22 13:49:37"},{"id":4,"date_created":"2018-11-22"},{"id":5,"date_created":"2018-11-22T14:49:37+01:00"},{"id":6,"date_created":"2018-11-22 14:49:37+01:00"}],"has_more":true}`
 	var users List[User]
 	require.NoError(t, decode("Users.List", []byte(body), &users))
-	require.Len(t, users.Data, 5)
+	require.Len(t, users.Data, 6)
 	assert.True(t, users.HasMore)
 	assert.Zero(t, users.Data[0].DateCreated)
-	for i, want := range []string{"2018-11-22T13:49:37.215516Z", "2018-11-22T13:49:37Z", "2018-11-22T00:00:00Z", "2018-11-22T13:49:37Z"} {
+	for i, want := range []string{"2018-11-22T13:49:37.215516Z", "2018-11-22T13:49:37Z", "2018-11-22T00:00:00Z", "2018-11-22T13:49:37Z", "2018-11-22T13:49:37Z"} {
 		assert.True(t, at(want).Equal(users.Data[i+1].DateCreated), "%v", users.Data[i+1].DateCreated)
 	}
 }
 
 func TestTolerantLeaves(t *testing.T) {
 	t.Parallel()
-	for body, want := range map[string]ID{`"a"`: "a", `7`: "7", `-1`: "-1", `12345678901234567890`: "12345678901234567890", `{"id":7}`: "7", `null`: "", `{}`: ""} {
-		var id ID
+	for body, want := range map[string]ID{`"a"`: "a", `"a\u0062\/\""`: `ab/"`, "\"a\xff\"": "a\uFFFD", `7`: "7", `0`: "0", `-1`: "-1", `12345678901234567890`: "12345678901234567890", `{"id":7}`: "7", `null`: "", `{}`: ""} {
+		id := ID("old")
 		require.NoError(t, json.Unmarshal([]byte(body), &id), body)
 		assert.Equal(t, want, id, body)
 	}
@@ -257,6 +325,8 @@ func TestSecretsDoNotPrint(t *testing.T) {
 		Result{SignedURL: SignedURL{URL: canary}},
 		[]Secret{canary},
 		map[string]any{"k": Secret(canary)},
+		Raw(canary),
+		Event{Data: Raw(canary)},
 	}
 	var b strings.Builder
 	text, jsonLog := slog.New(slog.NewTextHandler(&b, nil)), slog.New(slog.NewJSONHandler(&b, nil))
@@ -276,12 +346,16 @@ func TestSecretsDoNotPrint(t *testing.T) {
 	assert.NotContains(t, b.String(), fmt.Sprintf("%x", canary))
 	assert.Contains(t, b.String(), "[redacted]")
 	assert.Empty(t, Secret("").String())
+	assert.Equal(t, "[redacted]", Raw(canary).String())
+	assert.Equal(t, "[redacted]", Raw(canary).LogValue().String())
 }
 
 func TestNewClientRefusesWhatCannotWork(t *testing.T) {
 	t.Parallel()
 	for name, construct := range map[string]func() (*Client, error){
 		"empty token":   func() (*Client, error) { return NewClient("") },
+		"space":         func() (*Client, error) { return NewClient("canary 7f3a") },
+		"not ASCII":     func() (*Client, error) { return NewClient("canary-ü") },
 		"newline":       func() (*Client, error) { return NewClient("canary-7f3a\n") },
 		"plain http":    func() (*Client, error) { return NewClient("canary-7f3a", WithBaseURL("http://example.com")) },
 		"no host":       func() (*Client, error) { return NewClient("canary-7f3a", WithBaseURL("https://")) },
@@ -289,6 +363,7 @@ func TestNewClientRefusesWhatCannotWork(t *testing.T) {
 		"foreign":       func() (*Client, error) { return NewClient("canary-7f3a", WithBaseURL("ftp://example.com")) },
 		"negative time": func() (*Client, error) { return NewClient("canary-7f3a", WithCallTimeout(-1)) },
 		"polling":       func() (*Client, error) { return NewClient("canary-7f3a", WithPolling(2, 1)) },
+		"no pause":      func() (*Client, error) { return NewClient("canary-7f3a", WithPolling(0, 1)) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -302,6 +377,8 @@ func TestNewClientRefusesWhatCannotWork(t *testing.T) {
 	_, err := NewClient("t", WithBaseURL("http://example.com"), WithInsecureHTTP())
 	require.NoError(t, err)
 	_, err = NewClient("t", WithBaseURL("http://127.0.0.1:1"))
+	require.NoError(t, err)
+	_, err = NewClient("t", WithPolling(time.Second, time.Second))
 	require.NoError(t, err)
 }
 

@@ -3,9 +3,11 @@ package ricloud
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"strconv"
 	"testing"
+	"testing/synctest"
 
 	"github.com/jarcoal/httpmock"
 	"github.com/stretchr/testify/assert"
@@ -79,6 +81,26 @@ func TestAllIsLazy(t *testing.T) {
 	assert.Equal(t, 100, n)
 }
 
+func TestListTakesEveryLimitThereIs(t *testing.T) {
+	t.Parallel()
+	c, api := newTestClient(t)
+	for limit, query := range map[int]string{0: "", 1: "limit=1", 1000: "limit=1000"} {
+		_, err := c.Users.List(t.Context(), UserListParams{ListParams: ListParams{Limit: limit}})
+		require.NoError(t, err)
+		assert.Equal(t, query, api.last().Query)
+	}
+	_, err := drain(c.Users.All(t.Context(), UserListParams{}, WithQuery("limit", "7")))
+	require.NoError(t, err)
+	assert.Equal(t, "limit=7", api.last().Query, "the caller's word is the last")
+}
+
+func TestAListReadsIntoOneThatWasUsed(t *testing.T) {
+	t.Parallel()
+	l := List[User]{Data: []User{{ID: "1"}}, HasMore: true, TotalCount: 9, URL: "/users"}
+	require.NoError(t, json.Unmarshal([]byte(`[{"id":2}]`), &l))
+	assert.Equal(t, List[User]{Data: []User{{ID: "2"}}}, l)
+}
+
 func TestAllSaysWhenAPageBringsNothingNew(t *testing.T) {
 	t.Parallel()
 	c, api := newTestClient(t)
@@ -142,6 +164,22 @@ func TestNestedListFollowsItsURL(t *testing.T) {
 	n, err = drain(c.Sources.AllChildren(t.Context(), "31", ListParams{}))
 	require.NoError(t, err)
 	assert.Equal(t, 2, n)
+}
+
+func TestNestedListGoesOnBehindWhatItHas(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c, api := newTestClient(t)
+		api.RegisterResponder(http.MethodGet, "=~/users", httpmock.NewErrorResponder(io.ErrUnexpectedEOF).
+			Then(jsonResponder(200, `{"data":[{"id":1}],"has_more":true}`)).
+			Then(jsonResponder(200, `{"data":[{"id":2}],"has_more":false}`)))
+		l := List[User]{Data: []User{{ID: "1"}}, HasMore: true, URL: "/users"}
+		n, err := drain(l.All(t.Context(), c))
+		require.NoError(t, err, "a first page that repeats the list, and one that is lost, are no end")
+		assert.Equal(t, 2, n)
+		assert.Len(t, api.all(), 3)
+		assert.Contains(t, api.last().Query, "after_id=1")
+	})
 }
 
 func TestNestedListNeverLeavesTheHost(t *testing.T) {

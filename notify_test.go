@@ -140,6 +140,75 @@ func TestPollTakesOverItsTasks(t *testing.T) {
 	}
 }
 
+func TestPollOfTheOldestAPIShowsNoResultsOfItsTasks(t *testing.T) {
+	t.Parallel()
+	task := Task{ID: "a", State: TaskSucceeded, Results: List[Result]{Data: []Result{{ID: "r"}}}}
+	silent, open := Poll{}, Poll{Results: List[Result]{Data: []Result{}}}
+	applyToPoll(&silent, &task)
+	applyToPoll(&open, &task)
+	assert.Nil(t, silent.Results.Data, "they are to be asked for")
+	assert.Len(t, open.Results.Data, 1)
+}
+
+func TestASessionTakesOverItsTaskOnlyWhilePending(t *testing.T) {
+	t.Parallel()
+	for state, want := range map[SessionState]SessionState{SessionPending: SessionActive, SessionExpired: SessionExpired, SessionFailed: SessionFailed} {
+		s := Session{State: state}
+		s.apply(&Task{State: TaskSucceeded})
+		assert.Equal(t, want, s.State)
+	}
+}
+
+func TestAPollEndsWhenNoTaskIsLeft(t *testing.T) {
+	t.Parallel()
+	const done = `"date_completed":"2018-11-22T14:20:53Z"`
+	for body, want := range map[string]PollState{
+		`{"state":"processing",` + done + `}`:                          PollCompleted,
+		`{"state":"processing",` + done + `,"tasks_pending":["a"]}`:    "processing",
+		`{"state":"processing",` + done + `,"tasks_processing":["a"]}`: "processing",
+		`{"state":"processing",` + done + `,"tasks_suspended":["a"]}`:  PollCompleted,
+		`{"state":"processing","tasks_succeeded":["a"]}`:               "processing",
+		`{"state":"failed",` + done + `}`:                              PollFailed,
+	} {
+		var p Poll
+		require.NoError(t, json.Unmarshal([]byte(body), &p))
+		assert.Equal(t, want, p.State, body)
+	}
+	var both Poll
+	require.NoError(t, json.Unmarshal([]byte(`{"tasks_succeeded":["a"],"tasks_completed":["b"]}`), &both))
+	assert.Equal(t, []ID{"a"}, both.TasksSucceeded)
+}
+
+func TestAPollOnItsWayHasNotFailed(t *testing.T) {
+	t.Parallel()
+	require.NoError(t, pollStatus(&Poll{State: PollProcessing, TasksFailed: []ID{"a"}, TasksSuspended: []ID{"b"}}).Err)
+	require.ErrorIs(t, pollStatus(&Poll{State: PollCompleted, TasksSuspended: []ID{"b"}}).Err, ErrTasksFailed)
+	// Each step is further on than the one before, so that a late answer is known as such.
+	before := -1
+	for _, p := range []Poll{
+		{State: PollPending, TasksPending: []ID{"a", "b"}},
+		{State: PollProcessing, TasksPending: []ID{"a", "b"}},
+		{State: PollProcessing, TasksPending: []ID{"b"}, TasksProcessing: []ID{"a"}},
+		{State: PollProcessing, TasksSuspended: []ID{"a"}, TasksProcessing: []ID{"b"}},
+		{State: PollProcessing, TasksProcessing: []ID{"b"}, TasksSucceeded: []ID{"a"}},
+		{State: PollProcessing, TasksSucceeded: []ID{"a"}, TasksFailed: []ID{"b"}},
+		{State: PollCompleted, TasksSucceeded: []ID{"a"}, TasksFailed: []ID{"b"}},
+	} {
+		progress := pollStatus(&p).Progress
+		assert.Greater(t, progress, before, "%v", p)
+		before = progress
+	}
+	assert.NotEqual(t, pollStatus(&Poll{}).Version, pollStatus(&Poll{Results: List[Result]{TotalCount: 1}}).Version, "a result more is a change")
+}
+
+func TestASessionThatEndedIsNoLongerPending(t *testing.T) {
+	t.Parallel()
+	pending := sessionStatus(&Session{State: SessionPending}).Progress
+	for _, state := range []SessionState{SessionActive, SessionFailed, SessionExpired} {
+		assert.Greater(t, sessionStatus(&Session{State: state}).Progress, pending, "an answer from before it is late")
+	}
+}
+
 // Options are of one call: a wait that has some makes its requests itself.
 func TestWaitWithOptions(t *testing.T) {
 	t.Parallel()

@@ -2,11 +2,14 @@ package ricloud
 
 import (
 	"context"
+	"io"
 	"net/http"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
+	"github.com/jarcoal/httpmock"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -230,6 +233,7 @@ func TestBadParamsAreRefusedBeforeAnyRequest(t *testing.T) {
 		{"Users.Create", "Identifier", func(ctx context.Context, c *Client) error { return result(c.Users.Create(ctx, UserCreateParams{})) }},
 		{"Users.Get", "id", func(ctx context.Context, c *Client) error { return result(c.Users.Get(ctx, "")) }},
 		{"Users.Get", "id", func(ctx context.Context, c *Client) error { return result(c.Users.Get(ctx, "..")) }},
+		{"Users.Get", "id", func(ctx context.Context, c *Client) error { return result(c.Users.Get(ctx, ".")) }},
 		{"Users.List", "Limit", func(ctx context.Context, c *Client) error {
 			return result(c.Users.List(ctx, UserListParams{ListParams: ListParams{Limit: 1001}}))
 		}},
@@ -324,6 +328,26 @@ func TestCallReachesUnknownEndpoints(t *testing.T) {
 	assert.Equal(t, []string{"POST", "/of/tomorrow", "q=1", `{"a":1}`}, []string{got.Method, got.Path, got.Query, got.Body})
 	require.NoError(t, c.Call(t.Context(), http.MethodPost, "/of/tomorrow", nil, nil))
 	assert.Empty(t, api.last().Body)
+	require.NoError(t, c.Call(t.Context(), http.MethodPost, "/x", "a<b>&c", nil, WithAwait(2*time.Second)))
+	assert.Equal(t, "2", api.last().Header.Get("Ricloud-Await"))
+	assert.Equal(t, `"a<b>&c"`, api.last().Body, "as it is, and nothing behind it")
 	err = c.Call(t.Context(), http.MethodPost, "/x", func() {}, nil)
 	require.ErrorContains(t, err, "ricloud: Call POST /x: params cannot be encoded")
+}
+
+func TestCallIsRetriedWhereThatIsSafe(t *testing.T) {
+	t.Parallel()
+	for method, calls := range map[string]int{http.MethodGet: 5, http.MethodDelete: 5, http.MethodPost: 1, http.MethodPatch: 1} {
+		t.Run(method, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				c, api := newTestClient(t)
+				api.RegisterNoResponder(httpmock.NewErrorResponder(io.ErrUnexpectedEOF))
+				err := c.Call(t.Context(), method, "/x?signature=canary", nil, nil)
+				require.ErrorContains(t, err, "ricloud: Call "+method+" /x: ")
+				assert.NotContains(t, err.Error(), "canary")
+				assert.Len(t, api.all(), calls)
+			})
+		})
+	}
 }
