@@ -6,7 +6,7 @@ package ricloud
 // flow, waits ask the API rarely, in case one was lost; without them they
 // poll. An event that no wait could use is ignored.
 //
-//	handler := ricloud.NewWebhookHandler(secret, func(ctx context.Context, event *ricloud.Event) error {
+//	handler, err := ricloud.NewWebhookHandler(func(ctx context.Context, event *ricloud.Event) error {
 //		client.Notify(event)
 //		return nil
 //	})
