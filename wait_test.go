@@ -12,6 +12,8 @@ import (
 	"github.com/jarcoal/httpmock"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/reincubate/ricloud-go/internal/transport"
 )
 
 // states answers with one body after the other; the last one stays.
@@ -377,4 +379,16 @@ func TestPollResultsOfAPollThatShowsNone(t *testing.T) {
 		}
 		assert.Equal(t, []ID{"r-a", "r-b"}, ids)
 	})
+}
+
+func TestTheReadsOfAWaitYieldToOtherCalls(t *testing.T) {
+	t.Parallel()
+	own := request{op: transport.TasksGet.Operation(), ids: []ID{"x"}, background: true}
+	sent, err := own.build(callOptions{})
+	require.NoError(t, err)
+	assert.True(t, sent.Background)
+	callers := request{op: transport.TasksGet.Operation(), ids: []ID{"x"}}
+	sent, err = callers.build(callOptions{})
+	require.NoError(t, err)
+	assert.False(t, sent.Background)
 }
