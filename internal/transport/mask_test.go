@@ -102,3 +102,9 @@ func TestMaskedIsTheBodyWithoutSecrets(t *testing.T) {
 	assert.Equal(t, "a "+redacted, string(resp.Masked()))
 	assert.Equal(t, "a "+testToken, string(resp.Body))
 }
+
+func TestWhatIsTooShortIsNoSecret(t *testing.T) {
+	t.Parallel()
+	assert.Contains(t, forms("1234"), "1234")
+	assert.Empty(t, forms("123"), "it stands in much that is none")
+}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net"
 	"net/http"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -280,5 +281,22 @@ func TestACallerMistakeIsNamedBeforeAnythingIsSent(t *testing.T) {
 		require.ErrorContains(t, err, want)
 		assert.NotContains(t, err.Error(), "secret")
 		assert.Empty(t, mock.seen)
+	}
+}
+
+// A hand-made answer often has a body and leaves its length 0.
+func TestABodyIsReadWhateverLengthAStubClaims(t *testing.T) {
+	t.Parallel()
+	body, err := read(strings.NewReader(`{"id":1}`), 0, 100)
+	require.NoError(t, err)
+	assert.JSONEq(t, `{"id":1}`, string(body))
+}
+
+func TestCloseKnowsWhoseTheTransportIs(t *testing.T) {
+	t.Parallel()
+	for _, rt := range []http.RoundTripper{nil, http.NewFileTransport(http.Dir(t.TempDir()))} {
+		c, err := New(Config{BaseURL: "https://api.example.com", Transport: rt})
+		require.NoError(t, err)
+		assert.NotPanics(t, c.Close)
 	}
 }
