@@ -66,7 +66,7 @@ func NewServer(opts ...Option) *Server {
 		random:  rand.New(rand.NewPCG(c.seed, c.seed)), //nolint:gosec // repeatable on purpose
 		objects: map[string]*stored{}, struck: map[string]int{},
 	}
-	s.ctx, s.cancel = context.WithCancel(context.Background())
+	s.ctx, s.cancel = context.WithCancel(context.Background()) // the server's own life, until Close
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.furnish()
