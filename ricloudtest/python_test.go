@@ -46,7 +46,7 @@ func TestThePythonClientsBytes(t *testing.T) {
 		require.Eventually(t, func() bool {
 			got = ask("GET", path, "")
 			return got["state"] == state
-		}, 5*time.Second, 10*time.Millisecond, path)
+		}, 30*time.Second, 10*time.Millisecond, path)
 		return got
 	}
 	id := func(from map[string]any) string { return from["id"].(string) } //nolint:forcetypeassert // the test may fail here

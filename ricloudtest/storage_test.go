@@ -134,7 +134,7 @@ func TestPublisher(t *testing.T) {
 	assert.Eventually(t, func() bool {
 		config, err = c.StorageConfigs.Get(t.Context(), config.ID)
 		return err == nil && config.State == "invalid"
-	}, 5*time.Second, 10*time.Millisecond)
+	}, 30*time.Second, 10*time.Millisecond)
 }
 
 func TestStorageConfigStates(t *testing.T) {
