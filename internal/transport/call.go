@@ -4,33 +4,50 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"net/url"
 	"time"
 
 	"github.com/hashicorp/go-retryablehttp"
 )
 
-// call is the state of one Do. The links find it through the context; only one
-// of them runs at a time.
+// call is the state of one Do; only one of the links works on it at a time. It
+// is the caller's context, in which they find it.
 type call struct {
+	context.Context //nolint:containedctx // it is one
+
 	client *Client
 	req    *Request
 	began  time.Time
+	now    time.Time // at the begin, then after each attempt and each wait
+	url    url.URL
 	header http.Header           // as sent
-	http   retryablehttp.Request // what every attempt sends
-	loop   retryablehttp.Client  // in here, like http, to save an allocation
+	http   retryablehttp.Request // what the next attempt sends
 
-	sent  bool // this attempt was handed to the transport
-	start time.Time
+	guard *guard // of this attempt, or the next
+	sent  bool   // this attempt was handed to the transport
 
 	attempts     []Attempt
-	first        [1]Attempt // most calls need no more
-	maybeApplied bool       // an attempt's outcome is unknown
-	last         *Response  // the last answer of 400 or more
-	answer       *Response  // the answer that ends the call
-	cause        error      // or what ends it without one
+	maybeApplied bool      // an attempt's outcome is unknown
+	last         *Response // the last answer of 400 or more
+	answer       *Response // the answer that ends the call
+	cause        error     // or what ends it without one
+
+	first struct { // most calls need no second
+		guard   guard
+		attempt [1]Attempt
+		answer  Response
+	}
 }
 
 type callKey struct{}
+
+// Value makes the call its own context's value.
+func (c *call) Value(key any) any {
+	if key == (callKey{}) {
+		return c
+	}
+	return c.Context.Value(key)
+}
 
 func callFrom(ctx context.Context) *call {
 	c, _ := ctx.Value(callKey{}).(*call) // Do has put it there
@@ -41,39 +58,53 @@ func callFrom(ctx context.Context) *call {
 func (c *call) deadline() time.Time { return c.began.Add(c.client.cfg.CallTimeout) }
 
 // left is what remains until the call must end, by its budget or its context.
-func (c *call) left(ctx context.Context) time.Duration {
+func (c *call) left() time.Duration {
 	end := c.deadline()
-	if deadline, ok := ctx.Deadline(); ok && deadline.Before(end) {
+	if deadline, ok := c.Deadline(); ok && deadline.Before(end) {
 		end = deadline
 	}
 	return time.Until(end)
 }
 
-// judge is go-retryablehttp's CheckRetry: it records the attempt and decides
-// whether there is another. It never returns an error, which would replace
-// what happened.
-func (c *call) judge(ctx context.Context, resp *http.Response, err error) (bool, error) {
+// judge is go-retryablehttp's CheckRetry: it records the attempt, decides
+// whether there is another, and waits for it: the library's own wait knows
+// neither the call nor the cause of its context's end. It never returns an
+// error, which would replace what happened.
+func judge(ctx context.Context, resp *http.Response, err error) (bool, error) {
+	return callFrom(ctx).judge(resp, err), nil //nolint:contextcheck // the call is the context
+}
+
+func (c *call) judge(resp *http.Response, err error) bool {
 	if !c.sent { // its turn did not come
+		c.guard.finish()
 		c.cause = c.clean(err)
-		return false, nil
+		return false
 	}
 	c.sent = false
 	c.attempts = append(c.attempts, Attempt{})
 	attempt := &c.attempts[len(c.attempts)-1]
 	answer, err := c.read(resp, err, attempt)
-	attempt.Duration = time.Since(c.start)
+	c.guard.finish()
+	start := c.now
+	c.now = time.Now()
+	attempt.Duration = c.now.Sub(start)
 	attempt.Err = err
 
-	again := c.repeats(ctx, attempt, answer)
+	again := c.repeats(attempt, answer)
+	c.log(attempt, again)
 	switch {
 	case again:
+		if c.cause = c.sleep(attempt.Wait); c.cause == nil {
+			c.guard = new(guard)
+			c.http.Request = c.http.Request.WithContext(c.guard.begin(c))
+			return true
+		}
 	case answer != nil:
 		c.answer = answer
 	default:
 		c.cause = err
 	}
-	c.log(ctx, attempt, again)
-	return again, nil
+	return false
 }
 
 // read takes the whole answer off the wire, so that one that is cut short can
@@ -86,7 +117,12 @@ func (c *call) read(resp *http.Response, err error, attempt *Attempt) (*Response
 		body, err = readBody(resp, c.client.cfg.MaxBody)
 		resp.Body = http.NoBody
 		if err == nil {
-			return c.accept(&Response{StatusCode: resp.StatusCode, Header: resp.Header, Body: body, call: c}), nil
+			answer := new(Response)
+			if len(c.attempts) == 1 {
+				answer = &c.first.answer
+			}
+			*answer = Response{StatusCode: resp.StatusCode, Header: resp.Header, Body: body, call: c}
+			return c.accept(answer), nil
 		}
 		unknown = true // a success, for all the client can see of it
 	}
@@ -120,11 +156,11 @@ func (c *call) accept(answer *Response) *Response {
 }
 
 // repeats decides whether there is another attempt, and how long to wait for it.
-func (c *call) repeats(ctx context.Context, attempt *Attempt, answer *Response) bool {
+func (c *call) repeats(attempt *Attempt, answer *Response) bool {
 	cfg, replay := &c.client.cfg, c.req.Operation.Replay || c.req.Replay
 	var hint time.Duration
 	switch {
-	case len(c.attempts) > cfg.MaxRetries, ctx.Err() != nil:
+	case len(c.attempts) > cfg.MaxRetries, c.Err() != nil:
 		return false
 	case answer == nil:
 		unacted := attempt.StatusCode == 0 && unsent(attempt.Err)
@@ -138,28 +174,23 @@ func (c *call) repeats(ctx context.Context, attempt *Attempt, answer *Response) 
 		}
 	}
 	wait := max(hint, fullJitter(len(c.attempts)-1, cfg.RetryWaitMin, cfg.RetryWaitMax))
-	if hint > cfg.RetryAfterMax || wait >= c.left(ctx) {
+	if hint > cfg.RetryAfterMax || wait >= c.left() {
 		return false
 	}
 	attempt.Wait = wait
 	return true
 }
 
-// backoff is go-retryablehttp's Backoff: the wait that repeats has chosen.
-func (c *call) backoff(_, _ time.Duration, _ int, _ *http.Response) time.Duration {
-	return c.attempts[len(c.attempts)-1].Wait
-}
-
 // end says how the call ended.
-func (c *call) end(ctx context.Context) (*Response, error) {
-	duration := time.Since(c.began)
+func (c *call) end() (*Response, error) {
+	duration := c.now.Sub(c.began)
 	if c.answer != nil {
 		c.answer.Attempts, c.answer.Duration = c.attempts, duration
 		c.answer.MaybeApplied = c.maybeApplied && c.answer.StatusCode >= http.StatusBadRequest
 		return c.answer, nil
 	}
-	if ctx.Err() != nil {
-		c.cause = Ended(ctx)
+	if c.Err() != nil {
+		c.cause = Ended(c.Context)
 	}
 	if c.last != nil {
 		c.last.Attempts, c.last.Duration, c.last.MaybeApplied = c.attempts, duration, c.maybeApplied

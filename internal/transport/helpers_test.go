@@ -23,10 +23,11 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // newClient returns a Client on rt; edit changes its Config.
 func newClient(t testing.TB, rt http.RoundTripper, edit ...func(*Config)) *Client {
 	t.Helper()
+	authorization := []string{"Token " + testToken}
 	cfg := Config{
 		BaseURL:   testBase,
 		Transport: rt,
-		Authorize: func(h http.Header) { h.Set("Authorization", "Token "+testToken) },
+		Authorize: func(h http.Header) { h["Authorization"] = authorization },
 		UserAgent: "ricloud-go/test",
 	}
 	for _, e := range edit {

@@ -46,15 +46,18 @@ func (p *pacer) pause(d time.Duration) {
 func (p *pacer) pauseLeft() time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.paused.IsZero() {
+		return 0
+	}
 	return time.Until(p.paused)
 }
 
 // wait returns when call may send a request, first come, first served. A
 // background call goes when a token is left over: the calls that wait for one
 // have taken it in advance.
-func (p *pacer) wait(ctx context.Context, call *call) error {
+func (p *pacer) wait(call *call) error {
 	for left := p.pauseLeft(); left > 0; left = p.pauseLeft() {
-		if err := call.sleep(ctx, left); err != nil {
+		if err := call.sleep(left); err != nil {
 			return err
 		}
 	}
@@ -63,35 +66,37 @@ func (p *pacer) wait(ctx context.Context, call *call) error {
 	}
 	if call.req.Background {
 		for !p.limiter.Allow() {
-			if err := call.sleep(ctx, p.every); err != nil {
+			if err := call.sleep(p.every); err != nil {
 				return err
 			}
 		}
 		return nil
 	}
 	turn := p.limiter.Reserve()
-	if err := call.sleep(ctx, turn.Delay()); err != nil {
+	if err := call.sleep(turn.Delay()); err != nil {
 		turn.Cancel()
 		return err
 	}
 	return nil
 }
 
-// sleep waits for d, unless ctx ends first. It never sleeps into the call's end.
-func (c *call) sleep(ctx context.Context, d time.Duration) error {
+// sleep waits for d, unless the call's context ends first. It never sleeps into
+// the call's end.
+func (c *call) sleep(d time.Duration) error {
 	if d <= 0 {
 		return nil
 	}
-	if left := c.left(ctx); d >= left {
+	if left := c.left(); d >= left {
 		return fmt.Errorf("%w, in %v, with %v left", ErrTooLate, d.Round(time.Millisecond), left.Round(time.Millisecond))
 	}
 	timer := time.NewTimer(d)
 	defer timer.Stop()
+	defer func() { c.now = time.Now() }()
 	select {
 	case <-timer.C:
 		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
+	case <-c.Done():
+		return context.Cause(c)
 	}
 }
 
@@ -102,8 +107,7 @@ type pace struct {
 }
 
 func (p pace) RoundTrip(req *http.Request) (*http.Response, error) {
-	ctx := req.Context()
-	if err := p.pacer.wait(ctx, callFrom(ctx)); err != nil {
+	if err := p.pacer.wait(callFrom(req.Context())); err != nil { //nolint:contextcheck // the call is the context
 		if req.Body != nil {
 			err = errors.Join(err, req.Body.Close())
 		}

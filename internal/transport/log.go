@@ -1,19 +1,16 @@
 package transport
 
-import (
-	"context"
-	"log/slog"
-)
+import "log/slog"
 
 // log writes one record for an attempt: Debug, or Warn with the wait when it
 // will be repeated. What it says is this list; bodies, headers and queries are not on
 // it, and cause has been through the same cleaning as an error.
-func (c *call) log(ctx context.Context, attempt *Attempt, again bool) {
+func (c *call) log(attempt *Attempt, again bool) {
 	logger, level := c.client.cfg.Logger, slog.LevelDebug
 	if again {
 		level = slog.LevelWarn
 	}
-	if logger == nil || !logger.Enabled(ctx, level) {
+	if logger == nil || !logger.Enabled(c.Context, level) {
 		return
 	}
 	attrs := []slog.Attr{
@@ -31,5 +28,5 @@ func (c *call) log(ctx context.Context, attempt *Attempt, again bool) {
 	if attempt.Err != nil {
 		attrs = append(attrs, slog.String("cause", attempt.Err.Error()))
 	}
-	logger.LogAttrs(ctx, level, "ricloud attempt", attrs...)
+	logger.LogAttrs(c.Context, level, "ricloud attempt", attrs...)
 }

@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"sync/atomic"
+	"sync"
 	"time"
 )
 
@@ -47,72 +47,97 @@ type timeouts struct{ next http.RoundTripper }
 
 func (t timeouts) RoundTrip(req *http.Request) (*http.Response, error) {
 	call := callFrom(req.Context())
-	ctx, cancel := context.WithCancelCause(req.Context())
-	guard := &guard{call: call, ctx: ctx, cancel: cancel}
 	limit := call.client.attemptTimeout
 	if await := call.req.await(); await > 0 {
 		limit = &Timeout{limit.Limit, limit.After + await}
 	}
-	guard.timer = time.AfterFunc(guard.next(limit), guard.expire)
-	call.sent, call.start = true, time.Now()
-	resp, err := t.next.RoundTrip(req.WithContext(ctx))
+	call.sent = true
+	call.guard.set(limit, call.now)
+	resp, err := t.next.RoundTrip(req)
 	if err != nil {
-		guard.stop()
-		return nil, guard.name(err)
+		return nil, call.guard.name(err)
 	}
-	guard.body, resp.Body = resp.Body, guard
-	guard.timer.Reset(guard.next(call.client.stallTimeout))
+	call.guard.body, resp.Body = resp.Body, call.guard
 	return resp, nil
 }
 
-// guard is a body that ends its attempt when it goes silent.
+// guard ends one attempt when it reaches its limit. It stands in for the body
+// of the answer, where each read has a limit of its own.
 type guard struct {
 	call   *call
-	body   io.ReadCloser
-	timer  *time.Timer
-	limit  atomic.Pointer[Timeout] // what the timer stands for now
-	ctx    context.Context         //nolint:containedctx // the attempt's own, which ends with the body
+	ctx    context.Context //nolint:containedctx // the attempt's own
 	cancel context.CancelCauseFunc
+	body   io.ReadCloser
+
+	mu    sync.Mutex
+	limit *Timeout // in force now
+	end   time.Time
+	timer *time.Timer // nil until the attempt is sent
+	rings time.Time   // not after end
 }
 
-// next names the limit that is in force from now, and returns how long it lasts.
-func (g *guard) next(limit *Timeout) time.Duration {
-	after := limit.After
-	if left := time.Until(g.call.deadline()); left < after {
-		limit, after = g.call.client.callTimeout, left
+// begin makes the attempt's context.
+func (g *guard) begin(call *call) context.Context {
+	g.call = call
+	g.ctx, g.cancel = context.WithCancelCause(call)
+	return g.ctx
+}
+
+// set puts a limit in force from now. The timer is touched only to ring
+// earlier; one that rings too early is set anew then, so that a body that
+// flows costs no timers.
+func (g *guard) set(limit *Timeout, now time.Time) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.limit, g.end = limit, now.Add(limit.After)
+	if deadline := g.call.deadline(); deadline.Before(g.end) {
+		g.limit, g.end = g.call.client.callTimeout, deadline
 	}
-	g.limit.Store(limit)
-	return after
+	switch {
+	case g.timer == nil:
+		g.timer = time.AfterFunc(g.end.Sub(now), g.ring)
+	case g.end.Before(g.rings):
+		g.timer.Reset(g.end.Sub(now))
+	default:
+		return
+	}
+	g.rings = g.end
 }
 
-func (g *guard) expire() { g.cancel(g.limit.Load()) }
+func (g *guard) ring() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if left := time.Until(g.end); left > 0 {
+		g.rings = g.end
+		g.timer.Reset(left)
+		return
+	}
+	g.cancel(g.limit)
+}
+
+// finish releases what the attempt held.
+func (g *guard) finish() {
+	if g.timer != nil {
+		g.timer.Stop()
+	}
+	g.cancel(nil)
+}
 
 // name returns the limit that ended the attempt in place of what it broke.
 func (g *guard) name(err error) error {
-	if timeout, ok := context.Cause(g.ctx).(*Timeout); ok { //nolint:errorlint // the cause is stored bare, by expire
+	if timeout, ok := context.Cause(g.ctx).(*Timeout); ok { //nolint:errorlint // the cause is stored bare, by ring
 		return timeout
 	}
 	return err
 }
 
-func (g *guard) stop() {
-	g.timer.Stop()
-	if g.ctx.Err() == nil {
-		g.cancel(nil)
-	}
-}
-
 func (g *guard) Read(p []byte) (int, error) {
+	g.set(g.call.client.stallTimeout, time.Now())
 	n, err := g.body.Read(p)
-	if err == nil {
-		g.timer.Reset(g.next(g.call.client.stallTimeout))
-	} else if !errors.Is(err, io.EOF) {
+	if err != nil && !errors.Is(err, io.EOF) {
 		err = g.name(err)
 	}
 	return n, err
 }
 
-func (g *guard) Close() error {
-	g.stop()
-	return g.body.Close()
-}
+func (g *guard) Close() error { return g.body.Close() }

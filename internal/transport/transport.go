@@ -4,7 +4,8 @@
 // A call runs through go-retryablehttp, which owns the loop; the links below it
 // are RoundTrippers, outermost first:
 //
-//	call.judge  reads the answer whole and decides: done, again, or give up
+//	call.judge  reads the answer whole and decides: done, again after a wait, or give up
+//	sign        gives the request its header, with the credentials
 //	pace        waits for the rate limit, and while the server asked for a pause
 //	redirect    follows a GET on the same host; refuses every other redirect
 //	timeouts    bounds the time to the headers, then each silence in the body
@@ -16,7 +17,6 @@ import (
 	"math"
 	"net/http"
 	"net/url"
-	"strconv"
 	"time"
 
 	"github.com/hashicorp/go-retryablehttp"
@@ -81,15 +81,16 @@ func (f *Failure) Unwrap() error { return f.Cause }
 
 // Client makes calls. It is safe for concurrent use.
 type Client struct {
-	cfg   Config
-	base  *url.URL
-	http  *http.Client
-	pacer pacer
-	bare  http.RoundTripper
-	own   *http.Transport // nil when the caller brought one
+	cfg    Config
+	base   *url.URL
+	prefix string               // base's path, escaped
+	loop   retryablehttp.Client // runs the attempts; judge says how many
+	pacer  pacer
+	bare   http.RoundTripper
+	own    *http.Transport // nil when the caller brought one
 
 	attemptTimeout, callTimeout, stallTimeout *Timeout
-	jsonType, userAgent                       []string // header values, of length and capacity 1
+	header                                    http.Header // of every request; its values are shared
 }
 
 // New checks cfg and returns a Client. It does no I/O.
@@ -104,12 +105,15 @@ func New(cfg Config) (*Client, error) {
 	c := &Client{
 		cfg:            cfg,
 		base:           base,
+		prefix:         base.EscapedPath(),
 		pacer:          newPacer(cfg.RateLimit, cfg.RatePer),
 		attemptTimeout: &Timeout{"attempt", cfg.AttemptTimeout},
 		callTimeout:    &Timeout{"call", cfg.CallTimeout},
 		stallTimeout:   &Timeout{"stall", cfg.StallTimeout},
-		jsonType:       []string{"application/json"},
-		userAgent:      []string{cfg.UserAgent},
+		header:         http.Header{"Accept": {"application/json"}},
+	}
+	if cfg.UserAgent != "" {
+		c.header["User-Agent"] = []string{cfg.UserAgent}
 	}
 	next := cfg.Transport
 	if next == nil {
@@ -119,7 +123,11 @@ func New(cfg Config) (*Client, error) {
 	c.bare = next
 	// None of the links has a CloseIdleConnections, so that go-retryablehttp,
 	// which calls it after every failed call, cannot flush the shared pool.
-	c.http = &http.Client{Transport: pace{&c.pacer, redirect{timeouts{next}}}}
+	c.loop.HTTPClient = &http.Client{Transport: sign{pace{&c.pacer, redirect{timeouts{next}}}}}
+	c.loop.RetryMax = math.MaxInt // judge counts
+	c.loop.CheckRetry = judge
+	c.loop.Backoff = func(_, _ time.Duration, _ int, _ *http.Response) time.Duration { return 0 } // judge has waited
+	c.loop.ErrorHandler = retryablehttp.PassthroughErrorHandler
 	return c, nil
 }
 
@@ -133,28 +141,26 @@ func New(cfg Config) (*Client, error) {
 // that finds nothing (404, 410) after an attempt of unknown outcome has done
 // its work: its Response has status 204 and no body.
 func (c *Client) Do(ctx context.Context, req *Request) (*Response, error) {
-	call := &call{client: c, req: req, began: time.Now()}
-	call.attempts = call.first[:0]
-	ctx = context.WithValue(ctx, callKey{}, call)
-	if err := call.prepare(ctx); err != nil {
+	now := time.Now()
+	call := &call{Context: ctx, client: c, req: req, began: now, now: now}
+	call.attempts = call.first.attempt[:0]
+	if err := call.prepare(); err != nil { //nolint:contextcheck // the call is the context
 		return nil, fmt.Errorf("%s: %w", req.Operation.Name, err)
 	}
 	if ctx.Err() != nil {
-		return call.end(ctx)
+		return call.end()
 	}
-	// The outcome is in call: the library loses the last answer when the
-	// context ends during a wait.
-	if resp, _ := call.loop.Do(&call.http); resp != nil {
+	// The outcome is in call, where judge has put it.
+	if resp, _ := c.loop.Do(&call.http); resp != nil {
 		_ = resp.Body.Close()
 	}
-	return call.end(ctx)
+	return call.end()
 }
 
 // prepare checks the request and builds what all attempts send.
-func (c *call) prepare(ctx context.Context) error {
+func (c *call) prepare() (err error) {
 	req := c.req
-	target, err := c.client.target(req)
-	if err != nil {
+	if c.url, err = c.client.target(req); err != nil {
 		return err
 	}
 	if err := checkHeader(req.Header); err != nil {
@@ -163,47 +169,18 @@ func (c *call) prepare(ctx context.Context) error {
 	if req.Await < 0 {
 		return fmt.Errorf("await must not be negative, is %v", req.Await)
 	}
-	c.header = c.client.header(req)
+	c.header = c.client.headerOf(req)
+	c.guard = &c.first.guard
 	c.http.Request = (&http.Request{
 		Method: req.Operation.Method,
-		URL:    target,
-		Host:   target.Host,
-		Header: c.header,
-	}).WithContext(ctx)
-	// A loop per call: the library's Backoff hook is given neither the context
-	// nor the request, so it must know its call in another way.
-	c.loop.HTTPClient = c.client.http
-	c.loop.RetryMax = math.MaxInt // judge counts
-	c.loop.CheckRetry = c.judge
-	c.loop.Backoff = c.backoff
-	c.loop.ErrorHandler = retryablehttp.PassthroughErrorHandler
+		URL:    &c.url,
+		Host:   c.url.Host,
+		Header: http.Header{}, // sign has it
+	}).WithContext(c.guard.begin(c))
 	if req.Body == nil {
 		return nil
 	}
 	return c.http.SetBody(req.Body)
-}
-
-// header returns the header of a request. What is the same in all of them is
-// shared between them.
-func (c *Client) header(req *Request) http.Header {
-	header := make(http.Header, 8)
-	header["Accept"] = c.jsonType
-	if c.userAgent[0] != "" {
-		header["User-Agent"] = c.userAgent
-	}
-	if req.Body != nil {
-		header["Content-Type"] = c.jsonType
-	}
-	if await := req.await(); await > 0 {
-		header.Set("Ricloud-Await", strconv.Itoa(int(await/time.Second)))
-	}
-	for name, values := range req.Header {
-		header[http.CanonicalHeaderKey(name)] = values
-	}
-	if c.cfg.Authorize != nil { // every target, and every redirect followed, is on the base URL's host
-		c.cfg.Authorize(header)
-	}
-	return header
 }
 
 // Bare returns what the links stand on: it adds no credentials and knows no

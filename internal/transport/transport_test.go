@@ -150,7 +150,7 @@ func TestNothingIsDoneTwice(t *testing.T) {
 }
 
 func hasID(op Operation) bool {
-	_, err := expand(op.Path, nil)
+	_, err := expand("", op.Path, nil)
 	return err != nil
 }
 

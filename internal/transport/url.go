@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"maps"
 	"net"
-	"net/http"
 	"net/url"
 	"strings"
 )
@@ -42,27 +41,28 @@ func IsLoopback(host string) bool {
 }
 
 // target returns the URL of req, which is always on the base URL's host.
-func (c *Client) target(req *Request) (*url.URL, error) {
+func (c *Client) target(req *Request) (url.URL, error) {
 	var path, query string
 	var err error
 	if req.URL != "" {
 		path, query, err = c.relative(req.URL)
+		path = c.prefix + path
 	} else {
-		path, err = expand(req.Operation.Path, req.Params)
+		path, err = expand(c.prefix, req.Operation.Path, req.Params)
 	}
 	if err != nil {
-		return nil, err
+		return url.URL{}, err
 	}
 	if len(req.Query) > 0 {
 		values, err := url.ParseQuery(query)
 		if err != nil {
-			return nil, errors.New("url has a query that does not parse")
+			return url.URL{}, errors.New("url has a query that does not parse")
 		}
 		maps.Copy(values, req.Query)
 		query = values.Encode()
 	}
-	u := &url.URL{Scheme: c.base.Scheme, Host: c.base.Host, RawQuery: query}
-	setPath(u, c.base.EscapedPath()+path)
+	u := url.URL{Scheme: c.base.Scheme, Host: c.base.Host, RawQuery: query}
+	setPath(&u, path)
 	return u, nil
 }
 
@@ -80,7 +80,7 @@ func (c *Client) relative(raw string) (path, query string, err error) {
 	}
 	path = u.EscapedPath()
 	if u.Scheme != "" || u.Host != "" {
-		below, found := strings.CutPrefix(path, c.base.EscapedPath())
+		below, found := strings.CutPrefix(path, c.prefix)
 		if !sameOrigin(u, c.base) || !found {
 			return "", "", fmt.Errorf("url points away from the API, to host %q", u.Hostname())
 		}
@@ -92,12 +92,16 @@ func (c *Client) relative(raw string) (path, query string, err error) {
 	return path, u.RawQuery, nil
 }
 
-// expand puts params, escaped, in the places of template's "{id}"s.
-func expand(template string, params []string) (string, error) {
+// expand returns prefix and template, with params, escaped, in the places of
+// the "{id}"s.
+func expand(prefix, template string, params []string) (string, error) {
 	const slot = "{id}"
 	if n := strings.Count(template, slot); n != len(params) {
 		return "", fmt.Errorf("path %s takes %d ids, got %d", template, n, len(params))
 	}
+	var path strings.Builder
+	path.Grow(len(prefix) + len(template) + 32) // ample for a UUID
+	path.WriteString(prefix)
 	for _, param := range params {
 		switch param {
 		case "":
@@ -105,9 +109,13 @@ func expand(template string, params []string) (string, error) {
 		case ".", "..":
 			return "", fmt.Errorf("id %q is not an id", param)
 		}
-		template = strings.Replace(template, slot, url.PathEscape(param), 1)
+		before, after, _ := strings.Cut(template, slot)
+		path.WriteString(before)
+		path.WriteString(url.PathEscape(param))
+		template = after
 	}
-	return template, nil
+	path.WriteString(template)
+	return path.String(), nil
 }
 
 // setPath sets u's path from its escaped form, which must be valid.
@@ -138,19 +146,4 @@ func port(u *url.URL) string {
 		return p
 	}
 	return map[string]string{"https": "443", "http": "80"}[strings.ToLower(u.Scheme)]
-}
-
-// checkHeader refuses what net/http would refuse only after a retry loop.
-func checkHeader(header http.Header) error {
-	for name, values := range header {
-		if name == "" || strings.ContainsFunc(name, func(r rune) bool { return r <= ' ' || r >= 0x7f || r == ':' }) {
-			return fmt.Errorf("header name %q is not valid", name)
-		}
-		for _, value := range values {
-			if strings.ContainsFunc(value, func(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f }) {
-				return fmt.Errorf("header %s has a value with a control character", name)
-			}
-		}
-	}
-	return nil
 }

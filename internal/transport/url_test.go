@@ -122,13 +122,13 @@ func FuzzTarget(f *testing.F) {
 			assert.False(t, hasDotSegment(parsed.EscapedPath()))
 		}
 		if target, err := client.target(&Request{Operation: ResultsGet.Operation(), Params: []string{s}}); err == nil {
-			below(target, "/results/")
+			below(&target, "/results/")
 			assert.Equal(t, 3, strings.Count(target.EscapedPath(), "/"), "an id is one segment")
 			assert.Equal(t, "/pre/results/"+s, target.Path)
 			assert.Empty(t, target.RawQuery)
 		}
 		if target, err := client.target(&Request{URL: s}); err == nil && s != "" {
-			below(target, "/")
+			below(&target, "/")
 		}
 	})
 }

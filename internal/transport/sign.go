@@ -1,0 +1,53 @@
+package transport
+
+import (
+	"fmt"
+	"maps"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// sign gives each request its header. It stands below http.Client, which never
+// sees a credential that way, and copies no header for redirects that it does
+// not follow.
+type sign struct{ next http.RoundTripper }
+
+func (s sign) RoundTrip(req *http.Request) (*http.Response, error) {
+	req.Header = callFrom(req.Context()).header // the request is the call's own
+	return s.next.RoundTrip(req)
+}
+
+// headerOf returns the header of a request.
+func (c *Client) headerOf(req *Request) http.Header {
+	header := maps.Clone(c.header)
+	if req.Body != nil {
+		header["Content-Type"] = header["Accept"]
+	}
+	if await := req.await(); await > 0 {
+		header.Set("Ricloud-Await", strconv.Itoa(int(await/time.Second)))
+	}
+	for name, values := range req.Header {
+		header[http.CanonicalHeaderKey(name)] = values
+	}
+	if c.cfg.Authorize != nil { // every target, and every redirect followed, is on the base URL's host
+		c.cfg.Authorize(header)
+	}
+	return header
+}
+
+// checkHeader refuses what net/http would refuse only after a retry loop.
+func checkHeader(header http.Header) error {
+	for name, values := range header {
+		if name == "" || strings.ContainsFunc(name, func(r rune) bool { return r <= ' ' || r >= 0x7f || r == ':' }) {
+			return fmt.Errorf("header name %q is not valid", name)
+		}
+		for _, value := range values {
+			if strings.ContainsFunc(value, func(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f }) {
+				return fmt.Errorf("header %s has a value with a control character", name)
+			}
+		}
+	}
+	return nil
+}
