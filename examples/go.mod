@@ -56,6 +56,7 @@ require (
 	github.com/aws/aws-sdk-go-v2 v1.48.0
 	github.com/aws/aws-sdk-go-v2/config v1.29.14
 	github.com/aws/aws-sdk-go-v2/service/s3 v1.114.9
+	github.com/go-chi/chi/v5 v5.5.0
 	github.com/johannesboyne/gofakes3 v1.2.0
 	github.com/reincubate/ricloud-go/storage/s3 v0.0.0-00010101000000-000000000000
 	github.com/vbauerster/mpb/v8 v8.16.2
