@@ -206,11 +206,11 @@ func (c *Client) send(ctx context.Context, r request, opts []CallOption) (*trans
 		return nil, err
 	}
 	resp, err := c.transport.Do(ctx, treq)
+	if o.response != nil {
+		*o.response = newResponse(resp, err)
+	}
 	if err != nil {
 		return nil, callError(r.op, err)
-	}
-	if o.response != nil {
-		*o.response = Response{resp.StatusCode, resp.Header, resp.Body, attempts(resp.Attempts), resp.Duration}
 	}
 	if resp.StatusCode < http.StatusBadRequest {
 		return resp, nil

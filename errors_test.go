@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net/http"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -72,6 +73,29 @@ func TestErrorsByMeaning(t *testing.T) {
 			assert.Len(t, raw.Attempts, 1)
 		})
 	}
+}
+
+func TestWithResponseShowsACallWithoutAnAnswer(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		down := httpmock.NewStringResponder(http.StatusServiceUnavailable, "down")
+		reset := httpmock.NewErrorResponder(syscall.ECONNRESET)
+		for _, tc := range []struct {
+			first  httpmock.Responder
+			status int
+			body   string
+		}{{down, http.StatusServiceUnavailable, "down"}, {reset, 0, ""}} {
+			c, api := newTestClient(t, WithRetries(1))
+			api.RegisterResponder(http.MethodGet, "=~.*", tc.first.Then(reset))
+			raw := Response{StatusCode: http.StatusOK}
+			_, err := c.Users.Get(t.Context(), "1", WithResponse(&raw))
+			require.ErrorIs(t, err, syscall.ECONNRESET)
+			assert.Equal(t, tc.status, raw.StatusCode)
+			assert.Equal(t, tc.body, string(raw.Body))
+			assert.Len(t, raw.Attempts, 2)
+			assert.Equal(t, raw.Attempts[0].Wait, raw.Duration, "mocks take no time")
+		}
+	})
 }
 
 func TestRateLimitedKeepsTheHint(t *testing.T) {

@@ -1,6 +1,8 @@
 package ricloud
 
 import (
+	"cmp"
+	"errors"
 	"log/slog"
 	"net/http"
 	"net/url"
@@ -165,23 +167,36 @@ func withoutAwait(o *callOptions) { o.await, o.awaitSet = 0, false }
 func WithReplay() CallOption { return func(o *callOptions) { o.replay = true } }
 
 // WithResponse fills r with the raw answer of the call, of the last one where
-// the call makes several, whatever its status.
+// the call makes several, whatever its status. A call that ends without an
+// answer shows its attempts, and the last answer of 400 or more that one of
+// them had.
 func WithResponse(r *Response) CallOption { return func(o *callOptions) { o.response = r } }
 
 // Response is an answer as it came.
 type Response struct {
-	StatusCode int
+	StatusCode int // 0: no answer
 	Header     http.Header
 	Body       Raw
 	Attempts   []Attempt
 	Duration   time.Duration // from the call's begin to the last byte
 }
 
+// newResponse shows how a call ended.
+func newResponse(resp *transport.Response, err error) Response {
+	if f, ok := errors.AsType[*transport.Failure](err); ok {
+		resp = cmp.Or(f.Last, &transport.Response{Attempts: f.Attempts, Duration: f.Duration})
+	}
+	if resp == nil { // nothing was sent
+		return Response{}
+	}
+	return Response{resp.StatusCode, resp.Header, resp.Body, attempts(resp.Attempts), resp.Duration}
+}
+
 // Attempt is one request that was tried within a call.
 type Attempt struct {
 	StatusCode int           // 0: no answer
 	Err        error         // why there was no usable answer
-	Duration   time.Duration // from sending to headers or failure
+	Duration   time.Duration // from sending to the last byte, or to the failure
 	Wait       time.Duration // how long was waited after it before the next
 }
 

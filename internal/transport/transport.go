@@ -60,7 +60,7 @@ func (r *Response) Masked() []byte { return r.call.mask(r.Body) }
 type Attempt struct {
 	StatusCode int           // 0: no answer
 	Err        error         // why there was no usable answer
-	Duration   time.Duration // from send to headers or failure
+	Duration   time.Duration // from sending to the last byte, or to the failure
 	Wait       time.Duration // how long was waited after it before the next
 }
 
