@@ -19,7 +19,7 @@ func decode(operation string, body []byte, v any) error {
 		err := fmt.Errorf("nested deeper than %d", maxNesting)
 		return &DecodeError{Operation: operation, Snapshot: snapshot(body), Err: err}
 	}
-	err := json.Unmarshal(body, v)
+	err := unmarshal(body, v)
 	if err == nil {
 		return nil
 	}
@@ -32,7 +32,18 @@ func decode(operation string, body []byte, v any) error {
 		return &DecodeError{Operation: operation, Path: bad.path, Snapshot: snapshot(bad.raw), Err: bad.err}
 	}
 	target.SetZero()
-	return json.Unmarshal(mended, v)
+	return unmarshal(mended, v)
+}
+
+// unmarshal is json.Unmarshal, which scans a value twice more before a type
+// that reads itself does.
+func unmarshal(body []byte, v any) error {
+	if u, ok := v.(json.Unmarshaler); ok {
+		if body = bytes.TrimLeft(body, " \t\r\n"); len(body) > 0 {
+			return u.UnmarshalJSON(body)
+		}
+	}
+	return json.Unmarshal(body, v)
 }
 
 // maxNesting is far deeper than any answer. Types that read themselves cost
