@@ -68,8 +68,8 @@ func NewClient(token string, opts ...Option) (*Client, error) {
 		opt(&cfg)
 	}
 	// The token lives in this closure alone: a dump of the Client cannot show it.
-	authorization := []string{"Token " + token}
-	cfg.Authorize = func(h http.Header) { h["Authorization"] = authorization }
+	authorization := "Token " + token
+	cfg.Authorize = func(h http.Header) { h["Authorization"] = []string{authorization} }
 	if p := cfg.polling; p.Shortest <= 0 || p.Longest < p.Shortest {
 		return nil, &ParamError{Operation: "NewClient", Field: "WithPolling", Reason: "needs 0 < shortest <= longest"}
 	}

@@ -197,7 +197,7 @@ type Attempt struct {
 	StatusCode int           // 0: no answer
 	Err        error         // why there was no usable answer
 	Duration   time.Duration // from sending to the last byte, or to the failure
-	Wait       time.Duration // how long was waited after it before the next
+	Wait       time.Duration // before the next; cut short where the context ended
 }
 
 func attempts(from []transport.Attempt) []Attempt {

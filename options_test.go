@@ -126,3 +126,18 @@ func TestWithLoggerHearsOfEveryAttempt(t *testing.T) {
 		assert.NotContains(t, log.String(), "canary")
 	})
 }
+
+// A RoundTripper should not, but a recorder may, edit what it is given.
+func TestACallDoesNotSeeWhatWasDoneToAnothersToken(t *testing.T) {
+	t.Parallel()
+	c, api := newTestClient(t)
+	api.RegisterResponder(http.MethodGet, "=~.*", func(req *http.Request) (*http.Response, error) {
+		assert.Equal(t, []string{"Token test-token"}, req.Header["Authorization"])
+		req.Header["Authorization"][0] = redacted
+		return httpmock.NewStringResponse(http.StatusOK, `{}`), nil
+	})
+	for range 2 {
+		_, err := c.Users.Get(t.Context(), "1")
+		require.NoError(t, err)
+	}
+}

@@ -23,10 +23,9 @@ const (
 	maxTrust = 1 << 20
 )
 
-// readBody reads resp's body whole, and closes it. The limit counts bytes
-// after decompression, so it holds for a gzip bomb as well.
+// readBody reads resp's body whole. The limit counts bytes after
+// decompression, so it holds for a gzip bomb as well.
 func readBody(resp *http.Response, limit int64) ([]byte, error) {
-	defer resp.Body.Close()
 	if resp.StatusCode >= http.StatusBadRequest {
 		// The status is known: what can be had of the body is enough.
 		body, _ := read(resp.Body, resp.ContentLength, maxErrorBody+maxSecret)

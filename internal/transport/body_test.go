@@ -69,7 +69,6 @@ func TestReadBody(t *testing.T) {
 			t.Parallel()
 			b := &body{Reader: tt.body}
 			got, err := readBody(&http.Response{StatusCode: tt.status, Body: b, ContentLength: tt.length}, limit)
-			assert.True(t, b.closed)
 			assert.Equal(t, max(tt.want, tt.read), b.read)
 			if tt.err != nil {
 				require.ErrorIs(t, err, tt.err)
@@ -80,6 +79,41 @@ func TestReadBody(t *testing.T) {
 			assert.Equal(t, tt.want, bytes.Count(got, []byte("x"))+bytes.Count(got, []byte("<html"))*5)
 		})
 	}
+}
+
+func TestEveryBodyIsClosed(t *testing.T) {
+	t.Parallel()
+	for _, status := range []int{200, 204, 302, 400, 503} {
+		for _, text := range []string{"", "{}", strings.Repeat("x", 200)} {
+			b := &body{Reader: strings.NewReader(text)}
+			client := newClient(t, play(func(req *http.Request) (*http.Response, error) {
+				header := http.Header{"Location": {"https://elsewhere.test/"}}
+				return &http.Response{StatusCode: status, Header: header, Body: b, ContentLength: -1, Request: req}, nil
+			}), func(c *Config) { c.MaxRetries, c.MaxBody = -1, 100 })
+			_, _ = client.Do(t.Context(), request(PollsList)) // how it ends is tested elsewhere
+			assert.True(t, b.closed, "%d, %d bytes", status, len(text))
+		}
+	}
+}
+
+// What a RoundTripper may leave out, net/http does without.
+func TestAnswersWithoutABody(t *testing.T) {
+	t.Parallel()
+	answer := func(resp *http.Response) httpmock.Responder {
+		return func(*http.Request) (*http.Response, error) { return resp, nil }
+	}
+	once := func(c *Config) { c.MaxRetries = -1 }
+	resp, err := newClient(t, play(answer(&http.Response{StatusCode: http.StatusNoContent})), once).Do(t.Context(), request(PollsList))
+	require.NoError(t, err)
+	assert.Empty(t, resp.Body)
+
+	_, err = newClient(t, play(answer(nil)), once).Do(t.Context(), request(PollsList))
+	require.ErrorContains(t, err, "neither an answer nor an error")
+
+	head := &Request{Operation: Operation{Name: "Call HEAD", Method: http.MethodHead, Path: "/polls"}}
+	resp, err = newClient(t, play(answer(&http.Response{StatusCode: http.StatusOK, ContentLength: 1 << 40, Body: http.NoBody})), once).Do(t.Context(), head)
+	require.NoError(t, err)
+	assert.Empty(t, resp.Body)
 }
 
 type endless struct{}

@@ -84,7 +84,11 @@ func (c *call) judge(resp *http.Response, err error) bool {
 	c.attempts = append(c.attempts, Attempt{})
 	attempt := &c.attempts[len(c.attempts)-1]
 	answer, err := c.read(resp, err, attempt)
-	c.guard.finish()
+	c.guard.finish() // before Close, which may wait for the end of the request
+	if resp != nil {
+		_ = resp.Body.Close()
+		resp.Body = http.NoBody
+	}
 	start := c.now
 	c.now = time.Now()
 	attempt.Duration = c.now.Sub(start)
@@ -92,17 +96,22 @@ func (c *call) judge(resp *http.Response, err error) bool {
 
 	again := c.repeats(attempt, answer)
 	c.log(attempt, again)
-	switch {
-	case again:
-		if c.cause = c.sleep(attempt.Wait); c.cause == nil {
+	if again {
+		err := c.sleep(attempt.Wait)
+		switch {
+		case err == nil:
 			c.guard = new(guard)
 			c.http.Request = c.http.Request.WithContext(c.guard.begin(c))
+			c.http.Header = http.Header{} // sign has it
 			return true
+		case c.Err() != nil:
+			c.cause = err
+			return false
 		}
-	case answer != nil:
-		c.answer = answer
-	default:
-		c.cause = err
+		attempt.Wait = 0 // logging has taken the time that was left for it
+	}
+	if c.answer = answer; answer == nil {
+		c.cause = attempt.Err
 	}
 	return false
 }
@@ -114,8 +123,10 @@ func (c *call) read(resp *http.Response, err error, attempt *Attempt) (*Response
 	if err == nil {
 		attempt.StatusCode = resp.StatusCode
 		var body []byte
+		if c.req.Operation.Method == http.MethodHead {
+			resp.ContentLength = 0 // it is that of the body which does not come
+		}
 		body, err = readBody(resp, c.client.cfg.MaxBody)
-		resp.Body = http.NoBody
 		if err == nil {
 			answer := new(Response)
 			if len(c.attempts) == 1 {

@@ -23,11 +23,11 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // newClient returns a Client on rt; edit changes its Config.
 func newClient(t testing.TB, rt http.RoundTripper, edit ...func(*Config)) *Client {
 	t.Helper()
-	authorization := []string{"Token " + testToken}
+	authorization := "Token " + testToken
 	cfg := Config{
 		BaseURL:   testBase,
 		Transport: rt,
-		Authorize: func(h http.Header) { h["Authorization"] = authorization },
+		Authorize: func(h http.Header) { h["Authorization"] = []string{authorization} },
 		UserAgent: "ricloud-go/test",
 	}
 	for _, e := range edit {

@@ -83,6 +83,7 @@ func (p *pacer) wait(call *call) error {
 // sleep waits for d, unless the call's context ends first. It never sleeps into
 // the call's end.
 func (c *call) sleep(d time.Duration) error {
+	defer func() { c.now = time.Now() }()
 	if d <= 0 {
 		return nil
 	}
@@ -91,7 +92,6 @@ func (c *call) sleep(d time.Duration) error {
 	}
 	timer := time.NewTimer(d)
 	defer timer.Stop()
-	defer func() { c.now = time.Now() }()
 	select {
 	case <-timer.C:
 		return nil

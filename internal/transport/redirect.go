@@ -25,6 +25,7 @@ func (r redirect) RoundTrip(req *http.Request) (*http.Response, error) {
 			return resp, err
 		}
 		_, _ = readBody(resp, maxErrorBody)
+		_ = resp.Body.Close()
 		target, err := follow(req, resp, hop)
 		if err != nil {
 			return nil, fmt.Errorf("%w: status %d %w", ErrRedirect, resp.StatusCode, err)

@@ -41,21 +41,31 @@ func (r *Request) await() time.Duration {
 	return min(MaxAwait, (r.Await + time.Second - 1).Truncate(time.Second))
 }
 
-// timeouts bounds each attempt: first the time to the headers, then each
-// silence in the body, and both by what is left of the whole call.
+// timeouts bounds each attempt: first the time to the headers, anew for each
+// redirect that is followed, then each silence in the body, and all of it by
+// what is left of the whole call.
 type timeouts struct{ next http.RoundTripper }
 
 func (t timeouts) RoundTrip(req *http.Request) (*http.Response, error) {
 	call := callFrom(req.Context())
+	now := call.now
+	if call.sent { // and redirected
+		now = time.Now()
+	}
 	limit := call.client.attemptTimeout
 	if await := call.req.await(); await > 0 {
-		limit = &Timeout{limit.Limit, limit.After + await}
+		limit = &Timeout{limit.Limit, max(limit.After, limit.After+await)} // the sum may overflow
 	}
 	call.sent = true
-	call.guard.set(limit, call.now)
+	call.guard.set(limit, now)
 	resp, err := t.next.RoundTrip(req)
-	if err != nil {
+	switch {
+	case err != nil:
 		return nil, call.guard.name(err)
+	case resp == nil:
+		return nil, errors.New("the transport returned neither an answer nor an error")
+	case resp.Body == nil: // as net/http lets a RoundTripper do
+		resp.Body = http.NoBody
 	}
 	call.guard.body, resp.Body = resp.Body, call.guard
 	return resp, nil
@@ -83,9 +93,9 @@ func (g *guard) begin(call *call) context.Context {
 	return g.ctx
 }
 
-// set puts a limit in force from now. The timer is touched only to ring
-// earlier; one that rings too early is set anew then, so that a body that
-// flows costs no timers.
+// set puts a limit in force, now. The timer is touched only to ring earlier;
+// one that rings too early is set anew then, so that a body that flows costs no
+// timers.
 func (g *guard) set(limit *Timeout, now time.Time) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -107,20 +117,24 @@ func (g *guard) set(limit *Timeout, now time.Time) {
 func (g *guard) ring() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if left := time.Until(g.end); left > 0 {
+	switch left := time.Until(g.end); {
+	case g.ctx.Err() != nil: // finish came first
+	case left > 0:
 		g.rings = g.end
 		g.timer.Reset(left)
-		return
+	default:
+		g.cancel(g.limit)
 	}
-	g.cancel(g.limit)
 }
 
 // finish releases what the attempt held.
 func (g *guard) finish() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.cancel(nil)
 	if g.timer != nil {
 		g.timer.Stop()
 	}
-	g.cancel(nil)
 }
 
 // name returns the limit that ended the attempt in place of what it broke.

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"io"
+	"log/slog"
+	"math"
 	"net/http"
 	"testing"
 	"testing/synctest"
@@ -154,4 +156,110 @@ func TestTheCallersContextIsTheCauseNotATimeout(t *testing.T) {
 		assert.True(t, f.MaybeApplied)
 		assert.Nil(t, f.Last)
 	})
+}
+
+// Each hop has a limit of its own, and the call has one for all of them.
+func TestTimeoutsOfARedirect(t *testing.T) {
+	t.Parallel()
+	hop := func(body time.Duration) httpmock.Responder {
+		return func(req *http.Request) (*http.Response, error) {
+			resp, err := after(0, drip(int(body/time.Second), time.Second))(req)
+			resp.StatusCode, resp.Header = http.StatusFound, http.Header{"Location": {"/other"}}
+			return resp, err
+		}
+	}
+	for _, tt := range []struct {
+		name  string
+		steps []httpmock.Responder
+		limit string
+		took  time.Duration
+	}{
+		{"longer than an attempt, together", []httpmock.Responder{hop(25 * time.Second), after(10*time.Second, nil)}, "", 35 * time.Second},
+		{"the second hangs", []httpmock.Responder{hop(5 * time.Second), after(time.Hour, nil)}, "attempt", 35 * time.Second},
+		{"the call ends while the second hangs", []httpmock.Responder{hop(35 * time.Second), after(time.Hour, nil)}, "call", 40 * time.Second},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				client := newClient(t, play(tt.steps...), func(c *Config) { c.MaxRetries, c.CallTimeout = -1, 40*time.Second })
+				began := time.Now()
+				_, err := client.Do(t.Context(), request(PollsList))
+				assert.Equal(t, tt.took, time.Since(began))
+				if tt.limit == "" {
+					require.NoError(t, err)
+					return
+				}
+				timeout, ok := errors.AsType[*Timeout](err)
+				require.True(t, ok, err)
+				assert.Equal(t, tt.limit, timeout.Limit)
+			})
+		})
+	}
+}
+
+func TestAnAwaitOverflowsNoTimeout(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		req := request(SessionsCreate)
+		req.Await = time.Second
+		client := newClient(t, play(status(http.StatusOK)), func(c *Config) { c.AttemptTimeout = math.MaxInt64 })
+		_, err := client.Do(t.Context(), req)
+		require.NoError(t, err)
+	})
+}
+
+// closesLate is a body whose Close waits for the end of its request, as one of
+// HTTP/2 may.
+type closesLate struct{ withContext }
+
+func (b closesLate) Close() error { <-b.ctx.Done(); return nil }
+
+func TestAnAttemptEndsBeforeItsBodyIsClosed(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		began := time.Now()
+		_, err := newClient(t, play(func(req *http.Request) (*http.Response, error) {
+			return &http.Response{StatusCode: http.StatusOK, Body: closesLate{withContext{ctx: req.Context()}}}, nil
+		})).Do(t.Context(), request(PollsList))
+		require.NoError(t, err)
+		assert.Zero(t, time.Since(began))
+	})
+}
+
+func TestAFinishedAttemptKeepsNoTimer(t *testing.T) {
+	t.Parallel()
+	client := newClient(t, play(status(http.StatusOK)))
+	g := new(guard)
+	ctx := g.begin(&call{Context: t.Context(), client: client, began: time.Now()})
+	g.set(client.attemptTimeout, time.Now())
+	g.finish()
+	g.ring() // it was on its way
+	assert.False(t, g.timer.Stop())
+	assert.Equal(t, context.Canceled, context.Cause(ctx))
+}
+
+// A logger that takes the time which was left for the wait leaves the answer.
+func TestALoggerThatTakesItsTime(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		mock := play(status(http.StatusServiceUnavailable, "Retry-After", "10"))
+		client := newClient(t, mock, func(c *Config) {
+			c.CallTimeout, c.Logger = 12*time.Second, slog.New(slowly{slog.DiscardHandler})
+		})
+		resp, err := client.Do(t.Context(), request(PollsList))
+		require.NoError(t, err)
+		assert.Equal(t, http.StatusServiceUnavailable, resp.StatusCode)
+		require.Len(t, resp.Attempts, 1)
+		assert.Zero(t, resp.Attempts[0].Wait)
+		assert.Equal(t, 5*time.Second, resp.Duration)
+	})
+}
+
+type slowly struct{ slog.Handler }
+
+func (slowly) Enabled(context.Context, slog.Level) bool { return true }
+
+func (slowly) Handle(context.Context, slog.Record) error {
+	time.Sleep(5 * time.Second) //nolint:forbidigo // virtual
+	return nil
 }

@@ -61,7 +61,7 @@ type Attempt struct {
 	StatusCode int           // 0: no answer
 	Err        error         // why there was no usable answer
 	Duration   time.Duration // from sending to the last byte, or to the failure
-	Wait       time.Duration // how long was waited after it before the next
+	Wait       time.Duration // before the next; cut short where the context ended
 }
 
 // Failure is a call without a usable answer.
@@ -150,7 +150,7 @@ func (c *Client) Do(ctx context.Context, req *Request) (*Response, error) {
 	if ctx.Err() != nil {
 		return call.end()
 	}
-	// The outcome is in call, where judge has put it.
+	// The outcome is in call, where judge has put it, unless the context ended.
 	if resp, _ := c.loop.Do(&call.http); resp != nil {
 		_ = resp.Body.Close()
 	}
