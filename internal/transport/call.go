@@ -102,7 +102,7 @@ func (c *call) judge(resp *http.Response, err error) bool {
 		case err == nil:
 			c.guard = new(guard)
 			c.http.Request = c.http.Request.WithContext(c.guard.begin(c))
-			c.http.Header = http.Header{} // sign has it
+			c.http.Header = c.client.unsigned
 			return true
 		case c.Err() != nil:
 			c.cause = err

@@ -90,7 +90,9 @@ type Client struct {
 	own    *http.Transport // nil when the caller brought one
 
 	attemptTimeout, callTimeout, stallTimeout *Timeout
-	header                                    http.Header // of every request; its values are shared
+
+	header   http.Header // of every request; its values are shared
+	unsigned http.Header // empty: what http.Client gets, and only reads
 }
 
 // New checks cfg and returns a Client. It does no I/O.
@@ -111,6 +113,7 @@ func New(cfg Config) (*Client, error) {
 		callTimeout:    &Timeout{"call", cfg.CallTimeout},
 		stallTimeout:   &Timeout{"stall", cfg.StallTimeout},
 		header:         http.Header{"Accept": {"application/json"}},
+		unsigned:       http.Header{},
 	}
 	if cfg.UserAgent != "" {
 		c.header["User-Agent"] = []string{cfg.UserAgent}
@@ -175,7 +178,7 @@ func (c *call) prepare() (err error) {
 		Method: req.Operation.Method,
 		URL:    &c.url,
 		Host:   c.url.Host,
-		Header: http.Header{}, // sign has it
+		Header: c.client.unsigned,
 	}).WithContext(c.guard.begin(c))
 	if req.Body == nil {
 		return nil
