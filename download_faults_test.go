@@ -18,6 +18,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/assert"
@@ -174,59 +175,61 @@ func TestSaveAllThroughACuttingProxy(t *testing.T) {
 // identical or named by an error, and none is acknowledged unverified.
 func TestSaveAllUnderEveryFault(t *testing.T) {
 	t.Parallel()
-	account := fileAccount(200)
-	sandbox := ricloudtest.NewServer(ricloudtest.WithAccounts(account), ricloudtest.WithSpeed(1000), ricloudtest.WithSeed(7))
-	defer sandbox.Close()
-	client := sandbox.Client(ricloud.WithPolling(time.Millisecond, 10*time.Millisecond),
-		ricloud.WithRetryWait(time.Millisecond, time.Millisecond), ricloud.WithStallTimeout(100*time.Millisecond), ricloud.WithAttemptTimeout(200*time.Millisecond))
-	defer client.Close()
-	poll := pollMessages(t, client)
-	var results []*ricloud.Result
-	for r, err := range client.Polls.Results(t.Context(), poll.ID, ricloud.WithFiles()) {
-		require.NoError(t, err)
-		results = append(results, r)
-	}
-	require.Len(t, results, 201)
-	require.NoError(t, sandbox.RemoveObject(string(results[7].ID)))
-	require.NoError(t, sandbox.ReplaceObject(string(results[8].ID), bytes.NewReader([]byte("another content"))))
-	storage := func(f ricloudtest.Fault) ricloudtest.Fault {
-		f.Operation, f.Count = ricloudtest.StorageGet, -1
-		return f
-	}
-	sandbox.SetFaults(
-		storage(ricloudtest.Fault{Rate: 0.05, After: true, Corrupt: true}),
-		storage(ricloudtest.Fault{Rate: 0.1, After: true, Truncate: 7}),
-		storage(ricloudtest.Fault{Rate: 0.05, After: true, ContentLength: 9}),
-		storage(ricloudtest.Fault{Rate: 0.05, Reset: true}),
-		storage(ricloudtest.Fault{Rate: 0.02, Hang: true}),
-		storage(ricloudtest.Fault{Rate: 0.05, Status: http.StatusServiceUnavailable}),
-		storage(ricloudtest.Fault{Rate: 0.05, Status: http.StatusForbidden}),
-	)
-	dir := t.TempDir()
-	saved, err := client.Results.SaveAll(t.Context(), sequence(results), dir, ricloud.WithAcknowledge(), ricloud.WithParallel(8))
-	require.ErrorIs(t, err, ricloud.ErrNotFound)
-	assert.Less(t, len(saved), len(results), "a vanished and a replaced object cannot be saved")
-	ok := map[ricloud.ID]bool{}
-	for _, s := range saved {
-		ok[s.Result.ID] = true
-		assert.True(t, s.Acknowledged)
-		assert.Equal(t, s.Result.Checksum, md5Of(t, s.Path))
-	}
-	acknowledged := map[ricloud.ID]bool{}
-	for r, err := range client.Results.All(t.Context(), ricloud.ResultListParams{State: ricloud.ResultConsumed}) {
-		require.NoError(t, err)
-		acknowledged[r.ID] = true
-	}
-	assert.Equal(t, ok, acknowledged)
-	for _, r := range results {
-		if !ok[r.ID] {
-			require.ErrorContains(t, err, "result "+string(r.ID)+" (", "every failure is named")
+	synctest.Test(t, func(t *testing.T) {
+		account := fileAccount(200)
+		sandbox := ricloudtest.NewServer(ricloudtest.WithAccounts(account), ricloudtest.WithSpeed(1000), ricloudtest.WithSeed(7))
+		defer sandbox.Close()
+		client := sandbox.Client(ricloud.WithPolling(time.Millisecond, 10*time.Millisecond),
+			ricloud.WithRetryWait(time.Millisecond, time.Millisecond), ricloud.WithStallTimeout(100*time.Millisecond), ricloud.WithAttemptTimeout(200*time.Millisecond))
+		defer client.Close()
+		poll := pollMessages(t, client)
+		var results []*ricloud.Result
+		for r, err := range client.Polls.Results(t.Context(), poll.ID, ricloud.WithFiles()) {
+			require.NoError(t, err)
+			results = append(results, r)
 		}
-	}
-	sandbox.SetFaults() // the next run completes it
-	saved, err = client.Results.SaveAll(t.Context(), sequence(results), dir, ricloud.WithAcknowledge())
-	require.Error(t, err)
-	assert.Len(t, saved, len(results)-2)
+		require.Len(t, results, 201)
+		require.NoError(t, sandbox.RemoveObject(string(results[7].ID)))
+		require.NoError(t, sandbox.ReplaceObject(string(results[8].ID), bytes.NewReader([]byte("another content"))))
+		storage := func(f ricloudtest.Fault) ricloudtest.Fault {
+			f.Operation, f.Count = ricloudtest.StorageGet, -1
+			return f
+		}
+		sandbox.SetFaults(
+			storage(ricloudtest.Fault{Rate: 0.05, After: true, Corrupt: true}),
+			storage(ricloudtest.Fault{Rate: 0.1, After: true, Truncate: 7}),
+			storage(ricloudtest.Fault{Rate: 0.05, After: true, ContentLength: 9}),
+			storage(ricloudtest.Fault{Rate: 0.05, Reset: true}),
+			storage(ricloudtest.Fault{Rate: 0.02, Hang: true}),
+			storage(ricloudtest.Fault{Rate: 0.05, Status: http.StatusServiceUnavailable}),
+			storage(ricloudtest.Fault{Rate: 0.05, Status: http.StatusForbidden}),
+		)
+		dir := t.TempDir()
+		saved, err := client.Results.SaveAll(t.Context(), sequence(results), dir, ricloud.WithAcknowledge(), ricloud.WithParallel(8))
+		require.ErrorIs(t, err, ricloud.ErrNotFound)
+		assert.Less(t, len(saved), len(results), "a vanished and a replaced object cannot be saved")
+		ok := map[ricloud.ID]bool{}
+		for _, s := range saved {
+			ok[s.Result.ID] = true
+			assert.True(t, s.Acknowledged)
+			assert.Equal(t, s.Result.Checksum, md5Of(t, s.Path))
+		}
+		acknowledged := map[ricloud.ID]bool{}
+		for r, err := range client.Results.All(t.Context(), ricloud.ResultListParams{State: ricloud.ResultConsumed}) {
+			require.NoError(t, err)
+			acknowledged[r.ID] = true
+		}
+		assert.Equal(t, ok, acknowledged)
+		for _, r := range results {
+			if !ok[r.ID] {
+				require.ErrorContains(t, err, "result "+string(r.ID)+" (", "every failure is named")
+			}
+		}
+		sandbox.SetFaults() // the next run completes it
+		saved, err = client.Results.SaveAll(t.Context(), sequence(results), dir, ricloud.WithAcknowledge())
+		require.Error(t, err)
+		assert.Len(t, saved, len(results)-2)
+	})
 }
 
 // killed is the environment of the process that TestSaveSurvivesKill kills.

@@ -55,7 +55,7 @@ func receive(ctx context.Context) error {
 		return nil // it took effect
 	}
 	return run(ctx, client, db, settings{
-		addr: os.Getenv("RECEIVER_ADDR"), handleTimeout: 1500 * time.Millisecond, replayEvery: 500 * time.Millisecond,
+		addr: os.Getenv("RECEIVER_ADDR"), handleTimeout: 5 * time.Second, replayEvery: 500 * time.Millisecond,
 	}, effect, nil)
 }
 
@@ -112,7 +112,7 @@ func (w *world) begin(t *testing.T) *exec.Cmd {
 		"RICLOUD_URL="+w.api.URL(), "RICLOUD_TOKEN="+w.api.Token())
 	require.NoError(t, cmd.Start())
 	t.Cleanup(func() { kill(cmd) })
-	require.Eventually(t, func() bool { return w.api.CountCalls("Keys.UpdateCurrent") > before }, 30*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return w.api.CountCalls("Keys.UpdateCurrent") > before }, time.Minute, 10*time.Millisecond)
 	return cmd
 }
 
@@ -170,7 +170,7 @@ func TestKilledReceiverMissesNothing(t *testing.T) {
 			events++
 		}
 		return w.count(t, `SELECT COUNT(*) FROM ricloud_events WHERE done`) == events
-	}, 60*time.Second, 100*time.Millisecond, "every event on the API's record is handled")
+	}, 2*time.Minute, 100*time.Millisecond, "every event on the API's record is handled")
 
 	effects := w.count(t, `SELECT COUNT(*) FROM effects`)
 	t.Logf("10 kills, %d events: %d effects, %d events had taken effect and were not recorded when the receiver died", events, effects, cut)
@@ -224,13 +224,13 @@ func TestReceiver(t *testing.T) {
 	defer func() { _ = db.Close() }()
 	addr := address(t)
 
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	seen := map[string]bool{}
 	events := make(chan string, 100)
 	ended := make(chan error, 1)
 	go func() {
-		ended <- run(ctx, client, db, settings{addr: addr, handleTimeout: time.Second, replayEvery: time.Hour},
+		ended <- run(ctx, client, db, settings{addr: addr, handleTimeout: 5 * time.Second, replayEvery: time.Hour},
 			func(_ context.Context, e *ricloud.Event) error { events <- e.Name(); return report(ctx, e) },
 			func() error { return cause(ctx, client) })
 	}()

@@ -63,7 +63,7 @@ func startServer(t *testing.T) (endpoint string) {
 			_ = conn.Close()
 		}
 		return err == nil
-	}, 20*time.Second, 20*time.Millisecond)
+	}, time.Minute, 20*time.Millisecond)
 	return "http://" + address
 }
 
