@@ -243,11 +243,11 @@ func TestSaveSurvivesKill(t *testing.T) {
 	}
 	t.Parallel()
 	objects := contents{}
-	server := httptest.NewServer(slowly{objects})
-	defer server.Close()
 	for i := range killedFiles {
 		objects[fmt.Sprintf("/file-%d", i)] = ricloudtest.GenerateBytes(int64(i), killedSize)
 	}
+	server := httptest.NewServer(slowly{objects})
+	defer server.Close()
 	dir := t.TempDir()
 	kills := 0
 	for range 12 {
