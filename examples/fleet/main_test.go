@@ -1,7 +1,9 @@
 package main
 
 import (
+	"bufio"
 	"context"
+	"os"
 	"path/filepath"
 	"testing"
 	"time"
@@ -36,4 +38,14 @@ func TestAnInterruptedFleetGoesOn(t *testing.T) {
 	defer func() { require.NoError(t, journal.close()) }()
 	assert.Equal(t, map[string]int{done: 58, needsCode: 2}, journal.outcomes())
 	assert.Equal(t, accounts, sandbox.CountCalls("Sessions.Create"), "no login is repeated")
+}
+
+// A state file that cannot be read is no empty one: the logins in it would be
+// made again.
+func TestAStateFileThatCannotBeRead(t *testing.T) {
+	t.Parallel()
+	name := filepath.Join(t.TempDir(), "fleet.state")
+	require.NoError(t, os.WriteFile(name, make([]byte, 1<<20), 0o600))
+	_, err := openJournal(name)
+	require.ErrorIs(t, err, bufio.ErrTooLong)
 }

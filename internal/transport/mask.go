@@ -66,7 +66,7 @@ func jsonForms(s string) []string {
 	return []string{escaped, plain, ascii(plain), strings.ReplaceAll(plain, "/", `\/`)}
 }
 
-// ascii writes what is not ASCII as \uXXXX, like many JSON writers do.
+// ascii escapes what is not ASCII, like many JSON writers do.
 func ascii(text string) string {
 	var out []byte
 	for _, r := range text {

@@ -1,0 +1,100 @@
+package watch
+
+import "context"
+
+// Wait is one caller's wait. It is for one goroutine.
+type Wait[R any] struct {
+	hub   *Hub[R]
+	entry *entry[R]
+	ready chan struct{}
+	news  []news[R] // guarded by the hub's mutex
+	last  *R
+}
+
+// news is a change that a wait has not been told yet.
+type news[R any] struct {
+	resource *R // nil: no newer than the last
+	state    string
+	end      bool
+	err      error
+}
+
+// Next returns the resource when it has changed since the last call, and at
+// the first call as soon as anything is known of it. At the end of the wait
+// end is true and err what it ended with, and the resource the last one seen,
+// or nil. A wait ends when the resource does, when it cannot be read, and,
+// with the context's cause, when ctx does.
+func (w *Wait[R]) Next(ctx context.Context) (resource *R, end bool, err error) {
+	for {
+		if n, ok := w.pop(); ok {
+			if n.resource != nil {
+				w.last = n.resource
+			}
+			return w.last, n.end, n.err
+		}
+		select {
+		case <-w.ready:
+		case <-ctx.Done():
+			return w.last, true, context.Cause(ctx)
+		}
+	}
+}
+
+// Failure returns why the resource could not be read last, or nil.
+func (w *Wait[R]) Failure() error {
+	w.hub.mu.Lock()
+	defer w.hub.mu.Unlock()
+	return w.entry.failure
+}
+
+func (w *Wait[R]) pop() (n news[R], ok bool) {
+	w.hub.mu.Lock()
+	defer w.hub.mu.Unlock()
+	if len(w.news) == 0 {
+		return n, false
+	}
+	n = w.news[0]
+	w.news = w.news[1:]
+	return n, true
+}
+
+// Leave ends a wait. The others are not disturbed.
+func (w *Wait[R]) Leave() {
+	h, e := w.hub, w.entry
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for i, other := range e.waits {
+		if other == w {
+			e.waits = append(e.waits[:i], e.waits[i+1:]...)
+			break
+		}
+	}
+	if len(e.waits) == 0 {
+		h.remove(e)
+	}
+}
+
+// tell queues a change for the caller. A caller that is slower than the
+// changes misses steps within a state, never a state.
+func (w *Wait[R]) tell(r *R, st Status) {
+	c := *r // waits for the same resource do not share it
+	n := news[R]{resource: &c, state: st.State, end: st.Terminal, err: st.Err}
+	if last := len(w.news) - 1; last >= 0 && w.news[last].state == n.state {
+		w.news[last] = n
+	} else {
+		w.news = append(w.news, n)
+	}
+	w.signal()
+}
+
+func (w *Wait[R]) fail(err error) {
+	w.news = append(w.news, news[R]{end: true, err: err})
+	w.signal()
+}
+
+func (w *Wait[R]) signal() {
+	select {
+	case w.ready <- struct{}{}:
+	default:
+	}
+}
