@@ -17,7 +17,7 @@ import (
 )
 
 // Version is the version of this module, as the User-Agent carries it.
-const Version = "0.1.0"
+const Version = "0.2.0"
 
 // DefaultBaseURL is the address of the live API.
 const DefaultBaseURL = "https://ricloud-api.reincubate.com"

@@ -5,7 +5,7 @@ go 1.26.0
 replace github.com/reincubate/ricloud-go => ../
 
 require (
-	github.com/reincubate/ricloud-go v0.0.0-00010101000000-000000000000
+	github.com/reincubate/ricloud-go v0.2.0
 	github.com/stretchr/testify v1.12.1
 	golang.org/x/term v0.47.0
 	modernc.org/sqlite v1.62.0
@@ -58,6 +58,6 @@ require (
 	github.com/aws/aws-sdk-go-v2/service/s3 v1.114.9
 	github.com/go-chi/chi/v5 v5.5.0
 	github.com/johannesboyne/gofakes3 v1.2.0
-	github.com/reincubate/ricloud-go/storage/s3 v0.0.0-00010101000000-000000000000
+	github.com/reincubate/ricloud-go/storage/s3 v0.2.0
 	github.com/vbauerster/mpb/v8 v8.16.2
 )

@@ -7,7 +7,7 @@ replace github.com/reincubate/ricloud-go => ../..
 require (
 	cloud.google.com/go/storage v1.70.0
 	github.com/fsouza/fake-gcs-server v1.56.1
-	github.com/reincubate/ricloud-go v0.0.0-00010101000000-000000000000
+	github.com/reincubate/ricloud-go v0.2.0
 	github.com/stretchr/testify v1.12.1
 	google.golang.org/api v0.311.0
 	google.golang.org/grpc v1.85.0

@@ -10,7 +10,7 @@ require (
 	github.com/aws/aws-sdk-go-v2/service/s3 v1.114.9
 	github.com/aws/smithy-go v1.28.9
 	github.com/johannesboyne/gofakes3 v1.2.0
-	github.com/reincubate/ricloud-go v0.0.0-00010101000000-000000000000
+	github.com/reincubate/ricloud-go v0.2.0
 	github.com/stretchr/testify v1.12.1
 )
 
