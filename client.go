@@ -241,10 +241,10 @@ func (r *request) build(o callOptions) (*transport.Request, error) {
 	}
 	query := url.Values{}
 	if r.list != nil {
-		var err error
-		if query, err = listQuery(r.list); err != nil {
+		if err := r.list.check(); err != nil {
 			return fail(err)
 		}
+		query = r.list.values()
 	}
 	maps.Copy(query, r.query) // a page's cursor over the caller's
 	maps.Copy(query, o.query)

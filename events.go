@@ -2,10 +2,12 @@ package ricloud
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"iter"
+	"net/url"
 	"slices"
 	"time"
 
@@ -169,10 +171,24 @@ type EventListParams struct {
 	Type   string
 	Action string
 	State  EventState
+	// CreatedSince and CreatedBefore keep the events created at or after the one
+	// and before the other. The API has such a filter, but no document shows how
+	// it is spelled: an API that spells it otherwise returns all dates.
+	CreatedSince  time.Time
+	CreatedBefore time.Time
 }
 
-func (p EventListParams) pairs() []string {
-	return []string{"type", p.Type, "action", p.Action, "state", string(p.State)}
+func (p EventListParams) check() error {
+	return cmp.Or(p.ListParams.check(), checkPeriod(p.CreatedSince, p.CreatedBefore, "CreatedBefore"))
+}
+
+func (p EventListParams) values() url.Values {
+	q := p.ListParams.values()
+	setFilter(q, "type", p.Type)
+	setFilter(q, "action", p.Action)
+	setFilter(q, "state", p.State)
+	setCreated(q, p.CreatedSince, p.CreatedBefore)
+	return q
 }
 
 // EventsService reads the API's record of events.

@@ -142,7 +142,7 @@ func ExamplePermissionsService_Create() {
 	client := sandbox.Client()
 
 	permissions, err := client.Permissions.Create(context.Background(), ricloud.PermissionsCreateParams{
-		Scopes: map[string][]ricloud.Limit{
+		Scopes: map[string][]ricloud.ScopeLimit{
 			"source_type:icloud.account": {{Level: "user", Type: "count", Value: 3}}, // three accounts a user
 			"data_type:*":                nil,                                        // no limit
 		},

@@ -75,7 +75,7 @@ func fixtures() []fixture {
 			ID: "1", Name: "Getting started", Slug: "getting-started",
 			Permissions: Permissions{
 				ID: "1", Identifier: "default", DateCreated: at("2018-11-22T12:59:57.168354Z"),
-				Scopes: map[string][]Limit{"source_type:icloud.*": {}, "task_type:*": {}, "data_type:icloud.account.info": {}},
+				Scopes: map[string][]ScopeLimit{"source_type:icloud.*": {}, "task_type:*": {}, "data_type:icloud.account.info": {}},
 			},
 			StorageConfigs: List[StorageConfig]{Data: []StorageConfig{}},
 			WebhookConfigs: List[WebhookConfig]{Data: []WebhookConfig{}},
@@ -130,10 +130,10 @@ func fixtures() []fixture {
 
 		reads("current/organisation.json", Organisation{
 			ID: "1", Name: "Getting started", Slug: "getting-started", APIVersion: "2019-10-01",
-			Config: Config{PublishSourceFiles: new(true)},
+			Config: PublishingConfig{PublishSourceFiles: new(true)},
 			Permissions: Permissions{
 				ID: "7", Organisation: "1", DateCreated: october,
-				Scopes: map[string][]Limit{"source_type:icloud.account": {{Level: "user", Type: "count", Value: 3}}, "task_type:*": nil},
+				Scopes: map[string][]ScopeLimit{"source_type:icloud.account": {{Level: "user", Type: "count", Value: 3}}, "task_type:*": nil},
 			},
 			StorageConfigs: List[StorageConfig]{Data: []StorageConfig{{
 				ID: "2", Organisation: "1", Type: "s3", URL: "s3://my-bucket/results", SignedURLsEnabled: true,
@@ -144,12 +144,12 @@ func fixtures() []fixture {
 			State:                OrganisationActive, DateCreated: october,
 		}),
 		reads("current/key.json", Key{
-			ID: "4", Organisation: "1", Type: "trial", Config: Config{PublishSourceFiles: new(false)}, WebhookConfig: "5",
+			ID: "4", Organisation: "1", Type: "trial", Config: PublishingConfig{PublishSourceFiles: new(false)}, WebhookConfig: "5",
 			Token: "nonce", State: KeyActive, DateCreated: october, DateExpires: at("2020-10-02T12:59:57Z"),
 		}),
 		reads("current/permissions.json", Permissions{
 			ID: "8", Organisation: "1", DateCreated: october,
-			Scopes: map[string][]Limit{
+			Scopes: map[string][]ScopeLimit{
 				"data_type:icloud.*": {{Level: "organisation", Type: "count", Value: 100}, {Level: "key", Type: "count", Value: 10}},
 				"file_type:*":        {},
 			},

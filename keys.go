@@ -11,16 +11,16 @@ import (
 
 // Key grants access to the API.
 type Key struct {
-	ID            ID        `json:"id"`
-	Organisation  ID        `json:"organisation"`
-	Type          string    `json:"type"` // "standard" or "trial"
-	Config        Config    `json:"config,omitzero"`
-	StorageConfig ID        `json:"storage_config"` // overrides the organisation's default
-	WebhookConfig ID        `json:"webhook_config"` // overrides the organisation's default
-	Token         Secret    `json:"token"`
-	State         KeyState  `json:"state"`
-	DateCreated   time.Time `json:"date_created,omitzero"`
-	DateExpires   time.Time `json:"date_expires,omitzero"` // zero: never; mainly for trial keys
+	ID            ID               `json:"id"`
+	Organisation  ID               `json:"organisation"`
+	Type          string           `json:"type"` // "standard" or "trial"
+	Config        PublishingConfig `json:"config,omitzero"`
+	StorageConfig ID               `json:"storage_config"` // overrides the organisation's default
+	WebhookConfig ID               `json:"webhook_config"` // overrides the organisation's default
+	Token         Secret           `json:"token"`
+	State         KeyState         `json:"state"`
+	DateCreated   time.Time        `json:"date_created,omitzero"`
+	DateExpires   time.Time        `json:"date_expires,omitzero"` // zero: never; mainly for trial keys
 }
 
 // Format prints all but secrets, for every verb.
@@ -52,9 +52,9 @@ type KeyCreateParams struct {
 // pointer to the empty ID clears a config, so that the organisation's default
 // holds again.
 type KeyUpdateParams struct {
-	Config        *Config `json:"config,omitempty"`
-	StorageConfig *ID     `json:"storage_config,omitempty"`
-	WebhookConfig *ID     `json:"webhook_config,omitempty"`
+	Config        *PublishingConfig `json:"config,omitempty"`
+	StorageConfig *ID               `json:"storage_config,omitempty"`
+	WebhookConfig *ID               `json:"webhook_config,omitempty"`
 }
 
 // KeyRotateParams says how to rotate.

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"time"
 
 	"github.com/reincubate/ricloud-go/internal/transport"
 )
@@ -69,35 +70,59 @@ type ListParams struct {
 
 const maxLimit = 1000 // contract §1.8
 
-func (p ListParams) base() ListParams { return p }
-
-// pairs are a list's own filters, name and value in turn; the params of a
-// resource that has some shadow it.
-func (ListParams) pairs() []string { return nil }
-
-// listParams is what every list's params are, by embedding ListParams.
+// listParams is what the params of every list have: ListParams by itself, or
+// embedded in a type that adds its own filters to values.
 type listParams interface {
-	base() ListParams
-	pairs() []string
+	check() error
+	values() url.Values
 }
 
-// listQuery checks p and returns the query of what is set in it.
-func listQuery(p listParams) (url.Values, error) {
-	base, q := p.base(), url.Values{}
-	if base.Limit < 0 || base.Limit > maxLimit {
-		return nil, invalid("Limit", "must be 0 to "+strconv.Itoa(maxLimit))
+func (p ListParams) check() error {
+	if p.Limit < 0 || p.Limit > maxLimit {
+		return invalid("Limit", "must be 0 to "+strconv.Itoa(maxLimit))
 	}
-	if base.Limit > 0 {
-		q.Set("limit", strconv.Itoa(base.Limit))
-	}
-	pairs := append(p.pairs(), "after_id", string(base.AfterID), "before_id", string(base.BeforeID))
-	for ; len(pairs) > 1; pairs = pairs[2:] {
-		if pairs[1] != "" {
-			q.Set(pairs[0], pairs[1])
-		}
-	}
-	return q, nil
+	return nil
 }
+
+// values returns the query of the fields that are set.
+func (p ListParams) values() url.Values {
+	q := url.Values{}
+	if p.Limit > 0 {
+		q.Set("limit", strconv.Itoa(p.Limit))
+	}
+	setFilter(q, "after_id", p.AfterID)
+	setFilter(q, "before_id", p.BeforeID)
+	return q
+}
+
+// setFilter adds a filter to q unless its value is empty.
+func setFilter[S ~string](q url.Values, name string, value S) {
+	if value != "" {
+		q.Set(name, string(value))
+	}
+}
+
+// setCreated adds the filters of a list by date of creation to q.
+func setCreated(q url.Values, since, before time.Time) {
+	if !since.IsZero() {
+		q.Set("date_created__gte", formatTime(since))
+	}
+	if !before.IsZero() {
+		q.Set("date_created__lt", formatTime(before))
+	}
+}
+
+// checkPeriod refuses a period that ends before it begins.
+func checkPeriod(since, before time.Time, name string) error {
+	if !since.IsZero() && !before.IsZero() && !since.Before(before) {
+		return invalid(name, "must be later than the beginning of the period")
+	}
+	return nil
+}
+
+// formatTime writes a time as the API's documents and the vendor's client do:
+// in UTC, to the millisecond.
+func formatTime(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000Z") }
 
 // list reads one page.
 func list[T any](ctx context.Context, c *Client, op transport.Op, params listParams, opts []CallOption, ids ...ID) (*List[T], error) {
@@ -126,7 +151,7 @@ type pager[T any] struct {
 // run yields every item from r's page on.
 func (p *pager[T]) run(ctx context.Context, r request, opts []CallOption, yield func(*T, error) bool) {
 	r.query = url.Values{}
-	if r.list.base().Limit == 0 {
+	if !r.list.values().Has("limit") {
 		r.query.Set("limit", strconv.Itoa(maxLimit))
 	}
 	for repeated := 0; ; {

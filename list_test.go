@@ -2,12 +2,15 @@ package ricloud
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"strconv"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/jarcoal/httpmock"
 	"github.com/stretchr/testify/assert"
@@ -190,5 +193,59 @@ func TestNestedListNeverLeavesTheHost(t *testing.T) {
 		_, err := drain(l.All(t.Context(), c))
 		require.Error(t, err, url)
 		assert.Empty(t, api.all(), url)
+	}
+}
+
+func TestListFilters(t *testing.T) {
+	t.Parallel()
+	since := time.Date(2026, 1, 2, 4, 4, 5, 678_901_234, time.FixedZone("", 3600))
+	before := since.Add(24 * time.Hour)
+	const period = "date_created__gte=2026-01-02T03:04:05.678Z&date_created__lt=2026-01-03T03:04:05.678Z"
+	tests := []struct {
+		name   string
+		params listParams
+		query  string
+	}{
+		{name: "no filters", params: PollListParams{}, query: ""},
+		{
+			name:   "polls",
+			params: PollListParams{Source: "x", State: PollCompleted, CreatedSince: since, CreatedBefore: before},
+			query:  period + "&source=x&state=completed",
+		},
+		{
+			name:   "tasks",
+			params: TaskListParams{Poll: "p", Session: "s", State: TaskFailed, CreatedSince: since, CreatedBefore: before},
+			query:  period + "&poll=p&session=s&state=failed",
+		},
+		{name: "results", params: ResultListParams{Poll: "p"}, query: "poll=p"},
+		{name: "events", params: EventListParams{CreatedSince: since, CreatedBefore: before}, query: period},
+		{
+			name:   "the page comes first",
+			params: TaskListParams{ListParams: ListParams{Limit: 3, AfterID: "a", BeforeID: "b"}, Poll: "p"},
+			query:  "after_id=a&before_id=b&limit=3&poll=p",
+		},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			require.NoError(t, tt.params.check())
+			query, err := url.QueryUnescape(tt.params.values().Encode())
+			require.NoError(t, err)
+			assert.Equal(t, tt.query, query)
+		})
+	}
+}
+
+func TestListRefusesAPeriodThatEndsBeforeItBegins(t *testing.T) {
+	t.Parallel()
+	since := time.Date(2026, 1, 2, 0, 0, 0, 0, time.UTC)
+	for _, params := range []listParams{
+		PollListParams{CreatedSince: since, CreatedBefore: since},
+		TaskListParams{CreatedSince: since, CreatedBefore: since.Add(-time.Second)},
+		EventListParams{CreatedSince: since, CreatedBefore: since},
+	} {
+		invalid, ok := errors.AsType[*ParamError](params.check())
+		require.True(t, ok, "%T", params)
+		assert.Equal(t, "CreatedBefore", invalid.Field)
 	}
 }

@@ -50,7 +50,7 @@ func operationCases() []operationCase {
 		{transport.OrganisationGet, func(ctx context.Context, c *Client) error { return result(c.Organisation.Get(ctx)) }, "/organisation", "", ""},
 		{transport.OrganisationUpdate, func(ctx context.Context, c *Client) error {
 			return result(c.Organisation.Update(ctx, OrganisationUpdateParams{
-				Name: "Müller & Söhne", Config: &Config{PublishSourceFiles: new(false)}, StorageConfigDefault: new(ID("2")), WebhookConfigDefault: new(ID),
+				Name: "Müller & Söhne", Config: &PublishingConfig{PublishSourceFiles: new(false)}, StorageConfigDefault: new(ID("2")), WebhookConfigDefault: new(ID),
 			}))
 		}, "/organisation", "", `{"name":"Müller & Söhne","config":{"publish_source_files":false},"storage_config_default":"2","webhook_config_default":null}`},
 		{transport.KeysCreate, func(ctx context.Context, c *Client) error {
@@ -59,7 +59,7 @@ func operationCases() []operationCase {
 		{transport.KeysGet, func(ctx context.Context, c *Client) error { return result(c.Keys.Get(ctx, "1")) }, "/keys/1", "", ""},
 		{transport.KeysList, func(ctx context.Context, c *Client) error { return result(c.Keys.List(ctx, KeyListParams{page})) }, "/keys", pageQuery, ""},
 		{transport.KeysUpdate, func(ctx context.Context, c *Client) error {
-			return result(c.Keys.Update(ctx, "1", KeyUpdateParams{Config: &Config{}, StorageConfig: new(ID), WebhookConfig: new(ID("5"))}))
+			return result(c.Keys.Update(ctx, "1", KeyUpdateParams{Config: &PublishingConfig{}, StorageConfig: new(ID), WebhookConfig: new(ID("5"))}))
 		}, "/keys/1", "", `{"config":{},"storage_config":null,"webhook_config":"5"}`},
 		{transport.KeysCurrent, func(ctx context.Context, c *Client) error { return result(c.Keys.Current(ctx)) }, "/key", "", ""},
 		{transport.KeysUpdateCurrent, func(ctx context.Context, c *Client) error {
@@ -69,14 +69,14 @@ func operationCases() []operationCase {
 			return result(c.Keys.Rotate(ctx, "1", KeyRotateParams{Expire: Duration(90 * time.Minute)}))
 		}, "/keys/1/rotate", "", `{"expire":5400}`},
 		{transport.PermissionsCreate, func(ctx context.Context, c *Client) error {
-			return result(c.Permissions.Create(ctx, PermissionsCreateParams{Key: "1", Scopes: map[string][]Limit{"task_type:*": nil}}))
+			return result(c.Permissions.Create(ctx, PermissionsCreateParams{Key: "1", Scopes: map[string][]ScopeLimit{"task_type:*": nil}}))
 		}, "/permissions", "", `{"key":"1","scopes":{"task_type:*":[]}}`},
 		{transport.PermissionsGet, func(ctx context.Context, c *Client) error { return result(c.Permissions.Get(ctx, "1")) }, "/permissions/1", "", ""},
 		{transport.PermissionsList, func(ctx context.Context, c *Client) error {
 			return result(c.Permissions.List(ctx, PermissionsListParams{page}))
 		}, "/permissions", pageQuery, ""},
 		{transport.PermissionsUpdate, func(ctx context.Context, c *Client) error {
-			return result(c.Permissions.Update(ctx, "1", PermissionsUpdateParams{Scopes: map[string][]Limit{"x:y": {{"user", "count", 3}}}}))
+			return result(c.Permissions.Update(ctx, "1", PermissionsUpdateParams{Scopes: map[string][]ScopeLimit{"x:y": {{"user", "count", 3}}}}))
 		}, "/permissions/1", "", `{"scopes":{"x:y":[{"level":"user","type":"count","value":3}]}}`},
 		{transport.UsersCreate, func(ctx context.Context, c *Client) error {
 			return result(c.Users.Create(ctx, UserCreateParams{Identifier: "müller 日本 <x>", Key: "4"}))

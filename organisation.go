@@ -15,7 +15,7 @@ type Organisation struct {
 	Name                 string              `json:"name"`
 	Slug                 string              `json:"slug"`
 	APIVersion           string              `json:"api_version,omitempty"`
-	Config               Config              `json:"config,omitzero"`
+	Config               PublishingConfig    `json:"config,omitzero"`
 	Permissions          Permissions         `json:"permissions"` // the base permissions
 	StorageConfigs       List[StorageConfig] `json:"storage_configs"`
 	StorageConfigDefault ID                  `json:"storage_config_default"`
@@ -31,9 +31,9 @@ func (o Organisation) Format(f fmt.State, verb rune) {
 	format(f, verb, plain(o))
 }
 
-// Config holds settings of an organisation or a key; a key's override its
+// PublishingConfig holds settings of an organisation or a key; a key's override its
 // organisation's. A nil field is not set.
-type Config struct {
+type PublishingConfig struct {
 	PublishSourceFiles *bool `json:"publish_source_files,omitempty"` // publish the files data refers to; Relay only
 }
 
@@ -53,10 +53,10 @@ const (
 //
 //	ricloud.OrganisationUpdateParams{WebhookConfigDefault: new(ricloud.ID)}
 type OrganisationUpdateParams struct {
-	Name                 string  `json:"name,omitempty"`
-	Config               *Config `json:"config,omitempty"` // needs an organisation administrator's key
-	StorageConfigDefault *ID     `json:"storage_config_default,omitempty"`
-	WebhookConfigDefault *ID     `json:"webhook_config_default,omitempty"`
+	Name                 string            `json:"name,omitempty"`
+	Config               *PublishingConfig `json:"config,omitempty"` // needs an organisation administrator's key
+	StorageConfigDefault *ID               `json:"storage_config_default,omitempty"`
+	WebhookConfigDefault *ID               `json:"webhook_config_default,omitempty"`
 }
 
 // OrganisationService reads and changes the calling key's organisation.

@@ -11,11 +11,11 @@ import (
 
 // Permissions say what may be done, scope by scope.
 type Permissions struct {
-	ID           ID                 `json:"id"`
-	Organisation ID                 `json:"organisation,omitempty"`
-	Identifier   string             `json:"identifier,omitempty"` // "default" for an organisation's own
-	Scopes       map[string][]Limit `json:"scopes"`               // "data_type:icloud.*" and its limits; none: unlimited
-	DateCreated  time.Time          `json:"date_created,omitzero"`
+	ID           ID                      `json:"id"`
+	Organisation ID                      `json:"organisation,omitempty"`
+	Identifier   string                  `json:"identifier,omitempty"` // "default" for an organisation's own
+	Scopes       map[string][]ScopeLimit `json:"scopes"`               // "data_type:icloud.*" and its limits; none: unlimited
+	DateCreated  time.Time               `json:"date_created,omitzero"`
 }
 
 // UnmarshalJSON reads permissions, or their id alone.
@@ -26,8 +26,8 @@ func (p *Permissions) UnmarshalJSON(b []byte) error {
 
 func (p *Permissions) ident() ID { return p.ID }
 
-// Limit bounds a scope.
-type Limit struct {
+// ScopeLimit bounds a scope.
+type ScopeLimit struct {
 	Level string `json:"level"` // what is counted within: "organisation", "key" or "user"
 	Type  string `json:"type"`  // "count"
 	Value int    `json:"value"` // the most that is allowed
@@ -36,8 +36,8 @@ type Limit struct {
 // PermissionsCreateParams describes new permissions. The contract does not
 // show what the API takes here; these are its attributes.
 type PermissionsCreateParams struct {
-	Key    ID                 `json:"key,omitempty"`
-	Scopes map[string][]Limit `json:"scopes"` // required
+	Key    ID                      `json:"key,omitempty"`
+	Scopes map[string][]ScopeLimit `json:"scopes"` // required
 }
 
 func (p PermissionsCreateParams) check() error {
@@ -49,7 +49,7 @@ func (p PermissionsCreateParams) check() error {
 
 // PermissionsUpdateParams replaces the scopes.
 type PermissionsUpdateParams struct {
-	Scopes map[string][]Limit `json:"scopes"` // required
+	Scopes map[string][]ScopeLimit `json:"scopes"` // required
 }
 
 func (p PermissionsUpdateParams) check() error {
@@ -70,10 +70,10 @@ func (p PermissionsUpdateParams) MarshalJSON() ([]byte, error) {
 	return json.Marshal(plain(p))
 }
 
-func withoutNil(scopes map[string][]Limit) map[string][]Limit {
-	full := make(map[string][]Limit, len(scopes))
+func withoutNil(scopes map[string][]ScopeLimit) map[string][]ScopeLimit {
+	full := make(map[string][]ScopeLimit, len(scopes))
 	for scope, limits := range scopes {
-		full[scope] = append([]Limit{}, limits...)
+		full[scope] = append([]ScopeLimit{}, limits...)
 	}
 	return full
 }

@@ -1,10 +1,12 @@
 package ricloud
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
 	"iter"
+	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -179,17 +181,34 @@ func (p PollCreateParams) check() error {
 	return p.Payload.check("Payload")
 }
 
-// PollListParams filters and pages a list of polls.
+// PollListParams filters and pages a list of polls. The filters by source, state
+// and date are assumptions: no document shows them, and an API that does not
+// know one returns the polls that it should leave out, too.
 type PollListParams struct {
 	ListParams
 
-	Session      ID
-	Subscription ID
-	Requestor    string // "subscription": automatic polls only
+	Session       ID
+	Subscription  ID
+	Requestor     string    // "subscription": automatic polls only
+	Source        ID        // assumed
+	State         PollState // assumed
+	CreatedSince  time.Time // created then or later; assumed
+	CreatedBefore time.Time // assumed
 }
 
-func (p PollListParams) pairs() []string {
-	return []string{"session", string(p.Session), "subscription", string(p.Subscription), "requestor", p.Requestor}
+func (p PollListParams) check() error {
+	return cmp.Or(p.ListParams.check(), checkPeriod(p.CreatedSince, p.CreatedBefore, "CreatedBefore"))
+}
+
+func (p PollListParams) values() url.Values {
+	q := p.ListParams.values()
+	setFilter(q, "session", p.Session)
+	setFilter(q, "subscription", p.Subscription)
+	setFilter(q, "requestor", p.Requestor)
+	setFilter(q, "source", p.Source)
+	setFilter(q, "state", p.State)
+	setCreated(q, p.CreatedSince, p.CreatedBefore)
+	return q
 }
 
 // PollsService asks for data.

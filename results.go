@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"iter"
 	"net/http"
+	"net/url"
 	"slices"
 	"time"
 
@@ -78,10 +79,17 @@ type ResultListParams struct {
 
 	Task  ID
 	State ResultState
+	// Poll is an assumption: no document shows it. An API that does not know it
+	// returns the results of other polls, too, so look at Result.Poll.
+	Poll ID
 }
 
-func (p ResultListParams) pairs() []string {
-	return []string{"task", string(p.Task), "state", string(p.State)}
+func (p ResultListParams) values() url.Values {
+	q := p.ListParams.values()
+	setFilter(q, "task", p.Task)
+	setFilter(q, "state", p.State)
+	setFilter(q, "poll", p.Poll)
+	return q
 }
 
 // ResultsService reads and acknowledges results.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"net/url"
 	"slices"
 	"time"
 
@@ -117,8 +118,11 @@ type SessionListParams struct {
 	State  SessionState
 }
 
-func (p SessionListParams) pairs() []string {
-	return []string{"source", string(p.Source), "state", string(p.State)}
+func (p SessionListParams) values() url.Values {
+	q := p.ListParams.values()
+	setFilter(q, "source", p.Source)
+	setFilter(q, "state", p.State)
+	return q
 }
 
 // SessionsService logs in to sources.

@@ -3,6 +3,7 @@ package ricloud
 import (
 	"context"
 	"iter"
+	"net/url"
 	"time"
 
 	"github.com/reincubate/ricloud-go/internal/transport"
@@ -78,8 +79,11 @@ type SourceListParams struct {
 	Identifier string
 }
 
-func (p SourceListParams) pairs() []string {
-	return []string{"user", string(p.User), "identifier", p.Identifier}
+func (p SourceListParams) values() url.Values {
+	q := p.ListParams.values()
+	setFilter(q, "user", p.User)
+	setFilter(q, "identifier", p.Identifier)
+	return q
 }
 
 // SourcesService reads sources.

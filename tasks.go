@@ -1,9 +1,11 @@
 package ricloud
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"iter"
+	"net/url"
 	"time"
 
 	"github.com/reincubate/ricloud-go/internal/transport"
@@ -54,14 +56,33 @@ const (
 // Terminal reports whether the task is over.
 func (s TaskState) Terminal() bool { return s == TaskSucceeded || s == TaskFailed }
 
-// TaskListParams filters and pages a list of tasks.
+// TaskListParams filters and pages a list of tasks. All filters are assumptions:
+// no document shows them, and an API that does not know one returns the tasks
+// that it should leave out, too.
 type TaskListParams struct {
 	ListParams
 
-	SourceType SourceType // likely, not confirmed by the contract (§10)
+	Poll          ID
+	Session       ID
+	SourceType    SourceType
+	State         TaskState
+	CreatedSince  time.Time // created then or later
+	CreatedBefore time.Time
 }
 
-func (p TaskListParams) pairs() []string { return []string{"source_type", string(p.SourceType)} }
+func (p TaskListParams) check() error {
+	return cmp.Or(p.ListParams.check(), checkPeriod(p.CreatedSince, p.CreatedBefore, "CreatedBefore"))
+}
+
+func (p TaskListParams) values() url.Values {
+	q := p.ListParams.values()
+	setFilter(q, "poll", p.Poll)
+	setFilter(q, "session", p.Session)
+	setFilter(q, "source_type", p.SourceType)
+	setFilter(q, "state", p.State)
+	setCreated(q, p.CreatedSince, p.CreatedBefore)
+	return q
+}
 
 // TasksService reads tasks.
 type TasksService service

@@ -3,6 +3,7 @@ package ricloud
 import (
 	"context"
 	"iter"
+	"net/url"
 	"time"
 
 	"github.com/reincubate/ricloud-go/internal/transport"
@@ -50,7 +51,11 @@ type UserListParams struct {
 	Identifier string // likely, not confirmed by the contract (§6)
 }
 
-func (p UserListParams) pairs() []string { return []string{"identifier", p.Identifier} }
+func (p UserListParams) values() url.Values {
+	q := p.ListParams.values()
+	setFilter(q, "identifier", p.Identifier)
+	return q
+}
 
 // UsersService manages users.
 type UsersService service

@@ -53,7 +53,7 @@ func newWorld(ctx context.Context, t *testing.T, c *ricloud.Client) *world {
 	require.NoError(t, err)
 	w.key, err = c.Keys.Create(ctx, ricloud.KeyCreateParams{StorageConfig: w.storage.ID})
 	require.NoError(t, err)
-	w.permissions, err = c.Permissions.Create(ctx, ricloud.PermissionsCreateParams{Key: w.key.ID, Scopes: map[string][]ricloud.Limit{"task_type:*": nil}})
+	w.permissions, err = c.Permissions.Create(ctx, ricloud.PermissionsCreateParams{Key: w.key.ID, Scopes: map[string][]ricloud.ScopeLimit{"task_type:*": nil}})
 	require.NoError(t, err)
 	w.user, err = c.Users.Create(ctx, ricloud.UserCreateParams{Identifier: "customer-42"})
 	require.NoError(t, err)
@@ -94,11 +94,11 @@ func (w *world) rest(ctx context.Context) map[transport.Op]error {
 		transport.KeysList:              first(w.Keys.List(ctx, ricloud.KeyListParams{})),
 		transport.KeysUpdate:            first(w.Keys.Update(ctx, w.key.ID, ricloud.KeyUpdateParams{WebhookConfig: &w.webhook.ID})),
 		transport.KeysCurrent:           first(w.Keys.Current(ctx)),
-		transport.KeysUpdateCurrent:     first(w.Keys.UpdateCurrent(ctx, ricloud.KeyUpdateParams{Config: &ricloud.Config{PublishSourceFiles: new(true)}})),
+		transport.KeysUpdateCurrent:     first(w.Keys.UpdateCurrent(ctx, ricloud.KeyUpdateParams{Config: &ricloud.PublishingConfig{PublishSourceFiles: new(true)}})),
 		transport.KeysRotate:            first(w.Keys.Rotate(ctx, w.key.ID, ricloud.KeyRotateParams{})),
 		transport.PermissionsGet:        first(w.Permissions.Get(ctx, w.permissions.ID)),
 		transport.PermissionsList:       first(w.Permissions.List(ctx, ricloud.PermissionsListParams{})),
-		transport.PermissionsUpdate:     first(w.Permissions.Update(ctx, w.permissions.ID, ricloud.PermissionsUpdateParams{Scopes: map[string][]ricloud.Limit{"data_type:*": nil}})),
+		transport.PermissionsUpdate:     first(w.Permissions.Update(ctx, w.permissions.ID, ricloud.PermissionsUpdateParams{Scopes: map[string][]ricloud.ScopeLimit{"data_type:*": nil}})),
 		transport.UsersGet:              first(w.Users.Get(ctx, w.user.ID)),
 		transport.UsersList:             first(w.Users.List(ctx, ricloud.UserListParams{Identifier: "customer-42"})),
 		transport.UsersUpdate:           first(w.Users.Update(ctx, w.user.ID, ricloud.UserUpdateParams{Identifier: "customer-43"})),
