@@ -216,7 +216,7 @@ func TestResultsWithFilesOfADamagedResult(t *testing.T) {
 	for result, err := range client.Polls.Results(t.Context(), poll.ID) {
 		require.NoError(t, err)
 		if result.Identifier == "ios_messages.messages" {
-			require.NoError(t, sandbox.RemoveObject(string(result.ID)))
+			require.NoError(t, sandbox.RemoveObject(result.ID))
 		}
 	}
 	var identifiers []string

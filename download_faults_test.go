@@ -189,8 +189,8 @@ func TestSaveAllUnderEveryFault(t *testing.T) {
 			results = append(results, r)
 		}
 		require.Len(t, results, 201)
-		require.NoError(t, sandbox.RemoveObject(string(results[7].ID)))
-		require.NoError(t, sandbox.ReplaceObject(string(results[8].ID), bytes.NewReader([]byte("another content"))))
+		require.NoError(t, sandbox.RemoveObject(results[7].ID))
+		require.NoError(t, sandbox.ReplaceObject(results[8].ID, bytes.NewReader([]byte("another content"))))
 		storage := func(f ricloudtest.Fault) ricloudtest.Fault {
 			f.Operation, f.Count = ricloudtest.StorageGet, -1
 			return f

@@ -6,23 +6,25 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/reincubate/ricloud-go"
 )
 
 // The services the sandbox knows, as source types.
 const (
-	ICloudAccount = "icloud.account"
-	ICloudBackup  = "icloud.backup" // a child of ICloudAccount; an info poll finds it
-	RelayInstance = "rirelay.instance"
-	RelaySource   = "rirelay.source" // a child of RelayInstance: a device
-	Mock          = "mocks.mock"
+	iCloudAccount = "icloud.account"
+	iCloudBackup  = "icloud.backup" // a child of iCloudAccount; an info poll finds it
+	relayInstance = "rirelay.instance"
+	relayDevice   = "rirelay.source" // a child of relayInstance: a device
+	mocksMock     = "mocks.mock"
 )
 
 // Account is one account of a third-party service, as data.
 type Account struct {
-	Service    string // a source type; ICloudAccount if empty
-	Identifier string // the username; empty in a Mock account: any
-	Password   string // empty: any
-	Code       string // the 2FA code, or Relay's pairing code; empty: none asked
+	Service    ricloud.SourceType // ricloud.SourceICloudAccount if empty
+	Identifier string             // the username; empty in a Mock account: any
+	Password   string             // empty: any
+	Code       string             // the 2FA code, or Relay's pairing code; empty: none asked
 
 	Locked      bool   // the service has locked it: sessions fail with "source-locked"
 	Deactivated bool   // the service has closed it: sessions fail with "source-deactivated"
@@ -52,7 +54,7 @@ type account struct {
 
 func newAccount(a Account) *account {
 	if a.Service == "" {
-		a.Service = ICloudAccount
+		a.Service = iCloudAccount
 	}
 	acc := &account{Account: a, blobs: map[string]*blob{}}
 	for name, content := range a.Data {
@@ -66,10 +68,10 @@ func newAccount(a Account) *account {
 	}
 	for _, child := range a.Children {
 		if child.Service == "" {
-			child.Service = map[string]string{RelayInstance: RelaySource}[a.Service]
+			child.Service = map[ricloud.SourceType]ricloud.SourceType{relayInstance: relayDevice}[a.Service]
 		}
 		if child.Service == "" {
-			child.Service = ICloudBackup
+			child.Service = iCloudBackup
 		}
 		acc.kids = append(acc.kids, newAccount(child))
 	}
@@ -113,15 +115,15 @@ func DefaultAccounts() []Account {
 	jane := sampleAccount("Jane")
 	jane.Identifier, jane.Password, jane.Code = "jane.appleseed@example.com", "hunter2", "123456"
 	device := sampleAccount("Jane's iPhone")
-	device.Service, device.Identifier = RelaySource, "FFABCZGTJC12"
+	device.Service, device.Identifier = relayDevice, "FFABCZGTJC12"
 	device.Children = nil
 	mock := sampleAccount("Mock")
-	mock.Service = Mock
+	mock.Service = mocksMock
 	mock.Children = nil
 	return []Account{
 		john, jane,
 		{Identifier: "locked@example.com", Password: "hunter2", Locked: true},
-		{Service: RelayInstance, Identifier: "relay-1", Code: "PAIR-1234", Children: []Account{device}},
+		{Service: relayInstance, Identifier: "relay-1", Code: "PAIR-1234", Children: []Account{device}},
 		mock,
 	}
 }
@@ -136,7 +138,7 @@ func sampleAccount(name string) Account {
 		return object{"file_id": id, "type": "file", "name": "IMG_" + id[:4], "extension": kind, "size": content.Size()}
 	}
 	return Account{
-		Info: map[string]any{ICloudAccount: object{"first_name": name, "last_name": "Appleseed", "full_name": name + " Appleseed"}},
+		Info: map[string]any{iCloudAccount: object{"first_name": name, "last_name": "Appleseed", "full_name": name + " Appleseed"}},
 		Data: map[string]Content{
 			"icloud.account.info": Records(object{"first_name": name, "last_name": "Appleseed"}),
 			"callkit.calls": Records(

@@ -119,7 +119,7 @@ func TestScopesAndLimits(t *testing.T) {
 		user, err := c.Users.Create(ctx, ricloud.UserCreateParams{Identifier: "customer-42"})
 		require.NoError(t, err)
 		_, err = c.Sessions.Create(ctx, ricloud.SessionCreateParams{
-			Source:  ricloud.SourceParams{User: user.ID, Type: ricloudtest.ICloudAccount, Identifier: "jane.appleseed@example.com"},
+			Source:  ricloud.SourceParams{User: user.ID, Type: ricloud.SourceICloudAccount, Identifier: "jane.appleseed@example.com"},
 			Payload: ricloud.SessionPayload{Password: "hunter2"},
 		})
 		require.ErrorIs(t, err, ricloud.ErrLimitExceeded)

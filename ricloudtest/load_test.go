@@ -77,7 +77,7 @@ func crowd(b *testing.B, polls int) (*ricloudtest.Server, ricloud.ID) {
 	var last ricloud.ID
 	for _, name := range []string{"many", "few"} {
 		session, err := c.Sessions.Create(ctx, ricloud.SessionCreateParams{
-			Source: ricloud.SourceParams{User: user.ID, Type: ricloudtest.Mock, Identifier: name}, Payload: ricloud.SessionPayload{Password: "x"},
+			Source: ricloud.SourceParams{User: user.ID, Type: ricloud.SourceMock, Identifier: name}, Payload: ricloud.SessionPayload{Password: "x"},
 		})
 		require.NoError(b, err)
 		_, err = c.Sessions.Wait(ctx, session.ID)

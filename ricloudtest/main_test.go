@@ -44,7 +44,7 @@ func login(ctx context.Context, t *testing.T, c *ricloud.Client, identifier, pas
 	user, err := c.Users.Create(ctx, ricloud.UserCreateParams{Identifier: "customer-42"})
 	require.NoError(t, err)
 	session, err := c.Sessions.Create(ctx, ricloud.SessionCreateParams{
-		Source:  ricloud.SourceParams{User: user.ID, Type: ricloudtest.ICloudAccount, Identifier: identifier},
+		Source:  ricloud.SourceParams{User: user.ID, Type: ricloud.SourceICloudAccount, Identifier: identifier},
 		Payload: ricloud.SessionPayload{Password: ricloud.Secret(password)},
 	})
 	require.NoError(t, err)

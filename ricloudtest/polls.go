@@ -100,7 +100,7 @@ func (s *Server) startable(p *poll) error {
 	default:
 		return invalid("session", "is "+p.session.state+", not active")
 	}
-	if p.source.kind == RelayInstance || p.source.kind == RelaySource && p.subscription == nil {
+	if p.source.kind == relayInstance || p.source.kind == relayDevice && p.subscription == nil {
 		return invalid("subscription", "is required: Relay data needs a subscription on a child source")
 	}
 	if p.subscription != nil && p.subscription.state != stateActive {
@@ -241,10 +241,10 @@ func (s *Server) createSubscription(c *call) (render, error) {
 	wants, payload := readPayload(c.params, "poll_payload")
 	x.session, x.source = s.readSession(c.params)
 	x.payload = payload
-	if x.source != nil && x.source.kind == RelayInstance {
+	if x.source != nil && x.source.kind == relayInstance {
 		c.params.note("source", "is required: a child of the Relay instance")
 	}
-	if x.source != nil && x.source.kind == RelaySource && c.params.has("interval") && x.interval < minRelayInterval {
+	if x.source != nil && x.source.kind == relayDevice && c.params.has("interval") && x.interval < minRelayInterval {
 		c.params.note("interval", "must be at least 3600 seconds for Relay")
 	}
 	if err := c.params.err(); err != nil {

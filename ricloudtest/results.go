@@ -1,6 +1,10 @@
 package ricloudtest
 
-import "fmt"
+import (
+	"fmt"
+
+	"github.com/reincubate/ricloud-go"
+)
 
 // consume marks a result as acknowledged; a second time changes nothing.
 func (s *Server) consume(r *result) {
@@ -53,10 +57,10 @@ func (s *Server) acknowledgeAll(c *call) (render, error) {
 
 // ExpireResult deletes a result as the API's scheduled cleanup does, with its
 // object.
-func (s *Server) ExpireResult(id string) error {
+func (s *Server) ExpireResult(id ricloud.ID) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	r, err := s.results.get(id)
+	r, err := s.results.get(string(id))
 	if err != nil {
 		return fmt.Errorf("ricloudtest: expire result %s: %w", id, err)
 	}

@@ -8,12 +8,12 @@ import (
 
 // Scopes are what a permission allows: a scope such as "data_type:callkit.*"
 // to the limits on it, none meaning unlimited.
-type Scopes map[string][]Limit
+type Scopes map[string][]ScopeLimit
 
-// Limit is at most Value of something: for source_type scopes, sources that
+// ScopeLimit is at most Value of something: for source_type scopes, sources that
 // exist; for the others, tasks ever made.
 // Assumption: what is counted; the contract only says that it is counted.
-type Limit struct {
+type ScopeLimit struct {
 	Level string `json:"level"` // organisation, key or user
 	Type  string `json:"type"`  // count
 	Value int    `json:"value"`
@@ -26,10 +26,10 @@ func everything() Scopes {
 // match returns the limits of all scopes that cover name. A scope type that no
 // scope mentions is not restricted.
 // Assumption: the last sentence.
-func (s Scopes) match(name string) ([]Limit, bool) {
+func (s Scopes) match(name string) ([]ScopeLimit, bool) {
 	kind, _, _ := strings.Cut(name, ":")
 	mentioned, covered := false, false
-	var limits []Limit
+	var limits []ScopeLimit
 	for scope, those := range s {
 		mentioned = mentioned || strings.HasPrefix(scope, kind+":")
 		prefix, wild := strings.CutSuffix(scope, "*")
@@ -71,7 +71,7 @@ func (s *Server) allow(k *key, u *user, names ...string) error {
 }
 
 // within checks that n more of name stay within one limit.
-func (s *Server) within(limit Limit, name string, n int, k *key, u *user) error {
+func (s *Server) within(limit ScopeLimit, name string, n int, k *key, u *user) error {
 	holder := map[string]string{"organisation": "organisation ", "key": "key " + k.id, "user": "user " + idOf(u)}[limit.Level]
 	if s.counts[name+" "+holder]+n > limit.Value {
 		return forbidden(codeLimitExceeded, "The limit of "+name+" for the "+limit.Level+" is reached.")
@@ -92,12 +92,12 @@ func readScopes(p *params) Scopes {
 	return scopes
 }
 
-func readLimits(p *params, name string) []Limit {
+func readLimits(p *params, name string) []ScopeLimit {
 	values, ok := p.values[name].([]any)
 	if !ok {
 		p.note(name, "must be a list of limits")
 	}
-	limits := make([]Limit, 0, len(values))
+	limits := make([]ScopeLimit, 0, len(values))
 	for _, value := range values {
 		fields, ok := value.(object)
 		limit := params{prefix: p.prefix + name + ".", values: fields, wrong: p.wrong}
@@ -105,7 +105,7 @@ func readLimits(p *params, name string) []Limit {
 		if !ok || !slices.Contains([]string{"organisation", "key", "user"}, limit.text("level")) {
 			p.note(name, "has a limit without a level")
 		}
-		limits = append(limits, Limit{limit.text("level"), "count", count})
+		limits = append(limits, ScopeLimit{limit.text("level"), "count", count})
 	}
 	return limits
 }

@@ -100,9 +100,9 @@ func (s *Server) furnish() {
 }
 
 func (s *Server) introduce(a *account) {
-	s.known[a.Service+" "+a.Identifier] = a
-	if a.Service == RelayInstance {
-		s.known[a.Service+" code "+a.Code] = a
+	s.known[string(a.Service)+" "+a.Identifier] = a
+	if a.Service == relayInstance {
+		s.known[string(a.Service)+" code "+a.Code] = a
 	}
 }
 

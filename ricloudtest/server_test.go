@@ -92,11 +92,11 @@ func TestAccountsChange(t *testing.T) {
 			require.NoError(t, err)
 			return source.State
 		}
-		require.NoError(t, srv.LockAccount(ricloudtest.ICloudAccount, "new@example.com", true))
+		require.NoError(t, srv.LockAccount(ricloud.SourceICloudAccount, "new@example.com", true))
 		assert.Equal(t, ricloud.SourceState("locked"), state())
-		require.NoError(t, srv.LockAccount(ricloudtest.ICloudAccount, "new@example.com", false))
+		require.NoError(t, srv.LockAccount(ricloud.SourceICloudAccount, "new@example.com", false))
 		assert.Equal(t, ricloud.SourceState("active"), state())
-		require.Error(t, srv.LockAccount(ricloudtest.ICloudAccount, "nobody", true))
+		require.Error(t, srv.LockAccount(ricloud.SourceICloudAccount, "nobody", true))
 	})
 }
 

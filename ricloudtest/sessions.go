@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+
+	"github.com/reincubate/ricloud-go"
 )
 
 func (s *Server) createSession(c *call) (render, error) {
@@ -30,10 +32,10 @@ func (s *Server) openSource(c *call, p *params, code string) (*source, error) {
 	if p.has("user") && !known {
 		p.note("user", "names no user")
 	}
-	if kind != "" && !slices.Contains([]string{ICloudAccount, RelayInstance, Mock}, kind) {
+	if kind != "" && !slices.Contains([]string{iCloudAccount, relayInstance, mocksMock}, kind) {
 		p.note("type", "is not a source that a session can be made for")
 	}
-	if kind != RelayInstance {
+	if kind != relayInstance {
 		p.require("identifier")
 	}
 	if err := p.err(); err != nil {
@@ -43,7 +45,7 @@ func (s *Server) openSource(c *call, p *params, code string) (*source, error) {
 		return nil, forbidden(codeForbidden, "The user is "+owner.state+".")
 	}
 	acc := s.lookUp(kind, identifier, code)
-	if kind == RelayInstance {
+	if kind == relayInstance {
 		identifier = "" // the app has its own, known once it is paired
 		if acc != nil {
 			identifier = acc.Identifier
@@ -53,7 +55,7 @@ func (s *Server) openSource(c *call, p *params, code string) (*source, error) {
 }
 
 func (s *Server) lookUp(kind, identifier, code string) *account {
-	if kind == RelayInstance {
+	if kind == relayInstance {
 		return s.known[kind+" code "+code]
 	}
 	if acc := s.known[kind+" "+identifier]; acc != nil {
@@ -100,7 +102,7 @@ func (s *Server) settle(x *session, t *task, password, code string) {
 	}
 	x.state, x.source.state = stateActive, stateActive
 	x.ended.end()
-	if x.source.kind == RelayInstance {
+	if x.source.kind == relayInstance {
 		s.reveal(x.source)
 	}
 	if s.lifetime > 0 {
@@ -114,7 +116,7 @@ func (s *Server) settle(x *session, t *task, password, code string) {
 func refusal(x *source, password, code string) string {
 	acc := x.account
 	switch {
-	case acc == nil && x.kind == RelayInstance:
+	case acc == nil && x.kind == relayInstance:
 		return codeInvalid
 	case acc == nil, acc.Password != "" && acc.Password != password:
 		return codeCredentials
@@ -140,7 +142,7 @@ func (s *Server) reveal(x *source) {
 			continue
 		}
 		info := object{"name": kid.Identifier, "apple_model_id": "iPhone10,4", "apple_serial": kid.Identifier, "ios_version": "13.2", "is_encrypted": true}
-		child := s.newSource(&source{user: x.user, kind: kid.Service, identifier: kid.Identifier, info: info, parent: x, state: stateActive, account: kid})
+		child := s.newSource(&source{user: x.user, kind: string(kid.Service), identifier: kid.Identifier, info: info, parent: x, state: stateActive, account: kid})
 		x.children = append(x.children, child)
 	}
 }
@@ -168,10 +170,10 @@ func (s *Server) deleteSession(c *call) (render, error) {
 
 // ExpireSession ends a session as the service would: cause is one of the API's
 // "service", "api", "organisation" and "admin".
-func (s *Server) ExpireSession(id, cause string) error {
+func (s *Server) ExpireSession(id ricloud.ID, cause string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	x, err := s.sessions.get(id)
+	x, err := s.sessions.get(string(id))
 	if err != nil {
 		return fmt.Errorf("ricloudtest: expire session %s: %w", id, err)
 	}
@@ -181,10 +183,10 @@ func (s *Server) ExpireSession(id, cause string) error {
 
 // LockAccount has the service lock an account, or unlock it: its sources
 // change state at once, and later sessions fail while it is locked.
-func (s *Server) LockAccount(service, identifier string, locked bool) error {
+func (s *Server) LockAccount(service ricloud.SourceType, identifier string, locked bool) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	acc := s.known[service+" "+identifier]
+	acc := s.known[string(service)+" "+identifier]
 	if acc == nil {
 		return fmt.Errorf("ricloudtest: lock account: no %s account %q", service, identifier)
 	}

@@ -23,8 +23,8 @@ func TestSessionOutcomes(t *testing.T) {
 		{Identifier: "locked", Password: "right", Locked: true},
 		{Identifier: "closed", Password: "right", Deactivated: true},
 		{Identifier: "broken", Password: "right", SessionFail: "init_failed"},
-		{Service: ricloudtest.RelayInstance, Identifier: "relay-1", Code: "PAIR-1234"},
-		{Service: ricloudtest.Mock},
+		{Service: ricloud.SourceRelayInstance, Identifier: "relay-1", Code: "PAIR-1234"},
+		{Service: ricloud.SourceMock},
 	}
 	for name, test := range map[string]struct {
 		kind                       ricloud.SourceType
@@ -89,7 +89,7 @@ func TestSessionsExpire(t *testing.T) {
 		assert.Equal(t, ricloud.ExpiredByAPI, session.Error)
 
 		again := john(ctx, t, c)
-		require.NoError(t, srv.ExpireSession(string(again.ID), "service"))
+		require.NoError(t, srv.ExpireSession(again.ID, "service"))
 		again, err = c.Sessions.Get(ctx, again.ID)
 		require.NoError(t, err)
 		assert.Equal(t, ricloud.ExpiredByService, again.Error)

@@ -15,6 +15,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/reincubate/ricloud-go"
 )
 
 // StorageGet is the operation of a read of a stored object, as the journal and
@@ -204,10 +206,10 @@ func storageError(status int, code, message string) *answer {
 }
 
 // RemoveObject makes a result's object vanish from the sandbox's storage.
-func (s *Server) RemoveObject(resultID string) error {
+func (s *Server) RemoveObject(resultID ricloud.ID) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	r, err := s.results.get(resultID)
+	r, err := s.results.get(string(resultID))
 	if err != nil {
 		return fmt.Errorf("ricloudtest: remove object of result %s: %w", resultID, err)
 	}
@@ -219,10 +221,10 @@ func (s *Server) RemoveObject(resultID string) error {
 
 // ReplaceObject puts other bytes in place of a result's object; the result
 // keeps its checksum and size, so a careful client finds out.
-func (s *Server) ReplaceObject(resultID string, content Content) error {
+func (s *Server) ReplaceObject(resultID ricloud.ID, content Content) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	r, err := s.results.get(resultID)
+	r, err := s.results.get(string(resultID))
 	if err == nil && r.object == nil {
 		err = notFound("object")
 	}

@@ -176,10 +176,10 @@ func TestObjectsVanishChangeAndExpire(t *testing.T) {
 		require.NoError(t, err)
 		return res.StatusCode, string(body)
 	}
-	require.NoError(t, srv.ReplaceObject(string(result.ID), strings.NewReader("other")))
+	require.NoError(t, srv.ReplaceObject(result.ID, strings.NewReader("other")))
 	_, body := read()
 	assert.Equal(t, "other", body)
-	require.NoError(t, srv.RemoveObject(string(result.ID)))
+	require.NoError(t, srv.RemoveObject(result.ID))
 	status, _ := read()
 	assert.Equal(t, http.StatusNotFound, status)
 
@@ -190,11 +190,11 @@ func TestObjectsVanishChangeAndExpire(t *testing.T) {
 	require.NoError(t, err)
 	assert.Zero(t, late.SignedURL, "null once it has expired")
 
-	require.NoError(t, srv.ExpireResult(string(result.ID)))
+	require.NoError(t, srv.ExpireResult(result.ID))
 	gone, err := srv.Client().Results.Get(t.Context(), result.ID)
 	require.NoError(t, err)
 	assert.Equal(t, ricloud.ResultExpired, gone.State)
-	for _, err := range []error{srv.ExpireResult("x"), srv.RemoveObject("x"), srv.ReplaceObject("x", nil), srv.ReplaceObject(string(result.ID), nil)} {
+	for _, err := range []error{srv.ExpireResult("x"), srv.RemoveObject("x"), srv.ReplaceObject("x", nil), srv.ReplaceObject(result.ID, nil)} {
 		require.Error(t, err)
 	}
 }

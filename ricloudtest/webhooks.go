@@ -15,6 +15,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/reincubate/ricloud-go"
 )
 
 // WebhookFaults disturbs deliveries of events. The numbers are probabilities
@@ -174,7 +176,7 @@ func (s *Server) webhookTransport() http.RoundTripper {
 // Deliver sends an event of any type and action to every valid webhook config,
 // now, with data as its resource, and returns the event's ID. It is for events
 // that a test cannot wait for, or that the API does not have yet.
-func (s *Server) Deliver(kind, action string, data any) (string, error) {
+func (s *Server) Deliver(kind, action string, data any) (ricloud.ID, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	e := s.record(kind, action, encode(data))
@@ -188,7 +190,7 @@ func (s *Server) Deliver(kind, action string, data any) (string, error) {
 	if !sent {
 		return "", fmt.Errorf("ricloudtest: deliver %s.%s: %w", kind, action, errNoReceiver)
 	}
-	return e.id, nil
+	return ricloud.ID(e.id), nil
 }
 
 var errNoReceiver = errors.New("no valid webhook config")

@@ -115,7 +115,7 @@ func TestDeliveries(t *testing.T) {
 		_, err := c.Polls.Create(ctx, ricloud.PollCreateParams{Session: session.ID, Payload: ricloud.PollPayload{DataTypes: []string{"callkit.calls"}}})
 		require.NoError(t, err)
 		pass(time.Minute)
-		require.NoError(t, srv.ExpireSession(string(session.ID), "service"))
+		require.NoError(t, srv.ExpireSession(session.ID, "service"))
 		pass(time.Minute)
 		var slugs []string
 		for _, r := range in.take() {
@@ -147,7 +147,7 @@ func TestDeliveriesAreRetried(t *testing.T) {
 		pass(5 * time.Hour)
 		got := in.take()
 		require.Len(t, got, 5)
-		event, err := srv.Client().Events.Get(ctx, ricloud.ID(id))
+		event, err := srv.Client().Events.Get(ctx, id)
 		require.NoError(t, err)
 		assert.Equal(t, ricloud.EventState("failed"), event.State)
 		assert.Equal(t, 4, event.Retries)
@@ -157,7 +157,7 @@ func TestDeliveriesAreRetried(t *testing.T) {
 		synctest.Wait()
 		in.answer(http.StatusNoContent)
 		pass(2 * time.Minute)
-		event, err = srv.Client().Events.Get(ctx, ricloud.ID(id))
+		event, err = srv.Client().Events.Get(ctx, id)
 		require.NoError(t, err)
 		assert.Equal(t, ricloud.EventState("delivered"), event.State)
 	})
@@ -188,7 +188,7 @@ func TestWebhookTransportAndRetries(t *testing.T) {
 		assert.Contains(t, hosts, "elsewhere.example")
 		hosts, answer = nil, http.StatusInternalServerError
 		mu.Unlock()
-		require.NoError(t, srv.ExpireSession(string(john(t.Context(), t, srv.Client()).ID), "service"))
+		require.NoError(t, srv.ExpireSession(john(t.Context(), t, srv.Client()).ID, "service"))
 		pass(time.Hour)
 		events, err := srv.Client().Events.List(t.Context(), ricloud.EventListParams{Type: "session"})
 		require.NoError(t, err)

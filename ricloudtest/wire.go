@@ -124,7 +124,7 @@ func (v view) permission(p *permission) object {
 	scopes := object{}
 	for name, limits := range p.scopes {
 		if limits == nil {
-			limits = []Limit{}
+			limits = []ScopeLimit{}
 		}
 		scopes[name] = limits
 	}
