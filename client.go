@@ -73,6 +73,9 @@ func NewClient(token string, opts ...Option) (*Client, error) {
 	if p := cfg.polling; p.Shortest <= 0 || p.Longest < p.Shortest {
 		return nil, &ParamError{Operation: "NewClient", Field: "WithPolling", Reason: "needs 0 < shortest <= longest"}
 	}
+	if cfg.Pacer != nil && cfg.RateLimit != 0 {
+		return nil, &ParamError{Operation: "NewClient", Field: "WithPacer", Reason: "excludes WithRateLimit"}
+	}
 	t, err := transport.New(cfg.Config)
 	if err != nil {
 		return nil, fmt.Errorf("ricloud: NewClient: %w", err)

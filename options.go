@@ -2,6 +2,7 @@ package ricloud
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"log/slog"
 	"net/http"
@@ -95,6 +96,46 @@ func WithMaxBody(n int64) Option { return func(c *config) { c.MaxBody = n } }
 func WithRateLimit(n int, per time.Duration) Option {
 	return func(c *config) { c.RateLimit, c.RatePer = n, per }
 }
+
+// Priority says which of two waiting requests goes first.
+type Priority int
+
+// The priorities of a request, highest first.
+const (
+	Foreground Priority = iota // a call of the program
+	Background                 // a read that a wait makes
+)
+
+// Pacer decides when a request may be sent. It is safe for concurrent use.
+// WithPacer sets one, so that several processes can share one quota.
+type Pacer interface {
+	// Wait returns nil when one request may be sent. When ctx ends first it
+	// returns ctx's error and gives the turn back.
+	Wait(ctx context.Context, p Priority) error
+	// Pause holds every request back for d, those that already wait included.
+	// The Client calls it when the API answers 429. It must not block.
+	Pause(d time.Duration)
+}
+
+// WithPacer asks p for a turn before each request of the Client, retries
+// included. It replaces WithRateLimit; NewClient refuses both together.
+func WithPacer(p Pacer) Option {
+	return func(c *config) {
+		c.Pacer = nil
+		if p != nil {
+			c.Pacer = turns{p}
+		}
+	}
+}
+
+// turns is a Pacer as the transport calls it.
+type turns struct{ pacer Pacer }
+
+func (t turns) Wait(ctx context.Context, p transport.Priority) error {
+	return t.pacer.Wait(ctx, Priority(p))
+}
+
+func (t turns) Pause(d time.Duration) { t.pacer.Pause(d) }
 
 // WithPolling sets the shortest and the longest interval at which a wait asks
 // for the state of a resource, each drawn from a fifth less to a fifth more: a

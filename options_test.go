@@ -2,6 +2,7 @@ package ricloud
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io"
 	"log/slog"
@@ -140,4 +141,26 @@ func TestACallDoesNotSeeWhatWasDoneToAnothersToken(t *testing.T) {
 		_, err := c.Users.Get(t.Context(), "1")
 		require.NoError(t, err)
 	}
+}
+
+// turnstile is a Pacer that remembers who asked.
+type turnstile struct{ asked []Priority }
+
+func (p *turnstile) Wait(_ context.Context, priority Priority) error {
+	p.asked = append(p.asked, priority)
+	return nil
+}
+
+func (*turnstile) Pause(time.Duration) {}
+
+func TestWithPacerIsAskedBeforeEachRequest(t *testing.T) {
+	t.Parallel()
+	pacer := &turnstile{}
+	c, _ := newTestClient(t, WithPacer(pacer))
+	_, err := c.Users.Get(t.Context(), "1")
+	require.NoError(t, err)
+	assert.Equal(t, []Priority{Foreground}, pacer.asked)
+
+	_, err = NewClient("t", WithPacer(pacer), WithRateLimit(1, time.Second))
+	require.EqualError(t, err, "ricloud: NewClient: WithPacer excludes WithRateLimit")
 }

@@ -58,6 +58,7 @@ type Config struct {
 
 	RateLimit int           // calls per RatePer; 0: unpaced
 	RatePer   time.Duration // the period of RateLimit
+	Pacer     Pacer         // instead of RateLimit: where each attempt gets its turn; may be nil
 }
 
 // complete puts the defaults into cfg and names the first field that makes no sense.

@@ -15,8 +15,27 @@ import (
 // would have come after its deadline. It is a context.DeadlineExceeded.
 var ErrTooLate = fmt.Errorf("the request's turn comes too late: %w", context.DeadlineExceeded)
 
+// Priority says which of two waiting requests goes first.
+type Priority int
+
+// The priorities, highest first.
+const (
+	Foreground Priority = iota
+	Background
+)
+
+// Pacer decides when a request may be sent.
+type Pacer interface {
+	// Wait returns nil when one request may be sent, and ctx's error, giving
+	// the turn back, when ctx ends first.
+	Wait(ctx context.Context, p Priority) error
+	// Pause holds every request back for d, those that already wait included.
+	Pause(d time.Duration)
+}
+
 // pacer decides when a Client's requests may go.
 type pacer struct {
+	outer   Pacer         // nil: none
 	limiter *rate.Limiter // nil: unpaced
 	every   time.Duration // between two requests
 
@@ -36,6 +55,12 @@ func newPacer(n int, per time.Duration) pacer {
 
 // pause holds all requests back for d.
 func (p *pacer) pause(d time.Duration) {
+	if d <= 0 {
+		return
+	}
+	if p.outer != nil {
+		p.outer.Pause(d)
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if until := time.Now().Add(d); until.After(p.paused) {
@@ -61,6 +86,9 @@ func (p *pacer) wait(call *call) error {
 			return err
 		}
 	}
+	if p.outer != nil {
+		return p.outerTurn(call)
+	}
 	if p.limiter == nil {
 		return nil
 	}
@@ -78,6 +106,22 @@ func (p *pacer) wait(call *call) error {
 		return err
 	}
 	return nil
+}
+
+// outerTurn waits for a turn of the caller's Pacer, until the call must end.
+func (p *pacer) outerTurn(call *call) error {
+	defer func() { call.now = time.Now() }()
+	ctx, cancel := context.WithTimeoutCause(call, call.left(), ErrTooLate)
+	defer cancel()
+	priority := Foreground
+	if call.req.Background {
+		priority = Background
+	}
+	err := p.outer.Wait(ctx, priority)
+	if err != nil && ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return err
 }
 
 // sleep waits for d, unless the call's context ends first. It never sleeps into

@@ -245,3 +245,45 @@ func TestAReplayWhoseTurnIsTooLateIsNoAttempt(t *testing.T) {
 		assert.Equal(t, 500, f.Last.StatusCode)
 	})
 }
+
+// outsidePacer lets one request through each second and counts its pauses.
+type outsidePacer struct {
+	mu     sync.Mutex
+	waits  []Priority
+	pauses []time.Duration
+}
+
+func (p *outsidePacer) Wait(ctx context.Context, priority Priority) error {
+	p.mu.Lock()
+	p.waits = append(p.waits, priority)
+	p.mu.Unlock()
+	select {
+	case <-time.After(time.Second): //nolint:forbidigo // virtual time
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (p *outsidePacer) Pause(d time.Duration) { p.pauses = append(p.pauses, d) }
+
+func TestAPacerOfTheCallersGetsEveryAttemptAndEveryPause(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		mock, pacer := clock(), &outsidePacer{}
+		mock.respond = func(n int, req *http.Request) (*http.Response, error) {
+			if n == 1 {
+				return status(429, "Retry-After", "7")(req)
+			}
+			return status(200)(req)
+		}
+		client := newClient(t, mock, func(c *Config) { c.Pacer = pacer })
+		req := request(PollsList)
+		req.Background = true
+		_, err := client.Do(t.Context(), req)
+		require.NoError(t, err)
+		assert.Equal(t, []time.Duration{time.Second, 9 * time.Second}, mock.sent)
+		assert.Equal(t, []Priority{Background, Background}, pacer.waits)
+		assert.Equal(t, []time.Duration{7 * time.Second}, pacer.pauses)
+	})
+}

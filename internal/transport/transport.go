@@ -115,6 +115,7 @@ func New(cfg Config) (*Client, error) {
 		header:         http.Header{"Accept": {"application/json"}},
 		unsigned:       http.Header{},
 	}
+	c.pacer.outer = cfg.Pacer
 	if cfg.UserAgent != "" {
 		c.header["User-Agent"] = []string{cfg.UserAgent}
 	}
