@@ -123,7 +123,7 @@ func run(
 	logger := slog.New(slog.NewTextHandler(os.Stderr, nil))
 	dedupe := deduplicator{db: db, lease: 2 * s.handleTimeout}
 	handler, err := ricloud.NewWebhookHandler(handle,
-		ricloud.WithDeduplicator(dedupe), ricloud.WithHandleTimeout(s.handleTimeout), ricloud.WithWebhookLogger(logger))
+		ricloud.WithWebhookDeduplicator(dedupe), ricloud.WithWebhookTimeout(s.handleTimeout), ricloud.WithWebhookLogger(logger))
 	if err != nil {
 		return err
 	}

@@ -2,6 +2,9 @@ package ricloud
 
 import (
 	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
@@ -11,14 +14,144 @@ import (
 	"net/http"
 	"runtime/debug"
 	"slices"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
 )
 
-// DefaultMaxEventBody is how large the body of a delivery may be, in bytes,
-// unless WithMaxEventBody says otherwise.
-const DefaultMaxEventBody = 1 << 20
+// SignatureHeader is the header that carries the signature of a delivery:
+//
+//	Ricloud-Signature: t=<unix seconds>,s=<base64 of HMAC-SHA256(secret, "<t>.<body>")>
+const SignatureHeader = "Ricloud-Signature"
+
+// How far from now a signature may be dated, unless a WebhookVerifier says
+// otherwise: what the vendor's client allows the past, and a clock that is
+// slightly off.
+const (
+	DefaultTolerance       = 10 * time.Minute
+	DefaultFutureTolerance = time.Minute
+)
+
+// Why a delivery is not believed. ErrSignature is all of them. None of their
+// texts repeats a signature or a secret.
+var (
+	ErrSignature          = errors.New("ricloud: webhook signature")
+	ErrSignatureMissing   = fmt.Errorf("%w: the %s header is missing", ErrSignature, SignatureHeader)
+	ErrSignatureMalformed = fmt.Errorf("%w: the %s header is not t=<seconds>,s=<base64>", ErrSignature, SignatureHeader)
+	ErrSignatureMismatch  = fmt.Errorf("%w: it does not fit the body and the secret: is it this webhook config's, and did nothing change the body on its way?", ErrSignature)
+	ErrSignatureTooOld    = fmt.Errorf("%w: it is too old", ErrSignature)
+	ErrSignatureTooNew    = fmt.Errorf("%w: it is dated in the future", ErrSignature)
+)
+
+// VerifyWebhook reports whether body is what the API sent: nil, or an error
+// that is ErrSignature and says which kind. The header is the value of
+// SignatureHeader, the body the raw bytes of the request, the secret the one
+// of the WebhookConfig. While a secret is being replaced, give both. A missing
+// or empty secret is a *ParamError. WebhookVerifier has other tolerances than
+// the default. (Contract §13.)
+func VerifyWebhook(header string, body []byte, secrets ...Secret) error {
+	return WebhookVerifier{Secrets: secrets}.Verify(header, body)
+}
+
+// WebhookVerifier is VerifyWebhook with settings. It is safe for concurrent
+// use.
+type WebhookVerifier struct {
+	Secrets []Secret      // one must fit; none may be empty
+	Past    time.Duration // how old a signature may be; 0: DefaultTolerance
+	Future  time.Duration // how far ahead it may be dated; 0: DefaultFutureTolerance
+}
+
+// Verify is VerifyWebhook with v's settings.
+func (v WebhookVerifier) Verify(header string, body []byte) error {
+	if err := checkSecrets(v.Secrets); err != nil {
+		return err
+	}
+	if header == "" {
+		return ErrSignatureMissing
+	}
+	t, signature, ok := parseSignature(header)
+	if !ok {
+		return ErrSignatureMalformed
+	}
+	seconds, err := strconv.ParseUint(t, 10, 62)
+	if err != nil {
+		return ErrSignatureMalformed
+	}
+	if !v.fits(t, signature, body) {
+		return ErrSignatureMismatch
+	}
+	// Only what the API did sign is worth a look at its date.
+	age := time.Now().Unix() - int64(seconds)
+	if past := seconds64(v.Past, DefaultTolerance); age > past {
+		return fmt.Errorf("%w: %d s, and %d s are allowed; is this server's clock right?", ErrSignatureTooOld, age, past)
+	}
+	if future := seconds64(v.Future, DefaultFutureTolerance); -age > future {
+		return fmt.Errorf("%w: %d s, and %d s are allowed; is this server's clock right?", ErrSignatureTooNew, -age, future)
+	}
+	return nil
+}
+
+// fits reports, in a time that tells nothing, whether one of the secrets makes
+// the signature. Encodings are compared, not digests: base64 has spellings
+// that decode alike.
+func (v WebhookVerifier) fits(t, signature string, body []byte) bool {
+	given, prefix := []byte(signature), append([]byte(t), '.')
+	found := false
+	for _, secret := range v.Secrets {
+		mac := hmac.New(sha256.New, []byte(secret))
+		mac.Write(prefix)
+		mac.Write(body)
+		want := base64.StdEncoding.AppendEncode(nil, mac.Sum(nil))
+		found = hmac.Equal(want, given) || found
+	}
+	return found
+}
+
+// parseSignature reads fields in any order and passes over unknown ones. A
+// field that comes twice is nothing the API sends.
+func parseSignature(header string) (t, signature string, ok bool) {
+	for field := range strings.SplitSeq(header, ",") {
+		name, value, found := strings.Cut(field, "=")
+		if !found {
+			return "", "", false
+		}
+		into := &t
+		switch name {
+		case "t":
+		case "s":
+			into = &signature
+		default:
+			continue
+		}
+		if value == "" || *into != "" {
+			return "", "", false
+		}
+		*into = value
+	}
+	return t, signature, t != "" && len(signature) == base64.StdEncoding.EncodedLen(sha256.Size)
+}
+
+func checkSecrets(secrets []Secret) error {
+	switch {
+	case len(secrets) == 0:
+		return invalid("webhook secret", "is required: it is WebhookConfig.Secret")
+	case slices.Contains(secrets, ""):
+		return invalid("webhook secret", "is empty: anyone could sign with it")
+	}
+	return nil
+}
+
+func seconds64(d, otherwise time.Duration) int64 {
+	if d <= 0 {
+		d = otherwise
+	}
+	return int64(d / time.Second)
+}
+
+// DefaultWebhookMaxBody is how large the body of a delivery may be, in bytes,
+// unless WithWebhookMaxBody says otherwise.
+const DefaultWebhookMaxBody = 1 << 20
 
 const (
 	webhookRetryAfter = "30" // seconds
@@ -34,7 +167,7 @@ const (
 // It does not look at the path, so a prefix may be stripped. It is safe for
 // concurrent use.
 //
-// It takes a POST of at most DefaultMaxEventBody bytes, verifies its signature
+// It takes a POST of at most DefaultWebhookMaxBody bytes, verifies its signature
 // over the raw body, reads the event, passes over one that was handled, and
 // calls fn. It answers
 //
@@ -76,32 +209,32 @@ func WithWebhookSecrets(secrets ...Secret) WebhookOption {
 	}
 }
 
-// WithTolerance sets how old a signature may be and how far ahead of this
+// WithWebhookTolerance sets how old a signature may be and how far ahead of this
 // server's clock it may be dated. The defaults are DefaultTolerance and
 // DefaultFutureTolerance, which 0 stands for.
-func WithTolerance(past, future time.Duration) WebhookOption {
+func WithWebhookTolerance(past, future time.Duration) WebhookOption {
 	return func(s *webhookSettings) { s.past, s.future = past, future }
 }
 
-// WithDeduplicator sets what remembers the events that were handled. The
+// WithWebhookDeduplicator sets what remembers the events that were handled. The
 // default is NewMemoryDeduplicator(0, 0): one process, until it ends.
-func WithDeduplicator(d Deduplicator) WebhookOption {
+func WithWebhookDeduplicator(d Deduplicator) WebhookOption {
 	return func(s *webhookSettings) { s.dedupe = d }
 }
 
-// WithMaxEventBody sets how large the body of a delivery may be, in bytes. The
-// default is DefaultMaxEventBody.
-func WithMaxEventBody(n int64) WebhookOption { return func(s *webhookSettings) { s.maxBody = n } }
+// WithWebhookMaxBody sets how large the body of a delivery may be, in bytes. The
+// default is DefaultWebhookMaxBody.
+func WithWebhookMaxBody(n int64) WebhookOption { return func(s *webhookSettings) { s.maxBody = n } }
 
-// WithHandleTimeout bounds fn's context. The default, 0, is no bound but the
+// WithWebhookTimeout bounds fn's context. The default, 0, is no bound but the
 // request's own end.
-func WithHandleTimeout(d time.Duration) WebhookOption {
+func WithWebhookTimeout(d time.Duration) WebhookOption {
 	return func(s *webhookSettings) { s.timeout = d }
 }
 
-// WithMaxConcurrent sets how many events are handled at a time; a delivery
+// WithWebhookMaxConcurrent sets how many events are handled at a time; a delivery
 // beyond that is answered 503. The default, 0, is no limit.
-func WithMaxConcurrent(n int) WebhookOption {
+func WithWebhookMaxConcurrent(n int) WebhookOption {
 	return func(s *webhookSettings) { s.maxConcurrent = n }
 }
 
@@ -121,7 +254,7 @@ func WithWebhookLogger(l *slog.Logger) WebhookOption {
 // It returns a *ParamError for a setting that cannot work. Without
 // WithWebhookSecrets the handler waits for SetSecrets.
 func NewWebhookHandler(fn func(context.Context, *Event) error, opts ...WebhookOption) (*WebhookHandler, error) {
-	h := &WebhookHandler{fn: fn, webhookSettings: webhookSettings{maxBody: DefaultMaxEventBody}}
+	h := &WebhookHandler{fn: fn, webhookSettings: webhookSettings{maxBody: DefaultWebhookMaxBody}}
 	for _, opt := range opts {
 		opt(&h.webhookSettings)
 	}
@@ -129,11 +262,11 @@ func NewWebhookHandler(fn func(context.Context, *Event) error, opts ...WebhookOp
 	case fn == nil:
 		return nil, invalid("NewWebhookHandler: fn", "is required")
 	case h.maxBody <= 0:
-		return nil, invalid("WithMaxEventBody", "must be positive")
+		return nil, invalid("WithWebhookMaxBody", "must be positive")
 	case h.timeout < 0:
-		return nil, invalid("WithHandleTimeout", "must not be negative")
+		return nil, invalid("WithWebhookTimeout", "must not be negative")
 	case h.maxConcurrent < 0:
-		return nil, invalid("WithMaxConcurrent", "must not be negative")
+		return nil, invalid("WithWebhookMaxConcurrent", "must not be negative")
 	}
 	if h.maxConcurrent > 0 {
 		h.slots = make(chan struct{}, h.maxConcurrent)

@@ -3,6 +3,11 @@ package ricloud_test
 import (
 	"bytes"
 	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -10,7 +15,9 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"runtime"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -22,6 +29,218 @@ import (
 
 	"github.com/reincubate/ricloud-go"
 )
+
+const webhookSecret = ricloud.Secret("s3cr3t-canary")
+
+// sign is the construction of the contract (§13), written anew.
+func sign(secret ricloud.Secret, at time.Time, body []byte) string {
+	t := strconv.FormatInt(at.Unix(), 10)
+	mac := hmac.New(sha256.New, []byte(secret))
+	mac.Write([]byte(t + "."))
+	mac.Write(body)
+	return "t=" + t + ",s=" + base64.StdEncoding.EncodeToString(mac.Sum(nil))
+}
+
+// vector is a signature that the vendor's own client made.
+type vector struct {
+	Name   string         `json:"name"`
+	Secret ricloud.Secret `json:"secret"`
+	Body   string         `json:"body_hex"`
+	Header string         `json:"header"`
+}
+
+func (v vector) body(t *testing.T) []byte {
+	t.Helper()
+	body, err := hex.DecodeString(v.Body)
+	require.NoError(t, err)
+	return body
+}
+
+func vectors(t *testing.T) []vector {
+	t.Helper()
+	raw, err := os.ReadFile("testdata/webhook-signatures.json")
+	require.NoError(t, err)
+	var all []vector
+	require.NoError(t, json.Unmarshal(raw, &all))
+	require.NotEmpty(t, all)
+	return all
+}
+
+// ageless takes signatures of any age.
+func ageless(secrets ...ricloud.Secret) ricloud.WebhookVerifier {
+	return ricloud.WebhookVerifier{Secrets: secrets, Past: 200 * 365 * 24 * time.Hour}
+}
+
+func TestVerifyWebhookVectors(t *testing.T) {
+	t.Parallel()
+	for _, v := range vectors(t) {
+		require.NoError(t, ageless(v.Secret).Verify(v.Header, v.body(t)), v.Name)
+		require.ErrorIs(t, ricloud.VerifyWebhook(v.Header, v.body(t), v.Secret), ricloud.ErrSignatureTooOld, v.Name)
+	}
+}
+
+// flips yields every string that differs from s in one bit.
+func flips(s string) func(func(string) bool) {
+	return func(yield func(string) bool) {
+		b := []byte(s)
+		for i := range b {
+			for bit := range 8 {
+				b[i] ^= 1 << bit
+				if !yield(string(b)) {
+					return
+				}
+				b[i] ^= 1 << bit
+			}
+		}
+	}
+}
+
+func TestVerifyWebhookRefusesEveryOneBitChange(t *testing.T) {
+	t.Parallel()
+	for _, v := range vectors(t) {
+		body := v.body(t)
+		for header := range flips(v.Header) {
+			require.ErrorIs(t, ageless(v.Secret).Verify(header, body), ricloud.ErrSignature, "%s: header", v.Name)
+		}
+		for changed := range flips(string(body)) {
+			require.ErrorIs(t, ageless(v.Secret).Verify(v.Header, []byte(changed)), ricloud.ErrSignatureMismatch, "%s: body", v.Name)
+		}
+		for secret := range flips(string(v.Secret)) {
+			require.ErrorIs(t, ageless(ricloud.Secret(secret)).Verify(v.Header, body), ricloud.ErrSignatureMismatch, "%s: secret", v.Name)
+		}
+	}
+}
+
+func TestVerifyWebhookHeader(t *testing.T) {
+	t.Parallel()
+	body := []byte(`{"id":"1"}`)
+	now := time.Now()
+	good := sign(webhookSecret, now, body)
+	ts, sig, _ := strings.Cut(good, ",")
+
+	for header, want := range map[string]error{
+		good:                              nil,
+		sig + "," + ts:                    nil,
+		"v=2," + good + ",x=a=b=,next=":   nil,
+		"":                                ricloud.ErrSignatureMissing,
+		"garbage":                         ricloud.ErrSignatureMalformed,
+		",":                               ricloud.ErrSignatureMalformed,
+		ts:                                ricloud.ErrSignatureMalformed,
+		sig:                               ricloud.ErrSignatureMalformed,
+		ts + ", " + sig:                   ricloud.ErrSignatureMalformed,
+		good + "," + ts:                   ricloud.ErrSignatureMalformed,
+		good + "," + sig:                  ricloud.ErrSignatureMalformed,
+		good + ",":                        ricloud.ErrSignatureMalformed,
+		strings.ToUpper(ts) + "," + sig:   ricloud.ErrSignatureMalformed,
+		"t=-1," + sig:                     ricloud.ErrSignatureMalformed,
+		"t=+1," + sig:                     ricloud.ErrSignatureMalformed,
+		"t=1e9," + sig:                    ricloud.ErrSignatureMalformed,
+		"t=99999999999999999999," + sig:   ricloud.ErrSignatureMalformed,
+		"t=4611686018427387903," + sig:    ricloud.ErrSignatureMismatch,
+		"t=0," + sig:                      ricloud.ErrSignatureMismatch,
+		ts + ",s=":                        ricloud.ErrSignatureMalformed,
+		strings.TrimSuffix(good, "="):     ricloud.ErrSignatureMalformed,
+		good + "=":                        ricloud.ErrSignatureMalformed,
+		good[:len(good)-4] + "\r\n\n=":    ricloud.ErrSignatureMismatch,
+		strings.Repeat("a=b,", 1e5) + "t": ricloud.ErrSignatureMalformed,
+	} {
+		err := ricloud.VerifyWebhook(header, body, webhookSecret)
+		if want == nil {
+			require.NoError(t, err, "%.80q", header)
+			continue
+		}
+		require.ErrorIs(t, err, want, "%.80q", header)
+		require.ErrorIs(t, err, ricloud.ErrSignature)
+		assert.NotContains(t, err.Error(), sig[2:12], "no error holds a signature")
+		assert.NotContains(t, err.Error(), string(webhookSecret), "no error holds a secret")
+	}
+}
+
+// base64 that decodes to the same bytes in a lax decoder is refused.
+func TestVerifyWebhookTakesOneSpellingOnly(t *testing.T) {
+	t.Parallel()
+	const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+	body := []byte("{}")
+	good := sign(webhookSecret, time.Now(), body)
+	last := len(good) - 2 // before the padding: its low two bits decode to nothing
+	digit := strings.IndexByte(alphabet, good[last])
+	for low := 1; low < 4; low++ {
+		alias := good[:last] + string(alphabet[digit^low]) + "="
+		require.ErrorIs(t, ricloud.VerifyWebhook(alias, body, webhookSecret), ricloud.ErrSignatureMismatch)
+	}
+}
+
+func TestVerifyWebhookRotation(t *testing.T) {
+	t.Parallel()
+	body := []byte("{}")
+	header := sign(webhookSecret, time.Now(), body)
+	require.NoError(t, ricloud.VerifyWebhook(header, body, "next", webhookSecret))
+	require.NoError(t, ricloud.VerifyWebhook(header, body, webhookSecret, "former"))
+	require.ErrorIs(t, ricloud.VerifyWebhook(header, body, "next", "former"), ricloud.ErrSignatureMismatch)
+}
+
+func TestVerifyWebhookRefusesAnEmptySecret(t *testing.T) {
+	t.Parallel()
+	body := []byte("{}")
+	for _, secrets := range [][]ricloud.Secret{nil, {}, {""}, {webhookSecret, ""}} {
+		err := ricloud.VerifyWebhook(sign("", time.Now(), body), body, secrets...)
+		var p *ricloud.ParamError
+		require.ErrorAs(t, err, &p)
+		assert.NotContains(t, err.Error(), string(webhookSecret))
+	}
+}
+
+func TestVerifyWebhookTolerance(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		body, now := []byte("{}"), time.Now()
+		custom := ricloud.WebhookVerifier{Secrets: []ricloud.Secret{webhookSecret}, Past: time.Hour, Future: time.Second}
+		for _, tt := range []struct {
+			verify func(string, []byte) error
+			at     time.Duration
+			want   error
+		}{
+			{verifyDefault, -10 * time.Minute, nil},
+			{verifyDefault, -10*time.Minute - time.Second, ricloud.ErrSignatureTooOld},
+			{verifyDefault, time.Minute, nil},
+			{verifyDefault, time.Minute + time.Second, ricloud.ErrSignatureTooNew},
+			{verifyDefault, 1e6 * time.Second, ricloud.ErrSignatureTooNew},
+			{custom.Verify, -time.Hour, nil},
+			{custom.Verify, -time.Hour - time.Second, ricloud.ErrSignatureTooOld},
+			{custom.Verify, time.Second, nil},
+			{custom.Verify, 2 * time.Second, ricloud.ErrSignatureTooNew},
+		} {
+			err := tt.verify(sign(webhookSecret, now.Add(tt.at), body), body)
+			require.ErrorIs(t, err, tt.want, "signed %s from now", tt.at)
+			err = tt.verify(sign("another", now.Add(tt.at), body), body)
+			require.ErrorIs(t, err, ricloud.ErrSignatureMismatch, "what the API did not sign has no age")
+		}
+	})
+}
+
+func verifyDefault(header string, body []byte) error {
+	return ricloud.VerifyWebhook(header, body, webhookSecret)
+}
+
+func FuzzVerifyWebhook(f *testing.F) {
+	body := []byte(`{"id":"1","type":"poll"}`)
+	at := time.Unix(1_600_000_000, 0)
+	good := sign(webhookSecret, at, body)
+	_, signature, _ := strings.Cut(good, ",")
+	f.Add(good, body)
+	f.Add("s=,t=", body)
+	f.Add(strings.Repeat("t=1,", 100)+"s==", []byte{})
+	f.Fuzz(func(t *testing.T, header string, content []byte) {
+		err := ageless(webhookSecret).Verify(header, content)
+		if err != nil {
+			require.ErrorIs(t, err, ricloud.ErrSignature)
+			return
+		}
+		// Nothing the fuzzer makes fits but what the good header allows.
+		require.True(t, bytes.Equal(content, body), "a body that nobody signed")
+		require.Contains(t, header, signature)
+	})
+}
 
 // eventBody is an event with the id.
 func eventBody(id string) []byte {
@@ -91,7 +310,7 @@ func TestWebhookHandlerAnswers(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			calls := 0
-			h := newWebhook(t, func(context.Context, *ricloud.Event) error { calls++; return nil }, ricloud.WithMaxEventBody(2000))
+			h := newWebhook(t, func(context.Context, *ricloud.Event) error { calls++; return nil }, ricloud.WithWebhookMaxBody(2000))
 			r := delivery(t, tt.body)
 			if tt.change != nil {
 				tt.change(r)
@@ -116,7 +335,7 @@ func (endless) Read(b []byte) (int, error) { return len(b), nil }
 
 func TestWebhookHandlerTolerance(t *testing.T) {
 	t.Parallel()
-	h := newWebhook(t, ignore, ricloud.WithTolerance(time.Hour, 2*time.Hour))
+	h := newWebhook(t, ignore, ricloud.WithWebhookTolerance(time.Hour, 2*time.Hour))
 	for ago, want := range map[time.Duration]int{
 		59 * time.Minute: http.StatusOK, 61 * time.Minute: http.StatusUnauthorized,
 		-119 * time.Minute: http.StatusOK, -121 * time.Minute: http.StatusUnauthorized,
@@ -180,7 +399,7 @@ func TestWebhookHandlerLetsAFailedEventComeAgain(t *testing.T) {
 	assert.Equal(t, 3, calls)
 	assert.Contains(t, logged.String(), "database-canary")
 	assert.Contains(t, logged.String(), "panic-canary")
-	assert.Contains(t, logged.String(), "webhook_handler_test.go", "a panic is logged with its stack")
+	assert.Contains(t, logged.String(), "webhook_test.go", "a panic is logged with its stack")
 	assert.Contains(t, logged.String(), "event=e1")
 }
 
@@ -252,7 +471,7 @@ func TestWebhookHandlerShedsLoad(t *testing.T) {
 		h := newWebhook(t, func(ctx context.Context, _ *ricloud.Event) error {
 			<-ctx.Done()
 			return ctx.Err()
-		}, ricloud.WithMaxConcurrent(2), ricloud.WithHandleTimeout(time.Minute))
+		}, ricloud.WithWebhookMaxConcurrent(2), ricloud.WithWebhookTimeout(time.Minute))
 		codes := make(chan int, 2)
 		for _, id := range []string{"e1", "e2"} {
 			go func() { codes <- serve(h, delivery(t, eventBody(id))).Code }()
@@ -290,11 +509,11 @@ func TestWebhookHandlerSecrets(t *testing.T) {
 func TestNewWebhookHandlerRefuses(t *testing.T) {
 	t.Parallel()
 	for field, opt := range map[string]ricloud.WebhookOption{
-		"secret":            ricloud.WithWebhookSecrets(""),
-		"secret is req":     ricloud.WithWebhookSecrets(),
-		"WithMaxEventBody":  ricloud.WithMaxEventBody(0),
-		"WithHandleTimeout": ricloud.WithHandleTimeout(-1),
-		"WithMaxConcurrent": ricloud.WithMaxConcurrent(-1),
+		"secret":                   ricloud.WithWebhookSecrets(""),
+		"secret is req":            ricloud.WithWebhookSecrets(),
+		"WithWebhookMaxBody":       ricloud.WithWebhookMaxBody(0),
+		"WithWebhookTimeout":       ricloud.WithWebhookTimeout(-1),
+		"WithWebhookMaxConcurrent": ricloud.WithWebhookMaxConcurrent(-1),
 	} {
 		h, err := ricloud.NewWebhookHandler(ignore, opt)
 		require.ErrorContains(t, err, field)
@@ -342,7 +561,7 @@ func TestWebhookHandlerDeduplicatorFailures(t *testing.T) {
 	t.Parallel()
 	var logged bytes.Buffer
 	d := &fakeDeduplicator{begin: errors.New("no database")}
-	h := newWebhook(t, ignore, ricloud.WithDeduplicator(d), ricloud.WithWebhookLogger(slog.New(slog.NewTextHandler(&logged, nil))))
+	h := newWebhook(t, ignore, ricloud.WithWebhookDeduplicator(d), ricloud.WithWebhookLogger(slog.New(slog.NewTextHandler(&logged, nil))))
 	assert.Equal(t, http.StatusInternalServerError, serve(h, delivery(t, eventBody("e1"))).Code)
 	assert.Contains(t, logged.String(), "no database")
 	assert.Empty(t, d.settled, "what did not begin is not settled")
@@ -363,40 +582,10 @@ func TestWebhookHandlerSettlesAfterTheRequest(t *testing.T) {
 			return nil
 		}
 		return ctx.Err()
-	}, ricloud.WithDeduplicator(d))
+	}, ricloud.WithWebhookDeduplicator(d))
 	serve(h, delivery(t, eventBody("e1")).WithContext(ctx))
 	serve(h, delivery(t, eventBody("e2")).WithContext(ctx))
 	assert.Equal(t, []string{"done <nil>", "failed <nil>"}, d.settled)
-}
-
-func TestMemoryDeduplicator(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		ctx, d := t.Context(), ricloud.NewMemoryDeduplicator(2, time.Hour)
-		handle := func(id ricloud.ID) {
-			require.NoError(t, d.Begin(ctx, id))
-			require.NoError(t, d.Done(ctx, id))
-		}
-		require.NoError(t, d.Begin(ctx, "a"))
-		require.ErrorIs(t, d.Begin(ctx, "a"), ricloud.ErrEventInProgress)
-		require.NoError(t, d.Failed(ctx, "a"))
-		handle("a")
-		require.ErrorIs(t, d.Begin(ctx, "a"), ricloud.ErrEventDone)
-		require.NoError(t, d.Failed(ctx, "a"))
-		require.NoError(t, d.Done(ctx, "a"))
-		require.ErrorIs(t, d.Begin(ctx, "a"), ricloud.ErrEventDone, "done stays done")
-
-		require.NoError(t, d.Begin(ctx, "slow"))
-		handle("b")
-		handle("c")
-		require.ErrorIs(t, d.Begin(ctx, "c"), ricloud.ErrEventDone)
-		require.ErrorIs(t, d.Begin(ctx, "b"), ricloud.ErrEventDone)
-		handle("a") // the oldest was forgotten: no more than two are remembered
-
-		time.Sleep(time.Hour + 1) //nolint:forbidigo // virtual
-		handle("c")               // too old
-		require.ErrorIs(t, d.Begin(ctx, "slow"), ricloud.ErrEventInProgress, "what is being handled is never forgotten")
-	})
 }
 
 func FuzzWebhookHandler(f *testing.F) {

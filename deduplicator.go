@@ -39,7 +39,7 @@ var (
 //	DELETE FROM ricloud_events WHERE id = :id AND NOT done
 //
 // The lease must be longer than an event may take to handle: bound that
-// WithHandleTimeout. Rows that are done can be deleted after some days. The
+// WithWebhookTimeout. Rows that are done can be deleted after some days. The
 // folder examples/webhook holds this in Go, and the test that kills it.
 //
 // No deduplication can tell whether an event took effect when the process died
