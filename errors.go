@@ -19,14 +19,14 @@ type ErrorCode string
 // The codes the contract names. It says that there are codes for a wrong
 // password and for a locked account, but not what they are.
 const (
-	CodeInvalidBody      ErrorCode = "invalid-body"
-	CodeInvalidParameter ErrorCode = "invalid-parameter"
-	CodeUnconfigured     ErrorCode = "unconfigured"
-	CodeMissingScope     ErrorCode = "missing-scope"
-	CodeLimitExceeded    ErrorCode = "limit-exceeded"
-	CodeSessionExpired   ErrorCode = "session-expired"
-	CodeCodeRequired     ErrorCode = "code-required"
-	CodeCodeInvalid      ErrorCode = "code-invalid"
+	CodeInvalidBody       ErrorCode = "invalid-body"
+	CodeInvalidParameter  ErrorCode = "invalid-parameter"
+	CodeUnconfigured      ErrorCode = "unconfigured"
+	CodeMissingScope      ErrorCode = "missing-scope"
+	CodeLimitExceeded     ErrorCode = "limit-exceeded"
+	CodeSessionExpired    ErrorCode = "session-expired"
+	CodeTwoFactorRequired ErrorCode = "code-required"
+	CodePairingInvalid    ErrorCode = "code-invalid"
 )
 
 // Errors by meaning, for errors.Is. The detail is in *Error, *StateError,
@@ -63,9 +63,9 @@ func (c ErrorCode) meaning() error {
 		return ErrLimitExceeded
 	case CodeSessionExpired:
 		return ErrSessionExpired
-	case CodeCodeRequired:
+	case CodeTwoFactorRequired:
 		return ErrCodeRequired
-	case CodeCodeInvalid:
+	case CodePairingInvalid:
 		return ErrCodeInvalid
 	}
 	return nil

@@ -198,7 +198,7 @@ type EventsService service
 //
 // GET /events/{id}
 func (s *EventsService) Get(ctx context.Context, id ID, opts ...CallOption) (*Event, error) {
-	return do[Event](ctx, s.client, request{op: transport.EventsGet.Operation(), ids: []ID{id}}, opts)
+	return do[Event](ctx, s.client, request{op: transport.EventsGet, id: id}, opts)
 }
 
 // List returns one page of events.

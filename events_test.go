@@ -59,7 +59,7 @@ func TestParseEventIDs(t *testing.T) {
 	task, ok := event.Task()
 	require.True(t, ok)
 	assert.Equal(t, ricloud.ID("4"), task.ID)
-	assert.Equal(t, ricloud.CodeCodeRequired, task.Error)
+	assert.Equal(t, ricloud.CodeTwoFactorRequired, task.Error)
 }
 
 // Each type the API has comes as its Go type, through Resource and accessor.

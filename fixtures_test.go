@@ -111,7 +111,7 @@ func fixtures() []fixture {
 			State: SourceActive, DateCreated: at("2018-11-22T13:50:12.628776Z"),
 		}),
 		reads("2018/session_pending.json", guideSessionOf(SessionPending, "")),
-		reads("2018/session_failed.json", guideSessionOf(SessionFailed, CodeCodeRequired)),
+		reads("2018/session_failed.json", guideSessionOf(SessionFailed, CodeTwoFactorRequired)),
 		reads("2018/session_succeeded.json", guideSessionOf(SessionActive, "")),
 		reads("2018/poll_processing.json", guidePollOf),
 		reads("2018/poll_finished.json", finished),

@@ -74,28 +74,28 @@ type KeysService service
 //
 // GET /key
 func (s *KeysService) Current(ctx context.Context, opts ...CallOption) (*Key, error) {
-	return do[Key](ctx, s.client, request{op: transport.KeysCurrent.Operation()}, opts)
+	return do[Key](ctx, s.client, request{op: transport.KeysCurrent}, opts)
 }
 
 // UpdateCurrent changes the key whose token the Client uses.
 //
 // POST /key
 func (s *KeysService) UpdateCurrent(ctx context.Context, params KeyUpdateParams, opts ...CallOption) (*Key, error) {
-	return do[Key](ctx, s.client, request{op: transport.KeysUpdateCurrent.Operation(), body: params}, opts)
+	return do[Key](ctx, s.client, request{op: transport.KeysUpdateCurrent, body: params}, opts)
 }
 
 // Create creates a key. The answer holds its token.
 //
 // POST /keys
 func (s *KeysService) Create(ctx context.Context, params KeyCreateParams, opts ...CallOption) (*Key, error) {
-	return do[Key](ctx, s.client, request{op: transport.KeysCreate.Operation(), body: params}, opts)
+	return do[Key](ctx, s.client, request{op: transport.KeysCreate, body: params}, opts)
 }
 
 // Get returns a key.
 //
 // GET /keys/{id}
 func (s *KeysService) Get(ctx context.Context, id ID, opts ...CallOption) (*Key, error) {
-	return do[Key](ctx, s.client, request{op: transport.KeysGet.Operation(), ids: []ID{id}}, opts)
+	return do[Key](ctx, s.client, request{op: transport.KeysGet, id: id}, opts)
 }
 
 // List returns one page of keys.
@@ -116,7 +116,7 @@ func (s *KeysService) All(ctx context.Context, params KeyListParams, opts ...Cal
 //
 // POST /keys/{id}
 func (s *KeysService) Update(ctx context.Context, id ID, params KeyUpdateParams, opts ...CallOption) (*Key, error) {
-	return do[Key](ctx, s.client, request{op: transport.KeysUpdate.Operation(), ids: []ID{id}, body: params}, opts)
+	return do[Key](ctx, s.client, request{op: transport.KeysUpdate, id: id, body: params}, opts)
 }
 
 // Rotate gives a key a new token, which the answer holds. It is sent once: an
@@ -125,5 +125,5 @@ func (s *KeysService) Update(ctx context.Context, id ID, params KeyUpdateParams,
 //
 // POST /keys/{id}/rotate
 func (s *KeysService) Rotate(ctx context.Context, id ID, params KeyRotateParams, opts ...CallOption) (*Key, error) {
-	return do[Key](ctx, s.client, request{op: transport.KeysRotate.Operation(), ids: []ID{id}, body: params}, opts)
+	return do[Key](ctx, s.client, request{op: transport.KeysRotate, id: id, body: params}, opts)
 }

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"iter"
-	"net/http"
 	"net/url"
 	"strconv"
 	"time"
@@ -57,8 +56,7 @@ func (l *List[T]) All(ctx context.Context, client *Client, opts ...CallOption) i
 
 // behind asks for what the list has behind an item, or for all of it.
 func (l *List[T]) behind(id ID) request {
-	op := transport.Operation{Name: "List.All", Method: http.MethodGet, Path: "{list url}", Replay: true}
-	return request{op: op, url: l.URL, list: ListParams{AfterID: id}}
+	return request{op: transport.ListURL, url: l.URL, list: ListParams{AfterID: id}}
 }
 
 // ListParams selects a page. Every list takes it.
@@ -125,15 +123,20 @@ func checkPeriod(since, before time.Time, name string) error {
 func formatTime(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000Z") }
 
 // list reads one page.
-func list[T any](ctx context.Context, c *Client, op transport.Op, params listParams, opts []CallOption, ids ...ID) (*List[T], error) {
-	return do[List[T]](ctx, c, request{op: op.Operation(), ids: ids, list: params}, opts)
+func list[T any](ctx context.Context, c *Client, op transport.Operation, params listParams, opts []CallOption) (*List[T], error) {
+	return do[List[T]](ctx, c, request{op: op, list: params}, opts)
 }
 
 // all iterates over the items of every page.
-func all[T any](ctx context.Context, c *Client, op transport.Op, params listParams, opts []CallOption, ids ...ID) iter.Seq2[*T, error] {
+func all[T any](ctx context.Context, c *Client, op transport.Operation, params listParams, opts []CallOption) iter.Seq2[*T, error] {
+	return paginate[T](ctx, c, request{op: op, list: params}, opts)
+}
+
+// paginate iterates over the items of every page of the list that r reads.
+func paginate[T any](ctx context.Context, c *Client, r request, opts []CallOption) iter.Seq2[*T, error] {
 	return func(yield func(*T, error) bool) {
 		p := pager[T]{client: c, seen: map[ID]bool{}}
-		p.run(ctx, request{op: op.Operation(), ids: ids, list: params}, opts, yield)
+		p.run(ctx, r, opts, yield)
 	}
 }
 

@@ -19,7 +19,7 @@ import (
 // operationCase is one operation, how a caller makes it and what then goes
 // over the wire.
 type operationCase struct {
-	op    transport.Op
+	op    transport.Operation
 	call  func(context.Context, *Client) error
 	path  string
 	query string
@@ -184,7 +184,7 @@ func TestEveryOperationOnTheWire(t *testing.T) {
 	t.Parallel()
 	covered := map[string]bool{}
 	for _, tc := range operationCases() {
-		op := tc.op.Operation()
+		op := tc.op
 		covered[op.Name] = true
 		t.Run(op.Name, func(t *testing.T) {
 			t.Parallel()

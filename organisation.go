@@ -66,12 +66,12 @@ type OrganisationService service
 //
 // GET /organisation
 func (s *OrganisationService) Get(ctx context.Context, opts ...CallOption) (*Organisation, error) {
-	return do[Organisation](ctx, s.client, request{op: transport.OrganisationGet.Operation()}, opts)
+	return do[Organisation](ctx, s.client, request{op: transport.OrganisationGet}, opts)
 }
 
 // Update changes the organisation and returns it.
 //
 // POST /organisation
 func (s *OrganisationService) Update(ctx context.Context, params OrganisationUpdateParams, opts ...CallOption) (*Organisation, error) {
-	return do[Organisation](ctx, s.client, request{op: transport.OrganisationUpdate.Operation(), body: params}, opts)
+	return do[Organisation](ctx, s.client, request{op: transport.OrganisationUpdate, body: params}, opts)
 }

@@ -88,14 +88,14 @@ type PermissionsService service
 //
 // POST /permissions
 func (s *PermissionsService) Create(ctx context.Context, params PermissionsCreateParams, opts ...CallOption) (*Permissions, error) {
-	return do[Permissions](ctx, s.client, request{op: transport.PermissionsCreate.Operation(), body: params}, opts)
+	return do[Permissions](ctx, s.client, request{op: transport.PermissionsCreate, body: params}, opts)
 }
 
 // Get returns permissions.
 //
 // GET /permissions/{id}
 func (s *PermissionsService) Get(ctx context.Context, id ID, opts ...CallOption) (*Permissions, error) {
-	return do[Permissions](ctx, s.client, request{op: transport.PermissionsGet.Operation(), ids: []ID{id}}, opts)
+	return do[Permissions](ctx, s.client, request{op: transport.PermissionsGet, id: id}, opts)
 }
 
 // List returns one page of permissions.
@@ -116,5 +116,5 @@ func (s *PermissionsService) All(ctx context.Context, params PermissionsListPara
 //
 // POST /permissions/{id}
 func (s *PermissionsService) Update(ctx context.Context, id ID, params PermissionsUpdateParams, opts ...CallOption) (*Permissions, error) {
-	return do[Permissions](ctx, s.client, request{op: transport.PermissionsUpdate.Operation(), ids: []ID{id}, body: params}, opts)
+	return do[Permissions](ctx, s.client, request{op: transport.PermissionsUpdate, id: id, body: params}, opts)
 }

@@ -219,7 +219,7 @@ type PollsService service
 //
 // POST /polls
 func (s *PollsService) Create(ctx context.Context, params PollCreateParams, opts ...CallOption) (*Poll, error) {
-	poll, err := do[Poll](ctx, s.client, request{op: transport.PollsCreate.Operation(), body: params}, opts)
+	poll, err := do[Poll](ctx, s.client, request{op: transport.PollsCreate, body: params}, opts)
 	if err == nil {
 		s.client.waits.polls.hub.Know(poll)
 	}
@@ -230,7 +230,7 @@ func (s *PollsService) Create(ctx context.Context, params PollCreateParams, opts
 //
 // GET /polls/{id}
 func (s *PollsService) Get(ctx context.Context, id ID, opts ...CallOption) (*Poll, error) {
-	return do[Poll](ctx, s.client, request{op: transport.PollsGet.Operation(), ids: []ID{id}}, opts)
+	return do[Poll](ctx, s.client, request{op: transport.PollsGet, id: id}, opts)
 }
 
 // List returns one page of polls, newest first.

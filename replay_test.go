@@ -168,7 +168,7 @@ func TestNothingIsDoneTwice(t *testing.T) {
 
 				_, err = perform(t.Context(), t, client, op, nil)
 				want := 1
-				if b.again && (op.Replay || b.unacted) {
+				if b.again && (!op.Once() || b.unacted) {
 					want = sent
 				}
 				assert.EqualValues(t, want, seen.Load(), "requests the server saw")
@@ -210,7 +210,7 @@ func TestAnAttemptTimeoutIsNoProof(t *testing.T) {
 				require.NoError(t, err)
 				_, err = perform(t.Context(), t, client, op, nil)
 				want := 1
-				if op.Replay {
+				if !op.Once() {
 					want = sent
 				}
 				assert.EqualValues(t, want, api.seen.Load())
@@ -274,7 +274,7 @@ func TestAConnectionDroppedInMidRequestIsNoProof(t *testing.T) {
 			require.Error(t, err)
 			require.NoError(t, listener.Close())
 			want := 1
-			if op.Replay {
+			if !op.Once() {
 				want = sent
 			}
 			assert.Equal(t, want, <-accepted)
@@ -286,7 +286,7 @@ func TestAConnectionDroppedInMidRequestIsNoProof(t *testing.T) {
 func TestWithReplayOptsACreateIn(t *testing.T) {
 	t.Parallel()
 	for _, op := range transport.Operations() {
-		if op.Replay {
+		if !op.Once() {
 			continue
 		}
 		t.Run(op.Name, func(t *testing.T) {

@@ -100,7 +100,7 @@ type ResultsService service
 //
 // GET /results/{id}
 func (s *ResultsService) Get(ctx context.Context, id ID, opts ...CallOption) (*Result, error) {
-	return do[Result](ctx, s.client, request{op: transport.ResultsGet.Operation(), ids: []ID{id}}, opts)
+	return do[Result](ctx, s.client, request{op: transport.ResultsGet, id: id}, opts)
 }
 
 // List returns one page of results.
@@ -122,7 +122,7 @@ func (s *ResultsService) All(ctx context.Context, params ResultListParams, opts 
 //
 // POST /results/{id}/ack
 func (s *ResultsService) Acknowledge(ctx context.Context, id ID, opts ...CallOption) (*Result, error) {
-	return do[Result](ctx, s.client, request{op: transport.ResultsAcknowledge.Operation(), ids: []ID{id}, mayBeEmpty: true}, opts)
+	return do[Result](ctx, s.client, request{op: transport.ResultsAcknowledge, id: id}, opts)
 }
 
 // AcknowledgeAll marks results as consumed, 1,000 a request. Where the API
@@ -162,7 +162,7 @@ func (s *ResultsService) acknowledgeChunk(ctx context.Context, ids []ID, opts []
 	missing := false
 	if !s.client.noBatch.Load() {
 		body := map[string][]ID{"results": ids}
-		_, err := s.client.send(ctx, request{op: transport.ResultsAcknowledgeAll.Operation(), body: body}, opts)
+		_, err := s.client.send(ctx, request{op: transport.ResultsAcknowledgeAll, body: body}, opts)
 		refusal, ok := errors.AsType[*Error](err)
 		switch {
 		case err == nil:

@@ -137,7 +137,7 @@ type SessionsService service
 //
 // POST /sessions
 func (s *SessionsService) Create(ctx context.Context, params SessionCreateParams, opts ...CallOption) (*Session, error) {
-	session, err := do[Session](ctx, s.client, request{op: transport.SessionsCreate.Operation(), body: params}, opts)
+	session, err := do[Session](ctx, s.client, request{op: transport.SessionsCreate, body: params}, opts)
 	if err == nil {
 		s.client.waits.sessions.hub.Know(session)
 	}
@@ -148,7 +148,7 @@ func (s *SessionsService) Create(ctx context.Context, params SessionCreateParams
 //
 // GET /sessions/{id}
 func (s *SessionsService) Get(ctx context.Context, id ID, opts ...CallOption) (*Session, error) {
-	return do[Session](ctx, s.client, request{op: transport.SessionsGet.Operation(), ids: []ID{id}}, opts)
+	return do[Session](ctx, s.client, request{op: transport.SessionsGet, id: id}, opts)
 }
 
 // List returns one page of sessions, newest first.
@@ -169,7 +169,7 @@ func (s *SessionsService) All(ctx context.Context, params SessionListParams, opt
 //
 // DELETE /sessions/{id}
 func (s *SessionsService) Delete(ctx context.Context, id ID, opts ...CallOption) (*Session, error) {
-	return do[Session](ctx, s.client, request{op: transport.SessionsDelete.Operation(), ids: []ID{id}, mayBeEmpty: true}, opts)
+	return do[Session](ctx, s.client, request{op: transport.SessionsDelete, id: id}, opts)
 }
 
 // Watch yields the session at each change of its state, and ends when it is

@@ -93,7 +93,7 @@ type SourcesService service
 //
 // GET /sources/{id}
 func (s *SourcesService) Get(ctx context.Context, id ID, opts ...CallOption) (*Source, error) {
-	return do[Source](ctx, s.client, request{op: transport.SourcesGet.Operation(), ids: []ID{id}}, opts)
+	return do[Source](ctx, s.client, request{op: transport.SourcesGet, id: id}, opts)
 }
 
 // List returns one page of sources.
@@ -114,19 +114,19 @@ func (s *SourcesService) All(ctx context.Context, params SourceListParams, opts 
 //
 // GET /sources/{id}/children
 func (s *SourcesService) Children(ctx context.Context, id ID, params ListParams, opts ...CallOption) (*List[Source], error) {
-	return list[Source](ctx, s.client, transport.SourcesChildren, params, opts, id)
+	return do[List[Source]](ctx, s.client, request{op: transport.SourcesChildren, id: id, list: params}, opts)
 }
 
 // AllChildren iterates over all children of a source, page by page.
 //
 // GET /sources/{id}/children
 func (s *SourcesService) AllChildren(ctx context.Context, id ID, params ListParams, opts ...CallOption) iter.Seq2[*Source, error] {
-	return all[Source](ctx, s.client, transport.SourcesChildren, params, opts, id)
+	return paginate[Source](ctx, s.client, request{op: transport.SourcesChildren, id: id, list: params}, opts)
 }
 
 // Update changes a source and returns it.
 //
 // POST /sources/{id}
 func (s *SourcesService) Update(ctx context.Context, id ID, params SourceUpdateParams, opts ...CallOption) (*Source, error) {
-	return do[Source](ctx, s.client, request{op: transport.SourcesUpdate.Operation(), ids: []ID{id}, body: params}, opts)
+	return do[Source](ctx, s.client, request{op: transport.SourcesUpdate, id: id, body: params}, opts)
 }

@@ -142,14 +142,14 @@ type StorageConfigsService service
 //
 // POST /configs/storage
 func (s *StorageConfigsService) Create(ctx context.Context, params StorageConfigCreateParams, opts ...CallOption) (*StorageConfig, error) {
-	return do[StorageConfig](ctx, s.client, request{op: transport.StorageConfigsCreate.Operation(), body: params}, opts)
+	return do[StorageConfig](ctx, s.client, request{op: transport.StorageConfigsCreate, body: params}, opts)
 }
 
 // Get returns a storage config, without its credentials.
 //
 // GET /configs/storage/{id}
 func (s *StorageConfigsService) Get(ctx context.Context, id ID, opts ...CallOption) (*StorageConfig, error) {
-	return do[StorageConfig](ctx, s.client, request{op: transport.StorageConfigsGet.Operation(), ids: []ID{id}}, opts)
+	return do[StorageConfig](ctx, s.client, request{op: transport.StorageConfigsGet, id: id}, opts)
 }
 
 // List returns one page of storage configs.
@@ -170,14 +170,14 @@ func (s *StorageConfigsService) All(ctx context.Context, params StorageConfigLis
 //
 // POST /configs/storage/{id}
 func (s *StorageConfigsService) Update(ctx context.Context, id ID, params StorageConfigUpdateParams, opts ...CallOption) (*StorageConfig, error) {
-	return do[StorageConfig](ctx, s.client, request{op: transport.StorageConfigsUpdate.Operation(), ids: []ID{id}, body: params}, opts)
+	return do[StorageConfig](ctx, s.client, request{op: transport.StorageConfigsUpdate, id: id, body: params}, opts)
 }
 
 // Delete deletes a storage config and returns it.
 //
 // DELETE /configs/storage/{id}
 func (s *StorageConfigsService) Delete(ctx context.Context, id ID, opts ...CallOption) (*StorageConfig, error) {
-	return do[StorageConfig](ctx, s.client, request{op: transport.StorageConfigsDelete.Operation(), ids: []ID{id}, mayBeEmpty: true}, opts)
+	return do[StorageConfig](ctx, s.client, request{op: transport.StorageConfigsDelete, id: id}, opts)
 }
 
 // Test begins a test of the config and returns its task: Tasks.Wait tells how
@@ -186,7 +186,7 @@ func (s *StorageConfigsService) Delete(ctx context.Context, id ID, opts ...CallO
 //
 // POST /configs/storage/{id}/test
 func (s *StorageConfigsService) Test(ctx context.Context, id ID, opts ...CallOption) (*Task, error) {
-	return do[Task](ctx, s.client, request{op: transport.StorageConfigsTest.Operation(), ids: []ID{id}}, opts)
+	return do[Task](ctx, s.client, request{op: transport.StorageConfigsTest, id: id}, opts)
 }
 
 // StorageConfigEnsureParams says which storage config is to be there.

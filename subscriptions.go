@@ -87,14 +87,14 @@ type SubscriptionsService service
 //
 // POST /subscriptions
 func (s *SubscriptionsService) Create(ctx context.Context, params SubscriptionCreateParams, opts ...CallOption) (*Subscription, error) {
-	return do[Subscription](ctx, s.client, request{op: transport.SubscriptionsCreate.Operation(), body: params}, opts)
+	return do[Subscription](ctx, s.client, request{op: transport.SubscriptionsCreate, body: params}, opts)
 }
 
 // Get returns a subscription.
 //
 // GET /subscriptions/{id}
 func (s *SubscriptionsService) Get(ctx context.Context, id ID, opts ...CallOption) (*Subscription, error) {
-	return do[Subscription](ctx, s.client, request{op: transport.SubscriptionsGet.Operation(), ids: []ID{id}}, opts)
+	return do[Subscription](ctx, s.client, request{op: transport.SubscriptionsGet, id: id}, opts)
 }
 
 // List returns one page of subscriptions.
@@ -115,7 +115,7 @@ func (s *SubscriptionsService) All(ctx context.Context, params SubscriptionListP
 //
 // DELETE /subscriptions/{id}
 func (s *SubscriptionsService) Delete(ctx context.Context, id ID, opts ...CallOption) (*Subscription, error) {
-	return do[Subscription](ctx, s.client, request{op: transport.SubscriptionsDelete.Operation(), ids: []ID{id}, mayBeEmpty: true}, opts)
+	return do[Subscription](ctx, s.client, request{op: transport.SubscriptionsDelete, id: id}, opts)
 }
 
 // Watch yields the subscription at each change of its state, and ends when it

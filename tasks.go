@@ -91,7 +91,7 @@ type TasksService service
 //
 // GET /tasks/{id}
 func (s *TasksService) Get(ctx context.Context, id ID, opts ...CallOption) (*Task, error) {
-	return do[Task](ctx, s.client, request{op: transport.TasksGet.Operation(), ids: []ID{id}}, opts)
+	return do[Task](ctx, s.client, request{op: transport.TasksGet, id: id}, opts)
 }
 
 // List returns one page of tasks.

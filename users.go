@@ -65,14 +65,14 @@ type UsersService service
 //
 // POST /users
 func (s *UsersService) Create(ctx context.Context, params UserCreateParams, opts ...CallOption) (*User, error) {
-	return do[User](ctx, s.client, request{op: transport.UsersCreate.Operation(), body: params}, opts)
+	return do[User](ctx, s.client, request{op: transport.UsersCreate, body: params}, opts)
 }
 
 // Get returns a user.
 //
 // GET /users/{id}
 func (s *UsersService) Get(ctx context.Context, id ID, opts ...CallOption) (*User, error) {
-	return do[User](ctx, s.client, request{op: transport.UsersGet.Operation(), ids: []ID{id}}, opts)
+	return do[User](ctx, s.client, request{op: transport.UsersGet, id: id}, opts)
 }
 
 // List returns one page of users.
@@ -93,5 +93,5 @@ func (s *UsersService) All(ctx context.Context, params UserListParams, opts ...C
 //
 // POST /users/{id}
 func (s *UsersService) Update(ctx context.Context, id ID, params UserUpdateParams, opts ...CallOption) (*User, error) {
-	return do[User](ctx, s.client, request{op: transport.UsersUpdate.Operation(), ids: []ID{id}, body: params}, opts)
+	return do[User](ctx, s.client, request{op: transport.UsersUpdate, id: id, body: params}, opts)
 }

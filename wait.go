@@ -68,7 +68,7 @@ type waiter[T any] struct {
 }
 
 func newWaiter[T any](
-	c *Client, get, list transport.Op, look func(*T) watch.Status, rhythm watch.Rhythm, allowance *rate.Limiter,
+	c *Client, get, list transport.Operation, look func(*T) watch.Status, rhythm watch.Rhythm, allowance *rate.Limiter,
 ) *waiter[T] {
 	r := reader[T]{client: c, get: get, list: list, look: look}
 	return &waiter[T]{r, watch.New(r, rhythm, allowance), rhythm, allowance}
@@ -105,7 +105,7 @@ func (w *waiter[T]) watch(ctx context.Context, id ID, known *T, opts []CallOptio
 
 // unfinished is the error of a wait whose context ended.
 func (w *waiter[T]) unfinished(ctx context.Context, id ID, v *T, after time.Duration, failure error) error {
-	service, _, _ := strings.Cut(w.get.Operation().Name, ".")
+	service, _, _ := strings.Cut(w.get.Name, ".")
 	state := "not read yet"
 	if v != nil {
 		state = "still " + w.look(v).State
@@ -128,7 +128,7 @@ func last[T any](watch iter.Seq2[*T, error]) (v *T, err error) {
 // reader reads resources for a hub.
 type reader[T any] struct {
 	client    *Client
-	get, list transport.Op
+	get, list transport.Operation
 	look      func(*T) watch.Status
 
 	opts []CallOption // of the one wait it reads for
@@ -142,12 +142,12 @@ func (r reader[T]) Get(ctx context.Context, id string) (*T, error) {
 		opts = append(slices.Clip(opts), WithResponse(&raw))
 		defer func() { r.raw.Store(&raw) }()
 	}
-	return do[T](ctx, r.client, request{op: r.get.Operation(), ids: []ID{ID(id)}, background: true}, opts)
+	return do[T](ctx, r.client, request{op: r.get, id: ID(id), background: true}, opts)
 }
 
 // List decodes what is wanted only: most of a page is others', or over.
 func (r reader[T]) List(ctx context.Context, after string, limit int, wanted func(id string) bool) (page watch.Page[T], err error) {
-	op, params := r.list.Operation(), ListParams{AfterID: ID(after), Limit: limit}
+	op, params := r.list, ListParams{AfterID: ID(after), Limit: limit}
 	l, err := do[List[json.RawMessage]](ctx, r.client, request{op: op, list: params, background: true}, nil)
 	if err != nil {
 		return page, err

@@ -383,11 +383,11 @@ func TestPollResultsOfAPollThatShowsNone(t *testing.T) {
 
 func TestTheReadsOfAWaitYieldToOtherCalls(t *testing.T) {
 	t.Parallel()
-	own := request{op: transport.TasksGet.Operation(), ids: []ID{"x"}, background: true}
+	own := request{op: transport.TasksGet, id: "x", background: true}
 	sent, err := own.build(callOptions{})
 	require.NoError(t, err)
 	assert.True(t, sent.Background)
-	callers := request{op: transport.TasksGet.Operation(), ids: []ID{"x"}}
+	callers := request{op: transport.TasksGet, id: "x"}
 	sent, err = callers.build(callOptions{})
 	require.NoError(t, err)
 	assert.False(t, sent.Background)

@@ -58,14 +58,14 @@ type WebhookConfigsService service
 //
 // POST /configs/webhook
 func (s *WebhookConfigsService) Create(ctx context.Context, params WebhookConfigCreateParams, opts ...CallOption) (*WebhookConfig, error) {
-	return do[WebhookConfig](ctx, s.client, request{op: transport.WebhookConfigsCreate.Operation(), body: params}, opts)
+	return do[WebhookConfig](ctx, s.client, request{op: transport.WebhookConfigsCreate, body: params}, opts)
 }
 
 // Get returns a webhook config.
 //
 // GET /configs/webhook/{id}
 func (s *WebhookConfigsService) Get(ctx context.Context, id ID, opts ...CallOption) (*WebhookConfig, error) {
-	return do[WebhookConfig](ctx, s.client, request{op: transport.WebhookConfigsGet.Operation(), ids: []ID{id}}, opts)
+	return do[WebhookConfig](ctx, s.client, request{op: transport.WebhookConfigsGet, id: id}, opts)
 }
 
 // List returns one page of webhook configs.
@@ -86,14 +86,14 @@ func (s *WebhookConfigsService) All(ctx context.Context, params WebhookConfigLis
 //
 // POST /configs/webhook/{id}
 func (s *WebhookConfigsService) Update(ctx context.Context, id ID, params WebhookConfigUpdateParams, opts ...CallOption) (*WebhookConfig, error) {
-	return do[WebhookConfig](ctx, s.client, request{op: transport.WebhookConfigsUpdate.Operation(), ids: []ID{id}, body: params}, opts)
+	return do[WebhookConfig](ctx, s.client, request{op: transport.WebhookConfigsUpdate, id: id, body: params}, opts)
 }
 
 // Delete deletes a webhook config and returns it.
 //
 // DELETE /configs/webhook/{id}
 func (s *WebhookConfigsService) Delete(ctx context.Context, id ID, opts ...CallOption) (*WebhookConfig, error) {
-	return do[WebhookConfig](ctx, s.client, request{op: transport.WebhookConfigsDelete.Operation(), ids: []ID{id}, mayBeEmpty: true}, opts)
+	return do[WebhookConfig](ctx, s.client, request{op: transport.WebhookConfigsDelete, id: id}, opts)
 }
 
 // Test begins a test of the config, which calls its URL, and returns its task:
@@ -102,7 +102,7 @@ func (s *WebhookConfigsService) Delete(ctx context.Context, id ID, opts ...CallO
 //
 // POST /configs/webhook/{id}/test
 func (s *WebhookConfigsService) Test(ctx context.Context, id ID, opts ...CallOption) (*Task, error) {
-	return do[Task](ctx, s.client, request{op: transport.WebhookConfigsTest.Operation(), ids: []ID{id}}, opts)
+	return do[Task](ctx, s.client, request{op: transport.WebhookConfigsTest, id: id}, opts)
 }
 
 // WebhookConfigEnsureParams says which webhook config is to be there.

@@ -85,9 +85,9 @@ func newWorld(ctx context.Context, t *testing.T, c *ricloud.Client) *world {
 }
 
 // rest calls every operation that making a world did not.
-func (w *world) rest(ctx context.Context) map[transport.Op]error {
+func (w *world) rest(ctx context.Context) map[transport.Operation]error {
 	result := w.poll.Results.Data[0].ID
-	return map[transport.Op]error{
+	return map[transport.Operation]error{
 		transport.OrganisationGet:       first(w.Organisation.Get(ctx)),
 		transport.OrganisationUpdate:    first(w.Organisation.Update(ctx, ricloud.OrganisationUpdateParams{Name: "Müller & Söhne"})),
 		transport.KeysGet:               first(w.Keys.Get(ctx, w.key.ID)),
@@ -139,7 +139,7 @@ func TestEveryOperation(t *testing.T) {
 			defer srv.Close()
 			w := newWorld(t.Context(), t, srv.Client())
 			for op, err := range w.rest(t.Context()) {
-				require.NoError(t, err, op.Operation().Name)
+				require.NoError(t, err, op.Name)
 			}
 			counts := srv.CallCounts()
 			for _, op := range transport.Operations() {

@@ -66,7 +66,7 @@ func lister[T entity](of func(*Server) *collection[T], how func(view, T) object)
 }
 
 // handlers is the whole API.
-func handlers() map[transport.Op]handler {
+func handlers() map[transport.Operation]handler {
 	keys := func(s *Server) *collection[*key] { return s.keys }
 	permissions := func(s *Server) *collection[*permission] { return s.permissions }
 	users := func(s *Server) *collection[*user] { return s.users }
@@ -79,7 +79,7 @@ func handlers() map[transport.Op]handler {
 	events := func(s *Server) *collection[*event] { return s.events }
 	storages := func(s *Server) *collection[*storageConfig] { return s.storages }
 	webhooks := func(s *Server) *collection[*webhookConfig] { return s.webhooks }
-	return map[transport.Op]handler{
+	return map[transport.Operation]handler{
 		transport.OrganisationGet:       (*Server).getOrganisation,
 		transport.OrganisationUpdate:    (*Server).updateOrganisation,
 		transport.KeysCreate:            (*Server).createKey,
@@ -146,7 +146,7 @@ type router map[string]route
 func newRouter() router {
 	r := router{}
 	for op, run := range handlers() {
-		row := op.Operation()
+		row := op
 		r[row.Method+" "+row.Path] = route{row, run}
 	}
 	return r
@@ -297,11 +297,11 @@ func (s *Server) spend() error {
 // now; 30 s, and only for sessions, when the guide was written.
 func (s *Server) awaitLimit(op transport.Operation) time.Duration {
 	switch {
-	case !op.Await:
+	case !op.Awaits():
 		return 0
 	case s.generation != Generation2018:
 		return 10 * time.Second
-	case op.Name == transport.SessionsCreate.Operation().Name:
+	case op.Name == transport.SessionsCreate.Name:
 		return 30 * time.Second
 	}
 	return 0

@@ -36,8 +36,8 @@ type doer interface {
 	Do(req *http.Request) (*http.Response, error)
 }
 
-// plain is the call as one writes it by hand: no retries, no timeouts, no limits.
-func plain(ctx context.Context, client doer, base string) (*poll, error) {
+// byHand is the call as one writes it by hand: no retries, no timeouts, no limits.
+func byHand(ctx context.Context, client doer, base string) (*poll, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, base+"/polls/1", nil)
 	if err != nil {
 		return nil, err
@@ -59,7 +59,7 @@ func plain(ctx context.Context, client doer, base string) (*poll, error) {
 }
 
 func ours(ctx context.Context, client *Client) (*poll, error) {
-	resp, err := client.Do(ctx, &Request{Operation: PollsGet.Operation(), Params: []string{"1"}})
+	resp, err := client.Do(ctx, &Request{Operation: PollsGet, ID: "1"})
 	if err != nil {
 		return nil, err
 	}
@@ -99,9 +99,9 @@ func BenchmarkCall(b *testing.B) {
 			name string
 			call func(context.Context) (*poll, error)
 		}{
-			{"bare", func(ctx context.Context) (*poll, error) { return plain(ctx, bare, wire.base) }},
-			{"bare-with-timeout", func(ctx context.Context) (*poll, error) { return plain(ctx, timed, wire.base) }},
-			{"standard-client", func(ctx context.Context) (*poll, error) { return plain(ctx, standard, wire.base) }},
+			{"bare", func(ctx context.Context) (*poll, error) { return byHand(ctx, bare, wire.base) }},
+			{"bare-with-timeout", func(ctx context.Context) (*poll, error) { return byHand(ctx, timed, wire.base) }},
+			{"standard-client", func(ctx context.Context) (*poll, error) { return byHand(ctx, standard, wire.base) }},
 			{"ours", func(ctx context.Context) (*poll, error) { return ours(ctx, client) }},
 		} {
 			b.Run(wire.name+"/"+bench.name, func(b *testing.B) {
@@ -130,9 +130,9 @@ func TestACallCostsFewAllocations(t *testing.T) {
 			assert.NoError(t, err)
 		})
 	}
-	byHand := count(func() (*poll, error) { return plain(t.Context(), bare, testBase) })
-	onStandard := count(func() (*poll, error) { return plain(t.Context(), standard, testBase) })
+	manual := count(func() (*poll, error) { return byHand(t.Context(), bare, testBase) })
+	onStandard := count(func() (*poll, error) { return byHand(t.Context(), standard, testBase) })
 	here := count(func() (*poll, error) { return ours(t.Context(), client) })
-	assert.LessOrEqual(t, here, byHand+4)
+	assert.LessOrEqual(t, here, manual+4)
 	assert.Less(t, here, onStandard)
 }

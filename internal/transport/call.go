@@ -168,7 +168,7 @@ func (c *call) accept(answer *Response) *Response {
 
 // repeats decides whether there is another attempt, and how long to wait for it.
 func (c *call) repeats(attempt *Attempt, answer *Response) bool {
-	cfg, replay := &c.client.cfg, c.req.Operation.Replay || c.req.Replay
+	cfg, replay := &c.client.cfg, !c.req.Operation.Once() || c.req.Replay
 	var hint time.Duration
 	switch {
 	case len(c.attempts) > cfg.MaxRetries, c.Err() != nil:

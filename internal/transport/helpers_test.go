@@ -75,10 +75,10 @@ func hangs(req *http.Request) (*http.Response, error) {
 	return nil, req.Context().Err()
 }
 
-func request(op Op) *Request { return &Request{Operation: op.Operation()} }
+func request(op Operation) *Request { return &Request{Operation: op} }
 
-func requestWithID(op Op, id string) *Request {
-	return &Request{Operation: op.Operation(), Params: []string{id}}
+func requestWithID(op Operation, id string) *Request {
+	return &Request{Operation: op, ID: id}
 }
 
 func failure(t *testing.T, err error) *Failure {

@@ -206,7 +206,7 @@ func TestACallThatIsPausedCanBeCancelled(t *testing.T) {
 		client.pacer.pause(time.Minute)
 		ctx, cancel := context.WithCancelCause(t.Context())
 		time.AfterFunc(3*time.Second, func() { cancel(cause) })
-		_, err := client.Do(ctx, &Request{Operation: PollsCreate.Operation(), Body: []byte("{}")})
+		_, err := client.Do(ctx, &Request{Operation: PollsCreate, Body: []byte("{}")})
 		require.ErrorIs(t, err, cause)
 		f := failure(t, err)
 		assert.Equal(t, 3*time.Second, f.Duration)

@@ -34,7 +34,7 @@ func TestAnErrorThatRepeatsASecretIsMasked(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			req := &Request{Operation: SessionsCreate.Operation(), Secrets: []string{"", secret}}
+			req := &Request{Operation: SessionsCreate, Secrets: []string{"", secret}}
 			resp, err := newClient(t, play(httpmock.NewStringResponder(400, "<"+echo+">"))).Do(t.Context(), req)
 			require.NoError(t, err)
 			assert.Equal(t, "<[redacted]>", string(resp.Body))
@@ -55,7 +55,7 @@ func quote(s string) string {
 func TestMaskingLeavesTheCallersListAlone(t *testing.T) {
 	t.Parallel()
 	backing := []string{"one", "two"}
-	req := &Request{Operation: PollsList.Operation(), Secrets: backing[:1]}
+	req := &Request{Operation: PollsList, Secrets: backing[:1]}
 	_, err := newClient(t, play(status(400))).Do(t.Context(), req)
 	require.NoError(t, err)
 	assert.Equal(t, []string{"one", "two"}, backing)

@@ -2,75 +2,30 @@ package transport
 
 import "net/http"
 
-// Operation is one row of the API's endpoint table: everything that is true of
-// an endpoint whoever calls it. The client, the sandbox, the tests and the
-// docs all read it from here.
+// Operation is one endpoint of the API: what is true of it whoever calls it.
+// The client, the sandbox and the tests read it from the table below.
 type Operation struct {
 	Name   string // as a caller writes it: "Sessions.Create"
 	Method string
-	Path   string // template; each "{id}" takes one escaped path segment
-	Replay bool   // may be sent again when the outcome of an attempt is unknown
-	Await  bool   // the endpoint honours the Ricloud-Await header
+	Path   string // a template; each "{id}" takes one escaped path segment
+	Traits Traits
 }
 
-// Op names a row of the table.
-type Op uint8
+// Traits are the properties in which operations differ.
+type Traits uint8
 
-// The operations of the contract, in the order of its endpoint table.
+// The traits of an operation.
 const (
-	OrganisationGet Op = iota
-	OrganisationUpdate
-	KeysCreate
-	KeysGet
-	KeysList
-	KeysUpdate
-	KeysCurrent
-	KeysUpdateCurrent
-	KeysRotate
-	PermissionsCreate
-	PermissionsGet
-	PermissionsList
-	PermissionsUpdate
-	UsersCreate
-	UsersGet
-	UsersList
-	UsersUpdate
-	SourcesGet
-	SourcesList
-	SourcesUpdate
-	SourcesChildren
-	SessionsCreate
-	SessionsGet
-	SessionsList
-	SessionsDelete
-	PollsCreate
-	PollsGet
-	PollsList
-	SubscriptionsCreate
-	SubscriptionsGet
-	SubscriptionsList
-	SubscriptionsDelete
-	TasksGet
-	TasksList
-	ResultsGet
-	ResultsList
-	ResultsAcknowledge
-	ResultsAcknowledgeAll
-	EventsGet
-	EventsList
-	StorageConfigsCreate
-	StorageConfigsGet
-	StorageConfigsList
-	StorageConfigsUpdate
-	StorageConfigsDelete
-	StorageConfigsTest
-	WebhookConfigsCreate
-	WebhookConfigsGet
-	WebhookConfigsList
-	WebhookConfigsUpdate
-	WebhookConfigsDelete
-	WebhookConfigsTest
-	opCount
+	// plain has none of them. An attempt of unknown outcome can be repeated: a
+	// second request changes nothing.
+	plain Traits = 0
+	// once makes something new each time, so that a request of unknown outcome
+	// is never sent again.
+	once Traits = 1 << iota
+	// awaits honours the Ricloud-Await header.
+	awaits
+	// mayBeEmpty may answer without a body, or with less than the resource.
+	mayBeEmpty
 )
 
 const (
@@ -79,69 +34,102 @@ const (
 	remove = http.MethodDelete
 )
 
-// Replay is true where a second request changes nothing: reads, deletes,
-// partial updates, acknowledgements, config tests, and POST /users, which
-// returns the existing user. Other creates, and rotate, make something new
-// each time.
+// The operations of the contract, in the order of its endpoint table. POST
+// /users is plain: it returns the user that exists.
 //
 //nolint:gochecknoglobals // the read-only table is the point of this file
-var operations = [opCount]Operation{
-	OrganisationGet:       {"Organisation.Get", get, "/organisation", true, false},
-	OrganisationUpdate:    {"Organisation.Update", post, "/organisation", true, false},
-	KeysCreate:            {"Keys.Create", post, "/keys", false, false},
-	KeysGet:               {"Keys.Get", get, "/keys/{id}", true, false},
-	KeysList:              {"Keys.List", get, "/keys", true, false},
-	KeysUpdate:            {"Keys.Update", post, "/keys/{id}", true, false},
-	KeysCurrent:           {"Keys.Current", get, "/key", true, false},
-	KeysUpdateCurrent:     {"Keys.UpdateCurrent", post, "/key", true, false},
-	KeysRotate:            {"Keys.Rotate", post, "/keys/{id}/rotate", false, false},
-	PermissionsCreate:     {"Permissions.Create", post, "/permissions", false, false},
-	PermissionsGet:        {"Permissions.Get", get, "/permissions/{id}", true, false},
-	PermissionsList:       {"Permissions.List", get, "/permissions", true, false},
-	PermissionsUpdate:     {"Permissions.Update", post, "/permissions/{id}", true, false},
-	UsersCreate:           {"Users.Create", post, "/users", true, false},
-	UsersGet:              {"Users.Get", get, "/users/{id}", true, false},
-	UsersList:             {"Users.List", get, "/users", true, false},
-	UsersUpdate:           {"Users.Update", post, "/users/{id}", true, false},
-	SourcesGet:            {"Sources.Get", get, "/sources/{id}", true, false},
-	SourcesList:           {"Sources.List", get, "/sources", true, false},
-	SourcesUpdate:         {"Sources.Update", post, "/sources/{id}", true, false},
-	SourcesChildren:       {"Sources.Children", get, "/sources/{id}/children", true, false},
-	SessionsCreate:        {"Sessions.Create", post, "/sessions", false, true},
-	SessionsGet:           {"Sessions.Get", get, "/sessions/{id}", true, false},
-	SessionsList:          {"Sessions.List", get, "/sessions", true, false},
-	SessionsDelete:        {"Sessions.Delete", remove, "/sessions/{id}", true, false},
-	PollsCreate:           {"Polls.Create", post, "/polls", false, false},
-	PollsGet:              {"Polls.Get", get, "/polls/{id}", true, false},
-	PollsList:             {"Polls.List", get, "/polls", true, false},
-	SubscriptionsCreate:   {"Subscriptions.Create", post, "/subscriptions", false, false},
-	SubscriptionsGet:      {"Subscriptions.Get", get, "/subscriptions/{id}", true, false},
-	SubscriptionsList:     {"Subscriptions.List", get, "/subscriptions", true, false},
-	SubscriptionsDelete:   {"Subscriptions.Delete", remove, "/subscriptions/{id}", true, false},
-	TasksGet:              {"Tasks.Get", get, "/tasks/{id}", true, false},
-	TasksList:             {"Tasks.List", get, "/tasks", true, false},
-	ResultsGet:            {"Results.Get", get, "/results/{id}", true, false},
-	ResultsList:           {"Results.List", get, "/results", true, false},
-	ResultsAcknowledge:    {"Results.Acknowledge", post, "/results/{id}/ack", true, false},
-	ResultsAcknowledgeAll: {"Results.AcknowledgeAll", post, "/results/ack", true, false},
-	EventsGet:             {"Events.Get", get, "/events/{id}", true, false},
-	EventsList:            {"Events.List", get, "/events", true, false},
-	StorageConfigsCreate:  {"StorageConfigs.Create", post, "/configs/storage", false, false},
-	StorageConfigsGet:     {"StorageConfigs.Get", get, "/configs/storage/{id}", true, false},
-	StorageConfigsList:    {"StorageConfigs.List", get, "/configs/storage", true, false},
-	StorageConfigsUpdate:  {"StorageConfigs.Update", post, "/configs/storage/{id}", true, false},
-	StorageConfigsDelete:  {"StorageConfigs.Delete", remove, "/configs/storage/{id}", true, false},
-	StorageConfigsTest:    {"StorageConfigs.Test", post, "/configs/storage/{id}/test", true, true},
-	WebhookConfigsCreate:  {"WebhookConfigs.Create", post, "/configs/webhook", false, false},
-	WebhookConfigsGet:     {"WebhookConfigs.Get", get, "/configs/webhook/{id}", true, false},
-	WebhookConfigsList:    {"WebhookConfigs.List", get, "/configs/webhook", true, false},
-	WebhookConfigsUpdate:  {"WebhookConfigs.Update", post, "/configs/webhook/{id}", true, false},
-	WebhookConfigsDelete:  {"WebhookConfigs.Delete", remove, "/configs/webhook/{id}", true, false},
-	WebhookConfigsTest:    {"WebhookConfigs.Test", post, "/configs/webhook/{id}/test", true, true},
+var (
+	OrganisationGet       = Operation{"Organisation.Get", get, "/organisation", plain}
+	OrganisationUpdate    = Operation{"Organisation.Update", post, "/organisation", mayBeEmpty}
+	KeysCreate            = Operation{"Keys.Create", post, "/keys", once}
+	KeysGet               = Operation{"Keys.Get", get, "/keys/{id}", plain}
+	KeysList              = Operation{"Keys.List", get, "/keys", plain}
+	KeysUpdate            = Operation{"Keys.Update", post, "/keys/{id}", mayBeEmpty}
+	KeysCurrent           = Operation{"Keys.Current", get, "/key", plain}
+	KeysUpdateCurrent     = Operation{"Keys.UpdateCurrent", post, "/key", mayBeEmpty}
+	KeysRotate            = Operation{"Keys.Rotate", post, "/keys/{id}/rotate", once}
+	PermissionsCreate     = Operation{"Permissions.Create", post, "/permissions", once}
+	PermissionsGet        = Operation{"Permissions.Get", get, "/permissions/{id}", plain}
+	PermissionsList       = Operation{"Permissions.List", get, "/permissions", plain}
+	PermissionsUpdate     = Operation{"Permissions.Update", post, "/permissions/{id}", mayBeEmpty}
+	UsersCreate           = Operation{"Users.Create", post, "/users", plain}
+	UsersGet              = Operation{"Users.Get", get, "/users/{id}", plain}
+	UsersList             = Operation{"Users.List", get, "/users", plain}
+	UsersUpdate           = Operation{"Users.Update", post, "/users/{id}", mayBeEmpty}
+	SourcesGet            = Operation{"Sources.Get", get, "/sources/{id}", plain}
+	SourcesList           = Operation{"Sources.List", get, "/sources", plain}
+	SourcesUpdate         = Operation{"Sources.Update", post, "/sources/{id}", mayBeEmpty}
+	SourcesChildren       = Operation{"Sources.Children", get, "/sources/{id}/children", plain}
+	SessionsCreate        = Operation{"Sessions.Create", post, "/sessions", once | awaits}
+	SessionsGet           = Operation{"Sessions.Get", get, "/sessions/{id}", plain}
+	SessionsList          = Operation{"Sessions.List", get, "/sessions", plain}
+	SessionsDelete        = Operation{"Sessions.Delete", remove, "/sessions/{id}", mayBeEmpty}
+	PollsCreate           = Operation{"Polls.Create", post, "/polls", once}
+	PollsGet              = Operation{"Polls.Get", get, "/polls/{id}", plain}
+	PollsList             = Operation{"Polls.List", get, "/polls", plain}
+	SubscriptionsCreate   = Operation{"Subscriptions.Create", post, "/subscriptions", once}
+	SubscriptionsGet      = Operation{"Subscriptions.Get", get, "/subscriptions/{id}", plain}
+	SubscriptionsList     = Operation{"Subscriptions.List", get, "/subscriptions", plain}
+	SubscriptionsDelete   = Operation{"Subscriptions.Delete", remove, "/subscriptions/{id}", mayBeEmpty}
+	TasksGet              = Operation{"Tasks.Get", get, "/tasks/{id}", plain}
+	TasksList             = Operation{"Tasks.List", get, "/tasks", plain}
+	ResultsGet            = Operation{"Results.Get", get, "/results/{id}", plain}
+	ResultsList           = Operation{"Results.List", get, "/results", plain}
+	ResultsAcknowledge    = Operation{"Results.Acknowledge", post, "/results/{id}/ack", mayBeEmpty}
+	ResultsAcknowledgeAll = Operation{"Results.AcknowledgeAll", post, "/results/ack", mayBeEmpty}
+	EventsGet             = Operation{"Events.Get", get, "/events/{id}", plain}
+	EventsList            = Operation{"Events.List", get, "/events", plain}
+	StorageConfigsCreate  = Operation{"StorageConfigs.Create", post, "/configs/storage", once}
+	StorageConfigsGet     = Operation{"StorageConfigs.Get", get, "/configs/storage/{id}", plain}
+	StorageConfigsList    = Operation{"StorageConfigs.List", get, "/configs/storage", plain}
+	StorageConfigsUpdate  = Operation{"StorageConfigs.Update", post, "/configs/storage/{id}", mayBeEmpty}
+	StorageConfigsDelete  = Operation{"StorageConfigs.Delete", remove, "/configs/storage/{id}", mayBeEmpty}
+	StorageConfigsTest    = Operation{"StorageConfigs.Test", post, "/configs/storage/{id}/test", awaits}
+	WebhookConfigsCreate  = Operation{"WebhookConfigs.Create", post, "/configs/webhook", once}
+	WebhookConfigsGet     = Operation{"WebhookConfigs.Get", get, "/configs/webhook/{id}", plain}
+	WebhookConfigsList    = Operation{"WebhookConfigs.List", get, "/configs/webhook", plain}
+	WebhookConfigsUpdate  = Operation{"WebhookConfigs.Update", post, "/configs/webhook/{id}", mayBeEmpty}
+	WebhookConfigsDelete  = Operation{"WebhookConfigs.Delete", remove, "/configs/webhook/{id}", mayBeEmpty}
+	WebhookConfigsTest    = Operation{"WebhookConfigs.Test", post, "/configs/webhook/{id}/test", awaits}
+)
+
+// ListURL reads the list at a URL that a list came with. It is not in the table.
+//
+//nolint:gochecknoglobals // as the table
+var ListURL = Operation{"List.All", get, "{list url}", plain}
+
+// Operations returns every operation, in the order of the table.
+func Operations() []Operation {
+	return []Operation{
+		OrganisationGet, OrganisationUpdate, KeysCreate, KeysGet, KeysList, KeysUpdate,
+		KeysCurrent, KeysUpdateCurrent, KeysRotate, PermissionsCreate, PermissionsGet,
+		PermissionsList, PermissionsUpdate, UsersCreate, UsersGet, UsersList, UsersUpdate,
+		SourcesGet, SourcesList, SourcesUpdate, SourcesChildren, SessionsCreate, SessionsGet,
+		SessionsList, SessionsDelete, PollsCreate, PollsGet, PollsList, SubscriptionsCreate,
+		SubscriptionsGet, SubscriptionsList, SubscriptionsDelete, TasksGet, TasksList,
+		ResultsGet, ResultsList, ResultsAcknowledge, ResultsAcknowledgeAll, EventsGet,
+		EventsList, StorageConfigsCreate, StorageConfigsGet, StorageConfigsList,
+		StorageConfigsUpdate, StorageConfigsDelete, StorageConfigsTest, WebhookConfigsCreate,
+		WebhookConfigsGet, WebhookConfigsList, WebhookConfigsUpdate, WebhookConfigsDelete,
+		WebhookConfigsTest,
+	}
 }
 
-// Operation returns op's row.
-func (op Op) Operation() Operation { return operations[op] }
+// Once reports whether a request of unknown outcome must not be sent again.
+func (op Operation) Once() bool { return op.Traits&once != 0 }
 
-// Operations returns every row, in the order of the endpoint table.
-func Operations() []Operation { return operations[:] }
+// Awaits reports whether the operation honours the Ricloud-Await header.
+func (op Operation) Awaits() bool { return op.Traits&awaits != 0 }
+
+// MayBeEmpty reports whether a success may come without the resource.
+func (op Operation) MayBeEmpty() bool { return op.Traits&mayBeEmpty != 0 }
+
+// Custom returns the operation of an endpoint that is not in the table. It
+// awaits; unless it is a GET or a DELETE, it is sent once.
+func Custom(name, method, path string) Operation {
+	traits := awaits | mayBeEmpty
+	if method != get && method != remove {
+		traits |= once
+	}
+	return Operation{name, method, path, traits}
+}

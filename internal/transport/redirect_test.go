@@ -14,7 +14,7 @@ func TestRedirects(t *testing.T) {
 	to := func(location string) httpmock.Responder { return status(http.StatusFound, "Location", location) }
 	for _, tt := range []struct {
 		name  string
-		op    Op
+		op    Operation
 		steps []httpmock.Responder
 		sent  []string // paths the server saw
 		err   string   // "": followed
@@ -36,7 +36,7 @@ func TestRedirects(t *testing.T) {
 			t.Parallel()
 			mock, req := play(tt.steps...), request(tt.op)
 			if hasID(req.Operation) {
-				req.Params = []string{"1"}
+				req.ID = "1"
 			}
 			resp, err := newClient(t, mock).Do(t.Context(), req)
 			var sent []string

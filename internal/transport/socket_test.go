@@ -199,7 +199,7 @@ func TestACreateOnAConnectionTheServerClosed(t *testing.T) {
 	defer client.Close()
 	for range 20 {
 		before := seen.Load()
-		_, err := client.Do(t.Context(), &Request{Operation: PollsCreate.Operation(), Body: []byte("{}")})
+		_, err := client.Do(t.Context(), &Request{Operation: PollsCreate, Body: []byte("{}")})
 		if err != nil {
 			assert.True(t, failure(t, err).MaybeApplied)
 		}

@@ -35,7 +35,7 @@ func (t *Timeout) Is(target error) bool { return target == context.DeadlineExcee
 
 // await is the wait that is asked of the server: whole seconds, as the header carries them.
 func (r *Request) await() time.Duration {
-	if !r.Operation.Await {
+	if !r.Operation.Awaits() {
 		return 0
 	}
 	return min(MaxAwait, (r.Await + time.Second - 1).Truncate(time.Second))

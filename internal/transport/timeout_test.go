@@ -80,7 +80,7 @@ func TestTimeouts(t *testing.T) {
 	const never = 24 * time.Hour
 	for _, tt := range []struct {
 		name  string
-		op    Op
+		op    Operation
 		await time.Duration
 		step  func() httpmock.Responder
 		limit string // "": succeeds

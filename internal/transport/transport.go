@@ -25,8 +25,8 @@ import (
 // Request is one call.
 type Request struct {
 	Operation  Operation
-	Params     []string // values for the path's "{id}"s, in order; escaped here
-	URL        string   // instead of Operation.Path: a URL relative to the base, as lists carry it
+	ID         string // for the path's "{id}"; escaped here
+	URL        string // instead of Operation.Path: a URL relative to the base, as lists carry it
 	Query      url.Values
 	Header     http.Header
 	Body       []byte        // JSON, or nil for none

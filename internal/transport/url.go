@@ -48,7 +48,7 @@ func (c *Client) target(req *Request) (url.URL, error) {
 		path, query, err = c.relative(req.URL)
 		path = c.prefix + path
 	} else {
-		path, err = expand(c.prefix, req.Operation.Path, req.Params)
+		path, err = expand(c.prefix, req.Operation.Path, req.ID)
 	}
 	if err != nil {
 		return url.URL{}, err
@@ -92,30 +92,20 @@ func (c *Client) relative(raw string) (path, query string, err error) {
 	return path, u.RawQuery, nil
 }
 
-// expand returns prefix and template, with params, escaped, in the places of
-// the "{id}"s.
-func expand(prefix, template string, params []string) (string, error) {
-	const slot = "{id}"
-	if n := strings.Count(template, slot); n != len(params) {
-		return "", fmt.Errorf("path %s takes %d ids, got %d", template, n, len(params))
+// expand returns prefix and template, with id, escaped, in the place of "{id}".
+func expand(prefix, template, id string) (string, error) {
+	before, after, found := strings.Cut(template, "{id}")
+	switch {
+	case !found && id != "":
+		return "", fmt.Errorf("path %s takes no id", template)
+	case !found:
+		return prefix + template, nil
+	case id == "":
+		return "", errors.New("id is empty")
+	case id == "." || id == "..":
+		return "", fmt.Errorf("id %q is not an id", id)
 	}
-	var path strings.Builder
-	path.Grow(len(prefix) + len(template) + 32) // ample for a UUID
-	path.WriteString(prefix)
-	for _, param := range params {
-		switch param {
-		case "":
-			return "", errors.New("id is empty")
-		case ".", "..":
-			return "", fmt.Errorf("id %q is not an id", param)
-		}
-		before, after, _ := strings.Cut(template, slot)
-		path.WriteString(before)
-		path.WriteString(url.PathEscape(param))
-		template = after
-	}
-	path.WriteString(template)
-	return path.String(), nil
+	return prefix + before + url.PathEscape(id) + after, nil
 }
 
 // setPath sets u's path from its escaped form, which must be valid.

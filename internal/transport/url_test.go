@@ -51,7 +51,7 @@ func TestBaseURL(t *testing.T) {
 func TestTarget(t *testing.T) {
 	t.Parallel()
 	client := newClient(t, play(status(200)), func(c *Config) { c.BaseURL = "https://api.test:443/pre%2Ffix/" })
-	ids := func(ids ...string) *Request { return &Request{Operation: ResultsGet.Operation(), Params: ids} }
+	ids := func(id string) *Request { return &Request{Operation: ResultsGet, ID: id} }
 	for _, tt := range []struct {
 		req  *Request
 		want string // the URL, or what the error says
@@ -65,8 +65,8 @@ func TestTarget(t *testing.T) {
 		{ids(""), "id is empty"},
 		{ids("."), `id "." is not an id`},
 		{ids(".."), `id ".." is not an id`},
-		{ids("1", "2"), "takes 1 ids, got 2"},
-		{&Request{Operation: UsersList.Operation(), Query: url.Values{"after_id": {"a&b"}}}, "/users?after_id=a%26b"},
+		{&Request{Operation: UsersList, ID: "1"}, "takes no id"},
+		{&Request{Operation: UsersList, Query: url.Values{"after_id": {"a&b"}}}, "/users?after_id=a%26b"},
 		{&Request{URL: "/sources/1/children"}, "/sources/1/children"},
 		{&Request{URL: "/sources/a%2Fb/children"}, "/sources/a%2Fb/children"},
 		{&Request{URL: "/users?limit=1&x=2", Query: url.Values{"limit": {"5"}}}, "/users?limit=5&x=2"},
@@ -121,7 +121,7 @@ func FuzzTarget(f *testing.F) {
 			assert.Truef(t, strings.HasPrefix(parsed.EscapedPath(), "/pre"+path), "%q", parsed.EscapedPath())
 			assert.False(t, hasDotSegment(parsed.EscapedPath()))
 		}
-		if target, err := client.target(&Request{Operation: ResultsGet.Operation(), Params: []string{s}}); err == nil {
+		if target, err := client.target(&Request{Operation: ResultsGet, ID: s}); err == nil {
 			below(&target, "/results/")
 			assert.Equal(t, 3, strings.Count(target.EscapedPath(), "/"), "an id is one segment")
 			assert.Equal(t, "/pre/results/"+s, target.Path)
