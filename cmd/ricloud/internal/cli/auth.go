@@ -1,0 +1,206 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/reincubate/ricloud-go"
+)
+
+func (a *app) authCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "auth", Short: "Store, show and switch the tokens of the API", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.AddCommand(a.authLoginCommand(), a.authStatusCommand(), a.authSwitchCommand(), a.authLogoutCommand())
+	return cmd
+}
+
+func (a *app) authLoginCommand() *cobra.Command {
+	var from string
+	cmd := &cobra.Command{
+		Use: "login", Short: "Store a key's token", Args: cobra.NoArgs,
+		Long: `Store a key's token, in the keyring or, where the machine has none, in a file that only
+you can read. The token is checked with the API first.
+
+RICLOUD_TOKEN and RICLOUD_URL come before what is stored. Without either, the settings of the
+vendor's client in ~/.ricloud.ini are used.`,
+		Example: "  ricloud auth login\n  ricloud auth login --profile staging --token @token.txt",
+	}
+	cmd.Flags().StringVar(&from, "token", "prompt", "read the token "+secretHelp)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		token, err := a.secret(cmd.Context(), from, "token")
+		if err != nil {
+			return err
+		}
+		base := a.url
+		if base == "" {
+			base = ricloud.DefaultBaseURL
+		}
+		client, err := ricloud.NewClient(string(token), ricloud.WithBaseURL(base))
+		if err != nil {
+			return err
+		}
+		defer client.Close()
+		org, err := client.Organisation.Get(cmd.Context())
+		if err != nil {
+			return fmt.Errorf("the token was not stored: %w", err)
+		}
+		s, err := readSettings()
+		if err != nil {
+			return err
+		}
+		name := a.profileName(s)
+		where, err := s.save(name, a.url, token)
+		if err != nil {
+			return err
+		}
+		return a.print(nil, map[string]any{"profile": name, "organisation": org.Name, "stored": where})
+	}
+	return cmd
+}
+
+func (a *app) authStatusCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "status", Short: "Show which key is used, and what it may do", Args: cobra.NoArgs,
+		Example: "  ricloud auth status\n  ricloud auth status --jq .scopes",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			from, url := "the sandbox", "in this process"
+			if !a.sandbox {
+				found, err := a.access()
+				if err != nil {
+					return err
+				}
+				from, url = found.source, found.url
+			}
+			client, err := a.client()
+			if err != nil {
+				return err
+			}
+			key, err := client.Keys.Current(cmd.Context())
+			if err != nil {
+				return err
+			}
+			org, err := client.Organisation.Get(cmd.Context())
+			if err != nil {
+				return err
+			}
+			status := map[string]any{
+				"token_from": from, "url": url, "key": key.ID, "type": key.Type, "state": key.State,
+				"organisation": org.Name, "organisation_state": org.State, "scopes": scopeList(org.Permissions),
+			}
+			if !key.DateExpires.IsZero() {
+				status["date_expires"] = key.DateExpires
+			}
+			return a.print(nil, status)
+		},
+	}
+}
+
+// scopeList writes each scope with its limits: "task_type:icloud.* (3 per user)".
+func scopeList(p ricloud.Permissions) []string {
+	scopes := []string{}
+	for scope, limits := range p.Scopes {
+		var parts []string
+		for _, l := range limits {
+			parts = append(parts, fmt.Sprintf("%d per %s", l.Value, l.Level))
+		}
+		if len(parts) > 0 {
+			scope += " (" + strings.Join(parts, ", ") + ")"
+		}
+		scopes = append(scopes, scope)
+	}
+	slices.Sort(scopes)
+	return scopes
+}
+
+func (a *app) authSwitchCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "switch PROFILE", Short: "Use another profile from now on", Args: cobra.ExactArgs(1),
+		Example:           "  ricloud auth switch staging",
+		ValidArgsFunction: a.completeProfiles,
+		RunE: func(_ *cobra.Command, args []string) error {
+			s, err := readSettings()
+			if err != nil {
+				return err
+			}
+			if s.Profiles[args[0]] == nil {
+				return fmt.Errorf("there is no profile %q; make it with: ricloud auth login --profile %s", args[0], args[0])
+			}
+			s.Current = args[0]
+			if err := s.write(); err != nil {
+				return err
+			}
+			return a.print(nil, map[string]any{"profile": args[0]})
+		},
+	}
+}
+
+func (a *app) authLogoutCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "logout", Short: "Remove the token of a profile from this machine", Args: cobra.NoArgs,
+		Example: "  ricloud auth logout --profile staging --yes",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			s, err := readSettings()
+			if err != nil {
+				return err
+			}
+			name := a.profileName(s)
+			if err := a.confirm(cmd.Context(), fmt.Sprintf("Remove the token of profile %q from this machine?", name)); err != nil {
+				return err
+			}
+			if err := s.remove(name); err != nil {
+				return err
+			}
+			return a.print(nil, map[string]any{"profile": name, "removed": true})
+		},
+	}
+}
+
+func (a *app) apiCommand() *cobra.Command {
+	var fields []string
+	var input string
+	var paginate bool
+	cmd := &cobra.Command{
+		Use: "api METHOD PATH", Short: "Make any request", Args: cobra.ExactArgs(2),
+		Long: "Make any request to the API, for what the other commands do not cover.",
+		Example: `  ricloud api GET /organisation
+  ricloud api GET '/results?state=consumed' --paginate --jq .id
+  ricloud api POST /users -f identifier=customer-42`,
+		ValidArgsFunction: fixed(http.MethodGet, http.MethodPost, http.MethodDelete),
+	}
+	cmd.Flags().StringArrayVarP(&fields, "field", "f", nil, "a `name=value` of the body; a dotted name nests, JSON values are kept")
+	cmd.Flags().StringVar(&input, "input", "", "read the JSON body from a `file`, or - for standard input")
+	cmd.Flags().BoolVar(&paginate, "paginate", false, "follow a list to its end, one item at a time")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		method, path := strings.ToUpper(args[0]), args[1]
+		if !strings.HasPrefix(path, "/") {
+			path = "/" + path
+		}
+		body, err := a.apiBody(input, fields)
+		if err != nil {
+			return usageError(cmd, err)
+		}
+		if paginate {
+			if method != http.MethodGet || body != nil {
+				return usageError(cmd, errors.New("--paginate is for GET without a body"))
+			}
+			return a.list(cmd.Context(), &resource{one: "item", path: path}, nil, 0)
+		}
+		client, err := a.client()
+		if err != nil {
+			return err
+		}
+		var resp ricloud.Response
+		if err := client.Call(cmd.Context(), method, path, body, nil, ricloud.WithResponse(&resp)); err != nil {
+			return err
+		}
+		return a.print(nil, []byte(resp.Body))
+	}
+	return cmd
+}

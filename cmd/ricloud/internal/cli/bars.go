@@ -1,0 +1,69 @@
+package cli
+
+import (
+	"fmt"
+	"sync"
+
+	"github.com/vbauerster/mpb/v8"
+	"github.com/vbauerster/mpb/v8/decor"
+
+	"github.com/reincubate/ricloud-go"
+)
+
+// bars shows how far downloads are: a bar each on a terminal, a line at the end of each elsewhere.
+type bars struct {
+	app      *app
+	progress func(ricloud.Progress)
+
+	mu    sync.Mutex
+	all   *mpb.Progress
+	byID  map[ricloud.ID]*mpb.Bar
+	ended map[ricloud.ID]bool
+}
+
+func (a *app) bars() *bars {
+	b := &bars{app: a, byID: map[ricloud.ID]*mpb.Bar{}, ended: map[ricloud.ID]bool{}}
+	b.progress = b.plain
+	if terminal(a.errs) {
+		b.all = mpb.New(mpb.WithOutput(a.errs), mpb.WithWidth(40))
+		b.progress = b.draw
+	}
+	return b
+}
+
+func (b *bars) plain(p ricloud.Progress) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if p.Done < p.Total || b.ended[p.Result.ID] {
+		return
+	}
+	b.ended[p.Result.ID] = true
+	fmt.Fprintf(b.app.errs, "fetched %s (%d bytes)\n", oneLine(p.Result.Identifier), p.Total)
+}
+
+func (b *bars) draw(p ricloud.Progress) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	bar := b.byID[p.Result.ID]
+	if bar == nil {
+		bar = b.all.AddBar(p.Total,
+			mpb.BarRemoveOnComplete(),
+			mpb.PrependDecorators(decor.Name(cut(oneLine(p.Result.Identifier), 30)+" ")),
+			mpb.AppendDecorators(decor.CountersKibiByte("% .1f / % .1f")))
+		b.byID[p.Result.ID] = bar
+	}
+	bar.SetCurrent(p.Done)
+}
+
+// stop ends the bars, finished or not.
+func (b *bars) stop() {
+	if b.all == nil {
+		return
+	}
+	b.mu.Lock()
+	for _, bar := range b.byID {
+		bar.Abort(true)
+	}
+	b.mu.Unlock()
+	b.all.Wait()
+}

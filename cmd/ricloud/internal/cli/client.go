@@ -1,0 +1,81 @@
+package cli
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"github.com/reincubate/ricloud-go"
+)
+
+// errDryRun ends a run that --dry-run kept from changing anything.
+var errDryRun = errors.New("nothing was sent: this is a dry run")
+
+// client returns the client of this run: of the sandbox, or of the API.
+func (a *app) client() (*ricloud.Client, error) {
+	opts := []ricloud.Option{ricloud.WithUserAgent("ricloud-cli/" + ricloud.Version)}
+	if a.quota > 0 {
+		opts = append(opts, ricloud.WithRateLimit(a.quota, time.Hour))
+	}
+	if a.verbose {
+		handler := slog.NewTextHandler(a.errs, &slog.HandlerOptions{Level: slog.LevelDebug})
+		opts = append(opts, ricloud.WithLogger(slog.New(handler)))
+	}
+	if a.sandbox {
+		return a.sandboxClient(opts)
+	}
+	found, err := a.access()
+	if err != nil {
+		return nil, err
+	}
+	opts = append(opts, ricloud.WithBaseURL(found.url))
+	if a.dryRun {
+		opts = append(opts, ricloud.WithTransport(&dryRun{app: a, next: http.DefaultTransport}))
+	}
+	client, err := ricloud.NewClient(string(found.token), opts...)
+	if err == nil {
+		a.closers = append(a.closers, client.Close)
+	}
+	return client, err
+}
+
+// dryRun sends reads, and shows every other request instead of sending it.
+type dryRun struct {
+	app  *app
+	next http.RoundTripper
+}
+
+// RoundTrip shows or sends a request.
+func (d *dryRun) RoundTrip(r *http.Request) (*http.Response, error) {
+	if r.Method == http.MethodGet || r.Method == http.MethodHead {
+		return d.next.RoundTrip(r)
+	}
+	shown := map[string]any{
+		"method": r.Method,
+		"url":    r.URL.Scheme + "://" + r.URL.Host + r.URL.Path,
+		"header": map[string]string{"Authorization": "Token " + redacted},
+	}
+	if r.Body != nil {
+		raw, err := io.ReadAll(io.LimitReader(r.Body, 1<<20))
+		_ = r.Body.Close()
+		if err != nil {
+			return nil, err
+		}
+		if raw = bytes.TrimSpace(raw); len(raw) > 0 {
+			var body any
+			if err := json.Unmarshal(raw, &body); err != nil {
+				return nil, fmt.Errorf("cannot show the body: %w", err)
+			}
+			shown["body"] = mask(body)
+		}
+	}
+	if err := d.app.print(nil, shown); err != nil {
+		return nil, err
+	}
+	return nil, errDryRun
+}

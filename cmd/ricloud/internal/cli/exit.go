@@ -1,0 +1,170 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/reincubate/ricloud-go"
+)
+
+// The exit codes, by outcome.
+const (
+	exitFailed       = 1
+	exitUsage        = 2
+	exitNotFound     = 3
+	exitAuth         = 4
+	exitCodeRequired = 5
+	exitQuota        = 6
+	exitState        = 7
+	exitVerification = 8
+	exitInterrupted  = 130
+)
+
+// usage is an error of the command line itself.
+type usage struct {
+	command string
+	err     error
+}
+
+func (u *usage) Error() string { return u.err.Error() }
+func (u *usage) Unwrap() error { return u.err }
+
+func usageError(cmd *cobra.Command, err error) error {
+	return &usage{command: cmd.CommandPath(), err: err}
+}
+
+// verification is an error of a file that is not what the API published.
+var errVerification = errors.New("verification failed")
+
+// outcome says what a kind of error means to a person and to a script.
+type outcome struct {
+	is     []error
+	code   int
+	advice string // what to do next, with the command to run
+}
+
+// outcomes is searched from the top.
+func outcomes() []outcome {
+	return []outcome{
+		{[]error{errDryRun}, 0, ""},
+		{
+			[]error{ricloud.ErrCodeRequired}, exitCodeRequired,
+			"run the login again and enter the code that the owner's device shows: ricloud login USER ACCOUNT",
+		},
+		{
+			[]error{ricloud.ErrRateLimited}, exitQuota,
+			"the quota is used up: wait, or pace the program with --quota N",
+		},
+		{
+			[]error{errVerification, ricloud.ErrChecksum, ricloud.ErrSize, ricloud.ErrRecordCount}, exitVerification,
+			"do not acknowledge the result; fetch it again, then: ricloud results verify FOLDER",
+		},
+		{
+			[]error{ricloud.ErrSessionExpired}, exitState,
+			"the session has ended: ricloud login USER ACCOUNT",
+		},
+		{
+			[]error{ricloud.ErrTasksFailed}, exitState,
+			"see why: ricloud tasks list --poll POLL; what succeeded was kept",
+		},
+		{
+			[]error{ricloud.ErrUnauthorized}, exitAuth,
+			"the API does not accept the token: ricloud auth status, then ricloud auth login",
+		},
+		{
+			[]error{ricloud.ErrForbidden, ricloud.ErrMissingScope}, exitAuth,
+			"the key lacks a scope: ricloud auth status shows what it may do",
+		},
+		{
+			[]error{ricloud.ErrLimitExceeded}, exitAuth,
+			"a permission limit would be exceeded: ricloud auth status shows the limits",
+		},
+		{
+			[]error{ricloud.ErrUnconfigured}, exitFailed,
+			"the organisation has no valid storage config: ricloud doctor",
+		},
+		{
+			[]error{ricloud.ErrNotFound}, exitNotFound,
+			"check the id with the resource's list command, and the profile with: ricloud auth status",
+		},
+	}
+}
+
+// report prints err for a person and returns the exit code.
+func (a *app) report(ctx context.Context, err error) int {
+	if err == nil {
+		return 0
+	}
+	if errors.Is(err, errInterrupted) || errors.Is(context.Cause(ctx), errInterrupted) {
+		fmt.Fprintln(a.errs, "ricloud: interrupted")
+		a.next(a.resume)
+		return exitInterrupted
+	}
+	if u, ok := errors.AsType[*usage](err); ok {
+		fmt.Fprintf(a.errs, "ricloud: %s\nsee: %s --help\n", oneLine(u.Error()), u.command)
+		return exitUsage
+	}
+	code, advice := classify(err)
+	if code == 0 {
+		return 0
+	}
+	fmt.Fprintf(a.errs, "ricloud: %s\n", oneLine(strings.TrimPrefix(err.Error(), "ricloud: ")))
+	switch call, _ := errors.AsType[*ricloud.CallError](err); {
+	case call != nil && call.MaybeApplied():
+		fmt.Fprintln(a.errs, "the request may have been applied: look before you repeat it")
+	case errors.Is(err, context.DeadlineExceeded) && a.timeout > 0:
+		a.next(a.resume)
+	}
+	if advice != "" {
+		fmt.Fprintf(a.errs, "next: %s\n", advice)
+	}
+	return code
+}
+
+// classify returns the exit code of err and what to do about it.
+func classify(err error) (code int, advice string) {
+	for _, o := range outcomes() {
+		for _, target := range o.is {
+			if errors.Is(err, target) {
+				return o.code, o.advice
+			}
+		}
+	}
+	if _, ok := errors.AsType[*ricloud.StateError](err); ok {
+		return exitState, ""
+	}
+	if _, ok := errors.AsType[*ricloud.ParamError](err); ok {
+		return exitUsage, ""
+	}
+	text := err.Error() // cobra has no types for these
+	for _, prefix := range []string{"unknown command", "unknown flag", "accepts ", "requires ", "required flag"} {
+		if strings.HasPrefix(text, prefix) {
+			return exitUsage, "ricloud --help lists the commands"
+		}
+	}
+	return exitFailed, ""
+}
+
+// next prints the command that continues.
+func (a *app) next(command string) {
+	if command != "" {
+		fmt.Fprintf(a.errs, "to continue: %s\n", command)
+	}
+}
+
+// oneLine keeps a message on one line of printable characters.
+func oneLine(s string) string {
+	return strings.Map(func(r rune) rune {
+		switch {
+		case r == '\n', r == '\r', r == '\t':
+			return ' '
+		case r < ' ' || r == 0x7f || 0x80 <= r && r < 0xa0:
+			return -1
+		}
+		return r
+	}, s)
+}

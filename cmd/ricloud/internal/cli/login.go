@@ -1,0 +1,166 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/reincubate/ricloud-go"
+)
+
+func (a *app) loginCommand() *cobra.Command {
+	var password, codeFrom, codeCommand, sourceType string
+	cmd := &cobra.Command{
+		Use: "login USER ACCOUNT", Short: "Log in to an account, with its two-factor code where it asks for one",
+		Long: `Log in to an account with its owner's consent. USER is your own name for the end user; it
+is created if it is new. ACCOUNT is the account's username.
+
+A login may prompt the account's owner on their devices, so it is never sent twice on its own. A
+wrong code is asked for again. The session's id is printed: ricloud fetch takes it.
+
+Sandbox accounts: john.appleseed@example.com (no code), jane.appleseed@example.com (code 123456) and
+locked@example.com, all with the password hunter2.`,
+		Example: `  ricloud login customer-42 jane@example.com
+  ricloud login customer-42 jane@example.com --password env:PASSWORD --code-command ./read-code.sh --yes -o id
+  ricloud login customer-42 jane.appleseed@example.com --sandbox`,
+		Args: cobra.ExactArgs(2),
+	}
+	cmd.Flags().StringVar(&password, "password", "prompt", "read the password "+secretHelp)
+	cmd.Flags().StringVar(&codeFrom, "code", "prompt", "read the two-factor code "+secretHelp)
+	cmd.Flags().StringVar(&codeCommand, "code-command", "", "run this `command` when a code is asked for; it prints the code")
+	cmd.Flags().StringVar(&sourceType, "type", string(ricloud.SourceICloudAccount), "the `type` of source")
+	cmd.MarkFlagsMutuallyExclusive("code", "code-command")
+	_ = cmd.RegisterFlagCompletionFunc("type", fixed(string(ricloud.SourceICloudAccount), string(ricloud.SourceMock)))
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		ctx := cmd.Context()
+		client, err := a.client()
+		if err != nil {
+			return err
+		}
+		secret, err := a.secret(ctx, password, "password")
+		if err != nil {
+			return err
+		}
+		user, err := client.Users.Create(ctx, ricloud.UserCreateParams{Identifier: args[0]})
+		if err != nil {
+			return err
+		}
+		params := ricloud.SessionCreateParams{
+			Source:  ricloud.SourceParams{User: user.ID, Type: ricloud.SourceType(sourceType), Identifier: args[1]},
+			Payload: ricloud.SessionPayload{Password: secret},
+		}
+		spinner := a.spinner("logging in to " + args[1])
+		defer func() { spinner.stop() }()
+		ask := func(ctx context.Context, c ricloud.CodeChallenge) (ricloud.Secret, error) {
+			spinner.stop()
+			code, err := a.code(ctx, codeCommand, codeFrom, c.Attempt)
+			spinner = a.spinner("logging in to " + args[1] + " with the code")
+			return code, err
+		}
+		a.resume = fmt.Sprintf("ricloud sessions latest; then ricloud login %s %s if there is no session", args[0], args[1])
+		session, err := a.login(ctx, client, params, ask)
+		spinner.stop()
+		if err != nil {
+			return loginError(err, session)
+		}
+		return a.print(resourceNamed("sessions"), session)
+	}
+	return cmd
+}
+
+// login logs in, or begins to with --no-wait.
+func (a *app) login(
+	ctx context.Context, client *ricloud.Client, params ricloud.SessionCreateParams,
+	ask func(context.Context, ricloud.CodeChallenge) (ricloud.Secret, error),
+) (*ricloud.Session, error) {
+	if a.noWait {
+		return client.Sessions.Create(ctx, params)
+	}
+	return client.Sessions.Login(ctx, params, ask)
+}
+
+// code gets a two-factor code from the command, or from where from says.
+func (a *app) code(ctx context.Context, command, from string, attempt int) (ricloud.Secret, error) {
+	if command != "" {
+		run := exec.CommandContext(ctx, "sh", "-c", command)
+		run.Env = append(os.Environ(), fmt.Sprintf("RICLOUD_ATTEMPT=%d", attempt))
+		run.Stderr = a.errs
+		out, err := run.Output()
+		if err != nil {
+			return "", fmt.Errorf("the code command failed: %w", err)
+		}
+		return ricloud.Secret(strings.TrimSpace(string(out))), nil
+	}
+	if attempt > 1 {
+		if from != "prompt" {
+			return "", fmt.Errorf("the code was not accepted: %w", ricloud.ErrCodeRequired)
+		}
+		fmt.Fprintln(a.errs, "That code was not accepted.")
+	}
+	return a.secret(ctx, from, "code from the owner's device")
+}
+
+// loginError says in words what a failed login means.
+func loginError(err error, session *ricloud.Session) error {
+	if session != nil && session.Source.State == ricloud.SourceLocked {
+		return fmt.Errorf("the account is locked by its provider until its owner unlocks it there: %w", err)
+	}
+	if errors.Is(err, ricloud.ErrCodeRequired) {
+		return fmt.Errorf("the account asks for a two-factor code: %w", err)
+	}
+	return err
+}
+
+func (a *app) pairCommand() *cobra.Command {
+	var from string
+	cmd := &cobra.Command{
+		Use: "pair USER", Short: "Pair a Relay app and list its devices",
+		Long:    "Pair a Relay app by the code that it shows, wait until it is connected, and list its devices.",
+		Example: "  ricloud pair customer-42\n  echo PAIR-1234 | ricloud pair customer-42 --code - --sandbox --yes",
+		Args:    cobra.ExactArgs(1),
+	}
+	cmd.Flags().StringVar(&from, "code", "prompt", "read the pairing code "+secretHelp)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		ctx := cmd.Context()
+		client, err := a.client()
+		if err != nil {
+			return err
+		}
+		code, err := a.secret(ctx, from, "pairing code")
+		if err != nil {
+			return err
+		}
+		user, err := client.Users.Create(ctx, ricloud.UserCreateParams{Identifier: args[0]})
+		if err != nil {
+			return err
+		}
+		spinner := a.spinner("pairing")
+		defer spinner.stop()
+		session, err := a.login(ctx, client, ricloud.SessionCreateParams{
+			Source:  ricloud.SourceParams{User: user.ID, Type: ricloud.SourceRelayInstance},
+			Payload: ricloud.SessionPayload{Code: code},
+		}, nil)
+		spinner.stop()
+		if err != nil {
+			return loginError(err, session)
+		}
+		fmt.Fprintf(a.errs, "session %s is %s\n", session.ID, session.State)
+		children := *resourceNamed("sources")
+		a.printer.list()
+		for child, err := range client.Sources.AllChildren(ctx, session.Source.ID, ricloud.ListParams{}) {
+			if err != nil {
+				return err
+			}
+			if err := a.printItem(&children, child); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	return cmd
+}

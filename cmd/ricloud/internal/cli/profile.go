@@ -1,0 +1,243 @@
+package cli
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/zalando/go-keyring"
+
+	"github.com/reincubate/ricloud-go"
+)
+
+// keyringService is the name under which a keyring holds tokens.
+const keyringService = "ricloud"
+
+// settings is the file that holds the profiles. A token stands in it only where the machine has
+// no keyring; the file is readable by its owner alone.
+type settings struct {
+	Current  string              `json:"current,omitempty"`
+	Profiles map[string]*profile `json:"profiles"`
+}
+
+type profile struct {
+	URL     string `json:"url,omitempty"`
+	Token   string `json:"token,omitempty"`   // only without a keyring
+	Keyring bool   `json:"keyring,omitempty"` // the token is in the keyring
+}
+
+func settingsPath() (string, error) {
+	dir, err := os.UserConfigDir()
+	if err != nil {
+		return "", err
+	}
+	return filepath.Join(dir, "ricloud", "settings.json"), nil
+}
+
+func readSettings() (*settings, error) {
+	s := &settings{Profiles: map[string]*profile{}}
+	path, err := settingsPath()
+	if err != nil {
+		return nil, err
+	}
+	raw, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return s, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := json.Unmarshal(raw, s); err != nil {
+		return nil, fmt.Errorf("cannot read the settings in %s: the file is damaged; repair or remove it", path)
+	}
+	if s.Profiles == nil {
+		s.Profiles = map[string]*profile{}
+	}
+	return s, nil
+}
+
+func (s *settings) write() error {
+	path, err := settingsPath()
+	if err != nil {
+		return err
+	}
+	raw, err := json.MarshalIndent(s, "", "  ")
+	if err != nil {
+		return err
+	}
+	return writePrivate(path, append(raw, '\n'))
+}
+
+// writePrivate replaces a file by one that only its owner can read.
+func writePrivate(path string, content []byte) error {
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return err
+	}
+	f, err := os.CreateTemp(filepath.Dir(path), ".ricloud-*") // 0600
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(content)
+	err = errors.Join(err, f.Close())
+	if err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	if err != nil {
+		return errors.Join(err, os.Remove(f.Name()))
+	}
+	return nil
+}
+
+// profileName returns the profile that this run uses.
+func (a *app) profileName(s *settings) string {
+	for _, name := range []string{a.profile, os.Getenv("RICLOUD_PROFILE"), s.Current} {
+		if name != "" {
+			return name
+		}
+	}
+	return "default"
+}
+
+// access is where the API is and what opens it.
+type access struct {
+	url    string
+	token  ricloud.Secret
+	source string // where the token was found, in words
+}
+
+// access finds the token and the URL: the environment, then the profile, then the settings file
+// of the vendor's client.
+func (a *app) access() (access, error) {
+	found := access{url: os.Getenv("RICLOUD_URL")}
+	s, err := readSettings()
+	if err != nil {
+		return access{}, err
+	}
+	name := a.profileName(s)
+	p, known := s.Profiles[name]
+	if !known && (a.profile != "" || os.Getenv("RICLOUD_PROFILE") != "") {
+		return access{}, fmt.Errorf("there is no profile %q; make it with: ricloud auth login --profile %s", name, name)
+	}
+	vendor := vendorSettings()
+	switch {
+	case a.profile == "" && os.Getenv("RICLOUD_TOKEN") != "":
+		found.token, found.source = ricloud.Secret(os.Getenv("RICLOUD_TOKEN")), "RICLOUD_TOKEN"
+	case known:
+		if found.token, err = p.token(name); err != nil {
+			return access{}, err
+		}
+		found.source = "the profile " + name
+		if p.URL != "" && (found.url == "" || a.profile != "") {
+			found.url = p.URL
+		}
+	case vendor["token"] != "":
+		found.token, found.source = ricloud.Secret(vendor["token"]), "~/.ricloud.ini"
+		if found.url == "" {
+			found.url = vendor["url"]
+		}
+	default:
+		return access{}, errNoToken
+	}
+	if a.url != "" {
+		found.url = a.url
+	}
+	if found.url == "" {
+		found.url = ricloud.DefaultBaseURL
+	}
+	return found, nil
+}
+
+var errNoToken = fmt.Errorf("%w: there is no token: run ricloud auth login, set RICLOUD_TOKEN, or try --sandbox",
+	ricloud.ErrUnauthorized)
+
+// token reads the profile's token.
+func (p *profile) token(name string) (ricloud.Secret, error) {
+	if !p.Keyring {
+		return ricloud.Secret(p.Token), nil
+	}
+	token, err := keyring.Get(keyringService, name)
+	if err != nil {
+		return "", fmt.Errorf("cannot read the token of profile %q from the keyring: %w; ricloud auth login stores it again", name, err)
+	}
+	return ricloud.Secret(token), nil
+}
+
+// save stores the token in the keyring, or in the settings file where there is no keyring. It
+// returns where, in words.
+func (s *settings) save(name, url string, token ricloud.Secret) (string, error) {
+	p := &profile{URL: url}
+	where := "the keyring"
+	if err := keyring.Set(keyringService, name, string(token)); err == nil {
+		p.Keyring = true
+	} else {
+		p.Token = string(token)
+		if where, err = settingsPath(); err != nil {
+			return "", err
+		}
+	}
+	s.Profiles[name], s.Current = p, name
+	return where, s.write()
+}
+
+func (s *settings) remove(name string) error {
+	p, known := s.Profiles[name]
+	if !known {
+		return fmt.Errorf("there is no profile %q", name)
+	}
+	if p.Keyring {
+		if err := keyring.Delete(keyringService, name); err != nil && !errors.Is(err, keyring.ErrNotFound) {
+			return fmt.Errorf("cannot remove the token from the keyring: %w", err)
+		}
+	}
+	delete(s.Profiles, name)
+	if s.Current == name {
+		s.Current = ""
+	}
+	return s.write()
+}
+
+// vendorSettings reads [api] of the vendor's ~/.ricloud.ini. A missing file has nothing in it.
+func vendorSettings() map[string]string {
+	values := map[string]string{}
+	home, err := os.UserHomeDir()
+	if err != nil {
+		return values
+	}
+	f, err := os.Open(filepath.Join(home, ".ricloud.ini"))
+	if err != nil {
+		return values
+	}
+	defer f.Close()
+	section := ""
+	for lines := bufio.NewScanner(f); lines.Scan(); {
+		line := strings.TrimSpace(strings.TrimPrefix(lines.Text(), "\ufeff"))
+		if strings.HasPrefix(line, "[") {
+			section = strings.Trim(line, "[] ")
+			continue
+		}
+		name, value, found := strings.Cut(line, "=")
+		if !found {
+			name, value, found = strings.Cut(line, ":")
+		}
+		if found && section == "api" && !strings.HasPrefix(line, "#") && !strings.HasPrefix(line, ";") {
+			values[strings.ToLower(strings.TrimSpace(name))] = strings.TrimSpace(value)
+		}
+	}
+	return values
+}
+
+func (a *app) completeProfiles(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+	s, err := readSettings()
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveError
+	}
+	return slices.Sorted(maps.Keys(s.Profiles)), cobra.ShellCompDirectiveNoFileComp
+}

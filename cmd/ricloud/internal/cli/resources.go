@@ -1,0 +1,385 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/reincubate/ricloud-go"
+)
+
+// resource describes one kind of resource: how it is shown and what its list can be filtered by.
+type resource struct {
+	name    string // of the command, a plural: "sessions"
+	one     string // "session"
+	path    string // of its list: "/sessions"
+	columns []column
+	filters []filter
+}
+
+// filter is a query parameter of a list, as a flag.
+type filter struct {
+	flag  string
+	param string // "" is the flag's name
+	usage string
+	of    string // the resource whose ids the flag takes, for completion
+}
+
+// object is a resource as it came: any field the API sends is kept.
+type object map[string]any
+
+func (o object) id() ricloud.ID { return ricloud.ID(show(map[string]any(o)["id"])) }
+
+func field(title string, path ...string) column {
+	if len(path) == 0 {
+		path = []string{title}
+	}
+	return column{title, func(fields map[string]any) string {
+		var v any = fields
+		for _, name := range path {
+			m, ok := v.(map[string]any)
+			if !ok {
+				return show(v)
+			}
+			v = m[name]
+		}
+		return show(v)
+	}}
+}
+
+func when(title, name string) column {
+	return column{title, func(fields map[string]any) string { return age(fields[name], now()) }}
+}
+
+// countOf shows how many items a nested list holds.
+func countOf(title, name string) column {
+	return column{title, func(fields map[string]any) string {
+		switch v := fields[name].(type) {
+		case []any:
+			return strconv.Itoa(len(v))
+		case map[string]any:
+			if data, ok := v["data"].([]any); ok {
+				return strconv.Itoa(len(data))
+			}
+			return strconv.Itoa(len(v))
+		}
+		return ""
+	}}
+}
+
+func created() column { return when("created", "date_created") }
+
+// tasksDone shows a poll's progress as "3/5".
+func tasksDone(fields map[string]any) string {
+	done, all := 0, 0
+	for name, v := range fields {
+		ids, ok := v.([]any)
+		if !ok || !strings.HasPrefix(name, "tasks_") {
+			continue
+		}
+		all += len(ids)
+		if name == "tasks_succeeded" || name == "tasks_failed" || name == "tasks_completed" {
+			done += len(ids)
+		}
+	}
+	return fmt.Sprintf("%d/%d", done, all)
+}
+
+func eventName(fields map[string]any) string {
+	return show(fields["type"]) + "." + show(fields["action"])
+}
+
+// resources lists every kind. The order is that of an account's way through the API.
+func resources() []*resource {
+	return []*resource{
+		{
+			name: "org", one: "organisation", path: "/organisation",
+			columns: []column{field("id"), field("name"), field("state"), created()},
+		},
+		{
+			name: "keys", one: "key", path: "/keys",
+			columns: []column{
+				field("id"), field("type"), field("state"), field("storage", "storage_config"),
+				field("webhook", "webhook_config"), when("expires", "date_expires"), created(),
+			},
+		},
+		{
+			name: "permissions", one: "permissions", path: "/permissions",
+			columns: []column{field("id"), field("identifier"), countOf("scopes", "scopes"), created()},
+		},
+		{
+			name: "users", one: "user", path: "/users",
+			columns: []column{field("id"), field("identifier"), field("state"), created()},
+		},
+		{
+			name: "sources", one: "source", path: "/sources",
+			columns: []column{
+				field("id"), field("user"), field("type"), field("identifier"), field("state"),
+				countOf("children", "children"), created(),
+			},
+			filters: []filter{
+				{flag: "user", usage: "only the sources of this `user`", of: "users"},
+				{flag: "identifier", usage: "only the source with this `identifier`"},
+			},
+		},
+		{
+			name: "sessions", one: "session", path: "/sessions",
+			columns: []column{
+				field("id"), field("user"), field("source", "source", "id"), field("state"), field("error"), created(),
+			},
+			filters: []filter{
+				{flag: "source", usage: "only the sessions of this `source`", of: "sources"},
+				{flag: "state", usage: "only the sessions in this `state`"},
+			},
+		},
+		{
+			name: "polls", one: "poll", path: "/polls",
+			columns: []column{
+				field("id"), field("session"), field("source"), field("state"),
+				{"tasks", tasksDone}, countOf("results", "results"), created(),
+			},
+			filters: []filter{
+				{flag: "session", usage: "only the polls of this `session`", of: "sessions"},
+				{flag: "source", usage: "only the polls of this `source`", of: "sources"},
+				{flag: "state", usage: "only the polls in this `state`"},
+			},
+		},
+		{
+			name: "tasks", one: "task", path: "/tasks",
+			columns: []column{
+				field("id"), field("type"), field("target"), field("state"), field("error"), field("poll"), created(),
+			},
+			filters: []filter{
+				{flag: "poll", usage: "only the tasks of this `poll`", of: "polls"},
+				{flag: "source-type", param: "source_type", usage: "only the tasks of this `type` of source"},
+			},
+		},
+		{
+			name: "results", one: "result", path: "/results",
+			columns: []column{
+				field("id"), field("identifier"), field("type"), field("size"), field("state"), field("poll"), created(),
+			},
+			filters: []filter{
+				{flag: "poll", usage: "only the results of this `poll`", of: "polls"},
+				{flag: "task", usage: "only the results of this `task`", of: "tasks"},
+				{flag: "state", usage: "only the results in this `state`: the API leaves consumed ones out by default"},
+			},
+		},
+		{
+			name: "subscriptions", one: "subscription", path: "/subscriptions",
+			columns: []column{
+				field("id"), field("session"), field("source"), field("state"), field("interval"), created(),
+			},
+		},
+		{
+			name: "events", one: "event", path: "/events",
+			columns: []column{
+				field("id"), {"name", eventName}, field("about", "data", "id"), field("state"), field("retries"), created(),
+			},
+			filters: []filter{
+				{flag: "type", usage: "only the events about this `type` of resource"},
+				{flag: "action", usage: "only the events of this `action`"},
+				{flag: "state", usage: "only the events in this `state`: pending, delivered or failed"},
+			},
+		},
+		{
+			name: "storage", one: "storage config", path: "/configs/storage",
+			columns: []column{field("id"), field("type"), field("url"), field("state"), created()},
+		},
+		{
+			name: "webhooks", one: "webhook config", path: "/configs/webhook",
+			columns: []column{field("id"), field("url"), field("state"), created()},
+		},
+	}
+}
+
+// resourceNamed returns a resource by its command's name.
+func resourceNamed(name string) *resource {
+	for _, r := range resources() {
+		if r.name == name {
+			return r
+		}
+	}
+	return nil
+}
+
+// resourceCommands returns one command per resource, with what every resource has and its own.
+func (a *app) resourceCommands() []*cobra.Command {
+	own := a.ownCommands()
+	var commands []*cobra.Command
+	for _, r := range resources() {
+		cmd := &cobra.Command{
+			Use:   r.name,
+			Short: "Work with " + plural(r),
+			Args:  cobra.NoArgs,
+			RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		}
+		if r.name == "org" {
+			cmd.AddCommand(a.orgGetCommand(r))
+		} else {
+			cmd.AddCommand(a.listCommand(r), a.latestCommand(r), a.getCommand(r))
+		}
+		cmd.AddCommand(own[r.name]...)
+		commands = append(commands, cmd)
+	}
+	return commands
+}
+
+func plural(r *resource) string {
+	switch r.name {
+	case "org":
+		return "the organisation"
+	case "permissions":
+		return "permissions"
+	}
+	return r.one + "s"
+}
+
+func (a *app) orgGetCommand(r *resource) *cobra.Command {
+	return &cobra.Command{
+		Use: "get", Short: "Show the organisation of the key", Args: cobra.NoArgs,
+		Example: "  ricloud org get\n  ricloud org get --jq .state",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return a.one(cmd.Context(), r, http.MethodGet, r.path)
+		},
+	}
+}
+
+func (a *app) getCommand(r *resource) *cobra.Command {
+	return &cobra.Command{
+		Use: "get ID...", Short: "Show " + r.one + " by id", Args: cobra.MinimumNArgs(1),
+		Example:           fmt.Sprintf("  ricloud %[1]s get ID\n  ricloud %[1]s get ID -o json", r.name),
+		ValidArgsFunction: a.completeIDs(r.name),
+		RunE: func(cmd *cobra.Command, ids []string) error {
+			for _, id := range ids {
+				if err := a.one(cmd.Context(), r, http.MethodGet, r.path+"/"+url.PathEscape(id)); err != nil {
+					return err
+				}
+			}
+			return nil
+		},
+	}
+}
+
+// one makes a request without a body and prints the resource that it returns.
+func (a *app) one(ctx context.Context, r *resource, method, path string) error {
+	client, err := a.client()
+	if err != nil {
+		return err
+	}
+	var raw json.RawMessage
+	if err := client.Call(ctx, method, path, nil, &raw); err != nil {
+		return err
+	}
+	return a.print(r, raw)
+}
+
+func (a *app) listCommand(r *resource) *cobra.Command {
+	var all bool
+	var limit int
+	cmd := &cobra.Command{
+		Use: "list", Short: "List " + plural(r), Args: cobra.NoArgs,
+		Example: fmt.Sprintf("  ricloud %[1]s list\n  ricloud %[1]s list --all -o ndjson --jq .id", r.name),
+	}
+	query := r.filterFlags(a, cmd)
+	cmd.Flags().IntVar(&limit, "limit", 30, "the most `items` to list")
+	cmd.Flags().BoolVar(&all, "all", false, "list every item")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if limit < 1 {
+			return usageError(cmd, errors.New("--limit must be at least 1"))
+		}
+		if all {
+			limit = 0
+		}
+		return a.list(cmd.Context(), r, query(), limit)
+	}
+	return cmd
+}
+
+func (a *app) latestCommand(r *resource) *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "latest", Short: "Show the newest " + r.one, Args: cobra.NoArgs,
+		Example: fmt.Sprintf("  ricloud %s latest -o id", r.name),
+	}
+	query := r.filterFlags(a, cmd)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		client, err := a.client()
+		if err != nil {
+			return err
+		}
+		for item, err := range a.items(cmd.Context(), client, r, query()) {
+			if err != nil {
+				return err
+			}
+			return a.print(r, item)
+		}
+		return fmt.Errorf("%w: there is no %s yet", ricloud.ErrNotFound, r.one)
+	}
+	return cmd
+}
+
+// filterFlags adds the resource's filters to cmd and returns what reads them.
+func (r *resource) filterFlags(a *app, cmd *cobra.Command) func() url.Values {
+	values := make([]*string, len(r.filters))
+	for i, f := range r.filters {
+		values[i] = cmd.Flags().String(f.flag, "", f.usage)
+		if f.of != "" {
+			_ = cmd.RegisterFlagCompletionFunc(f.flag, a.completeIDs(f.of))
+		}
+	}
+	extra := cmd.Flags().StringArray("filter", nil, "any other query parameter of the list, as `name=value`")
+	return func() url.Values {
+		query := url.Values{}
+		for i, f := range r.filters {
+			if *values[i] != "" {
+				query.Set(strings.TrimSpace(orElse(f.param, f.flag)), *values[i])
+			}
+		}
+		for _, pair := range *extra {
+			name, value, _ := strings.Cut(pair, "=")
+			query.Add(name, value)
+		}
+		return query
+	}
+}
+
+func orElse(s, other string) string {
+	if s == "" {
+		return other
+	}
+	return s
+}
+
+// list prints at most limit items; 0 is no limit.
+func (a *app) list(ctx context.Context, r *resource, query url.Values, limit int) error {
+	client, err := a.client()
+	if err != nil {
+		return err
+	}
+	if limit > 0 && query.Get("limit") == "" {
+		query.Set("limit", strconv.Itoa(min(limit, 1000)))
+	}
+	a.printer.list()
+	printed := 0
+	for item, err := range a.items(ctx, client, r, query) {
+		if err != nil {
+			return err
+		}
+		if limit > 0 && printed == limit {
+			fmt.Fprintf(a.errs, "there are more: add --all or --limit N\n")
+			return nil
+		}
+		if err := a.printItem(r, item); err != nil {
+			return err
+		}
+		printed++
+	}
+	return nil
+}

@@ -1,0 +1,118 @@
+package main
+
+import (
+	"bytes"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+	"github.com/stretchr/testify/assert"
+
+	"github.com/reincubate/ricloud-go/cmd/ricloud/internal/cli"
+	"github.com/reincubate/ricloud-go/ricloudtest"
+)
+
+// token is the key's. Like the other secrets below it may stand in no output.
+const token = "canary-token-6f1d"
+
+func secrets() []string { return []string{token, "canary-password", "canary-code", "hunter2", "whsec_"} }
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"ricloud": recorded})
+}
+
+// recorded runs the program and keeps a copy of all that it prints, for the search for secrets.
+func recorded() {
+	path := os.Getenv("CANARY_LOG")
+	log, err := os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+	if path == "" || err != nil {
+		main()
+		return
+	}
+	var copying sync.WaitGroup
+	var ends []*os.File
+	for _, stream := range []**os.File{&os.Stdout, &os.Stderr} {
+		if stat, err := (*stream).Stat(); err == nil && stat.Mode()&os.ModeCharDevice != 0 {
+			continue // a terminal must stay one
+		}
+		r, w, err := os.Pipe()
+		if err != nil {
+			continue
+		}
+		to := *stream
+		*stream = w
+		ends = append(ends, w)
+		copying.Go(func() { _, _ = io.Copy(io.MultiWriter(to, log), r) })
+	}
+	code := cli.Main(os.Args[1:])
+	for _, w := range ends {
+		_ = w.Close()
+	}
+	copying.Wait()
+	os.Exit(code)
+}
+
+// TestCommands runs every script of testdata/script against a sandbox of its own, and searches all
+// that the commands printed for secrets.
+func TestCommands(t *testing.T) {
+	t.Parallel()
+	testscript.Run(t, testscript.Params{
+		Dir:                 "testdata/script",
+		RequireExplicitExec: true,
+		RequireUniqueNames:  true,
+		Setup: func(env *testscript.Env) error {
+			server := ricloudtest.NewServer(ricloudtest.WithToken(token), ricloudtest.WithSpeed(100),
+				ricloudtest.WithAccounts(append(ricloudtest.DefaultAccounts(), ricloudtest.Account{
+					Identifier: "canary@example.com", Password: "canary-password", Code: "canary-code",
+				})...))
+			env.Defer(server.Close)
+			log := filepath.Join(env.WorkDir, ".canary.log")
+			env.Vars = append(env.Vars,
+				"RICLOUD_URL="+server.URL(), "RICLOUD_TOKEN="+token, "XDG_CONFIG_HOME="+env.WorkDir+"/config",
+				"XDG_CACHE_HOME="+env.WorkDir+"/cache", "HOME="+env.WorkDir+"/home", "CANARY_LOG="+log,
+				"DBUS_SESSION_BUS_ADDRESS=unix:path=/nonexistent")
+			t := env.T().(interface{ Name() string }) //nolint:forcetypeassert // a *testing.T behind it
+			env.Defer(func() { checkLog(t.Name(), log) })
+			return os.MkdirAll(filepath.Join(env.WorkDir, "home"), 0o700)
+		},
+	})
+	assert.Empty(t, leaks.all())
+}
+
+// leaks collects what checkLog found: a script has ended when its log is read.
+var leaks found //nolint:gochecknoglobals // the scripts run in parallel and share nothing else
+
+type found struct {
+	mu    sync.Mutex
+	lines []string
+}
+
+func (f *found) add(line string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.lines = append(f.lines, line)
+}
+
+func (f *found) all() []string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.lines
+}
+
+func checkLog(script, path string) {
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		return // the script printed nothing
+	}
+	for _, secret := range secrets() {
+		if i := bytes.Index(raw, []byte(secret)); i >= 0 {
+			line := string(raw[bytes.LastIndexByte(raw[:i], '\n')+1:])
+			line, _, _ = strings.Cut(line, "\n")
+			leaks.add(script + " printed a secret: " + line)
+		}
+	}
+}
