@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/reincubate/ricloud-go/internal/backoff"
 	"github.com/reincubate/ricloud-go/internal/transport"
 )
 
@@ -268,9 +269,9 @@ func (d *download) retry(err error) error {
 	if final(err) || d.failures == d.limits.retries {
 		return err
 	}
-	ceiling := min(d.limits.retryWait<<min(d.failures, 16), d.limits.retryWaitMax)
+	wait := backoff.Jitter(d.failures, d.limits.retryWait, d.limits.retryWaitMax)
 	d.failures++
-	return sleep(d.ctx, fullJitter(ceiling))
+	return backoff.Sleep(d.ctx, wait)
 }
 
 // final reports whether another attempt would end the same.

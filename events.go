@@ -11,6 +11,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/reincubate/ricloud-go/internal/backoff"
 	"github.com/reincubate/ricloud-go/internal/transport"
 )
 
@@ -244,7 +245,7 @@ func (s *EventsService) Replay(
 	var errs []error
 	for _, e := range events {
 		if ctx.Err() != nil {
-			errs = append(errs, &CallError{Operation: "Events.Replay", Err: transport.Ended(ctx)})
+			errs = append(errs, &CallError{Operation: "Events.Replay", Err: backoff.Cause(ctx)})
 			break
 		}
 		if err := fn(ctx, e); err != nil {

@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"slices"
 	"time"
+
+	"github.com/reincubate/ricloud-go/internal/backoff"
 )
 
 // lookups is how often Login looks for a session that may have been created,
@@ -31,7 +33,7 @@ func (s *SessionsService) createOnce(ctx context.Context, params SessionCreatePa
 		if found != nil {
 			return found, nil
 		}
-		if lookErr != nil || sleep(ctx, s.client.waits.sessions.rhythm.Shortest) != nil {
+		if lookErr != nil || backoff.Sleep(ctx, s.client.waits.sessions.rhythm.Shortest) != nil {
 			return nil, errors.Join(err, lookErr)
 		}
 	}

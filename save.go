@@ -11,6 +11,8 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"github.com/reincubate/ricloud-go/internal/backoff"
 )
 
 // Save reads the file of a result into folder dir, which is created if need
@@ -182,7 +184,7 @@ func (s *saving) openPart(part string) (*os.File, error) {
 		}
 		_ = f.Close()
 		if err == nil {
-			err = sleep(s.ctx, lockInterval)
+			err = backoff.Sleep(s.ctx, lockInterval)
 		}
 		if err != nil {
 			return nil, err

@@ -8,7 +8,7 @@ import (
 	"path/filepath"
 	"sync"
 
-	"github.com/reincubate/ricloud-go/internal/transport"
+	"github.com/reincubate/ricloud-go/internal/backoff"
 )
 
 // Saved is a result whose verified file is at Path.
@@ -87,7 +87,7 @@ func (b *batch) run(ctx context.Context, results iter.Seq2[*Result, error]) {
 		case queue <- item:
 			b.items = append(b.items, item)
 		case <-ctx.Done():
-			b.fail(&CallError{Operation: "Results.SaveAll", Err: transport.Ended(ctx)})
+			b.fail(&CallError{Operation: "Results.SaveAll", Err: backoff.Cause(ctx)})
 			return
 		}
 	}

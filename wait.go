@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"iter"
 	"math"
-	"math/rand/v2"
 	"net/http"
 	"slices"
 	"strings"
@@ -17,6 +16,7 @@ import (
 
 	"golang.org/x/time/rate"
 
+	"github.com/reincubate/ricloud-go/internal/backoff"
 	"github.com/reincubate/ricloud-go/internal/transport"
 	"github.com/reincubate/ricloud-go/internal/watch"
 )
@@ -112,7 +112,7 @@ func (w *waiter[T]) unfinished(ctx context.Context, id ID, v *T, after time.Dura
 	}
 	e := &CallError{
 		Operation: service + ".Wait", Duration: after,
-		Err: fmt.Errorf("%s is %s after %s: %w", id, state, after.Round(time.Millisecond), transport.Ended(ctx)),
+		Err: fmt.Errorf("%s is %s after %s: %w", id, state, after.Round(time.Millisecond), backoff.Cause(ctx)),
 	}
 	e.last, _ = errors.AsType[*Error](failure)
 	return e
@@ -203,20 +203,3 @@ func (reader[T]) Judge(err error) watch.Verdict {
 
 // over is the progress of a resource that will not change again.
 const over = math.MaxInt
-
-// fullJitter returns a wait of up to ceiling.
-func fullJitter(ceiling time.Duration) time.Duration {
-	return time.Duration(float64(ceiling) * rand.Float64()) //nolint:gosec // spreads load, guards nothing
-}
-
-// sleep returns nil after d, or the context's cause as soon as it ends.
-func sleep(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return transport.Ended(ctx)
-	}
-}

@@ -2,12 +2,13 @@ package transport
 
 import (
 	"context"
-	"errors"
 	"net/http"
 	"net/url"
 	"time"
 
 	"github.com/hashicorp/go-retryablehttp"
+
+	"github.com/reincubate/ricloud-go/internal/backoff"
 )
 
 // call is the state of one Do; only one of the links works on it at a time. It
@@ -184,7 +185,7 @@ func (c *call) repeats(attempt *Attempt, answer *Response) bool {
 			return false
 		}
 	}
-	wait := max(hint, fullJitter(len(c.attempts)-1, cfg.RetryWaitMin, cfg.RetryWaitMax))
+	wait := max(hint, backoff.Jitter(len(c.attempts)-1, cfg.RetryWaitMin, cfg.RetryWaitMax))
 	if hint > cfg.RetryAfterMax || wait >= c.left() {
 		return false
 	}
@@ -201,7 +202,7 @@ func (c *call) end() (*Response, error) {
 		return c.answer, nil
 	}
 	if c.Err() != nil {
-		c.cause = Ended(c.Context)
+		c.cause = backoff.Cause(c.Context)
 	}
 	if c.last != nil {
 		c.last.Attempts, c.last.Duration, c.last.MaybeApplied = c.attempts, duration, c.maybeApplied
@@ -214,18 +215,3 @@ func (c *call) end() (*Response, error) {
 		MaybeApplied: c.maybeApplied,
 	}
 }
-
-// Ended says why ctx ended: its cause, which still is a context.Canceled or a
-// context.DeadlineExceeded where the caller chose another cause.
-func Ended(ctx context.Context) error {
-	cause, err := context.Cause(ctx), ctx.Err()
-	if errors.Is(cause, err) {
-		return cause
-	}
-	return &ended{cause, err}
-}
-
-type ended struct{ cause, err error }
-
-func (e *ended) Error() string   { return e.cause.Error() }
-func (e *ended) Unwrap() []error { return []error{e.cause, e.err} }

@@ -4,7 +4,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"math"
-	"math/rand/v2"
 	"net"
 	"net/http"
 	"strconv"
@@ -54,21 +53,6 @@ func badPeer(err error) bool {
 	_, certificate := errors.AsType[*tls.CertificateVerificationError](err)
 	_, record := errors.AsType[tls.RecordHeaderError](err)
 	return certificate || record || errors.Is(err, http.ErrSchemeMismatch)
-}
-
-// fullJitter returns a random wait below a ceiling that starts at low, doubles
-// with each attempt and stops at high: clients that failed together do not
-// come back together.
-func fullJitter(attempt int, low, high time.Duration) time.Duration {
-	ceiling := low
-	for range attempt {
-		if ceiling >= high/2 {
-			ceiling = high
-			break
-		}
-		ceiling *= 2
-	}
-	return rand.N(ceiling + 1) //nolint:gosec // spreads load, guards nothing
 }
 
 // retryAfter reads the hint of a 429 or 503: seconds or a date, measured

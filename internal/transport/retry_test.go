@@ -68,22 +68,6 @@ func FuzzRetryAfter(f *testing.F) {
 	})
 }
 
-func TestFullJitterStaysBelowADoublingCeiling(t *testing.T) {
-	t.Parallel()
-	const low, high = 500 * time.Millisecond, 30 * time.Second
-	for attempt, ceiling := range []time.Duration{low, 2 * low, 4 * low, 8 * low, 16 * low, 32 * low, high, high} {
-		var least, most time.Duration = high, 0
-		for range 2000 {
-			wait := fullJitter(attempt, low, high)
-			least, most = min(least, wait), max(most, wait)
-		}
-		assert.LessOrEqual(t, most, ceiling)
-		assert.Greater(t, most, ceiling*9/10, "the ceiling of attempt %d is reached", attempt)
-		assert.Less(t, least, ceiling/10, "and the floor is nothing")
-	}
-	assert.LessOrEqual(t, fullJitter(math.MaxInt, 1, math.MaxInt64-1), time.Duration(math.MaxInt64-1), "no overflow")
-}
-
 func TestWaitsObeyTheHintTheCapTheDeadlineAndTheBudget(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {

@@ -2,8 +2,9 @@ package watch
 
 import (
 	"math"
-	"math/rand/v2"
 	"time"
+
+	"github.com/reincubate/ricloud-go/internal/backoff"
 )
 
 // Rhythm is how often a resource is asked for.
@@ -26,9 +27,7 @@ func (r Rhythm) interval(age time.Duration, pushed bool) time.Duration {
 	return min(max(age/patience, r.Shortest), r.Longest)
 }
 
-func jittered(d time.Duration) time.Duration {
-	return time.Duration(float64(d) * (1 + jitter*(2*rand.Float64()-1))) //nolint:gosec // spreads load, guards nothing
-}
+func jittered(d time.Duration) time.Duration { return backoff.Spread(d, jitter) }
 
 const (
 	few      = 3   // fewer resources than this are not worth a list page
