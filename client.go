@@ -40,6 +40,7 @@ type Client struct {
 	waits     waits
 	noBatch   *atomic.Bool // the API has no POST /results/ack
 	downloads downloads
+	oddities  *oddities
 }
 
 // service is what every service is: a view of its client.
@@ -76,6 +77,7 @@ func NewClient(token string, opts ...Option) (*Client, error) {
 		return nil, fmt.Errorf("ricloud: NewClient: %w", err)
 	}
 	c := &Client{transport: t, noBatch: new(atomic.Bool), downloads: newDownloads(cfg, t.Bare())}
+	c.oddities = newOddities(cfg.Logger)
 	c.waits = newWaits(c, cfg)
 	s := service{c}
 	c.Organisation = (*OrganisationService)(&s)
@@ -126,7 +128,7 @@ func (c *Client) Call(ctx context.Context, method, path string, body, out any, o
 	if err != nil || out == nil || len(resp.Body) == 0 {
 		return err
 	}
-	return decodeAnswer(op.Name, resp, out)
+	return c.decodeAnswer(op.Name, resp, out)
 }
 
 // pathOf leaves out what may be secret in a URL.

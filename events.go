@@ -13,15 +13,16 @@ import (
 
 	"github.com/reincubate/ricloud-go/internal/backoff"
 	"github.com/reincubate/ricloud-go/internal/transport"
+	"github.com/reincubate/ricloud-go/internal/wire"
 )
 
 // Event says that a resource changed. The API records events and delivers them
 // to webhooks: see NewWebhookHandler.
 type Event struct {
-	ID            ID         `json:"id"`
-	Type          string     `json:"type"`   // the resource: "poll"
-	Action        string     `json:"action"` // what happened to it: "completed"
-	Data          Raw        `json:"data"`   // the resource as it was then, raw; Resource and Poll, Session, … read it
+	ID            ID         `json:"id" wire:"strict"`
+	Type          string     `json:"type" wire:"strict"`   // the resource: "poll"
+	Action        string     `json:"action" wire:"strict"` // what happened to it: "completed"
+	Data          Raw        `json:"data" wire:"strict"`   // the resource as it was then, raw; Resource and Poll, Session, … read it
 	State         EventState `json:"state"`
 	Retries       int        `json:"retries"`
 	DateCreated   time.Time  `json:"date_created,omitzero"`
@@ -51,7 +52,7 @@ func (e *Event) Name() string { return e.Type + "." + e.Action }
 func ParseEvent(body []byte) (*Event, error) {
 	const operation = "ParseEvent"
 	if body = bytes.TrimSpace(body); len(body) > 0 && body[0] == '"' {
-		body = unquote(body)
+		body = bytes.TrimSpace([]byte(wire.Unquote(body)))
 	}
 	e := new(Event)
 	err := decode(operation, body, e)

@@ -102,8 +102,7 @@ func TestParseEventRefuses(t *testing.T) {
 	t.Parallel()
 	for _, body := range []string{
 		``, ` `, `null`, `[]`, `{}`, `1`, `"`, `""`, `"x"`, `"\"x\""`, `{"id":"1"}`, `{"type":"poll"}`, pollEvent + "{}", pollEvent[:80],
-		`{"id":"1","type":7}`, `{"id":"1","type":"poll","date_created":"never"}`,
-		`{"id":"1","type":"webhook_config","data":{"secret":"canary"},"retries":"canary"}`,
+		`{"id":"1","type":7}`, `{"id":"1","type":"webhook_config","data":{"secret":"canary"},"action":["canary"]}`,
 		`{"id":"1","type":"webhook_config","data":"{\"secret\":\"canary\"}",`,
 		`"{\"secret\":\"canary`,
 	} {

@@ -11,7 +11,7 @@ import (
 
 // Key grants access to the API.
 type Key struct {
-	ID            ID               `json:"id"`
+	ID            ID               `json:"id" wire:"strict"`
 	Organisation  ID               `json:"organisation"`
 	Type          string           `json:"type"` // "standard" or "trial"
 	Config        PublishingConfig `json:"config,omitzero"`

@@ -7,17 +7,19 @@ import (
 	"fmt"
 	"iter"
 	"net/url"
+	"slices"
 	"strconv"
 	"time"
 
 	"github.com/reincubate/ricloud-go/internal/transport"
+	"github.com/reincubate/ricloud-go/internal/wire"
 )
 
 // List is one page of resources, or the list inside a resource. It reads a
 // list object, a bare array or null. Data is nil only when the API said
 // nothing at all.
 type List[T any] struct {
-	Data       []T    `json:"data"`
+	Data       []T    `json:"data" wire:"strict"`
 	HasMore    bool   `json:"has_more"`      // there is more behind the last item
 	TotalCount int    `json:"total_count"`   // as the API says; known to be wrong at times
 	URL        string `json:"url,omitempty"` // where the list can be read, relative to the base URL
@@ -30,7 +32,24 @@ func (l *List[T]) UnmarshalJSON(b []byte) error {
 		return json.Unmarshal(b, &l.Data)
 	}
 	type plain List[T]
-	return json.Unmarshal(b, (*plain)(l))
+	aux := struct {
+		*plain
+		HasMore flag `json:"has_more"`
+	}{plain: (*plain)(l)}
+	err := json.Unmarshal(b, &aux)
+	l.HasMore = bool(aux.HasMore)
+	return err
+}
+
+// flag is a boolean that is true unless it is some way of saying no: a list
+// ends a request later where its has_more cannot be read, not a page too early.
+type flag bool
+
+// UnmarshalJSON accepts any value.
+func (f *flag) UnmarshalJSON(b []byte) error {
+	yes, err := strconv.ParseBool(wire.Unquote(b))
+	*f = flag(yes || err != nil && !slices.Contains([]string{"null", `""`, "{}", "[]"}, string(b)))
+	return nil
 }
 
 // All iterates over the list's items and, if HasMore is set, over the pages

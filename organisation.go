@@ -10,7 +10,7 @@ import (
 
 // Organisation is the owner of the calling key.
 type Organisation struct {
-	ID                   ID                  `json:"id"`
+	ID                   ID                  `json:"id" wire:"strict"`
 	Type                 string              `json:"type,omitempty"` // shown to internal administrators only
 	Name                 string              `json:"name"`
 	Slug                 string              `json:"slug"`

@@ -11,7 +11,7 @@ import (
 
 // Permissions say what may be done, scope by scope.
 type Permissions struct {
-	ID           ID                      `json:"id"`
+	ID           ID                      `json:"id" wire:"strict"`
 	Organisation ID                      `json:"organisation,omitempty"`
 	Identifier   string                  `json:"identifier,omitempty"` // "default" for an organisation's own
 	Scopes       map[string][]ScopeLimit `json:"scopes"`               // "data_type:icloud.*" and its limits; none: unlimited

@@ -17,7 +17,7 @@ import (
 
 // Poll asks a source for data. Its tasks do the work and publish the results.
 type Poll struct {
-	ID              ID              `json:"id"`
+	ID              ID              `json:"id" wire:"strict"`
 	Organisation    ID              `json:"organisation"`
 	Key             ID              `json:"key"`
 	User            ID              `json:"user"`
@@ -25,15 +25,15 @@ type Poll struct {
 	Session         ID              `json:"session"`
 	Subscription    ID              `json:"subscription,omitempty"`
 	Type            string          `json:"type,omitempty"` // "data" or "files"; the oldest API only
-	TasksPending    []ID            `json:"tasks_pending"`
-	TasksProcessing []ID            `json:"tasks_processing"`
-	TasksSuspended  []ID            `json:"tasks_suspended"`
-	TasksSucceeded  []ID            `json:"tasks_succeeded"` // also what the oldest API calls completed
-	TasksFailed     []ID            `json:"tasks_failed"`
+	TasksPending    []ID            `json:"tasks_pending" wire:"strict"`
+	TasksProcessing []ID            `json:"tasks_processing" wire:"strict"`
+	TasksSuspended  []ID            `json:"tasks_suspended" wire:"strict"`
+	TasksSucceeded  []ID            `json:"tasks_succeeded" wire:"strict"` // also what the oldest API calls completed
+	TasksFailed     []ID            `json:"tasks_failed" wire:"strict"`
 	Results         List[Result]    `json:"results"` // what is published so far; may be the first page only
 	Errors          List[PollError] `json:"errors,omitzero"`
-	State           PollState       `json:"state"`           // PollCompleted as soon as no task is left, whatever word the API uses
-	Error           ErrorCode       `json:"error,omitempty"` // where State is PollFailed
+	State           PollState       `json:"state" wire:"strict"` // PollCompleted as soon as no task is left, whatever word the API uses
+	Error           ErrorCode       `json:"error,omitempty"`     // where State is PollFailed
 	DateCreated     time.Time       `json:"date_created,omitzero"`
 	DateStarted     time.Time       `json:"date_started,omitzero"`
 	DateCompleted   time.Time       `json:"date_completed,omitzero"`

@@ -43,7 +43,7 @@ func do[T any](ctx context.Context, c *Client, r request, opts []CallOption) (*T
 	if len(resp.Body) == 0 && r.op.MayBeEmpty() {
 		return v, nil
 	}
-	if err := decodeAnswer(r.op.Name, resp, v); err != nil {
+	if err := c.decodeAnswer(r.op.Name, resp, v); err != nil {
 		if r.op.Method == http.MethodGet {
 			return nil, err
 		}
@@ -57,8 +57,8 @@ func do[T any](ctx context.Context, c *Client, r request, opts []CallOption) (*T
 
 // decodeAnswer decodes resp into v. Its error quotes from the answer only what
 // is left after the call's secrets are masked.
-func decodeAnswer(operation string, resp *transport.Response, v any) error {
-	err := decode(operation, resp.Body, v)
+func (c *Client) decodeAnswer(operation string, resp *transport.Response, v any) error {
+	err := c.decode(operation, resp.Body, v)
 	if err == nil {
 		return nil
 	}

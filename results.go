@@ -15,7 +15,7 @@ import (
 
 // Result is a file that a task published to your storage.
 type Result struct {
-	ID           ID          `json:"id"`
+	ID           ID          `json:"id" wire:"strict"`
 	Organisation ID          `json:"organisation,omitempty"`
 	Poll         ID          `json:"poll,omitempty"`
 	Task         ID          `json:"task"`

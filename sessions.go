@@ -16,12 +16,12 @@ import (
 
 // Session is access to a source.
 type Session struct {
-	ID           ID           `json:"id"`
+	ID           ID           `json:"id" wire:"strict"`
 	Organisation ID           `json:"organisation"`
 	Key          ID           `json:"key,omitempty"`
 	User         ID           `json:"user"`
 	Source       Source       `json:"source"` // at least its ID
-	State        SessionState `json:"state"`
+	State        SessionState `json:"state" wire:"strict"`
 	Error        ErrorCode    `json:"error,omitempty"` // why it failed or expired
 	DateCreated  time.Time    `json:"date_created,omitzero"`
 	DateExpired  time.Time    `json:"date_expired,omitzero"`

@@ -13,7 +13,7 @@ import (
 // Reincubate Relay. Sources are made by creating sessions, and child sources
 // by the API itself.
 type Source struct {
-	ID          ID           `json:"id"`
+	ID          ID           `json:"id" wire:"strict"`
 	User        ID           `json:"user,omitempty"`
 	Type        SourceType   `json:"type,omitempty"`
 	Identifier  string       `json:"identifier,omitempty"` // unique within its type: an account's username, for instance

@@ -12,13 +12,13 @@ import (
 
 // StorageConfig says where results are published.
 type StorageConfig struct {
-	ID                ID          `json:"id"`
+	ID                ID          `json:"id" wire:"strict"`
 	Organisation      ID          `json:"organisation,omitempty"`
 	Type              string      `json:"type"` // "s3" or "gs", from the URL
 	URL               string      `json:"url"`  // "s3://bucket/path", "gs://bucket/path"
 	SignedURLsEnabled bool        `json:"signed_urls_enabled"`
 	SignedURLsExpiry  Duration    `json:"signed_urls_expiry,omitzero"`
-	State             ConfigState `json:"state"`
+	State             ConfigState `json:"state" wire:"strict"`
 	DateCreated       time.Time   `json:"date_created,omitzero"`
 }
 

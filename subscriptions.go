@@ -12,7 +12,7 @@ import (
 
 // Subscription asks a source for data again and again.
 type Subscription struct {
-	ID           ID                `json:"id"`
+	ID           ID                `json:"id" wire:"strict"`
 	Organisation ID                `json:"organisation"` // also where the API says org
 	Source       ID                `json:"source"`
 	Session      ID                `json:"session"`
@@ -20,7 +20,7 @@ type Subscription struct {
 	Interval     Duration          `json:"interval,omitzero"`
 	DateStart    time.Time         `json:"date_start,omitzero"`
 	DateEnd      time.Time         `json:"date_end,omitzero"`
-	State        SubscriptionState `json:"state"`
+	State        SubscriptionState `json:"state" wire:"strict"`
 	DateCreated  time.Time         `json:"date_created,omitzero"`
 }
 

@@ -15,7 +15,7 @@ import (
 // Task is a piece of work the API does: for a session, a poll or a config.
 // What a task has nothing to do with is empty.
 type Task struct {
-	ID            ID           `json:"id"`
+	ID            ID           `json:"id" wire:"strict"`
 	Organisation  ID           `json:"organisation"`
 	Key           ID           `json:"key"`
 	User          ID           `json:"user"`
@@ -26,7 +26,7 @@ type Task struct {
 	Type          string       `json:"type"`   // "data", "webhook_config.test", …
 	Target        string       `json:"target"` // of a data task: the data type
 	Results       List[Result] `json:"results,omitzero"`
-	State         TaskState    `json:"state"`
+	State         TaskState    `json:"state" wire:"strict"`
 	Error         ErrorCode    `json:"error,omitempty"`
 	DateCreated   time.Time    `json:"date_created,omitzero"`
 	DateStarted   time.Time    `json:"date_started,omitzero"`

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"time"
 	"unicode/utf8"
+
+	"github.com/reincubate/ricloud-go/internal/wire"
 )
 
 // ID identifies a resource. The API writes ids as strings or as numbers, or
@@ -38,7 +40,7 @@ func (id *ID) UnmarshalJSON(b []byte) error {
 	case c == '-' || '0' <= c && c <= '9':
 		*id = ID(b)
 	default:
-		return mismatch[ID](b)
+		return wire.Mismatch(b, reflect.TypeFor[ID]())
 	}
 	return nil
 }
@@ -88,7 +90,7 @@ type Raw []byte
 func (d *Raw) UnmarshalJSON(b []byte) error {
 	*d = nil
 	if b[0] == '"' {
-		if inner := unquote(b); len(inner) > 0 && inner[0] == '{' && json.Valid(inner) {
+		if inner := []byte(strings.TrimSpace(wire.Unquote(b))); len(inner) > 0 && inner[0] == '{' && json.Valid(inner) {
 			b = inner
 		}
 	}
@@ -115,15 +117,6 @@ func (d Raw) Format(f fmt.State, verb rune) { Secret(d).Format(f, verb) }
 // LogValue returns String, for slog.
 func (d Raw) LogValue() slog.Value { return Secret(d).LogValue() }
 
-// unquote returns what a JSON string holds, or b itself if it is not one.
-func unquote(b []byte) []byte {
-	var s string
-	if json.Unmarshal(b, &s) != nil {
-		return b
-	}
-	return []byte(strings.TrimSpace(s))
-}
-
 // format prints a resource without its own Format method. Types that hold a
 // Secret have one because fmt, given a verb that does not fit, prints what a
 // pointer inside a slice or a struct points to without asking anything in it.
@@ -144,7 +137,7 @@ func (d *Duration) UnmarshalJSON(b []byte) error {
 		return err
 	}
 	if math.Abs(seconds) > math.MaxInt64/float64(time.Second) {
-		return mismatch[Duration](b)
+		return wire.Mismatch(b, reflect.TypeFor[Duration]())
 	}
 	*d = Duration(seconds * float64(time.Second))
 	return nil
@@ -161,13 +154,4 @@ func readRef(b []byte, id *ID, object any) error {
 		return json.Unmarshal(b, object)
 	}
 	return json.Unmarshal(b, id)
-}
-
-// mismatch says that b does not fit T, in the words of encoding/json.
-func mismatch[T any](b []byte) error {
-	kind := map[byte]string{'[': "array", '{': "object", '"': "string", 't': "bool", 'f': "bool", 'n': "null"}[bytes.TrimSpace(b)[0]]
-	if kind == "" {
-		kind = "number"
-	}
-	return &json.UnmarshalTypeError{Value: kind, Type: reflect.TypeFor[T]()}
 }

@@ -11,7 +11,7 @@ import (
 
 // User is an end user of yours, on whose behalf sources are read.
 type User struct {
-	ID           ID        `json:"id"`
+	ID           ID        `json:"id" wire:"strict"`
 	Organisation ID        `json:"organisation"`
 	Key          ID        `json:"key"`
 	Identifier   string    `json:"identifier"` // your own name for the user; opaque to the API

@@ -1,7 +1,6 @@
 package ricloud
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -19,6 +18,7 @@ import (
 	"github.com/reincubate/ricloud-go/internal/backoff"
 	"github.com/reincubate/ricloud-go/internal/transport"
 	"github.com/reincubate/ricloud-go/internal/watch"
+	"github.com/reincubate/ricloud-go/internal/wire"
 )
 
 //nolint:gochecknoglobals // a constant in all but name
@@ -154,31 +154,12 @@ func (r reader[T]) List(ctx context.Context, after string, limit int, wanted fun
 	}
 	page.Len, page.More = len(l.Data), l.HasMore
 	for _, raw := range l.Data {
-		page.Last = string(idOf(raw))
-		if v := new(T); wanted(page.Last) && decode(op.Name, raw, v) == nil { // else it is read by itself, and its error told
+		page.Last = wire.ID(raw)
+		if v := new(T); wanted(page.Last) && r.client.decode(op.Name, raw, v) == nil { // else it is read by itself, and its error told
 			page.Wanted = append(page.Wanted, v)
 		}
 	}
 	return page, nil
-}
-
-// idOf reads the id of a resource, and no more of it than it must.
-func idOf(raw []byte) (id ID) {
-	d := json.NewDecoder(bytes.NewReader(raw))
-	for {
-		switch key, err := d.Token(); {
-		case err != nil:
-			return ""
-		case key == json.Delim('{'):
-			continue
-		case key == "id":
-			_ = d.Decode(&id)
-			return id
-		}
-		if d.Decode(&json.RawMessage{}) != nil {
-			return ""
-		}
-	}
 }
 
 func (r reader[T]) Look(v *T) watch.Status { return r.look(v) }

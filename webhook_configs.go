@@ -11,11 +11,11 @@ import (
 
 // WebhookConfig says where events are delivered.
 type WebhookConfig struct {
-	ID           ID          `json:"id"`
+	ID           ID          `json:"id" wire:"strict"`
 	Organisation ID          `json:"organisation,omitempty"`
 	URL          string      `json:"url"`    // events are posted to {URL}/{event id}
 	Secret       Secret      `json:"secret"` // signs the deliveries; made by the API
-	State        ConfigState `json:"state"`
+	State        ConfigState `json:"state" wire:"strict"`
 	DateCreated  time.Time   `json:"date_created,omitzero"`
 }
 

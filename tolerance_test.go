@@ -1,0 +1,147 @@
+package ricloud
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"reflect"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// secondary lists the JSON names of the fields of a resource that no wait and
+// no call depends on, with those of the types inside.
+func secondary(t reflect.Type, prefix string, depth int) (paths []string) {
+	for t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	if t.Kind() != reflect.Struct || depth == 0 {
+		return nil
+	}
+	for f := range t.Fields() {
+		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+		if name == "" || name == "-" || prefix == "" && f.Tag.Get("wire") == "strict" {
+			continue
+		}
+		paths = append(paths, prefix+name)
+		inner := f.Type
+		if data := itemsOf(inner); data != nil {
+			paths = append(paths, secondary(data, prefix+name+".data[]", depth-1)...)
+			inner = reflect.TypeFor[List[ID]]()
+		}
+		paths = append(paths, secondary(inner, prefix+name+".", depth-1)...)
+	}
+	return paths
+}
+
+// itemsOf returns the type of the items of a List, nil for another type.
+func itemsOf(t reflect.Type) reflect.Type {
+	if t.Kind() != reflect.Struct {
+		return nil
+	}
+	data, ok := t.FieldByName("Data")
+	if !ok || data.Type.Kind() != reflect.Slice {
+		return nil
+	}
+	return data.Type.Elem()
+}
+
+// answerWith writes a resource whose value at path is odd.
+func answerWith(path, odd string) string {
+	for {
+		i := strings.LastIndexAny(path, ".]")
+		name := path[i+1:]
+		odd = fmt.Sprintf(`{%q:%s}`, name, odd)
+		if i < 0 {
+			return odd
+		}
+		if path = path[:i]; strings.HasSuffix(path, "[") {
+			path, odd = path[:len(path)-1], "["+odd+"]"
+		}
+	}
+}
+
+func TestAnOddSecondaryFieldNeverFailsAnAnswer(t *testing.T) {
+	t.Parallel()
+	odds := []string{
+		`"3"`, `""`, `"x"`, `7`, `-0.5`, `1e300`, `true`, `null`, `{}`, `[]`, `{"a":1}`, `[1]`, `[[]]`, `["x",null]`, `{"data":7}`, `{"data":[true]}`,
+		`{"data":[{"id":[]}],"has_more":{},"total_count":"3"}`, `"yesterday"`, `{"url":{}}`, `{"id":{}}`, `[{"id":false}]`,
+	}
+	for _, resource := range []any{
+		Organisation{}, Key{}, Permissions{}, User{}, Source{}, Session{}, Poll{}, Task{}, Result{}, Subscription{}, Event{},
+		StorageConfig{}, WebhookConfig{},
+	} {
+		typ := reflect.TypeOf(resource)
+		t.Run(typ.Name(), func(t *testing.T) {
+			t.Parallel()
+			paths := secondary(typ, "", 3)
+			require.NotEmpty(t, paths)
+			paths = append(paths, "tasks_completed", "org", "unknown") // names that only an UnmarshalJSON knows, and none
+			for _, path := range paths {
+				for _, odd := range odds {
+					body := strings.Replace(answerWith(path, odd), "{", `{"id":"the-id","state":"the-state","type":"a","action":"b",`, 1)
+					body = strings.Replace(body, `"type":"a","action":"b","type"`, `"action":"b","type"`, 1)
+					v := reflect.New(typ)
+					require.NoError(t, decode("x", []byte(body), v.Interface()), body)
+					assert.EqualValues(t, "the-id", v.Elem().FieldByName("ID").Interface(), body)
+					if state := v.Elem().FieldByName("State"); state.IsValid() && path != "state" {
+						assert.Equal(t, "the-state", state.String(), body)
+					}
+				}
+			}
+		})
+	}
+}
+
+func TestOddValuesAreReportedOnce(t *testing.T) {
+	t.Parallel()
+	var logs bytes.Buffer
+	c, api := newTestClient(t, WithLogger(slog.New(slog.NewTextHandler(&logs, &slog.HandlerOptions{Level: slog.LevelInfo}))))
+	api.RegisterResponder(http.MethodGet, "=~/results", jsonResponder(200,
+		`{"data":[{"id":"1","size":"12"},{"id":"2","size":"canary"},{"id":"3","size":["canary"]}],"has_more":"no","total_count":"3"}`))
+	for range 3 {
+		page, err := c.Results.List(t.Context(), ResultListParams{})
+		require.NoError(t, err)
+		require.Len(t, page.Data, 3)
+		assert.Equal(t, int64(12), page.Data[0].Size)
+		assert.Equal(t, 3, page.TotalCount)
+	}
+	assert.Equal(t, 1, strings.Count(logs.String(), "odd value"), "%s", logs.String())
+	assert.Contains(t, logs.String(), `operation=Results.List path=data[1].size reason="got string, want number"`)
+	assert.NotContains(t, logs.String(), "canary")
+}
+
+func TestOddValuesThatAreRememberedAreBounded(t *testing.T) {
+	t.Parallel()
+	c, _ := newTestClient(t, WithLogger(slog.New(slog.DiscardHandler)))
+	for i := range 10 * maxOddities {
+		require.NoError(t, c.decode(fmt.Sprint("Operation", i), []byte(`{"state":{}}`), new(User)))
+	}
+	assert.Len(t, c.oddities.told, maxOddities)
+}
+
+func TestANumericAPIVersionIsRead(t *testing.T) {
+	t.Parallel()
+	for body, want := range map[string]string{`3`: "3", `"3.1"`: "3.1", `3.0`: "3.0", `null`: "", `{"major":3}`: ""} {
+		var o Organisation
+		require.NoError(t, decode("x", []byte(`{"id":1,"api_version":`+body+`}`), &o), body)
+		assert.Equal(t, want, o.APIVersion)
+	}
+}
+
+func TestHasMoreIsTrueUnlessItSaysNo(t *testing.T) {
+	t.Parallel()
+	for body, want := range map[string]bool{
+		`true`: true, `"true"`: true, `1`: true, `"1"`: true, `"yes"`: true, `7`: true, `{"a":1}`: true,
+		`false`: false, `"false"`: false, `0`: false, `"0"`: false, `null`: false, `""`: false, `{}`: false, `[]`: false,
+	} {
+		var l List[User]
+		require.NoError(t, json.Unmarshal([]byte(`{"data":[],"has_more":`+body+`}`), &l), body)
+		assert.Equal(t, want, l.HasMore, body)
+	}
+}
