@@ -1,0 +1,44 @@
+package main
+
+import (
+	"flag"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/reincubate/ricloud-go/cmd/ricloud/internal/cli"
+)
+
+var update = flag.Bool("update", false, "write docs/cli.md") //nolint:gochecknoglobals // a flag of the test
+
+// marker begins the part of docs/cli.md that is made from the commands.
+const marker = "<!-- From here on made from the commands: go test ./cmd/ricloud -run Docs -update -->\n\n"
+
+// TestDocs holds docs/cli.md against the commands.
+func TestDocs(t *testing.T) {
+	t.Parallel()
+	const path = "../../docs/cli.md"
+	text, err := os.ReadFile(path)
+	require.NoError(t, err)
+	head, _, found := strings.Cut(string(text), marker)
+	require.True(t, found, "%s has lost its marker", path)
+	want := head + marker + cli.Reference()
+	if *update {
+		require.NoError(t, os.WriteFile(path, []byte(want), 0o600))
+		return
+	}
+	assert.Equal(t, want, string(text), "run: go test ./cmd/ricloud -run Docs -update")
+}
+
+// TestEveryCommandHasAnExample reads it from the reference.
+func TestEveryCommandHasAnExample(t *testing.T) {
+	t.Parallel()
+	for _, section := range strings.Split(cli.Reference(), "\n### ")[1:] {
+		name, text, _ := strings.Cut(section, "\n")
+		_, example, found := strings.Cut(text, "Example:\n\n```\n")
+		assert.True(t, found && strings.Contains(example, "ricloud "), "%s has no example", name)
+	}
+}
