@@ -1,0 +1,17 @@
+package ricloud_test
+
+import (
+	"testing"
+
+	"github.com/reincubate/ricloud-go/internal/depcheck"
+)
+
+// The SDK, the sandbox and its command need these modules, and no others.
+func TestRunTimeDependencies(t *testing.T) {
+	t.Parallel()
+	depcheck.Modules(t,
+		"github.com/hashicorp/go-cleanhttp",
+		"github.com/hashicorp/go-retryablehttp",
+		"golang.org/x/time",
+	)
+}
