@@ -41,6 +41,7 @@ type Client struct {
 	noBatch   *atomic.Bool // the API has no POST /results/ack
 	downloads downloads
 	oddities  *oddities
+	hooks     *hooks
 }
 
 // service is what every service is: a view of its client.
@@ -72,11 +73,16 @@ func NewClient(token string, opts ...Option) (*Client, error) {
 	if cfg.Pacer != nil && cfg.RateLimit != 0 {
 		return nil, &ParamError{Operation: "NewClient", Field: "WithPacer", Reason: "excludes WithRateLimit"}
 	}
+	observers, err := newHooks(cfg.hooks, cfg.Logger)
+	if err != nil {
+		return nil, forOperation("NewClient", err)
+	}
+	cfg.Observe = observers.observe()
 	t, err := transport.New(cfg.Config)
 	if err != nil {
 		return nil, fmt.Errorf("ricloud: NewClient: %w", err)
 	}
-	c := &Client{transport: t, noBatch: new(atomic.Bool), downloads: newDownloads(cfg, t.Bare())}
+	c := &Client{transport: t, noBatch: new(atomic.Bool), downloads: newDownloads(cfg, t.Bare()), hooks: observers}
 	c.oddities = newOddities(cfg.Logger)
 	c.waits = newWaits(c, cfg)
 	s := service{c}

@@ -21,6 +21,7 @@ type config struct {
 	transport.Config
 	polling watch.Rhythm
 	storage map[string]ObjectOpener
+	hooks   []Hook
 }
 
 // WithBaseURL sets the address of the API; a path prefix is kept. The default

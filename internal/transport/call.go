@@ -27,6 +27,9 @@ type call struct {
 	guard *guard // of this attempt, or the next
 	sent  bool   // this attempt was handed to the transport
 
+	turnWait time.Duration // this attempt waited for its turn
+	ended    func(Attempt) // tells the observer how this attempt ended; may be nil
+
 	attempts     []Attempt
 	maybeApplied bool      // an attempt's outcome is unknown
 	last         *Response // the last answer of 400 or more
@@ -96,6 +99,8 @@ func (c *call) judge(resp *http.Response, err error) bool {
 	attempt.Err = err
 
 	again := c.repeats(attempt, answer)
+	c.client.counters.end(attempt)
+	c.observed(attempt)
 	c.log(attempt, again)
 	if again {
 		err := c.sleep(attempt.Wait)

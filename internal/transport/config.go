@@ -46,6 +46,7 @@ type Config struct {
 	Transport http.RoundTripper                     // nil: an own net/http transport with bounded dial, TLS and header times
 	Proxy     func(*http.Request) (*url.URL, error) // for the own transport; nil: none, the environment is not read
 	Logger    *slog.Logger                          // nil: silent
+	Observe   Observe                               // nil: nobody looks
 
 	AttemptTimeout time.Duration // one attempt, from connect to headers; an Await value is added
 	CallTimeout    time.Duration // the whole call: attempts, waits and body

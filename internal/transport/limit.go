@@ -151,7 +151,13 @@ type pace struct {
 }
 
 func (p pace) RoundTrip(req *http.Request) (*http.Response, error) {
-	if err := p.pacer.wait(callFrom(req.Context())); err != nil { //nolint:contextcheck // the call is the context
+	call := callFrom(req.Context())
+	began, waiting := call.now, &call.client.counters.turnsWanted
+	waiting.Add(1)
+	err := p.pacer.wait(call) //nolint:contextcheck // the call is the context
+	waiting.Add(-1)
+	call.turnWait = call.now.Sub(began)
+	if err != nil {
 		if req.Body != nil {
 			err = errors.Join(err, req.Body.Close())
 		}

@@ -56,6 +56,9 @@ func (t timeouts) RoundTrip(req *http.Request) (*http.Response, error) {
 	if await := call.req.await(); await > 0 {
 		limit = &Timeout{limit.Limit, max(limit.After, limit.After+await)} // the sum may overflow
 	}
+	if !call.sent {
+		call.client.counters.begin(now, len(call.attempts) > 0)
+	}
 	call.sent = true
 	call.guard.set(limit, now)
 	resp, err := t.next.RoundTrip(req)

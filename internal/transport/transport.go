@@ -7,6 +7,7 @@
 //	call.judge  reads the answer whole and decides: done, again after a wait, or give up
 //	sign        gives the request its header, with the credentials
 //	pace        waits for the rate limit, and while the server asked for a pause
+//	observe     shows the attempt to whoever observes the client
 //	redirect    follows a GET on the same host; refuses every other redirect
 //	timeouts    bounds the time to the headers, then each silence in the body
 package transport
@@ -81,13 +82,14 @@ func (f *Failure) Unwrap() error { return f.Cause }
 
 // Client makes calls. It is safe for concurrent use.
 type Client struct {
-	cfg    Config
-	base   *url.URL
-	prefix string               // base's path, escaped
-	loop   retryablehttp.Client // runs the attempts; judge says how many
-	pacer  pacer
-	bare   http.RoundTripper
-	own    *http.Transport // nil when the caller brought one
+	cfg      Config
+	base     *url.URL
+	prefix   string               // base's path, escaped
+	loop     retryablehttp.Client // runs the attempts; judge says how many
+	pacer    pacer
+	counters counters
+	bare     http.RoundTripper
+	own      *http.Transport // nil when the caller brought one
 
 	attemptTimeout, callTimeout, stallTimeout *Timeout
 
@@ -127,7 +129,7 @@ func New(cfg Config) (*Client, error) {
 	c.bare = next
 	// None of the links has a CloseIdleConnections, so that go-retryablehttp,
 	// which calls it after every failed call, cannot flush the shared pool.
-	c.loop.HTTPClient = &http.Client{Transport: sign{pace{&c.pacer, redirect{timeouts{next}}}}}
+	c.loop.HTTPClient = &http.Client{Transport: sign{pace{&c.pacer, observe{cfg.Observe, redirect{timeouts{next}}}}}}
 	c.loop.RetryMax = math.MaxInt // judge counts
 	c.loop.CheckRetry = judge
 	c.loop.Backoff = func(_, _ time.Duration, _ int, _ *http.Response) time.Duration { return 0 } // judge has waited

@@ -1,0 +1,283 @@
+package ricloud
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"runtime/debug"
+	"time"
+
+	"github.com/reincubate/ricloud-go/internal/transport"
+)
+
+// A Hook observes a Client: it implements one or more of [CallHook], [AttemptHook],
+// [DownloadHook], [WaitHook], [WebhookHook] and [DecodeHook]. The module otel has hooks for
+// OpenTelemetry.
+//
+// Hooks are called from the goroutine that does the work, in the order they were given, and their
+// end functions in the reverse order. They must be safe for concurrent use. A hook that blocks
+// holds its call up; one that panics is logged at error, and the call goes on as if the hook had
+// done nothing.
+//
+// What a hook is shown never holds a token, a password, a code, a body, a query or a signed URL.
+// Errors are the ones that the caller gets.
+type Hook any
+
+// CallHook observes calls. A call is one method of a service, with all of its attempts; an
+// iterator makes one call per page.
+type CallHook interface {
+	// Call is called when a call begins, after its parameters were checked. The call runs with
+	// the context it returns, or with ctx if that is nil. ended, if not nil, is called once, when
+	// the call has ended.
+	Call(ctx context.Context, info CallInfo) (_ context.Context, ended func(CallResult))
+}
+
+// CallInfo describes a call.
+type CallInfo struct {
+	Operation string // "Sessions.Create"
+	Method    string // "POST"
+	Path      string // the template, "/sessions/{id}"; without a query
+	Host      string // the API's host and port
+
+	// Background reports a read that waits share. Its context carries no caller's values.
+	Background bool
+	// Waits are the contexts of the waits that a Background call reads for, at most 16 of them:
+	// for links between spans.
+	Waits []context.Context
+}
+
+// CallResult says how a call ended.
+type CallResult struct {
+	StatusCode int // of the last answer; 0: there was none
+	Attempts   int
+	Duration   time.Duration
+	Err        error // what the caller gets; nil: a success
+}
+
+// AttemptHook observes attempts: each request to the API and to storage, retries and resumed
+// downloads included.
+type AttemptHook interface {
+	// Attempt is called when an attempt has its turn and is about to be sent. The request runs
+	// with the context it returns, or with ctx if that is nil. ended, if not nil, is called once,
+	// after the last byte of an answer of the API, after the headers of one of storage, or when
+	// the attempt failed.
+	Attempt(ctx context.Context, info AttemptInfo) (_ context.Context, ended func(AttemptResult))
+}
+
+// AttemptInfo describes an attempt.
+type AttemptInfo struct {
+	Operation  string // "Sessions.Create"; "Results.Open" for storage
+	Method     string
+	Path       string // the template; empty for storage, whose paths are the customer's
+	Host       string // host and port
+	Number     int    // 1 for the first attempt of a call or a download
+	Background bool   // a read that waits share
+
+	// TurnWait is how long the attempt waited for its turn: for WithRateLimit, a Pacer, or a
+	// pause that the API asked for.
+	TurnWait time.Duration
+	// Header is sent with a request to the API, for the propagation of traces. It begins empty;
+	// a header that the Client sets itself keeps the Client's value. It is nil for storage.
+	Header http.Header
+}
+
+// AttemptResult says how an attempt ended.
+type AttemptResult struct {
+	StatusCode int // 0: there was no answer
+	Duration   time.Duration
+	RetryWait  time.Duration // before the next attempt; 0: there is none
+	Err        error         // why there was no usable answer
+}
+
+// DownloadHook observes result files: Open, Save, SaveAll and what reads through them.
+type DownloadHook interface {
+	// Download is called when a download begins. It runs with the context it returns, or with ctx
+	// if that is nil. ended, if not nil, is called once.
+	Download(ctx context.Context, info DownloadInfo) (_ context.Context, ended func(DownloadResult))
+}
+
+// DownloadInfo describes a download.
+type DownloadInfo struct {
+	Operation string // "Results.Open", "Results.Save"
+	Result    ID
+	Scheme    string // of the result's URL: "s3", "gs"
+	Size      int64  // bytes, as the API published them
+}
+
+// DownloadResult says how a download ended.
+type DownloadResult struct {
+	Done     int64 // bytes that were read from storage
+	Resumes  int   // how often a broken connection was resumed
+	Verified bool  // size and checksum are the published ones
+	Found    bool  // the file was there already; nothing was read from storage
+	Duration time.Duration
+	Err      error
+}
+
+// WaitHook observes waits: Wait, Watch, and what waits inside Login and Results.
+type WaitHook interface {
+	// Wait is called when a wait begins. It runs with the context it returns, or with ctx if that
+	// is nil. ended, if not nil, is called once.
+	Wait(ctx context.Context, info WaitInfo) (_ context.Context, ended func(WaitResult))
+}
+
+// WaitInfo describes a wait.
+type WaitInfo struct {
+	Resource string // "session", "poll", "task", "subscription"
+	ID       ID
+}
+
+// WaitResult says how a wait ended.
+type WaitResult struct {
+	State    string // the last one seen; empty: none was
+	Changes  int    // how many changes the wait was told
+	ByEvent  bool   // an event ended it; else a read did, or its context
+	Duration time.Duration
+	Err      error
+}
+
+// WebhookHook observes deliveries: each request to a WebhookHandler, and each event that it is
+// given by Handle or by Events.Replay.
+type WebhookHook interface {
+	// Webhook is called when the signature of a delivery has been verified, or when a delivery is
+	// refused, which ends at once. The handler runs with the context it returns, or with ctx if
+	// that is nil. ended, if not nil, is called once.
+	Webhook(ctx context.Context, info WebhookInfo) (_ context.Context, ended func(WebhookResult))
+}
+
+// WebhookInfo describes a delivery.
+type WebhookInfo struct {
+	Event ID            // empty: the delivery was refused before it was read
+	Name  string        // "poll.completed"; empty: as above
+	Age   time.Duration // since the event was made, by this machine's clock; 0: not known
+}
+
+// WebhookOutcome says what became of a delivery.
+type WebhookOutcome string
+
+// The outcomes of a delivery.
+const (
+	WebhookHandled    WebhookOutcome = "handled"
+	WebhookDuplicate  WebhookOutcome = "duplicate"   // handled before
+	WebhookInProgress WebhookOutcome = "in_progress" // another call is handling it
+	WebhookRefused    WebhookOutcome = "refused"     // not signed, too old, too large, too many at once
+	WebhookFailed     WebhookOutcome = "failed"      // the handler or the Deduplicator returned an error
+)
+
+// WebhookResult says how a delivery ended.
+type WebhookResult struct {
+	Outcome    WebhookOutcome
+	StatusCode int // the answer's; 0: the event did not come by HTTP
+	Duration   time.Duration
+	Err        error
+}
+
+// DecodeHook is told of fields whose type is not the documented one. The Client leaves such a
+// field empty where the rest of the answer can be used.
+type DecodeHook interface {
+	Decode(ctx context.Context, info DecodeInfo)
+}
+
+// DecodeInfo describes a field of an odd type. The value itself is not shown.
+type DecodeInfo struct {
+	Operation string // "Users.List"
+	Path      string // "data[3].date_created"
+	Reason    string // "got a string, want a number"
+}
+
+// WithHooks adds hooks that observe the Client. NewClient returns a *ParamError for a hook that is
+// nil or implements none of the hook interfaces.
+func WithHooks(hooks ...Hook) Option {
+	return func(c *config) { c.hooks = append(c.hooks, hooks...) }
+}
+
+// hooks are the hooks of a Client, found once, by what they observe. Nothing is called or
+// allocated where a list is empty.
+type hooks struct {
+	logger   *slog.Logger
+	call     []CallHook
+	attempt  []AttemptHook
+	download []DownloadHook
+	wait     []WaitHook
+	webhook  []WebhookHook
+	decode   []DecodeHook
+}
+
+func newHooks(all []Hook, logger *slog.Logger) (*hooks, error) {
+	h := &hooks{logger: logger}
+	for i, hook := range all {
+		known := add(&h.call, hook)
+		known = add(&h.attempt, hook) || known
+		known = add(&h.download, hook) || known
+		known = add(&h.wait, hook) || known
+		known = add(&h.webhook, hook) || known
+		known = add(&h.decode, hook) || known
+		if !known {
+			return nil, invalid("WithHooks", fmt.Sprintf("hook %d is a %T, which observes nothing", i, hook))
+		}
+	}
+	return h, nil
+}
+
+// add adds hook to list if it is of the list's kind.
+func add[H any](list *[]H, hook Hook) bool {
+	h, ok := hook.(H)
+	if ok {
+		*list = append(*list, h)
+	}
+	return ok
+}
+
+// begin calls one kind of hook, and returns the context to go on with and what ends them all.
+func begin[H, R any](
+	ctx context.Context, h *hooks, list []H, start func(H, context.Context) (context.Context, func(R)),
+) (context.Context, func(R)) {
+	ends := make([]func(R), 0, len(list))
+	for _, hook := range list {
+		h.contain(ctx, func() {
+			inner, ended := start(hook, ctx)
+			if inner != nil {
+				ctx = inner
+			}
+			if ended != nil {
+				ends = append(ends, ended)
+			}
+		})
+	}
+	return ctx, func(result R) {
+		for i := len(ends) - 1; i >= 0; i-- {
+			h.contain(ctx, func() { ends[i](result) })
+		}
+	}
+}
+
+// contain logs a hook's panic instead of letting it lose the call's answer.
+func (h *hooks) contain(ctx context.Context, hook func()) {
+	defer func() {
+		if p := recover(); p != nil && h.logger != nil {
+			h.logger.LogAttrs(ctx, slog.LevelError, "ricloud hook panicked",
+				slog.Any("panic", p), slog.String("stack", string(debug.Stack())))
+		}
+	}()
+	hook()
+}
+
+// observe returns what the transport shows attempts to, or nil if no hook wants them.
+func (h *hooks) observe() transport.Observe {
+	if len(h.attempt) == 0 {
+		return nil
+	}
+	return func(ctx context.Context, s transport.Sending) (context.Context, func(transport.Attempt)) {
+		op := s.Request.Operation
+		ctx, ended := begin(ctx, h, h.attempt, func(hook AttemptHook, ctx context.Context) (context.Context, func(AttemptResult)) {
+			return hook.Attempt(ctx, AttemptInfo{
+				Operation: op.Name, Method: op.Method, Path: op.Path, Host: s.Host, Number: s.Number,
+				Background: s.Request.Background, TurnWait: s.TurnWait, Header: s.Header,
+			})
+		})
+		return ctx, func(a transport.Attempt) {
+			ended(AttemptResult{StatusCode: a.StatusCode, Duration: a.Duration, RetryWait: a.Wait, Err: a.Err})
+		}
+	}
+}

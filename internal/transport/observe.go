@@ -1,0 +1,68 @@
+package transport
+
+import (
+	"context"
+	"net/http"
+	"time"
+)
+
+// Observe is called when an attempt has its turn and is about to be sent. The
+// request runs with the context it returns; ended is called once the attempt
+// has ended, unless it is nil.
+type Observe func(ctx context.Context, sending Sending) (_ context.Context, ended func(Attempt))
+
+// Sending is an attempt that is about to be sent.
+type Sending struct {
+	Request  *Request
+	Host     string
+	Number   int           // 1 for the first
+	TurnWait time.Duration // how long it waited for its turn
+	Header   http.Header   // sent where the request has none of that name
+}
+
+// observe is the observer's link in the chain: it stands behind the pacer, so
+// that it sees what is sent, and nothing that waits.
+type observe struct {
+	observe Observe // nil: nobody looks
+	next    http.RoundTripper
+}
+
+func (o observe) RoundTrip(req *http.Request) (*http.Response, error) {
+	if o.observe == nil {
+		return o.next.RoundTrip(req)
+	}
+	call := callFrom(req.Context())
+	header := http.Header{}
+	ctx, ended := o.observe(req.Context(), Sending{
+		Request: call.req, Host: req.URL.Host, Number: len(call.attempts) + 1,
+		TurnWait: call.turnWait, Header: header,
+	})
+	call.ended = ended
+	if callFrom(ctx) == call { // else it would not end with the call
+		req = req.WithContext(ctx)
+	}
+	if len(header) > 0 {
+		req.Header = merged(req.Header, header)
+	}
+	return o.next.RoundTrip(req)
+}
+
+// merged returns header with what more has and it has not.
+func merged(header, more http.Header) http.Header {
+	all := header.Clone()
+	for name, values := range more {
+		name = http.CanonicalHeaderKey(name)
+		if _, taken := all[name]; !taken && checkHeader(http.Header{name: values}) == nil {
+			all[name] = values
+		}
+	}
+	return all
+}
+
+// observed tells the observer how the attempt ended.
+func (c *call) observed(attempt *Attempt) {
+	if c.ended != nil {
+		c.ended(*attempt)
+		c.ended = nil
+	}
+}
