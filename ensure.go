@@ -60,7 +60,7 @@ func ensure[T any, P interface {
 		if err != nil {
 			return config, err
 		}
-		_, failure := last(client.waits.tasks.watch(ctx, task.ID, task, nil))
+		_, failure := last(client.waits.tasks.watch(ctx, "Tasks.Wait", task.ID, task, nil))
 		failed, ok := errors.AsType[*StateError](failure)
 		if failure != nil && !ok {
 			return config, failure

@@ -202,7 +202,7 @@ func fixtures() []fixture {
 					Checksum: checksum, Size: 12345, State: ResultAvailable, DateCreated: at("2019-11-04T10:01:00Z"),
 				}},
 			},
-			Errors: List[PollError]{TotalCount: 3, URL: "/polls/5b0a5f0b-9c5e-4b7a-8f40-8b2f1a5b6c7d/errors", Data: []PollError{
+			Errors: List[PollFailure]{TotalCount: 3, URL: "/polls/5b0a5f0b-9c5e-4b7a-8f40-8b2f1a5b6c7d/errors", Data: []PollFailure{
 				{
 					Code: CodeSessionExpired, Message: "The session has expired.",
 					Raw: json.RawMessage(`{"resource": "error", "error": "session-expired", "message": "The session has expired."}`),

@@ -106,7 +106,7 @@ func plain(ctx context.Context, c *ricloud.Client, i int, j *journal) error {
 	}
 	j.know(j.sessions, session.ID)
 	poll, err := c.Polls.Create(ctx, ricloud.PollCreateParams{Session: session.ID, Payload: ricloud.PollPayload{DataTypes: dataTypes()}})
-	for err == nil && !poll.State.Terminal() {
+	for err == nil && !poll.State.Ended() {
 		<-time.NewTimer(time.Second).C
 		poll, err = c.Polls.Get(ctx, poll.ID)
 	}

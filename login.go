@@ -75,3 +75,60 @@ func (r *Response) now() time.Time {
 	}
 	return time.Now()
 }
+
+// CodeChallenge is a two-factor code that is asked for.
+type CodeChallenge struct {
+	Attempt int      // 1 for the first code, 2 after a wrong one, and so on
+	Session *Session // the session that ended in code-required
+}
+
+// MaxCodeAttempts is how many codes Login asks for before it gives up with
+// ErrCodeRequired: further wrong codes can lock the account.
+const MaxCodeAttempts = 3
+
+const maxAwait = 10 * time.Second // contract §1.7
+
+// Login creates a session and waits until it is active. Where the account asks
+// for a two-factor code, code is called, and a new session is created with
+// what it returns; after a wrong code it is called again, at most
+// MaxCodeAttempts times. A nil code gives up at the first challenge, with
+// ErrCodeRequired.
+//
+// When the outcome of a create is unknown, Login looks for the session it may
+// have made and goes on with that. If there is none, it returns the *CallError
+// and leaves it to the caller to log in to a real account a second time.
+//
+// Login returns the last session it saw whatever the error, nil if it saw none.
+// An error of code or of ctx ends it at once; one of ctx within a create, whose
+// answer the API holds back for up to 10 seconds, leaves its outcome unknown. A backend that gets the code in a later request
+// calls Create and Wait itself: but for that search, Login does nothing else.
+func (s *SessionsService) Login(
+	ctx context.Context, params SessionCreateParams,
+	code func(context.Context, CodeChallenge) (Secret, error), opts ...CallOption,
+) (*Session, error) {
+	opts = slices.Concat([]CallOption{WithAwait(maxAwait)}, opts)
+	var session *Session
+	var known []ID
+	for attempt := 1; ; attempt++ {
+		created, err := s.createOnce(ctx, params, known, opts)
+		if err != nil {
+			return session, err
+		}
+		known = append(known, created.ID)
+		session, err = last(s.client.waits.sessions.watch(ctx, "Sessions.Login", created.ID, created, nil))
+		if err == nil || !errors.Is(err, ErrCodeRequired) || code == nil {
+			return session, err
+		}
+		if attempt > MaxCodeAttempts {
+			return session, fmt.Errorf("ricloud: Sessions.Login: %d codes were refused: %w", MaxCodeAttempts, err)
+		}
+		answer, err := code(ctx, CodeChallenge{Attempt: attempt, Session: session})
+		if err == nil && answer == "" {
+			err = invalid("code", "is empty")
+		}
+		if err != nil {
+			return session, fmt.Errorf("ricloud: Sessions.Login: asking for code %d: %w", attempt, err)
+		}
+		params.Payload.Code = answer
+	}
+}

@@ -134,7 +134,7 @@ func TestPollTakesOverItsTasks(t *testing.T) {
 	}
 	for name, tc := range tests {
 		after := before
-		applyToPoll(&after, &tc.task)
+		after.applyTask(&tc.task)
 		assert.Equal(t, tc.want, fmt.Sprint(after.TasksPending, after.TasksProcessing, after.TasksSuspended, after.TasksSucceeded, after.TasksFailed), name)
 		assert.Equal(t, "[a] [b] [c]", fmt.Sprint(before.TasksPending, before.TasksProcessing, before.TasksFailed), "others hold the poll as it was")
 	}
@@ -144,8 +144,8 @@ func TestPollOfTheOldestAPIShowsNoResultsOfItsTasks(t *testing.T) {
 	t.Parallel()
 	task := Task{ID: "a", State: TaskSucceeded, Results: List[Result]{Data: []Result{{ID: "r"}}}}
 	silent, open := Poll{}, Poll{Results: List[Result]{Data: []Result{}}}
-	applyToPoll(&silent, &task)
-	applyToPoll(&open, &task)
+	silent.applyTask(&task)
+	open.applyTask(&task)
 	assert.Nil(t, silent.Results.Data, "they are to be asked for")
 	assert.Len(t, open.Results.Data, 1)
 }

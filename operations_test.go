@@ -116,7 +116,7 @@ func operationCases() []operationCase {
 			return result(c.Polls.Create(ctx, PollCreateParams{Session: "s", Source: "x", Type: "data", Payload: PollPayload{
 				InfoTypes: []string{"*"}, DataTypes: []string{"callkit.calls"}, Files: []ID{"a/b c"}, PublishSourceFiles: new(false), Since: noon, Until: noon,
 			}}))
-		}, "/polls", "", `{"session":"s","source":"x","type":"data","payload":{"info_types":["*"],"data_types":["callkit.calls"],"files":["a/b c"],"publish_source_files":false,"since":"2026-11-23T12:00:00Z","until":"2026-11-23T12:00:00Z"}}`},
+		}, "/polls", "", `{"session":"s","source":"x","type":"data","payload":{"info_types":["*"],"data_types":["callkit.calls"],"files":["a/b c"],"publish_source_files":false,"since":"2026-11-23T12:00:00.000Z","until":"2026-11-23T12:00:00.000Z"}}`},
 		{transport.PollsCreate, func(ctx context.Context, c *Client) error {
 			return result(c.Polls.Create(ctx, PollCreateParams{Subscription: "sub", Payload: payload}))
 		}, "/polls", "", `{"subscription":"sub","payload":{"data_types":["callkit.calls"]}}`},
@@ -128,7 +128,7 @@ func operationCases() []operationCase {
 			return result(c.Subscriptions.Create(ctx, SubscriptionCreateParams{
 				Session: "s", Source: "x", PollPayload: payload, Interval: Duration(time.Hour), DateStart: noon, DateEnd: noon,
 			}))
-		}, "/subscriptions", "", `{"session":"s","source":"x","poll_payload":{"data_types":["callkit.calls"]},"interval":3600,"date_start":"2026-11-23T12:00:00Z","date_end":"2026-11-23T12:00:00Z"}`},
+		}, "/subscriptions", "", `{"session":"s","source":"x","poll_payload":{"data_types":["callkit.calls"]},"interval":3600,"date_start":"2026-11-23T12:00:00.000Z","date_end":"2026-11-23T12:00:00.000Z"}`},
 		{transport.SubscriptionsGet, func(ctx context.Context, c *Client) error { return result(c.Subscriptions.Get(ctx, "s")) }, "/subscriptions/s", "", ""},
 		{transport.SubscriptionsList, func(ctx context.Context, c *Client) error {
 			return result(c.Subscriptions.List(ctx, SubscriptionListParams{page}))

@@ -17,29 +17,34 @@ import (
 
 // Poll asks a source for data. Its tasks do the work and publish the results.
 type Poll struct {
-	ID              ID              `json:"id" wire:"strict"`
-	Organisation    ID              `json:"organisation"`
-	Key             ID              `json:"key"`
-	User            ID              `json:"user"`
-	Source          ID              `json:"source"` // may be a child of the session's source
-	Session         ID              `json:"session"`
-	Subscription    ID              `json:"subscription,omitempty"`
-	Type            string          `json:"type,omitempty"` // "data" or "files"; the oldest API only
-	TasksPending    []ID            `json:"tasks_pending" wire:"strict"`
-	TasksProcessing []ID            `json:"tasks_processing" wire:"strict"`
-	TasksSuspended  []ID            `json:"tasks_suspended" wire:"strict"`
-	TasksSucceeded  []ID            `json:"tasks_succeeded" wire:"strict"` // also what the oldest API calls completed
-	TasksFailed     []ID            `json:"tasks_failed" wire:"strict"`
-	Results         List[Result]    `json:"results"` // what is published so far; may be the first page only
-	Errors          List[PollError] `json:"errors,omitzero"`
-	State           PollState       `json:"state" wire:"strict"` // PollCompleted as soon as no task is left, whatever word the API uses
-	Error           ErrorCode       `json:"error,omitempty"`     // where State is PollFailed
-	DateCreated     time.Time       `json:"date_created,omitzero"`
-	DateStarted     time.Time       `json:"date_started,omitzero"`
-	DateCompleted   time.Time       `json:"date_completed,omitzero"`
+	ID           ID `json:"id" wire:"strict"`
+	Organisation ID `json:"organisation"`
+	Key          ID `json:"key"`
+	User         ID `json:"user"`
+	// Source may be a child of the session's source.
+	Source       ID `json:"source"`
+	Session      ID `json:"session"`
+	Subscription ID `json:"subscription,omitempty"`
+	// Type is "data" or "files". Only the oldest API sends it.
+	Type            string `json:"type,omitempty"`
+	TasksPending    []ID   `json:"tasks_pending" wire:"strict"`
+	TasksProcessing []ID   `json:"tasks_processing" wire:"strict"`
+	TasksSuspended  []ID   `json:"tasks_suspended" wire:"strict"`
+	// TasksSucceeded are also the tasks that the oldest API calls completed.
+	TasksSucceeded []ID `json:"tasks_succeeded" wire:"strict"`
+	TasksFailed    []ID `json:"tasks_failed" wire:"strict"`
+	// Results are those published so far, maybe only the first page of them.
+	Results List[Result]      `json:"results"`
+	Errors  List[PollFailure] `json:"errors,omitzero"`
+	State   PollState         `json:"state" wire:"strict"`
+	// Error says why, where State is PollFailed.
+	Error         ErrorCode `json:"error,omitempty"`
+	DateCreated   time.Time `json:"date_created,omitzero"`
+	DateStarted   time.Time `json:"date_started,omitzero"`
+	DateCompleted time.Time `json:"date_completed,omitzero"`
 }
 
-// Format prints all but secrets, for every verb.
+// Format prints all fields but secrets, for every verb.
 func (p Poll) Format(f fmt.State, verb rune) {
 	type plain Poll
 	format(f, verb, plain(p))
@@ -58,54 +63,68 @@ func (p *Poll) UnmarshalJSON(b []byte) error {
 	if p.TasksSucceeded == nil {
 		p.TasksSucceeded = aux.TasksCompleted
 	}
-	// The vendor's guide shows a finished poll that still says "processing".
-	if !p.State.Terminal() && !p.DateCompleted.IsZero() && len(p.TasksPending)+len(p.TasksProcessing) == 0 {
+	// The vendor's guide shows a finished poll that still says "processing". Only
+	// that word is overruled: nothing is known of a word that is not in the guide.
+	if p.State == PollProcessing && p.finished() {
 		p.State = PollCompleted
 	}
 	return nil
 }
 
+// finished reports whether the poll has a date of completion and no task left.
+func (p Poll) finished() bool {
+	return !p.DateCompleted.IsZero() && len(p.TasksPending)+len(p.TasksProcessing) == 0
+}
+
 func (p Poll) ident() ID { return p.ID }
 
-// applyToPoll takes over what a task's state says of the poll. A task that has ended
-// does not begin again.
-func applyToPoll(p *Poll, task *Task) {
+// applyTask takes over what a task's state says of its poll. A task that has
+// ended does not begin again.
+func (p *Poll) applyTask(task *Task) {
 	if slices.Contains(p.TasksSucceeded, task.ID) || slices.Contains(p.TasksFailed, task.ID) {
 		return
 	}
-	begun := slices.Contains(p.TasksProcessing, task.ID) || slices.Contains(p.TasksSuspended, task.ID)
+	begun := slices.Contains(p.TasksProcessing, task.ID) ||
+		slices.Contains(p.TasksSuspended, task.ID)
 	if task.State == TaskPending && begun {
 		return
 	}
 	lists := map[TaskState]*[]ID{
-		TaskPending: &p.TasksPending, TaskProcessing: &p.TasksProcessing, TaskSuspended: &p.TasksSuspended,
-		TaskSucceeded: &p.TasksSucceeded, TaskFailed: &p.TasksFailed,
+		TaskPending:    &p.TasksPending,
+		TaskProcessing: &p.TasksProcessing,
+		TaskSuspended:  &p.TasksSuspended,
+		TaskSucceeded:  &p.TasksSucceeded,
+		TaskFailed:     &p.TasksFailed,
 	}
 	to := lists[task.State]
 	if to == nil {
 		return
 	}
-	for _, list := range lists { // new slices: others hold the poll as it was
+	for _, list := range lists { // new slices, because others hold the poll as it was
 		*list = slices.DeleteFunc(slices.Clone(*list), func(id ID) bool { return id == task.ID })
 	}
 	*to = append(*to, task.ID)
-	if p.Results.Data != nil { // else it is the generation whose polls show none
+	if p.Results.Data != nil { // nil is the generation whose polls show no results
 		p.Results.Data = slices.Concat(p.Results.Data, task.Results.Data)
 	}
 }
 
-// PollState is the state of a poll.
+// PollState is the state of a poll. The API may send states that this package
+// does not know.
 type PollState string
 
-// The states of a poll (contract §9).
+// The states of a poll. PollCompleted means that all tasks have ended, perhaps
+// not well. It is also what "succeeded" reads as, and "processing" where the
+// poll has a date of completion and no task is left.
 const (
 	PollPending    PollState = "pending"
 	PollProcessing PollState = "processing"
-	PollCompleted  PollState = "completed" // all tasks ended, perhaps not well; also where the API says "succeeded"
+	PollCompleted  PollState = "completed"
 	PollFailed     PollState = "failed"
 )
 
-// UnmarshalJSON reads a state; the older "succeeded" reads as PollCompleted.
+// UnmarshalJSON reads a state. The older word "succeeded" reads as
+// PollCompleted.
 func (s *PollState) UnmarshalJSON(b []byte) error {
 	err := json.Unmarshal(b, (*string)(s))
 	if *s == "succeeded" {
@@ -114,60 +133,111 @@ func (s *PollState) UnmarshalJSON(b []byte) error {
 	return err
 }
 
-// Terminal reports whether the poll is over.
-func (s PollState) Terminal() bool { return s == PollCompleted || s == PollFailed }
+// Ended reports whether the poll has completed or failed.
+func (s PollState) Ended() bool { return s == PollCompleted || s == PollFailed }
 
-// PollError is something that went wrong within a poll. The contract does not
-// show its shape: Code and Message are read where they can be.
-type PollError struct {
+// PollFailure is an entry of Poll.Errors: something that went wrong within the
+// poll. No document shows its shape. Task, Code and Message are read where they
+// are found, and Raw keeps everything.
+type PollFailure struct {
+	Task    ID // the task that failed, if the API says
 	Code    ErrorCode
 	Message string
 	Raw     json.RawMessage // as it came
 }
 
-// UnmarshalJSON keeps whatever comes.
-func (e *PollError) UnmarshalJSON(b []byte) error {
+// UnmarshalJSON accepts any JSON.
+func (e *PollFailure) UnmarshalJSON(b []byte) error {
 	e.Raw = append([]byte(nil), b...)
-	_ = json.Unmarshal(b, (*string)(&e.Code))
+	_ = json.Unmarshal(b, (*string)(&e.Code)) // a bare code
 	var fields map[string]json.RawMessage
 	_ = json.Unmarshal(b, &fields)
-	_ = json.Unmarshal(fields["code"], (*string)(&e.Code))
-	_ = json.Unmarshal(fields["error"], (*string)(&e.Code))
+	for _, name := range []string{"code", "error"} {
+		_ = json.Unmarshal(fields[name], (*string)(&e.Code))
+	}
 	_ = json.Unmarshal(fields["message"], &e.Message)
+	for _, name := range []string{"task_id", "task"} {
+		if raw, ok := fields[name]; ok {
+			_ = e.Task.UnmarshalJSON(raw)
+		}
+	}
 	return nil
 }
 
 // MarshalJSON writes what came.
-func (e PollError) MarshalJSON() ([]byte, error) {
+func (e PollFailure) MarshalJSON() ([]byte, error) {
 	if e.Raw == nil {
 		return []byte("null"), nil
 	}
 	return e.Raw, nil
 }
 
-// PollPayload says what is asked for. Kinds can be mixed.
+// PollPayload says what data a poll asks for. The kinds can be mixed. At least
+// one of InfoTypes, DataTypes and Files is required.
 type PollPayload struct {
-	InfoTypes          []string  `json:"info_types,omitempty"`
-	DataTypes          []string  `json:"data_types,omitempty"`           // "callkit.calls"
-	Files              []ID      `json:"files,omitempty"`                // ids that data referred to, of the same session and source
-	PublishSourceFiles *bool     `json:"publish_source_files,omitempty"` // overrides the key's and the organisation's; Relay only
-	Since              time.Time `json:"since,omitzero"`                 // data from then on, where the source can tell
-	Until              time.Time `json:"until,omitzero"`                 // data until then
+	InfoTypes []string `json:"info_types,omitempty"`
+	DataTypes []string `json:"data_types,omitempty"` // "callkit.calls"
+	// Files are ids that data referred to, of the same session and source.
+	Files []ID `json:"files,omitempty"`
+	// PublishSourceFiles overrides the setting of the key and the organisation.
+	// It is for Relay only.
+	PublishSourceFiles *bool `json:"publish_source_files,omitempty"`
+	// Since and Until limit the data to a period, where the source can. They are
+	// sent in UTC, to the millisecond.
+	Since time.Time `json:"since,omitzero"`
+	Until time.Time `json:"until,omitzero"`
 }
 
+// MarshalJSON writes the times as the API expects them.
+func (p PollPayload) MarshalJSON() ([]byte, error) {
+	type plain PollPayload
+	return json.Marshal(struct {
+		plain
+
+		Since string `json:"since,omitempty"`
+		Until string `json:"until,omitempty"`
+	}{plain(p), optionalTime(p.Since), optionalTime(p.Until)})
+}
+
+// optionalTime writes a time for the API, and the zero time as nothing.
+func optionalTime(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return formatTime(t)
+}
+
+// check names the first field that cannot work, within field.
 func (p PollPayload) check(field string) error {
 	if len(p.InfoTypes)+len(p.DataTypes)+len(p.Files) == 0 {
 		return invalid(field, "asks for nothing: InfoTypes, DataTypes or Files is required")
 	}
+	for _, list := range []struct {
+		name  string
+		blank int
+	}{
+		{"InfoTypes", slices.IndexFunc(p.InfoTypes, isBlank)},
+		{"DataTypes", slices.IndexFunc(p.DataTypes, isBlank)},
+		{"Files", slices.IndexFunc(p.Files, isBlank)},
+	} {
+		if list.blank >= 0 {
+			return invalid(fmt.Sprintf("%s.%s[%d]", field, list.name, list.blank), "is empty")
+		}
+	}
+	if !p.Since.IsZero() && !p.Until.IsZero() && p.Until.Before(p.Since) {
+		return invalid(field+".Until", "must not be before Since")
+	}
 	return nil
 }
 
+func isBlank[S ~string](s S) bool { return strings.TrimSpace(string(s)) == "" }
+
 // PollCreateParams describes a poll, on a session or on a subscription.
 type PollCreateParams struct {
-	Session      ID          `json:"session,omitempty"`      // required, unless Subscription is given
+	Session      ID          `json:"session,omitempty"`      // required, unless Subscription is set
 	Subscription ID          `json:"subscription,omitempty"` // a poll by hand on a subscription
 	Source       ID          `json:"source,omitempty"`       // a child of the session's source
-	Type         string      `json:"type,omitempty"`         // "data" or "files": only the oldest API asks for it
+	Type         string      `json:"type,omitempty"`         // "data" or "files"; oldest API only
 	Payload      PollPayload `json:"payload"`                // required
 }
 
@@ -197,7 +267,9 @@ type PollListParams struct {
 }
 
 func (p PollListParams) check() error {
-	return cmp.Or(p.ListParams.check(), checkPeriod(p.CreatedSince, p.CreatedBefore, "CreatedBefore"))
+	return cmp.Or(
+		p.ListParams.check(), checkPeriod(p.CreatedSince, p.CreatedBefore, "CreatedBefore"),
+	)
 }
 
 func (p PollListParams) values() url.Values {
@@ -214,12 +286,15 @@ func (p PollListParams) values() url.Values {
 // PollsService asks for data.
 type PollsService service
 
-// Create begins a poll. It is never sent twice: when the outcome is unknown,
-// the *CallError's MaybeApplied is true.
+// Create begins a poll. It is never sent twice. When the outcome is unknown,
+// CallError.MaybeApplied reports true.
 //
 // POST /polls
-func (s *PollsService) Create(ctx context.Context, params PollCreateParams, opts ...CallOption) (*Poll, error) {
-	poll, err := do[Poll](ctx, s.client, request{op: transport.PollsCreate, body: params}, opts)
+func (s *PollsService) Create(
+	ctx context.Context, params PollCreateParams, opts ...CallOption,
+) (*Poll, error) {
+	r := request{op: transport.PollsCreate, body: params}
+	poll, err := do[Poll](ctx, s.client, r, opts)
 	if err == nil {
 		s.client.waits.polls.hub.Know(poll)
 	}
@@ -230,43 +305,54 @@ func (s *PollsService) Create(ctx context.Context, params PollCreateParams, opts
 //
 // GET /polls/{id}
 func (s *PollsService) Get(ctx context.Context, id ID, opts ...CallOption) (*Poll, error) {
-	return do[Poll](ctx, s.client, request{op: transport.PollsGet, id: id}, opts)
+	r := request{op: transport.PollsGet, id: id}
+	return do[Poll](ctx, s.client, r, opts)
 }
 
 // List returns one page of polls, newest first.
 //
 // GET /polls
-func (s *PollsService) List(ctx context.Context, params PollListParams, opts ...CallOption) (*List[Poll], error) {
+func (s *PollsService) List(
+	ctx context.Context, params PollListParams, opts ...CallOption,
+) (*List[Poll], error) {
 	return list[Poll](ctx, s.client, transport.PollsList, params, opts)
 }
 
 // All iterates over all polls, newest first, page by page.
 //
 // GET /polls
-func (s *PollsService) All(ctx context.Context, params PollListParams, opts ...CallOption) iter.Seq2[*Poll, error] {
+func (s *PollsService) All(
+	ctx context.Context, params PollListParams, opts ...CallOption,
+) iter.Seq2[*Poll, error] {
 	return all[Poll](ctx, s.client, transport.PollsList, params, opts)
 }
 
-// Watch yields the poll at each change of its state, its tasks or its results,
-// and ends when it is terminal. A poll that failed, or completed with tasks
-// that did not succeed, is yielded with a *StateError.
-func (s *PollsService) Watch(ctx context.Context, id ID, opts ...CallOption) iter.Seq2[*Poll, error] {
-	return s.client.waits.polls.watch(ctx, id, nil, opts)
+// Watch yields the poll at each change of its state, its tasks or its results.
+// It ends when the poll has completed or failed. A poll that failed, or
+// completed with tasks that did not succeed, is yielded with a *StateError.
+// Wait describes the other errors.
+func (s *PollsService) Watch(
+	ctx context.Context, id ID, opts ...CallOption,
+) iter.Seq2[*Poll, error] {
+	return s.client.waits.polls.watch(ctx, "Polls.Watch", id, nil, opts)
 }
 
 // Wait returns the poll once all its tasks have ended. If some of them failed
-// or are suspended, it returns the poll and a *StateError that lists them. The
-// last poll seen is returned whatever the error, nil if there was none.
+// or are suspended, it returns the poll and a *StateError that lists them.
+//
+// Wait tolerates ten minutes of failed reads. It returns the last poll that it
+// saw whatever the error is, or nil if it saw none. docs/waiting.md explains
+// what waits cost.
 func (s *PollsService) Wait(ctx context.Context, id ID, opts ...CallOption) (*Poll, error) {
-	return last(s.Watch(ctx, id, opts...))
+	return last(s.client.waits.polls.watch(ctx, "Polls.Wait", id, nil, opts))
 }
 
-// said is what the API says went wrong, for a StateError.
-func (p Poll) said() string {
+// failures is what Poll.Errors says, for a StateError.
+func (p Poll) failures() string {
 	var all []string
 	for _, e := range p.Errors.Data {
-		if words := strings.Trim(string(e.Code)+": "+e.Message, ": "); words != "" {
-			all = append(all, words)
+		if text := strings.Trim(string(e.Code)+": "+e.Message, ": "); text != "" {
+			all = append(all, text)
 		}
 	}
 	return bounded([]byte(strings.Join(all, ", ")))
@@ -274,25 +360,26 @@ func (p Poll) said() string {
 
 func pollStatus(p *Poll) watch.Status {
 	st := watch.Status{
-		ID: string(p.ID), State: string(p.State), Terminal: p.State.Terminal(),
+		ID: string(p.ID), State: string(p.State), Ended: p.State.Ended(),
 		Version: fmt.Sprint(
-			p.State, len(p.TasksPending), len(p.TasksProcessing), len(p.TasksSuspended), len(p.TasksSucceeded), len(p.TasksFailed),
+			p.State, len(p.TasksPending), len(p.TasksProcessing), len(p.TasksSuspended),
+			len(p.TasksSucceeded), len(p.TasksFailed),
 			len(p.Results.Data), p.Results.HasMore, p.Results.TotalCount,
 		),
 	}
-	if st.Terminal {
-		st.Progress = over
+	if st.Ended {
+		st.Progress = ended
 	} else { // a task that has begun counts once, one that has ended twice
-		ended := len(p.TasksSucceeded) + len(p.TasksFailed)
-		st.Progress = 2*ended + len(p.TasksProcessing) + len(p.TasksSuspended)
+		done := len(p.TasksSucceeded) + len(p.TasksFailed)
+		st.Progress = 2*done + len(p.TasksProcessing) + len(p.TasksSuspended)
 		if p.State != PollPending {
 			st.Progress++
 		}
 	}
-	if p.State == PollFailed || st.Terminal && len(p.TasksFailed)+len(p.TasksSuspended) > 0 {
+	if p.State == PollFailed || st.Ended && len(p.TasksFailed)+len(p.TasksSuspended) > 0 {
 		st.Err = &StateError{
 			Resource: "poll", ID: p.ID, State: string(p.State), Code: p.Error,
-			Failed: p.TasksFailed, Suspended: p.TasksSuspended, Detail: p.said(),
+			Failed: p.TasksFailed, Suspended: p.TasksSuspended, Detail: p.failures(),
 		}
 	}
 	return st

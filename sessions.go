@@ -3,12 +3,12 @@ package ricloud
 import (
 	"context"
 	"encoding/json"
-	"errors"
-	"fmt"
 	"iter"
 	"net/url"
-	"slices"
+	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/reincubate/ricloud-go/internal/transport"
 	"github.com/reincubate/ricloud-go/internal/watch"
@@ -20,7 +20,7 @@ type Session struct {
 	Organisation ID           `json:"organisation"`
 	Key          ID           `json:"key,omitempty"`
 	User         ID           `json:"user"`
-	Source       Source       `json:"source"` // at least its ID
+	Source       Source       `json:"source"` // older APIs give its ID only
 	State        SessionState `json:"state" wire:"strict"`
 	Error        ErrorCode    `json:"error,omitempty"` // why it failed or expired
 	DateCreated  time.Time    `json:"date_created,omitzero"`
@@ -29,10 +29,11 @@ type Session struct {
 
 func (s *Session) ident() ID { return s.ID }
 
-// SessionState is the state of a session.
+// SessionState is the state of a session. The API may send states that this
+// package does not know.
 type SessionState string
 
-// The states of a session (contract §8).
+// The states of a session.
 const (
 	SessionPending SessionState = "pending"
 	SessionActive  SessionState = "active" // also where the API says "succeeded"
@@ -40,7 +41,8 @@ const (
 	SessionExpired SessionState = "expired"
 )
 
-// UnmarshalJSON reads a state; the older "succeeded" reads as SessionActive.
+// UnmarshalJSON reads a state. The older word "succeeded" reads as
+// SessionActive.
 func (s *SessionState) UnmarshalJSON(b []byte) error {
 	err := json.Unmarshal(b, (*string)(s))
 	if *s == "succeeded" {
@@ -49,33 +51,33 @@ func (s *SessionState) UnmarshalJSON(b []byte) error {
 	return err
 }
 
-// Terminal reports whether waiting is over: the session is active, or will
-// never be.
-func (s SessionState) Terminal() bool {
+// Ended reports whether a wait for the session is over: the session is active,
+// or it failed or expired and never will be.
+func (s SessionState) Ended() bool {
 	return s == SessionActive || s == SessionFailed || s == SessionExpired
 }
 
-// Why a session expired (contract §8), in Session.Error.
+// Why a session expired, in Session.Error.
 const (
-	ExpiredByService      ErrorCode = "service"      // the third party ended it, or credentials changed
-	ExpiredByAPI          ErrorCode = "api"          // it was not used for long
+	ExpiredByService      ErrorCode = "service"      // by the third party, or new credentials
+	ExpiredByAPI          ErrorCode = "api"          // it was not used for a long time
 	ExpiredByOrganisation ErrorCode = "organisation" // you ended it
 	ExpiredByAdmin        ErrorCode = "admin"        // the API's administrators ended it
 )
 
-// SourceParams names the source a session logs in to.
+// SourceParams names the source that a session logs in to.
 type SourceParams struct {
 	User       ID         `json:"user"`                 // required
 	Type       SourceType `json:"type"`                 // required
 	Identifier string     `json:"identifier,omitempty"` // an account's username; not for Relay
 }
 
-// SessionPayload holds what the source asks for: an iCloud account its
-// password and, with two-factor authentication, the code; Relay its pairing
-// code.
+// SessionPayload holds what the source asks for. An iCloud account asks for its
+// password and, with two-factor authentication, for a code. Relay asks for its
+// pairing code.
 type SessionPayload struct {
-	Password Secret
-	Code     Secret
+	Password Secret // sent as it is; it must be valid UTF-8
+	Code     Secret // spaces, and the dashes between digits, are not sent
 }
 
 // SessionCreateParams describes a session.
@@ -85,19 +87,83 @@ type SessionCreateParams struct {
 }
 
 func (p SessionCreateParams) check() error {
-	err := required("Source.User", string(p.Source.User), "Source.Type", string(p.Source.Type))
-	switch {
-	case err != nil:
+	if err := required("Source.User", string(p.Source.User), "Source.Type", string(p.Source.Type)); err != nil {
 		return err
-	case p.Source.Type == SourceICloudAccount:
-		return required("Source.Identifier", p.Source.Identifier, "Payload.Password", string(p.Payload.Password))
-	case p.Source.Type == SourceRelayInstance:
-		return required("Payload.Code", string(p.Payload.Code))
+	}
+	for _, text := range []struct{ field, value string }{
+		{"Source.Identifier", p.Source.Identifier},
+		{"Payload.Password", string(p.Payload.Password)},
+		{"Payload.Code", string(p.Payload.Code)},
+	} {
+		if !utf8.ValidString(text.value) {
+			return invalid(text.field, "is not valid UTF-8; JSON cannot carry it unchanged")
+		}
+	}
+	code := p.code()
+	if p.Payload.Code != "" && code == "" {
+		return invalid("Payload.Code", "has no characters other than blanks")
+	}
+	switch p.Source.Type {
+	case SourceICloudAccount:
+		return required(
+			"Source.Identifier", p.Source.Identifier, "Payload.Password", string(p.Payload.Password),
+		)
+	case SourceRelayInstance:
+		return required("Payload.Code", code)
 	}
 	return nil
 }
 
-func (p SessionCreateParams) secrets() []Secret { return []Secret{p.Payload.Password, p.Payload.Code} }
+// code returns the code as it is sent.
+func (p SessionCreateParams) code() string {
+	return cleanCode(string(p.Payload.Code), p.Source.Type != SourceRelayInstance)
+}
+
+// cleanCode removes from a code what comes with it when it is pasted: spaces,
+// line ends and invisible characters. It writes digits of any script as ASCII.
+// dashes says whether a code of digits may have dashes between them that are
+// not part of it; nothing is known of Relay's codes.
+func cleanCode(code string, dashes bool) string {
+	code = strings.Map(func(r rune) rune {
+		switch {
+		case unicode.IsSpace(r), unicode.Is(unicode.Cc, r), unicode.Is(unicode.Cf, r):
+			return -1
+		case unicode.IsDigit(r):
+			return '0' + digit(r)
+		}
+		return r
+	}, code)
+	digits := strings.Map(func(r rune) rune {
+		if unicode.Is(unicode.Pd, r) || r == '\u2212' { // a minus sign
+			return -1
+		}
+		return r
+	}, code)
+	if dashes && strings.Trim(digits, "0123456789") == "" {
+		return digits
+	}
+	return code
+}
+
+// digit returns the value of a decimal digit of any script. Each range of the
+// table begins at a zero and holds whole tens.
+func digit(r rune) rune {
+	for _, tens := range unicode.Nd.R16 {
+		if rune(tens.Lo) <= r && r <= rune(tens.Hi) {
+			return (r - rune(tens.Lo)) % 10
+		}
+	}
+	for _, tens := range unicode.Nd.R32 {
+		if rune(tens.Lo) <= r && r <= rune(tens.Hi) {
+			return (r - rune(tens.Lo)) % 10
+		}
+	}
+	return r - '0'
+}
+
+func (p SessionCreateParams) secrets() []Secret {
+	return []Secret{p.Payload.Password, p.Payload.Code, Secret(p.code())}
+}
 
 func (p SessionCreateParams) wire() any {
 	type payload struct {
@@ -107,7 +173,7 @@ func (p SessionCreateParams) wire() any {
 	return struct {
 		Source  SourceParams `json:"source"`
 		Payload payload      `json:"payload"`
-	}{p.Source, payload{string(p.Payload.Password), string(p.Payload.Code)}}
+	}{p.Source, payload{string(p.Payload.Password), p.code()}}
 }
 
 // SessionListParams filters and pages a list of sessions.
@@ -128,16 +194,21 @@ func (p SessionListParams) values() url.Values {
 // SessionsService logs in to sources.
 type SessionsService service
 
-// Create begins a session. The answer is mostly still pending, and an answer
-// without an error says nothing of the login: Wait does. WithAwait lets the
-// API hold its answer until the session is decided, up to 10 seconds.
+// Create begins a session. It usually returns while the session is still
+// pending. A nil error does not mean that the login succeeded: call Wait. With
+// WithAwait the API holds its answer back until the session is decided, for at
+// most 10 seconds.
 //
-// It is never sent twice: each create may prompt the account's owner. When the
-// outcome is unknown, the *CallError's MaybeApplied is true.
+// Create is never sent twice, because each one may prompt the account's owner.
+// When the outcome is unknown, CallError.MaybeApplied reports true: call Find
+// before you create another.
 //
 // POST /sessions
-func (s *SessionsService) Create(ctx context.Context, params SessionCreateParams, opts ...CallOption) (*Session, error) {
-	session, err := do[Session](ctx, s.client, request{op: transport.SessionsCreate, body: params}, opts)
+func (s *SessionsService) Create(
+	ctx context.Context, params SessionCreateParams, opts ...CallOption,
+) (*Session, error) {
+	r := request{op: transport.SessionsCreate, body: params}
+	session, err := do[Session](ctx, s.client, r, opts)
 	if err == nil {
 		s.client.waits.sessions.hub.Know(session)
 	}
@@ -147,52 +218,77 @@ func (s *SessionsService) Create(ctx context.Context, params SessionCreateParams
 // Get returns a session.
 //
 // GET /sessions/{id}
-func (s *SessionsService) Get(ctx context.Context, id ID, opts ...CallOption) (*Session, error) {
-	return do[Session](ctx, s.client, request{op: transport.SessionsGet, id: id}, opts)
+func (s *SessionsService) Get(
+	ctx context.Context, id ID, opts ...CallOption,
+) (*Session, error) {
+	r := request{op: transport.SessionsGet, id: id}
+	return do[Session](ctx, s.client, r, opts)
 }
 
 // List returns one page of sessions, newest first.
 //
 // GET /sessions
-func (s *SessionsService) List(ctx context.Context, params SessionListParams, opts ...CallOption) (*List[Session], error) {
+func (s *SessionsService) List(
+	ctx context.Context, params SessionListParams, opts ...CallOption,
+) (*List[Session], error) {
 	return list[Session](ctx, s.client, transport.SessionsList, params, opts)
 }
 
 // All iterates over all sessions, newest first, page by page.
 //
 // GET /sessions
-func (s *SessionsService) All(ctx context.Context, params SessionListParams, opts ...CallOption) iter.Seq2[*Session, error] {
+func (s *SessionsService) All(
+	ctx context.Context, params SessionListParams, opts ...CallOption,
+) iter.Seq2[*Session, error] {
 	return all[Session](ctx, s.client, transport.SessionsList, params, opts)
 }
 
 // Delete ends a session and returns it.
 //
 // DELETE /sessions/{id}
-func (s *SessionsService) Delete(ctx context.Context, id ID, opts ...CallOption) (*Session, error) {
-	return do[Session](ctx, s.client, request{op: transport.SessionsDelete, id: id}, opts)
+func (s *SessionsService) Delete(
+	ctx context.Context, id ID, opts ...CallOption,
+) (*Session, error) {
+	r := request{op: transport.SessionsDelete, id: id}
+	return do[Session](ctx, s.client, r, opts)
 }
 
-// Watch yields the session at each change of its state, and ends when it is
-// terminal. A session that failed or expired is yielded with a *StateError.
-func (s *SessionsService) Watch(ctx context.Context, id ID, opts ...CallOption) iter.Seq2[*Session, error] {
-	return s.client.waits.sessions.watch(ctx, id, nil, opts)
+// Watch yields the session at each change of its state. It ends when the
+// session is active, failed or expired. A session that failed or expired is
+// yielded with a *StateError. Wait describes the other errors.
+func (s *SessionsService) Watch(
+	ctx context.Context, id ID, opts ...CallOption,
+) iter.Seq2[*Session, error] {
+	return s.client.waits.sessions.watch(ctx, "Sessions.Watch", id, nil, opts)
 }
 
-// Wait returns the session once it is active. A session that failed or expired
-// comes with a *StateError: errors.Is(err, ErrCodeRequired) asks for a code.
-// The last session seen
-// is returned whatever the error, nil if there was none.
-func (s *SessionsService) Wait(ctx context.Context, id ID, opts ...CallOption) (*Session, error) {
-	return last(s.Watch(ctx, id, opts...))
+// Wait returns the session once it is active. For a session that failed or
+// expired it returns the session and a *StateError:
+//
+//   - errors.Is(err, ErrCodeRequired) means that the account asks for a
+//     two-factor code. If the session was created with a code, that code was
+//     wrong.
+//   - errors.Is(err, ErrSessionExpired) means that the session was active once.
+//
+// Wait tolerates ten minutes of failed reads. It returns the last session that
+// it saw whatever the error is, or nil if it saw none. docs/waiting.md explains
+// what waits cost.
+func (s *SessionsService) Wait(
+	ctx context.Context, id ID, opts ...CallOption,
+) (*Session, error) {
+	return last(s.client.waits.sessions.watch(ctx, "Sessions.Wait", id, nil, opts))
 }
 
 func sessionStatus(s *Session) watch.Status {
-	st := watch.Status{ID: string(s.ID), State: string(s.State), Version: string(s.State), Terminal: s.State.Terminal()}
-	if st.Terminal {
-		st.Progress = over
+	st := watch.Status{ID: string(s.ID), State: string(s.State), Version: string(s.State)}
+	st.Ended = s.State.Ended()
+	if st.Ended {
+		st.Progress = ended
 	}
-	if st.Terminal && s.State != SessionActive {
-		st.Err = &StateError{Resource: "session", ID: s.ID, State: string(s.State), Code: s.Error}
+	if st.Ended && s.State != SessionActive {
+		st.Err = &StateError{
+			Resource: "session", ID: s.ID, State: string(s.State), Code: s.Error,
+		}
 	}
 	return st
 }
@@ -205,62 +301,5 @@ func (s *Session) apply(task *Task) {
 	s.State, s.Error = SessionActive, task.Error
 	if task.State == TaskFailed {
 		s.State = SessionFailed
-	}
-}
-
-// CodeChallenge is a two-factor code that is asked for.
-type CodeChallenge struct {
-	Attempt int      // 1 for the first code, 2 after a wrong one, and so on
-	Session *Session // the session that ended in code-required
-}
-
-// MaxCodeAttempts is how many codes Login asks for before it gives up with
-// ErrCodeRequired: further wrong codes can lock the account.
-const MaxCodeAttempts = 3
-
-const maxAwait = 10 * time.Second // contract §1.7
-
-// Login creates a session and waits until it is active. Where the account asks
-// for a two-factor code, code is called, and a new session is created with
-// what it returns; after a wrong code it is called again, at most
-// MaxCodeAttempts times. A nil code gives up at the first challenge, with
-// ErrCodeRequired.
-//
-// When the outcome of a create is unknown, Login looks for the session it may
-// have made and goes on with that. If there is none, it returns the *CallError
-// and leaves it to the caller to log in to a real account a second time.
-//
-// Login returns the last session it saw whatever the error, nil if it saw none.
-// An error of code or of ctx ends it at once; one of ctx within a create, whose
-// answer the API holds back for up to 10 seconds, leaves its outcome unknown. A backend that gets the code in a later request
-// calls Create and Wait itself: but for that search, Login does nothing else.
-func (s *SessionsService) Login(
-	ctx context.Context, params SessionCreateParams,
-	code func(context.Context, CodeChallenge) (Secret, error), opts ...CallOption,
-) (*Session, error) {
-	opts = slices.Concat([]CallOption{WithAwait(maxAwait)}, opts)
-	var session *Session
-	var known []ID
-	for attempt := 1; ; attempt++ {
-		created, err := s.createOnce(ctx, params, known, opts)
-		if err != nil {
-			return session, err
-		}
-		known = append(known, created.ID)
-		session, err = last(s.client.waits.sessions.watch(ctx, created.ID, created, nil))
-		if err == nil || !errors.Is(err, ErrCodeRequired) || code == nil {
-			return session, err
-		}
-		if attempt > MaxCodeAttempts {
-			return session, fmt.Errorf("ricloud: Sessions.Login: %d codes were refused: %w", MaxCodeAttempts, err)
-		}
-		answer, err := code(ctx, CodeChallenge{Attempt: attempt, Session: session})
-		if err == nil && answer == "" {
-			err = invalid("code", "is empty")
-		}
-		if err != nil {
-			return session, fmt.Errorf("ricloud: Sessions.Login: asking for code %d: %w", attempt, err)
-		}
-		params.Payload.Code = answer
 	}
 }

@@ -24,7 +24,7 @@ type Subscription struct {
 	DateCreated  time.Time         `json:"date_created,omitzero"`
 }
 
-// UnmarshalJSON reads a subscription, under either name of its owner.
+// UnmarshalJSON reads a subscription. Its owner is called organisation or org.
 func (s *Subscription) UnmarshalJSON(b []byte) error {
 	type plain Subscription
 	aux := struct {
@@ -40,30 +40,33 @@ func (s *Subscription) UnmarshalJSON(b []byte) error {
 
 func (s *Subscription) ident() ID { return s.ID }
 
-// SubscriptionState is the state of a subscription.
+// SubscriptionState is the state of a subscription. The API may send states that
+// this package does not know.
 type SubscriptionState string
 
-// The states of a subscription (contract §12).
+// The states of a subscription.
 const (
 	SubscriptionPending SubscriptionState = "pending" // Relay: until allowed and connected in the app
 	SubscriptionActive  SubscriptionState = "active"
 	SubscriptionDeleted SubscriptionState = "deleted"
 )
 
-// Terminal reports whether waiting is over: the subscription is active, or
-// never will be.
-func (s SubscriptionState) Terminal() bool {
+// Ended reports whether a wait for the subscription is over: it is active, or it
+// was deleted and never will be.
+func (s SubscriptionState) Ended() bool {
 	return s == SubscriptionActive || s == SubscriptionDeleted
 }
 
 // SubscriptionCreateParams describes a subscription.
 type SubscriptionCreateParams struct {
-	Session     ID          `json:"session"`             // required
-	Source      ID          `json:"source,omitempty"`    // a child source; Relay needs it
-	PollPayload PollPayload `json:"poll_payload"`        // required
-	Interval    Duration    `json:"interval,omitempty"`  // between polls; Relay: 1 hour at least, 24 by default
-	DateStart   time.Time   `json:"date_start,omitzero"` // of the subscription
-	DateEnd     time.Time   `json:"date_end,omitzero"`   // of the subscription
+	Session     ID          `json:"session"`            // required
+	Source      ID          `json:"source,omitempty"`   // a child source; required for Relay
+	PollPayload PollPayload `json:"poll_payload"`       // required
+	Interval    Duration    `json:"interval,omitempty"` // between polls; Relay: 1 h or more, 24 h if 0
+	// DateStart and DateEnd limit the subscription. They are sent in UTC, to the
+	// millisecond.
+	DateStart time.Time `json:"date_start,omitzero"`
+	DateEnd   time.Time `json:"date_end,omitzero"`
 }
 
 func (p SubscriptionCreateParams) check() error {
@@ -73,68 +76,107 @@ func (p SubscriptionCreateParams) check() error {
 	if p.Interval < 0 {
 		return invalid("Interval", "must not be negative")
 	}
+	if !p.DateStart.IsZero() && !p.DateEnd.IsZero() && p.DateEnd.Before(p.DateStart) {
+		return invalid("DateEnd", "must not be before DateStart")
+	}
 	return p.PollPayload.check("PollPayload")
 }
 
-// SubscriptionListParams filters and pages a list of subscriptions.
+func (p SubscriptionCreateParams) wire() any {
+	type plain SubscriptionCreateParams
+	return struct {
+		plain
+
+		DateStart string `json:"date_start,omitempty"`
+		DateEnd   string `json:"date_end,omitempty"`
+	}{plain(p), optionalTime(p.DateStart), optionalTime(p.DateEnd)}
+}
+
+// SubscriptionListParams pages a list of subscriptions.
 type SubscriptionListParams struct{ ListParams }
 
 // SubscriptionsService subscribes to data.
 type SubscriptionsService service
 
-// Create creates a subscription. It is never sent twice: when the outcome is
-// unknown, the *CallError's MaybeApplied is true.
+// Create creates a subscription. It is never sent twice. When the outcome is
+// unknown, CallError.MaybeApplied reports true.
 //
 // POST /subscriptions
-func (s *SubscriptionsService) Create(ctx context.Context, params SubscriptionCreateParams, opts ...CallOption) (*Subscription, error) {
-	return do[Subscription](ctx, s.client, request{op: transport.SubscriptionsCreate, body: params}, opts)
+func (s *SubscriptionsService) Create(
+	ctx context.Context, params SubscriptionCreateParams, opts ...CallOption,
+) (*Subscription, error) {
+	r := request{op: transport.SubscriptionsCreate, body: params}
+	subscription, err := do[Subscription](ctx, s.client, r, opts)
+	if err == nil {
+		s.client.waits.subscriptions.hub.Know(subscription)
+	}
+	return subscription, err
 }
 
 // Get returns a subscription.
 //
 // GET /subscriptions/{id}
-func (s *SubscriptionsService) Get(ctx context.Context, id ID, opts ...CallOption) (*Subscription, error) {
-	return do[Subscription](ctx, s.client, request{op: transport.SubscriptionsGet, id: id}, opts)
+func (s *SubscriptionsService) Get(
+	ctx context.Context, id ID, opts ...CallOption,
+) (*Subscription, error) {
+	r := request{op: transport.SubscriptionsGet, id: id}
+	return do[Subscription](ctx, s.client, r, opts)
 }
 
 // List returns one page of subscriptions.
 //
 // GET /subscriptions
-func (s *SubscriptionsService) List(ctx context.Context, params SubscriptionListParams, opts ...CallOption) (*List[Subscription], error) {
+func (s *SubscriptionsService) List(
+	ctx context.Context, params SubscriptionListParams, opts ...CallOption,
+) (*List[Subscription], error) {
 	return list[Subscription](ctx, s.client, transport.SubscriptionsList, params, opts)
 }
 
 // All iterates over all subscriptions, page by page.
 //
 // GET /subscriptions
-func (s *SubscriptionsService) All(ctx context.Context, params SubscriptionListParams, opts ...CallOption) iter.Seq2[*Subscription, error] {
+func (s *SubscriptionsService) All(
+	ctx context.Context, params SubscriptionListParams, opts ...CallOption,
+) iter.Seq2[*Subscription, error] {
 	return all[Subscription](ctx, s.client, transport.SubscriptionsList, params, opts)
 }
 
 // Delete ends a subscription and returns it.
 //
 // DELETE /subscriptions/{id}
-func (s *SubscriptionsService) Delete(ctx context.Context, id ID, opts ...CallOption) (*Subscription, error) {
-	return do[Subscription](ctx, s.client, request{op: transport.SubscriptionsDelete, id: id}, opts)
+func (s *SubscriptionsService) Delete(
+	ctx context.Context, id ID, opts ...CallOption,
+) (*Subscription, error) {
+	r := request{op: transport.SubscriptionsDelete, id: id}
+	return do[Subscription](ctx, s.client, r, opts)
 }
 
-// Watch yields the subscription at each change of its state, and ends when it
-// is active. One that was deleted is yielded with a *StateError.
-func (s *SubscriptionsService) Watch(ctx context.Context, id ID, opts ...CallOption) iter.Seq2[*Subscription, error] {
-	return s.client.waits.subscriptions.watch(ctx, id, nil, opts)
+// Watch yields the subscription at each change of its state. It ends when the
+// subscription is active or deleted. A subscription that was deleted is yielded
+// with a *StateError. Wait describes the other errors.
+func (s *SubscriptionsService) Watch(
+	ctx context.Context, id ID, opts ...CallOption,
+) iter.Seq2[*Subscription, error] {
+	return s.client.waits.subscriptions.watch(ctx, "Subscriptions.Watch", id, nil, opts)
 }
 
-// Wait returns the subscription once it is active. One that was deleted comes
-// with a *StateError. The last one seen
-// is returned whatever the error, nil if there was none.
-func (s *SubscriptionsService) Wait(ctx context.Context, id ID, opts ...CallOption) (*Subscription, error) {
-	return last(s.Watch(ctx, id, opts...))
+// Wait returns the subscription once it is active. For a subscription that was
+// deleted it returns the subscription and a *StateError.
+//
+// Wait tolerates ten minutes of failed reads. It returns the last subscription
+// that it saw whatever the error is, or nil if it saw none. docs/waiting.md
+// explains what waits cost.
+func (s *SubscriptionsService) Wait(
+	ctx context.Context, id ID, opts ...CallOption,
+) (*Subscription, error) {
+	return last(s.client.waits.subscriptions.watch(ctx, "Subscriptions.Wait", id, nil, opts))
 }
 
 func subscriptionStatus(s *Subscription) watch.Status {
-	st := watch.Status{ID: string(s.ID), State: string(s.State), Version: string(s.State), Terminal: s.State.Terminal()}
-	if st.Terminal {
-		st.Progress = over
+	st := watch.Status{ID: string(s.ID), State: string(s.State), Version: string(s.State)}
+	st.Ended = s.State.Ended()
+	if st.Ended {
+		st.Progress = ended
 	}
 	if s.State == SubscriptionDeleted {
 		st.Err = &StateError{Resource: "subscription", ID: s.ID, State: string(s.State)}

@@ -12,8 +12,8 @@ import (
 	"github.com/reincubate/ricloud-go/internal/watch"
 )
 
-// Task is a piece of work the API does: for a session, a poll or a config.
-// What a task has nothing to do with is empty.
+// Task is a piece of work that the API does for a session, a poll or a config.
+// The fields that do not apply to a task are empty.
 type Task struct {
 	ID            ID           `json:"id" wire:"strict"`
 	Organisation  ID           `json:"organisation"`
@@ -33,7 +33,7 @@ type Task struct {
 	DateCompleted time.Time    `json:"date_completed,omitzero"`
 }
 
-// Format prints all but secrets, for every verb.
+// Format prints all fields but secrets, for every verb.
 func (t Task) Format(f fmt.State, verb rune) {
 	type plain Task
 	format(f, verb, plain(t))
@@ -41,20 +41,21 @@ func (t Task) Format(f fmt.State, verb rune) {
 
 func (t Task) ident() ID { return t.ID }
 
-// TaskState is the state of a task.
+// TaskState is the state of a task. The API may send states that this package
+// does not know.
 type TaskState string
 
-// The states of a task (contract §10).
+// The states of a task.
 const (
 	TaskPending    TaskState = "pending"
 	TaskProcessing TaskState = "processing"
-	TaskSuspended  TaskState = "suspended" // the contract does not say why, or for how long
+	TaskSuspended  TaskState = "suspended" // no document says why, or for how long
 	TaskSucceeded  TaskState = "succeeded"
 	TaskFailed     TaskState = "failed"
 )
 
-// Terminal reports whether the task is over.
-func (s TaskState) Terminal() bool { return s == TaskSucceeded || s == TaskFailed }
+// Ended reports whether the task has succeeded or failed.
+func (s TaskState) Ended() bool { return s == TaskSucceeded || s == TaskFailed }
 
 // TaskListParams filters and pages a list of tasks. All filters are assumptions:
 // no document shows them, and an API that does not know one returns the tasks
@@ -71,7 +72,9 @@ type TaskListParams struct {
 }
 
 func (p TaskListParams) check() error {
-	return cmp.Or(p.ListParams.check(), checkPeriod(p.CreatedSince, p.CreatedBefore, "CreatedBefore"))
+	return cmp.Or(
+		p.ListParams.check(), checkPeriod(p.CreatedSince, p.CreatedBefore, "CreatedBefore"),
+	)
 }
 
 func (p TaskListParams) values() url.Values {
@@ -91,41 +94,53 @@ type TasksService service
 //
 // GET /tasks/{id}
 func (s *TasksService) Get(ctx context.Context, id ID, opts ...CallOption) (*Task, error) {
-	return do[Task](ctx, s.client, request{op: transport.TasksGet, id: id}, opts)
+	r := request{op: transport.TasksGet, id: id}
+	return do[Task](ctx, s.client, r, opts)
 }
 
 // List returns one page of tasks.
 //
 // GET /tasks
-func (s *TasksService) List(ctx context.Context, params TaskListParams, opts ...CallOption) (*List[Task], error) {
+func (s *TasksService) List(
+	ctx context.Context, params TaskListParams, opts ...CallOption,
+) (*List[Task], error) {
 	return list[Task](ctx, s.client, transport.TasksList, params, opts)
 }
 
 // All iterates over all tasks, page by page.
 //
 // GET /tasks
-func (s *TasksService) All(ctx context.Context, params TaskListParams, opts ...CallOption) iter.Seq2[*Task, error] {
+func (s *TasksService) All(
+	ctx context.Context, params TaskListParams, opts ...CallOption,
+) iter.Seq2[*Task, error] {
 	return all[Task](ctx, s.client, transport.TasksList, params, opts)
 }
 
-// Watch yields the task at each change of its state, and ends when it is
-// terminal. A task that failed is yielded with a *StateError.
-func (s *TasksService) Watch(ctx context.Context, id ID, opts ...CallOption) iter.Seq2[*Task, error] {
-	return s.client.waits.tasks.watch(ctx, id, nil, opts)
+// Watch yields the task at each change of its state. It ends when the task has
+// succeeded or failed. A task that failed is yielded with a *StateError. Wait
+// describes the other errors.
+func (s *TasksService) Watch(
+	ctx context.Context, id ID, opts ...CallOption,
+) iter.Seq2[*Task, error] {
+	return s.client.waits.tasks.watch(ctx, "Tasks.Watch", id, nil, opts)
 }
 
-// Wait returns the task once it has succeeded. A task that failed comes with a
-// *StateError. The last task seen
-// is returned whatever the error, nil if there was none.
+// Wait returns the task once it has succeeded. For a task that failed it
+// returns the task and a *StateError.
+//
+// Wait tolerates ten minutes of failed reads. It returns the last task that it
+// saw whatever the error is, or nil if it saw none. docs/waiting.md explains
+// what waits cost.
 func (s *TasksService) Wait(ctx context.Context, id ID, opts ...CallOption) (*Task, error) {
-	return last(s.Watch(ctx, id, opts...))
+	return last(s.client.waits.tasks.watch(ctx, "Tasks.Wait", id, nil, opts))
 }
 
 func taskStatus(t *Task) watch.Status {
-	st := watch.Status{ID: string(t.ID), State: string(t.State), Version: string(t.State), Terminal: t.State.Terminal()}
+	st := watch.Status{ID: string(t.ID), State: string(t.State), Version: string(t.State)}
+	st.Ended = t.State.Ended()
 	switch {
-	case st.Terminal:
-		st.Progress = over
+	case st.Ended:
+		st.Progress = ended
 	case t.State != TaskPending:
 		st.Progress = 1
 	}

@@ -9,7 +9,6 @@ import (
 	"math"
 	"net/http"
 	"slices"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -74,10 +73,13 @@ func newWaiter[T any](
 	return &waiter[T]{r, watch.New(r, rhythm, allowance), rhythm, allowance}
 }
 
-// watch yields a resource at each change until it is terminal. What the caller
-// knows of it already, or nil, spares a request. The wait shares its requests
-// with all others, unless it has options of its own.
-func (w *waiter[T]) watch(ctx context.Context, id ID, known *T, opts []CallOption) iter.Seq2[*T, error] {
+// watch yields a resource at each change until a wait for it is over. known is
+// what the caller knows of the resource already, or nil; it saves a request. The
+// wait shares its requests with all others, unless it has options of its own.
+// Errors name operation.
+func (w *waiter[T]) watch(
+	ctx context.Context, operation string, id ID, known *T, opts []CallOption,
+) iter.Seq2[*T, error] {
 	return func(yield func(*T, error) bool) {
 		hub, o := w.hub, newCallOptions(opts)
 		var raw atomic.Pointer[Response] // the hub reads on while the caller looks at its own
@@ -91,7 +93,9 @@ func (w *waiter[T]) watch(ctx context.Context, id ID, known *T, opts []CallOptio
 		for {
 			v, end, err := wait.Next(ctx)
 			if end && ctx.Err() != nil && errors.Is(err, context.Cause(ctx)) {
-				err = w.unfinished(ctx, id, v, time.Since(began), wait.Failure())
+				err = w.unfinished(ctx, operation, id, v, time.Since(began), wait.Failure())
+			} else {
+				err = renamed(operation, err)
 			}
 			if r := raw.Load(); r != nil && o.response != nil {
 				*o.response = *r
@@ -104,18 +108,42 @@ func (w *waiter[T]) watch(ctx context.Context, id ID, known *T, opts []CallOptio
 }
 
 // unfinished is the error of a wait whose context ended.
-func (w *waiter[T]) unfinished(ctx context.Context, id ID, v *T, after time.Duration, failure error) error {
-	service, _, _ := strings.Cut(w.get.Name, ".")
+func (w *waiter[T]) unfinished(
+	ctx context.Context, operation string, id ID, v *T, after time.Duration, failure error,
+) error {
 	state := "not read yet"
 	if v != nil {
 		state = "still " + w.look(v).State
 	}
 	e := &CallError{
-		Operation: service + ".Wait", Duration: after,
+		Operation: operation, Duration: after,
 		Err: fmt.Errorf("%s is %s after %s: %w", id, state, after.Round(time.Millisecond), backoff.Cause(ctx)),
 	}
 	e.last, _ = errors.AsType[*Error](failure)
 	return e
+}
+
+// renamed returns err as an error of operation, which made the call that failed.
+func renamed(operation string, err error) error {
+	switch e := err.(type) { //nolint:errorlint // what wraps an error names its own operation
+	case *Error:
+		c := *e
+		c.Operation = operation
+		return &c
+	case *CallError:
+		c := *e
+		c.Operation, c.Err = operation, renamed(operation, e.Err)
+		return &c
+	case *DecodeError:
+		c := *e
+		c.Operation = operation
+		return &c
+	case *ParamError:
+		c := *e
+		c.Operation = operation
+		return &c
+	}
+	return err
 }
 
 // last runs a watch to its end.
@@ -182,5 +210,53 @@ func (reader[T]) Judge(err error) watch.Verdict {
 	return watch.Final
 }
 
-// over is the progress of a resource that will not change again.
-const over = math.MaxInt
+// ended is the progress of a resource that will not change again.
+const ended = math.MaxInt
+
+// Notify tells the client's waits what an event says, so that they end or go
+// on at once, without a request. Give it every event that arrives, in whatever
+// order and however often: a resource never moves backwards. While events
+// flow, waits ask the API rarely, in case one was lost; without them they
+// poll. An event that no wait could use is ignored.
+//
+//	handler, err := ricloud.NewWebhookHandler(func(ctx context.Context, event *ricloud.Event) error {
+//		client.Notify(event)
+//		return nil
+//	})
+func (c *Client) Notify(event *Event) {
+	switch event.Type {
+	case "session":
+		notify(c.waits.sessions, event)
+	case "poll":
+		notify(c.waits.polls, event)
+	case "subscription":
+		notify(c.waits.subscriptions, event)
+	case "task":
+		if task := notify(c.waits.tasks, event); task != nil {
+			c.notifyOwner(task)
+		}
+	}
+}
+
+// notify returns what the event is about, or nil.
+func notify[T any](w *waiter[T], event *Event) *T {
+	v := new(T)
+	if decode("Notify", event.Data, v) != nil || w.look(v).ID == "" {
+		return nil
+	}
+	w.hub.Notify(v)
+	return v
+}
+
+// notifyOwner tells what a task means to what it was made for. The contract
+// names no event for a session that becomes active or fails, but a session's
+// creation is a task (§8): the one of a session and of no poll, whose end is
+// the session's.
+func (c *Client) notifyOwner(task *Task) {
+	switch {
+	case task.Poll != "":
+		c.waits.polls.hub.NotifyChange(string(task.Poll), func(p *Poll) { p.applyTask(task) })
+	case task.Session != "" && task.State.Ended():
+		c.waits.sessions.hub.NotifyChange(string(task.Session), func(s *Session) { s.apply(task) })
+	}
+}

@@ -139,9 +139,9 @@ func (a *api) List(ctx context.Context, after string, limit int, wanted func(str
 }
 
 func (*api) Look(j *job) Status {
-	st := Status{ID: j.id, State: strconv.Itoa(j.step), Progress: j.step, Terminal: j.step == j.steps}
+	st := Status{ID: j.id, State: strconv.Itoa(j.step), Progress: j.step, Ended: j.step == j.steps}
 	st.Version = st.State
-	if st.Terminal && j.bad {
+	if st.Ended && j.bad {
 		st.Err = errBad
 	}
 	return st

@@ -42,7 +42,7 @@ type Status struct {
 	State    string
 	Version  string // differs when anything differs that a wait is told
 	Progress int    // grows with the work done: what has less of it is older
-	Terminal bool
+	Ended    bool
 	Err      error // of a terminal resource that did not end well
 }
 
@@ -125,7 +125,7 @@ func (h *Hub[R]) Join(id string, known *R) *Wait[R] {
 		h.entries[id] = e
 		h.learn(e, known, false)
 		h.learn(e, heard, true)
-		if !e.status.Terminal {
+		if !e.status.Ended {
 			if known != nil || fresh {
 				h.schedule(e, now)
 			}
@@ -217,7 +217,7 @@ func (h *Hub[R]) learn(e *entry[R], r *R, hearsay bool) bool {
 			w.tell(r, st)
 		}
 	}
-	if st.Terminal {
+	if st.Ended {
 		h.remove(e)
 	}
 	return changed

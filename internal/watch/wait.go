@@ -78,7 +78,7 @@ func (w *Wait[R]) Leave() {
 // changes misses steps within a state, never a state.
 func (w *Wait[R]) tell(r *R, st Status) {
 	c := *r // waits for the same resource do not share it
-	n := news[R]{resource: &c, state: st.State, end: st.Terminal, err: st.Err}
+	n := news[R]{resource: &c, state: st.State, end: st.Ended, err: st.Err}
 	if last := len(w.news) - 1; last >= 0 && w.news[last].state == n.state {
 		w.news[last] = n
 	} else {
