@@ -1,0 +1,106 @@
+package ingest_test
+
+import (
+	"io/fs"
+	"os"
+	"path/filepath"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/reincubate/ricloud-go/ingest"
+	"github.com/reincubate/ricloud-go/ricloudtest"
+)
+
+// requests counts what the quota is about: not the reads of stored objects.
+func requests(s *ricloudtest.Server) float64 {
+	return float64(s.CountCalls("") - s.CountCalls(ricloudtest.StorageGet))
+}
+
+// What an account costs in requests: a user, a session, a poll, and its share of
+// what one process reads and acknowledges for all.
+func TestRequestsAnAccount(t *testing.T) {
+	t.Parallel()
+	const accounts = 1000
+	for _, c := range []struct {
+		name     string
+		webhooks bool
+		noise    ricloudtest.WebhookFaults
+		atMost   float64
+	}{
+		{name: "without webhooks", atMost: 3.7},
+		{name: "with webhooks", webhooks: true, atMost: 3.3},
+		{
+			name: "with webhooks, a fifth dropped, doubled, late", webhooks: true, atMost: 3.3,
+			noise: ricloudtest.WebhookFaults{Drop: 0.2, Duplicate: 0.2, Reorder: 0.2},
+		},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				there, here := fleet(accounts)
+				b := newBench(t, ingest.Config{Memory: true}, ricloudtest.WithAccounts(there...), ricloudtest.WithDelays(delays()),
+					ricloudtest.WithSeed(7), ricloudtest.WithWebhookFaults(c.noise), ricloudtest.WithRateLimit(10_000, time.Hour))
+				if c.webhooks {
+					b.receive()
+				}
+				b.poll = time.Minute
+				b.sandbox.ResetCalls()
+				stop := b.run(b.handlers())
+				began := time.Now()
+				b.submit(here...)
+				b.wait(accounts, ingest.Done)
+				took := time.Since(began)
+				stop()
+				each := requests(b.sandbox) / accounts
+				t.Logf("%v, %.2f requests an account: %v", took, each, b.sandbox.CallCounts())
+				assert.LessOrEqual(t, each, c.atMost)
+				assert.Equal(t, accounts, b.sandbox.CountCalls("Sessions.Create"), "no login is made twice")
+				assert.Len(t, b.handled.results, accounts, "every result is handled")
+				for id, n := range b.handled.results {
+					assert.Equal(t, 1, n, id)
+				}
+			})
+		})
+	}
+}
+
+// The same in a folder, where the state outlives the process, holds no secret,
+// and is refused to a second process.
+func TestEmbedded(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	there, here := fleet(50)
+	cfg := ingest.Config{Dir: dir, Requests: 500, Per: time.Second, ReadEvery: 200 * time.Millisecond}
+	b := newBench(t, cfg, ricloudtest.WithAccounts(there...), ricloudtest.WithDelays(delays()), ricloudtest.WithSpeed(200))
+	b.poll = 100 * time.Millisecond
+	b.receive()
+	_, err := ingest.Open(t.Context(), cfg)
+	require.ErrorIs(t, err, ingest.ErrInUse)
+	require.ErrorContains(t, err, dir)
+	stop := b.run(b.handlers())
+	b.submit(here[:25]...)
+	b.wait(10, ingest.Done)
+	stop()
+
+	b.open(cfg)
+	stop = b.run(b.handlers())
+	b.submit(here...)
+	b.wait(50, ingest.Done)
+	stop()
+	assert.Equal(t, 50, b.sandbox.CountCalls("Sessions.Create"))
+	assert.Len(t, b.handled.results, 50)
+	require.NoError(t, filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		content, err := os.ReadFile(path)
+		assert.NotContains(t, string(content), password, path)
+		assert.NotContains(t, string(content), "signature=", path)
+		assert.NotContains(t, string(content), string(b.secret), path)
+		return err
+	}))
+}

@@ -1,0 +1,414 @@
+// Package natsstore keeps an engine's state in NATS JetStream: in a server
+// inside the process, or in a cluster.
+package natsstore
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/reincubate/ricloud-go/ingest/internal/store"
+)
+
+// Options describes the two streams of an engine.
+type Options struct {
+	Name          string // of the organisation: streams and subjects begin with it
+	Replicas      int
+	MaxBytes      int64 // of records
+	MaxEventBytes int64
+	MaxEventAge   time.Duration
+}
+
+const (
+	attemptTimeout = 2 * time.Second  // of one request to a server: the client's 5 s would be the stall
+	putTimeout     = 30 * time.Second // of a write, when the context has no end
+	markerTTL      = time.Minute      // how long it shows that a key was removed
+	retryWait      = 100 * time.Millisecond
+	inFlightWait   = 5 * time.Millisecond
+)
+
+// Store is a store.Store in JetStream.
+type Store struct {
+	conn     *nats.Conn
+	js       jetstream.JetStream
+	name     string
+	kv       jetstream.KeyValue
+	records  jetstream.Stream
+	events   jetstream.Stream
+	embedded *embedded // nil: a cluster
+}
+
+// Connect opens the state in the cluster at url, which may name several servers.
+func Connect(ctx context.Context, url string, o Options, opts ...nats.Option) (*Store, error) {
+	opts = append([]nats.Option{
+		nats.Name("ricloud ingest"), nats.MaxReconnects(-1), nats.ReconnectWait(retryWait), nats.Timeout(attemptTimeout),
+		nats.PingInterval(attemptTimeout), nats.MaxPingsOutstanding(2),
+	}, opts...)
+	conn, err := nats.Connect(url, opts...)
+	if err != nil {
+		return nil, fmt.Errorf("connecting to NATS: %w", err)
+	}
+	s, err := open(ctx, conn, o)
+	if err != nil {
+		conn.Close()
+		return nil, err
+	}
+	return s, nil
+}
+
+// open finds or makes the streams. A cluster that elects its leaders may need
+// several attempts.
+func open(ctx context.Context, conn *nats.Conn, o Options) (*Store, error) {
+	ctx, cancel := context.WithTimeout(ctx, putTimeout)
+	defer cancel()
+	js, err := jetstream.New(conn, jetstream.WithDefaultTimeout(attemptTimeout))
+	if err != nil {
+		return nil, err
+	}
+	s := &Store{conn: conn, js: js, name: o.Name}
+	for {
+		if err = s.streams(ctx, o); err == nil {
+			return s, nil
+		}
+		if sleep(ctx, retryWait) != nil {
+			return nil, fmt.Errorf("opening the streams of %q: %w", o.Name, err)
+		}
+	}
+}
+
+// bucket and stream are the names of what holds an organisation's state.
+func bucket(name string) string { return name + "-state" }
+func stream(name string) string { return name + "-events" }
+
+func (s *Store) streams(ctx context.Context, o Options) (err error) {
+	s.kv, err = s.js.CreateOrUpdateKeyValue(ctx, jetstream.KeyValueConfig{
+		Bucket: bucket(o.Name), Description: "ricloud ingest: accounts, work, leases, quota",
+		History: 1, MaxBytes: o.MaxBytes, Storage: jetstream.FileStorage, Replicas: o.Replicas, LimitMarkerTTL: markerTTL,
+	})
+	if err != nil {
+		return err
+	}
+	if s.records, err = s.js.Stream(ctx, "KV_"+bucket(o.Name)); err != nil {
+		return err
+	}
+	s.events, err = s.js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
+		Name: stream(o.Name), Description: "ricloud ingest: events, each once", Subjects: []string{s.event(">")},
+		Retention: jetstream.LimitsPolicy, Discard: jetstream.DiscardNew, Storage: jetstream.FileStorage,
+		MaxAge: o.MaxEventAge, MaxBytes: o.MaxEventBytes, Replicas: o.Replicas, Duplicates: time.Second,
+	})
+	return err
+}
+
+func (s *Store) event(id string) string    { return s.name + ".event." + id }
+func (s *Store) subject(key string) string { return "$KV." + bucket(s.name) + "." + key }
+func (s *Store) live(name string) string   { return s.name + ".live." + name }
+
+// Get returns the entry of a key.
+func (s *Store) Get(ctx context.Context, key string) (store.Entry, error) {
+	for {
+		e, err := s.last(ctx, key)
+		switch {
+		case err == nil && e.Value == nil:
+			return store.Entry{}, store.ErrNotFound
+		case err == nil, errors.Is(err, store.ErrNotFound):
+			return e, err
+		}
+		if sleep(ctx, retryWait) != nil {
+			return store.Entry{}, err
+		}
+	}
+}
+
+// last returns what was last written under a key, a removal included.
+func (s *Store) last(ctx context.Context, key string) (store.Entry, error) {
+	ctx, cancel := context.WithTimeout(ctx, attemptTimeout)
+	defer cancel()
+	msg, err := s.records.GetLastMsgForSubject(ctx, s.subject(key))
+	if errors.Is(err, jetstream.ErrMsgNotFound) {
+		return store.Entry{}, store.ErrNotFound
+	}
+	if err != nil {
+		return store.Entry{}, err
+	}
+	e := store.Entry{Key: key, Revision: msg.Sequence}
+	if msg.Header.Get("KV-Operation") == "" && msg.Header.Get(jetstream.MarkerReasonHeader) == "" {
+		e.Value = append([]byte{}, msg.Data...)
+	}
+	return e, nil
+}
+
+// Put writes a value. A write whose confirmation is lost is looked for before
+// it is repeated.
+func (s *Store) Put(ctx context.Context, e store.Entry, ttl time.Duration) (uint64, error) {
+	opts := []jetstream.PublishOpt{jetstream.WithRetryAttempts(0)}
+	if ttl > 0 {
+		opts = append(opts, jetstream.WithMsgTTL(ttl))
+	}
+	expect := e.Revision
+	return s.write(ctx, func(ctx context.Context, again bool) (uint64, error) {
+		ack, err := s.js.Publish(ctx, s.subject(e.Key), e.Value, append(opts, jetstream.WithExpectLastSequencePerSubject(expect))...)
+		if err == nil {
+			return ack.Sequence, nil
+		}
+		if code(err) != jetstream.JSErrCodeStreamWrongLastSequence {
+			return 0, err
+		}
+		now, lastErr := s.last(ctx, e.Key)
+		switch {
+		case again && lastErr == nil && bytes.Equal(now.Value, e.Value):
+			return now.Revision, nil // it is this very write
+		case e.Revision == 0 && lastErr == nil && now.Value == nil && expect != now.Revision:
+			expect = now.Revision // a removed key
+			return 0, errInFlight
+		case lastErr != nil && !errors.Is(lastErr, store.ErrNotFound):
+			return 0, lastErr
+		}
+		return 0, store.ErrConflict
+	})
+}
+
+// Remove removes a key.
+func (s *Store) Remove(ctx context.Context, key string, revision uint64) error {
+	_, err := s.write(ctx, func(ctx context.Context, again bool) (uint64, error) {
+		err := s.kv.Purge(ctx, key, jetstream.LastRevision(revision), jetstream.PurgeTTL(markerTTL))
+		if code(err) == jetstream.JSErrCodeStreamWrongLastSequence {
+			if now, lastErr := s.last(ctx, key); again && (errors.Is(lastErr, store.ErrNotFound) || lastErr == nil && now.Value == nil) {
+				return 0, nil
+			}
+			return 0, store.ErrConflict
+		}
+		return 0, err
+	})
+	return err
+}
+
+// Publish stores an event, unless it is stored already.
+func (s *Store) Publish(ctx context.Context, id string, data []byte) error {
+	_, err := s.write(ctx, func(ctx context.Context, _ bool) (uint64, error) {
+		_, err := s.js.Publish(ctx, s.event(id), data,
+			jetstream.WithExpectLastSequencePerSubject(0), jetstream.WithRetryAttempts(0))
+		if code(err) == jetstream.JSErrCodeStreamWrongLastSequence {
+			return 0, nil // stored before
+		}
+		return 0, err
+	})
+	return err
+}
+
+var errInFlight = errors.New("another write is in flight")
+
+// write repeats a write until its outcome is known. again tells attempt that an
+// earlier one may have been applied.
+func (s *Store) write(ctx context.Context, attempt func(ctx context.Context, again bool) (uint64, error)) (uint64, error) {
+	if _, ok := ctx.Deadline(); !ok {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, putTimeout)
+		defer cancel()
+	}
+	again := false
+	for {
+		try, cancel := context.WithTimeout(ctx, attemptTimeout)
+		revision, err := attempt(try, again)
+		cancel()
+		wait := retryWait
+		switch {
+		case err == nil:
+			return revision, nil
+		case errors.Is(err, store.ErrConflict):
+			return 0, err
+		case isFull(err):
+			return 0, fmt.Errorf("%w (%w)", store.ErrFull, err)
+		case errors.Is(err, errInFlight), code(err) == jetstream.JSErrCodeStreamWrongLastSequenceConstant:
+			wait = inFlightWait
+		default:
+			again = true
+		}
+		if sleep(ctx, wait) != nil {
+			return 0, err
+		}
+	}
+}
+
+// code returns the server's code of an error, 0 for one that it did not send.
+func code(err error) jetstream.ErrorCode {
+	if api, ok := errors.AsType[*jetstream.APIError](err); ok {
+		return api.ErrorCode
+	}
+	if js, ok := errors.AsType[jetstream.JetStreamError](err); ok && js.APIError() != nil {
+		return js.APIError().ErrorCode
+	}
+	return 0
+}
+
+// isFull reports whether an error means that a stream or a disk is full.
+func isFull(err error) bool {
+	switch code(err) {
+	case 10077, 10047, 10023: // the stream's limit, the server's, the account's
+		return true
+	}
+	return false
+}
+
+// Watch calls fn for each key and each change.
+func (s *Store) Watch(ctx context.Context, prefix string, fn func(store.Entry)) error {
+	watcher, err := s.watcher(ctx, prefix+">")
+	if err != nil {
+		return ended(ctx, err)
+	}
+	defer func() { _ = watcher.Stop() }()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case e, ok := <-watcher.Updates():
+			switch {
+			case !ok:
+				return ended(ctx, errors.New("the watch has ended"))
+			case e == nil:
+				fn(store.Entry{})
+			case e.Operation() == jetstream.KeyValuePut:
+				fn(store.Entry{Key: e.Key(), Value: e.Value(), Revision: e.Revision()})
+			default:
+				fn(store.Entry{Key: e.Key(), Revision: e.Revision()})
+			}
+		}
+	}
+}
+
+func (s *Store) watcher(ctx context.Context, keys string) (jetstream.KeyWatcher, error) {
+	for {
+		watcher, err := s.kv.Watch(ctx, keys)
+		if err == nil {
+			return watcher, nil
+		}
+		if sleep(ctx, retryWait) != nil {
+			return nil, err
+		}
+	}
+}
+
+// Subscribe calls fn for each event.
+func (s *Store) Subscribe(ctx context.Context, since time.Time, fn func([]byte)) error {
+	for {
+		err := s.subscribe(ctx, since, fn)
+		if sleep(ctx, retryWait) != nil {
+			return ended(ctx, err)
+		}
+	}
+}
+
+func (s *Store) subscribe(ctx context.Context, since time.Time, fn func([]byte)) error {
+	consumer, err := s.js.OrderedConsumer(ctx, stream(s.name), jetstream.OrderedConsumerConfig{
+		DeliverPolicy: jetstream.DeliverByStartTimePolicy, OptStartTime: &since,
+	})
+	if err != nil {
+		return err
+	}
+	// With the defaults of 30 s, messages wait that long after a quorum returns.
+	messages, err := consumer.Messages(jetstream.PullExpiry(4*time.Second), jetstream.PullHeartbeat(time.Second))
+	if err != nil {
+		return err
+	}
+	stop := context.AfterFunc(ctx, messages.Stop)
+	defer stop()
+	defer messages.Stop()
+	for {
+		msg, err := messages.Next()
+		if errors.Is(err, jetstream.ErrNoHeartbeat) {
+			continue // the consumer makes itself anew
+		}
+		if err != nil {
+			return err
+		}
+		fn(msg.Data())
+	}
+}
+
+// Send reaches all that listen.
+func (s *Store) Send(_ context.Context, subject string, data []byte) error {
+	return s.conn.Publish(s.live(subject), data)
+}
+
+// Listen calls fn for each message.
+func (s *Store) Listen(ctx context.Context, subject string, fn func([]byte)) error {
+	return s.listen(ctx, subject, func(msg *nats.Msg) { fn(msg.Data) })
+}
+
+// Answer answers each question with fn.
+func (s *Store) Answer(ctx context.Context, subject string, fn func([]byte) []byte) error {
+	return s.listen(ctx, subject, func(msg *nats.Msg) {
+		go func() { _ = msg.Respond(fn(msg.Data)) }() // who asked may be gone
+	})
+}
+
+func (s *Store) listen(ctx context.Context, subject string, fn func(*nats.Msg)) error {
+	subscription, err := s.conn.Subscribe(s.live(subject), fn)
+	if err != nil {
+		return ended(ctx, err)
+	}
+	<-ctx.Done()
+	return ended(ctx, subscription.Unsubscribe())
+}
+
+// Ask returns the answer of one that answers.
+func (s *Store) Ask(ctx context.Context, subject string, data []byte) ([]byte, error) {
+	msg, err := s.conn.RequestWithContext(ctx, s.live(subject), data)
+	if errors.Is(err, nats.ErrNoResponders) {
+		return nil, store.ErrNobody
+	}
+	if err != nil {
+		return nil, err
+	}
+	return msg.Data, nil
+}
+
+// Usage is how much the store holds.
+func (s *Store) Usage(ctx context.Context) (store.Usage, error) {
+	u := store.Usage{Embedded: s.embedded != nil}
+	records, err := s.records.Info(ctx)
+	if err != nil {
+		return u, err
+	}
+	events, err := s.events.Info(ctx)
+	if err != nil {
+		return u, err
+	}
+	u.Records, u.Bytes, u.MaxBytes = records.State.Msgs, records.State.Bytes, limit(records.Config.MaxBytes)
+	u.Events, u.EventBytes, u.MaxEventBytes = events.State.Msgs, events.State.Bytes, limit(events.Config.MaxBytes)
+	return u, nil
+}
+
+func limit(n int64) uint64 { return uint64(max(n, 0)) } //nolint:gosec // it is not negative
+
+// Close ends the connection, and the server inside the process.
+func (s *Store) Close() error {
+	s.conn.Close()
+	if s.embedded != nil {
+		return s.embedded.close()
+	}
+	return nil
+}
+
+// ended is nil where it was ctx that ended.
+func ended(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return nil //nolint:nilerr // the end was asked for
+	}
+	return err
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}

@@ -1,0 +1,245 @@
+package ingest
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/reincubate/ricloud-go"
+	"github.com/reincubate/ricloud-go/ingest/internal/store"
+)
+
+// chunkSize is how many results make a job: few enough for a message.
+const chunkSize = 50
+
+// job is some results of an account's poll that one process handles at a time.
+type job struct {
+	Account string     `json:"account"`
+	Poll    ricloud.ID `json:"poll"`
+	Session ricloud.ID `json:"session"`
+	Tasks   []task     `json:"tasks"`
+	Owner   string     `json:"owner,omitempty"` // the process at it
+}
+
+// task is one result of a job.
+type task struct {
+	Result ricloud.Result `json:"result"` // without its signed URL
+	Tries  int            `json:"tries,omitempty"`
+	Due    time.Time      `json:"due,omitzero"`
+	Done   bool           `json:"done,omitempty"`
+	Dead   string         `json:"dead,omitempty"` // why it is given up
+}
+
+func (t *task) open() bool { return !t.Done && t.Dead == "" }
+
+// next returns the first task that is open and due, or when one will be: the
+// zero time if none is open.
+func (j *job) next(now time.Time) (int, time.Time) {
+	var when time.Time
+	for i := range j.Tasks {
+		t := &j.Tasks[i]
+		if !t.open() {
+			continue
+		}
+		if !t.Due.After(now) {
+			return i, now
+		}
+		if when.IsZero() || t.Due.Before(when) {
+			when = t.Due
+		}
+	}
+	return -1, when
+}
+
+func (j *job) complete() bool {
+	return !slices.ContainsFunc(j.Tasks, func(t task) bool { return t.open() })
+}
+
+func jobPrefix(account string, poll ricloud.ID) string {
+	return workPrefix + escape(account) + "." + escape(string(poll)) + "."
+}
+
+func jobKey(account string, poll ricloud.ID, chunk int) string {
+	return fmt.Sprintf("%s%d", jobPrefix(account, poll), chunk)
+}
+
+// storedJob is a job at its revision.
+type storedJob struct {
+	job
+
+	key      string
+	revision uint64
+}
+
+func decodeJob(entry store.Entry) (*storedJob, error) {
+	j := &storedJob{key: entry.Key, revision: entry.Revision}
+	return j, json.Unmarshal(entry.Value, &j.job)
+}
+
+func (e *Engine) saveJob(ctx context.Context, j *storedJob) error {
+	value, err := json.Marshal(j.job)
+	if err != nil {
+		return err
+	}
+	revision, err := e.store.Put(ctx, store.Entry{Key: j.key, Value: value, Revision: j.revision}, 0)
+	if err == nil {
+		j.revision = revision
+	}
+	return err
+}
+
+// makeJobs stores the work of a poll, unless it is stored already.
+func (l *leader) makeJobs(ctx context.Context, r *stored, poll *ricloud.Poll, results []ricloud.Result) (chunks int, err error) {
+	for chunk := range slices.Chunk(results, chunkSize) {
+		j := &storedJob{key: jobKey(r.Account.Key, poll.ID, chunks)}
+		j.Account, j.Poll, j.Session = r.Account.Key, poll.ID, poll.Session
+		for _, result := range chunk {
+			j.Tasks = append(j.Tasks, task{Result: result})
+		}
+		if err := l.saveJob(ctx, j); err != nil && !errors.Is(err, store.ErrConflict) {
+			return 0, err
+		}
+		chunks++
+	}
+	return chunks, nil
+}
+
+// outcome reads the jobs of a poll: whether all is handled and acknowledged,
+// and what was given up.
+func (l *leader) outcome(ctx context.Context, account string, open openPoll) (done bool, refused []string, err error) {
+	for chunk := range open.Chunks {
+		entry, err := l.store.Get(ctx, jobKey(account, open.ID, chunk))
+		if err != nil {
+			return false, nil, err
+		}
+		j, err := decodeJob(entry)
+		if err != nil {
+			return false, nil, err
+		}
+		if !j.complete() || !l.isAcknowledged(j.key) {
+			return false, nil, nil
+		}
+		for i := range j.Tasks {
+			if t := &j.Tasks[i]; t.Dead != "" {
+				refused = append(refused, fmt.Sprintf("%s (%s), %s", t.Result.ID, t.Result.Identifier, t.Dead))
+			}
+		}
+	}
+	return true, refused, nil
+}
+
+func (l *leader) removeJobs(ctx context.Context, account string, open openPoll) {
+	for chunk := range open.Chunks {
+		key := jobKey(account, open.ID, chunk)
+		if entry, err := l.store.Get(ctx, key); err == nil {
+			_ = l.store.Remove(ctx, key, entry.Revision) // what is left does no harm
+		}
+	}
+}
+
+// revive gives the results of a dead letter that were given up another chance.
+func (e *Engine) revive(ctx context.Context, r *stored) error {
+	for _, open := range r.Open {
+		for chunk := range open.Chunks {
+			entry, err := e.store.Get(ctx, jobKey(r.Account.Key, open.ID, chunk))
+			if err != nil {
+				return err
+			}
+			j, err := decodeJob(entry)
+			if err != nil {
+				return err
+			}
+			for i := range j.Tasks {
+				if t := &j.Tasks[i]; t.Dead != "" {
+					t.Dead, t.Tries, t.Due = "", 0, time.Time{}
+				}
+			}
+			if err := e.saveJob(ctx, j); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// jobState is what the leader knows of a job.
+type jobState struct {
+	chunk        string
+	revision     uint64
+	complete     bool
+	asked        bool // its acknowledgements are on their way
+	acknowledged bool
+}
+
+// observeJob takes over what the store says of a job.
+func (l *leader) observeJob(entry store.Entry) {
+	if entry.Key == "" {
+		return
+	}
+	i := strings.LastIndexByte(entry.Key, '.')
+	group := entry.Key[:i+1]
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if entry.Value == nil {
+		delete(l.jobs[group], entry.Key)
+		if len(l.jobs[group]) == 0 {
+			delete(l.jobs, group)
+		}
+		return
+	}
+	j, err := decodeJob(entry)
+	if err != nil {
+		return
+	}
+	if l.jobs[group] == nil {
+		l.jobs[group] = map[string]*jobState{}
+	}
+	state := l.jobs[group][entry.Key]
+	if state == nil {
+		state = &jobState{chunk: entry.Key}
+		l.jobs[group][entry.Key] = state
+	}
+	state.revision = entry.Revision
+	if complete := j.complete(); complete != state.complete {
+		state.complete, state.asked, state.acknowledged = complete, false, false
+	}
+	if state.complete && !state.asked {
+		state.asked = true
+		var ids []ricloud.ID
+		for i := range j.Tasks {
+			if j.Tasks[i].Done {
+				ids = append(ids, j.Tasks[i].Result.ID)
+			}
+		}
+		l.acks.add(pendingAck{group: group, key: entry.Key, account: escape(j.Account), ids: ids})
+	}
+}
+
+func (l *leader) isAcknowledged(key string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	state := l.jobs[key[:strings.LastIndexByte(key, '.')+1]][key]
+	return state != nil && state.acknowledged
+}
+
+// acknowledged takes over that the results of a job are acknowledged.
+func (l *leader) acknowledged(a pendingAck) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if state := l.jobs[a.group][a.key]; state != nil {
+		state.acknowledged = true
+	}
+	for _, state := range l.jobs[a.group] {
+		if !state.acknowledged {
+			return
+		}
+	}
+	if it := l.items[a.account]; it != nil {
+		it.seen.closed = true
+		l.schedule(it)
+	}
+}

@@ -1,0 +1,152 @@
+package ingest
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/reincubate/ricloud-go/ingest/internal/store"
+)
+
+// Process is one process of an organisation, as Stats shows it.
+type Process struct {
+	ID       string    `json:"id"` // host, number and a random part
+	Since    time.Time `json:"since"`
+	Requests int64     `json:"requests"` // turns it had of the quota
+	Handling int64     `json:"handling"` // jobs it handles now
+	Leads    bool      `json:"leads"`    // it reads and logs in for all
+}
+
+// processes are those that are alive.
+type processes struct {
+	mu    sync.Mutex
+	alive map[string]Process
+}
+
+func (p *processes) isAlive(id string) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	_, ok := p.alive[id]
+	return ok
+}
+
+func (p *processes) all() []Process {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.SortedFunc(maps.Values(p.alive), func(a, b Process) int { return strings.Compare(a.ID, b.ID) })
+}
+
+// beat shows that this process is alive, until ctx ends.
+func (e *Engine) beat(ctx context.Context) {
+	l := lease{engine: e, key: processPrefix + e.id}
+	defer l.release(ctx)
+	for ctx.Err() == nil {
+		l.renew(ctx, e.self())
+		_ = sleep(ctx, e.cfg.lease/3)
+	}
+}
+
+func (e *Engine) self() any {
+	return Process{ID: e.id, Since: e.begun.UTC(), Requests: e.pacer.sent.Load(), Handling: e.active.Load(), Leads: e.leads.Load()}
+}
+
+// followProcesses keeps the list of those that are alive, and calls changed.
+func (e *Engine) followProcesses(ctx context.Context, changed func()) error {
+	return e.store.Watch(ctx, processPrefix, func(entry store.Entry) {
+		e.procs.mu.Lock()
+		if e.procs.alive == nil {
+			e.procs.alive = map[string]Process{}
+		}
+		id := strings.TrimPrefix(entry.Key, processPrefix)
+		_, known := e.procs.alive[id]
+		if entry.Value == nil {
+			delete(e.procs.alive, id)
+		} else {
+			var p Process
+			_ = json.Unmarshal(entry.Value, &p) // of a newer version: alive it is
+			e.procs.alive[id] = p
+		}
+		e.procs.mu.Unlock()
+		if known == (entry.Value == nil) {
+			changed()
+		}
+	})
+}
+
+// forgetProcesses removes what processes left behind that can no longer be
+// alive.
+func (e *Engine) forgetProcesses(ctx context.Context) error {
+	for _, prefix := range []string{processPrefix, leasePrefix} {
+		var left []store.Entry
+		watch, cancel := context.WithCancel(ctx)
+		err := e.store.Watch(watch, prefix, func(entry store.Entry) {
+			if entry.Key == "" {
+				cancel()
+			} else if entry.Value != nil {
+				left = append(left, entry)
+			}
+		})
+		cancel()
+		if err != nil {
+			return err
+		}
+		for _, entry := range left {
+			if err := e.store.Remove(ctx, entry.Key, entry.Revision); err != nil && !errors.Is(err, store.ErrConflict) {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+const (
+	leasePrefix = "lease."
+	leaderKey   = leasePrefix + "leader"
+)
+
+// lease is a key that only one process holds, and only while it renews it.
+type lease struct {
+	engine   *Engine
+	key      string
+	revision uint64    // 0: not held
+	until    time.Time // when it is no longer certain
+}
+
+// renew takes the lease or keeps it, and reports whether it is held.
+func (l *lease) renew(ctx context.Context, value any) bool {
+	body, err := json.Marshal(value)
+	if err != nil {
+		return false
+	}
+	ttl := l.engine.cfg.lease
+	began := time.Now()
+	ctx, cancel := context.WithTimeout(ctx, ttl/2)
+	defer cancel()
+	revision, err := l.engine.store.Put(ctx, store.Entry{Key: l.key, Value: body, Revision: l.revision}, ttl)
+	switch {
+	case err == nil:
+		l.revision, l.until = revision, began.Add(ttl)
+	case errors.Is(err, store.ErrConflict):
+		l.revision = 0
+	}
+	return l.held()
+}
+
+// held reports whether the lease is certain to be this process's own.
+func (l *lease) held() bool { return l.revision != 0 && time.Now().Before(l.until) }
+
+// release gives the lease up at once.
+func (l *lease) release(ctx context.Context) {
+	if l.revision == 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), l.engine.cfg.lease)
+	defer cancel()
+	_ = l.engine.store.Remove(ctx, l.key, l.revision) // or it expires
+	l.revision = 0
+}

@@ -1,0 +1,205 @@
+package ingest
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"github.com/reincubate/ricloud-go"
+)
+
+const (
+	eventsStretch = 6    // how much more rarely it reads while events arrive
+	maxPage       = 1000 // resources a list page holds at most
+	maxPages      = 20   // that one reading takes of a list
+	maxPageBytes  = 8 << 20
+	maxGets       = 5 // of resources that no list shows, in one reading
+	pollsBack     = time.Hour
+)
+
+// readLoop reads the lists of sessions and polls for all, as often as needed.
+func (l *leader) readLoop(ctx context.Context) {
+	sessions, polls := pageSize{max: maxPage}, pageSize{max: maxPage}
+	last := time.Time{}
+	for {
+		l.mu.Lock()
+		every, event := l.cfg.ReadEvery, l.events
+		l.mu.Unlock()
+		if time.Since(event) < every*eventsStretch {
+			every *= eventsStretch
+		}
+		if wait := time.Until(last.Add(every)); wait > 0 {
+			if sleep(ctx, min(wait, l.cfg.ReadEvery)) != nil {
+				return
+			}
+			continue
+		}
+		last = time.Now()
+		err := errors.Join(l.readSessions(background(ctx), &sessions), l.readPolls(background(ctx), &polls))
+		if errors.Is(err, ricloud.ErrUnauthorized) {
+			l.fatal(err)
+			return
+		}
+		if err != nil && ctx.Err() == nil {
+			l.log(ctx, "reading failed", slog.Any("error", err))
+		}
+	}
+}
+
+// pageSize is how much of a list to ask for at a time: much, and less where
+// its answers turn out large.
+type pageSize struct{ max int }
+
+func (p *pageSize) of(wanted int) int { return min(p.max, max(wanted*2, 20)) }
+
+func (p *pageSize) learn(items, bytes int, err error) {
+	switch {
+	case err != nil:
+		p.max = max(p.max/2, 10)
+	case bytes > maxPageBytes && items > 0:
+		p.max = max(items*maxPageBytes/bytes, 10)
+	}
+}
+
+// awaited returns the ids of sessions or polls that are waited for.
+func (l *leader) awaited(of map[ricloud.ID]*item) (ids map[ricloud.ID]bool, oldest time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	ids = map[ricloud.ID]bool{}
+	for id, it := range of {
+		ids[id] = true
+		if oldest.IsZero() || it.since.Before(oldest) {
+			oldest = it.since
+		}
+	}
+	return ids, oldest
+}
+
+func (l *leader) readSessions(ctx context.Context, size *pageSize) error {
+	wanted, oldest := l.awaited(l.sessions)
+	err := walk(wanted, oldest, size, func(params ricloud.ListParams, r *ricloud.Response) (*ricloud.List[ricloud.Session], error) {
+		return l.client.Sessions.List(ctx, ricloud.SessionListParams{ListParams: params}, ricloud.WithResponse(r))
+	}, func(s *ricloud.Session) (ricloud.ID, time.Time) {
+		if wanted[s.ID] {
+			l.observeSession(s)
+		}
+		return s.ID, s.DateCreated
+	})
+	if err != nil {
+		return err
+	}
+	gets := 0
+	for id := range wanted { // that no page has shown
+		if gets++; gets > maxGets {
+			break
+		}
+		s, err := l.client.Sessions.Get(ctx, id)
+		switch {
+		case errors.Is(err, ricloud.ErrNotFound):
+			l.observeSession(&ricloud.Session{ID: id, State: ricloud.SessionExpired, Error: "not-found"})
+		case err != nil:
+			return err
+		default:
+			l.observeSession(s)
+		}
+	}
+	return nil
+}
+
+func (l *leader) readPolls(ctx context.Context, size *pageSize) error {
+	wanted, oldest := l.awaited(l.polls)
+	l.mu.Lock()
+	subscribed := len(l.subs)
+	l.mu.Unlock()
+	if subscribed > 0 { // their polls are not known by id
+		wanted[anyPoll] = true
+		if back := time.Now().Add(-pollsBack); oldest.IsZero() || back.Before(oldest) {
+			oldest = back
+		}
+	}
+	err := walk(wanted, oldest, size, func(params ricloud.ListParams, r *ricloud.Response) (*ricloud.List[ricloud.Poll], error) {
+		return l.client.Polls.List(ctx, ricloud.PollListParams{ListParams: params}, ricloud.WithResponse(r))
+	}, func(p *ricloud.Poll) (ricloud.ID, time.Time) {
+		l.sharePoll(ctx, p)
+		return p.ID, p.DateCreated
+	})
+	delete(wanted, anyPoll)
+	if err != nil {
+		return err
+	}
+	gets := 0
+	for id := range wanted {
+		if gets++; gets > maxGets {
+			break
+		}
+		p, err := l.client.Polls.Get(ctx, id)
+		switch {
+		case errors.Is(err, ricloud.ErrNotFound):
+			p = &ricloud.Poll{ID: id, State: ricloud.PollFailed, Error: "not-found"}
+			p.Results.Data = []ricloud.Result{}
+		case err != nil:
+			return err
+		}
+		l.sharePoll(ctx, p)
+	}
+	return nil
+}
+
+// anyPoll stands for the polls of subscriptions among the wanted ones.
+const anyPoll ricloud.ID = "\x00any"
+
+// sharePoll hands on a poll that has ended and is waited for.
+func (l *leader) sharePoll(ctx context.Context, p *ricloud.Poll) {
+	l.mu.Lock()
+	waited := l.polls[p.ID] != nil || p.Subscription != "" && l.subs[p.Subscription] != nil && !l.forgotten[p.ID]
+	l.mu.Unlock()
+	if !waited || !p.State.Terminal() {
+		return
+	}
+	l.shareURLs(ctx, urlsOf(p))
+	l.observePoll(p)
+}
+
+// forgetPoll notes that a subscription's poll holds nothing to handle.
+func (l *leader) forgetPoll(id ricloud.ID) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.forgotten) > 10*maxPage {
+		clear(l.forgotten)
+	}
+	l.forgotten[id] = true
+}
+
+// walk reads a list, newest first, until it has shown all that is wanted, or
+// what is older than oldest. It removes from wanted what it has seen.
+func walk[T any](
+	wanted map[ricloud.ID]bool, oldest time.Time, size *pageSize,
+	list func(ricloud.ListParams, *ricloud.Response) (*ricloud.List[T], error), see func(*T) (ricloud.ID, time.Time),
+) error {
+	var after ricloud.ID
+	for range maxPages {
+		if len(wanted) == 0 {
+			return nil
+		}
+		var answer ricloud.Response
+		page, err := list(ricloud.ListParams{AfterID: after, Limit: size.of(len(wanted))}, &answer)
+		if err != nil {
+			size.learn(0, 0, err)
+			return err
+		}
+		size.learn(len(page.Data), len(answer.Body), nil)
+		before := after
+		older := false
+		for i := range page.Data {
+			id, created := see(&page.Data[i])
+			delete(wanted, id)
+			after = id
+			older = !created.IsZero() && created.Before(oldest.Add(-clockSkew))
+		}
+		if older || !page.HasMore || after == before {
+			return nil
+		}
+	}
+	return nil
+}

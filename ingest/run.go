@@ -1,0 +1,196 @@
+package ingest
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/reincubate/ricloud-go"
+	"github.com/reincubate/ricloud-go/ingest/internal/store"
+)
+
+// Handlers is what an engine needs from you.
+type Handlers struct {
+	// Secret returns the password of an account, by its key. It is called each
+	// time before a login, and what it returns is not kept. Required.
+	Secret func(ctx context.Context, key string) (ricloud.Secret, error)
+
+	// Result handles one result. When it returns nil, the engine makes sure that
+	// the file was read to its end with the right size and MD5, and then
+	// acknowledges the result. An error or a panic is retried. It may be called
+	// again for a result that it has handled, when a process dies in between:
+	// see Result.Key. Calls are concurrent. Required.
+	Result func(ctx context.Context, r *Result) error
+
+	// Step, if set, is called after each step of an account, by the process that
+	// made it: for metrics, traces, or to tell somebody that a code is needed.
+	// It must return soon.
+	Step func(ctx context.Context, key string, step Step)
+
+	// Concurrency is how many accounts' results this process handles at a time.
+	// Default 8.
+	Concurrency int
+
+	// Timeout bounds one call of Result. Default 10 minutes. A call that does not
+	// end with its context counts as failed, and keeps its place in Concurrency
+	// until it returns.
+	Timeout time.Duration
+
+	// Attempts is how often Result is tried, with growing pauses, before the
+	// account is a dead letter. Default 8. Deaths of the process count.
+	Attempts int
+
+	// RetryWait is the pause after the first failed attempt; it doubles with
+	// each. Default 5 seconds, at most 10 minutes.
+	RetryWait time.Duration
+
+	// Drain is how long Run lets what it has begun go on when its context ends.
+	// Default 8 seconds.
+	Drain time.Duration
+
+	// Logger, if set, is told of failures. Records hold keys and reasons, never
+	// a secret.
+	Logger *slog.Logger
+}
+
+func (h Handlers) defaults() (Handlers, error) {
+	const run = "Run"
+	switch {
+	case h.Secret == nil:
+		return h, invalid(run, "Handlers.Secret", "is required")
+	case h.Result == nil:
+		return h, invalid(run, "Handlers.Result", "is required")
+	case min(h.Concurrency, h.Attempts) < 0 || min(h.Timeout, h.RetryWait, h.Drain) < 0:
+		return h, invalid(run, "Handlers", "must not hold a negative number")
+	}
+	h.Concurrency = cmp.Or(h.Concurrency, 8)
+	h.Timeout = cmp.Or(h.Timeout, 10*time.Minute)
+	h.Attempts = cmp.Or(h.Attempts, 8)
+	h.RetryWait = cmp.Or(h.RetryWait, 5*time.Second)
+	h.Drain = cmp.Or(h.Drain, 8*time.Second)
+	return h, nil
+}
+
+// runner is one Run.
+type runner struct {
+	*Engine
+
+	client *ricloud.Client
+	h      Handlers
+	fatal  func(error) // ends the Run
+}
+
+// Run works on the accounts until ctx ends, together with the other processes
+// that run: one of them logs in, polls and reads for all, each handles results.
+// client must use the Pacer of this Engine.
+//
+// When ctx ends, Run begins nothing more, lets what is begun go on for
+// Handlers.Drain, and returns nil. Another process, or the next Run, goes on
+// from there. It returns an error when the API refuses the token, or the store
+// fails.
+func (e *Engine) Run(ctx context.Context, client *ricloud.Client, h Handlers) error {
+	h, err := h.defaults()
+	if err != nil {
+		return err
+	}
+	if client == nil {
+		return invalid("Run", "client", "is required")
+	}
+	if !e.running.CompareAndSwap(false, true) {
+		return errors.New("ingest: Run: it runs already")
+	}
+	defer e.running.Store(false)
+
+	// Two contexts: begin ends at once, work lives through the drain.
+	begin, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	work, stop := context.WithCancelCause(context.WithoutCancel(ctx))
+	defer stop(nil)
+	r := &runner{Engine: e, client: client, h: h, fatal: cancel}
+	w := newWorker(r)
+
+	var followers, workers sync.WaitGroup
+	follow := func(name string, fn func(context.Context) error) {
+		followers.Go(func() {
+			for work.Err() == nil {
+				if err := fn(work); err != nil && work.Err() == nil {
+					r.log(work, "following failed", slog.String("what", name), slog.Any("error", err))
+				}
+				_ = sleep(work, storeRetry)
+			}
+		})
+	}
+	follow("processes", func(ctx context.Context) error { return e.followProcesses(ctx, w.poke) })
+	follow("work", w.follow)
+	follow("urls", e.listenURLs)
+	follow("events", func(ctx context.Context) error { return e.followEvents(ctx, time.Now(), client.Notify) })
+	workers.Go(func() { w.run(begin, work) })
+	workers.Go(func() { r.campaign(begin, work) })
+
+	<-begin.Done()
+	drained := make(chan struct{})
+	go func() { workers.Wait(); close(drained) }()
+	timer := time.NewTimer(h.Drain)
+	defer timer.Stop()
+	select {
+	case <-drained:
+	case <-timer.C:
+		stop(errDrained)
+		<-drained
+	}
+	stop(nil)
+	followers.Wait()
+	if ctx.Err() == nil {
+		return fmt.Errorf("ingest: Run: %w", context.Cause(begin))
+	}
+	return nil
+}
+
+var errDrained = errors.New("ingest: the time to drain is over")
+
+func (r *runner) log(ctx context.Context, msg string, attrs ...slog.Attr) {
+	if r.h.Logger != nil {
+		r.h.Logger.LogAttrs(ctx, slog.LevelWarn, "ingest: "+msg, attrs...) //nolint:sloglint // the callers' messages are constants
+	}
+}
+
+// campaign leads whenever no other process does, until begin ends.
+func (r *runner) campaign(begin, work context.Context) {
+	free := make(chan struct{}, 1)
+	watch, cancel := context.WithCancel(work)
+	var watching sync.WaitGroup
+	watching.Go(func() {
+		for watch.Err() == nil {
+			_ = r.store.Watch(watch, leasePrefix, func(e store.Entry) {
+				if e.Key == leaderKey && e.Value == nil {
+					select {
+					case free <- struct{}{}:
+					default:
+					}
+				}
+			})
+			_ = sleep(watch, storeRetry)
+		}
+	})
+	defer func() { cancel(); watching.Wait() }()
+	for begin.Err() == nil {
+		l := lease{engine: r.Engine, key: leaderKey}
+		if l.renew(work, r.self()) {
+			r.leads.Store(true)
+			r.lead(begin, work, &l)
+			r.leads.Store(false)
+			l.release(work)
+		}
+		timer := time.NewTimer(r.cfg.lease / 3)
+		select {
+		case <-free:
+		case <-timer.C:
+		case <-begin.Done():
+		}
+		timer.Stop()
+	}
+}

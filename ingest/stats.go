@@ -1,0 +1,103 @@
+package ingest
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"time"
+
+	"github.com/reincubate/ricloud-go/ingest/internal/store"
+)
+
+// Stats is how an engine and its companions are doing.
+type Stats struct {
+	Accounts map[State]int // by state
+	Results  int           // that wait to be handled, or are being handled
+
+	Quota     Quota
+	Processes []Process // that are alive, this one included
+
+	Events          uint64 // stored, of the last 72 hours
+	Bytes, MaxBytes uint64 // of accounts and work
+	EventBytes      uint64
+	Full            bool // Submit returns ErrStoreFull
+}
+
+// Quota is the state of the quota that all processes share.
+type Quota struct {
+	Requests int // allowed in each Per
+	Per      time.Duration
+	Next     time.Time // the next slot that is free; in the past if there is no queue
+	Paused   time.Time // no request before, after a 429; zero or past if none
+	Waiting  int       // requests of this process that wait for their slot
+}
+
+// Stats counts the accounts and asks the store. It reads all accounts: call it
+// every few seconds at most.
+func (e *Engine) Stats(ctx context.Context) (*Stats, error) {
+	s := &Stats{Accounts: map[State]int{}, Quota: Quota{Requests: e.cfg.Requests, Per: e.cfg.Per}}
+	for account, err := range e.Accounts(ctx) {
+		if err != nil {
+			return nil, err
+		}
+		s.Accounts[account.State]++
+	}
+	err := e.each(ctx, workPrefix, func(entry store.Entry) {
+		if j, err := decodeJob(entry); err == nil {
+			for i := range j.Tasks {
+				if j.Tasks[i].open() {
+					s.Results++
+				}
+			}
+		}
+	})
+	if err != nil {
+		return nil, err
+	}
+	err = e.each(ctx, processPrefix, func(entry store.Entry) {
+		var p Process
+		if json.Unmarshal(entry.Value, &p) == nil {
+			s.Processes = append(s.Processes, p)
+		}
+	})
+	if err != nil {
+		return nil, err
+	}
+	s.Quota.Waiting, s.Quota.Paused = e.pacer.state()
+	entry, err := e.store.Get(ctx, slotsKey)
+	if err == nil {
+		var taken slots
+		_ = json.Unmarshal(entry.Value, &taken)
+		s.Quota.Next = taken.Next
+	} else if !errors.Is(err, store.ErrNotFound) {
+		return nil, storeError("Stats", err)
+	}
+	u, err := e.store.Usage(ctx)
+	if err != nil {
+		return nil, storeError("Stats", err)
+	}
+	s.Events, s.Bytes, s.MaxBytes, s.EventBytes = u.Events, u.Bytes, u.MaxBytes, u.EventBytes
+	s.Full = e.full.Load()
+	return s, nil
+}
+
+// each calls fn for each value whose key begins with prefix.
+func (e *Engine) each(ctx context.Context, prefix string, fn func(store.Entry)) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	complete := false
+	err := e.store.Watch(ctx, prefix, func(entry store.Entry) {
+		switch {
+		case complete:
+		case entry.Key == "":
+			complete = true
+			cancel()
+		case entry.Value != nil:
+			fn(entry)
+		}
+	})
+	if err == nil && !complete {
+		err = context.Cause(ctx)
+	}
+	return storeError("reading "+prefix, err)
+}

@@ -1,0 +1,187 @@
+package ingest
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/reincubate/ricloud-go"
+	"github.com/reincubate/ricloud-go/ingest/internal/store"
+)
+
+// WebhookHandler returns a handler for the API's deliveries, in any number of
+// processes. An event is durable before it is answered 200, and one that is
+// stored already is answered 200 at once. When the store has no room or does
+// not answer, the delivery is answered 503, and the API tries again.
+//
+//	handler, err := engine.WebhookHandler(ricloud.WithWebhookSecrets(secret))
+//	mux.Handle("/webhooks/", handler)
+//
+// Signed URLs and other secrets of an event are taken out before it is stored.
+// The options are those of ricloud.NewWebhookHandler, without a deduplicator.
+func (e *Engine) WebhookHandler(opts ...ricloud.WebhookOption) (*ricloud.WebhookHandler, error) {
+	return ricloud.NewWebhookHandler(e.receive, append(opts, ricloud.WithWebhookDeduplicator(eachTime{}))...)
+}
+
+// receive stores an event.
+func (e *Engine) receive(ctx context.Context, event *ricloud.Event) error {
+	stored, urls, err := distill(event)
+	if err != nil {
+		return err
+	}
+	if urls != nil {
+		e.shareURLs(ctx, urls) // first: whoever acts on the event may need them at once
+	}
+	if err := e.store.Publish(ctx, escape(string(event.ID)), stored); err != nil {
+		// The receiver answers 503 to this, as to an event in progress.
+		return fmt.Errorf("ingest: event %s is not stored: %w (%w)", event.ID, ricloud.ErrEventInProgress, err)
+	}
+	return nil
+}
+
+// eachTime is the deduplicator of a receiver whose store tells events apart.
+type eachTime struct{}
+
+// Begin lets every delivery through.
+func (eachTime) Begin(context.Context, ricloud.ID) error { return nil }
+
+// Done does nothing.
+func (eachTime) Done(context.Context, ricloud.ID) error { return nil }
+
+// Failed does nothing.
+func (eachTime) Failed(context.Context, ricloud.ID) error { return nil }
+
+// distill returns what is stored of an event: what the engine and waits act
+// on, and no signed URL. Those come beside it.
+func distill(event *ricloud.Event) ([]byte, *pollURLs, error) {
+	var urls *pollURLs
+	resource := event.Resource()
+	switch r := resource.(type) {
+	case *ricloud.Poll:
+		urls = urlsOf(r)
+		r.Results.Data = unsigned(r.Results.Data)
+		r.Errors.Data = nil // of no known shape
+	case *ricloud.Task:
+		r.Results.Data = unsigned(r.Results.Data)
+	case *ricloud.Session, *ricloud.Subscription:
+	default: // it may hold a secret anywhere
+		var id struct {
+			ID ricloud.ID `json:"id"`
+		}
+		_ = json.Unmarshal([]byte(event.Data), &id)
+		resource = id
+	}
+	data, err := json.Marshal(resource)
+	if err != nil {
+		return nil, nil, err
+	}
+	stored, err := json.Marshal(struct {
+		ID     ricloud.ID      `json:"id"`
+		Type   string          `json:"type"`
+		Action string          `json:"action"`
+		Data   json.RawMessage `json:"data"`
+		Date   time.Time       `json:"date_created"`
+	}{event.ID, event.Type, event.Action, data, event.DateCreated})
+	return stored, urls, err
+}
+
+// unsigned returns results without their signed URLs.
+func unsigned(results []ricloud.Result) []ricloud.Result {
+	for i := range results {
+		results[i].SignedURL = ricloud.SignedURL{}
+	}
+	return results
+}
+
+// pollURLs are the signed URLs of a poll's results. They go from process to
+// process in memory, and are never stored.
+type pollURLs struct {
+	Poll    ricloud.ID               `json:"poll"`
+	Results map[ricloud.ID]signedURL `json:"results"`
+}
+
+type signedURL struct {
+	URL     string    `json:"url"`
+	Expires time.Time `json:"expires,omitzero"`
+}
+
+func urlsOf(poll *ricloud.Poll) *pollURLs {
+	urls := &pollURLs{Poll: poll.ID, Results: map[ricloud.ID]signedURL{}}
+	for i := range poll.Results.Data {
+		r := &poll.Results.Data[i]
+		urls.Results[r.ID] = signedURL{string(r.SignedURL.URL), r.SignedURL.DateExpires}
+	}
+	return urls
+}
+
+const (
+	urlSubject = "urls"
+	maxURLs    = 2000 // polls
+	maxMessage = 512 << 10
+)
+
+// shareURLs gives signed URLs to all processes. One that misses them asks the API.
+func (e *Engine) shareURLs(ctx context.Context, urls *pollURLs) {
+	if body, err := json.Marshal(urls); err == nil && len(body) < maxMessage {
+		_ = e.store.Send(ctx, urlSubject, body)
+	}
+}
+
+// urlCache remembers signed URLs of the latest polls.
+type urlCache struct {
+	mu    sync.Mutex
+	polls map[ricloud.ID]map[ricloud.ID]signedURL
+	order []ricloud.ID
+}
+
+func newURLCache() *urlCache { return &urlCache{polls: map[ricloud.ID]map[ricloud.ID]signedURL{}} }
+
+func (c *urlCache) add(urls *pollURLs) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.polls[urls.Poll] == nil {
+		c.order = append(c.order, urls.Poll)
+		c.polls[urls.Poll] = map[ricloud.ID]signedURL{}
+	}
+	for id, url := range urls.Results {
+		c.polls[urls.Poll][id] = url
+	}
+	for len(c.order) > maxURLs {
+		delete(c.polls, c.order[0])
+		c.order = c.order[1:]
+	}
+}
+
+// get returns what is known of a result, and whether anything is.
+func (c *urlCache) get(poll, result ricloud.ID) (signedURL, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	url, ok := c.polls[poll][result]
+	return url, ok
+}
+
+// listenURLs fills the cache until ctx ends.
+func (e *Engine) listenURLs(ctx context.Context) error {
+	return e.store.Listen(ctx, urlSubject, func(data []byte) {
+		var urls pollURLs
+		if json.Unmarshal(data, &urls) == nil {
+			e.urls.add(&urls)
+		}
+	})
+}
+
+// followEvents calls fn for each event that was stored since a time.
+func (e *Engine) followEvents(ctx context.Context, since time.Time, fn func(*ricloud.Event)) error {
+	err := e.store.Subscribe(ctx, since, func(data []byte) {
+		if event, err := ricloud.ParseEvent(data); err == nil {
+			fn(event)
+		}
+	})
+	if errors.Is(err, store.ErrNotFound) {
+		return nil
+	}
+	return err
+}

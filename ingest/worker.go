@@ -1,0 +1,245 @@
+package ingest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"github.com/reincubate/ricloud-go"
+	"github.com/reincubate/ricloud-go/ingest/internal/store"
+)
+
+const (
+	maxRetryWait = 10 * time.Minute
+	handlerGrace = 5 * time.Second // beyond its timeout
+)
+
+// worker handles results in this process, whoever leads.
+type worker struct {
+	*runner
+
+	mu     sync.Mutex
+	jobs   map[string]*storedJob
+	mine   map[string]context.CancelCauseFunc // jobs that are handled here
+	synced bool
+	wake   chan struct{}
+}
+
+func newWorker(r *runner) *worker {
+	return &worker{
+		runner: r, jobs: map[string]*storedJob{}, mine: map[string]context.CancelCauseFunc{}, wake: make(chan struct{}, 1),
+	}
+}
+
+func (w *worker) poke() {
+	select {
+	case w.wake <- struct{}{}:
+	default:
+	}
+}
+
+var errTakenOver = errors.New("another process has taken the job over")
+
+// follow keeps the list of jobs until ctx ends.
+func (w *worker) follow(ctx context.Context) error {
+	return w.store.Watch(ctx, workPrefix, func(entry store.Entry) {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		switch {
+		case entry.Key == "":
+			w.synced = true
+		case entry.Value == nil:
+			delete(w.jobs, entry.Key)
+		default:
+			j, err := decodeJob(entry)
+			if err != nil {
+				return // of a newer version
+			}
+			if cancel := w.mine[entry.Key]; cancel != nil && j.Owner != w.id {
+				cancel(errTakenOver)
+			}
+			w.jobs[entry.Key] = j
+		}
+		w.poke()
+	})
+}
+
+// run claims and handles jobs until begin ends, and returns when work has ended
+// or all that was begun is done.
+func (w *worker) run(begin, work context.Context) {
+	slots := make(chan struct{}, w.h.Concurrency)
+	var handling sync.WaitGroup
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for begin.Err() == nil {
+		wait := w.cfg.lease
+		for begin.Err() == nil && len(slots) < cap(slots) {
+			var j *storedJob
+			if j, wait = w.pick(); j == nil {
+				break
+			}
+			slots <- struct{}{}
+			w.active.Add(1)
+			hung := make(chan struct{}) // closed when no call of the handler is left
+			handling.Go(func() { w.handle(begin, work, j, hung) })
+			go func() {
+				<-hung
+				w.active.Add(-1)
+				<-slots
+				w.poke()
+			}()
+		}
+		timer.Reset(wait)
+		select {
+		case <-timer.C:
+		case <-w.wake:
+		case <-begin.Done():
+		}
+		timer.Stop()
+	}
+	handling.Wait()
+}
+
+// pick returns a job that may be claimed, or how long there is none.
+func (w *worker) pick() (*storedJob, time.Duration) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	now := time.Now()
+	wait := w.cfg.lease
+	if !w.synced {
+		return nil, wait
+	}
+	for key, j := range w.jobs { // in random order: processes rarely claim the same
+		if w.mine[key] != nil || j.Owner != "" && (j.Owner == w.id || w.procs.isAlive(j.Owner)) {
+			continue
+		}
+		i, when := j.next(now)
+		if i < 0 {
+			if !when.IsZero() {
+				wait = min(wait, max(when.Sub(now), time.Millisecond))
+			}
+			continue
+		}
+		w.mine[key] = func(error) {}
+		claimed := *j
+		claimed.Tasks = append([]task(nil), j.Tasks...)
+		return &claimed, 0
+	}
+	return nil, wait
+}
+
+// handle claims a job and handles its results, one after the other. It closes
+// hung when no call of the handler is left.
+func (w *worker) handle(begin, work context.Context, j *storedJob, hung chan<- struct{}) {
+	ctx, cancel := context.WithCancelCause(work)
+	defer cancel(nil)
+	w.mu.Lock()
+	w.mine[j.key] = cancel
+	w.mu.Unlock()
+	var calls sync.WaitGroup
+	err := w.handleAll(begin, ctx, j, &calls)
+	w.mu.Lock()
+	delete(w.mine, j.key)
+	w.mu.Unlock()
+	if err != nil && !errors.Is(err, store.ErrConflict) && work.Err() == nil {
+		w.log(work, "handling results was interrupted", slog.String("account", j.Account), slog.Any("error", err))
+	}
+	w.poke()
+	go func() { calls.Wait(); close(hung) }()
+}
+
+func (w *worker) handleAll(begin, ctx context.Context, j *storedJob, calls *sync.WaitGroup) error {
+	for {
+		i, _ := j.next(time.Now())
+		if i < 0 || begin.Err() != nil {
+			j.Owner = ""
+			return w.saveJob(context.WithoutCancel(ctx), j)
+		}
+		t := &j.Tasks[i]
+		if t.Tries >= w.h.Attempts { // its process died each time
+			t.Dead = fmt.Sprintf("given up after %d attempts, in which the process died", t.Tries)
+			continue
+		}
+		j.Owner = w.id
+		t.Tries++
+		if err := w.saveJob(ctx, j); err != nil {
+			return err
+		}
+		err := w.call(ctx, j, t, calls)
+		switch {
+		case err == nil:
+			t.Done = true
+		case ctx.Err() != nil: // it was the drain or the store that ended it
+			t.Tries--
+			j.Owner = ""
+			return errors.Join(err, w.saveJob(context.WithoutCancel(ctx), j))
+		case t.Tries >= w.h.Attempts:
+			t.Dead = bounded(fmt.Sprintf("failed %d times: %v", t.Tries, err))
+			w.log(ctx, "a result is given up", slog.String("account", j.Account), slog.String("result", string(t.Result.ID)), slog.Any("error", err))
+		default:
+			wait := min(w.h.RetryWait<<min(t.Tries-1, 16), maxRetryWait)
+			t.Due = time.Now().UTC().Add(wait/2 + rand.N(wait/2+1)) //nolint:gosec // spreads load, guards nothing
+			w.log(ctx, "a result is tried again later", slog.String("account", j.Account), slog.String("result", string(t.Result.ID)), slog.Any("error", err))
+		}
+	}
+}
+
+var errHung = errors.New("the handler did not return in time, and has not stopped since")
+
+// call hands one result to the handler, within its time.
+func (w *worker) call(ctx context.Context, j *storedJob, t *task, calls *sync.WaitGroup) error {
+	ctx, cancel := context.WithTimeout(ctx, w.h.Timeout)
+	defer cancel()
+	r := &Result{Result: t.Result, Account: j.Account, Attempt: t.Tries, client: w.client}
+	w.sign(ctx, r)
+	ended := make(chan error, 1)
+	calls.Go(func() {
+		err := w.protected(ctx, r)
+		if err == nil {
+			err = r.verify(ctx)
+		}
+		ended <- err
+	})
+	select {
+	case err := <-ended:
+		return err
+	case <-ctx.Done():
+	}
+	timer := time.NewTimer(handlerGrace)
+	defer timer.Stop()
+	select {
+	case err := <-ended: // late, and done all the same
+		return err
+	case <-timer.C:
+		return errHung
+	}
+}
+
+// protected calls the handler and turns its panic into an error.
+func (w *worker) protected(ctx context.Context, r *Result) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("the handler panicked: %v", p)
+			w.log(ctx, "the handler panicked", slog.String("account", r.Account), slog.Any("panic", p), slog.String("stack", string(debug.Stack())))
+		}
+	}()
+	return w.h.Result(ctx, r)
+}
+
+// sign gives a result its signed URL, if there is one. Without one, the client
+// reads it with credentials, or asks the API for another.
+func (w *worker) sign(ctx context.Context, r *Result) {
+	url, known := w.urls.get(r.Poll, r.ID)
+	if !known && r.Poll != "" {
+		if poll, err := w.client.Polls.Get(ctx, r.Poll); err == nil { // one request for all its results
+			w.urls.add(urlsOf(poll))
+			url, _ = w.urls.get(r.Poll, r.ID)
+		}
+	}
+	r.SignedURL = ricloud.SignedURL{URL: ricloud.Secret(url.URL), DateExpires: url.Expires}
+}
