@@ -349,7 +349,7 @@ func (l *leader) observeSession(session *ricloud.Session) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	it := l.sessions[session.ID]
-	if it != nil && session.State.Terminal() && it.seen.session == nil {
+	if it != nil && session.State.Ended() && it.seen.session == nil {
 		it.seen.session = session
 		l.schedule(it)
 	}
@@ -363,7 +363,7 @@ func (l *leader) observePoll(poll *ricloud.Poll) {
 	if it == nil && poll.Subscription != "" {
 		it = l.subs[poll.Subscription]
 	}
-	if it == nil || !poll.State.Terminal() ||
+	if it == nil || !poll.State.Ended() ||
 		slices.ContainsFunc(it.seen.polls, func(p *ricloud.Poll) bool { return p.ID == poll.ID }) {
 		return
 	}
@@ -384,7 +384,7 @@ func (l *leader) observeEvent(event *ricloud.Event) {
 		l.observePoll(r) // its URLs were shared when it came
 	case *ricloud.Task:
 		// The end of the task that a session's creation is is the session's.
-		if r.Poll != "" || r.Session == "" || !r.State.Terminal() {
+		if r.Poll != "" || r.Session == "" || !r.State.Ended() {
 			return
 		}
 		s := &ricloud.Session{ID: r.Session, State: ricloud.SessionActive, Error: r.Error}

@@ -154,7 +154,7 @@ func (l *leader) sharePoll(ctx context.Context, p *ricloud.Poll) {
 	l.mu.Lock()
 	waited := l.polls[p.ID] != nil || p.Subscription != "" && l.subs[p.Subscription] != nil && !l.forgotten[p.ID]
 	l.mu.Unlock()
-	if !waited || !p.State.Terminal() {
+	if !waited || !p.State.Ended() {
 		return
 	}
 	l.shareURLs(ctx, urlsOf(p))

@@ -247,7 +247,7 @@ func (l *leader) adopt(ctx context.Context, r *stored, session *ricloud.Session,
 	r.progress()
 	r.Session = session.ID
 	r.Known = append(r.Known, session.ID)
-	if session.State.Terminal() {
+	if session.State.Ended() {
 		r.State = Connecting
 		return l.connected(ctx, r, session)
 	}
