@@ -10,18 +10,22 @@ import (
 	"github.com/reincubate/ricloud-go"
 )
 
-// Client returns a client that talks to the server in memory with its token.
-// Its waits ask every 10 milliseconds at first and every second later, which
-// suits the server's short delays. Where the server's generation has no signed
-// URLs, the client reads s3:// and gs:// objects from the server, see
-// OpenObject. The options come after the server's own, so they can change all
-// of it. A client with options that [ricloud.NewClient] refuses fails every
-// call, with NewClient's error.
+// Client returns a client that talks to the server in memory with its token. The client suits the
+// server's short delays: a wait asks after 10 milliseconds at first and every second later, and a
+// retry comes after a few milliseconds. Where the server's generation has no signed URLs, the
+// client reads s3:// and gs:// objects from the server, see OpenObject.
 //
-// A client with another token, after Keys.Rotate for instance, is
+// The options come after these, so they can change all of it. A client with options that
+// [ricloud.NewClient] refuses fails every call with NewClient's error.
+//
+// For a client with another token, after Keys.Rotate for instance, call
 // ricloud.NewClient(token, ricloud.WithTransport(server)).
 func (s *Server) Client(opts ...ricloud.Option) *ricloud.Client {
-	own := []ricloud.Option{ricloud.WithBaseURL("https://" + memoryAPI), ricloud.WithTransport(s), ricloud.WithPolling(10*time.Millisecond, time.Second)}
+	own := []ricloud.Option{
+		ricloud.WithBaseURL("https://" + memoryAPI), ricloud.WithTransport(s),
+		ricloud.WithPolling(10*time.Millisecond, time.Second),
+		ricloud.WithRetryWait(time.Millisecond, 5*time.Millisecond),
+	}
 	if s.generation != GenerationCurrent {
 		own = append(own, ricloud.WithStorage("s3", s), ricloud.WithStorage("gs", s))
 	}
@@ -30,18 +34,21 @@ func (s *Server) Client(opts ...ricloud.Option) *ricloud.Client {
 		return client
 	}
 	refused := roundTripper(func(*http.Request) (*http.Response, error) { return nil, err })
-	client, _ = ricloud.NewClient("refused", ricloud.WithTransport(refused), ricloud.WithRetries(0)) // both are good options
+	client, _ = ricloud.NewClient("refused", // these options are good
+		ricloud.WithTransport(refused), ricloud.WithRetries(0))
 	return client
 }
 
-// OpenObject opens an object in the server's own storage as a bucket's owner
-// does, with credentials: it makes the server a [ricloud.ObjectOpener], for
-// ricloud.WithStorage("s3", server). Faults of StorageGet strike it, too.
-func (s *Server) OpenObject(ctx context.Context, req ricloud.ObjectRequest) (*ricloud.Object, error) {
+// OpenObject opens an object in the server's own storage as a bucket's owner does, with
+// credentials. It makes the server a [ricloud.ObjectOpener], for ricloud.WithStorage("s3", server).
+// Faults of StorageGet apply to it.
+func (s *Server) OpenObject(
+	ctx context.Context, req ricloud.ObjectRequest,
+) (*ricloud.Object, error) {
 	s.mu.Lock()
-	expires := s.clock.now().Add(time.Minute)
+	expires := s.clock.Now().Add(time.Minute)
+	url := s.sign("https://"+memoryStorage, req.Bucket+"/"+req.Key, expires)
 	s.mu.Unlock()
-	url := s.sign("https://"+memoryStorage, &stored{path: req.Bucket + "/" + req.Key}, expires)
 	get, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
 	if err != nil {
 		return nil, err
@@ -57,9 +64,12 @@ func (s *Server) OpenObject(ctx context.Context, req ricloud.ObjectRequest) (*ri
 		return nil, err
 	}
 	if resp.StatusCode >= http.StatusBadRequest {
-		return nil, errors.Join(&ricloud.StorageError{Host: memoryStorage, StatusCode: resp.StatusCode}, resp.Body.Close())
+		refused := &ricloud.StorageError{Host: memoryStorage, StatusCode: resp.StatusCode}
+		return nil, errors.Join(refused, resp.Body.Close())
 	}
-	object := &ricloud.Object{Body: resp.Body, Size: resp.ContentLength, Version: resp.Header.Get("ETag")}
+	object := &ricloud.Object{
+		Body: resp.Body, Size: resp.ContentLength, Version: resp.Header.Get("ETag"),
+	}
 	if resp.StatusCode == http.StatusPartialContent {
 		object.Offset, object.Size = req.Offset, req.Offset+resp.ContentLength
 	}

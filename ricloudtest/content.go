@@ -8,37 +8,40 @@ import (
 	"io"
 	"strconv"
 	"sync"
+
+	"github.com/reincubate/ricloud-go/ricloudtest/internal/collection"
+	"github.com/reincubate/ricloud-go/ricloudtest/internal/reply"
 )
 
-// Content is what a result holds. It is read at any offset, by many readers at
-// once, and need not be in memory: *bytes.Reader and *strings.Reader are
-// Contents, and so is an *io.SectionReader over a file.
+// Content is what a result holds. Many readers may read it at once, at any offset, so it need not
+// be in memory. *bytes.Reader, *strings.Reader, and an *io.SectionReader over a file are Contents.
 type Content interface {
 	io.ReaderAt
 	Size() int64
 }
 
-// Records is a data type's document, as the API publishes it: the items under
-// "data" and their number under "metadata". An item that JSON cannot express
-// becomes null.
+// Records returns a data type's document as the API publishes it: the items under "data" and their
+// number under "metadata". An item that JSON cannot express becomes null.
 func Records(items ...any) Content {
 	data := make([]json.RawMessage, len(items))
 	for i, item := range items {
-		data[i] = encode(item)
+		data[i] = reply.Encode(item)
 	}
-	return bytes.NewReader(encode(object{"data": data, "metadata": object{"count": len(data)}}))
+	return bytes.NewReader(reply.Encode(object{
+		"data": data, "metadata": object{"count": len(data)},
+	}))
 }
 
-// GenerateRecords is a document like that of Records with count items, made
-// while it is read: record returns item i, and is called again whenever its
-// bytes are needed, so it must return the same for the same i and be safe for
-// concurrent use. Each item takes width bytes, padded with spaces; one that
-// does not fit becomes null. A document of gigabytes costs no memory.
+// GenerateRecords returns a document like that of Records with count items, which is made while it
+// is read. A document of gigabytes costs no memory.
+//
+// The function record returns item i. It is called again whenever the item's bytes are needed, so
+// it must return the same for the same i and be safe for concurrent use. Each item takes width
+// bytes, padded with spaces. An item that does not fit becomes null.
 func GenerateRecords(count, width int, record func(i int) any) Content {
 	width = max(width, len("null"))
-	tail := `],"metadata":{"count":` + strconv.Itoa(count) + `}}`
-	return generated{head: `{"data":[`, tail: tail, count: int64(count), width: int64(width) + 1, block: func(i int64) []byte {
-		item := encode(record(int(i)))
+	block := func(i int64) []byte {
+		item := reply.Encode(record(int(i)))
 		if len(item) > width {
 			item = []byte("null")
 		}
@@ -48,16 +51,21 @@ func GenerateRecords(count, width int, record func(i int) any) Content {
 			block[width] = ','
 		}
 		return block
-	}}
+	}
+	return generated{
+		head: `{"data":[`, tail: `],"metadata":{"count":` + strconv.Itoa(count) + `}}`,
+		count: int64(count), width: int64(width) + 1, block: block,
+	}
 }
 
-// GenerateBytes is a file of size bytes that costs no memory. The same seed
-// gives the same bytes.
+// GenerateBytes returns a file of size bytes that costs no memory. The same seed gives the same
+// bytes.
 func GenerateBytes(seed, size int64) Content {
 	const width = 4096
-	all := generated{count: size/width + 1, width: width, block: func(i int64) []byte {
+	block := func(i int64) []byte {
 		block := make([]byte, width)
-		x := uint64(seed)*0x9e3779b97f4a7c15 + uint64(i) + 1 //nolint:gosec // bits, not a quantity
+		//nolint:gosec // bits, not a quantity
+		x := uint64(seed)*0x9e3779b97f4a7c15 + uint64(i) + 1
 		for j := range block {
 			x ^= x << 13
 			x ^= x >> 7
@@ -65,7 +73,8 @@ func GenerateBytes(seed, size int64) Content {
 			block[j] = byte(x >> 32) //nolint:gosec // the low byte is meant
 		}
 		return block
-	}}
+	}
+	all := generated{count: size/width + 1, width: width, block: block}
 	return io.NewSectionReader(all, 0, size)
 }
 
@@ -76,6 +85,7 @@ type generated struct {
 	block        func(i int64) []byte
 }
 
+// Size implements Content.
 func (g generated) Size() int64 {
 	return int64(len(g.head)) + g.count*g.width + int64(len(g.tail))
 }
@@ -109,8 +119,7 @@ func (g generated) piece(off int64) []byte {
 	return nil
 }
 
-// blob is a Content with its checksum, which is computed once, when it is
-// first published.
+// blob is a Content with its checksum, which is computed once, when the content is first published.
 type blob struct {
 	Content
 	sum func() (string, error)
@@ -124,4 +133,46 @@ func newBlob(content Content) *blob {
 		}
 		return hex.EncodeToString(hash.Sum(nil)), nil
 	})}
+}
+
+// filterable is the size up to which a document is filtered by date.
+const filterable = 16 << 20
+
+// within returns the document with the records of a period only.
+//
+// Assumption (period): "since" and "until" compare with the "date" of each record, "until"
+// exclusive. A record without a date is kept, and so is a document of more than 16 MiB.
+func (b *blob) within(p period) *blob {
+	if p == (period{}) || b.Size() > filterable {
+		return b
+	}
+	var document struct {
+		Data []json.RawMessage `json:"data"`
+	}
+	if json.NewDecoder(io.NewSectionReader(b, 0, b.Size())).Decode(&document) != nil {
+		return b
+	}
+	var kept []any
+	for _, record := range document.Data {
+		if p.holds(record) {
+			kept = append(kept, record)
+		}
+	}
+	return newBlob(Records(kept...))
+}
+
+func (p period) holds(record json.RawMessage) bool {
+	var dated struct {
+		Date string `json:"date"`
+	}
+	if json.Unmarshal(record, &dated) != nil {
+		return true
+	}
+	at, ok := collection.ParseTime(dated.Date)
+	return !ok || !at.Before(p.since) && (p.until.IsZero() || at.Before(p.until))
+}
+
+// sourceFile is the database that a device's messages are read from.
+func sourceFile() Content {
+	return bytes.NewReader(append([]byte("SQLite format 3\x00"), make([]byte, 4080)...))
 }

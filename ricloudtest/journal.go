@@ -7,30 +7,45 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/reincubate/ricloud-go/ricloudtest/internal/reply"
 )
 
-// Call is one request that reached the sandbox, faults included. It holds
-// nothing secret: no header, no body, and no query of a signed URL.
+// Call is one request that reached the sandbox, faults included. It holds nothing secret: no
+// header, no query of a signed URL, and bodies with their secrets masked.
 type Call struct {
-	Operation string // as in the endpoint table, StorageGet, or empty where nothing is there
-	Method    string
-	Path      string
-	Query     url.Values // nil for StorageGet
-	Status    int        // 0: not answered yet, or never
-	Time      time.Time
-	Duration  time.Duration // until the answer began
+	Operation string        `json:"operation,omitempty"` // one of Operations, or "" if unknown
+	Method    string        `json:"method"`
+	Path      string        `json:"path"`
+	Query     url.Values    `json:"query,omitempty"` // nil for StorageGet
+	Status    int           `json:"status"`          // 0: not answered yet, or never
+	Time      time.Time     `json:"time"`
+	Duration  time.Duration `json:"duration"` // until the answer began
 }
 
-// journal lists what was asked. It has a mutex of its own, so that counting
-// never waits for work.
+// journalBodies is the number of calls whose bodies the journal keeps.
+const journalBodies = 1000
+
+// record is a call with its bodies, which are nil where they are not kept.
+type record struct {
+	Call
+
+	number            int
+	request, response []byte
+}
+
+// journal lists what was asked. It has a mutex of its own, so that it never waits for work.
 type journal struct {
 	mu      sync.Mutex
-	calls   []*Call
+	records []*record
 	counted map[string]int
+	cleared int // how many records were cleared
 }
 
-func (j *journal) begin(operation string, r *http.Request) *Call {
-	entry := &Call{Operation: operation, Method: r.Method, Path: r.URL.Path, Time: time.Now()}
+func (j *journal) begin(operation string, r *http.Request, body []byte) *record {
+	entry := &record{request: body, Call: Call{
+		Operation: operation, Method: r.Method, Path: r.URL.Path, Time: time.Now(),
+	}}
 	if operation != StorageGet && r.URL.RawQuery != "" {
 		entry.Query = r.URL.Query()
 	}
@@ -40,39 +55,51 @@ func (j *journal) begin(operation string, r *http.Request) *Call {
 		j.counted = map[string]int{}
 	}
 	j.counted[operation]++
-	j.calls = append(j.calls, entry)
+	j.records = append(j.records, entry)
+	entry.number = j.cleared + len(j.records)
+	if old := len(j.records) - journalBodies - 1; old >= 0 {
+		j.records[old].request, j.records[old].response = nil, nil
+	}
 	return entry
 }
 
-func (j *journal) end(entry *Call, a *answer) {
+func (j *journal) end(entry *record, a *reply.Answer) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	entry.Duration = time.Since(entry.Time)
-	if !a.hang && !a.reset {
-		entry.Status = a.status
+	if a.Hang || a.Reset {
+		return
+	}
+	entry.Status = a.Status
+	if entry.Operation != StorageGet {
+		entry.response = a.Sent
 	}
 }
 
-// Calls returns every request so far, in the order they came.
+// Calls returns every request so far, in the order in which they came.
 func (s *Server) Calls() []Call {
 	s.journal.mu.Lock()
 	defer s.journal.mu.Unlock()
-	calls := make([]Call, len(s.journal.calls))
-	for i, entry := range s.journal.calls {
-		calls[i] = *entry
+	calls := make([]Call, len(s.journal.records))
+	for i, entry := range s.journal.records {
+		calls[i] = entry.Call
 	}
 	return calls
 }
 
-// CountCalls returns how many requests came for an operation, such as
-// "Polls.Create", or for all where it is empty.
+// CountCalls returns how many requests came for an operation, such as "Polls.Create", or for all if
+// it is empty. For a name that is not one of Operations it returns -1.
 func (s *Server) CountCalls(operation string) int {
 	s.journal.mu.Lock()
 	defer s.journal.mu.Unlock()
-	if operation == "" {
-		return len(s.journal.calls)
+	n, counted := s.journal.counted[operation]
+	switch {
+	case operation == "":
+		return len(s.journal.records)
+	case !counted && !slices.Contains(Operations(), operation):
+		return -1
 	}
-	return s.journal.counted[operation]
+	return n
 }
 
 // CallCounts returns how many requests came for each operation.
@@ -86,6 +113,7 @@ func (s *Server) CallCounts() map[string]int {
 func (s *Server) ResetCalls() {
 	s.journal.mu.Lock()
 	defer s.journal.mu.Unlock()
-	s.journal.calls = slices.Delete(s.journal.calls, 0, len(s.journal.calls))
+	s.journal.cleared += len(s.journal.records)
+	s.journal.records = nil
 	clear(s.journal.counted)
 }

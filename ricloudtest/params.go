@@ -3,29 +3,50 @@ package ricloudtest
 import (
 	"bytes"
 	"encoding/json"
-	"net/url"
-	"strconv"
-	"strings"
+	"io"
+	"net/http"
 	"time"
+	"unicode/utf8"
+
+	"github.com/reincubate/ricloud-go/ricloudtest/internal/collection"
+	"github.com/reincubate/ricloud-go/ricloudtest/internal/reply"
 )
 
-// object is a JSON object on its way out.
-type object = map[string]any
+// object is a JSON object.
+type object = reply.Object
 
-// params reads a request body. A getter notes what is wrong under the
-// parameter's dotted name; err returns all of it as one answer.
+// maxBody bounds a request's body. Nothing that the API knows comes near it.
+const maxBody = 1 << 20
+
+// readBody reads a request's body.
+func readBody(r *http.Request) ([]byte, error) {
+	if r.Body == nil {
+		return nil, nil
+	}
+	var body bytes.Buffer
+	n, err := io.Copy(&body, io.LimitReader(r.Body, maxBody+1))
+	if err != nil || n > maxBody {
+		return nil, badRequest(codeInvalidBody, "The body cannot be read, or exceeds a megabyte.")
+	}
+	return body.Bytes(), nil
+}
+
+// params reads a request body. A getter notes what is wrong under the parameter's dotted name, and
+// err returns all of it as one answer.
 type params struct {
 	prefix string
 	values object
 	wrong  map[string]string // shared with nested objects
 }
 
-// parseParams accepts an object, null or nothing, as the vendor's own client
-// sends all three.
+// parseParams accepts an object, null or an empty body: the vendor's client sends all three.
 func parseParams(body []byte) (*params, error) {
 	p := &params{wrong: map[string]string{}}
 	if len(bytes.TrimSpace(body)) == 0 {
 		return p, nil
+	}
+	if !utf8.Valid(body) {
+		return nil, badRequest(codeInvalidBody, "The body is not UTF-8.")
 	}
 	decoder := json.NewDecoder(bytes.NewReader(body))
 	decoder.UseNumber()
@@ -57,6 +78,18 @@ func (p *params) text(name string) string {
 	return value
 }
 
+// flag reads a boolean, or nil where there is none.
+func (p *params) flag(name string) *bool {
+	value, ok := p.values[name].(bool)
+	if !ok && p.has(name) {
+		p.note(name, "must be true or false")
+	}
+	if !ok {
+		return nil
+	}
+	return &value
+}
+
 func (p *params) require(names ...string) {
 	for _, name := range names {
 		if !p.has(name) || p.values[name] == "" {
@@ -65,7 +98,7 @@ func (p *params) require(names ...string) {
 	}
 }
 
-// ref reads an ID: a string, a number or an object that has one.
+// ref reads an ID: a string, a number, or an object that has one.
 func (p *params) ref(name string) string {
 	value := p.values[name]
 	if nested, ok := value.(object); ok {
@@ -121,60 +154,18 @@ func (p *params) when(name string) time.Time {
 	if text == "" {
 		return time.Time{}
 	}
-	at, ok := parseTime(text)
+	at, ok := collection.ParseTime(text)
 	if !ok {
 		p.note(name, "must be an ISO 8601 time")
 	}
 	return at
 }
 
-// object reads a nested object; a missing one is empty.
+// object reads a nested object. A missing one is empty.
 func (p *params) object(name string) *params {
 	values, ok := p.values[name].(object)
 	if !ok && p.has(name) {
 		p.note(name, "must be an object")
 	}
 	return &params{prefix: p.prefix + name + ".", values: values, wrong: p.wrong}
-}
-
-// parseTime accepts a time without a zone as UTC: the vendor's client sends
-// such ones.
-func parseTime(text string) (time.Time, bool) {
-	for _, layout := range []string{time.RFC3339Nano, "2006-01-02T15:04:05.999999999", time.DateOnly} {
-		if at, err := time.Parse(layout, text); err == nil {
-			return at, true
-		}
-	}
-	return time.Time{}, false
-}
-
-// pageSize reads a list's limit.
-func pageSize(query url.Values) (int, error) {
-	const standard, most = 10, 1000
-	if !query.Has("limit") {
-		return standard, nil
-	}
-	limit, err := strconv.Atoi(query.Get("limit"))
-	if err != nil || limit < 1 || limit > most {
-		return 0, invalid("limit", "must be a number from 1 to "+strconv.Itoa(most))
-	}
-	return limit, nil
-}
-
-// dateFilter splits "date_created__gt".
-// Assumption: the syntax is that of the vendor's client, a suffix of two
-// underscores and gt, gte, lt or lte.
-func dateFilter(name, value string) (func(time.Time) bool, bool) {
-	field, comparison, _ := strings.Cut(name, "__")
-	bound, ok := parseTime(value)
-	if field != "date_created" || !ok {
-		return nil, false
-	}
-	keep := map[string]func(time.Time) bool{
-		"gt":  bound.Before,
-		"gte": func(t time.Time) bool { return !t.Before(bound) },
-		"lt":  bound.After,
-		"lte": func(t time.Time) bool { return !t.After(bound) },
-	}[comparison]
-	return keep, keep != nil
 }

@@ -1,17 +1,131 @@
 package ricloudtest
 
 import (
-	"net/http"
 	"slices"
 	"time"
+
+	"github.com/reincubate/ricloud-go/ricloudtest/internal/collection"
 )
 
-// wanted is one thing a poll asks for: a task of its own.
+type poll struct {
+	collection.Head
+
+	Key          *key
+	Session      *session
+	Source       *source
+	Subscription *subscription
+	Automatic    bool
+	Kind         string // "data" or "files", which only the guide's answers show
+	Payload      object
+	Tasks        []*task
+	State        string
+	Err          string
+	Started      time.Time
+	Completed    time.Time
+
+	open int // tasks that have not ended
+}
+
+func newPolls() *collection.Collection[*poll] {
+	return collection.New("poll", map[string]collection.Filter[*poll]{
+		"session": {Value: func(p *poll) string { return p.Session.ID }, Indexed: true},
+		"source":  {Value: func(p *poll) string { return p.Source.ID }, Indexed: true},
+		"subscription": {
+			Value: func(p *poll) string { return idOf(p.Subscription) }, Indexed: true,
+		},
+		"requestor": {Value: requestor, Indexed: true},
+		"user":      {Value: func(p *poll) string { return p.Source.User.ID }},
+		"state":     {Value: func(p *poll) string { return p.State }},
+		"key":       {Value: func(p *poll) string { return p.Key.ID }},
+	})
+}
+
+// requestor says who asked for a poll.
+func requestor(p *poll) string {
+	if p.Automatic {
+		return "subscription"
+	}
+	return "key"
+}
+
+func (v view) poll(p *poll) object {
+	out := object{
+		"id": p.ID, "resource": "poll", "organisation": v.server.org.ID, "key": p.Key.ID,
+		"user": p.Source.User.ID, "source": p.Source.ID, "session": p.Session.ID,
+		"state": p.State, "date_created": stamp(p.Created), "date_started": stamp(p.Started),
+		"date_completed": stamp(p.Completed),
+	}
+	tasks := map[string][]string{
+		statePending: {}, stateProcessing: {}, stateSuspended: {}, stateSucceeded: {},
+		stateFailed: {},
+	}
+	var results []*result
+	for _, t := range p.Tasks {
+		tasks[t.State] = append(tasks[t.State], t.ID)
+		results = append(results, t.Results...)
+	}
+	slices.SortFunc(results, func(a, b *result) int { return a.Seq - b.Seq })
+	out["tasks_pending"], out["tasks_processing"] = tasks[statePending], tasks[stateProcessing]
+	out["results"] = nested(v, results, allResults("poll", p.ID), view.result)
+	if v.guide() {
+		out["type"] = p.Kind
+		out["tasks_processing"] = slices.Concat(tasks[stateProcessing], tasks[stateSuspended])
+		out["tasks_completed"] = slices.Concat(tasks[stateSucceeded], tasks[stateFailed])
+		if p.State == stateCompleted {
+			out["state"] = stateProcessing // as the guide's finished poll still says
+		}
+		return out
+	}
+	out["tasks_suspended"] = tasks[stateSuspended]
+	out["tasks_succeeded"] = tasks[stateSucceeded]
+	out["tasks_failed"] = tasks[stateFailed]
+	out["subscription"] = optional(idOf(p.Subscription))
+	if p.State == stateFailed {
+		out["error"] = p.Err
+	}
+	if !v.arrays() {
+		out["errors"] = v.pollErrors(p)
+	}
+	return out
+}
+
+// pollErrors writes poll.errors: all of it, since its items have no ID to page by. The list has no
+// "resource", which the vendor's client 3.2.0 would take for a list of resources.
+//
+// Assumption (poll-errors): items have "task", "error" and "message", and the list's url answers
+// with the same list.
+func (v view) pollErrors(p *poll) object {
+	failures := []object{}
+	for _, t := range p.Tasks {
+		if t.Err != "" {
+			failures = append(failures, object{
+				"task": t.ID, "error": t.Err, "message": "The task for " + t.Target + " failed.",
+			})
+		}
+	}
+	list := v.list(failures, false, len(failures), "/polls/"+p.ID+"/errors")
+	delete(list, "resource")
+	return list
+}
+
+func (s *Server) listPollErrors(c *call) (answerer, error) {
+	p, err := s.polls.Get(c.id)
+	if err != nil {
+		return nil, err
+	}
+	return func(v view) any { return v.pollErrors(p) }, nil
+}
+
+// wanted is one thing that a poll asks for. Each has a task of its own.
 type wanted struct{ kind, target string }
 
-func (s *Server) createPoll(c *call) (render, error) {
+// createPoll starts a poll.
+//
+// Assumption (poll-tasks): each data type, info type and file has one task, which publishes one
+// result.
+func (s *Server) createPoll(c *call) (answerer, error) {
 	wants, payload := readPayload(c.params, "payload")
-	p := &poll{key: c.key, kind: c.params.text("type")}
+	p := &poll{Key: c.key, Kind: c.params.text("type"), Payload: payload}
 	if err := s.aim(p, c.params); err != nil {
 		return nil, err
 	}
@@ -21,59 +135,73 @@ func (s *Server) createPoll(c *call) (render, error) {
 	if err := s.allowPoll(p, wants); err != nil {
 		return nil, err
 	}
-	if p.kind == "" {
-		p.kind = "data"
-		if _, ok := payload["files"]; ok {
-			p.kind = "files"
+	if p.Kind == "" {
+		p.Kind = "data"
+		if payload["files"] != nil || payload["file_ids"] != nil {
+			p.Kind = "files"
 		}
 	}
 	s.startPoll(p, wants)
-	c.status = http.StatusCreated
-	return one(view.poll, p)
+	c.created()
+	return answerWith(view.poll, p)
 }
 
-// readPayload reads what a poll is to retrieve. An empty list is nothing to
-// do, which is allowed: the vendor's own client sends one.
+// readPayload reads what a poll is to retrieve. An empty list is allowed, and nothing to do: the
+// vendor's client sends one. The guide called files "file_ids".
 func readPayload(p *params, name string) ([]wanted, object) {
 	p.require(name)
 	payload := p.object(name)
-	var wants []wanted
 	asked := false
-	for _, list := range []struct{ name, kind string }{
-		{"info_types", "info"}, {"data_types", "data"}, {"files", "files"}, {"file_ids", "files"},
-	} {
-		asked = asked || payload.has(list.name)
-		for _, target := range payload.list(list.name) {
-			wants = append(wants, wanted{list.kind, target})
-		}
+	for _, list := range []string{"info_types", "data_types", "files", "file_ids"} {
+		asked = asked || payload.has(list)
+		payload.list(list)
 	}
-	payload.when("since")
-	payload.when("until")
+	since, until := payload.when("since"), payload.when("until")
+	if !since.IsZero() && !until.IsZero() && until.Before(since) {
+		payload.note("until", "is before since")
+	}
+	payload.flag("publish_source_files")
 	if p.has(name) && !asked {
 		p.note(name, "asks for nothing: give info_types, data_types or files")
 	}
-	return wants, payload.values
+	return wantsOf(payload.values), payload.values
+}
+
+// wantsOf reads a payload that readPayload has accepted.
+func wantsOf(payload object) []wanted {
+	var wants []wanted
+	for _, list := range []struct{ name, kind string }{
+		{"info_types", "info"}, {"data_types", "data"}, {"files", "files"}, {"file_ids", "files"},
+	} {
+		targets, _ := payload[list.name].([]any)
+		for _, target := range targets {
+			if text, ok := target.(string); ok {
+				wants = append(wants, wanted{list.kind, text})
+			}
+		}
+	}
+	return wants
 }
 
 // aim finds the poll's subscription, session and source.
 func (s *Server) aim(p *poll, from *params) error {
 	if from.has("subscription") {
-		sub, ok := s.subscriptions.byID[from.ref("subscription")]
+		sub, ok := s.subscriptions.Lookup(from.ref("subscription"))
 		if !ok {
 			from.note("subscription", "names no subscription")
 			return from.err()
 		}
-		p.subscription, p.session, p.source = sub, sub.session, sub.source
+		p.Subscription, p.Session, p.Source = sub, sub.Session, sub.Source
 		return from.err()
 	}
 	from.require("session")
-	p.session, p.source = s.readSession(from)
+	p.Session, p.Source = s.readSession(from)
 	return from.err()
 }
 
 // readSession reads "session" and the optional child "source" of its source.
 func (s *Server) readSession(p *params) (*session, *source) {
-	x, ok := s.sessions.byID[p.ref("session")]
+	x, ok := s.sessions.Lookup(p.ref("session"))
 	if !ok {
 		if p.has("session") {
 			p.note("session", "names no session")
@@ -81,36 +209,43 @@ func (s *Server) readSession(p *params) (*session, *source) {
 		return nil, nil
 	}
 	if !p.has("source") {
-		return x, x.source
+		return x, x.Source
 	}
-	from, ok := s.sources.byID[p.ref("source")]
-	if !ok || from != x.source && from.parent != x.source {
+	from, ok := s.sources.Lookup(p.ref("source"))
+	if !ok || from != x.Source && from.Parent != x.Source {
 		p.note("source", "is neither the session's source nor a child of it")
 	}
 	return x, from
 }
 
-// startable checks that the poll's session is good and its results have
-// somewhere to go.
+// startable checks that the poll's session is good and its results have somewhere to go.
 func (s *Server) startable(p *poll) error {
-	switch p.session.state {
-	case stateActive:
-	case stateExpired:
-		return badRequest(codeSessionExpired, "The session has expired; create a new one.")
-	default:
-		return invalid("session", "is "+p.session.state+", not active")
+	if err := s.operating(); err != nil {
+		return err
 	}
-	if p.source.kind == relayInstance || p.source.kind == relayDevice && p.subscription == nil {
-		return invalid("subscription", "is required: Relay data needs a subscription on a child source")
+	if owner := p.Source.User; owner.State != stateActive {
+		return forbidden(codeForbidden, "The user is "+owner.State+".")
 	}
-	if p.subscription != nil && p.subscription.state != stateActive {
-		return invalid("subscription", "is "+p.subscription.state+", not active")
+	if p.Source.State == stateDeactivated || p.Source.State == stateBlocked {
+		return forbidden(codeForbidden, "The source is "+p.Source.State+".")
 	}
-	if s.destination(p.key) == nil {
-		return badRequest(codeUnconfigured, "The organisation has no valid storage config to publish to.")
+	if err := usable(p.Session); err != nil {
+		return err
 	}
-	if s.inFlight > 0 && p.session.open >= s.inFlight {
-		return &apiError{http.StatusTooManyRequests, codeRateLimited, "The session has too many polls in flight.", nil}
+	kind := p.Source.Kind
+	if isRelayInstance(kind) || isRelayDevice(kind) && p.Subscription == nil {
+		const why = "is required: Relay data needs a subscription on a child source"
+		return invalid("subscription", why)
+	}
+	if p.Subscription != nil && p.Subscription.State != stateActive {
+		return invalid("subscription", "is "+p.Subscription.State+", not active")
+	}
+	if s.destination(p.Key) == nil {
+		const message = "The organisation has no valid storage config to publish to."
+		return badRequest(codeUnconfigured, message)
+	}
+	if s.inFlight > 0 && p.Session.open >= s.inFlight {
+		return tooMany("The session has too many polls in flight.")
 	}
 	return nil
 }
@@ -124,176 +259,68 @@ func (s *Server) allowPoll(p *poll, wants []wanted) error {
 		}
 		scopes = append(scopes, "task_type:"+want.kind, scope)
 	}
-	return s.allow(p.key, p.source.user, scopes...)
+	return s.allow(p.Key, p.Source.User, scopes...)
 }
 
-// startPoll makes the poll and its tasks, and lets them run.
+// startPoll makes a poll and its tasks, and lets them run.
 func (s *Server) startPoll(p *poll, wants []wanted) {
-	p.head, p.state = s.unique(), statePending
-	s.polls.add(p)
-	p.session.open++
-	s.emit(p.key, "poll", "created", func(v view) object { return v.poll(p) })
+	p.Head, p.State = s.unique(), statePending
+	s.polls.Add(p)
+	p.Session.open++
+	s.emit(p.Key, "poll", "created", func(v view) object { return v.poll(p) })
 	for _, want := range wants {
-		p.tasks = append(p.tasks, s.newTask(&task{key: p.key, session: p.session, poll: p, kind: want.kind, target: want.target, state: statePending}))
+		p.Tasks = append(p.Tasks, s.newTask(&task{
+			Key: p.Key, Session: p.Session, Poll: p, Kind: want.kind, Target: want.target,
+			State: statePending,
+		}))
 	}
-	p.open = len(p.tasks)
-	s.after(s.delays.Poll.draw(s.random), func() {
-		p.state, p.started = stateProcessing, s.clock.now()
-		for _, t := range p.tasks {
-			s.runTask(t)
-		}
-		s.completePoll(p)
-	})
+	p.open = len(p.Tasks)
+	s.after(s.delays.Poll.draw(s.random), job{Do: runPoll, ID: p.ID})
 }
 
-func (s *Server) runTask(t *task) {
-	t.state, t.started = stateProcessing, s.clock.now()
-	acc := t.poll.source.account
-	length := s.delays.Task.draw(s.random)
-	if acc == nil || !acc.Suspend[t.target] {
-		s.after(length, func() { s.conclude(t) })
+// run starts the tasks of a poll.
+func (s *Server) run(p *poll) {
+	if p.State != statePending {
 		return
 	}
-	s.after(length/2, func() {
-		t.state = stateSuspended
-		s.after(s.delays.Suspend.draw(s.random), func() {
-			t.state = stateProcessing
-			s.after(length-length/2, func() { s.conclude(t) })
-		})
-	})
+	p.State, p.Started = stateProcessing, s.clock.Now()
+	for _, t := range p.Tasks {
+		s.runTask(t)
+	}
+	s.endPollIfDone(p)
 }
 
-// conclude is the end of a task's work: it fails, or what it found is published.
-// A session that expired meanwhile fails it.
-func (s *Server) conclude(t *task) {
-	acc := t.poll.source.account
-	if t.session.state != stateActive {
-		s.finish(t, codeSessionExpired)
+func (s *Server) endPollIfDone(p *poll) {
+	if p.open > 0 || p.State == stateCompleted || p.State == stateFailed {
 		return
 	}
-	if acc == nil {
-		s.finish(t, codeNotFound)
-		return
-	}
-	if code := acc.Fail[t.target]; code != "" {
-		s.finish(t, code)
-		return
-	}
-	found, kind, ok := acc.find(t.kind, t.target)
-	if !ok {
-		s.finish(t, codeNotFound)
-		return
-	}
-	if t.kind == "info" {
-		s.reveal(t.poll.source)
-	}
-	s.publish(t, found, kind)
+	s.endPoll(p, "")
 }
 
-func (s *Server) newTask(t *task) *task {
-	t.head = s.unique()
-	if t.state == stateProcessing {
-		t.started = t.created
+// endPoll completes a poll, or fails it with an error code.
+//
+// Assumption (poll-failed): a poll that fails as a whole has the state "failed" and an "error", as
+// the vendor's samples read it. Its tasks keep their own states. The event is poll.completed.
+func (s *Server) endPoll(p *poll, code string) {
+	p.State, p.Err, p.Completed = stateCompleted, code, s.clock.Now()
+	if p.Err == "" && p.Source.Account != nil {
+		p.Err = p.Source.Account.PollFail
 	}
-	s.tasks.add(t)
-	s.emit(t.key, "task", "created", func(v view) object { return v.task(t) })
-	return t
+	if p.Err != "" {
+		p.State = stateFailed
+	}
+	p.Session.open--
+	s.emit(p.Key, "poll", "completed", func(v view) object { return v.poll(p) })
 }
 
-// finish ends a task, well where code is empty, and with it perhaps its poll.
-func (s *Server) finish(t *task, code string) {
-	if t.ended.done {
-		return
-	}
-	t.state, t.err, t.completed = stateSucceeded, code, s.clock.now()
-	if code != "" {
-		t.state = stateFailed
-	}
-	t.ended.end()
-	s.emit(t.key, "task", t.state, func(v view) object { return v.task(t) })
-	if t.poll != nil {
-		t.poll.open--
-		s.completePoll(t.poll)
-	}
-}
+// period is the time between a payload's "since" and "until". The zero period is all time.
+type period struct{ since, until time.Time }
 
-func (s *Server) completePoll(p *poll) {
-	if p.open > 0 || p.state == stateCompleted {
-		return
+func (p *poll) period() period {
+	read := func(name string) time.Time {
+		text, _ := p.Payload[name].(string)
+		at, _ := collection.ParseTime(text)
+		return at
 	}
-	p.state, p.completed = stateCompleted, s.clock.now()
-	p.session.open--
-	s.emit(p.key, "poll", "completed", func(v view) object { return v.poll(p) })
-}
-
-// minRelayInterval is the contract's; Relay's app refuses shorter ones.
-const (
-	minRelayInterval = time.Hour
-	standardInterval = 24 * time.Hour
-)
-
-func (s *Server) createSubscription(c *call) (render, error) {
-	c.params.require("session")
-	x := &subscription{
-		key: c.key, state: statePending, interval: c.params.seconds("interval"),
-		start: c.params.when("date_start"), end: c.params.when("date_end"),
-	}
-	wants, payload := readPayload(c.params, "poll_payload")
-	x.session, x.source = s.readSession(c.params)
-	x.payload = payload
-	if x.source != nil && x.source.kind == relayInstance {
-		c.params.note("source", "is required: a child of the Relay instance")
-	}
-	if x.source != nil && x.source.kind == relayDevice && c.params.has("interval") && x.interval < minRelayInterval {
-		c.params.note("interval", "must be at least 3600 seconds for Relay")
-	}
-	if err := c.params.err(); err != nil {
-		return nil, err
-	}
-	if x.session.state == stateExpired {
-		return nil, badRequest(codeSessionExpired, "The session has expired; create a new one.")
-	}
-	if s.destination(c.key) == nil || s.unconfigured && s.receiverOf(c.key) == nil {
-		return nil, badRequest(codeUnconfigured, "A subscription needs a valid storage config and a valid webhook config.")
-	}
-	x.head = s.unique()
-	s.subscriptions.add(x)
-	if x.start.IsZero() {
-		x.start = x.created
-	}
-	s.after(max(0, x.start.Sub(x.created))+s.delays.Subscription.draw(s.random), func() {
-		if x.state == statePending {
-			x.state = stateActive
-			s.pollFor(x, wants)
-		}
-	})
-	c.status = http.StatusCreated
-	return one(view.subscription, x)
-}
-
-// pollFor makes a subscription's automatic poll, and plans the next.
-// Assumption: the first is made at once, and none while the session is not
-// active or nothing may be published.
-func (s *Server) pollFor(x *subscription, wants []wanted) {
-	if x.state != stateActive || !x.end.IsZero() && !s.clock.now().Before(x.end) {
-		return
-	}
-	p := &poll{key: x.key, session: x.session, source: x.source, subscription: x, automatic: true, kind: "data"}
-	if s.startable(p) == nil && s.allowPoll(p, wants) == nil {
-		s.startPoll(p, slices.Clone(wants))
-	}
-	interval := x.interval
-	if interval <= 0 {
-		interval = standardInterval
-	}
-	s.after(interval, func() { s.pollFor(x, wants) })
-}
-
-func (s *Server) deleteSubscription(c *call) (render, error) {
-	x, err := s.subscriptions.get(c.id)
-	if err != nil {
-		return nil, err
-	}
-	x.state = stateDeleted
-	return one(view.subscription, x)
+	return period{read("since"), read("until")}
 }

@@ -41,6 +41,11 @@ func TestThePythonClientsBytes(t *testing.T) {
 		assert.Less(t, res.StatusCode, 300, path)
 		return decode(t, res)
 	}
+	latin1 := func(path, body string) {
+		status, answer := send(t.Context(), t, srv, http.MethodPost, path, "tok-abc", body)
+		assert.Equal(t, http.StatusBadRequest, status)
+		assert.Equal(t, "invalid-body", answer["error"], "a JSON parser refuses what is not UTF-8")
+	}
 	until := func(path, state string) map[string]any {
 		var got map[string]any
 		require.Eventually(t, func() bool {
@@ -52,8 +57,9 @@ func TestThePythonClientsBytes(t *testing.T) {
 	id := func(from map[string]any) string { return from["id"].(string) } //nolint:forcetypeassert // the test may fail here
 
 	assert.Equal(t, "organisation", ask("GET", "/organisation", "")["resource"])
-	user := ask("POST", "/users", `{"identifier": "m`+"\xfc"+`ller@example.com"}`)
-	assert.Equal(t, id(user), id(ask("POST", "/users", `{"identifier": "m`+"\xfc"+`ller@example.com"}`)), "get or create")
+	latin1("/users", `{"identifier": "m`+"\xfc"+`ller@example.com"}`)
+	user := ask("POST", "/users", `{"identifier": "mueller@example.com"}`)
+	assert.Equal(t, id(user), id(ask("POST", "/users", `{"identifier": "mueller@example.com"}`)), "get or create")
 	session := ask("POST", "/sessions", `{"source": {"user": "`+id(user)+`", "type": "mocks.mock", "identifier": "john.appleseed@reincubate.com"}, "payload": {"password": "abcd1234"}}`)
 	until("/sessions/"+id(session), "active")
 	poll := ask("POST", "/polls", `{"session": "`+id(session)+`", "payload": {"info_types": ["*"]}}`)

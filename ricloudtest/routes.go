@@ -1,23 +1,22 @@
 package ricloudtest
 
 import (
-	"bytes"
 	"context"
-	"errors"
-	"io"
 	"log/slog"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
-	"github.com/reincubate/ricloud-go/internal/transport"
+	"github.com/reincubate/ricloud-go/ricloudtest/internal/collection"
+	"github.com/reincubate/ricloud-go/ricloudtest/internal/reply"
 )
 
-// call is one request to the API, on its way through a handler.
+// call is one request to the API on its way through a handler.
 type call struct {
-	op     transport.Operation
+	path   string // of the route
 	id     string // what "{id}" stands for
 	query  url.Values
 	params *params
@@ -27,141 +26,234 @@ type call struct {
 	wait   <-chan struct{} // what Ricloud-Await waits for
 }
 
-// render writes a handler's answer in a generation, when it is sent: after the
-// wait, if there is one.
-type render func(view) any
+func (c *call) created() { c.status = http.StatusCreated }
 
-// handler does one operation. The server's mutex is held.
-type handler func(*Server, *call) (render, error)
+// answerer writes a handler's answer in a generation. It runs when the answer is sent, which is
+// after the wait, if there is one.
+type answerer func(view) any
 
-// one is the usual answer: a resource.
-func one[T any](how func(view, T) object, item T) (render, error) {
-	return func(v view) any { return how(v, item) }, nil
+// handler does one operation. s.mu is held.
+type handler func(*Server, *call) (answerer, error)
+
+// answerWith answers with one resource.
+func answerWith[T any](write func(view, T) object, item T) (answerer, error) {
+	return func(v view) any { return write(v, item) }, nil
 }
 
-func getter[T entity](of func(*Server) *collection[T], how func(view, T) object) handler {
-	return func(s *Server, c *call) (render, error) {
-		item, err := of(s).get(c.id)
+// of reads a collection of a server. Handlers name it so that a reset can replace the collection.
+type of[T collection.Entity] func(*Server) *collection.Collection[T]
+
+func getter[T collection.Entity](items of[T], write func(view, T) object) handler {
+	return func(s *Server, c *call) (answerer, error) {
+		item, err := items(s).Get(c.id)
 		if err != nil {
 			return nil, err
 		}
-		return one(how, item)
+		return answerWith(write, item)
 	}
 }
 
-func lister[T entity](of func(*Server) *collection[T], how func(view, T) object) handler {
-	return func(s *Server, c *call) (render, error) {
-		found, err := of(s).list(c.query, s.inclusive || s.generation == GenerationMixed && s.draw(0.5))
-		if err != nil {
-			return nil, err
+func lister[T collection.Entity](items of[T], write func(view, T) object) handler {
+	return func(s *Server, c *call) (answerer, error) {
+		return listPage(s, c, items(s), listURL(c.path, c.query), write)
+	}
+}
+
+// listURL is the address of a list with its filters, but without the page.
+func listURL(path string, query url.Values) string {
+	filters := url.Values{}
+	for name, values := range query {
+		if !slices.Contains([]string{"limit", "after_id", "before_id"}, name) {
+			filters[name] = values
 		}
-		return func(v view) any {
-			data := make([]object, len(found.items))
-			for i, item := range found.items {
-				data[i] = how(v, item)
-			}
-			return v.list(data, found.more, found.total, c.op.Path)
-		}, nil
 	}
+	if len(filters) == 0 {
+		return path
+	}
+	return path + "?" + filters.Encode()
 }
 
-// handlers is the whole API.
-func handlers() map[transport.Operation]handler {
-	keys := func(s *Server) *collection[*key] { return s.keys }
-	permissions := func(s *Server) *collection[*permission] { return s.permissions }
-	users := func(s *Server) *collection[*user] { return s.users }
-	sources := func(s *Server) *collection[*source] { return s.sources }
-	sessions := func(s *Server) *collection[*session] { return s.sessions }
-	polls := func(s *Server) *collection[*poll] { return s.polls }
-	tasks := func(s *Server) *collection[*task] { return s.tasks }
-	results := func(s *Server) *collection[*result] { return s.results }
-	subscriptions := func(s *Server) *collection[*subscription] { return s.subscriptions }
-	events := func(s *Server) *collection[*event] { return s.events }
-	storages := func(s *Server) *collection[*storageConfig] { return s.storages }
-	webhooks := func(s *Server) *collection[*webhookConfig] { return s.webhooks }
-	return map[transport.Operation]handler{
-		transport.OrganisationGet:       (*Server).getOrganisation,
-		transport.OrganisationUpdate:    (*Server).updateOrganisation,
-		transport.KeysCreate:            (*Server).createKey,
-		transport.KeysGet:               getter(keys, view.key),
-		transport.KeysList:              lister(keys, view.key),
-		transport.KeysUpdate:            (*Server).updateKey,
-		transport.KeysCurrent:           (*Server).currentKey,
-		transport.KeysUpdateCurrent:     (*Server).updateKey,
-		transport.KeysRotate:            (*Server).rotateKey,
-		transport.PermissionsCreate:     (*Server).createPermission,
-		transport.PermissionsGet:        getter(permissions, view.permission),
-		transport.PermissionsList:       lister(permissions, view.permission),
-		transport.PermissionsUpdate:     (*Server).updatePermission,
-		transport.UsersCreate:           (*Server).createUser,
-		transport.UsersGet:              getter(users, view.user),
-		transport.UsersList:             lister(users, view.user),
-		transport.UsersUpdate:           (*Server).updateUser,
-		transport.SourcesGet:            getter(sources, view.source),
-		transport.SourcesList:           lister(sources, view.source),
-		transport.SourcesUpdate:         (*Server).updateSource,
-		transport.SourcesChildren:       (*Server).sourceChildren,
-		transport.SessionsCreate:        (*Server).createSession,
-		transport.SessionsGet:           getter(sessions, view.session),
-		transport.SessionsList:          lister(sessions, view.session),
-		transport.SessionsDelete:        (*Server).deleteSession,
-		transport.PollsCreate:           (*Server).createPoll,
-		transport.PollsGet:              getter(polls, view.poll),
-		transport.PollsList:             lister(polls, view.poll),
-		transport.SubscriptionsCreate:   (*Server).createSubscription,
-		transport.SubscriptionsGet:      getter(subscriptions, view.subscription),
-		transport.SubscriptionsList:     lister(subscriptions, view.subscription),
-		transport.SubscriptionsDelete:   (*Server).deleteSubscription,
-		transport.TasksGet:              getter(tasks, view.task),
-		transport.TasksList:             lister(tasks, view.task),
-		transport.ResultsGet:            getter(results, view.result),
-		transport.ResultsList:           lister(results, view.result),
-		transport.ResultsAcknowledge:    (*Server).acknowledge,
-		transport.ResultsAcknowledgeAll: (*Server).acknowledgeAll,
-		transport.EventsGet:             getter(events, view.event),
-		transport.EventsList:            lister(events, view.event),
-		transport.StorageConfigsCreate:  (*Server).createStorage,
-		transport.StorageConfigsGet:     getter(storages, view.storageConfig),
-		transport.StorageConfigsList:    lister(storages, view.storageConfig),
-		transport.StorageConfigsUpdate:  (*Server).updateStorage,
-		transport.StorageConfigsDelete:  (*Server).deleteStorage,
-		transport.StorageConfigsTest:    (*Server).testStorage,
-		transport.WebhookConfigsCreate:  (*Server).createWebhook,
-		transport.WebhookConfigsGet:     getter(webhooks, view.webhookConfig),
-		transport.WebhookConfigsList:    lister(webhooks, view.webhookConfig),
-		transport.WebhookConfigsUpdate:  (*Server).updateWebhook,
-		transport.WebhookConfigsDelete:  (*Server).deleteWebhook,
-		transport.WebhookConfigsTest:    (*Server).testWebhook,
+// listPage answers with one page of a collection.
+//
+// Assumption (lists): the newest resource comes first, cursors are exclusive, unknown filters are
+// ignored, total_count is what the indexed filters leave, and date filters are date_created__gt,
+// __gte, __lt and __lte.
+func listPage[T collection.Entity](
+	s *Server, c *call, items *collection.Collection[T], at string, write func(view, T) object,
+) (answerer, error) {
+	inclusive := s.inclusive || s.generation == GenerationMixed && s.draw(0.5)
+	found, err := items.List(c.query, inclusive)
+	if err != nil {
+		return nil, err
 	}
+	return func(v view) any {
+		data := make([]object, len(found.Items))
+		for i, item := range found.Items {
+			data[i] = write(v, item)
+		}
+		return v.list(data, found.More, found.Total, at)
+	}, nil
 }
 
+// route is one endpoint. The sandbox spells out methods and paths itself, so that a mistake in the
+// SDK's own table shows.
 type route struct {
-	op  transport.Operation
-	run handler
+	operation string
+	on        string // method and path
+	run       handler
+	wait      waiting
+	old       bool // an old spelling of an endpoint, see WithOldActions
 }
 
-// router finds the route of a method and a path template.
+// waiting says where an endpoint honours Ricloud-Await.
+type waiting uint8
+
+const (
+	noWait     waiting = iota
+	sinceGuide         // already when the guide was written
+	sinceLater
+)
+
+// routes is the whole API.
+//
+//nolint:funlen // one line per endpoint
+func routes() []route {
+	keys := func(s *Server) *collection.Collection[*key] { return s.keys }
+	permissions := func(s *Server) *collection.Collection[*permission] { return s.permissions }
+	users := func(s *Server) *collection.Collection[*user] { return s.users }
+	sources := func(s *Server) *collection.Collection[*source] { return s.sources }
+	sessions := func(s *Server) *collection.Collection[*session] { return s.sessions }
+	polls := func(s *Server) *collection.Collection[*poll] { return s.polls }
+	subs := func(s *Server) *collection.Collection[*subscription] { return s.subscriptions }
+	tasks := func(s *Server) *collection.Collection[*task] { return s.tasks }
+	results := func(s *Server) *collection.Collection[*result] { return s.results }
+	events := func(s *Server) *collection.Collection[*event] { return s.events }
+	storages := func(s *Server) *collection.Collection[*storageConfig] { return s.storages }
+	webhooks := func(s *Server) *collection.Collection[*webhookConfig] { return s.webhooks }
+	get := func(operation, path string, run handler) route {
+		return route{operation: operation, on: "GET " + path, run: run}
+	}
+	post := func(operation, path string, run handler) route {
+		return route{operation: operation, on: "POST " + path, run: run}
+	}
+	remove := func(operation, path string, run handler) route {
+		return route{operation: operation, on: "DELETE " + path, run: run}
+	}
+	awaits := func(since waiting, r route) route {
+		r.wait = since
+		return r
+	}
+	old := func(r route) route {
+		r.old = true
+		return r
+	}
+	testStorage, testWebhook := (*Server).testStorageConfig, (*Server).testWebhookConfig
+	return []route{
+		get("Organisation.Get", "/organisation", (*Server).getOrganisation),
+		post("Organisation.Update", "/organisation", (*Server).updateOrganisation),
+
+		post("Keys.Create", "/keys", (*Server).createKey),
+		get("Keys.Get", "/keys/{id}", getter(keys, view.key)),
+		get("Keys.List", "/keys", lister(keys, view.key)),
+		post("Keys.Update", "/keys/{id}", (*Server).updateKey),
+		get("Keys.Current", "/key", (*Server).currentKey),
+		post("Keys.UpdateCurrent", "/key", (*Server).updateKey),
+		post("Keys.Rotate", "/keys/{id}/rotate", (*Server).rotateKey),
+
+		post("Permissions.Create", "/permissions", (*Server).createPermission),
+		get("Permissions.Get", "/permissions/{id}", getter(permissions, view.permission)),
+		get("Permissions.List", "/permissions", lister(permissions, view.permission)),
+		post("Permissions.Update", "/permissions/{id}", (*Server).updatePermission),
+
+		post("Users.Create", "/users", (*Server).createUser),
+		get("Users.Get", "/users/{id}", getter(users, view.user)),
+		get("Users.List", "/users", lister(users, view.user)),
+		post("Users.Update", "/users/{id}", (*Server).updateUser),
+
+		get("Sources.Get", "/sources/{id}", getter(sources, view.source)),
+		get("Sources.List", "/sources", lister(sources, view.source)),
+		post("Sources.Update", "/sources/{id}", (*Server).updateSource),
+		get("Sources.Children", "/sources/{id}/children", (*Server).sourceChildren),
+
+		awaits(sinceGuide, post("Sessions.Create", "/sessions", (*Server).createSession)),
+		get("Sessions.Get", "/sessions/{id}", getter(sessions, view.session)),
+		get("Sessions.List", "/sessions", lister(sessions, view.session)),
+		remove("Sessions.Delete", "/sessions/{id}", (*Server).deleteSession),
+
+		post("Polls.Create", "/polls", (*Server).createPoll),
+		get("Polls.Get", "/polls/{id}", getter(polls, view.poll)),
+		get("Polls.List", "/polls", lister(polls, view.poll)),
+		get("Polls.Errors", "/polls/{id}/errors", (*Server).listPollErrors),
+
+		post("Subscriptions.Create", "/subscriptions", (*Server).createSubscription),
+		get("Subscriptions.Get", "/subscriptions/{id}", getter(subs, view.subscription)),
+		get("Subscriptions.List", "/subscriptions", lister(subs, view.subscription)),
+		remove("Subscriptions.Delete", "/subscriptions/{id}", (*Server).deleteSubscription),
+
+		get("Tasks.Get", "/tasks/{id}", getter(tasks, view.task)),
+		get("Tasks.List", "/tasks", lister(tasks, view.task)),
+
+		get("Results.Get", "/results/{id}", getter(results, view.result)),
+		get("Results.List", "/results", lister(results, view.result)),
+		post("Results.Acknowledge", "/results/{id}/ack", (*Server).acknowledge),
+		old(get("Results.Acknowledge", "/results/{id}/ack", (*Server).acknowledge)),
+		post("Results.AcknowledgeAll", "/results/ack", (*Server).acknowledgeAll),
+
+		get("Events.Get", "/events/{id}", getter(events, view.event)),
+		get("Events.List", "/events", lister(events, view.event)),
+
+		post("StorageConfigs.Create", "/configs/storage", (*Server).createStorage),
+		get("StorageConfigs.Get", "/configs/storage/{id}", getter(storages, view.storageConfig)),
+		get("StorageConfigs.List", "/configs/storage", lister(storages, view.storageConfig)),
+		post("StorageConfigs.Update", "/configs/storage/{id}", (*Server).updateStorage),
+		remove("StorageConfigs.Delete", "/configs/storage/{id}", (*Server).deleteStorage),
+		awaits(sinceLater,
+			post("StorageConfigs.Test", "/configs/storage/{id}/test", testStorage)),
+		old(get("StorageConfigs.Test", "/configs/storage/{id}/test", testStorage)),
+
+		post("WebhookConfigs.Create", "/configs/webhook", (*Server).createWebhook),
+		get("WebhookConfigs.Get", "/configs/webhook/{id}", getter(webhooks, view.webhookConfig)),
+		get("WebhookConfigs.List", "/configs/webhook", lister(webhooks, view.webhookConfig)),
+		post("WebhookConfigs.Update", "/configs/webhook/{id}", (*Server).updateWebhook),
+		remove("WebhookConfigs.Delete", "/configs/webhook/{id}", (*Server).deleteWebhook),
+		awaits(sinceLater,
+			post("WebhookConfigs.Test", "/configs/webhook/{id}/test", testWebhook)),
+		old(get("WebhookConfigs.Test", "/configs/webhook/{id}/test", testWebhook)),
+	}
+}
+
+// Operations returns the names that Call.Operation and Fault.Operation take: one for each endpoint
+// of the API, and StorageGet.
+func Operations() []string {
+	names := []string{StorageGet}
+	for _, r := range routes() {
+		names = append(names, r.operation)
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+// router finds the route of a method and a path.
 type router map[string]route
 
 func newRouter() router {
-	r := router{}
-	for op, run := range handlers() {
-		row := op
-		r[row.Method+" "+row.Path] = route{row, run}
+	table := router{}
+	for _, r := range routes() {
+		table[r.on] = r
 	}
-	return r
+	return table
 }
 
-// find tries the path as it is, then with one segment as the ID.
-func (r router) find(method, path string) (route, string, bool) {
-	if found, ok := r[method+" "+path]; ok {
+// find tries the path as it is, then with one of its segments as the ID.
+func (table router) find(method, path string) (found route, id string, ok bool) {
+	if found, ok = table[method+" "+path]; ok {
 		return found, "", true
 	}
 	segments := strings.Split(path, "/")
 	for i := len(segments) - 1; i > 1; i-- {
 		id := segments[i]
 		segments[i] = "{id}"
-		found, ok := r[method+" "+strings.Join(segments, "/")]
+		found, ok = table[method+" "+strings.Join(segments, "/")]
 		segments[i] = id
 		if unescaped, err := url.PathUnescape(id); ok && err == nil && id != "" {
 			return found, unescaped, true
@@ -170,53 +262,72 @@ func (r router) find(method, path string) (route, string, bool) {
 	return route{}, "", false
 }
 
+// findRoute finds the endpoint of a request. The old spellings count only where they are enabled.
+func (s *Server) findRoute(method, path string) (found route, id string, ok bool) {
+	found, id, ok = s.router.find(method, path)
+	if ok && found.old && !s.answersOldActions() {
+		return route{}, "", false
+	}
+	return found, id, ok
+}
+
+func (s *Server) answersOldActions() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.oldActions()
+}
+
 // serveAPI answers one request to the API.
-func (s *Server) serveAPI(r *http.Request, origin string) *answer {
-	found, id, ok := s.router.find(r.Method, r.URL.EscapedPath())
-	entry := s.journal.begin(found.op.Name, r)
-	a := s.disturb(r.Context(), found.op.Name, func() *answer {
-		if !ok {
+func (s *Server) serveAPI(r *http.Request, origin string) *reply.Answer {
+	found, id, ok := s.findRoute(r.Method, r.URL.EscapedPath())
+	body, unread := readBody(r)
+	entry := s.journal.begin(found.operation, r, body)
+	at := target{operation: found.operation, id: id, body: body}
+	a := s.disturb(r, at, func() *reply.Answer {
+		switch {
+		case !ok:
 			return s.noRoute(r)
+		case unread != nil:
+			return failure(unread)
 		}
-		return s.process(r, found, id, origin)
+		return s.process(r, found, id, origin, body)
 	})
 	s.journal.end(entry, a)
-	s.logger.DebugContext(r.Context(), "The sandbox answered.", slog.String("operation", found.op.Name), slog.Int("status", a.status))
+	s.logger.DebugContext(r.Context(), "The sandbox answered.",
+		slog.String("operation", found.operation), slog.Int("status", a.Status))
 	return a
 }
 
-func (s *Server) noRoute(r *http.Request) *answer {
+func (s *Server) noRoute(r *http.Request) *reply.Answer {
 	for _, method := range []string{http.MethodGet, http.MethodPost, http.MethodDelete} {
-		if _, _, ok := s.router.find(method, r.URL.EscapedPath()); ok {
-			return s.fail(&apiError{http.StatusMethodNotAllowed, codeMethodNotAllowed, r.Method + " is not allowed here.", nil})
+		if _, _, ok := s.findRoute(method, r.URL.EscapedPath()); ok {
+			message := r.Method + " is not allowed here."
+			const status = http.StatusMethodNotAllowed
+			return failure(&apiError{status, codeMethodNotAllowed, message, nil})
 		}
 	}
-	return s.fail(notFound("endpoint"))
+	return failure(notFound("endpoint"))
 }
 
-func (s *Server) fail(err error) *answer {
-	if e, ok := errors.AsType[*apiError](err); ok {
-		return jsonAnswer(e.status, e.body())
-	}
-	return jsonAnswer(http.StatusInternalServerError, object{"error": codeInternal, "message": err.Error()})
+func failure(err error) *reply.Answer {
+	e := asAPIError(err)
+	return reply.JSON(e.status, e.body())
 }
 
-// process reads, acts and writes. Only the middle holds the mutex.
-func (s *Server) process(r *http.Request, found route, id, origin string) *answer {
-	body, err := readBody(r)
-	if err != nil {
-		return s.fail(err)
-	}
-	c := &call{op: found.op, id: id, query: r.URL.Query(), origin: origin, status: http.StatusOK}
+// process authenticates, decodes, runs, waits and writes.
+func (s *Server) process(
+	r *http.Request, found route, id, origin string, body []byte,
+) *reply.Answer {
+	_, path, _ := strings.Cut(found.on, " ")
+	c := &call{path: path, id: id, query: r.URL.Query(), origin: origin, status: http.StatusOK}
 	out, err := s.act(r, found, c, body)
 	if err != nil {
-		return s.fail(err)
+		return failure(err)
 	}
-	return jsonAnswer(c.status, out)
+	return reply.JSON(c.status, out)
 }
 
-// act authenticates, decodes, runs, waits and renders. What it returns shares
-// nothing that changes.
+// act holds s.mu, except while it waits. What it returns shares nothing that changes.
 func (s *Server) act(r *http.Request, found route, c *call, body []byte) (any, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -234,81 +345,51 @@ func (s *Server) act(r *http.Request, found route, c *call, body []byte) (any, e
 	if err != nil {
 		return nil, err
 	}
-	if limit := s.awaitLimit(found.op); c.wait != nil && limit > 0 {
+	if limit := s.awaitLimit(found); c.wait != nil && limit > 0 {
 		s.mu.Unlock()
 		s.await(r.Context(), c.wait, min(limit, awaited(r.Header)))
 		s.mu.Lock()
 	}
-	return answer(s.view(c.origin)), nil
-}
-
-// view draws the generation of one answer. s.mu is held.
-func (s *Server) view(origin string) view {
-	v := view{server: s, old: s.generation == Generation2018, origin: origin}
-	if s.generation == GenerationMixed {
-		v.old, v.broken = s.draw(0.5), s.draw(0.5)
-	}
-	return v
-}
-
-// readBody reads at most a megabyte: nothing the API knows is near it.
-func readBody(r *http.Request) ([]byte, error) {
-	if r.Body == nil {
-		return nil, nil
-	}
-	const most = 1 << 20
-	var body bytes.Buffer
-	n, err := io.Copy(&body, io.LimitReader(r.Body, most+1))
-	if err != nil || n > most {
-		return nil, badRequest(codeInvalidBody, "The body cannot be read, or is too large.")
-	}
-	return body.Bytes(), nil
-}
-
-func (s *Server) authenticate(header string) (*key, error) {
-	scheme, token, _ := strings.Cut(header, " ")
-	k, ok := s.tokens[token]
-	if !ok || scheme != "Token" || k.state != stateActive {
-		return nil, &apiError{http.StatusUnauthorized, codeUnauthorised, "The token is missing or not valid.", nil}
-	}
-	if !k.expires.IsZero() && !s.clock.now().Before(k.expires) {
-		k.state = stateExpired
-		return nil, &apiError{http.StatusUnauthorized, codeUnauthorised, "The key has expired.", nil}
-	}
-	return k, nil
+	return answer(s.newView(c.origin)), nil
 }
 
 // spend takes one request from the rate limit.
+//
+// Assumption (rate-limit): the window is fixed and starts with its first request. The answer is 429
+// without Retry-After, since no source shows one; a Fault can add it. Too many polls in flight for
+// a session answer 429 as well.
 func (s *Server) spend() error {
 	if s.limit <= 0 {
 		return nil
 	}
-	if now := s.clock.now(); now.Sub(s.window) >= s.limitPer {
+	if now := s.clock.Now(); now.Sub(s.window) >= s.limitPer {
 		s.window, s.used = now, 0
 	}
 	s.used++
 	if s.used > s.limit {
-		return &apiError{http.StatusTooManyRequests, codeRateLimited, "The rate limit is reached.", nil}
+		return tooMany("The rate limit is reached.")
 	}
 	return nil
 }
 
-// awaitLimit is the longest wait an endpoint grants: 10 s on three of them
-// now; 30 s, and only for sessions, when the guide was written.
-func (s *Server) awaitLimit(op transport.Operation) time.Duration {
+// awaitLimit is the longest wait that an endpoint grants: 10 s on three endpoints now; 30 s, and
+// only on POST /sessions, when the guide was written.
+func (s *Server) awaitLimit(r route) time.Duration {
 	switch {
-	case !op.Awaits():
+	case r.wait == noWait:
 		return 0
 	case s.generation != Generation2018:
 		return 10 * time.Second
-	case op.Name == transport.SessionsCreate.Name:
+	case r.wait == sinceGuide:
 		return 30 * time.Second
 	}
 	return 0
 }
 
-// awaited is the Ricloud-Await header.
-// Assumption: fractions of a second count, and nonsense counts as 0.
+// awaited reads the Ricloud-Await header.
+//
+// Assumption (await): a fraction of a second counts, a value that is no number counts as 0, and
+// more than the longest wait counts as that.
 func awaited(h http.Header) time.Duration {
 	seconds, err := strconv.ParseFloat(h.Get("Ricloud-Await"), 64)
 	if err != nil || !(seconds > 0) {

@@ -3,127 +3,169 @@ package ricloudtest
 import (
 	"cmp"
 	"context"
+	"encoding/hex"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"net"
 	"net/http"
-	"slices"
+	"strconv"
 	"sync"
 	"time"
 
-	"github.com/reincubate/ricloud-go/internal/transport"
+	"github.com/reincubate/ricloud-go/ricloudtest/internal/clock"
+	"github.com/reincubate/ricloud-go/ricloudtest/internal/collection"
+	"github.com/reincubate/ricloud-go/ricloudtest/internal/reply"
 )
 
-// The addresses of the sandbox in memory. Storage is another host than the API,
-// as it is in the world: a client that sends its token there is found out.
+// The hosts of the sandbox in memory. Storage is on another host than the API, so that a client
+// that sends its token to storage is noticed.
 const (
 	memoryAPI     = "api.ricloud.test"
-	liveAPI       = "ricloud-api.reincubate.com" // a client without a base URL asks for it
+	liveAPI       = "ricloud-api.reincubate.com" // where a client without a base URL sends
 	memoryStorage = "storage.ricloud.test"
 )
 
-// Server is a ricloud API in memory. It is an http.Handler for the API's own
-// endpoints, and an http.RoundTripper for the API and its storage together.
-// All methods are safe for concurrent use.
+// Server is a ricloud API in memory. It is an http.Handler for the API's endpoints, and an
+// http.RoundTripper for the API and its storage together. All methods are safe for concurrent use.
 type Server struct {
 	config
+
+	err     error           // what is wrong with the options
 	ctx     context.Context //nolint:containedctx // ends what the server itself started
 	cancel  context.CancelFunc
-	work    sync.WaitGroup // deliveries, publications, listeners
-	slots   chan struct{}  // bounds deliveries at a time
+	work    sync.WaitGroup // deliveries, publications and listeners
+	slots   chan struct{}  // bounds the deliveries at a time
 	router  router
 	journal journal
 
-	mu     sync.Mutex // guards what follows
-	closed bool
-	clock  clock
-	random *rand.Rand
+	mu      sync.Mutex // guards what follows, and the settings that the admin API changes
+	closed  bool
+	epoch   int // counts resets, so that work from before one changes nothing
 	state
-	objects map[string]*stored // by bucket and key
-	storing []byte             // signs storage URLs
-	struck  map[string]int     // calls so far, by operation, for faults
-	window  time.Time          // when the rate limit's window began
-	used    int                // requests in it
-	servers [2]*http.Server    // the API's and the storage's, once they listen
+	servers [2]*http.Server // the API's and the storage's, once they listen
 	urls    [2]string
 }
 
-// NewServer starts a sandbox with one key, the accounts of DefaultAccounts and
-// an in-memory storage to publish to. It opens no socket before URL or
-// ServeHTTP needs one. Inside a synctest bubble, make the Server in the bubble.
+// state is everything that a reset replaces.
+type state struct {
+	clock  *clock.Clock[job]
+	pcg    *rand.PCG
+	random *rand.Rand // draws from pcg
+
+	org           *organisation
+	key           *key // the one that NewServer made
+	tokens        map[string]*key
+	keys          *collection.Collection[*key]
+	permissions   *collection.Collection[*permission]
+	users         *collection.Collection[*user]
+	sources       *collection.Collection[*source]
+	sessions      *collection.Collection[*session]
+	polls         *collection.Collection[*poll]
+	tasks         *collection.Collection[*task]
+	results       *collection.Collection[*result]
+	subscriptions *collection.Collection[*subscription]
+	events        *collection.Collection[*event]
+	storages      *collection.Collection[*storageConfig]
+	webhooks      *collection.Collection[*webhookConfig]
+
+	known   map[string]*account // by name
+	pairing map[string]*account // by service and code
+	order   []string            // names of accounts, as they were added
+	counts  map[string]int      // what limits have counted
+	numbers map[string]int      // the last numeric ID of each kind
+	objects map[string]*stored  // by bucket and key
+	storing []byte              // signs storage URLs
+	struck  map[int]int         // calls that each fault has matched, by its index
+	window  time.Time           // when the rate limit's window began
+	used    int                 // requests in it
+}
+
+func (s *Server) newState(seed uint64) state {
+	pcg := rand.NewPCG(seed, seed)
+	return state{
+		clock: clock.New[job](s.tick), pcg: pcg,
+		random: rand.New(pcg), //nolint:gosec // repeatable on purpose
+		tokens: map[string]*key{}, known: map[string]*account{}, pairing: map[string]*account{},
+		counts: map[string]int{}, numbers: map[string]int{}, objects: map[string]*stored{},
+		struck: map[int]int{},
+		keys:   newKeys(), permissions: newPermissions(), users: newUsers(),
+		sources: newSources(), sessions: newSessions(), polls: newPolls(), tasks: newTasks(),
+		results: newResults(), subscriptions: newSubscriptions(), events: newEvents(),
+		storages: newStorageConfigs(), webhooks: newWebhookConfigs(),
+	}
+}
+
+// NewServer starts a sandbox with one key, the accounts of DefaultAccounts and an in-memory storage
+// to publish to. It opens no socket before URL, Start or ServeHTTP needs one. Inside a synctest
+// bubble, make the Server in the bubble.
+//
+// A server with an option that cannot work answers every request with an error that says so. Err
+// returns the same error.
 func NewServer(opts ...Option) *Server {
-	c := defaultConfig()
-	for _, opt := range opts {
-		opt(&c)
-	}
-	if c.accounts == nil {
-		c.accounts = DefaultAccounts()
-	}
+	c, err := newConfig(opts)
 	s := &Server{
-		config: c, slots: make(chan struct{}, 64), router: newRouter(), state: newState(),
-		clock:   clock{speed: c.speed},
-		random:  rand.New(rand.NewPCG(c.seed, c.seed)), //nolint:gosec // repeatable on purpose
-		objects: map[string]*stored{}, struck: map[string]int{},
+		config: c, err: err, slots: make(chan struct{}, 64), router: newRouter(),
 	}
-	s.ctx, s.cancel = context.WithCancel(context.Background()) // the server's own life, until Close
+	s.ctx, s.cancel = context.WithCancel(context.Background()) // the server's life, until Close
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.furnish()
+	s.state = s.newState(s.seed)
+	s.populate()
 	return s
 }
 
-// furnish makes what is there before the first request.
-func (s *Server) furnish() {
+// Err returns what is wrong with the options of NewServer, or nil.
+func (s *Server) Err() error { return s.err }
+
+// populate makes what exists before the first request.
+func (s *Server) populate() {
 	for _, a := range s.accounts {
-		s.introduce(newAccount(a))
+		s.addAccount(a)
 	}
 	s.storing = []byte(s.newSecret(""))
-	base := &permission{head: s.numbered("permissions"), scopes: s.scopes}
-	if base.scopes == nil {
-		base.scopes = everything()
+	base := &permission{Head: s.numbered("permissions"), Scopes: s.scopes}
+	if base.Scopes == nil {
+		base.Scopes = everything()
 	}
-	s.permissions.add(base)
-	s.org = &organisation{head: s.numbered("organisation"), name: "Getting started", slug: "getting-started", base: base}
-	s.key = &key{head: s.numbered("key"), token: s.token, state: stateActive}
-	s.keys.add(s.key)
-	s.tokens[s.token] = s.key
-	if s.unconfigured {
-		return
+	s.permissions.Add(base)
+	s.org = &organisation{
+		Head: s.numbered("organisation"), Name: "Getting started", Slug: "getting-started",
+		Base: base,
 	}
-	url := "s3://ricloud-sandbox/results"
-	if s.localDir != "" {
-		url = "local://" + s.localDir
+	s.key = s.newKey(&key{Token: s.token})
+	if !s.unconfigured {
+		url := "s3://ricloud-sandbox/results"
+		if s.localDir != "" {
+			url = "local://" + s.localDir
+		}
+		s.org.StorageDefault = &storageConfig{
+			Head: s.numbered("storage_config"), URL: url, Signed: true, SignedFor: time.Hour,
+			State: stateValid, Own: true,
+		}
+		s.storages.Add(s.org.StorageDefault)
 	}
-	s.org.storageDefault = &storageConfig{head: s.numbered("storage_config"), url: url, signed: true, signedFor: time.Hour, state: stateValid}
-	s.storages.add(s.org.storageDefault)
+	for _, url := range s.webhookURLs {
+		x := &webhookConfig{URL: url}
+		s.newWebhook(x)
+		x.State = stateValid
+		s.org.WebhookDefault = cmp.Or(s.org.WebhookDefault, x)
+	}
 }
 
-func (s *Server) introduce(a *account) {
-	s.known[string(a.Service)+" "+a.Identifier] = a
-	if a.Service == relayInstance {
-		s.known[string(a.Service)+" code "+a.Code] = a
-	}
-}
-
-// AddAccount adds an account, or replaces the one with the same service and
-// identifier for sources made from now on.
-func (s *Server) AddAccount(a Account) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.introduce(newAccount(a))
-}
-
-// Token is the current token of the first key.
+// Token returns the current token of the first key.
 func (s *Server) Token() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.key.token
+	return s.key.Token
 }
 
-// Start listens on loopback, unless it does already, for the API and, on
-// another port, for the stored objects.
+// Start listens on loopback, unless it does already: for the API and, on another port, for the
+// stored objects.
 func (s *Server) Start() error {
+	if s.err != nil {
+		return s.err
+	}
 	if err := s.listen(0, s.listener, s); err != nil {
 		return err
 	}
@@ -131,20 +173,37 @@ func (s *Server) Start() error {
 }
 
 func (s *Server) startStorage() error {
-	return s.listen(1, s.storage, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		s.serveStorage(r).write(w, r)
-	}))
+	serve := func(w http.ResponseWriter, r *http.Request) {
+		if !s.allowOrigin(w, r) {
+			s.serveStorage(r).Write(w, r)
+		}
+	}
+	return s.listen(1, s.storage, http.HandlerFunc(serve))
 }
 
-// URL starts the listener if need be and returns the API's base URL. Where it
-// cannot listen, the URL refuses connections; Start tells why.
+// URL returns the API's base URL, and starts the listener if need be. Where the server cannot
+// listen, the URL refuses connections, and Start returns the reason.
 func (s *Server) URL() string {
 	if err := s.Start(); err != nil {
 		s.logger.Error("The sandbox cannot listen.", slog.Any("error", err))
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return cmp.Or(s.urls[0], "http://127.0.0.1:1")
+	return cmp.Or(s.publicAPI, s.urls[0], "http://127.0.0.1:1")
+}
+
+// StorageURL returns the base URL of the stored objects, and starts the listener if need be. S3
+// clients take it as their endpoint, and Google's clients as that of an emulator.
+func (s *Server) StorageURL() string {
+	_ = s.URL() // starts both listeners, and logs why it cannot
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.publicStorage()
+}
+
+// publicStorage is where clients over sockets read stored objects.
+func (s *Server) publicStorage() string {
+	return cmp.Or(s.publicObjects, s.urls[1], "https://"+memoryStorage)
 }
 
 func (s *Server) listen(which int, l net.Listener, h http.Handler) error {
@@ -162,46 +221,60 @@ func (s *Server) listen(which int, l net.Listener, h http.Handler) error {
 			return fmt.Errorf("ricloudtest: listen: %w", err)
 		}
 	}
-	server := &http.Server{Handler: h, ReadHeaderTimeout: time.Minute, BaseContext: func(net.Listener) context.Context { return s.ctx }}
+	server := &http.Server{
+		Handler: h, ReadHeaderTimeout: time.Minute,
+		BaseContext: func(net.Listener) context.Context { return s.ctx },
+	}
 	s.servers[which], s.urls[which] = server, "http://"+l.Addr().String()
 	s.work.Go(func() { _ = server.Serve(l) }) // ends with Close
 	return nil
 }
 
-// Close stops the server: listeners, timers, deliveries. It returns when
-// nothing of it runs any more. Requests that wait are ended.
+// Close stops the server: its listeners, timers and deliveries. Requests that wait are ended. Close
+// returns once nothing of the server runs any more.
 func (s *Server) Close() {
 	s.mu.Lock()
 	s.closed = true
 	s.cancel()
-	if s.clock.timer != nil {
-		s.clock.timer.Stop()
-	}
+	s.clock.Close()
 	servers := s.servers
 	s.mu.Unlock()
 	for _, server := range servers {
 		if server != nil {
-			_ = server.Close() // the listeners' errors help nobody now
+			_ = server.Close() // nothing can be done about its listeners' errors
 		}
 	}
-	s.work.Wait() // a delivery may make the transport, and leaves it connections
+	s.work.Wait()
 	if idle, ok := s.deliverer.(interface{ CloseIdleConnections() }); ok {
 		idle.CloseIdleConnections()
 	}
 }
 
-// spawn runs fn beside the server, until Close ends s.ctx. s.mu is held.
-func (s *Server) spawn(fn func()) {
-	if !s.closed {
-		s.work.Go(fn)
+// beside runs work on a goroutine of its own, and then what it returns while s.mu is held, unless
+// the server was reset or closed in the meantime. s.mu is held.
+func (s *Server) beside(work func() func()) {
+	if s.closed {
+		return
 	}
+	epoch := s.epoch
+	s.work.Go(func() {
+		done := work()
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.epoch == epoch {
+			done()
+		}
+	})
 }
 
-// RoundTrip answers a request in memory. It knows the hosts of the API, the
-// live API's among them, and of the storage, and no other.
+// RoundTrip answers a request in memory. It knows the sandbox's own hosts for the API and the
+// storage, and the live API's host, and refuses any other.
 func (s *Server) RoundTrip(r *http.Request) (*http.Response, error) {
 	if r.Body != nil {
 		defer r.Body.Close()
+	}
+	if s.err != nil {
+		return nil, s.err
 	}
 	if err := context.Cause(r.Context()); err != nil {
 		return nil, err
@@ -211,37 +284,77 @@ func (s *Server) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	switch r.URL.Host {
 	case memoryAPI, liveAPI:
-		return s.serveAPI(r, "https://"+memoryStorage).response(r)
+		if isAdmin(r) {
+			return reply.Of(func(w http.ResponseWriter) { s.serveAdmin(w, r) }).Response(r)
+		}
+		return s.serveAPI(r, "https://"+memoryStorage).Response(r)
 	case memoryStorage:
-		return s.serveStorage(r).response(r)
+		return s.serveStorage(r).Response(r)
 	}
-	return nil, fmt.Errorf("ricloudtest: no host %q in the sandbox", r.URL.Host)
+	return nil, refuse("no host %q in the sandbox", r.URL.Host)
 }
 
-// ServeHTTP answers a request to the API over a socket. The results' signed
-// URLs then lead to another loopback port, which it opens.
+// ServeHTTP answers a request to the API, or to the sandbox's own pages under /_sandbox/. Signed
+// URLs in its answers lead to another loopback port, which it opens.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if s.err != nil {
+		failure(s.err).Write(w, r)
+		return
+	}
+	if s.allowOrigin(w, r) {
+		return
+	}
+	if isAdmin(r) {
+		s.guardAdmin(w, r)
+		return
+	}
 	origin := "https://" + memoryStorage
 	if s.startStorage() == nil {
 		s.mu.Lock()
-		origin = s.urls[1]
+		origin = s.publicStorage()
 		s.mu.Unlock()
 	}
-	s.serveAPI(r, origin).write(w, r)
+	s.serveAPI(r, origin).Write(w, r)
 }
 
-// draw is true with that probability.
+// draw returns true with a probability.
 func (s *Server) draw(probability float64) bool {
 	return probability > 0 && s.random.Float64() < probability
 }
 
-// Operations returns the names that Call.Operation and Fault.Operation take:
-// those of the API's endpoint table, and StorageGet.
-func Operations() []string {
-	names := []string{StorageGet}
-	for _, op := range transport.Operations() {
-		names = append(names, op.Name)
+// idOf is the ID of a resource, or "" for none.
+func idOf[T collection.Entity](item T) string {
+	var none T
+	if item == none {
+		return ""
 	}
-	slices.Sort(names)
-	return names
+	return item.Meta().ID
+}
+
+// numbered makes the head of a resource whose ID looks like a number.
+func (s *Server) numbered(kind string) collection.Head {
+	s.numbers[kind]++
+	return collection.Head{ID: strconv.Itoa(s.numbers[kind]), Created: s.clock.Now()}
+}
+
+// unique makes the head of a resource whose ID is a UUID.
+func (s *Server) unique() collection.Head {
+	var b [16]byte
+	s.fill(b[:])
+	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
+	id := fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
+	return collection.Head{ID: id, Created: s.clock.Now()}
+}
+
+// newSecret makes a random string, the same for the same seed.
+func (s *Server) newSecret(prefix string) string {
+	var b [20]byte
+	s.fill(b[:])
+	return prefix + hex.EncodeToString(b[:])
+}
+
+func (s *Server) fill(b []byte) {
+	for i := range b {
+		b[i] = byte(s.random.UintN(256)) //nolint:gosec // it fits
+	}
 }

@@ -1,124 +1,118 @@
 package ricloudtest
 
 import (
-	"fmt"
-	"net/http"
 	"slices"
+	"time"
 
 	"github.com/reincubate/ricloud-go"
+	"github.com/reincubate/ricloud-go/ricloudtest/internal/collection"
 )
 
-func (s *Server) createSession(c *call) (render, error) {
+type session struct {
+	collection.Head
+
+	Key      *key
+	Source   *source
+	State    string
+	Err      string
+	Expired  time.Time
+	Password string
+	Code     string
+
+	ended signal // closed when the session is no longer pending
+	open  int    // its polls that have not ended
+}
+
+func newSessions() *collection.Collection[*session] {
+	return collection.New("session", map[string]collection.Filter[*session]{
+		"source": {Value: func(x *session) string { return x.Source.ID }, Indexed: true},
+		"user":   {Value: func(x *session) string { return x.Source.User.ID }, Indexed: true},
+		"state":  {Value: func(x *session) string { return x.State }},
+		"key":    {Value: func(x *session) string { return x.Key.ID }},
+	})
+}
+
+func (v view) session(x *session) object {
+	out := object{
+		"id": x.ID, "resource": "session", "organisation": v.server.org.ID,
+		"user":  x.Source.User.ID,
+		"state": x.State, "error": optional(x.Err),
+		"date_created": stamp(x.Created), "date_expired": stamp(x.Expired),
+	}
+	if v.server.succeeded && x.State == stateActive {
+		out["state"] = stateSucceeded
+	}
+	if v.guide() {
+		out["source"] = x.Source.ID
+		return out
+	}
+	out["key"] = x.Key.ID
+	out["source"] = v.source(x.Source)
+	return out
+}
+
+// createSession starts a session, and the task that logs in.
+//
+// Assumption (session-task): the task is of type "session.create".
+func (s *Server) createSession(c *call) (answerer, error) {
 	c.params.require("source", "payload")
 	payload := c.params.object("payload")
 	password, code := payload.text("password"), payload.text("code")
+	if err := s.operating(); err != nil {
+		return nil, err
+	}
 	from, err := s.openSource(c, c.params.object("source"), code)
 	if err != nil {
 		return nil, err
 	}
-	x := &session{head: s.unique(), key: c.key, source: from, state: statePending}
-	s.sessions.add(x)
-	t := s.newTask(&task{key: c.key, session: x, kind: "session.create", state: stateProcessing})
-	s.after(s.delays.Session.draw(s.random), func() { s.settle(x, t, password, code) })
-	c.status, c.wait = http.StatusCreated, x.ended.wait()
-	return one(view.session, x)
-}
-
-// openSource reads the "source" of a session and finds or makes it.
-func (s *Server) openSource(c *call, p *params, code string) (*source, error) {
-	p.require("user", "type")
-	kind, identifier := p.text("type"), p.text("identifier")
-	owner, known := s.users.byID[p.ref("user")]
-	if p.has("user") && !known {
-		p.note("user", "names no user")
+	x := &session{
+		Head: s.unique(), Key: c.key, Source: from, State: statePending,
+		Password: password, Code: code,
 	}
-	if kind != "" && !slices.Contains([]string{iCloudAccount, relayInstance, mocksMock}, kind) {
-		p.note("type", "is not a source that a session can be made for")
-	}
-	if kind != relayInstance {
-		p.require("identifier")
-	}
-	if err := p.err(); err != nil {
-		return nil, err
-	}
-	if owner.state != stateActive {
-		return nil, forbidden(codeForbidden, "The user is "+owner.state+".")
-	}
-	acc := s.lookUp(kind, identifier, code)
-	if kind == relayInstance {
-		identifier = "" // the app has its own, known once it is paired
-		if acc != nil {
-			identifier = acc.Identifier
-		}
-	}
-	return s.sourceOf(c.key, owner, kind, identifier, acc)
-}
-
-func (s *Server) lookUp(kind, identifier, code string) *account {
-	if kind == relayInstance {
-		return s.known[kind+" code "+code]
-	}
-	if acc := s.known[kind+" "+identifier]; acc != nil {
-		return acc
-	}
-	return s.known[kind+" "] // one that takes any identifier
-}
-
-func (s *Server) sourceOf(k *key, owner *user, kind, identifier string, acc *account) (*source, error) {
-	if x, ok := s.sources.find("login", sourceLogin(owner.id, kind, identifier)); ok {
-		if x.state == stateDeactivated {
-			return nil, forbidden(codeForbidden, "The source is deactivated.")
-		}
-		x.account = acc
-		return x, nil
-	}
-	if err := s.allow(k, owner, "source_type:"+kind); err != nil {
-		return nil, err
-	}
-	return s.newSource(&source{user: owner, kind: kind, identifier: identifier, state: stateUnvalidated, account: acc}), nil
-}
-
-func (s *Server) newSource(x *source) *source {
-	x.head = s.numbered("source")
-	s.sources.add(x)
-	return x
+	s.sessions.Add(x)
+	t := s.newTask(&task{Key: c.key, Session: x, Kind: "session.create", State: stateProcessing})
+	s.after(s.delays.Session.draw(s.random), job{Do: settleSession, ID: x.ID, Other: t.ID})
+	c.created()
+	c.wait = x.ended.wait()
+	return answerWith(view.session, x)
 }
 
 // settle ends a session's pending time with what the service says.
-func (s *Server) settle(x *session, t *task, password, code string) {
-	if x.state != statePending {
-		s.finish(t, x.err)
+func (s *Server) settle(x *session, t *task) {
+	if x.State != statePending {
+		s.finish(t, x.Err)
 		return
 	}
-	x.err = refusal(x.source, password, code)
-	if x.err == codeLocked {
-		x.source.state = stateLocked
+	x.Err = refusal(x)
+	x.Password, x.Code = "", "" // not needed again
+	if x.Err == codeLocked {
+		x.Source.State = stateLocked
 	}
-	if x.err != "" {
-		x.state = stateFailed
+	if x.Err != "" {
+		x.State = stateFailed
 		x.ended.end()
-		s.finish(t, x.err)
+		s.finish(t, x.Err)
 		return
 	}
-	x.state, x.source.state = stateActive, stateActive
+	x.State, x.Source.State = stateActive, stateActive
 	x.ended.end()
-	if x.source.kind == relayInstance {
-		s.reveal(x.source)
+	if isRelayInstance(x.Source.Kind) {
+		s.reveal(x.Source)
 	}
 	if s.lifetime > 0 {
-		s.after(s.lifetime, func() { s.expire(x, "api") })
+		s.after(s.lifetime, job{Do: expireSession, ID: x.ID})
 	}
 	s.finish(t, "")
 }
 
-// refusal is why the service lets nobody in, empty if it does. The right
-// password alone makes it ask for a code, and a wrong code ask again.
-func refusal(x *source, password, code string) string {
-	acc := x.account
+// refusal says why the service lets nobody in, or "" if it does. The right password alone makes it
+// ask for a code, and a wrong code makes it ask again.
+func refusal(x *session) string {
+	acc := x.Source.Account
 	switch {
-	case acc == nil && x.kind == relayInstance:
+	case acc == nil && isRelayInstance(x.Source.Kind):
 		return codeInvalid
-	case acc == nil, acc.Password != "" && acc.Password != password:
+	case acc == nil, acc.Password != "" && acc.Password != x.Password:
 		return codeCredentials
 	case acc.SessionFail != "":
 		return acc.SessionFail
@@ -126,79 +120,64 @@ func refusal(x *source, password, code string) string {
 		return codeLocked
 	case acc.Deactivated:
 		return codeSourceDeactivated
-	case acc.Code != "" && acc.Code != code:
+	case acc.Code != "" && x.Code != "" && acc.WrongCodes > 0:
+		acc.WrongCodes--
+		if isRelayInstance(x.Source.Kind) {
+			return codeInvalid
+		}
+		return codeRequired
+	case acc.Code != "" && acc.Code != x.Code:
 		return codeRequired
 	}
 	return ""
 }
 
-// reveal adds the child sources that the account has.
-func (s *Server) reveal(x *source) {
-	if x.account == nil {
-		return
-	}
-	for _, kid := range x.account.kids {
-		if slices.ContainsFunc(x.children, func(child *source) bool { return child.identifier == kid.Identifier }) {
-			continue
-		}
-		info := object{"name": kid.Identifier, "apple_model_id": "iPhone10,4", "apple_serial": kid.Identifier, "ios_version": "13.2", "is_encrypted": true}
-		child := s.newSource(&source{user: x.user, kind: string(kid.Service), identifier: kid.Identifier, info: info, parent: x, state: stateActive, account: kid})
-		x.children = append(x.children, child)
-	}
-}
-
-// expire ends a session.
+// expire ends a session and emits the event for it.
 func (s *Server) expire(x *session, cause string) {
-	if x.state != statePending && x.state != stateActive {
+	if x.State != statePending && x.State != stateActive {
 		return
 	}
-	x.state, x.err, x.expired = stateExpired, cause, s.clock.now()
+	x.State, x.Err, x.Expired = stateExpired, cause, s.clock.Now()
 	x.ended.end()
-	s.emit(x.key, "session", "expired", func(v view) object { return v.session(x) })
+	s.emit(x.Key, "session", "expired", func(v view) object { return v.session(x) })
 }
 
-// deleteSession answers with the session, expired by its organisation.
-// Assumption: the state and the cause.
-func (s *Server) deleteSession(c *call) (render, error) {
-	x, err := s.sessions.get(c.id)
+// deleteSession expires a session.
+//
+// Assumption (session-delete): the answer is the session, expired with the cause "organisation".
+func (s *Server) deleteSession(c *call) (answerer, error) {
+	x, err := s.sessions.Get(c.id)
 	if err != nil {
 		return nil, err
 	}
 	s.expire(x, "organisation")
-	return one(view.session, x)
+	return answerWith(view.session, x)
 }
 
-// ExpireSession ends a session as the service would: cause is one of the API's
-// "service", "api", "organisation" and "admin".
+// ExpireSession ends a session as the service would. The cause is one of the API's: "service",
+// "api", "organisation" or "admin".
 func (s *Server) ExpireSession(id ricloud.ID, cause string) error {
+	if !slices.Contains([]string{"service", "api", "organisation", "admin"}, cause) {
+		return refuse("expire session %s: cause %q: want service, api, organisation or admin",
+			id, cause)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	x, err := s.sessions.get(string(id))
-	if err != nil {
-		return fmt.Errorf("ricloudtest: expire session %s: %w", id, err)
+	x, ok := s.sessions.Lookup(string(id))
+	if !ok {
+		return refuse("expire session %s: there is no such session", id)
 	}
 	s.expire(x, cause)
 	return nil
 }
 
-// LockAccount has the service lock an account, or unlock it: its sources
-// change state at once, and later sessions fail while it is locked.
-func (s *Server) LockAccount(service ricloud.SourceType, identifier string, locked bool) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	acc := s.known[string(service)+" "+identifier]
-	if acc == nil {
-		return fmt.Errorf("ricloudtest: lock account: no %s account %q", service, identifier)
+// usable refuses new work on a session that cannot do any.
+func usable(x *session) error {
+	switch x.State {
+	case stateActive:
+		return nil
+	case stateExpired:
+		return badRequest(codeSessionExpired, "The session has expired; create a new one.")
 	}
-	acc.Locked = locked
-	for _, x := range s.sources.all {
-		switch {
-		case x.account != acc:
-		case locked:
-			x.state = stateLocked
-		case x.state == stateLocked:
-			x.state = stateActive
-		}
-	}
-	return nil
+	return invalid("session", "is "+x.State+", not active")
 }

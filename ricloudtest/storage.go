@@ -11,21 +11,20 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
 
-	"github.com/reincubate/ricloud-go"
+	"github.com/reincubate/ricloud-go/ricloudtest/internal/reply"
 )
 
-// StorageGet is the operation of a read of a stored object, as the journal and
-// the faults know it. It is no endpoint of the API.
+// StorageGet is the operation of a read of a stored object, as the journal and the faults know it.
+// It is not an endpoint of the API.
 const StorageGet = "Storage.Get"
 
-// Publisher takes the objects that the API publishes, in place of a bucket: url
-// is what the result will carry, such as "s3://bucket/path/key". An error fails
-// the task, or the test of the storage config. Calls are concurrent.
+// Publisher takes the objects that the API publishes, in place of a bucket. The url is what the
+// result will carry, such as "s3://bucket/path/key". An error fails the task, or the test of the
+// storage config. Calls are concurrent.
 type Publisher interface {
 	Publish(ctx context.Context, url string, content Content) error
 }
@@ -39,77 +38,19 @@ type stored struct {
 	created time.Time
 }
 
-// destination is the storage config that a key publishes to, nil for none.
-func (s *Server) destination(k *key) *storageConfig {
-	for _, x := range []*storageConfig{k.storage, s.org.storageDefault} {
-		if x != nil && x.state == stateValid {
-			return x
-		}
-	}
-	return nil
+func objectPath(raw string) string {
+	_, path, _ := strings.Cut(raw, "://")
+	return path
 }
 
-func (s *Server) configured() bool {
-	return slices.ContainsFunc(s.storages.all, func(x *storageConfig) bool { return x.state == stateValid })
+func mediaType(kind string) string {
+	if kind == "json" {
+		return "application/json"
+	}
+	return "application/octet-stream"
 }
 
-func scheme(raw string) string {
-	kind, _, _ := strings.Cut(raw, "://")
-	return kind
-}
-
-// immediate is the size up to which an object is hashed where it is published;
-// larger ones are read beside the server.
-const immediate = 256 << 10
-
-// publish writes what a task found to its storage, then ends the task.
-func (s *Server) publish(t *task, content *blob, kind string) {
-	to := s.destination(t.key)
-	if to == nil {
-		s.finish(t, codeUnconfigured)
-		return
-	}
-	r := &result{head: s.unique(), task: t, identifier: t.target, kind: kind, size: content.Size(), state: stateAvailable}
-	r.url = strings.TrimSuffix(to.url, "/") + "/" + t.poll.id + "/" + r.id
-	if to.signed {
-		r.signed = r.created.Add(time.Duration(float64(to.signedFor) / s.clock.speed))
-	}
-	ours := s.writer(to.url) == nil
-	store := func() error {
-		sum, err := content.sum()
-		r.checksum = sum
-		if err != nil || ours {
-			return err
-		}
-		return s.writer(to.url)(s.ctx, r.url, content.Content)
-	}
-	done := func(err error) {
-		if err != nil {
-			s.finish(t, codePublishFailed)
-			return
-		}
-		if ours {
-			path := strings.TrimPrefix(r.url, scheme(r.url)+"://")
-			r.object = &stored{path, mediaType(kind), content, `"` + r.checksum + `"`, r.created}
-			s.objects[path] = r.object
-		}
-		t.results = append(t.results, r)
-		s.results.add(r)
-		s.finish(t, "")
-	}
-	if ours && content.Size() <= immediate {
-		done(store())
-		return
-	}
-	s.spawn(func() {
-		err := store()
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		done(err)
-	})
-}
-
-// writer is how objects of a config leave the sandbox, nil where they stay.
+// writer returns how objects of a storage URL leave the sandbox, or nil where they stay in it.
 func (s *Server) writer(to string) func(context.Context, string, Content) error {
 	switch {
 	case scheme(to) == "local":
@@ -121,11 +62,11 @@ func (s *Server) writer(to string) func(context.Context, string, Content) error 
 }
 
 func writeFile(_ context.Context, to string, content Content) error {
-	path := strings.TrimPrefix(to, "local://")
+	path := objectPath(to)
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return err
 	}
-	file, err := os.Create(path) //nolint:gosec // below the folder the user gave
+	file, err := os.Create(path) //nolint:gosec // below the folder that the user gave
 	if err != nil {
 		return err
 	}
@@ -136,21 +77,15 @@ func writeFile(_ context.Context, to string, content Content) error {
 	return err
 }
 
-func mediaType(kind string) string {
-	if kind == "json" {
-		return "application/json"
-	}
-	return "application/octet-stream"
-}
-
-// sign makes a URL that reads one object until it expires.
-func (s *Server) sign(origin string, object *stored, expires time.Time) string {
+// sign returns a URL that reads one object until it expires.
+func (s *Server) sign(origin, path string, expires time.Time) string {
 	until := strconv.FormatInt(expires.Unix(), 10)
-	segments := strings.Split(object.path, "/")
+	segments := strings.Split(path, "/")
 	for i, segment := range segments {
 		segments[i] = url.PathEscape(segment)
 	}
-	return origin + "/" + strings.Join(segments, "/") + "?expires=" + until + "&signature=" + s.storageSignature(object.path, until)
+	return origin + "/" + strings.Join(segments, "/") + "?expires=" + until +
+		"&signature=" + s.storageSignature(path, until)
 }
 
 func (s *Server) storageSignature(path, until string) string {
@@ -159,34 +94,70 @@ func (s *Server) storageSignature(path, until string) string {
 	return hex.EncodeToString(mac.Sum(nil))
 }
 
-// serveStorage answers a read of a stored object.
-func (s *Server) serveStorage(r *http.Request) *answer {
-	entry := s.journal.begin(StorageGet, r)
-	a := s.disturb(r.Context(), StorageGet, func() *answer { return s.readObject(r) })
+// serveStorage answers a read of stored objects.
+func (s *Server) serveStorage(r *http.Request) *reply.Answer {
+	path := strings.TrimPrefix(r.URL.Path, "/")
+	entry := s.journal.begin(StorageGet, r, nil)
+	a := s.disturb(r, target{operation: StorageGet, id: path}, func() *reply.Answer {
+		return s.readStored(r)
+	})
 	s.journal.end(entry, a)
 	return a
 }
 
-// readObject answers as a bucket does: 400 to two kinds of credentials at
-// once, 403 to a signature that is wrong or over, ranges and conditions.
-func (s *Server) readObject(r *http.Request) *answer {
-	if r.Header.Get("Authorization") != "" {
-		return storageError(http.StatusBadRequest, "InvalidArgument", "Only one auth mechanism allowed")
-	}
+// readStored answers as a bucket does. It takes a signed URL without other credentials, the
+// vendors' S3 clients with the sandbox's access key, and Google's clients as their emulator does.
+func (s *Server) readStored(r *http.Request) *reply.Answer {
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
-		return storageError(http.StatusMethodNotAllowed, "MethodNotAllowed", "The method is not allowed")
+		return storageError(http.StatusMethodNotAllowed, "MethodNotAllowed", "Reads only")
 	}
-	path, until := strings.TrimPrefix(r.URL.Path, "/"), r.URL.Query().Get("expires")
+	header, query := r.Header.Get("Authorization"), r.URL.Query()
+	signed := query.Has("signature") || query.Has("expires")
+	switch {
+	case signed && header != "":
+		return storageError(http.StatusBadRequest, "InvalidArgument",
+			"Only one auth mechanism allowed")
+	case signed:
+		return s.readSigned(r)
+	case strings.HasPrefix(header, "AWS4-HMAC-SHA256 "):
+		return s.readS3(r, header)
+	case isGoogleClient(r):
+		return s.readGoogle(r)
+	case header != "":
+		return storageError(http.StatusBadRequest, "InvalidArgument",
+			"Unsupported Authorization Type")
+	}
+	return storageError(http.StatusForbidden, "AccessDenied", "Access Denied")
+}
+
+// readSigned answers a signed URL: 403 where the signature is wrong or has expired.
+func (s *Server) readSigned(r *http.Request) *reply.Answer {
+	path, query := strings.TrimPrefix(r.URL.Path, "/"), r.URL.Query()
+	until := query.Get("expires")
 	seconds, _ := strconv.ParseInt(until, 10, 64)
 	s.mu.Lock()
-	object, now := s.objects[path], s.clock.now()
+	now, expected := s.clock.Now(), s.storageSignature(path, until)
 	s.mu.Unlock()
-	if !hmac.Equal([]byte(s.storageSignature(path, until)), []byte(r.URL.Query().Get("signature"))) {
-		return storageError(http.StatusForbidden, "SignatureDoesNotMatch", "The signature does not match")
+	if !hmac.Equal([]byte(expected), []byte(query.Get("signature"))) {
+		return storageError(http.StatusForbidden, "SignatureDoesNotMatch",
+			"The signature does not match")
 	}
 	if now.Unix() >= seconds {
 		return storageError(http.StatusForbidden, "AccessDenied", "Request has expired")
 	}
+	return s.readObject(r, path)
+}
+
+// object returns a stored object, or nil.
+func (s *Server) object(path string) *stored {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.objects[path]
+}
+
+// readObject serves an object with ranges and conditions.
+func (s *Server) readObject(r *http.Request, path string) *reply.Answer {
+	object := s.object(path)
 	if object == nil {
 		return storageError(http.StatusNotFound, "NoSuchKey", "The specified key does not exist.")
 	}
@@ -194,46 +165,15 @@ func (s *Server) readObject(r *http.Request) *answer {
 		r = r.Clone(r.Context())
 		r.Header.Del("Range")
 	}
-	return answerOf(func(w http.ResponseWriter) {
+	return reply.Of(func(w http.ResponseWriter) {
 		w.Header().Set("ETag", object.etag)
 		w.Header().Set("Content-Type", object.kind)
-		http.ServeContent(w, r, "", object.created, io.NewSectionReader(object.content, 0, object.content.Size()))
+		content := io.NewSectionReader(object.content, 0, object.content.Size())
+		http.ServeContent(w, r, "", object.created, content)
 	})
 }
 
-func storageError(status int, code, message string) *answer {
-	return bytesAnswer(status, "application/xml", fmt.Appendf(nil, "<Error><Code>%s</Code><Message>%s</Message></Error>", code, message))
-}
-
-// RemoveObject makes a result's object vanish from the sandbox's storage.
-func (s *Server) RemoveObject(resultID ricloud.ID) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	r, err := s.results.get(string(resultID))
-	if err != nil {
-		return fmt.Errorf("ricloudtest: remove object of result %s: %w", resultID, err)
-	}
-	if r.object != nil {
-		delete(s.objects, r.object.path)
-	}
-	return nil
-}
-
-// ReplaceObject puts other bytes in place of a result's object; the result
-// keeps its checksum and size, so a careful client finds out.
-func (s *Server) ReplaceObject(resultID ricloud.ID, content Content) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	r, err := s.results.get(string(resultID))
-	if err == nil && r.object == nil {
-		err = notFound("object")
-	}
-	if err != nil {
-		return fmt.Errorf("ricloudtest: replace object of result %s: %w", resultID, err)
-	}
-	changed := *r.object
-	changed.content = newBlob(content)
-	changed.etag = `"` + s.newSecret("")[:32] + `"`
-	s.objects[changed.path] = &changed
-	return nil
+func storageError(status int, code, message string) *reply.Answer {
+	body := fmt.Appendf(nil, "<Error><Code>%s</Code><Message>%s</Message></Error>", code, message)
+	return reply.Bytes(status, "application/xml", body)
 }

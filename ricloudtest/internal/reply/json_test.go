@@ -1,4 +1,4 @@
-package ricloudtest
+package reply
 
 import (
 	"encoding/json"
@@ -12,10 +12,10 @@ func FuzzAppendJSON(f *testing.F) {
 	f.Add("plain", int64(-7), true)
 	f.Add("日本 \"quoted\" <&> \x00\xff\u2028", int64(1<<62), false)
 	f.Fuzz(func(t *testing.T, text string, n int64, yes bool) {
-		v := object{
+		v := Object{
 			text: text, "n": n, "yes": yes, "nil": nil, "int": int(n), "float": 1.5, "raw": json.RawMessage(`{"a":1}`),
-			"strings": []string{text, ""}, "none": []string{}, "objects": []object{{"x": text}, nil}, "map": object(nil),
+			"strings": []string{text, ""}, "none": []string{}, "objects": []Object{{"x": text}, nil}, "map": Object(nil),
 		}
-		assert.JSONEq(t, string(encode(v)), string(appendJSON(nil, v)))
+		assert.JSONEq(t, string(Encode(v)), string(AppendJSON(nil, v)))
 	})
 }
