@@ -62,14 +62,13 @@ func (v view) result(r *result) object {
 	return out
 }
 
-// signedURL is null once it has expired.
+// signedURL is null once it has expired. The API does not notice that an object is gone.
 func (v view) signedURL(r *result) any {
-	stored := v.server.objects[r.Object]
-	if stored == nil || r.Signed.IsZero() || !v.server.clock.Now().Before(r.Signed) {
+	if r.Object == "" || r.Signed.IsZero() || !v.server.clock.Now().Before(r.Signed) {
 		return nil
 	}
 	return object{
-		"url":          v.server.sign(v.origin, stored.path, r.Signed),
+		"url":          v.server.sign(v.origin, r.Object, r.Signed),
 		"date_expires": stamp(r.Signed),
 	}
 }
