@@ -78,6 +78,9 @@ func NewClient(token string, opts ...Option) (*Client, error) {
 		return nil, forOperation("NewClient", err)
 	}
 	cfg.Observe = observers.observe()
+	if cfg.localSet && cfg.local == "" {
+		return nil, &ParamError{Operation: "NewClient", Field: "WithLocalFiles", Reason: "is no folder"}
+	}
 	t, err := transport.New(cfg.Config)
 	if err != nil {
 		return nil, fmt.Errorf("ricloud: NewClient: %w", err)

@@ -20,7 +20,7 @@
 //		Payload: ricloud.PollPayload{DataTypes: []string{"callkit.calls"}},
 //	})
 //	for result, err := range client.Polls.Results(ctx, poll.ID) { // while the poll still runs
-//		path, err := client.Results.Save(ctx, result, dir) // size and MD5 verified, atomic, resumable
+//		saved, err := client.Results.Save(ctx, result, dir) // size and MD5 verified, atomic, resumable
 //		_, err = client.Results.Acknowledge(ctx, result.ID)
 //	}
 //

@@ -1,39 +1,49 @@
 package ricloud
 
 import (
-	"bytes"
 	"cmp"
 	"context"
-	"crypto/md5" //nolint:gosec // what the API publishes as a checksum
+	"crypto/md5" //nolint:gosec // the checksum that the API publishes
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"hash"
 	"io"
+	"iter"
 	"net/http"
+	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/reincubate/ricloud-go/internal/backoff"
+	"github.com/reincubate/ricloud-go/internal/download"
 	"github.com/reincubate/ricloud-go/internal/transport"
 )
 
-// Errors of result files, for errors.Is.
-var (
-	ErrChecksum  = errors.New("ricloud: the bytes do not have the MD5 that the API published")
-	ErrSize      = errors.New("ricloud: the object does not have the size that the API published")
-	ErrNoStorage = errors.New("ricloud: the client cannot read this storage")
-)
+// ErrChecksum means that the bytes of a result's file do not have the MD5 that
+// the API published. Open, Save and SaveAll return it. Nothing is kept; try
+// again, and report the result if that does not help.
+var ErrChecksum = download.ErrChecksum
 
-// DownloadError is a result file that could not be had whole and verified.
+// ErrSize means that the object in storage does not have the size that the API
+// published. Open, Save and SaveAll return it, without a retry.
+var ErrSize = download.ErrSize
+
+// ErrNoStorage means that the client has no way to read the storage of a
+// result: it has no signed URL, and the client no opener for its scheme. See
+// [WithStorage].
+var ErrNoStorage = errors.New("ricloud: the client cannot read this storage")
+
+// DownloadError reports that a result file could not be downloaded, verified,
+// saved or acknowledged.
 type DownloadError struct {
 	Result     ID
 	Identifier string
-	Done, Size int64 // bytes read of bytes expected
+	Done, Size int64 // bytes read, of bytes expected
 	Err        error
 }
 
-// Error names the result and what went wrong.
+// Error names the result and says what went wrong.
 func (e *DownloadError) Error() string {
 	return fmt.Sprintf("ricloud: result %s (%q), at %d of %d bytes: %s",
 		e.Result, e.Identifier, e.Done, e.Size, strings.TrimPrefix(e.Err.Error(), "ricloud: "))
@@ -42,242 +52,185 @@ func (e *DownloadError) Error() string {
 // Unwrap returns what went wrong.
 func (e *DownloadError) Unwrap() error { return e.Err }
 
-// downloads is what reading result files needs of a client's config.
+// Progress says how much of a file is done.
+type Progress struct {
+	Result     *Result
+	Done, Size int64 // bytes
+}
+
+// DownloadOption changes how result files are read. It is for Open, Save and
+// SaveAll.
+type DownloadOption func(*downloadOptions)
+
+// SaveOption changes how files are saved. It is for Save and SaveAll. A
+// [DownloadOption] is one, too.
+type SaveOption interface{ applySave(*downloadOptions) }
+
+// SaveAllOption changes how many files are saved. It is for SaveAll. A
+// [DownloadOption] and a [SaveOption] of this package are ones, too.
+type SaveAllOption interface{ applySaveAll(*downloadOptions) }
+
+type (
+	saveOption    func(*downloadOptions)
+	saveAllOption func(*downloadOptions)
+)
+
+func (o DownloadOption) applySave(to *downloadOptions)    { o(to) }
+func (o DownloadOption) applySaveAll(to *downloadOptions) { o(to) }
+func (o saveOption) applySave(to *downloadOptions)        { o(to) }
+func (o saveOption) applySaveAll(to *downloadOptions)     { o(to) }
+func (o saveAllOption) applySaveAll(to *downloadOptions)  { o(to) }
+
+type downloadOptions struct {
+	progress    func(Progress)
+	name        func(*Result) string
+	parallel    int
+	acknowledge bool
+
+	err error // of an option that cannot work
+}
+
+const defaultParallel = 4
+
+// newDownloadOptions applies opts, by one of the three apply methods.
+func newDownloadOptions[O any](operation string, opts []O, apply func(O, *downloadOptions)) (downloadOptions, error) {
+	o := downloadOptions{
+		progress: func(Progress) {}, name: (*Result).DataType, parallel: defaultParallel,
+	}
+	for _, opt := range opts {
+		if isNil(opt) {
+			return o, &ParamError{Operation: operation, Field: "opts", Reason: "holds a nil option"}
+		}
+		apply(opt, &o)
+	}
+	return o, forOperation(operation, o.err)
+}
+
+// isNil reports whether an option is a nil interface or a nil function.
+func isNil(opt any) bool {
+	switch o := opt.(type) {
+	case nil:
+		return true
+	case DownloadOption:
+		return o == nil
+	}
+	return false
+}
+
+// WithProgress calls f as bytes arrive, and once for a file that was saved
+// before. Calls never overlap. A slow f slows the transfer down.
+func WithProgress(f func(Progress)) DownloadOption {
+	return func(o *downloadOptions) {
+		if o.progress = f; f == nil {
+			o.err = invalid("WithProgress", "is nil")
+		}
+	}
+}
+
+// WithFileNames names saved files by f instead of by [Result.DataType]: f can
+// put the poll or the source into the name. What f returns is made a safe file
+// name as by [FileName].
+func WithFileNames(f func(*Result) string) SaveOption {
+	return saveOption(func(o *downloadOptions) {
+		if o.name = f; f == nil {
+			o.err = invalid("WithFileNames", "is nil")
+		}
+	})
+}
+
+// WithParallel sets how many files SaveAll reads at once. The default is 4.
+func WithParallel(n int) SaveAllOption {
+	return saveAllOption(func(o *downloadOptions) {
+		if o.parallel = n; n < 1 {
+			o.err = invalid("WithParallel", "must be at least 1")
+		}
+	})
+}
+
+// WithAcknowledge makes SaveAll acknowledge the results that it saved, many in
+// one request: those that are verified and on disk, and no others.
+func WithAcknowledge() SaveAllOption {
+	return saveAllOption(func(o *downloadOptions) { o.acknowledge = true })
+}
+
+// downloads is the part of a client's configuration that reads files.
 type downloads struct {
 	transport http.RoundTripper // adds no credentials
 	storage   map[string]ObjectOpener
 	userAgent string
-	allowHTTP bool
-
-	openTimeout, stallTimeout *transport.Timeout
-	retries                   int
-	retryWait, retryWaitMax   time.Duration
+	policy    download.Policy
+	local     string // the folder that holds local:// files; "": none
+	limits    download.Limits
 }
 
 func newDownloads(cfg config, bare http.RoundTripper) downloads {
 	return downloads{
-		transport:    bare,
-		storage:      cfg.storage,
-		userAgent:    cfg.UserAgent,
-		allowHTTP:    cfg.AllowHTTP,
-		openTimeout:  &transport.Timeout{Limit: "attempt", After: cmp.Or(cfg.AttemptTimeout, transport.DefaultAttemptTimeout)},
-		stallTimeout: &transport.Timeout{Limit: "stall", After: cmp.Or(cfg.StallTimeout, transport.DefaultStallTimeout)},
-		retries:      max(0, cmp.Or(cfg.MaxRetries, transport.DefaultMaxRetries)),
-		retryWait:    cmp.Or(cfg.RetryWaitMin, transport.DefaultMinRetryWait),
-		retryWaitMax: cmp.Or(cfg.RetryWaitMax, transport.DefaultMaxRetryWait),
+		transport: bare,
+		storage:   cfg.storage,
+		userAgent: cfg.UserAgent,
+		policy:    storagePolicy(cfg),
+		local:     cfg.local,
+		limits: download.Limits{
+			Open:        cmp.Or(cfg.AttemptTimeout, transport.DefaultAttemptTimeout),
+			Stall:       cmp.Or(cfg.StallTimeout, transport.DefaultStallTimeout),
+			Retries:     max(0, cmp.Or(cfg.MaxRetries, transport.DefaultMaxRetries)),
+			FirstWait:   cmp.Or(cfg.RetryWaitMin, transport.DefaultMinRetryWait),
+			LongestWait: cmp.Or(cfg.RetryWaitMax, transport.DefaultMaxRetryWait),
+		},
 	}
 }
 
-// Open opens the file of a result. It comes from the opener for its URL's
-// scheme, see WithStorage, else through its signed URL, which is renewed when
-// it has expired. A connection that breaks is taken up again where it broke;
-// WithRetries bounds how often in a row.
-//
-// The reader verifies what passes through it: the io.EOF at the end says that
-// size and MD5 are those of the result. In its place, and from Open itself,
-// come errors that are a *DownloadError: ErrChecksum, ErrSize,
-// ErrObjectChanged, ErrNotFound, ErrForbidden, ErrNoStorage, or what ended the
-// last attempt. Until io.EOF nothing is proven. ctx bounds the reading. The
-// reader must be closed, and is not safe for concurrent use.
-func (s *ResultsService) Open(ctx context.Context, result *Result, opts ...DownloadOption) (io.ReadCloser, error) {
-	d, err := s.client.download(ctx, "Results.Open", result, newDownloadOptions(opts).progress)
-	if err != nil {
-		return nil, err
-	}
-	if err := d.connect(); err != nil {
-		return nil, d.fail(err)
-	}
-	return d, nil
-}
-
-// download is a verified, resumable read of one result.
-type download struct {
-	ctx      context.Context //nolint:containedctx // a reader has none of its own
-	limits   *downloads
-	progress func(Progress)
-	result   *Result // a copy: its signed URL is renewed
-	opener   ObjectOpener
-	object   ObjectRequest // what to ask for next
-	want     []byte
-	hash     hash.Hash
-
-	conn     *connection // nil: none, or broken
-	failures int         // since progress was made
-	mark     int64       // object.Offset at the last failure
-	err      error       // the end
-}
-
-// download prepares to read result. One of which only the id is known is read
-// from the API first.
-func (c *Client) download(ctx context.Context, operation string, result *Result, progress func(Progress)) (*download, error) {
+// file describes the file of a result. A result of which only the ID is known
+// is read from the API first.
+func (c *Client) file(
+	ctx context.Context, operation string, result *Result, progress func(Progress),
+) (*download.File, *Result, error) {
 	if result == nil {
-		return nil, &ParamError{Operation: operation, Field: "result", Reason: "is required"}
+		return nil, nil, &ParamError{Operation: operation, Field: "result", Reason: "is required"}
 	}
-	own := *result
+	own := *result // its signed URL may be renewed
+	fail := func(done int64, err error) error {
+		return &DownloadError{
+			Result: own.ID, Identifier: own.Identifier, Done: done, Size: own.Size, Err: err,
+		}
+	}
 	if own.Checksum == "" && own.ID != "" {
 		latest, err := c.Results.Get(ctx, own.ID)
 		if err != nil {
-			return nil, err
+			return nil, nil, fail(0, err)
 		}
 		own = *latest
 	}
 	want, err := hex.DecodeString(own.Checksum)
-	if err != nil || len(want) != md5.Size {
-		return nil, &ParamError{Operation: operation, Field: "Checksum", Reason: "is not an MD5 in hex: the file could not be verified"}
+	switch {
+	case err != nil || len(want) != md5.Size:
+		err = invalid("Checksum", "is not an MD5 in hex: the file could not be verified")
+	case own.Size < 0:
+		err = invalid("Size", "is negative: the file could not be verified")
 	}
-	if own.Size < 0 {
-		return nil, &ParamError{Operation: operation, Field: "Size", Reason: "is negative: the file could not be verified"}
-	}
-	opener, object, err := c.locate(&own)
-	if p, ok := errors.AsType[*ParamError](err); ok {
-		p.Operation = operation
+	var opener ObjectOpener
+	var object ObjectRequest
+	if err == nil {
+		opener, object, err = c.locate(&own)
 	}
 	if err != nil {
-		return nil, err
+		return nil, nil, fail(0, forOperation(operation, err))
 	}
-	return &download{
-		ctx: ctx, limits: &c.downloads, progress: progress, result: &own, opener: opener, object: object,
-		want: want, hash: md5.New(), //nolint:gosec // see the import
-	}, nil
+	return &download.File{
+		Bucket: object.Bucket, Key: object.Key, Size: own.Size, MD5: want, Permanent: permanent, Fail: fail,
+		Open: func(ctx context.Context, req download.Request) (*download.Object, error) {
+			object, err := opener.OpenObject(ctx, ObjectRequest(req))
+			return (*download.Object)(object), err
+		},
+		Progress: func(done int64) { progress(Progress{Result: &own, Done: done, Size: own.Size}) },
+	}, &own, nil
 }
 
-// left is how many bytes are still to come.
-func (d *download) left() int64 { return d.result.Size - d.object.Offset }
-
-// Read reads the next bytes, over as many connections as it takes.
-func (d *download) Read(p []byte) (int, error) {
-	for d.err == nil && len(p) > 0 {
-		if d.left() == 0 {
-			d.err = d.verify()
-			break
-		}
-		if d.conn == nil {
-			if err := d.connect(); err != nil {
-				d.err = d.fail(err)
-				break
-			}
-		}
-		n, err := d.conn.Read(p[:min(int64(len(p)), d.left())])
-		d.hash.Write(p[:n])
-		d.object.Offset += int64(n)
-		if err != nil && d.left() > 0 {
-			if err = d.retry(err); err != nil {
-				d.err = d.fail(err)
-			}
-		}
-		if n > 0 {
-			d.report()
-			return n, nil
-		}
-	}
-	if len(p) == 0 {
-		return 0, nil
-	}
-	return 0, d.err
-}
-
-func (d *download) report() {
-	d.progress(Progress{Result: d.result, Done: d.object.Offset, Total: d.result.Size})
-}
-
-const copyBuffer = 256 << 10
-
-// WriteTo makes io.Copy use a buffer that suits the hash.
-func (d *download) WriteTo(w io.Writer) (int64, error) {
-	buffer := make([]byte, max(min(copyBuffer, d.left()), 1))
-	var written int64
-	for {
-		n, err := d.Read(buffer)
-		if n > 0 {
-			n, writeErr := w.Write(buffer[:n])
-			written += int64(n)
-			if writeErr != nil {
-				return written, writeErr
-			}
-		}
-		if err == io.EOF { //nolint:errorlint // ours, and bare
-			return written, nil
-		}
-		if err != nil {
-			return written, err
-		}
-	}
-}
-
-// verify decides how the reader ends once every byte has come.
-func (d *download) verify() error {
-	if d.conn != nil && d.conn.object.Size < 0 { // nobody has said yet that this is the end
-		if n, _ := d.conn.Read(make([]byte, 1)); n > 0 {
-			return d.fail(fmt.Errorf("%w: it is larger", ErrSize))
-		}
-	}
-	d.disconnect()
-	if !bytes.Equal(d.hash.Sum(nil), d.want) {
-		return d.fail(ErrChecksum)
-	}
-	return io.EOF
-}
-
-// connect opens the object at the next byte wanted, and tries again while that
-// may help.
-func (d *download) connect() error {
-	for {
-		conn, err := d.limits.open(d.ctx, d.opener, d.object)
-		if err == nil {
-			err = d.take(conn)
-		}
-		if err == nil {
-			return nil
-		}
-		if err := d.retry(err); err != nil {
-			return err
-		}
-	}
-}
-
-// take makes conn the download's, if it is still the same object.
-func (d *download) take(conn *connection) error {
-	d.conn = conn
-	switch o := conn.object; {
-	case d.object.Version != "" && o.Version != "" && o.Version != d.object.Version:
-		return ErrObjectChanged
-	case o.Size >= 0 && o.Size != d.result.Size:
-		return fmt.Errorf("%w: it has %d bytes", ErrSize, o.Size)
-	case o.Offset > d.object.Offset:
-		return fmt.Errorf("storage sent bytes from %d on, not from %d", o.Offset, d.object.Offset)
-	default:
-		d.object.Version = o.Version
-		// Storage that cannot seek begins again: what was read is read over.
-		_, err := io.CopyN(io.Discard, conn, d.object.Offset-o.Offset)
-		return err
-	}
-}
-
-// retry returns nil once it is time to connect again, or why that is no use.
-func (d *download) retry(err error) error {
-	d.disconnect()
-	if d.ctx.Err() != nil {
-		return context.Cause(d.ctx)
-	}
-	if d.object.Offset-d.mark >= copyBuffer {
-		d.failures = 0
-	}
-	d.mark = d.object.Offset
-	if errors.Is(err, io.EOF) {
-		err = io.ErrUnexpectedEOF
-	}
-	if final(err) || d.failures == d.limits.retries {
-		return err
-	}
-	wait := backoff.Jitter(d.failures, d.limits.retryWait, d.limits.retryWaitMax)
-	d.failures++
-	return backoff.Sleep(d.ctx, wait)
-}
-
-// final reports whether another attempt would end the same.
-func final(err error) bool {
+// permanent reports whether another attempt to open an object would end the
+// same.
+func permanent(err error) bool {
 	if e, ok := errors.AsType[*StorageError](err); ok {
-		return !e.passing()
+		return !e.mayPass()
 	}
 	if _, ok := errors.AsType[*ParamError](err); ok {
 		return true
@@ -289,26 +242,302 @@ func final(err error) bool {
 	if _, ok := errors.AsType[*Error](err); ok {
 		return true
 	}
-	return errors.Is(err, ErrObjectChanged) || errors.Is(err, ErrSize) || errors.Is(err, ErrNoStorage)
+	return errors.Is(err, ErrNoStorage)
 }
 
-func (d *download) fail(err error) error {
-	d.disconnect()
-	return &DownloadError{Result: d.result.ID, Identifier: d.result.Identifier, Done: d.object.Offset, Size: d.result.Size, Err: err}
-}
-
-func (d *download) disconnect() {
-	if d.conn != nil {
-		d.conn.close()
-		d.conn = nil
+// Open opens the file of a result. The opener for the scheme of its URL reads
+// it, see [WithStorage], or else its signed URL, which is renewed when storage
+// no longer accepts it. A broken connection is resumed at the same byte.
+// [WithRetries] bounds the retries in a row that bring no byte.
+//
+// The reader computes the MD5 of what passes. The data is verified only once
+// Read returns io.EOF: until then, treat it as unverified. Every error of Open
+// and of Read is a *DownloadError around ErrChecksum, ErrSize, ErrObjectChanged,
+// ErrNotFound, ErrForbidden, ErrNoStorage, the error of a context that ended, or
+// the error of the last attempt.
+//
+// ctx bounds all reads. Close the reader. It is not safe for concurrent use.
+func (s *ResultsService) Open(
+	ctx context.Context, result *Result, opts ...DownloadOption,
+) (io.ReadCloser, error) {
+	o, err := newDownloadOptions("Results.Open", opts, func(opt DownloadOption, to *downloadOptions) { opt(to) })
+	if err != nil {
+		return nil, err
 	}
+	file, _, err := s.client.file(ctx, "Results.Open", result, o.progress)
+	if err != nil {
+		return nil, err
+	}
+	reader := download.NewReader(ctx, s.client.downloads.limits, file)
+	if err := reader.Open(); err != nil {
+		return nil, err
+	}
+	return reader, nil
 }
 
-// Close ends the download. What was not read stays unverified.
-func (d *download) Close() error {
-	d.disconnect()
-	if d.err == nil {
-		d.err = d.fail(errors.New("read after Close"))
+// Saved is a result whose file is saved and verified.
+type Saved struct {
+	Result       *Result
+	Path         string
+	MD5, SHA256  string // of the file, in hex
+	Synced       bool   // the name is on disk; false where a file system cannot tell
+	Acknowledged bool   // the API has acknowledged the result in this call
+}
+
+// savedFile is a Saved and what its folder knows of it.
+type savedFile struct {
+	Saved
+
+	kept download.Kept
+	done bool // the name is settled
+}
+
+// Save reads the file of a result into the folder dir, which is created if need
+// be. The file appears under its name only when its size and MD5 are right and
+// its bytes are on disk.
+//
+// The name is FileName(result.DataType()), see [WithFileNames]. If a file of
+// that name has the same content, it is left as it is and nothing is read from
+// storage. A file with other content is never overwritten: the result then gets
+// a name with "~" and a digest, so that results of one data type can share a
+// folder.
+//
+// Until it is complete, the file is a hidden one whose name ends in ".part". It
+// stays when Save is interrupted, and the next Save of the result resumes from
+// it. Goroutines and processes may save the same result at once: one of them
+// reads it, and the others wait. On a file system without locks, each reads it.
+// RemovePartials removes what nobody resumes.
+//
+// Errors are those of Open, and *DownloadError around those of the file system.
+func (s *ResultsService) Save(
+	ctx context.Context, result *Result, dir string, opts ...SaveOption,
+) (*Saved, error) {
+	o, err := newDownloadOptions("Results.Save", opts, SaveOption.applySave)
+	if err != nil {
+		return nil, err
 	}
+	folder, err := openFolder("Results.Save", dir, "")
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = folder.Close() }()
+	saved := &savedFile{Saved: Saved{Result: result}}
+	if err := s.save(ctx, "Results.Save", folder, saved, o); err != nil {
+		return nil, err
+	}
+	if saved.Synced, err = folder.Sync(saved.kept); err != nil {
+		return nil, saved.fail(err)
+	}
+	saved.Path = filepath.Join(dir, filepath.FromSlash(saved.kept.Name))
+	return &saved.Saved, nil
+}
+
+func openFolder(operation, dir, sub string) (*download.Folder, error) {
+	folder, err := download.OpenFolder(dir, sub)
+	if err != nil {
+		return nil, fmt.Errorf("ricloud: %s: %w", operation, err)
+	}
+	return folder, nil
+}
+
+// save keeps the file of saved.Result in folder and fills in what is known of
+// it.
+func (s *ResultsService) save(
+	ctx context.Context, operation string, folder *download.Folder, saved *savedFile, o downloadOptions,
+) error {
+	file, own, err := s.client.file(ctx, operation, saved.Result, o.progress)
+	if err != nil {
+		return err
+	}
+	saved.kept, err = folder.Save(ctx, o.name(own), s.client.downloads.limits, file)
+	if err != nil {
+		return err
+	}
+	saved.MD5, saved.SHA256 = hex.EncodeToString(saved.kept.MD5), hex.EncodeToString(saved.kept.SHA256)
 	return nil
+}
+
+// fail names the result in an error that came after it was saved.
+func (s *Saved) fail(err error) error {
+	return &DownloadError{
+		Result: s.Result.ID, Identifier: s.Result.Identifier, Done: s.Result.Size, Size: s.Result.Size, Err: err,
+	}
+}
+
+// settleBatch bounds what is read again should the process die: files that are
+// on disk but not acknowledged are found there the next time.
+const settleBatch = 100
+
+// SaveAll saves every result of an iterator, several at once, as Save does. It
+// takes Polls.Results as it is:
+//
+//	results := client.Polls.Results(ctx, poll.ID)
+//	saved, err := client.Results.SaveAll(ctx, results, dir, ricloud.WithAcknowledge())
+//
+// A failure does not stop the others. SaveAll returns what was saved, in the
+// order of the iterator, and all failures joined: the errors of the iterator,
+// and a *DownloadError for each result that could not be saved or acknowledged.
+// Once ctx ends, no more are begun. When SaveAll returns, nothing runs on.
+func (s *ResultsService) SaveAll(
+	ctx context.Context, results iter.Seq2[*Result, error], dir string, opts ...SaveAllOption,
+) ([]Saved, error) {
+	o, err := newDownloadOptions("Results.SaveAll", opts, SaveAllOption.applySaveAll)
+	if err != nil {
+		return nil, err
+	}
+	folder, err := openFolder("Results.SaveAll", dir, "")
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = folder.Close() }()
+	all := saveAll{service: s, folder: folder, options: o}
+	var reporting sync.Mutex
+	all.options.progress = func(p Progress) {
+		reporting.Lock()
+		defer reporting.Unlock()
+		o.progress(p)
+	}
+	batch := download.Batch[*savedFile]{
+		Parallel: o.parallel, Size: settleBatch,
+		Work:   func(item *savedFile) bool { return all.save(ctx, item) },
+		Settle: func(items []*savedFile) { all.settle(ctx, items) },
+	}
+	batch.Run(all.items(ctx, results))
+	saved := make([]Saved, 0, len(all.saved))
+	for _, item := range all.saved {
+		if item.done {
+			item.Path = filepath.Join(dir, filepath.FromSlash(item.kept.Name))
+			saved = append(saved, item.Saved)
+		}
+	}
+	return saved, errors.Join(all.failures...)
+}
+
+// saveAll is one SaveAll.
+type saveAll struct {
+	service *ResultsService
+	folder  *download.Folder
+	options downloadOptions
+
+	mu       sync.Mutex
+	saved    []*savedFile
+	failures []error
+}
+
+func (a *saveAll) fail(err error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.failures = append(a.failures, err)
+}
+
+// items iterates over the results that are to be saved.
+func (a *saveAll) items(ctx context.Context, results iter.Seq2[*Result, error]) iter.Seq[*savedFile] {
+	return func(yield func(*savedFile) bool) {
+		for result, err := range results {
+			if err != nil {
+				a.fail(err)
+				continue
+			}
+			if ctx.Err() != nil {
+				a.fail(&CallError{Operation: "Results.SaveAll", Err: backoff.Cause(ctx)})
+				return
+			}
+			item := &savedFile{Saved: Saved{Result: result}}
+			a.saved = append(a.saved, item)
+			if !yield(item) {
+				return
+			}
+		}
+	}
+}
+
+func (a *saveAll) save(ctx context.Context, item *savedFile) bool {
+	err := a.service.save(ctx, "Results.SaveAll", a.folder, item, a.options)
+	if err != nil {
+		a.fail(err)
+	}
+	return err == nil
+}
+
+// settle puts the names of saved files on disk, then acknowledges them.
+func (a *saveAll) settle(ctx context.Context, items []*savedFile) {
+	kept := make([]download.Kept, len(items))
+	for i, item := range items {
+		kept[i] = item.kept
+	}
+	synced, err := a.folder.Sync(kept...)
+	if err != nil {
+		for _, item := range items {
+			a.fail(item.fail(err))
+		}
+		return
+	}
+	for _, item := range items {
+		item.done, item.Synced = true, synced
+	}
+	if a.options.acknowledge {
+		a.acknowledge(ctx, items)
+	}
+}
+
+// acknowledge acknowledges items, and says of each whether that succeeded.
+func (a *saveAll) acknowledge(ctx context.Context, items []*savedFile) {
+	ids := make([]ID, 0, len(items))
+	for _, item := range items {
+		ids = append(ids, item.Result.ID)
+	}
+	err := a.service.AcknowledgeAll(ctx, ids)
+	remaining := map[ID]bool{}
+	if failed, ok := errors.AsType[*AcknowledgeError](err); ok {
+		for _, id := range failed.Remaining {
+			remaining[id] = true
+		}
+	}
+	for _, item := range items {
+		if err != nil && (remaining[item.Result.ID] || len(remaining) == 0) {
+			a.fail(item.fail(&unacknowledged{err}))
+			continue
+		}
+		item.Acknowledged = true
+	}
+}
+
+// unacknowledged is the failure of one result's acknowledgement. The error
+// behind it lists all results that remain, its text only the reason.
+type unacknowledged struct{ err error }
+
+func (e *unacknowledged) Error() string {
+	reason := e.err
+	if failed, ok := errors.AsType[*AcknowledgeError](reason); ok {
+		reason = failed.Err
+	}
+	return "the file is saved and verified, but the result is not acknowledged: " +
+		strings.TrimPrefix(reason.Error(), "ricloud: ")
+}
+
+func (e *unacknowledged) Unwrap() error { return e.err }
+
+// FileName returns the name under which [ResultsService.Save] keeps a file. An
+// identifier of lower-case letters, digits, ".", "_" and "-" is its own name. In
+// any other, "_" stands for what a file name should not hold, and "~" with 20
+// digits of the identifier's SHA-256 comes before the extension:
+//
+//	callkit.calls     → callkit.calls
+//	IMG_0001.JPG      → IMG_0001~b6f5f1f5d4b4f28b5e0f.JPG
+//	../../etc/passwd  → __.._etc_passwd~3754d6cb3a38e1185e5b
+//
+// So no two identifiers share a name, even where a file system ignores case. A
+// name has at most 143 bytes. Also unsafe are a leading "." or "-", a trailing
+// ".", more than 100 bytes, and the names of devices on Windows.
+func FileName(identifier string) string { return download.FileName(identifier) }
+
+// RemovePartials removes the partial files that interrupted Saves left in the
+// folder dir, and returns their names. It leaves those that were written within
+// the last age, and those that a Save is writing.
+func RemovePartials(ctx context.Context, dir string, age time.Duration) ([]string, error) {
+	removed, err := download.RemovePartials(ctx, dir, time.Now().Add(-age))
+	if err != nil {
+		return removed, fmt.Errorf("ricloud: RemovePartials: %w", err)
+	}
+	return removed, nil
 }

@@ -145,7 +145,7 @@ func TestSaveAllThroughACuttingProxy(t *testing.T) {
 	defer cutter.stop()
 	transport := &http.Transport{}
 	defer transport.CloseIdleConnections()
-	client, err := ricloud.NewClient("token", ricloud.WithTransport(transport), ricloud.WithRetries(50), ricloud.WithRetryWait(time.Millisecond, 5*time.Millisecond))
+	client, err := ricloud.NewClient("token", ricloud.WithTransport(transport), ricloud.WithBaseURL(origin.URL), ricloud.WithRetries(50), ricloud.WithRetryWait(time.Millisecond, 5*time.Millisecond))
 	require.NoError(t, err)
 	defer client.Close()
 
@@ -289,7 +289,7 @@ func saveAllOf(t *testing.T, base, dir string) {
 	t.Helper()
 	transport := &http.Transport{}
 	defer transport.CloseIdleConnections()
-	client, err := ricloud.NewClient("token", ricloud.WithTransport(transport))
+	client, err := ricloud.NewClient("token", ricloud.WithTransport(transport), ricloud.WithBaseURL(base))
 	require.NoError(t, err)
 	var results []*ricloud.Result
 	for i := range killedFiles {
@@ -348,7 +348,7 @@ func TestMemory(t *testing.T) { //nolint:paralleltest // it measures the whole p
 	result := objects.publish(t, server.URL, "large", document)
 	transport := &http.Transport{}
 	defer transport.CloseIdleConnections()
-	client, err := ricloud.NewClient("token", ricloud.WithTransport(transport))
+	client, err := ricloud.NewClient("token", ricloud.WithTransport(transport), ricloud.WithBaseURL(server.URL))
 	require.NoError(t, err)
 
 	const limit = 16 << 20
@@ -371,9 +371,9 @@ func TestMemory(t *testing.T) { //nolint:paralleltest // it measures the whole p
 		}
 		_ = p
 	})
-	path, err := client.Results.Save(t.Context(), result, t.TempDir(), progress)
+	saved, err := client.Results.Save(t.Context(), result, t.TempDir(), progress)
 	require.NoError(t, err)
-	info, err := os.Stat(path)
+	info, err := os.Stat(saved.Path)
 	require.NoError(t, err)
 	assert.Equal(t, document.Size(), info.Size())
 

@@ -330,7 +330,7 @@ func TestOpenSurvivesManyCuts(t *testing.T) {
 		body := random(8 << 20)
 		r := v.add("video.mov", body)
 		v.fault = func(_ *vault, _ int, _ *http.Request, resp *http.Response) (*http.Response, error) {
-			cutAt(resp, copyBuffer+rand.Int64N(copyBuffer))
+			cutAt(resp, 256<<10+rand.Int64N(256<<10))
 			return resp, nil
 		}
 		got, err := read(t.Context(), v.client(t), r)
@@ -503,8 +503,8 @@ func TestTransportIsBare(t *testing.T) {
 	t.Parallel()
 	v := newVault()
 	assert.Same(t, v, v.client(t).downloads.transport)
-	assert.Equal(t, transport.DefaultMaxRetries, v.client(t).downloads.retries)
-	assert.Zero(t, v.client(t, WithRetries(0)).downloads.retries)
+	assert.Equal(t, transport.DefaultMaxRetries, v.client(t).downloads.limits.Retries)
+	assert.Zero(t, v.client(t, WithRetries(0)).downloads.limits.Retries)
 }
 
 func TestReadAfterClose(t *testing.T) {

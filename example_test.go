@@ -59,7 +59,7 @@ func Example() {
 			fmt.Println(err)
 			return
 		}
-		path, err := client.Results.Save(ctx, result, dir) // size and MD5 verified
+		saved, err := client.Results.Save(ctx, result, dir) // size and MD5 verified
 		if err != nil {
 			fmt.Println(err)
 			return
@@ -68,7 +68,7 @@ func Example() {
 			fmt.Println(err)
 			return
 		}
-		fmt.Println(filepath.Base(path))
+		fmt.Println(filepath.Base(saved.Path))
 	}
 	// Output: callkit.calls
 }

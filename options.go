@@ -22,6 +22,10 @@ type config struct {
 	polling watch.Rhythm
 	storage map[string]ObjectOpener
 	hooks   []Hook
+
+	local          string // the folder of WithLocalFiles
+	localSet       bool
+	privateStorage bool
 }
 
 // WithBaseURL sets the address of the API; a path prefix is kept. The default

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/reincubate/ricloud-go/internal/transport"
@@ -44,6 +45,11 @@ func (r *Result) UnmarshalJSON(b []byte) error {
 }
 
 func (r Result) ident() ID { return r.ID }
+
+// DataType returns the data type of a data result, such as "callkit.calls", or
+// the file ID of a file, whatever the generation of the API: older ones write
+// the identifier as "data:callkit.calls".
+func (r *Result) DataType() string { return strings.TrimPrefix(r.Identifier, "data:") }
 
 // SignedURL lets anyone who has it read a result until it expires. The zero
 // value is none. (It is not a pointer: fmt prints what a pointer inside a

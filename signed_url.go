@@ -12,108 +12,168 @@ import (
 	"strings"
 	"time"
 
-	"github.com/reincubate/ricloud-go/internal/transport"
+	"github.com/reincubate/ricloud-go/internal/download"
 )
 
-// signedURL reads a result through its signed URL, and gets a fresh one when
-// that has expired. It stands on the bare transport: no token goes to a storage
-// host, and no URL into an error.
+// signedURL opens the object of one result through its signed URL, and renews
+// that when storage no longer accepts it. Its requests carry no token, and its
+// errors no URL.
 type signedURL struct {
 	client *Client
-	result *Result
-	scheme string // of the result's own URL, for the error's advice
+	result *Result // its own copy
+	scheme string  // of the result's URL, for the advice in an error
+
+	withdrawn  bool // the API no longer gives a signed URL
+	clockWrong bool // a URL that was just renewed looks expired
+	identity   bool // storage compresses on the way if it may
 }
 
 const maxStorageRedirects = 3
 
-// OpenObject asks for the bytes from req.Offset on. A refusal that an expired
-// signature may explain is tried again once with a fresh one.
+// OpenObject asks for the bytes from req.Offset on. The clock of this machine
+// only decides whether to renew the URL first: storage decides what has
+// expired.
 func (s *signedURL) OpenObject(ctx context.Context, req ObjectRequest) (*Object, error) {
-	fresh := false
-	for {
-		if s.result.SignedURL.URL == "" || s.result.SignedURL.expired() {
-			if fresh {
-				return nil, s.unsigned()
-			}
-			if err := s.refresh(ctx); err != nil {
-				return nil, err
-			}
-			fresh = true
-			continue
-		}
-		object, err := s.get(ctx, req)
-		refused, ok := errors.AsType[*StorageError](err)
-		if fresh || !ok || !refused.mayBeExpired() {
-			return object, err
-		}
-		s.result.SignedURL = SignedURL{}
+	renewed := false
+	var renewal error
+	if s.result.SignedURL.URL == "" || s.looksExpired() {
+		renewal, renewed = s.renew(ctx), true
 	}
+	if s.result.SignedURL.URL == "" {
+		return nil, s.unsigned(renewal)
+	}
+	object, err := s.get(ctx, req)
+	refused, ok := errors.AsType[*StorageError](err)
+	if !ok || !refused.mayBeExpired() {
+		return object, err
+	}
+	if !renewed {
+		if renewal = s.renew(ctx); renewal == nil && !s.withdrawn {
+			return s.get(ctx, req)
+		}
+	}
+	if renewal != nil || s.withdrawn {
+		return nil, s.unsigned(renewal)
+	}
+	return nil, err
+}
+
+func (s *signedURL) looksExpired() bool {
+	return !s.clockWrong && s.result.SignedURL.expired()
 }
 
 func (u SignedURL) expired() bool {
 	return !u.DateExpires.IsZero() && !time.Now().Before(u.DateExpires)
 }
 
-// mayBeExpired reports what the services answer to an expired signature: S3
-// says 403, Google Cloud Storage 400.
+// mayBeExpired reports whether an expired signature may be the reason: S3
+// answers 403 to one, Google Cloud Storage 400.
 func (e *StorageError) mayBeExpired() bool {
-	return e.StatusCode == http.StatusBadRequest || e.StatusCode == http.StatusUnauthorized || e.StatusCode == http.StatusForbidden
+	return e.StatusCode == http.StatusBadRequest || e.StatusCode == http.StatusUnauthorized ||
+		e.StatusCode == http.StatusForbidden
 }
 
-func (s *signedURL) refresh(ctx context.Context) error {
+// renew gets a new signed URL. If the API gives none, the old one stays: the
+// storage host may still accept it.
+func (s *signedURL) renew(ctx context.Context) error {
 	latest, err := s.client.Results.Get(ctx, s.result.ID)
-	if err == nil {
-		s.result.SignedURL, s.result.State = latest.SignedURL, latest.State
+	if err != nil {
+		return err
 	}
-	return err
+	s.result.State = latest.State
+	if s.withdrawn = latest.SignedURL.URL == ""; !s.withdrawn {
+		s.result.SignedURL = latest.SignedURL
+		s.clockWrong = latest.SignedURL.expired()
+	}
+	return nil
 }
 
-// unsigned says what to do for a result without a signed URL that works.
-func (s *signedURL) unsigned() error {
+// unsigned says what to do about a result without a signed URL that works.
+func (s *signedURL) unsigned(renewal error) error {
+	if renewal != nil {
+		return renewal
+	}
 	if s.result.State == ResultExpired {
-		return &StorageError{Host: s.scheme + "://", StatusCode: http.StatusGone, Code: "the result has expired and is deleted"}
+		return &StorageError{
+			Host: s.scheme + "://", StatusCode: http.StatusGone, Code: "the result has expired and is deleted",
+		}
 	}
 	module := map[string]string{"s3": "s3", "gs": "gcs"}[s.scheme]
-	if module == "" {
-		return fmt.Errorf("%w: there is no signed URL, and no opener for %s:// (see ricloud.WithStorage)", ErrNoStorage, s.scheme)
+	switch {
+	case s.scheme == localScheme:
+		return fmt.Errorf("%w: there is no signed URL; WithLocalFiles opens local:// files", ErrNoStorage)
+	case module == "":
+		return fmt.Errorf("%w: there is no signed URL, and no opener for %s:// (see ricloud.WithStorage)",
+			ErrNoStorage, s.scheme)
 	}
-	return fmt.Errorf("%w: there is no signed URL; add the module github.com/reincubate/ricloud-go/storage/%s and the option "+
-		"ricloud.WithStorage(%q, %s.New(…)), or enable signed URLs in the storage config", ErrNoStorage, module, s.scheme, module)
+	return fmt.Errorf("%w: there is no signed URL; add the module github.com/reincubate/ricloud-go/storage/%s "+
+		"and the option ricloud.WithStorage(%q, %s.New(…)), or enable signed URLs in the storage config",
+		ErrNoStorage, module, s.scheme, module)
 }
 
-// get makes the request and follows redirects.
+// get makes the request. Size and MD5 of a result are those of the bytes as
+// they are stored. Google Cloud Storage decompresses objects with a
+// Content-Encoding unless gzip is accepted. Other servers compress if it is: then
+// the size tells, and get asks again.
 func (s *signedURL) get(ctx context.Context, req ObjectRequest) (*Object, error) {
+	object, encoded, err := s.follow(ctx, req)
+	if err != nil || !encoded || s.identity || object.Size == s.result.Size {
+		return object, err
+	}
+	drop(object.Body)
+	s.identity = true
+	object, _, err = s.follow(ctx, req)
+	return object, err
+}
+
+// follow makes the request and follows redirects. It reports whether the body
+// has a Content-Encoding.
+func (s *signedURL) follow(ctx context.Context, req ObjectRequest) (object *Object, encoded bool, err error) {
 	target, err := url.Parse(string(s.result.SignedURL.URL))
 	if err != nil {
-		return nil, invalid("SignedURL", "does not parse")
+		return nil, false, invalid("SignedURL", "does not parse")
 	}
+	d := &s.client.downloads
+	seen := []*url.URL{target}
 	for hop := 0; ; hop++ {
-		if err := s.client.downloads.allowed(target); err != nil {
-			return nil, err
+		if err := d.policy.Check(target); err != nil {
+			return nil, false, invalid("SignedURL", err.Error())
 		}
-		resp, err := s.client.downloads.transport.RoundTrip(s.request(ctx, target, req)) //nolint:bodyclose // readObject and drop do
+		resp, err := d.transport.RoundTrip(s.request(d.policy.Guard(ctx, target), target, req)) //nolint:bodyclose // readObject and drop do
+		if _, local := errors.AsType[*download.LocalError](err); local {
+			return nil, false, invalid("SignedURL", fmt.Sprintf("leads to %s: %s", target.Host, (&download.LocalError{}).Error()))
+		}
 		if err != nil {
-			return nil, fmt.Errorf("storage at %s: %w", target.Host, err)
+			return nil, false, fmt.Errorf("storage at %s: %w", target.Host, download.HideURL(err, seen...))
 		}
 		if resp.StatusCode/100 != 3 {
-			return readObject(resp, target.Host, req)
+			resp.Body = download.HideBody(resp.Body, seen...)
+			object, err := readObject(resp, target.Host, req)
+			encoding := resp.Header.Get("Content-Encoding")
+			return object, encoding != "" && encoding != "identity", err
 		}
 		drop(resp.Body)
 		next, err := target.Parse(resp.Header.Get("Location"))
-		if err != nil || hop == maxStorageRedirects {
-			return nil, &StorageError{Host: target.Host, StatusCode: resp.StatusCode, Code: "a redirect that is not followed"}
+		if err != nil || hop == maxStorageRedirects || resp.Header.Get("Location") == "" {
+			return nil, false, &StorageError{
+				Host: target.Host, StatusCode: resp.StatusCode, Code: "a redirect that is not followed",
+			}
 		}
-		target = next
+		target, seen = next, append(seen, next)
 	}
 }
 
 func (s *signedURL) request(ctx context.Context, target *url.URL, req ObjectRequest) *http.Request {
+	encoding := "gzip"
+	if s.identity {
+		encoding = "identity"
+	}
 	httpReq := (&http.Request{
 		Method: http.MethodGet, URL: target, Host: target.Host,
 		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
 		Header: http.Header{
 			"User-Agent":      {s.client.downloads.userAgent},
-			"Accept-Encoding": {"identity"}, // size and MD5 are of the bytes as stored
+			"Accept-Encoding": {encoding},
 		},
 	}).WithContext(ctx)
 	if req.Offset > 0 {
@@ -125,32 +185,23 @@ func (s *signedURL) request(ctx context.Context, target *url.URL, req ObjectRequ
 	return httpReq
 }
 
-// allowed refuses to read files in the clear, as the client does for the API.
-func (d *downloads) allowed(target *url.URL) error {
-	switch {
-	case target.Hostname() == "":
-	case target.Scheme == "https", target.Scheme == "http" && (d.allowHTTP || transport.IsLoopback(target.Hostname())):
-		return nil
-	}
-	return invalid("SignedURL", "is not an https:// URL (see WithInsecureHTTP)")
-}
-
 // readObject makes an Object of an answer, or a *StorageError.
 func readObject(resp *http.Response, host string, req ObjectRequest) (*Object, error) {
 	object := &Object{Body: resp.Body, Size: resp.ContentLength, Version: resp.Header.Get("ETag")}
 	if !strings.HasPrefix(object.Version, `"`) {
-		object.Version = "" // a weak one says nothing of the bytes
+		object.Version = "" // a weak one says nothing about the bytes
 	}
 	switch resp.StatusCode {
 	case http.StatusOK:
 		return object, nil
 	case http.StatusPartialContent:
 		var ok bool
-		if object.Offset, object.Size, ok = parseContentRange(resp.Header.Get("Content-Range")); ok && object.Offset <= req.Offset {
+		object.Offset, object.Size, ok = parseContentRange(resp.Header.Get("Content-Range"))
+		if ok && object.Offset <= req.Offset {
 			return object, nil
 		}
 		drop(resp.Body)
-		return nil, fmt.Errorf("storage at %s answered other bytes than were asked for", host)
+		return nil, fmt.Errorf("storage at %s sent other bytes than were asked for", host)
 	}
 	var body struct {
 		Code string `xml:"Code"`

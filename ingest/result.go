@@ -51,12 +51,12 @@ func (r *Result) Open(ctx context.Context, opts ...ricloud.DownloadOption) (io.R
 }
 
 // Save saves the result's file to a folder, as ricloud.ResultsService.Save does.
-func (r *Result) Save(ctx context.Context, dir string, opts ...ricloud.DownloadOption) (string, error) {
-	name, err := r.client.Results.Save(ctx, &r.Result, dir, opts...)
+func (r *Result) Save(ctx context.Context, dir string, opts ...ricloud.SaveOption) (*ricloud.Saved, error) {
+	saved, err := r.client.Results.Save(ctx, &r.Result, dir, opts...)
 	if err == nil {
 		r.verified.Store(true)
 	}
-	return name, err
+	return saved, err
 }
 
 // verify makes sure that size and MD5 hold, where the handler has not.

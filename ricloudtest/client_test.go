@@ -34,9 +34,9 @@ func TestClientSavesResultsOfEveryGeneration(t *testing.T) {
 		saved := 0
 		for result, err := range client.Polls.Results(t.Context(), poll.ID) {
 			require.NoError(t, err)
-			path, err := client.Results.Save(t.Context(), result, t.TempDir())
+			file, err := client.Results.Save(t.Context(), result, t.TempDir())
 			require.NoError(t, err)
-			info, err := os.Stat(path)
+			info, err := os.Stat(file.Path)
 			require.NoError(t, err)
 			assert.Equal(t, result.Size, info.Size())
 			saved++

@@ -83,7 +83,7 @@ func newBars(ctx context.Context) bars {
 func (b bars) show(p ricloud.Progress) {
 	bar := b.of[p.Result.ID]
 	if bar == nil {
-		bar = b.AddBar(p.Total,
+		bar = b.AddBar(p.Size,
 			mpb.PrependDecorators(decor.Name(p.Result.Identifier, decor.WCSyncSpaceR)),
 			mpb.AppendDecorators(decor.CountersKibiByte("% .1f / % .1f"), decor.Percentage(decor.WC{W: 6})))
 		b.of[p.Result.ID] = bar

@@ -178,11 +178,11 @@ func (j *journey) poll(ctx context.Context, session ricloud.ID) error {
 			return err
 		}
 		stepf("Polls.Results", "%s, %d bytes, is %s", result.Identifier, result.Size, result.State)
-		path, err := j.client.Results.Save(ctx, result, dir)
+		saved, err := j.client.Results.Save(ctx, result, dir)
 		if err != nil {
 			return err
 		}
-		stepf("Results.Save", "size and MD5 %s verified: %s", result.Checksum, path)
+		stepf("Results.Save", "size and MD5 %s verified: %s", saved.MD5, saved.Path)
 		if result, err = j.client.Results.Acknowledge(ctx, result.ID); err != nil {
 			return err
 		}

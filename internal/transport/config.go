@@ -3,10 +3,11 @@ package transport
 import (
 	"fmt"
 	"log/slog"
-	"net"
 	"net/http"
 	"net/url"
 	"time"
+
+	"github.com/reincubate/ricloud-go/internal/download"
 )
 
 // The limits of a call whose Config leaves them zero.
@@ -104,10 +105,9 @@ func (cfg *Config) complete() error {
 
 // newTransport bounds what net/http leaves open by default.
 func newTransport(proxy func(*http.Request) (*url.URL, error)) *http.Transport {
-	dialer := &net.Dialer{Timeout: 10 * time.Second, KeepAlive: 30 * time.Second}
 	return &http.Transport{
 		Proxy:                  proxy,
-		DialContext:            dialer.DialContext,
+		DialContext:            download.DialContext(10*time.Second, 30*time.Second),
 		TLSHandshakeTimeout:    10 * time.Second,
 		MaxResponseHeaderBytes: 256 << 10,
 		MaxIdleConnsPerHost:    32, // all connections go to one host

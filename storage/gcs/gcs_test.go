@@ -30,6 +30,7 @@ type service struct {
 	*fakestorage.Server
 
 	client *ricloud.Client
+	opener *gcs.Opener
 }
 
 func newService(t *testing.T, between func(http.Handler) http.Handler) service {
@@ -48,7 +49,7 @@ func newService(t *testing.T, between func(http.Handler) http.Handler) service {
 		server.Close()
 		fake.Stop()
 	})
-	return service{fake, client}
+	return service{fake, client, gcs.New(objects)}
 }
 
 func straight(next http.Handler) http.Handler { return next }
@@ -61,9 +62,9 @@ func (s service) put(key string, body []byte) *ricloud.Result {
 
 func (s service) assertSaved(t *testing.T, r *ricloud.Result, want []byte) {
 	t.Helper()
-	path, err := s.client.Results.Save(t.Context(), r, t.TempDir())
+	saved, err := s.client.Results.Save(t.Context(), r, t.TempDir())
 	require.NoError(t, err)
-	got, err := os.ReadFile(path)
+	got, err := os.ReadFile(saved.Path)
 	require.NoError(t, err)
 	assert.True(t, bytes.Equal(want, got))
 }
@@ -148,17 +149,19 @@ func TestCuts(t *testing.T) {
 	assert.Negative(t, left.Load(), "every cut was made")
 }
 
-// A part that an earlier process left is gone on from.
-func TestOffset(t *testing.T) {
+// A range begins where it was asked for, and the version is that of the whole.
+func TestOpenObjectAtAnOffset(t *testing.T) {
 	t.Parallel()
 	s := newService(t, straight)
-	body := []byte("0123456789")
-	r := s.put("digits", body)
-	dir := t.TempDir()
-	require.NoError(t, os.WriteFile(dir+"/.digits."+r.Checksum+".part", body[:4], 0o600))
-	path, err := s.client.Results.Save(t.Context(), r, dir)
+	s.put("digits", []byte("0123456789"))
+	object, err := s.opener.OpenObject(t.Context(), ricloud.ObjectRequest{Bucket: bucket, Key: "digits", Offset: 4})
 	require.NoError(t, err)
-	got, err := os.ReadFile(path)
+	defer object.Body.Close()
+	var got bytes.Buffer
+	_, err = got.ReadFrom(object.Body)
 	require.NoError(t, err)
-	assert.Equal(t, string(body), string(got))
+	assert.Equal(t, "456789", got.String())
+	assert.Equal(t, int64(4), object.Offset)
+	assert.Equal(t, int64(10), object.Size)
+	assert.NotEmpty(t, object.Version)
 }

@@ -72,9 +72,9 @@ func newClient(t testing.TB, client *awss3.Client) *ricloud.Client {
 
 func assertSaved(t *testing.T, c *ricloud.Client, r *ricloud.Result, want []byte) {
 	t.Helper()
-	path, err := c.Results.Save(t.Context(), r, t.TempDir())
+	saved, err := c.Results.Save(t.Context(), r, t.TempDir())
 	require.NoError(t, err)
-	got, err := os.ReadFile(path)
+	got, err := os.ReadFile(saved.Path)
 	require.NoError(t, err)
 	assert.True(t, bytes.Equal(want, got))
 }

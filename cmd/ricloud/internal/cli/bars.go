@@ -34,11 +34,11 @@ func (a *app) bars() *bars {
 func (b *bars) plain(p ricloud.Progress) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if p.Done < p.Total || b.ended[p.Result.ID] {
+	if p.Done < p.Size || b.ended[p.Result.ID] {
 		return
 	}
 	b.ended[p.Result.ID] = true
-	fmt.Fprintf(b.app.errs, "fetched %s (%d bytes)\n", oneLine(p.Result.Identifier), p.Total)
+	fmt.Fprintf(b.app.errs, "fetched %s (%d bytes)\n", oneLine(p.Result.Identifier), p.Size)
 }
 
 func (b *bars) draw(p ricloud.Progress) {
@@ -46,7 +46,7 @@ func (b *bars) draw(p ricloud.Progress) {
 	defer b.mu.Unlock()
 	bar := b.byID[p.Result.ID]
 	if bar == nil {
-		bar = b.all.AddBar(p.Total,
+		bar = b.all.AddBar(p.Size,
 			mpb.BarRemoveOnComplete(),
 			mpb.PrependDecorators(decor.Name(cut(oneLine(p.Result.Identifier), 30)+" ")),
 			mpb.AppendDecorators(decor.CountersKibiByte("% .1f / % .1f")))

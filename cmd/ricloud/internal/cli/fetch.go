@@ -107,7 +107,7 @@ func (a *app) fetch(cmd *cobra.Command, client *ricloud.Client, id ricloud.ID, d
 		calls = append(calls, ricloud.WithFiles())
 	}
 	bars := a.bars()
-	opts := []ricloud.DownloadOption{ricloud.WithProgress(bars.progress)}
+	opts := []ricloud.SaveAllOption{ricloud.WithProgress(bars.progress)}
 	if ack {
 		opts = append(opts, ricloud.WithAcknowledge())
 	}
@@ -153,13 +153,13 @@ func (a *app) resultsDownloadCommand() *cobra.Command {
 				return err
 			}
 			bars := a.bars()
-			path, err := client.Results.Save(cmd.Context(), result, dir, ricloud.WithProgress(bars.progress))
+			saved, err := client.Results.Save(cmd.Context(), result, dir, ricloud.WithProgress(bars.progress))
 			bars.stop()
 			if err != nil {
 				return err
 			}
 			item := map[string]any{
-				"id": result.ID, "identifier": result.Identifier, "size": result.Size, "path": path, "checksum": result.Checksum,
+				"id": result.ID, "identifier": result.Identifier, "size": result.Size, "path": saved.Path, "checksum": saved.MD5,
 			}
 			if err := a.printItem(files(), item); err != nil {
 				return err

@@ -1,4 +1,4 @@
-package ricloud
+package download
 
 import (
 	"path/filepath"
@@ -49,7 +49,7 @@ func FuzzFileName(f *testing.F) {
 		nameA, nameB := FileName(a), FileName(b)
 		assert.True(t, filepath.IsLocal(nameA), "%q", nameA)
 		assert.Equal(t, nameA, filepath.Base(nameA))
-		assert.LessOrEqual(t, len(nameA), 150)
+		assert.LessOrEqual(t, len(nameA), 143)
 		assert.NotContains(t, nameA, "\\")
 		assert.NotEqual(t, byte('.'), nameA[0])
 		assert.False(t, isDevice(nameA), "%q", nameA)

@@ -1,4 +1,4 @@
-package ricloud
+package download
 
 import (
 	"crypto/sha256"
@@ -12,18 +12,10 @@ const (
 	nameDigest   = 10  // bytes of SHA-256 in a file name
 )
 
-// FileName returns the name under which Results.Save keeps a result. An
-// identifier of lower-case letters, digits, ".", "_" and "-" is its own name.
-// Any other has "_" for what a file name should not hold, and "~" with 20
-// digits of its SHA-256 before the extension:
-//
-//	callkit.calls     → callkit.calls
-//	data:info.account → data_info~471d33c5e073091fa90b.account
-//	../../etc/passwd  → __.._etc_passwd~3754d6cb3a38e1185e5b
-//
-// So no two identifiers share a name, even where a file system ignores case.
-// Unsafe are also a leading "." or "-", a trailing ".", more than 100 bytes,
-// and what Windows takes for a device.
+// FileName returns a file name for an identifier: the identifier itself where
+// it is safe as one, else what is readable of it with a digest. No two
+// identifiers share a name, even where a file system ignores case, and no name
+// is longer than 143 bytes, the limit of some encrypting file systems.
 func FileName(identifier string) string {
 	if isPlain(identifier) {
 		return identifier
@@ -31,21 +23,27 @@ func FileName(identifier string) string {
 	return label(identifier, identifier)
 }
 
+// otherName returns the name of a second file of the same identifier.
+func otherName(identifier string, md5 []byte) string {
+	return label(identifier, identifier+"\x00"+string(md5))
+}
+
 func isPlain(name string) bool {
-	return name != "" && len(name) <= maxReadable && strings.IndexFunc(name, unsafe) < 0 && name == strings.ToLower(name) &&
-		name[0] != '.' && name[0] != '-' && name[len(name)-1] != '.' && !isDevice(name)
+	return name != "" && len(name) <= maxReadable && strings.IndexFunc(name, isUnsafe) < 0 &&
+		name == strings.ToLower(name) && name[0] != '.' && name[0] != '-' && name[len(name)-1] != '.' && !isDevice(name)
 }
 
 // label returns what is readable of identifier, with a digest of distinct.
 func label(identifier, distinct string) string {
 	readable := strings.Map(func(r rune) rune {
-		if unsafe(r) {
+		if isUnsafe(r) {
 			return '_'
 		}
 		return r
 	}, identifier[:min(len(identifier), maxReadable)])
 	extension := ""
-	if dot := strings.LastIndexByte(readable, '.'); dot > 0 && len(readable)-dot-1 <= maxExtension && len(identifier) <= maxReadable {
+	dot := strings.LastIndexByte(readable, '.')
+	if dot > 0 && len(readable)-dot-1 <= maxExtension && len(identifier) <= maxReadable {
 		readable, extension = readable[:dot], strings.TrimRight(readable[dot:], ".")
 	}
 	if readable == "" || readable[0] == '.' || readable[0] == '-' || isDevice(readable) {
@@ -55,8 +53,9 @@ func label(identifier, distinct string) string {
 	return readable + "~" + hex.EncodeToString(digest[:nameDigest]) + extension
 }
 
-func unsafe(r rune) bool {
-	return !('a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' || r == '.' || r == '_' || r == '-')
+func isUnsafe(r rune) bool {
+	return !('a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' ||
+		r == '.' || r == '_' || r == '-')
 }
 
 // isDevice reports whether Windows opens a device for name, whatever follows
@@ -67,5 +66,6 @@ func isDevice(name string) bool {
 	case "con", "prn", "aux", "nul", "conin$", "conout$":
 		return true
 	}
-	return len(stem) == 4 && (stem[:3] == "com" || stem[:3] == "lpt") && '0' <= stem[3] && stem[3] <= '9'
+	return len(stem) == 4 && (stem[:3] == "com" || stem[:3] == "lpt") &&
+		'0' <= stem[3] && stem[3] <= '9'
 }

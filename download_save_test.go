@@ -3,6 +3,7 @@ package ricloud
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -46,12 +47,17 @@ func TestSave(t *testing.T) { //nolint:tparallel // steps, one after the other
 	var seen []int64
 	progress := WithProgress(func(p Progress) {
 		assert.Equal(t, r.ID, p.Result.ID)
-		assert.Equal(t, r.Size, p.Total)
+		assert.Equal(t, r.Size, p.Size)
 		seen = append(seen, p.Done)
 	})
-	path, err := c.Results.Save(t.Context(), r, dir, progress)
+	saved, err := c.Results.Save(t.Context(), r, dir, progress)
 	require.NoError(t, err)
+	path := saved.Path
 	assert.Equal(t, filepath.Join(dir, "callkit.calls"), path)
+	assert.Equal(t, r.Checksum, saved.MD5)
+	assert.Equal(t, fmt.Sprintf("%x", sha256.Sum256(body)), saved.SHA256)
+	assert.True(t, saved.Synced)
+	assert.False(t, saved.Acknowledged)
 	assertFile(t, path, body)
 	assert.Equal(t, []string{"callkit.calls"}, files(t, dir))
 	assert.IsNonDecreasing(t, seen)
@@ -63,7 +69,7 @@ func TestSave(t *testing.T) { //nolint:tparallel // steps, one after the other
 	t.Run("again", func(t *testing.T) { //nolint:paralleltest // a step
 		again, err := c.Results.Save(t.Context(), r, dir, progress)
 		require.NoError(t, err)
-		assert.Equal(t, path, again)
+		assert.Equal(t, saved, again)
 		assert.Equal(t, 1, v.gets, "a file that is there is not fetched")
 	})
 	t.Run("equal identifiers", func(t *testing.T) { //nolint:paralleltest // a step
@@ -72,8 +78,8 @@ func TestSave(t *testing.T) { //nolint:tparallel // steps, one after the other
 			for i, body := range bodies {
 				other, err := c.Results.Save(t.Context(), v.add("callkit.calls", body), dir)
 				require.NoError(t, err)
-				assertFile(t, other, body)
-				assert.Regexp(t, `/callkit~[0-9a-f]{20}\.calls$`, other, i)
+				assertFile(t, other.Path, body)
+				assert.Regexp(t, `/callkit~[0-9a-f]{20}\.calls$`, other.Path, i)
 			}
 		}
 		assertFile(t, path, body)
@@ -82,8 +88,9 @@ func TestSave(t *testing.T) { //nolint:tparallel // steps, one after the other
 	t.Run("in the way", func(t *testing.T) { //nolint:paralleltest // a step
 		in := v.add("in.the.way", []byte("x"))
 		require.NoError(t, os.Mkdir(filepath.Join(dir, "in.the.way"), 0o700))
-		path, err := c.Results.Save(t.Context(), in, dir)
+		saved, err := c.Results.Save(t.Context(), in, dir)
 		require.NoError(t, err)
+		path := saved.Path
 		require.NoError(t, os.WriteFile(path, []byte("not x"), 0o600))
 		_, err = c.Results.Save(t.Context(), in, dir)
 		require.ErrorIs(t, err, fs.ErrExist)
@@ -120,9 +127,9 @@ func TestSaveKeepsNothingUnverified(t *testing.T) {
 			v, dir := newVault(), t.TempDir()
 			r := v.add("a", random(1000))
 			v.fault = tc.fault
-			path, err := v.client(t).Results.Save(t.Context(), r, dir)
+			saved, err := v.client(t).Results.Save(t.Context(), r, dir)
 			require.ErrorIs(t, err, tc.want)
-			assert.Empty(t, path)
+			assert.Nil(t, saved)
 			if tc.left < 0 {
 				assert.Empty(t, files(t, dir))
 				return
@@ -136,30 +143,9 @@ func TestSaveKeepsNothingUnverified(t *testing.T) {
 				assert.Equal(t, "bytes=600-", req.Header.Get("Range"))
 				return resp, nil
 			}
-			path, err = v.client(t).Results.Save(t.Context(), r, dir)
+			saved, err = v.client(t).Results.Save(t.Context(), r, dir)
 			require.NoError(t, err)
-			assertFile(t, path, v.objects["r0"])
-			assert.Equal(t, []string{"a"}, files(t, dir))
-		})
-	}
-}
-
-// A partial file of whatever content never harms.
-func TestSaveOverAnyPartialFile(t *testing.T) {
-	t.Parallel()
-	body := random(10_000)
-	for name, left := range map[string][]byte{
-		"whole": body, "empty": {}, "one byte": body[:1], "other bytes": random(10_001)[:9_000], "too long": append(bytes.Clone(body), 1),
-		"whole but wrong": random(10_001)[:10_000],
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			v, dir := newVault(), t.TempDir()
-			r := v.add("a", body)
-			require.NoError(t, os.WriteFile(filepath.Join(dir, ".a."+r.Checksum+".part"), left, 0o600))
-			path, err := v.client(t).Results.Save(t.Context(), r, dir)
-			require.NoError(t, err)
-			assertFile(t, path, body)
+			assertFile(t, saved.Path, v.objects["r0"])
 			assert.Equal(t, []string{"a"}, files(t, dir))
 		})
 	}
@@ -174,32 +160,16 @@ func TestSaveTheSameResultAtOnce(t *testing.T) {
 	var group sync.WaitGroup
 	for range 8 {
 		group.Go(func() {
-			path, err := c.Results.Save(t.Context(), r, dir)
-			assert.NoError(t, err) //nolint:testifylint // require is for the test's goroutine
-			assert.Equal(t, filepath.Join(dir, "a"), path)
+			saved, err := c.Results.Save(t.Context(), r, dir)
+			if assert.NoError(t, err) { //nolint:testifylint // require is for the test's goroutine
+				assert.Equal(t, filepath.Join(dir, "a"), saved.Path)
+			}
 		})
 	}
 	group.Wait()
 	assertFile(t, filepath.Join(dir, "a"), body)
 	assert.Equal(t, []string{"a"}, files(t, dir))
 	assert.Equal(t, 1, v.gets)
-}
-
-func TestSaveLocal(t *testing.T) {
-	t.Parallel()
-	v, dir := newVault(), t.TempDir()
-	r := v.add("a", []byte("local"))
-	source := filepath.Join(dir, "a b?c#d%20")
-	require.NoError(t, os.WriteFile(source, []byte("local"), 0o600))
-	r.URL, r.SignedURL = "local://"+filepath.ToSlash(source), SignedURL{}
-	path, err := v.client(t).Results.Save(t.Context(), r, filepath.Join(dir, "out"))
-	require.NoError(t, err)
-	assertFile(t, path, []byte("local"))
-	r.URL += "-missing"
-	r.Identifier = "b"
-	_, err = v.client(t).Results.Save(t.Context(), r, dir)
-	require.ErrorIs(t, err, ErrNotFound)
-	assert.Zero(t, v.gets)
 }
 
 func each(results ...*Result) iter.Seq2[*Result, error] {

@@ -1,0 +1,324 @@
+package download
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"time"
+
+	"github.com/reincubate/ricloud-go/internal/backoff"
+)
+
+// Folder keeps verified files. A file gets its name only when it is whole,
+// verified and on disk; until then its bytes are in a hidden partial file, from
+// which a later Save resumes. Several goroutines and processes may use the same
+// folder at once.
+type Folder struct {
+	root *os.Root
+	sub  string // where in root the named files are; "." for root itself
+	sys  system
+}
+
+// system is what the operating system and the file system do differently, and
+// what tests let fail.
+type system struct {
+	// lock takes the lock of a file, which ends when the file is closed. It
+	// returns false if somebody else has it, and an error if there are no locks.
+	lock func(*os.File) (bool, error)
+	// link gives a file a second name, unless that is taken.
+	link func(root *os.Root, from, to string) error
+	// rename renames a file, unless the new name is taken. It returns
+	// errors.ErrUnsupported where that cannot be done in one step.
+	rename func(root *os.Root, from, to string) error
+	// sync puts the content of a file on disk.
+	sync func(*os.File) error
+	// syncFolder puts the names in an open folder on disk.
+	syncFolder func(*os.File) error
+}
+
+func realSystem() system {
+	return system{
+		lock:       lockFile,
+		link:       (*os.Root).Link,
+		rename:     renameNew,
+		sync:       (*os.File).Sync,
+		syncFolder: (*os.File).Sync,
+	}
+}
+
+// OpenFolder opens a folder, which is created if it is not there. Files get
+// their names in sub, a folder within it or "".
+func OpenFolder(dir, sub string) (*Folder, error) {
+	if err := os.MkdirAll(filepath.Join(dir, sub), 0o700); err != nil {
+		return nil, err
+	}
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return nil, err
+	}
+	return &Folder{root: root, sub: path.Clean(sub), sys: realSystem()}, nil
+}
+
+// Root returns the folder itself.
+func (f *Folder) Root() *os.Root { return f.root }
+
+// Close closes the folder.
+func (f *Folder) Close() error { return f.root.Close() }
+
+// Kept is a file under its name.
+type Kept struct {
+	Name        string // in the folder, with slashes
+	MD5, SHA256 []byte
+	Found       bool // it was there before
+
+	info fs.FileInfo
+}
+
+// errMoved says that another Save has changed what this one relies on.
+var errMoved = errors.New("the file was moved by another process")
+
+// Save keeps a file under the name of its identifier. A file of that name with
+// the same content is left as it is, and nothing is read from storage. One with
+// another content is never overwritten: the new file then gets a second name.
+func (f *Folder) Save(ctx context.Context, identifier string, limits Limits, file *File) (Kept, error) {
+	own := *file
+	own.SHA256 = true
+	s := &saving{
+		Folder: f, ctx: ctx, file: &own, identifier: identifier, reader: NewReader(ctx, limits, &own),
+		partial: partialName(identifier, &own),
+	}
+	defer s.reader.disconnect()
+	for {
+		kept, err := s.try()
+		if errors.Is(err, errMoved) && ctx.Err() == nil {
+			s.reader.restart()
+			continue
+		}
+		if err != nil {
+			return Kept{}, s.named(err)
+		}
+		own.report(own.Size)
+		return kept, nil
+	}
+}
+
+// saving is one Save.
+type saving struct {
+	*Folder
+
+	ctx        context.Context //nolint:containedctx // of one call
+	file       *File
+	identifier string
+	partial    string // the name of the partial file
+	reader     *Reader
+	overtaken  int // how often another Save was faster at the very end
+}
+
+// named makes sure that err names the file, once.
+func (s *saving) named(err error) error {
+	if s.reader.err != nil && errors.Is(err, s.reader.err) {
+		return err
+	}
+	return s.file.fail(s.reader.next.Offset, err)
+}
+
+func (s *saving) try() (Kept, error) {
+	if s.ctx.Err() != nil {
+		return Kept{}, backoff.Cause(s.ctx)
+	}
+	kept, err := s.find()
+	if err != nil {
+		return Kept{}, err
+	}
+	if kept.Found {
+		s.dropPartial()
+		return kept, nil
+	}
+	return s.fetch(kept.Name)
+}
+
+// find returns the file, if it is there, or else a name that is free.
+func (s *saving) find() (Kept, error) {
+	names := []string{FileName(s.identifier), otherName(s.identifier, s.file.MD5)}
+	for _, name := range names {
+		name = path.Join(s.sub, name)
+		info, err := s.root.Lstat(name)
+		switch {
+		case errors.Is(err, fs.ErrNotExist) || err == nil && s.dropClaim(name, info):
+			return Kept{Name: name}, nil
+		case err != nil:
+			return Kept{}, err
+		case !info.Mode().IsRegular() || info.Size() != s.file.Size:
+			continue
+		}
+		kept, err := s.read(name)
+		if kept.Found || err != nil {
+			return kept, err
+		}
+	}
+	return Kept{}, fmt.Errorf("%w: neither %s nor %s is this file", fs.ErrExist, names[0], names[1])
+}
+
+// read reports whether what stands under name is the file.
+func (s *saving) read(name string) (Kept, error) {
+	f, info, err := openRegular(s.root, name, os.O_RDONLY)
+	if errors.Is(err, errOdd) || errors.Is(err, fs.ErrNotExist) {
+		err = errMoved
+	}
+	if err != nil {
+		return Kept{}, err
+	}
+	defer func() { _ = f.Close() }() // only read
+	sums := newSums(true)
+	n, err := sums.hashAll(s.ctx, f, make([]byte, min(copyBuffer, s.file.Size+1)))
+	if err != nil {
+		return Kept{}, err
+	}
+	kept := Kept{Name: name, info: info}
+	kept.MD5, kept.SHA256 = sums.sums()
+	kept.Found = n == s.file.Size && string(kept.MD5) == string(s.file.MD5)
+	return kept, nil
+}
+
+// Sync puts the names in the folder on disk. It returns false where the file
+// system cannot do that. If it fails, the names of the files are taken back:
+// whether a failed sync lost them cannot be found out later.
+func (f *Folder) Sync(kept ...Kept) (bool, error) {
+	synced := true
+	for _, name := range []string{f.sub, "."} {
+		ok, err := f.syncOne(name)
+		if err != nil {
+			for _, k := range kept {
+				if !k.Found {
+					f.removeSame(k.Name, k.info)
+				}
+			}
+			return false, fmt.Errorf("cannot put the names in the folder on disk: %w", err)
+		}
+		synced = synced && ok
+		if f.sub == "." {
+			break
+		}
+	}
+	return synced, nil
+}
+
+func (f *Folder) syncOne(name string) (bool, error) {
+	d, err := f.root.Open(name)
+	if err != nil {
+		if errors.Is(err, fs.ErrPermission) { // a folder that may be written but not read
+			return false, nil
+		}
+		return false, err
+	}
+	defer func() { _ = d.Close() }() // only read
+	err = f.sys.syncFolder(d)
+	if err != nil && cannotSync(err) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// removeSame removes name if it still is the given file.
+func (f *Folder) removeSame(name string, info fs.FileInfo) {
+	if now, err := f.root.Lstat(name); err == nil && info != nil && os.SameFile(now, info) {
+		_ = f.root.Remove(name)
+	}
+}
+
+// Open opens a file of the folder that must be a regular one.
+func (f *Folder) Open(name string) (io.ReadCloser, error) {
+	file, _, err := openRegular(f.root, name, os.O_RDONLY)
+	return file, err
+}
+
+var errOdd = errors.New("is not a regular file")
+
+// openRegular opens a regular file, never a symbolic link, and never waits for
+// the other end of a pipe.
+func openRegular(root *os.Root, name string, flag int) (*os.File, fs.FileInfo, error) {
+	info, err := root.Lstat(name)
+	if err != nil {
+		return nil, nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, nil, fmt.Errorf("%s %w: remove it", name, errOdd)
+	}
+	f, err := root.OpenFile(name, flag|nonBlocking, 0)
+	if err != nil {
+		return nil, nil, err
+	}
+	opened, err := f.Stat()
+	if err == nil && (!opened.Mode().IsRegular() || !os.SameFile(info, opened)) {
+		err = errMoved
+	}
+	if err != nil {
+		_ = f.Close()
+		return nil, nil, err
+	}
+	return f, opened, nil
+}
+
+// OpenLocal opens a regular file at an offset and returns its size.
+func OpenLocal(root *os.Root, name string, offset int64) (io.ReadCloser, int64, error) {
+	f, info, err := openRegular(root, name, os.O_RDONLY)
+	if err != nil {
+		return nil, 0, err
+	}
+	if _, err := f.Seek(offset, io.SeekStart); err != nil {
+		return nil, 0, errors.Join(err, f.Close())
+	}
+	return f, info.Size(), nil
+}
+
+const (
+	partialPrefix = ".ricloud-"
+	partialSuffix = ".part"
+)
+
+// partialName returns the name of a file's partial file. It depends on the
+// content, and is short whatever the identifier.
+func partialName(identifier string, file *File) string {
+	digest := sha256.Sum256(fmt.Appendf(nil, "%s\x00%x\x00%d", identifier, file.MD5, file.Size))
+	return partialPrefix + hex.EncodeToString(digest[:nameDigest]) + partialSuffix
+}
+
+// RemovePartials removes the partial files in dir that were last written before
+// a time and that no Save is writing, and returns their names.
+func RemovePartials(ctx context.Context, dir string, before time.Time) ([]string, error) {
+	f, err := OpenFolder(dir, "")
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = f.Close() }()
+	entries, err := fs.ReadDir(f.root.FS(), ".")
+	if err != nil {
+		return nil, err
+	}
+	var removed []string
+	var failures []error
+	for _, entry := range entries {
+		if ctx.Err() != nil {
+			failures = append(failures, backoff.Cause(ctx))
+			break
+		}
+		if !isPartial(entry.Name()) {
+			continue
+		}
+		ok, err := f.removeStale(entry.Name(), before)
+		if ok {
+			removed = append(removed, entry.Name())
+		}
+		if err != nil {
+			failures = append(failures, err)
+		}
+	}
+	return removed, errors.Join(failures...)
+}

@@ -1,0 +1,260 @@
+package download
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/reincubate/ricloud-go/internal/backoff"
+)
+
+// partial is the partial file of one Save, which nobody else writes: it is
+// locked, or its name is known to nobody else.
+type partial struct {
+	*os.File
+
+	name   string
+	info   fs.FileInfo
+	shared bool // a later Save finds it by its name
+}
+
+const maxOvertaken = 10
+
+// lockInterval is how often a Save looks whether another has finished.
+const lockInterval = 50 * time.Millisecond
+
+// openPartial opens the partial file. While another Save has it, it waits a
+// little and returns errMoved.
+func (s *saving) openPartial() (*partial, error) {
+	p, err := s.tryPartial()
+	if p != nil || err != nil {
+		return p, err
+	}
+	if err := backoff.Sleep(s.ctx, lockInterval); err != nil {
+		return nil, err
+	}
+	return nil, errMoved // the other Save may have finished the file meanwhile
+}
+
+// tryPartial returns nil without an error while another Save has the file.
+func (s *saving) tryPartial() (*partial, error) {
+	f, info, created, err := s.openOrCreate(s.partial)
+	if f == nil || err != nil {
+		return nil, err
+	}
+	locked, err := s.sys.lock(f)
+	if err != nil { // no locks here: nobody shares such a file
+		if created {
+			s.removeSame(s.partial, info)
+		}
+		_ = f.Close()
+		return s.uniquePartial()
+	}
+	p := &partial{File: f, name: s.partial, info: info, shared: true}
+	if !locked || !s.stillNamed(p) {
+		return nil, f.Close()
+	}
+	if names, err := countNames(f); err == nil && names > 1 {
+		// A Save was killed after it gave the file its name. The file with the
+		// other name is the user's by now: never write to it.
+		_ = s.root.Remove(p.name)
+		return nil, f.Close()
+	}
+	return p, nil
+}
+
+// openOrCreate returns no file and no error if name is being moved.
+func (s *saving) openOrCreate(name string) (f *os.File, info fs.FileInfo, created bool, err error) {
+	f, info, err = openRegular(s.root, name, os.O_RDWR)
+	switch {
+	case err == nil:
+		return f, info, false, nil
+	case errors.Is(err, errMoved):
+		return nil, nil, false, nil
+	case !errors.Is(err, fs.ErrNotExist):
+		return nil, nil, false, err
+	}
+	f, err = s.root.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	if errors.Is(err, fs.ErrExist) {
+		return nil, nil, false, nil
+	}
+	if err != nil {
+		return nil, nil, false, err
+	}
+	if info, err = f.Stat(); err != nil {
+		return nil, nil, false, errors.Join(err, f.Close())
+	}
+	return f, info, true, nil
+}
+
+// uniquePartial creates a partial file that no other Save knows.
+func (s *saving) uniquePartial() (*partial, error) {
+	var random [8]byte
+	_, _ = rand.Read(random[:]) // never fails
+	name := strings.TrimSuffix(s.partial, partialSuffix) + "-" + hex.EncodeToString(random[:]) + partialSuffix
+	f, err := s.root.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	info, err := f.Stat()
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return &partial{File: f, name: name, info: info}, nil
+}
+
+// stillNamed reports whether the partial file has its name still.
+func (f *Folder) stillNamed(p *partial) bool {
+	now, err := f.root.Lstat(p.name)
+	return err == nil && os.SameFile(now, p.info)
+}
+
+// discard removes the partial file. Where it cannot be removed, it is emptied:
+// its bytes must not be used again.
+func (f *Folder) discard(p *partial) {
+	if f.stillNamed(p) && f.root.Remove(p.name) != nil {
+		_ = p.Truncate(0)
+	}
+}
+
+// dropPartial removes the partial file of a Save that was killed after it gave
+// the file its name.
+func (s *saving) dropPartial() {
+	if _, err := s.root.Lstat(s.partial); err == nil {
+		_, _ = s.removeStale(s.partial, time.Time{})
+	}
+}
+
+// removeStale removes a partial file that no Save is writing. A zero time
+// removes it whatever its age.
+func (f *Folder) removeStale(name string, before time.Time) (bool, error) {
+	file, info, err := openRegular(f.root, name, os.O_RDWR)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, errMoved) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	defer func() { _ = file.Close() }()
+	if !before.IsZero() && !info.ModTime().Before(before) {
+		return false, nil
+	}
+	locked, err := f.sys.lock(file)
+	if err == nil && !locked || err != nil && before.IsZero() {
+		return false, nil //nolint:nilerr // without locks, only the age tells
+	}
+	p := &partial{File: file, name: name, info: info}
+	if !f.stillNamed(p) {
+		return false, nil
+	}
+	return true, f.root.Remove(name)
+}
+
+func isPartial(name string) bool {
+	return strings.HasPrefix(name, partialPrefix) &&
+		(strings.HasSuffix(name, partialSuffix) || strings.HasSuffix(name, claimSuffix))
+}
+
+// fetch reads the file into its partial file and gives that its name.
+func (s *saving) fetch(name string) (Kept, error) {
+	p, err := s.openPartial()
+	if err != nil {
+		return Kept{}, err
+	}
+	// Closing gives the lock back, also when a callback of the user panics.
+	// Until then, nobody else publishes or removes the partial file.
+	defer func() { _ = p.Close() }()
+	if _, err := s.root.Lstat(name); err == nil { // finished meanwhile
+		if p.info.Size() == 0 {
+			s.discard(p)
+		}
+		return Kept{}, errMoved
+	}
+	err = s.fill(p)
+	if err == nil {
+		err = s.syncPartial(p)
+	}
+	if err == nil {
+		err = s.publish(p, name)
+		if errors.Is(err, errMoved) {
+			if s.overtaken++; s.overtaken == maxOvertaken {
+				err = fmt.Errorf("cannot give the file its name %s: it is always changed meanwhile", name)
+			}
+		}
+	}
+	if err == nil {
+		kept := Kept{Name: name, info: p.info}
+		kept.MD5, kept.SHA256 = s.reader.Sums()
+		return kept, nil
+	}
+	if !p.shared || useless(err) || s.reader.next.Offset == 0 || errors.Is(err, syscall.EIO) {
+		s.discard(p)
+	}
+	return Kept{}, err
+}
+
+// syncPartial puts the bytes on disk. A sync that fails may have lost bytes
+// that a later one does not miss, so the file is not used again.
+func (s *saving) syncPartial(p *partial) error {
+	err := s.sys.sync(p.File)
+	if err == nil {
+		return nil
+	}
+	s.discard(p)
+	return fmt.Errorf("cannot put the file on disk: %w", err)
+}
+
+// fill completes the partial file. Bytes of an earlier Save that turn out not
+// to be the file's are read again, once.
+func (s *saving) fill(p *partial) error {
+	resumed, err := s.resume(p)
+	if err == nil {
+		_, err = io.Copy(p.File, s.reader)
+	}
+	if !resumed || !useless(err) {
+		return err
+	}
+	s.reader.restart()
+	if err := rewind(p.File); err != nil {
+		return err
+	}
+	_, err = io.Copy(p.File, s.reader)
+	return err
+}
+
+func rewind(f *os.File) error {
+	if err := f.Truncate(0); err != nil {
+		return err
+	}
+	_, err := f.Seek(0, io.SeekStart)
+	return err
+}
+
+// useless reports whether the bytes so far are of no use.
+func useless(err error) bool {
+	return errors.Is(err, ErrChecksum) || errors.Is(err, ErrSize) || errors.Is(err, ErrChanged)
+}
+
+// resume takes the bytes of the partial file for the first of the file. A
+// partial file that is whole is not trusted: a Save leaves one only if it ended
+// while it put the bytes on disk, and may have learned that they were lost.
+func (s *saving) resume(p *partial) (bool, error) {
+	size := p.info.Size()
+	if size == 0 {
+		return false, nil
+	}
+	if size >= s.file.Size {
+		return false, rewind(p.File)
+	}
+	n, err := s.reader.sums.hashAll(s.ctx, p.File, make([]byte, copyBuffer))
+	s.reader.next.Offset, s.reader.reached = n, n
+	s.file.report(n)
+	return true, err
+}

@@ -1,0 +1,105 @@
+package download
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"strings"
+)
+
+// publish gives the verified partial file its name, unless that is taken by
+// now. The caller has the partial file, so no other Save of this file can
+// change it meanwhile. A file that anybody else made is never overwritten.
+func (s *saving) publish(p *partial, name string) error {
+	if !s.stillNamed(p) {
+		return errMoved
+	}
+	if names, err := countNames(p.File); err == nil && names > 1 {
+		_ = s.root.Remove(p.name)
+		return errMoved
+	}
+	err := s.sys.link(s.root, p.name, name)
+	if err == nil {
+		if !s.isNamed(p, name) {
+			return errMoved
+		}
+		_ = s.root.Remove(p.name) // where this fails, the next Save does it
+		return nil
+	}
+	if !taken(err) { // this file system has no links
+		err = s.sys.rename(s.root, p.name, name)
+	}
+	if errors.Is(err, errors.ErrUnsupported) {
+		err = s.claim(p, name)
+	}
+	if taken(err) || err == nil && !s.isNamed(p, name) {
+		return errMoved
+	}
+	return err
+}
+
+// taken reports whether a link or a rename failed because somebody else was
+// faster.
+func taken(err error) bool { return errors.Is(err, fs.ErrExist) || errors.Is(err, fs.ErrNotExist) }
+
+// isNamed reports whether name is the partial file.
+func (f *Folder) isNamed(p *partial, name string) bool {
+	now, err := f.root.Lstat(name)
+	return err == nil && os.SameFile(now, p.info)
+}
+
+// claim gives the file its name where the file system has neither links nor a
+// rename that fails if the name is taken: it creates the name, so that nobody
+// else gets it, and renames over it. Where a Save is killed in between, an empty
+// file stays under the name. The partial file has the suffix ".claim" by then,
+// so the next Save knows whose the empty file is.
+func (s *saving) claim(p *partial, name string) error {
+	claimed := s.claimName()
+	if err := s.root.Rename(p.name, claimed); err != nil {
+		return err
+	}
+	p.name = claimed
+	f, err := s.root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return errors.Join(err, s.root.Rename(claimed, s.partial))
+	}
+	empty, err := f.Stat()
+	if err = errors.Join(err, f.Close()); err == nil && !s.isEmpty(name, empty) {
+		err = errMoved
+	}
+	if err == nil {
+		err = s.root.Rename(claimed, name)
+	}
+	if err != nil && s.isEmpty(name, empty) {
+		_ = s.root.Remove(name)
+	}
+	return err
+}
+
+const claimSuffix = ".claim"
+
+func (s *saving) claimName() string {
+	return strings.TrimSuffix(s.partial, partialSuffix) + claimSuffix
+}
+
+// isEmpty reports whether name is the given file and still empty.
+func (f *Folder) isEmpty(name string, info fs.FileInfo) bool {
+	now, err := f.root.Lstat(name)
+	return err == nil && info != nil && os.SameFile(now, info) && now.Size() == 0
+}
+
+// dropClaim removes the empty file that a Save left when it was killed between
+// the two steps of claim. It reports whether there was one.
+func (s *saving) dropClaim(name string, info fs.FileInfo) bool {
+	if info.Size() != 0 || s.file.Size == 0 || !info.Mode().IsRegular() {
+		return false
+	}
+	if _, err := s.root.Lstat(s.claimName()); err != nil {
+		return false
+	}
+	if !s.isEmpty(name, info) || s.root.Remove(name) != nil {
+		return false
+	}
+	_ = s.root.Remove(s.claimName())
+	return true
+}

@@ -1,0 +1,11 @@
+//go:build !linux && !windows
+
+package download
+
+import (
+	"errors"
+	"os"
+)
+
+// renameNew says that no rename here fails if the new name is taken.
+func renameNew(*os.Root, string, string) error { return errors.ErrUnsupported }

@@ -1,0 +1,14 @@
+//go:build !unix && !windows
+
+package download
+
+import (
+	"errors"
+	"os"
+)
+
+const nonBlocking = 0
+
+func countNames(*os.File) (uint64, error) { return 0, errors.ErrUnsupported }
+
+func cannotSync(error) bool { return true }

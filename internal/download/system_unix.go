@@ -1,0 +1,35 @@
+//go:build unix
+
+package download
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"slices"
+	"syscall"
+)
+
+// nonBlocking keeps an open of a pipe from waiting for its other end.
+const nonBlocking = syscall.O_NONBLOCK
+
+// countNames returns how many names a file has.
+func countNames(f *os.File) (uint64, error) {
+	info, err := f.Stat()
+	if err != nil {
+		return 0, err
+	}
+	stat, ok := info.Sys().(*syscall.Stat_t)
+	if !ok {
+		return 0, errors.ErrUnsupported
+	}
+	return uint64(stat.Nlink), nil //nolint:unconvert // its type depends on the system
+}
+
+// cannotSync reports whether the error of an fsync means that folders cannot
+// be synced here, and not that syncing failed.
+func cannotSync(err error) bool {
+	return errors.Is(err, errors.ErrUnsupported) || errors.Is(err, fs.ErrPermission) ||
+		slices.ContainsFunc([]error{syscall.EINVAL, syscall.EBADF, syscall.EISDIR, syscall.EROFS, syscall.ENOTTY, syscall.ENODEV},
+			func(e error) bool { return errors.Is(err, e) })
+}

@@ -1,0 +1,211 @@
+package ricloud
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+
+	"github.com/reincubate/ricloud-go/internal/download"
+	"github.com/reincubate/ricloud-go/internal/transport"
+)
+
+// ObjectOpener opens the objects of a bucket. It is the one thing that a Client
+// needs to know about a storage service. It must be safe for concurrent use.
+type ObjectOpener interface {
+	// OpenObject opens an object from req.Offset on. ctx bounds the reading of
+	// the Body, too. An error that is or wraps a *StorageError is retried if its
+	// status may pass. Any other error is retried.
+	OpenObject(ctx context.Context, req ObjectRequest) (*Object, error)
+}
+
+// ObjectRequest says which bytes of an object are wanted.
+type ObjectRequest struct {
+	Bucket, Key string // as they are stored, not escaped
+	Offset      int64  // the first byte wanted
+	// Version is that of the Object that was opened before, or "". If the object
+	// has another by now, the opener returns ErrObjectChanged or that Version.
+	Version string
+}
+
+// Object is an open object.
+type Object struct {
+	Body    io.ReadCloser
+	Offset  int64  // where Body begins: the request's, or 0 where storage cannot seek
+	Size    int64  // of the whole object, as stored; -1 if unknown
+	Version string // a strong ETag or a generation; "" if there is none
+}
+
+// ErrObjectChanged means that the object in storage was replaced while it was
+// read. Open, Save and SaveAll return it. Read the result again with
+// Results.Get before another attempt.
+var ErrObjectChanged = download.ErrChanged
+
+// StorageError is an answer of a storage service with a status of 400 or more.
+// It is ErrForbidden for 401 and 403, ErrNotFound for 404 and 410,
+// ErrObjectChanged for 412, ErrSize for 416, ErrRateLimited for 429 and
+// ErrServer from 500 on.
+type StorageError struct {
+	Host       string // the service, or the bucket
+	StatusCode int
+	Code       string // the service's own code, such as "AccessDenied"
+	Err        error  // what the service's client returned, if there is one
+}
+
+// Error says which service answered what. It leaves out the rest of the answer,
+// which may repeat a signature.
+func (e *StorageError) Error() string {
+	text := fmt.Sprintf("storage at %s answered %d %s", e.Host, e.StatusCode, http.StatusText(e.StatusCode))
+	if e.Code != "" {
+		text += ": " + e.Code
+	}
+	return text
+}
+
+// Unwrap returns the error of the service's client.
+func (e *StorageError) Unwrap() error { return e.Err }
+
+// Is reports whether e means target.
+func (e *StorageError) Is(target error) bool {
+	switch e.StatusCode {
+	case http.StatusUnauthorized, http.StatusForbidden:
+		return target == ErrForbidden
+	case http.StatusNotFound, http.StatusGone:
+		return target == ErrNotFound
+	case http.StatusPreconditionFailed:
+		return target == ErrObjectChanged
+	case http.StatusRequestedRangeNotSatisfiable: // it is shorter than what was read of it
+		return target == ErrSize
+	case http.StatusTooManyRequests:
+		return target == ErrRateLimited
+	}
+	return e.StatusCode >= http.StatusInternalServerError && target == ErrServer
+}
+
+// mayPass reports whether the same request may succeed later.
+func (e *StorageError) mayPass() bool {
+	return e.StatusCode >= http.StatusInternalServerError || e.StatusCode == http.StatusTooManyRequests ||
+		e.StatusCode == http.StatusRequestTimeout
+}
+
+// parseObjectURL splits a result's URL. net/url would not do: keys hold "?",
+// "#" and "%" as they are. One slash after the bucket is not part of the key.
+func parseObjectURL(raw string) (scheme, bucket, key string, err error) {
+	scheme, rest, ok := strings.Cut(raw, "://")
+	bucket, key, _ = strings.Cut(rest, "/")
+	scheme = strings.ToLower(scheme)
+	if !ok || scheme == "" || key == "" || bucket == "" && scheme != localScheme {
+		return "", "", "", invalid("URL", fmt.Sprintf("%q is not scheme://bucket/key", cutQuery(raw)))
+	}
+	return scheme, bucket, key, nil
+}
+
+// cutQuery leaves out what may be a signature.
+func cutQuery(raw string) string {
+	raw, _, _ = strings.Cut(raw, "?")
+	return raw
+}
+
+// WithPrivateStorage lets signed URLs and redirects lead to this machine and to
+// private networks: a self-hosted API may have its storage there. Without it,
+// only the public Internet is read, unless the API itself is on this machine.
+func WithPrivateStorage() Option { return func(c *config) { c.privateStorage = true } }
+
+// WithLocalFiles lets the client open local:// files, which a self-hosted API
+// publishes to a disk that it shares with this machine. Only files in the folder
+// dir are opened, never what a symbolic link shows outside it. A result's signed
+// URL comes first. Without the option, local:// URLs are not opened.
+func WithLocalFiles(dir string) Option {
+	return func(c *config) { c.local, c.localSet = dir, true }
+}
+
+// storagePolicy says where signed URLs may lead. What an API on this machine
+// says is as trusted as this machine.
+func storagePolicy(cfg config) download.Policy {
+	base, err := url.Parse(cfg.BaseURL)
+	local := err == nil && transport.IsLoopback(base.Hostname())
+	return download.Policy{HTTP: cfg.AllowHTTP, Local: local || cfg.privateStorage || cfg.AllowHTTP}
+}
+
+// locate finds what opens a result's object: the caller's opener, its signed
+// URL, or the disk.
+func (c *Client) locate(result *Result) (ObjectOpener, ObjectRequest, error) {
+	scheme, bucket, key, err := parseObjectURL(result.URL)
+	object := ObjectRequest{Bucket: bucket, Key: key}
+	if opener := c.downloads.storage[scheme]; err == nil && opener != nil {
+		return opener, object, nil
+	}
+	if err != nil && result.SignedURL.URL == "" {
+		return nil, ObjectRequest{}, err
+	}
+	signed := &signedURL{client: c, result: result, scheme: scheme}
+	if err == nil && scheme == localScheme && c.downloads.local != "" {
+		files := localFiles(c.downloads.local)
+		if result.SignedURL.URL == "" {
+			return files, object, nil
+		}
+		return &fallback{signed, files}, object, nil
+	}
+	return signed, object, nil
+}
+
+// fallback opens with one opener, and with another where that one has no way
+// to the object.
+type fallback struct{ first, second ObjectOpener }
+
+func (f *fallback) OpenObject(ctx context.Context, req ObjectRequest) (*Object, error) {
+	object, err := f.first.OpenObject(ctx, req)
+	if err == nil || !errors.Is(err, ErrNoStorage) && !errors.Is(err, ErrForbidden) {
+		return object, err
+	}
+	if object, localErr := f.second.OpenObject(ctx, req); localErr == nil {
+		return object, nil
+	}
+	return nil, err
+}
+
+const localScheme = "local"
+
+// localFiles opens the files of local:///path within a folder.
+type localFiles string
+
+func (dir localFiles) OpenObject(_ context.Context, req ObjectRequest) (*Object, error) {
+	full := filepath.FromSlash(path.Join("/", req.Bucket, req.Key))
+	if volume := filepath.VolumeName(full[1:]); volume != "" { // local:///C:/results
+		full = full[1:]
+	}
+	own, err := filepath.Abs(string(dir))
+	if err != nil {
+		return nil, localError(err)
+	}
+	name, err := filepath.Rel(own, full)
+	if err != nil || !filepath.IsLocal(name) {
+		return nil, &StorageError{
+			Host: "local://", StatusCode: http.StatusForbidden, Code: "the file is outside the folder of WithLocalFiles",
+		}
+	}
+	root, err := os.OpenRoot(own)
+	if err != nil {
+		return nil, localError(err)
+	}
+	defer func() { _ = root.Close() }()
+	f, size, err := download.OpenLocal(root, filepath.ToSlash(name), req.Offset)
+	if err != nil {
+		return nil, localError(err)
+	}
+	return &Object{Body: f, Offset: req.Offset, Size: size}, nil
+}
+
+func localError(err error) error {
+	status := http.StatusForbidden
+	if errors.Is(err, os.ErrNotExist) {
+		status = http.StatusNotFound
+	}
+	return &StorageError{Host: "local://", StatusCode: status, Err: err}
+}
