@@ -2,16 +2,18 @@ package ricloud
 
 import (
 	"context"
-	"fmt"
+	"encoding/json"
+	"errors"
 	"net/http"
 	"os"
+	"reflect"
 	"strings"
 	"sync/atomic"
 
 	"github.com/reincubate/ricloud-go/internal/transport"
 )
 
-// Version is the version of this module, as the User-Agent carries it.
+// Version is the version of this module. The User-Agent carries it.
 const Version = "0.2.0"
 
 // DefaultBaseURL is the address of the live API.
@@ -19,8 +21,8 @@ const DefaultBaseURL = "https://ricloud-api.reincubate.com"
 
 const userAgent = "ricloud-go/" + Version
 
-// Client is the way to the API: a service a resource. It is safe for
-// concurrent use; make one for a token and keep it.
+// A Client calls the ricloud API. Each field is the service for one kind of
+// resource. It is safe for concurrent use: make one per token and keep it.
 type Client struct {
 	Organisation   *OrganisationService
 	Keys           *KeysService
@@ -44,38 +46,57 @@ type Client struct {
 	hooks     *hooks
 }
 
-// service is what every service is: a view of its client.
+// service gives the methods of each service their client.
 type service struct{ client *Client }
 
-// NewClient returns a client that authenticates with token, a key's token. It
-// reads no environment and does no I/O. It returns a *ParamError for a token
-// or an option that cannot work.
+// NewClient returns a client that authenticates with token, the token of a
+// key. It does no I/O and reads no environment variable. It returns a
+// *ParamError for a token or an option that cannot work.
 func NewClient(token string, opts ...Option) (*Client, error) {
+	return newClient("NewClient", token, opts)
+}
+
+// NewClientFromEnv is NewClient with the vendor's own environment variables:
+// RICLOUD_TOKEN, which is required, and RICLOUD_URL, the base URL. The
+// Client's own transport uses the proxy that HTTPS_PROXY and NO_PROXY name.
+// Options override all of these.
+func NewClientFromEnv(opts ...Option) (*Client, error) {
+	const operation = "NewClientFromEnv"
+	token := os.Getenv("RICLOUD_TOKEN")
 	if token == "" {
-		return nil, &ParamError{Operation: "NewClient", Field: "token", Reason: "is required"}
+		return nil, &ParamError{Operation: operation, Field: "RICLOUD_TOKEN", Reason: "is not set"}
 	}
-	if strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r > '~' }) {
-		return nil, &ParamError{Operation: "NewClient", Field: "token", Reason: "holds a space or a character that no token has"}
+	env := []Option{func(c *config) { c.fallbackProxy = http.ProxyFromEnvironment }}
+	if base := os.Getenv("RICLOUD_URL"); base != "" {
+		env = append(env, WithBaseURL(base))
 	}
+	return newClient(operation, token, append(env, opts...))
+}
+
+func newClient(operation, token string, opts []Option) (*Client, error) {
 	cfg := config{
 		Config:  transport.Config{BaseURL: DefaultBaseURL, UserAgent: userAgent},
 		polling: defaultPolling,
 	}
+	cfg.checkToken(token)
 	for _, opt := range opts {
+		if opt == nil {
+			cfg.refuse("opts", "must not hold a nil Option")
+			continue
+		}
 		opt(&cfg)
+	}
+	cfg.checkCombinations()
+	if cfg.refused != nil {
+		cfg.refused.Operation = operation
+		return nil, cfg.refused
 	}
 	// The token lives in this closure alone: a dump of the Client cannot show it.
 	authorization := "Token " + token
 	cfg.Authorize = func(h http.Header) { h["Authorization"] = []string{authorization} }
-	if p := cfg.polling; p.Shortest <= 0 || p.Longest < p.Shortest {
-		return nil, &ParamError{Operation: "NewClient", Field: "WithPolling", Reason: "needs 0 < shortest <= longest"}
-	}
-	if cfg.Pacer != nil && cfg.RateLimit != 0 {
-		return nil, &ParamError{Operation: "NewClient", Field: "WithPacer", Reason: "excludes WithRateLimit"}
-	}
 	observers, err := newHooks(cfg.hooks, cfg.Logger)
 	if err != nil {
-		return nil, forOperation("NewClient", err)
+		return nil, forOperation(operation, err)
 	}
 	cfg.Observe = observers.observe()
 	if cfg.localSet && cfg.local == "" {
@@ -83,7 +104,7 @@ func NewClient(token string, opts ...Option) (*Client, error) {
 	}
 	t, err := transport.New(cfg.Config)
 	if err != nil {
-		return nil, fmt.Errorf("ricloud: NewClient: %w", err)
+		return nil, &ParamError{Operation: operation, Field: "opts", Reason: "do not work: " + err.Error()}
 	}
 	c := &Client{transport: t, noBatch: new(atomic.Bool), downloads: newDownloads(cfg, t.Bare()), hooks: observers}
 	c.oddities = newOddities(cfg.Logger)
@@ -105,39 +126,67 @@ func NewClient(token string, opts ...Option) (*Client, error) {
 	return c, nil
 }
 
-// NewClientFromEnv is NewClient with the vendor's own variables: RICLOUD_TOKEN
-// and, if set, RICLOUD_URL. Options come after them. The Client's own transport
-// then uses the proxy that HTTPS_PROXY and NO_PROXY name, too.
-func NewClientFromEnv(opts ...Option) (*Client, error) {
-	token := os.Getenv("RICLOUD_TOKEN")
-	if token == "" {
-		return nil, &ParamError{Operation: "NewClientFromEnv", Field: "RICLOUD_TOKEN", Reason: "is not set"}
+// checkToken refuses what cannot be a token. The reason never repeats it.
+func (c *config) checkToken(token string) {
+	switch {
+	case token == "":
+		c.refuse("token", "is required")
+	case token == redacted:
+		c.refuse("token", "is the text of a masked secret, not the secret")
+	case strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r > '~' }):
+		c.refuse("token", "has a space or a character that no token has")
 	}
-	env := []Option{func(c *config) { c.Proxy = http.ProxyFromEnvironment }}
-	if base := os.Getenv("RICLOUD_URL"); base != "" {
-		env = append(env, WithBaseURL(base))
-	}
-	return NewClient(token, append(env, opts...)...)
 }
 
-// Close closes idle connections. Calls in flight are not disturbed, and the
-// Client can still be used. Only a program that makes clients for a while
-// needs it.
+// checkCombinations refuses options that cannot work together.
+func (c *config) checkCombinations() {
+	if _, err := transport.ParseBaseURL(c.BaseURL, c.AllowHTTP); err != nil {
+		c.refuse("WithBaseURL", err.Error())
+	}
+	if c.Pacer != nil && c.RateLimit != 0 {
+		c.refuse("WithPacer", "excludes WithRateLimit")
+	}
+	if c.Proxy != nil && c.Transport != nil {
+		c.refuse("WithProxy", "excludes WithTransport")
+	}
+	if c.Proxy == nil {
+		c.Proxy = c.fallbackProxy
+	}
+}
+
+// Close closes idle connections. It does not disturb calls in progress, and
+// the Client can still be used. Only a program that makes clients for a short
+// time needs it.
 func (c *Client) Close() { c.transport.Close() }
 
-// Call makes a request to an endpoint this SDK does not know: the way out. The
-// path is relative to the base URL and taken as it is, escaped. body is sent
-// as JSON unless nil; the answer is decoded into out unless that is nil. GET
-// and DELETE are retried like other calls, anything else only WithReplay. Its
-// errors are those of every call. A Secret in body is sent as [redacted]:
-// convert it to a string.
+// Call makes a request to an endpoint that this package does not know. path is
+// relative to the base URL and must be escaped. Call sends body as JSON unless
+// it is nil. It decodes the answer into out, a non-nil pointer, unless out is
+// nil or the answer is empty. GET and DELETE are retried like other calls;
+// other methods only with WithReplay.
+//
+// Call returns the errors of every other call, and a *ParamError, before any
+// request, for an out that is not a non-nil pointer. A Secret in body is sent
+// as [redacted]: convert it to a string.
 func (c *Client) Call(ctx context.Context, method, path string, body, out any, opts ...CallOption) error {
-	op := transport.Custom("Call "+method+" "+pathOf(path), method, path)
-	resp, err := c.send(ctx, request{op: op, url: path, body: body}, opts)
+	r := request{op: transport.Custom("Call "+method+" "+pathOf(path), method, path), url: path, body: body}
+	if v := reflect.ValueOf(out); out != nil && (v.Kind() != reflect.Pointer || v.IsNil()) {
+		return &ParamError{Operation: r.op.Name, Field: "out", Reason: "must be a non-nil pointer, or nil for none"}
+	}
+	resp, err := c.send(ctx, r, opts)
 	if err != nil || out == nil || len(resp.Body) == 0 {
 		return err
 	}
-	return c.decodeAnswer(op.Name, resp, out)
+	// A type that decodes itself, such as json.RawMessage, takes any bytes.
+	if !json.Valid(resp.Body) {
+		return r.undecodable(resp, &DecodeError{
+			Operation: r.op.Name, Snapshot: snapshot(resp.Masked()), Err: errors.New("the answer is not JSON"),
+		})
+	}
+	if err := c.decodeAnswer(r.op.Name, resp, out); err != nil {
+		return r.undecodable(resp, err)
+	}
+	return nil
 }
 
 // pathOf leaves out what may be secret in a URL.

@@ -11,13 +11,15 @@ import (
 	"github.com/reincubate/ricloud-go/internal/transport"
 )
 
-// ErrorCode is a code the API gives for what went wrong: in the body of an
-// error answer, in the error field of a session, task or poll. The set is
-// open: the API may send codes this SDK does not know.
+// ErrorCode is the API's code for what went wrong. It stands in the body of an
+// error answer, and in the error field of a session, a task or a poll. The
+// set is open: the API may send codes that this package does not know.
 type ErrorCode string
 
-// The codes the contract names. It says that there are codes for a wrong
-// password and for a locked account, but not what they are.
+// The codes that the contract names. The API also has codes for a wrong
+// password and for a locked account, but the contract does not name them. A
+// wrong password therefore shows as a session that failed with another code,
+// in StateError.Code, and a locked account as ErrSourceLocked.
 const (
 	CodeInvalidBody       ErrorCode = "invalid-body"
 	CodeInvalidParameter  ErrorCode = "invalid-parameter"
@@ -25,27 +27,89 @@ const (
 	CodeMissingScope      ErrorCode = "missing-scope"
 	CodeLimitExceeded     ErrorCode = "limit-exceeded"
 	CodeSessionExpired    ErrorCode = "session-expired"
-	CodeTwoFactorRequired ErrorCode = "code-required"
-	CodePairingInvalid    ErrorCode = "code-invalid"
+	CodeTwoFactorRequired ErrorCode = "code-required" // also after a wrong two-factor code
+	CodePairingInvalid    ErrorCode = "code-invalid"  // the pairing code of Relay
 )
 
-// Errors by meaning, for errors.Is. The detail is in *Error, *StateError,
-// *CallError or *DecodeError, for errors.AsType.
+// Errors by meaning, for errors.Is. The details are in *Error, *StateError,
+// *CallError and *DecodeError, for errors.AsType.
 var (
-	ErrUnauthorized     = errors.New("ricloud: the token is missing or not valid")
-	ErrForbidden        = errors.New("ricloud: not permitted")
-	ErrNotFound         = errors.New("ricloud: not found")
-	ErrRateLimited      = errors.New("ricloud: rate limited")
-	ErrServer           = errors.New("ricloud: server error")
-	ErrInvalidBody      = errors.New("ricloud: invalid body")
+	// ErrUnauthorized means that the token is missing, wrong or revoked. Any
+	// call returns it, and waits end with it. Make a new Client with a valid
+	// token.
+	ErrUnauthorized = errors.New("ricloud: the token is missing or not valid")
+
+	// ErrForbidden means that the token does not permit the call. Any call
+	// returns it. Ask for the permission that the message names.
+	ErrForbidden = errors.New("ricloud: not permitted")
+
+	// ErrNotFound means that no resource has the ID that was given. Calls that
+	// take an ID return it.
+	ErrNotFound = errors.New("ricloud: not found")
+
+	// ErrRateLimited means that the API answered 429 until the retries or the
+	// time of the call were used up, or that a call was not sent because of an
+	// earlier 429. Any call returns it. Call again later, or set WithRateLimit.
+	ErrRateLimited = errors.New("ricloud: rate limited")
+
+	// ErrServer means that the API answered with a status of 500 or more until
+	// the retries were used up. Any call returns it. Call again later; before
+	// a create is repeated, check CallError.MaybeApplied.
+	ErrServer = errors.New("ricloud: server error")
+
+	// ErrInvalidBody means that the API could not parse the request. It points
+	// to a defect of this package, or of a body given to Client.Call.
+	ErrInvalidBody = errors.New("ricloud: invalid body")
+
+	// ErrInvalidParameter means that the API refused a parameter. Creates,
+	// updates and lists return it. Error.Params says which one and why.
 	ErrInvalidParameter = errors.New("ricloud: invalid parameter")
-	ErrUnconfigured     = errors.New("ricloud: the organisation lacks configuration")
-	ErrMissingScope     = errors.New("ricloud: missing scope")
-	ErrLimitExceeded    = errors.New("ricloud: a permission limit would be exceeded")
-	ErrSessionExpired   = errors.New("ricloud: the session has expired; create a new one")
-	ErrCodeRequired     = errors.New("ricloud: a two-factor code is required") // also after a wrong one
-	ErrCodeInvalid      = errors.New("ricloud: the pairing code is not valid") // Relay's
-	ErrTasksFailed      = errors.New("ricloud: tasks of the poll did not succeed")
+
+	// ErrUnconfigured means that the organisation lacks configuration, such as
+	// a storage config. Sessions.Create and Polls.Create return it. The message
+	// says what is missing.
+	ErrUnconfigured = errors.New("ricloud: the organisation lacks configuration")
+
+	// ErrMissingScope means that the organisation, the key or the user lacks a
+	// scope that the call needs. Creates return it. Permissions holds the scopes.
+	ErrMissingScope = errors.New("ricloud: missing scope")
+
+	// ErrLimitExceeded means that the call would exceed a limit of the
+	// permissions. Creates return it. Raise the limit, or wait for its period
+	// to end.
+	ErrLimitExceeded = errors.New("ricloud: a permission limit would be exceeded")
+
+	// ErrSessionExpired means that the session has expired. Polls.Create and
+	// Subscriptions.Create return it, and the waits for a session. Create a new
+	// session.
+	ErrSessionExpired = errors.New("ricloud: the session has expired; create a new one")
+
+	// ErrCodeRequired means that the account asks for a two-factor code, or
+	// that the code was wrong: the API does not tell these apart, see
+	// ErrCodeRejected. Sessions.Wait and Sessions.Login return it. Log in again
+	// with password and code; Sessions.Login does this when given a function
+	// that asks for the code.
+	ErrCodeRequired = errors.New("ricloud: a two-factor code is required")
+
+	// ErrCodeRejected means that a two-factor code was sent and the API asks
+	// for one again: the code was wrong or too old. Sessions.Login returns it,
+	// together with ErrCodeRequired.
+	ErrCodeRejected = errors.New("ricloud: the two-factor code was not accepted")
+
+	// ErrCodeInvalid means that the pairing code of a Relay instance is not
+	// valid. Sessions.Wait and Sessions.Login return it. Ask for a new pairing
+	// code.
+	ErrCodeInvalid = errors.New("ricloud: the pairing code is not valid")
+
+	// ErrSourceLocked means that a session failed and its source is locked: the
+	// third party has locked the account until its owner unlocks it.
+	// Sessions.Wait and Sessions.Login return it. Do not log in again before.
+	ErrSourceLocked = errors.New("ricloud: the account is locked until its owner unlocks it")
+
+	// ErrTasksFailed means that a poll ended and some of its tasks failed or
+	// are suspended. Polls.Wait, Polls.Watch and Polls.Results return it. The
+	// results of the other tasks can be used.
+	ErrTasksFailed = errors.New("ricloud: tasks of the poll did not succeed")
 )
 
 // meaning returns the sentinel of a code, nil for one that has none.
@@ -71,41 +135,54 @@ func (c ErrorCode) meaning() error {
 	return nil
 }
 
-// Error is an answer of the API with a status of 400 or more. errors.Is finds
-// its meaning both by code and by status: a 403 with the code missing-scope is
+// Error is an answer of the API with a status of 400 or more. errors.Is matches
+// its meaning by code and by status: a 403 with the code missing-scope is
 // ErrMissingScope and ErrForbidden.
 type Error struct {
-	Operation  string // as it is called: "Sessions.Create"
-	StatusCode int
-	Code       ErrorCode       // empty where the body was not the API's
-	Message    string          // the API's words
-	Params     json.RawMessage // what was wrong with which parameter, in the API's shape
-	RetryAfter time.Duration   // the server's hint; 0: none
-	Body       Raw             // the body, at most 64 KiB, with the secrets that were sent masked
-	Attempts   int             // how many requests were made
+	Operation  string          // as it is written in Go: "Sessions.Create"
+	StatusCode int             // 400 or more
+	Code       ErrorCode       // empty when the body is not the API's
+	Message    string          // the API's words, on one line, at most 1 KiB
+	Params     json.RawMessage // which parameter is wrong and why, in the API's form
+	RetryAfter time.Duration   // how long the API asks to wait; 0: it does not say
+	Body       Raw             // at most 64 KiB, with the secrets that were sent masked
+	Attempts   []Attempt       // the requests that were made
 }
 
-// Error says what was tried and what came back.
+// Limits on what an error repeats, in bytes.
+const (
+	maxMessage = 1 << 10 // in Error.Message
+	maxQuote   = 200     // of one value from outside, in a text
+	maxWord    = 64      // of a code, a state or an ID, in a text
+)
+
+// quote returns text from outside as an error may print it: on one line,
+// without control characters, and short.
+func quote[S ~string | ~[]byte](text S, limit int) string {
+	return transport.OneLine(string(text), limit)
+}
+
+// Error names the operation, the answer, and what the API said.
 func (e *Error) Error() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "ricloud: %s: %d %s", e.Operation, e.StatusCode, http.StatusText(e.StatusCode))
+	fmt.Fprintf(&b, "ricloud: %s: %d %s", quote(e.Operation, maxQuote), e.StatusCode, http.StatusText(e.StatusCode))
 	if e.Code != "" {
-		fmt.Fprintf(&b, ": %s", e.Code)
+		fmt.Fprintf(&b, ": %s", quote(e.Code, maxWord))
 	}
 	switch {
 	case e.Message != "":
-		fmt.Fprintf(&b, ": %s", e.Message)
+		fmt.Fprintf(&b, ": %s", quote(e.Message, maxQuote))
 	case e.Code == "" && len(e.Body) > 0:
-		fmt.Fprintf(&b, ": not an answer of the API: %q", snapshot(e.Body))
+		fmt.Fprintf(&b, ": not an answer of the API: %q", quote(snapshot(e.Body), maxQuote))
 	}
 	if len(e.Params) > 0 {
-		fmt.Fprintf(&b, " (params %s)", bounded(e.Params)) // what was sent in secret is masked in it
+		fmt.Fprintf(&b, " (params %s)", quote(e.Params, maxQuote)) // secrets that were sent are masked in it
 	}
 	if e.RetryAfter > 0 {
 		fmt.Fprintf(&b, " (retry after %s)", e.RetryAfter)
 	}
-	if e.Attempts > 1 {
-		fmt.Fprintf(&b, " (after %d attempts)", e.Attempts)
+	if n := len(e.Attempts); n > 1 {
+		fmt.Fprintf(&b, " (after %d attempts)", n)
 	}
 	return b.String()
 }
@@ -127,57 +204,65 @@ func (e *Error) Is(target error) bool {
 	return target == e.Code.meaning()
 }
 
-// newError reads an error answer. A body that is not the API's keeps its
-// status and a bounded snapshot.
+// newError reads an error answer. Of a body that is not the API's, it keeps
+// the status and the body.
 func newError(operation string, resp *transport.Response) *Error {
 	e := &Error{
 		Operation:  operation,
 		StatusCode: resp.StatusCode,
 		Body:       resp.Body,
 		RetryAfter: resp.RetryAfter,
-		Attempts:   len(resp.Attempts),
+		Attempts:   attempts(resp.Attempts),
 	}
 	var body map[string]json.RawMessage
 	if json.Unmarshal(resp.Body, &body) != nil {
 		return e
 	}
+	var message string
 	_ = json.Unmarshal(body["error"], (*string)(&e.Code))
-	_ = json.Unmarshal(body["message"], &e.Message)
+	_ = json.Unmarshal(body["message"], &message)
+	e.Message = quote(message, maxMessage)
 	if params := body["params"]; string(params) != "null" {
 		e.Params = params
 	}
 	return e
 }
 
-// CallError is a call that ended without a usable answer: no connection, a
-// timeout, a cancelled context, or a create answered with a server error,
-// which proves nothing. It unwraps to the cause (for an ended context, the
-// context's cause) and to the last *Error seen, if any.
+// CallError reports a call without a usable answer: there was no connection, a
+// timeout, a context that ended, a create that was answered with a server
+// error, or a success that cannot be used. It unwraps to what ended the call
+// (for an ended context, the context's cause and its error) and to the last
+// *Error that the API answered, if any.
 type CallError struct {
 	Operation string
-	Attempts  []Attempt
+	Attempts  []Attempt // the requests that were made; empty: nothing was sent
 	Duration  time.Duration
 	Err       error // what ended the call
 
 	last         *Error // seen before Err, and not Err
 	maybeApplied bool
-	replayable   bool
+	repeatable   bool
+	notSent      bool
 }
 
-// MaybeApplied reports whether the API may have acted on the request although
-// no usable answer came. Before a create is sent again, look for what it may
-// have created.
+// MaybeApplied reports whether the API may have acted on the request. If so,
+// look for what the call may have created before you repeat it.
 func (e *CallError) MaybeApplied() bool { return e.maybeApplied }
 
-// Error says what was tried, what ended it and whether it may have happened.
+// Error says what ended the call, whether anything was sent, and what to do
+// when the outcome is unknown.
 func (e *CallError) Error() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "ricloud: %s: %v", e.Operation, trimPrefix(e.Err, e.Operation))
+	fmt.Fprintf(&b, "ricloud: %s: ", quote(e.Operation, maxQuote))
+	if e.notSent {
+		b.WriteString("not sent: ")
+	}
+	b.WriteString(quote(trimPrefix(e.Err, e.Operation), 2*maxQuote))
 	if n := len(e.Attempts); n > 0 {
 		fmt.Fprintf(&b, " (attempt %d, after %s)", n, e.Duration.Round(time.Millisecond))
 	}
 	if e.last != nil {
-		fmt.Fprintf(&b, "; the last answer was: %v", trimPrefix(e.last, e.Operation))
+		fmt.Fprintf(&b, "; the last answer was: %s", quote(trimPrefix(e.last, e.Operation), maxQuote))
 	}
 	if e.maybeApplied {
 		fmt.Fprintf(&b, "; %s", e.advice())
@@ -197,41 +282,49 @@ func (e *CallError) Unwrap() []error {
 func (e *CallError) advice() string {
 	service, verb, _ := strings.Cut(e.Operation, ".")
 	switch {
-	case e.replayable:
-		return "it may have happened all the same, and is safe to repeat"
+	case e.repeatable:
+		return "the request may have been applied; it is safe to repeat"
 	case verb == "Create":
-		return fmt.Sprintf("it may have been created all the same: look for it with %s.List, newest first, before creating another", service)
+		return fmt.Sprintf("it may have been created: look for it with %s.List, newest first, before you create another", service)
 	case verb == "Rotate":
-		return "the key may have been rotated all the same: read its token with Keys.Get under another key"
+		return "the key may have been rotated: read its token with Keys.Get under another key"
 	}
-	return "it may have happened all the same: look before trying again"
+	return "the request may have been applied: check before you repeat it"
 }
 
 func trimPrefix(err error, operation string) string {
 	return strings.TrimPrefix(err.Error(), "ricloud: "+operation+": ")
 }
 
-// DecodeError is an answer that does not fit its Go type.
+// DecodeError reports an answer that does not have the form of its Go type.
 type DecodeError struct {
 	Operation string
-	Path      string // where in the JSON, as "data[3].source.user"; empty: the document
-	Snapshot  string // what stands there: bounded, cut where a secret may begin
+	Path      string // the place in the JSON, as "data[3].source.user"; empty: the whole body
+	Snapshot  string // the value there, at most 512 bytes, cut where a secret may begin
 	Err       error
 }
 
-// Error names the operation, the path and what stands there.
+// Error names the operation, the place in the JSON and the value there.
 func (e *DecodeError) Error() string {
-	at := e.Path
-	if at == "" {
-		at = "the body"
+	at := "the answer"
+	if e.Path != "" {
+		at = quote(e.Path, maxQuote)
 	}
-	return fmt.Sprintf("ricloud: %s: %s does not decode: %v; it reads %s", e.Operation, at, e.Err, e.Snapshot)
+	return fmt.Sprintf("ricloud: %s: cannot decode %s: %s; the value is %s",
+		quote(e.Operation, maxQuote), at, quote(e.reason(), maxQuote), quote(e.Snapshot, maxQuote))
+}
+
+func (e *DecodeError) reason() string {
+	if mismatch, ok := errors.AsType[*json.UnmarshalTypeError](e.Err); ok {
+		return fmt.Sprintf("got %s, want %s", mismatch.Value, mismatch.Type)
+	}
+	return e.Err.Error()
 }
 
 // Unwrap returns the decoder's error.
 func (e *DecodeError) Unwrap() error { return e.Err }
 
-// StateError is a resource that ended in failure, or a poll that completed
+// StateError reports a resource that ended in failure, or a poll that completed
 // although some of its tasks did not succeed.
 type StateError struct {
 	Resource  string // "session", "poll", "task", "subscription", "webhook_config", "storage_config"
@@ -241,14 +334,23 @@ type StateError struct {
 	Failed    []ID      // a poll's failed tasks
 	Suspended []ID      // a poll's suspended tasks
 	Detail    string    // more, in words
+
+	SourceState SourceState // a session's: SourceLocked means ErrSourceLocked
+	CodeSent    bool        // a two-factor code was sent, see ErrCodeRejected
 }
 
 // Error says which resource ended how and why.
 func (e *StateError) Error() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "ricloud: %s %s is %s", e.Resource, e.ID, e.State)
+	fmt.Fprintf(&b, "ricloud: %s %s is %s", e.Resource, quote(e.ID, maxWord), quote(e.State, maxWord))
 	if e.Code != "" {
-		fmt.Fprintf(&b, ": %s", e.Code)
+		fmt.Fprintf(&b, ": %s", quote(e.Code, maxWord))
+	}
+	switch {
+	case e.Is(ErrSourceLocked):
+		b.WriteString("; the account is locked until its owner unlocks it")
+	case e.Is(ErrCodeRejected):
+		b.WriteString("; the code that was sent was not accepted")
 	}
 	for _, part := range []struct {
 		name  string
@@ -259,7 +361,7 @@ func (e *StateError) Error() string {
 		}
 	}
 	if e.Detail != "" {
-		fmt.Fprintf(&b, "; %s", e.Detail)
+		fmt.Fprintf(&b, "; %s", quote(e.Detail, maxQuote))
 	}
 	return b.String()
 }
@@ -271,7 +373,7 @@ func joinIDs(ids []ID) string {
 		if i > 0 {
 			b.WriteString(", ")
 		}
-		b.WriteString(string(id))
+		b.WriteString(quote(id, maxWord))
 	}
 	if len(ids) > 10 {
 		b.WriteString(", …")
@@ -280,33 +382,38 @@ func joinIDs(ids []ID) string {
 }
 
 // Is reports whether e means target: ErrTasksFailed, ErrSessionExpired,
-// ErrCodeRequired and the other codes.
+// ErrSourceLocked, ErrCodeRejected, or the meaning of its code.
 func (e *StateError) Is(target error) bool {
 	switch target {
 	case ErrTasksFailed:
 		return len(e.Failed)+len(e.Suspended) > 0
+	case ErrSourceLocked:
+		return e.SourceState == SourceLocked
+	case ErrCodeRejected:
+		return e.CodeSent && e.Code == CodeTwoFactorRequired
 	case ErrSessionExpired:
 		return e.Code == CodeSessionExpired || e.Resource == "session" && e.State == string(SessionExpired)
 	}
 	return target == e.Code.meaning()
 }
 
-// AcknowledgeError is an AcknowledgeAll that did not reach all results.
+// AcknowledgeError reports an AcknowledgeAll that did not reach all results.
 type AcknowledgeError struct {
 	Remaining []ID  // not known to be acknowledged, in the order they were given
 	Err       error // the last failure
 }
 
-// Error says how many remain and why.
+// Error says how many results remain and why.
 func (e *AcknowledgeError) Error() string {
-	return fmt.Sprintf("ricloud: Results.AcknowledgeAll: %d results remain: %s: %v; acknowledging again does no harm",
+	return fmt.Sprintf("ricloud: Results.AcknowledgeAll: %d results remain: %s: %s; it is safe to acknowledge again",
 		len(e.Remaining), joinIDs(e.Remaining), trimPrefix(e.Err, "Results.AcknowledgeAll"))
 }
 
 // Unwrap returns the last failure.
 func (e *AcknowledgeError) Unwrap() error { return e.Err }
 
-// ParamError is a parameter that was refused before any request was made.
+// ParamError reports a parameter or an option that was refused before any
+// request was made.
 type ParamError struct {
 	Operation string
 	Field     string // as it is written in Go: "Source.User"
@@ -321,7 +428,7 @@ func (e *ParamError) Error() string {
 	return fmt.Sprintf("ricloud: %s: %s %s", e.Operation, e.Field, e.Reason)
 }
 
-// invalid is a ParamError without its operation, which do fills in.
+// invalid returns a ParamError without its operation, which send fills in.
 func invalid(field, reason string) error { return &ParamError{Field: field, Reason: reason} }
 
 // forOperation fills in the operation of a ParamError.

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+	"unicode"
 
 	"github.com/jarcoal/httpmock"
 	"github.com/stretchr/testify/assert"
@@ -131,14 +132,14 @@ func TestDidItHappen(t *testing.T) {
 	}{
 		{"create, broken", create, broken, true, 1, "it may have been created all the same: look for it with Polls.List, newest first, before creating another"},
 		{"create, 502", create, httpmock.NewStringResponder(502, "<html>"), true, 1, "502 Bad Gateway"},
-		{"create, garbage", create, httpmock.NewStringResponder(201, "{"), true, 1, "does not decode"},
+		{"create, garbage", create, httpmock.NewStringResponder(201, "{"), true, 1, "cannot decode the answer"},
 		{"create, refused", create, jsonResponder(400, `{"error":"invalid-parameter"}`), false, 1, "invalid-parameter"},
 		{"rotate, broken", func(ctx context.Context, c *Client) error { return result(c.Keys.Rotate(ctx, "1", KeyRotateParams{})) }, broken, true, 1, "read its token with Keys.Get"},
 		{"update, broken", func(ctx context.Context, c *Client) error {
 			return result(c.Users.Update(ctx, "1", UserUpdateParams{Identifier: "x"}))
-		}, broken, true, 5, "it may have happened all the same, and is safe to repeat"},
+		}, broken, true, 5, "the request may have been applied; it is safe to repeat"},
 		{"read, broken", func(ctx context.Context, c *Client) error { return result(c.Users.Get(ctx, "1")) }, broken, false, 5, "attempt 5"},
-		{"call, broken", func(ctx context.Context, c *Client) error { return c.Call(ctx, http.MethodPost, "/x", nil, nil) }, broken, true, 1, "look before trying again"},
+		{"call, broken", func(ctx context.Context, c *Client) error { return c.Call(ctx, http.MethodPost, "/x", nil, nil) }, broken, true, 1, "check before you repeat it"},
 	}
 	for _, tc := range tests {
 		t.Run(tc.name, func(t *testing.T) {
@@ -162,7 +163,7 @@ func TestUnknownOutcomeOfWhatIsSafeToRepeat(t *testing.T) {
 	c, api := newTestClient(t)
 	api.RegisterResponder(http.MethodPost, "=~.*", httpmock.NewStringResponder(200, "{"))
 	_, err := c.Users.Update(t.Context(), "1", UserUpdateParams{Identifier: "x"})
-	require.ErrorContains(t, err, "it may have happened all the same, and is safe to repeat")
+	require.ErrorContains(t, err, "the request may have been applied; it is safe to repeat")
 	_, err = c.Sessions.Create(t.Context(), janesLogin())
 	require.ErrorContains(t, err, "look for it with Sessions.List")
 }
@@ -178,7 +179,7 @@ func TestAnAnswerWithoutABody(t *testing.T) {
 	_, err = c.Results.Acknowledge(t.Context(), "r")
 	require.NoError(t, err)
 	_, err = c.Users.Get(t.Context(), "1")
-	require.ErrorContains(t, err, "ricloud: Users.Get: the body does not decode", "not a user without an id")
+	require.ErrorContains(t, err, "ricloud: Users.Get: cannot decode the answer", "not a user without an id")
 	_, err = c.Sessions.Create(t.Context(), janesLogin())
 	call, ok := errors.AsType[*CallError](err)
 	require.True(t, ok, "%v", err)
@@ -225,20 +226,20 @@ func TestDecodeErrorNamesThePath(t *testing.T) {
 		v          any
 		path, text string
 	}{
-		{"list item", `{"data":[{"id":1},{"id":[7]}]}`, &List[User]{}, "data[1].id", "reads [7]"},
-		{"array item", `[{"id":1},{"id":true}]`, &List[User]{}, "[1].id", "reads true"},
-		{"an item that is no object", `[{"id":1},"x"]`, &List[User]{}, "[1]", `reads "x"`},
+		{"list item", `{"data":[{"id":1},{"id":[7]}]}`, &List[User]{}, "data[1].id", "the value is [7]"},
+		{"array item", `[{"id":1},{"id":true}]`, &List[User]{}, "[1].id", "the value is true"},
+		{"an item that is no object", `[{"id":1},"x"]`, &List[User]{}, "[1]", `the value is "x"`},
 		{"state", `{"id":"s","state":{"a":1}}`, &Session{}, "state", "got object, want string"},
 		{"a state is not converted", `{"id":"s","state":7}`, &Session{}, "state", "got number, want string"},
 		{"a list that decides on success", `{"id":"p","tasks_failed":3}`, &Poll{}, "tasks_failed", "got number, want array"},
-		{"a type of the caller's", `{"a":1,"b":[{"c":"x"}]}`, &struct{ B []struct{ C int } }{}, "b[0].c", `reads "x"`},
-		{"a secret of the caller's", `{"key":["12345678"]}`, &struct{ Key Secret }{}, "key", "reads [redacted]"},
-		{"not an object", `[1]`, &User{}, "", "the body does not decode"},
-		{"cut", `{"id":"s","user":`, &Session{}, "", `reads {"id":"s","user":`},
-		{"HTML", `<html>` + strings.Repeat("x", 1000), &User{}, "", "reads <html>"},
+		{"a type of the caller's", `{"a":1,"b":[{"c":"x"}]}`, &struct{ B []struct{ C int } }{}, "b[0].c", `the value is "x"`},
+		{"a secret of the caller's", `{"key":["12345678"]}`, &struct{ Key Secret }{}, "key", "the value is [redacted]"},
+		{"not an object", `[1]`, &User{}, "", "cannot decode the answer: got array, want"},
+		{"cut", `{"id":"s","user":`, &Session{}, "", `the value is {"id":"s","user":`},
+		{"HTML", `<html>` + strings.Repeat("x", 1000), &User{}, "", "the value is <html>"},
 		{"cut behind a token", `{"id":"1","token":"12345678",`, &Key{}, "", `{"id":"1","token":[redacted]`},
-		{"a secret below the misfit", `{"id":[{"password":"12345678"}]}`, &Session{}, "id", `reads [{"password":[redacted]`},
-		{"the first of two, by name", `{"state":[1],"id":[2]}`, &Task{}, "id", "reads [2]"},
+		{"a secret below the misfit", `{"id":[{"password":"12345678"}]}`, &Session{}, "id", `the value is [{"password":[redacted]`},
+		{"the first of two, by name", `{"state":[1],"id":[2]}`, &Task{}, "id", "the value is [2]"},
 		{"too deep", strings.Repeat(`{"children":["]",`, 5000), &Source{}, "", "nested deeper than 64"},
 	}
 	for _, tc := range tests {
@@ -345,38 +346,6 @@ func TestSecretsDoNotPrint(t *testing.T) {
 	assert.Equal(t, "[redacted]", Raw(canary).LogValue().String())
 }
 
-func TestNewClientRefusesWhatCannotWork(t *testing.T) {
-	t.Parallel()
-	for name, construct := range map[string]func() (*Client, error){
-		"empty token":   func() (*Client, error) { return NewClient("") },
-		"space":         func() (*Client, error) { return NewClient("canary 7f3a") },
-		"not ASCII":     func() (*Client, error) { return NewClient("canary-ü") },
-		"newline":       func() (*Client, error) { return NewClient("canary-7f3a\n") },
-		"plain http":    func() (*Client, error) { return NewClient("canary-7f3a", WithBaseURL("http://example.com")) },
-		"no host":       func() (*Client, error) { return NewClient("canary-7f3a", WithBaseURL("https://")) },
-		"not a URL":     func() (*Client, error) { return NewClient("canary-7f3a", WithBaseURL("::")) },
-		"foreign":       func() (*Client, error) { return NewClient("canary-7f3a", WithBaseURL("ftp://example.com")) },
-		"negative time": func() (*Client, error) { return NewClient("canary-7f3a", WithCallTimeout(-1)) },
-		"polling":       func() (*Client, error) { return NewClient("canary-7f3a", WithPolling(2, 1)) },
-		"no pause":      func() (*Client, error) { return NewClient("canary-7f3a", WithPolling(0, 1)) },
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			c, err := construct()
-			require.Error(t, err)
-			assert.Nil(t, c)
-			assert.Contains(t, err.Error(), "ricloud: NewClient: ")
-			assert.NotContains(t, err.Error(), "canary")
-		})
-	}
-	_, err := NewClient("t", WithBaseURL("http://example.com"), WithInsecureHTTP())
-	require.NoError(t, err)
-	_, err = NewClient("t", WithBaseURL("http://127.0.0.1:1"))
-	require.NoError(t, err)
-	_, err = NewClient("t", WithPolling(time.Second, time.Second))
-	require.NoError(t, err)
-}
-
 func TestNewClientFromEnv(t *testing.T) {
 	t.Setenv("RICLOUD_TOKEN", "")
 	_, err := NewClientFromEnv()
@@ -394,4 +363,73 @@ func TestNewClientFromEnv(t *testing.T) {
 	assert.Equal(t, "Token from-env", api.last().Header.Get("Authorization"))
 	assert.Equal(t, "ricloud-go/"+Version+" acme/2", api.last().Header.Get("User-Agent"))
 	c.Close()
+}
+
+// hostile is text that forges log lines, moves the cursor and has no end.
+var hostile = "a\r\nERROR forged\x1b[2J\u202e\u2028\x00" + strings.Repeat("long ", 12<<10) //nolint:gochecknoglobals // a constant in all but name
+
+func TestErrorsAreSafeToPrint(t *testing.T) {
+	t.Parallel()
+	message, err := json.Marshal(hostile)
+	require.NoError(t, err)
+	text := string(message)
+	for _, tc := range []struct{ name, body string }{
+		{"message", `{"error":"x","message":` + text + `}`},
+		{"code", `{"error":` + text + `}`},
+		{"params", `{"error":"invalid-parameter","params":{"a":` + text + `,` + "\n" + `"b":` + text + `}}`},
+		{"all", `{"error":` + text + `,"message":` + text + `,"params":` + text + `}`},
+		{"a page", "<html>\n" + hostile},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			c, api := newTestClient(t, WithRetries(0))
+			for status, method := range map[int]string{400: http.MethodGet, 500: http.MethodPost} {
+				api.RegisterResponder(method, "=~.*", httpmock.NewStringResponder(status, tc.body))
+			}
+			_, err := c.Users.Get(t.Context(), "1")
+			requirePrintable(t, err)
+			apiErr, ok := errors.AsType[*Error](err)
+			require.True(t, ok)
+			assert.LessOrEqual(t, len(apiErr.Message), maxMessage+len("…"))
+			assert.NotContains(t, apiErr.Message, "\n")
+			_, err = c.Sessions.Create(t.Context(), janesLogin())
+			requirePrintable(t, err)
+			requirePrintable(t, c.Call(t.Context(), http.MethodPost, "/"+strings.Repeat("x", 9000), nil, nil))
+		})
+	}
+	for name, err := range map[string]error{
+		"decode":      &DecodeError{Operation: "Users.Get", Path: hostile, Snapshot: hostile, Err: errors.New(hostile)},
+		"call":        &CallError{Operation: "Users.Get", Err: errors.New(hostile), last: &Error{Message: hostile}, maybeApplied: true},
+		"state":       &StateError{Resource: "poll", ID: ID(hostile), State: hostile, Code: ErrorCode(hostile), Detail: hostile, Failed: []ID{ID(hostile)}},
+		"acknowledge": &AcknowledgeError{Remaining: []ID{ID(hostile), ID(hostile)}, Err: &Error{Message: hostile}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			requirePrintable(t, err)
+		})
+	}
+}
+
+func requirePrintable(t *testing.T, err error) {
+	t.Helper()
+	require.Error(t, err)
+	assert.LessOrEqual(t, len(err.Error()), 1000)
+	for _, r := range err.Error() {
+		require.True(t, unicode.IsPrint(r), "%U in %q", r, err.Error())
+	}
+}
+
+func TestWhatAFailedSessionMeans(t *testing.T) {
+	t.Parallel()
+	failed := StateError{Resource: "session", ID: "s", State: "failed", Code: CodeTwoFactorRequired}
+	require.ErrorIs(t, &failed, ErrCodeRequired)
+	require.NotErrorIs(t, &failed, ErrCodeRejected)
+	failed.CodeSent = true
+	require.ErrorIs(t, &failed, ErrCodeRequired)
+	require.ErrorIs(t, &failed, ErrCodeRejected)
+	require.EqualError(t, &failed, "ricloud: session s is failed: code-required; the code that was sent was not accepted")
+
+	locked := StateError{Resource: "session", ID: "s", State: "failed", Code: "new-code", SourceState: SourceLocked, CodeSent: true}
+	require.ErrorIs(t, &locked, ErrSourceLocked)
+	require.NotErrorIs(t, &locked, ErrCodeRejected)
 }

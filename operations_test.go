@@ -218,7 +218,7 @@ func TestAwaitIsSentWhereItIsKnown(t *testing.T) {
 	assert.Equal(t, "3", api.last().Header.Get("Ricloud-Await"))
 
 	_, err = c.Polls.Get(t.Context(), "p", WithAwait(time.Second))
-	require.EqualError(t, err, "ricloud: Polls.Get: WithAwait is not known to this call")
+	require.EqualError(t, err, "ricloud: Polls.Get: WithAwait does not apply to this call")
 	assert.Len(t, api.all(), 1)
 }
 

@@ -4,9 +4,11 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"net/url"
+	"reflect"
 	"strings"
 	"time"
 
@@ -14,108 +16,230 @@ import (
 	"github.com/reincubate/ricloud-go/internal/watch"
 )
 
-// Option configures a Client.
+// Option configures a Client. NewClient returns a *ParamError for an option
+// whose setting cannot work, and for a nil Option.
 type Option func(*config)
 
 type config struct {
 	transport.Config
+
 	polling watch.Rhythm
 	storage map[string]ObjectOpener
 	hooks   []Hook
+	refused *ParamError // the first setting that cannot work
+
+	fallbackProxy func(*http.Request) (*url.URL, error) // unless WithProxy sets one
 
 	local          string // the folder of WithLocalFiles
 	localSet       bool
 	privateStorage bool
 }
 
-// WithBaseURL sets the address of the API; a path prefix is kept. The default
-// is DefaultBaseURL. Plain http:// is accepted for loopback hosts only, see
-// WithInsecureHTTP.
+// refuse notes the first option that cannot work.
+func (c *config) refuse(option, reason string) {
+	if c.refused == nil {
+		c.refused = &ParamError{Field: option, Reason: reason}
+	}
+}
+
+// positive sets a duration that must be more than 0.
+func (c *config) positive(option string, to *time.Duration, d time.Duration) {
+	if d <= 0 {
+		c.refuse(option, fmt.Sprintf("must be more than 0, is %v", d))
+	}
+	*to = d
+}
+
+// present refuses nil, and an interface that holds a nil.
+func (c *config) present(option string, v any) bool {
+	if isNil(v) {
+		c.refuse(option, "must not be nil")
+		return false
+	}
+	return true
+}
+
+func isNil(v any) bool {
+	if v == nil {
+		return true
+	}
+	switch r := reflect.ValueOf(v); r.Kind() {
+	case reflect.Pointer, reflect.Func, reflect.Map, reflect.Slice, reflect.Chan, reflect.Interface:
+		return r.IsNil()
+	default:
+		return false
+	}
+}
+
+// WithBaseURL sets the address of the API. A path prefix is kept. The default
+// is DefaultBaseURL. Plain http:// is accepted for loopback hosts only, unless
+// WithInsecureHTTP is set.
 func WithBaseURL(base string) Option { return func(c *config) { c.BaseURL = base } }
 
-// WithInsecureHTTP allows a plain http:// base URL on any host: the token then
-// travels in the clear.
+// WithInsecureHTTP allows a plain http:// base URL on any host. The token and
+// all data then travel unencrypted.
 func WithInsecureHTTP() Option { return func(c *config) { c.AllowHTTP = true } }
 
-// WithTransport sets what sends requests, to the API and to storage: a proxy,
-// instrumentation, or the sandbox. Timeouts, retries and the token stay the
-// Client's. The default is a net/http transport of the Client's own.
-func WithTransport(rt http.RoundTripper) Option { return func(c *config) { c.Transport = rt } }
+// WithTransport sets what sends requests, to the API and to storage: for
+// instrumentation, a proxy with its own rules, or the sandbox. The Client
+// still adds timeouts, retries and the token. A transport that records URLs
+// records the signed URLs of result files as well: those are secret.
+//
+// The default is a net/http transport of the Client's own, with bounded
+// connection times and with HTTP/2 pings that find a dead connection within
+// seconds. It uses no proxy, see WithProxy.
+func WithTransport(rt http.RoundTripper) Option {
+	return func(c *config) {
+		if c.present("WithTransport", rt) {
+			c.Transport = rt
+		}
+	}
+}
+
+// WithProxy sets the proxy of the Client's own transport: http.ProxyURL(u) for
+// a fixed one, or http.ProxyFromEnvironment to obey HTTPS_PROXY and NO_PROXY.
+// NewClient reads no environment by itself; NewClientFromEnv does. WithProxy
+// and WithTransport exclude each other.
+func WithProxy(proxy func(*http.Request) (*url.URL, error)) Option {
+	return func(c *config) {
+		if c.present("WithProxy", proxy) {
+			c.Proxy = proxy
+		}
+	}
+}
 
 // WithUserAgent adds product, such as "acme-safety/2.1", to the User-Agent.
 func WithUserAgent(product string) Option {
-	return func(c *config) { c.UserAgent = userAgent + " " + product }
+	return func(c *config) {
+		switch {
+		case product == "":
+			c.refuse("WithUserAgent", "must not be empty")
+		case strings.ContainsFunc(product, func(r rune) bool { return r < ' ' || r > '~' }):
+			c.refuse("WithUserAgent", "must be printable ASCII on one line")
+		}
+		c.UserAgent = userAgent + " " + product
+	}
 }
 
-// WithLogger logs every attempt at debug and every retry at warn. Records hold
-// operation, path template, status, attempt, wait, duration and host, never a
-// body, a header value or a query. The default is silence.
-func WithLogger(l *slog.Logger) Option { return func(c *config) { c.Logger = l } }
+// WithLogger logs every attempt at debug level and every retry at warn level.
+// A record holds operation, path template, status, attempt, wait, duration and
+// host. It never holds a body, a header value or a query. By default, nothing
+// is logged.
+func WithLogger(l *slog.Logger) Option {
+	return func(c *config) {
+		if c.present("WithLogger", l) {
+			c.Logger = l
+		}
+	}
+}
 
-// WithAttemptTimeout bounds one attempt, from connecting to the answer's
-// headers. Waits between attempts do not count; an Await value is added. The
+// WithAttemptTimeout bounds one attempt, from connecting to the headers of the
+// answer. An Await value is added to it. The default is 30 seconds.
+func WithAttemptTimeout(d time.Duration) Option {
+	return func(c *config) { c.positive("WithAttemptTimeout", &c.AttemptTimeout, d) }
+}
+
+// WithCallTimeout bounds a whole call: attempts, the waits between them, and
+// reading the answer. Time spent waiting for a turn, with WithRateLimit or
+// WithPacer or while the API has asked for a pause, does not count. The context
+// of the call bounds all of it. The default is 2 minutes.
+func WithCallTimeout(d time.Duration) Option {
+	return func(c *config) { c.positive("WithCallTimeout", &c.CallTimeout, d) }
+}
+
+// WithStallTimeout bounds the silence while the body of an answer is read. The
 // default is 30 seconds.
-func WithAttemptTimeout(d time.Duration) Option { return func(c *config) { c.AttemptTimeout = d } }
-
-// WithCallTimeout bounds one whole call: attempts, waits and body. The default
-// is 2 minutes. The context of the call may end it sooner.
-func WithCallTimeout(d time.Duration) Option { return func(c *config) { c.CallTimeout = d } }
-
-// WithStallTimeout bounds the silence while a body is read. The default is 30
-// seconds.
-func WithStallTimeout(d time.Duration) Option { return func(c *config) { c.StallTimeout = d } }
+func WithStallTimeout(d time.Duration) Option {
+	return func(c *config) { c.positive("WithStallTimeout", &c.StallTimeout, d) }
+}
 
 // WithRetries sets how many times a call is tried again after the first
-// attempt. The default is 4; 0 turns retries off. Creates are not sent twice
-// whatever the number, see WithReplay.
+// attempt. The default is 4; 0 turns retries off. A create whose outcome is
+// unknown is never sent again, unless WithReplay allows it.
 func WithRetries(n int) Option {
 	return func(c *config) {
+		if n < 0 {
+			c.refuse("WithRetries", fmt.Sprintf("must not be negative, is %d", n))
+		}
 		c.MaxRetries = n
-		if n <= 0 {
+		if n == 0 {
 			c.MaxRetries = -1
 		}
 	}
 }
 
-// WithRetryWait sets the ceilings of the first and of the longest wait between
-// attempts, which are drawn at random below a ceiling that doubles (full
-// jitter). The defaults are 500 milliseconds and 30 seconds.
+// WithRetryWait bounds the waits between attempts. They are drawn at random
+// below a ceiling that starts at first, doubles, and stops at longest. The
+// defaults are 500 milliseconds and 30 seconds.
 func WithRetryWait(first, longest time.Duration) Option {
-	return func(c *config) { c.RetryWaitMin, c.RetryWaitMax = first, longest }
+	return func(c *config) {
+		c.positive("WithRetryWait", &c.RetryWaitMin, first)
+		c.positive("WithRetryWait", &c.RetryWaitMax, longest)
+		if longest < first {
+			c.refuse("WithRetryWait", fmt.Sprintf("needs first <= longest, got %v and %v", first, longest))
+		}
+	}
 }
 
-// WithMaxRetryAfter sets the longest Retry-After that is waited for; beyond
-// it, the call returns its *Error at once. The default is 1 minute. After a 429
-// with a hint, all calls of the Client wait for it, up to this long.
-func WithMaxRetryAfter(d time.Duration) Option { return func(c *config) { c.RetryAfterMax = d } }
+// WithMaxRetryAfter sets the longest Retry-After that is waited for. A call
+// that is told to wait longer returns its *Error at once. After a 429 with a
+// Retry-After, all calls of the Client wait for it, up to this long. The
+// default is 1 minute; 0 waits for none.
+func WithMaxRetryAfter(d time.Duration) Option {
+	return func(c *config) {
+		if d < 0 {
+			c.refuse("WithMaxRetryAfter", fmt.Sprintf("must not be negative, is %v", d))
+		}
+		c.RetryAfterMax = max(d, 1) // the transport reads 0 as the default; a hint has whole seconds
+	}
+}
 
-// WithMaxBody bounds the body of an answer in bytes, after decompression. The
-// default is 32 MiB. Result files are not bounded by it.
-func WithMaxBody(n int64) Option { return func(c *config) { c.MaxBody = n } }
+// WithMaxBody bounds the body of an answer, in bytes after decompression. The
+// default is 32 MiB. It does not bound result files.
+func WithMaxBody(n int64) Option {
+	return func(c *config) {
+		if n <= 0 {
+			c.refuse("WithMaxBody", fmt.Sprintf("must be more than 0, is %d", n))
+		}
+		c.MaxBody = n
+	}
+}
 
-// WithRateLimit paces all requests of the Client, retries included, to n a
-// period per: evenly, at most a second's worth at once, first come first
-// served. The reads of a wait yield to other calls, and a call whose turn would
-// come after its deadline fails at once, unsent. The API allows an organisation
-// 10,000 an hour. The default is no pacing.
+// WithRateLimit paces all requests of the Client, retries included, to n in
+// each period per. Requests are spread evenly, with at most a second's worth at
+// once, and go in the order in which they were made. Of the requests that wait,
+// your calls go before the reads of Wait and Watch, which keep every fifth
+// turn. A call waits for its turn as long as its context allows. When its turn
+// would come too late for an answer, it fails at once and is not sent.
+//
+// The API allows an organisation 10,000 requests an hour. By default, requests
+// are not paced.
 func WithRateLimit(n int, per time.Duration) Option {
-	return func(c *config) { c.RateLimit, c.RatePer = n, per }
+	return func(c *config) {
+		if n <= 0 || per <= 0 {
+			c.refuse("WithRateLimit", fmt.Sprintf("needs a number and a period above 0, got %d and %v", n, per))
+		}
+		c.RateLimit, c.RatePer = n, per
+	}
 }
 
-// Priority says which of two waiting requests goes first.
+// Priority says which of two requests that wait for a turn goes first.
 type Priority int
 
 // The priorities of a request, highest first.
 const (
-	Foreground Priority = iota // a call of the program
-	Background                 // a read that a wait makes
+	Foreground Priority = iota // a call that your program made
+	Background                 // a read for a Wait or a Watch
 )
 
-// Pacer decides when a request may be sent. It is safe for concurrent use.
-// WithPacer sets one, so that several processes can share one quota.
+// Pacer decides when a request may be sent. WithPacer sets one, so that
+// several clients or processes can share one quota. It must be safe for
+// concurrent use.
 type Pacer interface {
-	// Wait returns nil when one request may be sent. When ctx ends first it
-	// returns ctx's error and gives the turn back.
+	// Wait returns nil when one request may be sent. When ctx ends first, Wait
+	// gives the turn back and returns ctx's error. A Pacer that knows that the
+	// turn comes after ctx's deadline can return context.DeadlineExceeded at
+	// once.
 	Wait(ctx context.Context, p Priority) error
 	// Pause holds every request back for d, those that already wait included.
 	// The Client calls it when the API answers 429. It must not block.
@@ -123,11 +247,12 @@ type Pacer interface {
 }
 
 // WithPacer asks p for a turn before each request of the Client, retries
-// included. It replaces WithRateLimit; NewClient refuses both together.
+// included. ctx of p.Wait ends early enough for an answer to arrive before the
+// call must end. WithPacer replaces WithRateLimit; NewClient refuses both
+// together.
 func WithPacer(p Pacer) Option {
 	return func(c *config) {
-		c.Pacer = nil
-		if p != nil {
+		if c.present("WithPacer", p) {
 			c.Pacer = turns{p}
 		}
 	}
@@ -142,31 +267,59 @@ func (t turns) Wait(ctx context.Context, p transport.Priority) error {
 
 func (t turns) Pause(d time.Duration) { t.pacer.Pause(d) }
 
-// WithPolling sets the shortest and the longest interval at which a wait asks
-// for the state of a resource, each drawn from a fifth less to a fifth more: a
-// wait begins with the shortest, and asks every quarter of the time that it has
-// lasted. Many waits share their requests, and
-// stretch the interval where those would take more than a fifth of the quota:
-// of WithRateLimit, or else of 10,000 an hour, or as many times that as the
-// shortest is shorter than a second. While events flow to [Client.Notify],
-// waits ask every six times the longest. The defaults are 1 and 10 seconds.
+// WithPolling sets the shortest and the longest interval at which a wait reads
+// its resource. A wait begins with the shortest, and reads about every quarter
+// of the time that it has lasted, up to the longest. Each interval is drawn
+// from a fifth less to a fifth more. The defaults are 1 and 10 seconds.
+//
+// Many waits share their requests. Where those would take more than a fifth of
+// the quota, the intervals grow. The quota is that of WithRateLimit, or else
+// 10,000 an hour, multiplied by how many times shortest is shorter than a
+// second. While events reach [Client.Notify], waits read every six times the
+// longest interval.
 func WithPolling(shortest, longest time.Duration) Option {
-	return func(c *config) { c.polling = watch.Rhythm{Shortest: shortest, Longest: longest} }
-}
-
-// WithStorage sets what reads the objects of results whose URL begins with
-// scheme: "s3", "gs" or one of your own. The modules storage/s3 and storage/gcs
-// hold openers for the two. It comes before a result's signed URL.
-func WithStorage(scheme string, opener ObjectOpener) Option {
 	return func(c *config) {
-		if c.storage == nil {
-			c.storage = map[string]ObjectOpener{}
+		if shortest <= 0 || longest < shortest {
+			c.refuse("WithPolling", fmt.Sprintf("needs 0 < shortest <= longest, got %v and %v", shortest, longest))
 		}
-		c.storage[strings.ToLower(scheme)] = opener
+		c.polling = watch.Rhythm{Shortest: shortest, Longest: longest}
 	}
 }
 
-// CallOption changes one call.
+// WithStorage sets what reads the objects of results whose URL begins with
+// scheme: "s3", "gs" or one of your own, without "://". The modules storage/s3
+// and storage/gcs have openers for those two. An opener is preferred to the
+// signed URL of a result.
+func WithStorage(scheme string, opener ObjectOpener) Option {
+	return func(c *config) {
+		name := strings.ToLower(scheme)
+		if !isScheme(name) {
+			c.refuse("WithStorage", fmt.Sprintf(`needs a URL scheme such as "s3", got %q`, scheme))
+		}
+		if !c.present("WithStorage", opener) {
+			return
+		}
+		if c.storage == nil {
+			c.storage = map[string]ObjectOpener{}
+		}
+		c.storage[name] = opener
+	}
+}
+
+// isScheme reports whether s is the scheme of a URL, in lower case.
+func isScheme(s string) bool {
+	for i, r := range s {
+		letter := 'a' <= r && r <= 'z'
+		other := '0' <= r && r <= '9' || r == '+' || r == '-' || r == '.'
+		if !letter && (i == 0 || !other) {
+			return false
+		}
+	}
+	return s != ""
+}
+
+// CallOption changes one call. A call returns a *ParamError, before any
+// request, for an option that does not apply to it and for a nil CallOption.
 type CallOption func(*callOptions)
 
 type callOptions struct {
@@ -176,20 +329,35 @@ type callOptions struct {
 	replay   bool
 	files    bool
 	response *Response
+	refused  *ParamError // the first setting that cannot work
 }
 
 func newCallOptions(opts []CallOption) callOptions {
 	var o callOptions
 	for _, opt := range opts {
+		if opt == nil {
+			o.refuse("opts", "must not hold a nil CallOption")
+			continue
+		}
 		opt(&o)
 	}
 	return o
 }
 
-// WithQuery adds a query parameter: filters of a list that the contract does
-// not show, for instance. It may be repeated.
+// refuse notes the first option that cannot work.
+func (o *callOptions) refuse(option, reason string) {
+	if o.refused == nil {
+		o.refused = &ParamError{Field: option, Reason: reason}
+	}
+}
+
+// WithQuery adds a query parameter, such as a filter that the contract does
+// not show. It may be repeated.
 func WithQuery(name, value string) CallOption {
 	return func(o *callOptions) {
+		if name == "" {
+			o.refuse("WithQuery", "needs a name")
+		}
 		if o.query == nil {
 			o.query = url.Values{}
 		}
@@ -197,34 +365,46 @@ func WithQuery(name, value string) CallOption {
 	}
 }
 
-// WithAwait asks the API to hold its answer back for up to d, whole seconds, at
-// most 10 seconds, until the work is done. Sessions.Create,
-// StorageConfigs.Test and WebhookConfigs.Test know it; other calls refuse it.
-// The answer may still be pending.
+// WithAwait asks the API to hold its answer back until the work is done, for d
+// at most: up to 10 seconds, rounded up to a whole one. The answer may still be
+// pending. Sessions.Create, StorageConfigs.Test and WebhookConfigs.Test accept
+// it. A call whose context ends before d is over is not sent.
 func WithAwait(d time.Duration) CallOption {
-	return func(o *callOptions) { o.await, o.awaitSet = d, true }
+	return func(o *callOptions) {
+		if d < 0 || d > transport.MaxAwait {
+			o.refuse("WithAwait", fmt.Sprintf("must be from 0 to %v, is %v", transport.MaxAwait, d))
+		}
+		o.await, o.awaitSet = d, true
+	}
 }
 
 // withoutAwait takes WithAwait back, for the calls that follow a create.
 func withoutAwait(o *callOptions) { o.await, o.awaitSet = 0, false }
 
-// WithReplay lets a create be sent again after a failure that leaves open
-// whether it happened. It may then happen twice.
+// WithReplay lets a create be sent again after a failure that leaves its
+// outcome unknown. The create may then happen twice.
 func WithReplay() CallOption { return func(o *callOptions) { o.replay = true } }
 
-// WithResponse fills r with the raw answer of the call, of the last one where
-// the call makes several, whatever its status. A call that ends without an
-// answer shows its attempts, and the last answer of 400 or more that one of
-// them had.
-func WithResponse(r *Response) CallOption { return func(o *callOptions) { o.response = r } }
+// WithResponse fills r with the raw answer of the call, whatever its status;
+// where a method makes several calls, with that of the last. A call without a
+// usable answer still shows its attempts, and the last answer with a status of
+// 400 or more.
+func WithResponse(r *Response) CallOption {
+	return func(o *callOptions) {
+		if r == nil {
+			o.refuse("WithResponse", "must not be nil")
+		}
+		o.response = r
+	}
+}
 
-// Response is an answer as it came.
+// Response is an answer of the API as it was received.
 type Response struct {
-	StatusCode int // 0: no answer
+	StatusCode int // 0: there was no answer
 	Header     http.Header
 	Body       Raw
 	Attempts   []Attempt
-	Duration   time.Duration // from the call's begin to the last byte
+	Duration   time.Duration // from the start of the call to the last byte
 }
 
 // newResponse shows how a call ended.
@@ -238,12 +418,12 @@ func newResponse(resp *transport.Response, err error) Response {
 	return Response{resp.StatusCode, resp.Header, resp.Body, attempts(resp.Attempts), resp.Duration}
 }
 
-// Attempt is one request that was tried within a call.
+// Attempt is one request that was made for a call.
 type Attempt struct {
-	StatusCode int           // 0: no answer
+	StatusCode int           // 0: there was no answer
 	Err        error         // why there was no usable answer
 	Duration   time.Duration // from sending to the last byte, or to the failure
-	Wait       time.Duration // before the next; cut short where the context ended
+	Wait       time.Duration // before the next attempt, unless the context ended first
 }
 
 func attempts(from []transport.Attempt) []Attempt {

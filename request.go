@@ -9,7 +9,10 @@ import (
 	"maps"
 	"net/http"
 	"net/url"
+	"reflect"
+	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/reincubate/ricloud-go/internal/transport"
 )
@@ -17,20 +20,20 @@ import (
 // request is one call as a service makes it.
 type request struct {
 	op    transport.Operation
-	id    ID         // for the path's {id}
+	id    ID         // for the path's "{id}"
 	url   string     // instead of the operation's path
-	list  listParams // a list's, or nil
-	query url.Values // over those of list; may be nil
-	body  any        // params, may be nil
+	list  listParams // the filters and the page of a list; nil for other calls
+	query url.Values // set over those of list; may be nil
+	body  any        // the params; nil for none
 
-	background bool // a wait's own request: it yields to the caller's
+	background bool // a read for a wait, which yields to other calls
 }
 
-// params is what a body may do before it is sent.
+// What a body may implement.
 type (
-	checker interface{ check() error }      // refuse what cannot work
-	wirer   interface{ wire() any }         // take another form, with secrets in the clear
-	holder  interface{ secrets() []Secret } // name what no error may repeat
+	checker interface{ check() error }      // refuses what cannot work
+	wirer   interface{ wire() any }         // is sent in another form, with secrets in clear
+	holder  interface{ secrets() []Secret } // names what no error may repeat
 )
 
 // do makes a call and decodes its answer into a new T.
@@ -44,135 +47,232 @@ func do[T any](ctx context.Context, c *Client, r request, opts []CallOption) (*T
 		return v, nil
 	}
 	if err := c.decodeAnswer(r.op.Name, resp, v); err != nil {
-		if r.op.Method == http.MethodGet {
-			return nil, err
-		}
-		return nil, &CallError{
-			Operation: r.op.Name, Attempts: attempts(resp.Attempts), Duration: resp.Duration, Err: err,
-			maybeApplied: true, replayable: !r.op.Once(),
-		}
+		return nil, r.undecodable(resp, err)
 	}
 	return v, nil
 }
 
-// decodeAnswer decodes resp into v. Its error quotes from the answer only what
-// is left after the call's secrets are masked.
-func (c *Client) decodeAnswer(operation string, resp *transport.Response, v any) error {
-	err := c.decode(operation, resp.Body, v)
-	if err == nil {
-		return nil
-	}
-	if masked := decode(operation, resp.Masked(), v); masked != nil {
-		return masked
-	}
-	return &DecodeError{Operation: operation, Snapshot: redacted, Err: errors.New("a value that holds a secret does not fit")}
-}
-
-// send makes a call and turns every bad end of it into an error.
+// send checks a request, makes the call, and turns every answer of 400 or more
+// and every failure into an error.
 func (c *Client) send(ctx context.Context, r request, opts []CallOption) (*transport.Response, error) {
 	o := newCallOptions(opts)
 	treq, err := r.build(o)
 	if err != nil {
-		return nil, err
+		return nil, forOperation(r.op.Name, err)
 	}
 	resp, err := c.transport.Do(ctx, treq)
 	if o.response != nil {
 		*o.response = newResponse(resp, err)
 	}
 	if err != nil {
-		return nil, callError(r.op, err)
+		return nil, r.failure(err)
 	}
 	if resp.StatusCode < http.StatusBadRequest {
 		return resp, nil
 	}
 	apiErr := newError(r.op.Name, resp)
-	if !resp.MaybeApplied {
-		return nil, apiErr
+	if resp.MaybeApplied {
+		return nil, r.unknownOutcome(resp, apiErr)
 	}
-	return nil, &CallError{
-		Operation: r.op.Name, Attempts: attempts(resp.Attempts), Duration: resp.Duration, Err: apiErr,
-		maybeApplied: true, replayable: !r.op.Once(),
-	}
+	return nil, apiErr
 }
 
-// build checks r and makes the transport's request of it.
+// build checks r and returns it as the transport takes it.
 func (r *request) build(o callOptions) (*transport.Request, error) {
-	fail := func(err error) (*transport.Request, error) { return nil, forOperation(r.op.Name, err) }
-	if o.awaitSet && !r.op.Awaits() {
-		return fail(invalid("WithAwait", "is not known to this call"))
+	if err := r.check(o); err != nil {
+		return nil, err
 	}
-	if o.await < 0 {
-		return fail(invalid("WithAwait", "must not be negative"))
-	}
-	if c, ok := r.body.(checker); ok {
-		if err := c.check(); err != nil {
-			return fail(err)
-		}
-	}
-	query := url.Values{}
-	if r.list != nil {
-		if err := r.list.check(); err != nil {
-			return fail(err)
-		}
-		query = r.list.values()
-	}
-	maps.Copy(query, r.query) // a page's cursor over the caller's
-	maps.Copy(query, o.query)
 	treq := &transport.Request{
 		Operation:  r.op,
+		ID:         string(r.id),
 		URL:        r.url,
-		Query:      query,
+		Query:      r.queryWith(o.query),
 		Await:      o.await,
 		Replay:     o.replay,
 		Background: r.background,
 	}
-	if strings.Contains(r.op.Path, "{id}") {
-		if r.id == "" || r.id == "." || r.id == ".." {
-			return fail(invalid("id", fmt.Sprintf("must be the ID of a resource, is %q", string(r.id))))
-		}
-		treq.ID = string(r.id)
+	if r.body == nil {
+		return treq, nil
 	}
 	if h, ok := r.body.(holder); ok {
 		for _, s := range h.secrets() {
 			treq.Secrets = append(treq.Secrets, string(s))
 		}
 	}
-	if r.body != nil {
-		body, err := encode(r.body)
-		if err != nil {
-			return fail(invalid("params", "cannot be encoded: "+err.Error()))
-		}
-		treq.Body = body
-	}
-	return treq, nil
+	var err error
+	treq.Body, err = encode(r.body)
+	return treq, err
 }
 
-// encode writes a body. Characters HTML minds stay as they are.
+// check refuses what cannot work.
+func (r *request) check(o callOptions) error {
+	switch {
+	case o.refused != nil:
+		return o.refused
+	case o.awaitSet && !r.op.Awaits():
+		return invalid("WithAwait", "does not apply to this call")
+	case strings.Contains(r.op.Path, "{id}") && (r.id == "" || r.id == "." || r.id == ".."):
+		return invalid("id", fmt.Sprintf("must be the ID of a resource, is %q", string(r.id)))
+	}
+	if r.list != nil {
+		return r.list.check()
+	}
+	if c, ok := r.body.(checker); ok {
+		return c.check()
+	}
+	return nil
+}
+
+// queryWith returns the query: that of the list, then what a page sets over
+// it, then what the caller adds.
+func (r *request) queryWith(added url.Values) url.Values {
+	query := url.Values{}
+	if r.list != nil {
+		query = r.list.values()
+	}
+	maps.Copy(query, r.query)
+	maps.Copy(query, added)
+	return query
+}
+
+// encode writes a body. It leaves "<", ">" and "&" as they are. It refuses
+// text that JSON cannot carry, and a masked secret in place of the secret: the
+// API would take either for a wrong password.
 func encode(body any) ([]byte, error) {
+	if field := findText(reflect.ValueOf(body), "", 0, isMaskedSecret); field != "" {
+		return nil, invalid(field, "is the text of a masked secret, not the secret")
+	}
+	wire := body
 	if w, ok := body.(wirer); ok {
-		body = w.wire()
+		wire = w.wire()
 	}
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
 	enc.SetEscapeHTML(false)
-	if err := enc.Encode(body); err != nil {
-		return nil, err
+	if err := enc.Encode(wire); err != nil {
+		return nil, invalid("params", "cannot be encoded: "+err.Error())
+	}
+	// encoding/json replaces invalid UTF-8 by this escape, and writes the
+	// character itself when that is what the text has.
+	if bytes.Contains(b.Bytes(), []byte(`\ufffd`)) {
+		if field := findText(reflect.ValueOf(body), "", 0, isNotUTF8); field != "" {
+			return nil, invalid(field, "is not valid UTF-8")
+		}
 	}
 	return bytes.TrimRight(b.Bytes(), "\n"), nil
 }
 
-// callError turns what the transport says into the caller's words.
-func callError(op transport.Operation, err error) error {
+func isNotUTF8(v reflect.Value) bool { return !utf8.ValidString(v.String()) }
+
+func isMaskedSecret(v reflect.Value) bool {
+	return v.Type() == reflect.TypeFor[Secret]() && v.String() == redacted
+}
+
+// maxDepth is how deep findText looks: far deeper than any params, and short
+// of what a value that holds itself has.
+const maxDepth = 32
+
+// findText returns the Go path of the first string in v that matches, or "".
+func findText(v reflect.Value, path string, depth int, matches func(reflect.Value) bool) string {
+	if depth++; depth > maxDepth {
+		return ""
+	}
+	switch v.Kind() {
+	case reflect.String:
+		if matches(v) {
+			return strings.TrimPrefix(path, ".")
+		}
+	case reflect.Pointer, reflect.Interface:
+		if !v.IsNil() {
+			return findText(v.Elem(), path, depth, matches)
+		}
+	case reflect.Struct:
+		for f, field := range v.Fields() {
+			if !f.IsExported() {
+				continue
+			}
+			if found := findText(field, path+"."+f.Name, depth, matches); found != "" {
+				return found
+			}
+		}
+	case reflect.Slice, reflect.Array:
+		if k := v.Type().Elem().Kind(); k >= reflect.Bool && k <= reflect.Complex128 {
+			return ""
+		}
+		for i := range v.Len() {
+			if found := findText(v.Index(i), fmt.Sprintf("%s[%d]", path, i), depth, matches); found != "" {
+				return found
+			}
+		}
+	case reflect.Map:
+		return findInMap(v, path, depth, matches)
+	}
+	return ""
+}
+
+func findInMap(v reflect.Value, path string, depth int, matches func(reflect.Value) bool) string {
+	var found []string
+	for key, value := range v.Seq2() {
+		name := fmt.Sprintf("%s[%q]", path, fmt.Sprint(key))
+		if key.Kind() == reflect.String && matches(key) {
+			found = append(found, name)
+		}
+		if in := findText(value, name, depth, matches); in != "" {
+			found = append(found, in)
+		}
+	}
+	if len(found) == 0 {
+		return ""
+	}
+	return strings.TrimPrefix(slices.Min(found), ".")
+}
+
+// decodeAnswer decodes resp into v. Its error quotes the answer only after the
+// secrets of the call are masked in it.
+func (c *Client) decodeAnswer(operation string, resp *transport.Response, v any) error {
+	err := c.decode(operation, resp.Body, v)
+	if err == nil {
+		return nil
+	}
+	if masked := c.decode(operation, resp.Masked(), v); masked != nil {
+		return masked
+	}
+	return &DecodeError{
+		Operation: operation, Snapshot: redacted,
+		Err: errors.New("a value that holds a secret has the wrong type"),
+	}
+}
+
+// undecodable returns the error of a success whose body cannot be used. Only a
+// read is known to have changed nothing.
+func (r *request) undecodable(resp *transport.Response, err error) error {
+	if r.op.Method == http.MethodGet {
+		return err
+	}
+	return r.unknownOutcome(resp, err)
+}
+
+// unknownOutcome returns the error of an answer that leaves open whether the
+// API acted on the request.
+func (r *request) unknownOutcome(resp *transport.Response, err error) error {
+	return &CallError{
+		Operation: r.op.Name, Attempts: attempts(resp.Attempts), Duration: resp.Duration, Err: err,
+		maybeApplied: true, repeatable: !r.op.Once(),
+	}
+}
+
+// failure returns the error of a call that ended without an answer.
+func (r *request) failure(err error) error {
 	f, ok := errors.AsType[*transport.Failure](err)
-	if !ok { // refused before anything was sent
-		return fmt.Errorf("ricloud: %w; nothing was sent", err)
+	if !ok { // the transport refused the request
+		return &ParamError{Operation: r.op.Name, Field: "request", Reason: "was refused: " + err.Error()}
 	}
 	e := &CallError{
-		Operation: op.Name, Attempts: attempts(f.Attempts), Duration: f.Duration, Err: f.Cause,
-		maybeApplied: f.MaybeApplied, replayable: !op.Once(),
+		Operation: r.op.Name, Attempts: attempts(f.Attempts), Duration: f.Duration, Err: f.Cause,
+		maybeApplied: f.MaybeApplied, repeatable: !r.op.Once(), notSent: len(f.Attempts) == 0,
 	}
 	if f.Last != nil {
-		e.last = newError(op.Name, f.Last)
+		e.last = newError(r.op.Name, f.Last)
 	}
 	return e
 }

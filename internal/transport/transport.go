@@ -99,9 +99,9 @@ type Client struct {
 
 // New checks cfg and returns a Client. It does no I/O.
 func New(cfg Config) (*Client, error) {
-	base, err := parseBase(cfg.BaseURL, cfg.AllowHTTP)
+	base, err := ParseBaseURL(cfg.BaseURL, cfg.AllowHTTP)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("base URL %w", err)
 	}
 	if err := cfg.complete(); err != nil {
 		return nil, err

@@ -9,25 +9,25 @@ import (
 	"strings"
 )
 
-// parseBase checks the base URL. Its errors never quote it: a URL with a
-// password in it is one of the mistakes it finds.
-func parseBase(raw string, allowHTTP bool) (*url.URL, error) {
+// ParseBaseURL checks the base URL. Its errors say what is wrong with it and
+// never quote it: a URL with a password in it is one of the mistakes it finds.
+func ParseBaseURL(raw string, allowHTTP bool) (*url.URL, error) {
 	u, err := url.Parse(raw)
 	switch {
 	case err != nil:
-		return nil, errors.New("base URL does not parse")
+		return nil, errors.New("does not parse as a URL")
 	case u.Scheme != "https" && u.Scheme != "http":
-		return nil, errors.New("base URL must begin with https://")
+		return nil, errors.New("must begin with https://")
 	case u.Hostname() == "":
-		return nil, errors.New("base URL has no host")
+		return nil, errors.New("has no host")
 	case u.User != nil:
-		return nil, errors.New("base URL must not carry a user or password")
+		return nil, errors.New("must not have a user or password")
 	case u.RawQuery != "" || u.ForceQuery || u.Fragment != "":
-		return nil, errors.New("base URL must not have a query or a fragment")
+		return nil, errors.New("must not have a query or a fragment")
 	case hasDotSegment(u.Path):
-		return nil, errors.New(`base URL must not have a "." or ".." in its path`)
+		return nil, errors.New(`must not have "." or ".." in its path`)
 	case u.Scheme == "http" && !allowHTTP && !IsLoopback(u.Hostname()):
-		return nil, fmt.Errorf("base URL would send the token in the clear to %s: use https, or WithInsecureHTTP", u.Hostname())
+		return nil, fmt.Errorf("would send the token unencrypted to %s: use https, or WithInsecureHTTP", u.Hostname())
 	}
 	base := &url.URL{Scheme: u.Scheme, Host: u.Host}
 	setPath(base, strings.TrimRight(u.EscapedPath(), "/"))

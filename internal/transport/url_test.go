@@ -24,8 +24,8 @@ func TestBaseURL(t *testing.T) {
 		{"http://127.0.0.1", false, "http://127.0.0.1"},
 		{"http://[::1]:80", false, "http://[::1]:80"},
 		{"http://api.test", true, "http://api.test"},
-		{"http://api.test", false, "in the clear to api.test"},
-		{"http://127.0.0.1.evil.test", false, "in the clear to"},
+		{"http://api.test", false, "unencrypted to api.test"},
+		{"http://127.0.0.1.evil.test", false, "unencrypted to"},
 		{"", false, "must begin with https://"},
 		{"api.test", false, "must begin with https://"},
 		{"ftp://api.test", false, "must begin with https://"},
@@ -38,7 +38,7 @@ func TestBaseURL(t *testing.T) {
 		{"https://api.test/a/../b", false, `"." or ".."`},
 		{"https://hunter2:%zz", false, "does not parse"},
 	} {
-		base, err := parseBase(tt.raw, tt.allowHTTP)
+		base, err := ParseBaseURL(tt.raw, tt.allowHTTP)
 		if err != nil {
 			require.ErrorContains(t, err, tt.want, tt.raw)
 			assert.NotContains(t, err.Error(), "hunter2")
