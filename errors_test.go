@@ -130,7 +130,7 @@ func TestDidItHappen(t *testing.T) {
 		calls   int
 		text    string
 	}{
-		{"create, broken", create, broken, true, 1, "it may have been created all the same: look for it with Polls.List, newest first, before creating another"},
+		{"create, broken", create, broken, true, 1, "it may have been created: look for it with Polls.List, newest first, before you create another"},
 		{"create, 502", create, httpmock.NewStringResponder(502, "<html>"), true, 1, "502 Bad Gateway"},
 		{"create, garbage", create, httpmock.NewStringResponder(201, "{"), true, 1, "cannot decode the answer"},
 		{"create, refused", create, jsonResponder(400, `{"error":"invalid-parameter"}`), false, 1, "invalid-parameter"},

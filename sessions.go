@@ -285,15 +285,9 @@ func sessionStatus(s *Session) watch.Status {
 	if st.Ended {
 		st.Progress = ended
 	}
-<<<<<<< HEAD
 	if st.Ended && s.State != SessionActive {
 		st.Err = &StateError{
-			Resource: "session", ID: s.ID, State: string(s.State), Code: s.Error,
-=======
-	if st.Terminal && s.State != SessionActive {
-		st.Err = &StateError{
 			Resource: "session", ID: s.ID, State: string(s.State), Code: s.Error, SourceState: s.Source.State,
->>>>>>> a506b59 (Refuse every setting and text that cannot work, and make errors safe to print)
 		}
 	}
 	return st
