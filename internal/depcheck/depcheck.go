@@ -22,6 +22,7 @@ func Modules(t *testing.T, allowed ...string) {
 	t.Helper()
 	const format = "{{with .Module}}{{.Path}}{{end}}"
 	cmd := exec.CommandContext(t.Context(), "go", "list", "-deps", "-f", format, "./...")
+	cmd.Env = append(cmd.Environ(), "GOOS=linux", "GOARCH=amd64") // one answer on every machine
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		t.Fatalf("go list: %v\n%s", err, out)
