@@ -135,7 +135,7 @@ func sequence(results []*ricloud.Result) func(func(*ricloud.Result, error) bool)
 func TestSaveAllThroughACuttingProxy(t *testing.T) {
 	t.Parallel()
 	largest := int64(200 << 20)
-	if testing.Short() || raceEnabled {
+	if testing.Short() || raceDetector {
 		largest = 20 << 20
 	}
 	objects := contents{}

@@ -1,5 +1,0 @@
-//go:build !race
-
-package ricloud_test
-
-const raceEnabled = false
