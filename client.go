@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"math"
 	"net/http"
 	"os"
 	"reflect"
@@ -44,6 +45,8 @@ type Client struct {
 	downloads downloads
 	oddities  *oddities
 	hooks     *hooks
+	counts    *counts
+	quota     int64 // requests an hour
 }
 
 // service gives the methods of each service their client.
@@ -106,8 +109,13 @@ func newClient(operation, token string, opts []Option) (*Client, error) {
 	if err != nil {
 		return nil, &ParamError{Operation: operation, Field: "opts", Reason: "do not work: " + err.Error()}
 	}
-	c := &Client{transport: t, noBatch: new(atomic.Bool), downloads: newDownloads(cfg, t.Bare()), hooks: observers}
+	c := &Client{transport: t, noBatch: new(atomic.Bool), downloads: newDownloads(cfg, t.Bare())}
+	c.hooks, c.counts = observers, new(counts)
 	c.oddities = newOddities(cfg.Logger)
+	c.quota = quotaPerHour
+	if cfg.RateLimit > 0 {
+		c.quota = int64(min(float64(cfg.RateLimit)/cfg.RatePer.Hours(), math.MaxInt32))
+	}
 	c.waits = newWaits(c, cfg)
 	s := service{c}
 	c.Organisation = (*OrganisationService)(&s)

@@ -183,7 +183,7 @@ func newDownloads(cfg config, bare http.RoundTripper) downloads {
 // file describes the file of a result. A result of which only the ID is known
 // is read from the API first.
 func (c *Client) file(
-	ctx context.Context, operation string, result *Result, progress func(Progress),
+	ctx context.Context, operation string, result *Result, progress func(Progress), seen *transfer,
 ) (*download.File, *Result, error) {
 	if result == nil {
 		return nil, nil, &ParamError{Operation: operation, Field: "result", Reason: "is required"}
@@ -219,9 +219,10 @@ func (c *Client) file(
 	return &download.File{
 		Bucket: object.Bucket, Key: object.Key, Size: own.Size, MD5: want, Permanent: permanent, Fail: fail,
 		Open: func(ctx context.Context, req download.Request) (*download.Object, error) {
-			object, err := opener.OpenObject(ctx, ObjectRequest(req))
+			object, err := seen.open(ctx, opener, ObjectRequest(req))
 			return (*download.Object)(object), err
 		},
+		Received: seen.received,
 		Progress: func(done int64) { progress(Progress{Result: &own, Done: done, Size: own.Size}) },
 	}, &own, nil
 }
@@ -264,14 +265,18 @@ func (s *ResultsService) Open(
 	if err != nil {
 		return nil, err
 	}
-	file, _, err := s.client.file(ctx, "Results.Open", result, o.progress)
+	ctx, seen := s.client.beginTransfer(ctx, "Results.Open", result)
+	file, _, err := s.client.file(ctx, "Results.Open", result, o.progress, seen)
 	if err != nil {
+		seen.end(false, false, err)
 		return nil, err
 	}
 	reader := download.NewReader(ctx, s.client.downloads.limits, file)
 	if err := reader.Open(); err != nil {
+		seen.end(false, false, err)
 		return nil, err
 	}
+	file.Closed = func(verified bool, err error) { seen.end(verified, false, err) }
 	return reader, nil
 }
 
@@ -344,8 +349,10 @@ func openFolder(operation, dir, sub string) (*download.Folder, error) {
 // it.
 func (s *ResultsService) save(
 	ctx context.Context, operation string, folder *download.Folder, saved *savedFile, o downloadOptions,
-) error {
-	file, own, err := s.client.file(ctx, operation, saved.Result, o.progress)
+) (err error) {
+	ctx, seen := s.client.beginTransfer(ctx, operation, saved.Result)
+	defer func() { seen.end(err == nil, saved.kept.Found, err) }()
+	file, own, err := s.client.file(ctx, operation, saved.Result, o.progress, seen)
 	if err != nil {
 		return err
 	}

@@ -2,10 +2,12 @@ package ricloud
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
 	"runtime/debug"
+	"strings"
 	"time"
 
 	"github.com/reincubate/ricloud-go/internal/transport"
@@ -279,5 +281,134 @@ func (h *hooks) observe() transport.Observe {
 		return ctx, func(a transport.Attempt) {
 			ended(AttemptResult{StatusCode: a.StatusCode, Duration: a.Duration, RetryWait: a.Wait, Err: a.Err})
 		}
+	}
+}
+
+// transfer is a download as hooks and Stats see it. It is for one goroutine.
+type transfer struct {
+	client    *Client
+	operation string
+	began     time.Time
+	done      int64
+	opens     int
+	resumes   int
+	ended     func(DownloadResult) // nil: nobody looks
+}
+
+// beginTransfer tells the hooks that a download begins.
+func (c *Client) beginTransfer(
+	ctx context.Context, operation string, result *Result,
+) (context.Context, *transfer) {
+	t := &transfer{client: c, operation: operation, began: time.Now()}
+	c.counts.downloads.Add(1)
+	if len(c.hooks.download) == 0 {
+		return ctx, t
+	}
+	info := DownloadInfo{Operation: operation}
+	if result != nil {
+		scheme, _, _ := strings.Cut(result.URL, "://")
+		info.Result, info.Scheme, info.Size = result.ID, scheme, result.Size
+	}
+	ctx, t.ended = begin(ctx, c.hooks, c.hooks.download,
+		func(hook DownloadHook, ctx context.Context) (context.Context, func(DownloadResult)) {
+			return hook.Download(ctx, info)
+		})
+	return ctx, t
+}
+
+// open opens an object: an attempt of the download.
+func (t *transfer) open(ctx context.Context, opener ObjectOpener, req ObjectRequest) (*Object, error) {
+	t.opens++
+	if t.opens > 1 && req.Offset > 0 {
+		t.resumes++
+		t.client.counts.resumes.Add(1)
+	}
+	h := t.client.hooks
+	if len(h.attempt) == 0 {
+		return opener.OpenObject(ctx, req)
+	}
+	host := req.Bucket
+	if signed, ok := opener.(*signedURL); ok {
+		host = signed.host()
+	}
+	began := time.Now()
+	ctx, ended := begin(ctx, h, h.attempt, func(hook AttemptHook, ctx context.Context) (context.Context, func(AttemptResult)) {
+		return hook.Attempt(ctx, AttemptInfo{
+			Operation: t.operation, Method: http.MethodGet, Host: host, Number: t.opens,
+		})
+	})
+	object, err := opener.OpenObject(ctx, req)
+	result := AttemptResult{StatusCode: http.StatusOK, Duration: time.Since(began), Err: err}
+	if object != nil && object.Offset > 0 {
+		result.StatusCode = http.StatusPartialContent
+	}
+	if err != nil {
+		result.StatusCode = 0
+		if refused, ok := errors.AsType[*StorageError](err); ok {
+			result.StatusCode = refused.StatusCode
+		}
+	}
+	ended(result)
+	return object, err
+}
+
+// received counts bytes that storage sent.
+func (t *transfer) received(n int) {
+	t.done += int64(n)
+	t.client.counts.received.Add(int64(n))
+}
+
+// end tells the hooks that the download has ended.
+func (t *transfer) end(verified, found bool, err error) {
+	t.client.counts.downloads.Add(-1)
+	if verified {
+		t.client.counts.verified.Add(1)
+	} else {
+		t.client.counts.unverified.Add(1)
+	}
+	if t.ended != nil {
+		t.ended(DownloadResult{
+			Done: t.done, Resumes: t.resumes, Verified: verified, Found: found,
+			Duration: time.Since(t.began), Err: err,
+		})
+	}
+}
+
+// waiting is a wait as hooks and Stats see it. It is for one goroutine.
+type waiting struct {
+	client *Client
+	began  time.Time
+	result WaitResult
+	err    error
+	ended  func(WaitResult) // nil: nobody looks
+}
+
+// beginWait tells the hooks that a wait begins. get is the operation that reads the resource.
+func (c *Client) beginWait(
+	ctx context.Context, get transport.Operation, id ID,
+) (context.Context, *waiting) {
+	w := &waiting{client: c, began: time.Now()}
+	c.counts.waits.Add(1)
+	if len(c.hooks.wait) == 0 {
+		return ctx, w
+	}
+	service, _, _ := strings.Cut(get.Name, ".")
+	info := WaitInfo{Resource: strings.ToLower(strings.TrimSuffix(service, "s")), ID: id}
+	ctx, w.ended = begin(ctx, c.hooks, c.hooks.wait,
+		func(hook WaitHook, ctx context.Context) (context.Context, func(WaitResult)) {
+			return hook.Wait(ctx, info)
+		})
+	return ctx, w
+}
+
+// change notes that the wait was told of a state.
+func (w *waiting) change(state string) { w.result.State, w.result.Changes = state, w.result.Changes+1 }
+
+// end tells the hooks that the wait has ended.
+func (w *waiting) end() {
+	w.client.counts.waits.Add(-1)
+	if w.ended != nil {
+		w.result.Duration, w.result.Err = time.Since(w.began), w.err
+		w.ended(w.result)
 	}
 }

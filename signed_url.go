@@ -62,6 +62,15 @@ func (s *signedURL) looksExpired() bool {
 	return !s.clockWrong && s.result.SignedURL.expired()
 }
 
+// host returns the host of the signed URL, as far as it is known.
+func (s *signedURL) host() string {
+	u, err := url.Parse(string(s.result.SignedURL.URL))
+	if err != nil || u.Host == "" {
+		return s.scheme
+	}
+	return u.Host
+}
+
 func (u SignedURL) expired() bool {
 	return !u.DateExpires.IsZero() && !time.Now().Before(u.DateExpires)
 }

@@ -90,6 +90,8 @@ func (w *waiter[T]) watch(
 		}
 		began, wait := time.Now(), hub.Join(string(id), known)
 		defer wait.Leave()
+		ctx, seen := w.client.beginWait(ctx, w.get, id)
+		defer seen.end()
 		for {
 			v, end, err := wait.Next(ctx)
 			if end && ctx.Err() != nil && errors.Is(err, context.Cause(ctx)) {
@@ -100,6 +102,10 @@ func (w *waiter[T]) watch(
 			if r := raw.Load(); r != nil && o.response != nil {
 				*o.response = *r
 			}
+			if v != nil {
+				seen.change(w.look(v).State)
+			}
+			seen.err = err
 			if !yield(v, err) || end {
 				return
 			}

@@ -51,6 +51,12 @@ type File struct {
 	Permanent func(error) bool
 	// Progress is called with the number of bytes that are done. It may be nil.
 	Progress func(done int64)
+	// Received is called with the number of bytes that each read from storage
+	// brought. It may be nil.
+	Received func(n int)
+	// Closed is called once, when a Reader is closed, with what ended it
+	// before its io.EOF, or nil. It may be nil.
+	Closed func(verified bool, err error)
 	// Fail names the file in an error; done is the number of bytes read. It
 	// may be nil.
 	Fail func(done int64, err error) error

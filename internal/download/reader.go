@@ -76,6 +76,9 @@ func (r *Reader) Read(p []byte) (int, error) {
 		n, err := r.attempt.Read(p[:min(int64(len(p)), r.remaining())])
 		r.sums.write(p[:n])
 		r.next.Offset += int64(n)
+		if r.file.Received != nil {
+			r.file.Received(n)
+		}
 		if n == 0 && err == nil {
 			if r.empty++; r.empty == maxEmptyReads {
 				err = io.ErrNoProgress
@@ -220,6 +223,14 @@ func (r *Reader) restart() {
 // Close ends the reading. What was not read stays unverified.
 func (r *Reader) Close() error {
 	r.disconnect()
+	if closed := r.file.Closed; closed != nil {
+		r.file.Closed = nil
+		if r.Verified() {
+			closed(true, nil)
+		} else {
+			closed(false, r.err)
+		}
+	}
 	if r.err == nil {
 		r.err = r.file.fail(r.next.Offset, errors.New("read after Close"))
 	}

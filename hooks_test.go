@@ -1,0 +1,244 @@
+package ricloud_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	ricloud "github.com/reincubate/ricloud-go"
+	"github.com/reincubate/ricloud-go/ricloudtest"
+)
+
+// watcher is a hook that writes down all it is told.
+type watcher struct {
+	mu    sync.Mutex
+	lines []string
+}
+
+func (w *watcher) say(format string, args ...any) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.lines = append(w.lines, fmt.Sprintf(format, args...))
+}
+
+func (w *watcher) all() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return strings.Join(w.lines, "\n")
+}
+
+type nested struct{}
+
+func (w *watcher) Attempt(
+	ctx context.Context, info ricloud.AttemptInfo,
+) (context.Context, func(ricloud.AttemptResult)) {
+	w.say("attempt %s %s %s %d", info.Operation, info.Method, info.Path, info.Number)
+	if info.Header != nil {
+		info.Header.Set("Traceparent", "00-trace")
+		info.Header.Set("Authorization", "Token stolen") // the Client's own stays
+	}
+	return context.WithValue(ctx, nested{}, info.Operation), func(r ricloud.AttemptResult) {
+		w.say("attempt ended %d %v", r.StatusCode, r.Err != nil)
+	}
+}
+
+func (w *watcher) Download(
+	ctx context.Context, info ricloud.DownloadInfo,
+) (context.Context, func(ricloud.DownloadResult)) {
+	w.say("download %s %s %d", info.Operation, info.Scheme, info.Size)
+	return ctx, func(r ricloud.DownloadResult) {
+		w.say("download ended %d bytes verified=%v found=%v err=%v", r.Done, r.Verified, r.Found, r.Err != nil)
+	}
+}
+
+func (w *watcher) Wait(ctx context.Context, info ricloud.WaitInfo) (context.Context, func(ricloud.WaitResult)) {
+	w.say("wait %s", info.Resource)
+	return ctx, func(r ricloud.WaitResult) { w.say("wait ended %s err=%v", r.State, r.Err != nil) }
+}
+
+// journey logs in, polls and returns the first result.
+func journey(t *testing.T, client *ricloud.Client) *ricloud.Result {
+	t.Helper()
+	ctx := t.Context()
+	user, err := client.Users.Create(ctx, ricloud.UserCreateParams{Identifier: "customer"})
+	require.NoError(t, err)
+	session, err := client.Sessions.Login(ctx, ricloud.SessionCreateParams{
+		Source:  ricloud.SourceParams{User: user.ID, Type: ricloud.SourceMock, Identifier: "anyone"},
+		Payload: ricloud.SessionPayload{Password: "canary-password"},
+	}, nil)
+	require.NoError(t, err)
+	poll, err := client.Polls.Create(ctx, ricloud.PollCreateParams{
+		Session: session.ID, Payload: ricloud.PollPayload{DataTypes: []string{"callkit.calls"}},
+	})
+	require.NoError(t, err)
+	for result, err := range client.Polls.Results(ctx, poll.ID) {
+		require.NoError(t, err)
+		return result
+	}
+	t.Fatal("the poll has no result")
+	return nil
+}
+
+// sentHeaders keeps the header of the last request to each host.
+type sentHeaders struct {
+	next http.RoundTripper
+
+	mu     sync.Mutex
+	byHost map[string]http.Header
+}
+
+func (s *sentHeaders) RoundTrip(r *http.Request) (*http.Response, error) {
+	s.mu.Lock()
+	if s.byHost == nil {
+		s.byHost = map[string]http.Header{}
+	}
+	s.byHost[r.URL.Host] = r.Header.Clone()
+	s.mu.Unlock()
+	return s.next.RoundTrip(r)
+}
+
+func TestHooksSeeAJourney(t *testing.T) {
+	t.Parallel()
+	hook := &watcher{}
+	server := ricloudtest.NewServer(ricloudtest.WithDelays(ricloudtest.Delays{}))
+	t.Cleanup(server.Close)
+	sent := &sentHeaders{next: server}
+	client := server.Client(ricloud.WithHooks(hook), ricloud.WithTransport(sent))
+
+	result := journey(t, client)
+	saved, err := client.Results.Save(t.Context(), result, t.TempDir())
+	require.NoError(t, err)
+	object, err := client.Results.Open(t.Context(), result)
+	require.NoError(t, err)
+	_, err = io.Copy(io.Discard, object)
+	require.NoError(t, err)
+	require.NoError(t, object.Close())
+	_, err = client.Users.Get(t.Context(), "nobody")
+	require.ErrorIs(t, err, ricloud.ErrNotFound)
+
+	seen := hook.all()
+	for _, line := range []string{
+		"attempt Users.Create POST /users 1",
+		"attempt Sessions.Create POST /sessions 1",
+		"attempt Polls.Create POST /polls 1",
+		"attempt ended 201 false",
+		"attempt ended 404 false",
+		fmt.Sprintf("download Results.Save s3 %d", saved.Result.Size),
+		fmt.Sprintf("download ended %d bytes verified=true found=false err=false", saved.Result.Size),
+		"attempt Results.Open GET  1",
+		"wait session",
+		"wait ended active err=false",
+		"wait poll",
+	} {
+		assert.Contains(t, seen, line)
+	}
+	assert.NotContains(t, seen, "canary-password")
+	assert.NotContains(t, seen, "X-Amz-Signature")
+
+	for host, header := range sent.byHost {
+		storage := host == "storage.ricloud.test"
+		assert.Equal(t, storage, header.Get("Traceparent") == "", "%s: storage gets no header of a hook", host)
+		assert.NotContains(t, header.Get("Authorization"), "stolen")
+	}
+
+	stats := client.Stats()
+	assert.Positive(t, stats.Sent)
+	assert.Equal(t, stats.Sent, stats.Succeeded+stats.Refused)
+	assert.Equal(t, int64(1), stats.Refused)
+	assert.Equal(t, int64(2), stats.Verified)
+	assert.Equal(t, 2*saved.Result.Size, stats.BytesDownloaded)
+	assert.Equal(t, 10_000-stats.Sent, stats.QuotaLeft)
+	assert.Zero(t, stats.InFlight+stats.TurnsWaiting+stats.Waits+stats.Downloads)
+}
+
+// panicking is a hook that panics at the begin or at the end.
+type panicking struct{ atEnd bool }
+
+func (p panicking) Attempt(
+	ctx context.Context, _ ricloud.AttemptInfo,
+) (context.Context, func(ricloud.AttemptResult)) {
+	if !p.atEnd {
+		panic("a hook of the user's")
+	}
+	return ctx, func(ricloud.AttemptResult) { panic("a hook of the user's") }
+}
+
+func (p panicking) Wait(ctx context.Context, _ ricloud.WaitInfo) (context.Context, func(ricloud.WaitResult)) {
+	return nil, func(ricloud.WaitResult) { panic("a hook of the user's") }
+}
+
+func TestAPanickingHookLosesNothing(t *testing.T) {
+	t.Parallel()
+	for _, atEnd := range []bool{false, true} {
+		var log strings.Builder
+		server := ricloudtest.NewServer(ricloudtest.WithDelays(ricloudtest.Delays{}))
+		t.Cleanup(server.Close)
+		after := &watcher{}
+		client := server.Client(ricloud.WithHooks(panicking{atEnd}, after),
+			ricloud.WithLogger(slog.New(slog.NewTextHandler(&log, nil))))
+		org, err := client.Organisation.Get(t.Context())
+		require.NoError(t, err)
+		assert.NotEmpty(t, org.ID)
+		assert.Contains(t, after.all(), "attempt ended 200", "the hooks behind it are still called")
+		assert.Contains(t, log.String(), "ricloud hook panicked")
+	}
+}
+
+func TestUnknownHooksAreRefused(t *testing.T) {
+	t.Parallel()
+	for name, hook := range map[string]ricloud.Hook{
+		"nil": nil, "a string": "hook", "no method that is known": struct{ io.Reader }{},
+		"a nil function": (func())(nil),
+	} {
+		_, err := ricloud.NewClient("token", ricloud.WithHooks(hook))
+		refused, ok := errors.AsType[*ricloud.ParamError](err)
+		require.True(t, ok, name)
+		assert.Equal(t, "WithHooks", refused.Field, name)
+	}
+}
+
+// waitHook observes waits only.
+type waitHook struct{}
+
+func (waitHook) Wait(context.Context, ricloud.WaitInfo) (context.Context, func(ricloud.WaitResult)) {
+	return nil, nil
+}
+
+func TestHooksThatDoNotLookCostNothing(t *testing.T) { //nolint:paralleltest // AllocsPerRun counts all goroutines
+	cost := func(opts ...ricloud.Option) float64 {
+		server := ricloudtest.NewServer()
+		defer server.Close()
+		client := server.Client(opts...)
+		return testing.AllocsPerRun(200, func() { _, _ = client.Organisation.Get(context.Background()) })
+	}
+	delta := 0.9
+	if raceEnabled { // the detector allocates now and then
+		delta = 5
+	}
+	assert.InDelta(t, cost(), cost(ricloud.WithHooks(waitHook{})), delta)
+}
+
+func TestStatsCountRetriesAndTurns(t *testing.T) {
+	t.Parallel()
+	server := ricloudtest.NewServer(ricloudtest.WithFaults(
+		ricloudtest.Fault{Operation: "Organisation.Get", Status: 503, Nth: 1}))
+	t.Cleanup(server.Close)
+	client := server.Client(ricloud.WithRetryWait(time.Millisecond, time.Millisecond), ricloud.WithRateLimit(3600, time.Hour))
+	_, err := client.Organisation.Get(t.Context())
+	require.NoError(t, err)
+	stats := client.Stats()
+	assert.Equal(t, int64(2), stats.Sent)
+	assert.Equal(t, int64(1), stats.Retries)
+	assert.Equal(t, int64(1), stats.ServerErrors)
+	assert.Equal(t, int64(3598), stats.QuotaLeft)
+}
