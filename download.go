@@ -106,17 +106,6 @@ func newDownloadOptions[O any](operation string, opts []O, apply func(O, *downlo
 	return o, forOperation(operation, o.err)
 }
 
-// isNil reports whether an option is a nil interface or a nil function.
-func isNil(opt any) bool {
-	switch o := opt.(type) {
-	case nil:
-		return true
-	case DownloadOption:
-		return o == nil
-	}
-	return false
-}
-
 // WithProgress calls f as bytes arrive, and once for a file that was saved
 // before. Calls never overlap. A slow f slows the transfer down.
 func WithProgress(f func(Progress)) DownloadOption {

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
+	"reflect"
 	"strings"
 	"time"
 
@@ -56,6 +57,19 @@ func (c *config) present(option string, v any) bool {
 		return false
 	}
 	return true
+}
+
+// isNil reports whether v is nil, or an interface that holds a nil.
+func isNil(v any) bool {
+	if v == nil {
+		return true
+	}
+	switch r := reflect.ValueOf(v); r.Kind() {
+	case reflect.Pointer, reflect.Func, reflect.Map, reflect.Slice, reflect.Chan, reflect.Interface:
+		return r.IsNil()
+	default:
+		return false
+	}
 }
 
 // WithBaseURL sets the address of the API. A path prefix is kept. The default
