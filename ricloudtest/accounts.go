@@ -7,7 +7,7 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/reincubate/ricloud-go"
+	ricloud "github.com/reincubate/ricloud-go"
 	"github.com/reincubate/ricloud-go/ricloudtest/internal/reply"
 )
 
@@ -16,7 +16,7 @@ const (
 	iCloudAccount = "icloud.account"
 	iCloudBackup  = "icloud.backup" // a child of an iCloud account, which an info poll finds
 	relayInstance = "rirelay.instance"
-	relayDevice   = "rirelay.source"   // a child of a Relay instance
+	relayDevice   = "rirelay.source" // a child of a Relay instance
 	mocksMock     = "mocks.mock"
 )
 

@@ -45,7 +45,10 @@ func (s *Server) listObjects(
 func (s *Server) readS3(r *http.Request, authorization string) *reply.Answer {
 	_, credential, _ := strings.Cut(authorization, "Credential=")
 	id, _, _ := strings.Cut(credential, "/")
-	if s.storageKey != nil && id != s.storageKey[0] {
+	s.mu.Lock()
+	accepted := s.storageKey == nil || id == s.storageKey[0]
+	s.mu.Unlock()
+	if !accepted {
 		return storageError(http.StatusForbidden, "InvalidAccessKeyId",
 			"The access key does not exist in our records.")
 	}

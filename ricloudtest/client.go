@@ -7,7 +7,7 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/reincubate/ricloud-go"
+	ricloud "github.com/reincubate/ricloud-go"
 )
 
 // Client returns a client that talks to the server in memory with its token. The client suits the
@@ -26,7 +26,10 @@ func (s *Server) Client(opts ...ricloud.Option) *ricloud.Client {
 		ricloud.WithPolling(10*time.Millisecond, time.Second),
 		ricloud.WithRetryWait(time.Millisecond, 5*time.Millisecond),
 	}
-	if s.generation != GenerationCurrent {
+	s.mu.Lock()
+	generation := s.generation
+	s.mu.Unlock()
+	if generation != GenerationCurrent {
 		own = append(own, ricloud.WithStorage("s3", s), ricloud.WithStorage("gs", s))
 	}
 	client, err := ricloud.NewClient(s.Token(), append(own, opts...)...)

@@ -15,7 +15,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/reincubate/ricloud-go"
+	ricloud "github.com/reincubate/ricloud-go"
 	"github.com/reincubate/ricloud-go/ricloudtest/internal/collection"
 	"github.com/reincubate/ricloud-go/ricloudtest/internal/reply"
 )
@@ -43,6 +43,17 @@ func (f WebhookFaults) check() error {
 	if f.HoldBack < 0 {
 		return refuse("webhook faults: HoldBack %v is negative", f.HoldBack)
 	}
+	return nil
+}
+
+// SetWebhookFaults replaces the faults of deliveries.
+func (s *Server) SetWebhookFaults(f WebhookFaults) error {
+	if err := f.check(); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.noise = f
 	return nil
 }
 

@@ -117,3 +117,33 @@ func (s *Server) ResetCalls() {
 	s.journal.records = nil
 	clear(s.journal.counted)
 }
+
+// page lists calls with their masked bodies, the oldest first: those after a number, or the newest.
+func (j *journal) page(operation string, after, limit int, forward bool) object {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	var found []*record
+	for _, entry := range j.records {
+		if entry.number > after && (operation == "" || entry.Operation == operation) {
+			found = append(found, entry)
+		}
+	}
+	total := len(found)
+	if len(found) > limit {
+		if forward {
+			found = found[:limit]
+		} else {
+			found = found[len(found)-limit:]
+		}
+	}
+	calls := make([]object, 0, len(found))
+	for _, entry := range found {
+		calls = append(calls, object{
+			"number": entry.number, "operation": entry.Operation, "method": entry.Method,
+			"path": entry.Path, "query": entry.Query, "status": entry.Status,
+			"time": stamp(entry.Time), "seconds": entry.Duration.Seconds(),
+			"request": maskJSON(entry.request), "response": maskJSON(entry.response),
+		})
+	}
+	return object{"calls": calls, "total_count": total, "counts": maps.Clone(j.counted)}
+}

@@ -16,8 +16,29 @@ import (
 // Option changes how a Server is made. NewServer checks every option, see Server.Err.
 type Option func(*config)
 
+// config is what options set.
 type config struct {
-	token            string
+	settings
+
+	token         string
+	receivers     map[string]http.Handler
+	deliverer     http.RoundTripper
+	publisher     Publisher
+	localDir      string
+	logger        *slog.Logger
+	listener      net.Listener
+	storage       net.Listener
+	publicAPI     string
+	publicObjects string
+	remoteAdmin   bool
+	origins       []string
+	dump          []byte
+
+	wrong []error
+}
+
+// settings are what a scenario or a reset changes while the server runs.
+type settings struct {
 	accounts         []Account
 	generation       Generation
 	delays           Delays
@@ -27,13 +48,9 @@ type config struct {
 	limit            int
 	limitPer         time.Duration
 	inFlight         int
-	receivers        map[string]http.Handler
-	deliverer        http.RoundTripper
 	retries          []time.Duration
 	noise            WebhookFaults
 	webhookURLs      []string
-	publisher        Publisher
-	localDir         string
 	storageKey       []string
 	unconfigured     bool
 	inclusive        bool
@@ -44,15 +61,6 @@ type config struct {
 	old              *bool
 	scopes           Scopes
 	lifetime         time.Duration
-	logger           *slog.Logger
-	listener         net.Listener
-	storage          net.Listener
-	publicAPI        string
-	publicObjects    string
-	remoteAdmin      bool
-	origins          []string
-
-	wrong []error
 }
 
 // refuse is an error of this package.
@@ -63,12 +71,14 @@ func refuse(format string, args ...any) error {
 // newConfig applies the options and checks what they set.
 func newConfig(opts []Option) (config, error) {
 	c := config{
-		token: "sandbox-token", delays: defaultDelays(), speed: 1, seed: 1,
-		receivers: map[string]http.Handler{},
-		retries: []time.Duration{
-			time.Minute, 10 * time.Minute, 30 * time.Minute, 2 * time.Hour,
-		},
+		token: "sandbox-token", receivers: map[string]http.Handler{},
 		logger: slog.New(slog.DiscardHandler),
+		settings: settings{
+			delays: defaultDelays(), speed: 1, seed: 1,
+			retries: []time.Duration{
+				time.Minute, 10 * time.Minute, 30 * time.Minute, 2 * time.Hour,
+			},
+		},
 	}
 	for i, opt := range opts {
 		if opt == nil {

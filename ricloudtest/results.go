@@ -6,7 +6,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/reincubate/ricloud-go"
+	ricloud "github.com/reincubate/ricloud-go"
 	"github.com/reincubate/ricloud-go/ricloudtest/internal/collection"
 )
 

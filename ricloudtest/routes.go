@@ -292,10 +292,20 @@ func (s *Server) serveAPI(r *http.Request, origin string) *reply.Answer {
 		}
 		return s.process(r, found, id, origin, body)
 	})
+	s.date(a)
 	s.journal.end(entry, a)
 	s.logger.DebugContext(r.Context(), "The sandbox answered.",
 		slog.String("operation", found.operation), slog.Int("status", a.Status))
 	return a
+}
+
+// date adds the sandbox's time to an answer, unless a fault set another.
+func (s *Server) date(a *reply.Answer) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if a.Header.Get("Date") == "" {
+		a.Header.Set("Date", s.clock.Now().UTC().Format(http.TimeFormat))
+	}
 }
 
 func (s *Server) noRoute(r *http.Request) *reply.Answer {

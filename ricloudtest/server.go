@@ -1,14 +1,17 @@
 package ricloudtest
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -31,17 +34,20 @@ const (
 type Server struct {
 	config
 
-	err     error           // what is wrong with the options
+	opts    []Option        // of NewServer
+	initial settings        // what they set
+	err     error           // what is wrong with them
 	ctx     context.Context //nolint:containedctx // ends what the server itself started
 	cancel  context.CancelFunc
 	work    sync.WaitGroup // deliveries, publications and listeners
 	slots   chan struct{}  // bounds the deliveries at a time
 	router  router
+	admin   http.Handler
 	journal journal
 
-	mu      sync.Mutex // guards what follows, and the settings that the admin API changes
-	closed  bool
-	epoch   int // counts resets, so that work from before one changes nothing
+	mu     sync.Mutex // guards what follows, and the settings
+	closed bool
+	epoch  int // counts resets, so that work from before one changes nothing
 	state
 	servers [2]*http.Server // the API's and the storage's, once they listen
 	urls    [2]string
@@ -105,13 +111,17 @@ func (s *Server) newState(seed uint64) state {
 func NewServer(opts ...Option) *Server {
 	c, err := newConfig(opts)
 	s := &Server{
-		config: c, err: err, slots: make(chan struct{}, 64), router: newRouter(),
+		config: c, opts: slices.Clone(opts), initial: c.settings, err: err, slots: make(chan struct{}, 64), router: newRouter(),
 	}
+	s.admin = newAdmin(s)
 	s.ctx, s.cancel = context.WithCancel(context.Background()) // the server's life, until Close
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	s.state = s.newState(s.seed)
 	s.populate()
+	s.mu.Unlock()
+	if c.dump != nil {
+		s.err = errors.Join(s.err, s.Load(bytes.NewReader(c.dump)))
+	}
 	return s
 }
 
@@ -189,6 +199,10 @@ func (s *Server) URL() string {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	return s.urlLocked()
+}
+
+func (s *Server) urlLocked() string {
 	return cmp.Or(s.publicAPI, s.urls[0], "http://127.0.0.1:1")
 }
 
@@ -225,9 +239,17 @@ func (s *Server) listen(which int, l net.Listener, h http.Handler) error {
 		Handler: h, ReadHeaderTimeout: time.Minute,
 		BaseContext: func(net.Listener) context.Context { return s.ctx },
 	}
-	s.servers[which], s.urls[which] = server, "http://"+l.Addr().String()
+	s.servers[which], s.urls[which] = server, "http://"+reachable(l.Addr())
 	s.work.Go(func() { _ = server.Serve(l) }) // ends with Close
 	return nil
+}
+
+// reachable is an address for clients on this machine, also where a listener takes all addresses.
+func reachable(addr net.Addr) string {
+	if tcp, ok := addr.(*net.TCPAddr); ok && tcp.IP.IsUnspecified() {
+		return net.JoinHostPort("127.0.0.1", strconv.Itoa(tcp.Port))
+	}
+	return addr.String()
 }
 
 // Close stops the server: its listeners, timers and deliveries. Requests that wait are ended. Close

@@ -4,7 +4,7 @@ import (
 	"slices"
 	"time"
 
-	"github.com/reincubate/ricloud-go"
+	ricloud "github.com/reincubate/ricloud-go"
 	"github.com/reincubate/ricloud-go/ricloudtest/internal/collection"
 )
 

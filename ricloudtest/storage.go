@@ -101,6 +101,7 @@ func (s *Server) serveStorage(r *http.Request) *reply.Answer {
 	a := s.disturb(r, target{operation: StorageGet, id: path}, func() *reply.Answer {
 		return s.readStored(r)
 	})
+	s.date(a)
 	s.journal.end(entry, a)
 	return a
 }

@@ -108,8 +108,7 @@ func (c *Clock[T]) Jobs() []Job[T] {
 func (c *Clock[T]) Restore(offset time.Duration, jobs []Job[T]) {
 	c.offset, c.jobs, c.seq = offset, nil, 0
 	for _, job := range jobs {
-		c.seq++
-		job.Seq = c.seq
+		c.seq = max(c.seq, job.Seq)
 		heap.Push(&c.jobs, job)
 	}
 	if c.timer != nil {

@@ -77,6 +77,13 @@ func (c *Collection[T]) Add(item T) {
 	}
 }
 
+// Restore adds a resource that has its order already. Resources come in that order.
+func (c *Collection[T]) Restore(item T) {
+	seq := item.Meta().Seq
+	c.Add(item)
+	item.Meta().Seq, c.seq = seq, max(seq, c.seq)
+}
+
 // All returns every resource, the oldest first. The caller must not change the slice.
 func (c *Collection[T]) All() []T { return c.all }
 

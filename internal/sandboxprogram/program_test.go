@@ -1,4 +1,4 @@
-package main
+package sandboxprogram
 
 import (
 	"context"
@@ -14,7 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
-	"github.com/reincubate/ricloud-go"
+	ricloud "github.com/reincubate/ricloud-go"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -27,7 +27,7 @@ func TestRun(t *testing.T) {
 	out, in := io.Pipe()
 	ended := make(chan error, 1)
 	go func() {
-		ended <- run(ctx, []string{"-addr", "127.0.0.1:0", "-token", "tok-abc", "-speed", "100", "-storage-dir", dir}, in, io.Discard)
+		ended <- Run(ctx, []string{"-addr", "127.0.0.1:0", "-token", "tok-abc", "-speed", "100", "-storage-dir", dir}, in, io.Discard)
 	}()
 	banner := make([]byte, 1024)
 	n, err := out.Read(banner)
@@ -62,7 +62,7 @@ func TestRunRefuses(t *testing.T) {
 		"extra":                "extra",
 		"-unknown":             "unknown",
 	} {
-		err := run(t.Context(), strings.Fields(flags), io.Discard, io.Discard)
+		err := Run(t.Context(), strings.Fields(flags), io.Discard, io.Discard)
 		require.ErrorContains(t, err, want, flags)
 	}
 }
@@ -70,7 +70,7 @@ func TestRunRefuses(t *testing.T) {
 func TestHelp(t *testing.T) {
 	t.Parallel()
 	var help strings.Builder
-	require.Error(t, run(t.Context(), []string{"-help"}, io.Discard, &help))
+	require.Error(t, Run(t.Context(), []string{"-help"}, io.Discard, &help))
 	for _, account := range []string{"john.appleseed@example.com", "jane.appleseed@example.com", "123456", "PAIR-1234", "mocks.mock"} {
 		assert.Contains(t, help.String(), account)
 	}

@@ -1,0 +1,170 @@
+package ricloudtest_test
+
+import (
+	"bytes"
+	"net/http"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	ricloud "github.com/reincubate/ricloud-go"
+	"github.com/reincubate/ricloud-go/ricloudtest"
+)
+
+// dumped writes a server's state and starts another from it.
+func dumped(t *testing.T, srv *ricloudtest.Server, opts ...ricloudtest.Option) *ricloudtest.Server {
+	t.Helper()
+	var state bytes.Buffer
+	require.NoError(t, srv.Dump(&state))
+	again := ricloudtest.NewServer(append(opts, ricloudtest.WithState(state.Bytes()))...)
+	require.NoError(t, again.Err())
+	var second bytes.Buffer
+	require.NoError(t, again.Dump(&second))
+	assert.JSONEq(t, state.String(), second.String(), "what is loaded is what was dumped")
+	return again
+}
+
+// A server that is loaded in the middle of its work ends it: pending sessions, processing and
+// suspended tasks, subscriptions, undelivered events, and the grace of a rotated token.
+func TestDumpAndLoadContinueTheWork(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		ctx := t.Context()
+		in := &inbox{status: http.StatusInternalServerError}
+		account := ricloudtest.SampleAccount("Ada")
+		account.Identifier, account.Password = "ada@example.com", "hunter2"
+		account.Suspend = map[string]bool{"photos.photos": true}
+		opts := []ricloudtest.Option{
+			ricloudtest.WithAccounts(account), ricloudtest.WithReceiver(receiver, in),
+			ricloudtest.WithWebhooks(receiver),
+			ricloudtest.WithDelays(ricloudtest.Delays{
+				Session: ricloudtest.Fixed(time.Minute), Task: ricloudtest.Fixed(time.Minute),
+				Suspend: ricloudtest.Fixed(time.Hour),
+			}),
+		}
+		srv := ricloudtest.NewServer(opts...)
+		c := srv.Client()
+		session := login(ctx, t, c, "ada@example.com", "hunter2")
+		payload := ricloud.PollPayload{DataTypes: []string{"callkit.calls", "photos.photos"}}
+		poll, err := c.Polls.Create(ctx, ricloud.PollCreateParams{
+			Session: session.ID, Payload: payload,
+		})
+		require.NoError(t, err)
+		subscription, err := c.Subscriptions.Create(ctx, ricloud.SubscriptionCreateParams{
+			Session: session.ID, PollPayload: ricloud.PollPayload{DataTypes: []string{"callkit.calls"}},
+			Interval: ricloud.Duration(time.Hour),
+		})
+		require.NoError(t, err)
+		pending, err := c.Sessions.Create(ctx, ricloud.SessionCreateParams{
+			Source: ricloud.SourceParams{
+				User: session.User, Type: ricloud.SourceICloudAccount, Identifier: "ada@example.com",
+			},
+			Payload: ricloud.SessionPayload{Password: "hunter2"},
+		})
+		require.NoError(t, err)
+		old := srv.Token()
+		key, err := c.Keys.Current(ctx)
+		require.NoError(t, err)
+		_, err = c.Keys.Rotate(ctx, key.ID, ricloud.KeyRotateParams{Expire: ricloud.Duration(time.Hour)})
+		require.NoError(t, err)
+		pass(45 * time.Second)
+		middle, err := srv.Client().Tasks.List(ctx, ricloud.TaskListParams{State: "suspended"})
+		require.NoError(t, err)
+		require.Len(t, middle.Data, 1)
+
+		again := dumped(t, srv, opts...)
+		defer again.Close()
+		srv.Close()
+		in.answer(http.StatusOK)
+		c = again.Client()
+		pass(2 * time.Hour)
+		poll, err = c.Polls.Get(ctx, poll.ID)
+		require.NoError(t, err)
+		assert.Equal(t, ricloud.PollCompleted, poll.State)
+		assert.Len(t, poll.Results.Data, 2)
+		path, err := c.Results.Save(ctx, &poll.Results.Data[0], t.TempDir())
+		require.NoError(t, err)
+		assert.NotEmpty(t, path)
+		pending, err = c.Sessions.Get(ctx, pending.ID)
+		require.NoError(t, err)
+		assert.Equal(t, ricloud.SessionActive, pending.State)
+		made, err := c.Polls.List(ctx, ricloud.PollListParams{Subscription: subscription.ID})
+		require.NoError(t, err)
+		assert.GreaterOrEqual(t, len(made.Data), 2, "the subscription goes on")
+		events, err := c.Events.List(ctx, ricloud.EventListParams{State: "pending"})
+		require.NoError(t, err)
+		assert.Empty(t, events.Data, "each was delivered in the end")
+		status, _ := send(ctx, t, again, http.MethodGet, "/key", old, "")
+		assert.Equal(t, http.StatusUnauthorized, status, "the old token has ended")
+	})
+}
+
+func TestLoadRefuses(t *testing.T) {
+	t.Parallel()
+	srv := start(t)
+	var state bytes.Buffer
+	require.NoError(t, srv.Dump(&state))
+	for name, test := range map[string]struct{ dump, want string }{
+		"not JSON":        {"no", "load"},
+		"another version": {`{"version":99}`, "version"},
+		"a lost key":      {strings.Replace(state.String(), `"key": "1"`, `"key": "9"`, 1), "9"},
+		"a lost base": {
+			strings.Replace(state.String(), `"Base": "1"`, `"Base": "9"`, 1), "permission 9",
+		},
+		"a user without key": {
+			strings.Replace(state.String(), `"users": []`, `"users": [{"id":"1","Key":"7"}]`, 1), "key 7",
+		},
+		"a poll without session": {
+			strings.Replace(state.String(), `"polls": []`, `"polls": [{"id":"1","Key":"1"}]`, 1), "session",
+		},
+	} {
+		require.ErrorContains(t, srv.Load(strings.NewReader(test.dump)), test.want, name)
+		_, err := srv.Client().Organisation.Get(t.Context())
+		require.NoError(t, err, "%s: nothing has changed", name)
+		bad := ricloudtest.NewServer(ricloudtest.WithState([]byte(test.dump)))
+		require.ErrorContains(t, bad.Err(), test.want, name)
+		bad.Close()
+	}
+	huge := start(t, ricloudtest.WithAccounts(ricloudtest.Account{
+		Identifier: "x", Files: map[string]ricloudtest.File{"f": {Content: ricloudtest.GenerateBytes(1, 9<<20)}},
+	}))
+	require.ErrorContains(t, huge.Dump(&state), "too many")
+}
+
+// A reset forgets everything and starts again as NewServer did.
+func TestReset(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		srv := ricloudtest.NewServer()
+		defer srv.Close()
+		first := john(t.Context(), t, srv.Client())
+		require.NoError(t, srv.SetFaults(ricloudtest.Fault{Status: 500, Count: -1}))
+		srv.Reset(1)
+		assert.Zero(t, srv.CountCalls(""))
+		_, err := srv.Client().Sessions.Get(t.Context(), first.ID)
+		require.ErrorIs(t, err, ricloud.ErrNotFound)
+		srv.Reset(1)
+		assert.Equal(t, first.ID, john(t.Context(), t, srv.Client()).ID, "the same seed, the same IDs")
+		srv.Reset(2)
+		assert.NotEqual(t, first.ID, john(t.Context(), t, srv.Client()).ID)
+	})
+}
+
+// Every answer says what time it is for the sandbox.
+func TestDateOfAnswers(t *testing.T) {
+	t.Parallel()
+	srv := start(t)
+	srv.Advance(24 * time.Hour)
+	for _, path := range []string{"/key", "/nothing"} {
+		res, err := srv.RoundTrip(request(t.Context(), t, http.MethodGet, path, srv.Token(), ""))
+		require.NoError(t, err)
+		require.NoError(t, res.Body.Close())
+		at, err := http.ParseTime(res.Header.Get("Date"))
+		require.NoError(t, err)
+		assert.WithinDuration(t, time.Now().Add(24*time.Hour), at, time.Minute)
+	}
+}

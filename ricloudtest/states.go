@@ -1,0 +1,207 @@
+package ricloudtest
+
+import (
+	"slices"
+	"strings"
+
+	ricloud "github.com/reincubate/ricloud-go"
+)
+
+// States returns the states of the contract for a kind of resource, such as "session", or nil for a
+// kind that has none.
+func States(resource string) []string {
+	return map[string][]string{
+		"organisation": {stateUnconfigured, stateActive, stateDeactivated, stateBlocked},
+		"key":          {stateActive, stateDeactivated, stateBlocked, stateExpired},
+		"user":         {stateActive, stateDeactivated, stateBlocked},
+		"source": {
+			stateUnvalidated, stateActive, stateDeactivated, stateBlocked, stateLocked,
+		},
+		"session": {statePending, stateActive, stateSucceeded, stateFailed, stateExpired},
+		"poll":    {statePending, stateProcessing, stateCompleted, stateFailed},
+		"task": {
+			statePending, stateProcessing, stateSuspended, stateSucceeded, stateFailed,
+		},
+		"result":         {stateAvailable, stateConsumed, stateExpired},
+		"subscription":   {statePending, stateActive, stateDeleted},
+		"event":          {statePending, stateDelivered, stateFailed},
+		"storage_config": {stateNew, stateValid, stateInvalid, stateDeactivated},
+		"webhook_config": {stateNew, stateValid, stateInvalid, stateDeactivated},
+	}[resource]
+}
+
+// SetState moves a resource to a state of the contract, with the events that belong to it: a
+// session that expires, a task or a poll that ends. The resource is named as in its "resource"
+// field, and the ID of the organisation may be empty. States that work leads to, such as a task's
+// "succeeded" or a session's "pending", are refused: they come by themselves.
+func (s *Server) SetState(resource string, id ricloud.ID, state string) error {
+	states := States(resource)
+	if states == nil {
+		return refuse("set state: there is no kind of resource %q", resource)
+	}
+	if !slices.Contains(states, state) {
+		return refuse("set state of a %s: there is no state %q; there are %s", resource, state,
+			strings.Join(states, ", "))
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	known, set := s.setState(resource, string(id), state)
+	switch {
+	case !known:
+		return refuse("set state: there is no %s %q", resource, id)
+	case !set:
+		return refuse("set state of %s %s: it cannot become %s by hand", resource, id, state)
+	}
+	return nil
+}
+
+// setState says whether the resource is known, and whether it was set.
+func (s *Server) setState(resource, id, state string) (known, set bool) {
+	switch resource {
+	case "organisation":
+		return true, s.setOrganisation(state)
+	case "key":
+		if k, ok := s.keys.Lookup(id); ok {
+			k.State = state
+			return true, true
+		}
+	case "user":
+		if u, ok := s.users.Lookup(id); ok {
+			u.State = state
+			return true, true
+		}
+	case "source":
+		if x, ok := s.sources.Lookup(id); ok {
+			x.State = state
+			return true, true
+		}
+	case "storage_config":
+		if x, ok := s.storages.Lookup(id); ok {
+			x.State = state
+			return true, true
+		}
+	case "webhook_config":
+		if x, ok := s.webhooks.Lookup(id); ok {
+			x.State = state
+			return true, true
+		}
+	case "session":
+		if x, ok := s.sessions.Lookup(id); ok {
+			return true, s.setSession(x, state)
+		}
+	case "poll":
+		if p, ok := s.polls.Lookup(id); ok {
+			return true, s.setPoll(p, state)
+		}
+	default:
+		return s.setWork(resource, id, state)
+	}
+	return false, false
+}
+
+// setWork sets the states of what polls make.
+func (s *Server) setWork(resource, id, state string) (known, set bool) {
+	switch resource {
+	case "task":
+		if t, ok := s.tasks.Lookup(id); ok {
+			return true, s.setTask(t, state)
+		}
+	case "result":
+		if r, ok := s.results.Lookup(id); ok {
+			return true, s.setResult(r, state)
+		}
+	case "subscription":
+		if x, ok := s.subscriptions.Lookup(id); ok {
+			if state == stateActive {
+				s.activate(x)
+			} else {
+				x.State = state
+			}
+			return true, true
+		}
+	case "event":
+		if e, ok := s.events.Lookup(id); ok {
+			e.State, e.Dropped = state, state == stateFailed
+			return true, true
+		}
+	}
+	return false, false
+}
+
+// setOrganisation forces a state, or returns to the one that the configs give.
+func (s *Server) setOrganisation(state string) bool {
+	switch state {
+	case stateDeactivated, stateBlocked:
+		s.org.Forced = state
+	default:
+		s.org.Forced = ""
+	}
+	return state != stateUnconfigured || !s.configured()
+}
+
+func (s *Server) setSession(x *session, state string) bool {
+	switch state {
+	case stateExpired:
+		s.expire(x, "service")
+		return x.State == stateExpired
+	case stateFailed:
+		if x.State == statePending {
+			x.State, x.Err = stateFailed, "init_failed"
+			x.ended.end()
+			return true
+		}
+	case stateActive, stateSucceeded:
+		if x.State == statePending {
+			x.State = stateActive
+			x.Source.State = stateActive
+			x.ended.end()
+		}
+		return x.State == stateActive
+	}
+	return false
+}
+
+func (s *Server) setPoll(p *poll, state string) bool {
+	if p.State == stateCompleted || p.State == stateFailed {
+		return p.State == state
+	}
+	switch state {
+	case stateFailed:
+		s.endPoll(p, codeInternal)
+		return true
+	case stateProcessing:
+		s.run(p)
+		return true
+	}
+	return false
+}
+
+func (s *Server) setTask(t *task, state string) bool {
+	if t.ended.done {
+		return t.State == state
+	}
+	switch state {
+	case stateFailed:
+		s.finish(t, codeInternal)
+		return true
+	case stateSuspended:
+		t.State = stateSuspended
+		return true
+	case stateProcessing:
+		if t.State == stateSuspended {
+			s.resume(t, 0)
+			return true
+		}
+	}
+	return false
+}
+
+func (s *Server) setResult(r *result, state string) bool {
+	switch state {
+	case stateConsumed:
+		s.consume(r)
+	case stateExpired:
+		s.expireResult(r)
+	}
+	return r.State == state
+}
