@@ -1,52 +1,62 @@
 package ricloud
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"iter"
+	"math"
+	"strconv"
 	"strings"
 )
 
-// ErrRecordCount is a document whose metadata counts other than what came.
-var ErrRecordCount = errors.New("ricloud: the number of records is not what metadata.count says")
+// ErrRecordCount means that the metadata of a document counts other than the
+// records that came. [Records] yields it at the end.
+var ErrRecordCount = errors.New("ricloud: the number of records is not the one in metadata.count")
 
-// RecordError is what is wrong with a document of records.
+// ErrNoRecords means that a document has no array of records: no "data", or
+// "data" that is no array. It says nothing about how many records there are.
+// [Records] yields it; do not acknowledge such a result as an empty one.
+var ErrNoRecords = errors.New(`ricloud: the document has no array "data"`)
+
+// RecordError reports what is wrong with one record, or with the document.
 type RecordError struct {
-	Index  int   // of the record, from 0; the number of records behind the last
-	Offset int64 // where in the document it begins, in bytes
+	Index  int   // of the record, from 0; at the end, the number of records
+	Offset int64 // where in the document, in bytes
 	Err    error
 }
 
-// Error names the record and its place, and none of its values.
+// Error names the record and where it is, and none of its values.
 func (e *RecordError) Error() string {
 	cause := e.Err
 	if mismatch, ok := errors.AsType[*json.UnmarshalTypeError](cause); ok {
 		kind, _, _ := strings.Cut(mismatch.Value, " ") // without the number itself
-		cause = fmt.Errorf("%s does not fit %s %s", kind, mismatch.Field, mismatch.Type)
+		cause = fmt.Errorf("cannot decode %s: got %s, want %s", cmp.Or(mismatch.Field, "it"), kind, mismatch.Type)
 	}
-	return fmt.Sprintf("ricloud: record %d, at byte %d: %s", e.Index, e.Offset, strings.TrimPrefix(cause.Error(), "ricloud: "))
+	return fmt.Sprintf("ricloud: record %d, at byte %d: %s",
+		e.Index, e.Offset, strings.TrimPrefix(cause.Error(), "ricloud: "))
 }
 
 // Unwrap returns what is wrong.
 func (e *RecordError) Unwrap() error { return e.Err }
 
 // Records reads the records of a data result, {"data": […], "metadata":
-// {"count": n}}, one after the other: memory holds one record, however long
-// the document. T is a type of yours, or json.RawMessage for records as they
-// came.
+// {"count": n}}, one after the other. Memory holds one record at a time. T is a
+// type of yours, or json.RawMessage for the records as they came.
 //
 //	file, err := client.Results.Open(ctx, result)
 //	…
 //	defer file.Close()
 //	for call, err := range ricloud.Records[Call](file) { … }
 //
-// A record that does not fit T is yielded as a *RecordError, and the next ones
-// follow. Everything else that is wrong ends the iteration with its error: a
-// document that breaks off, ErrRecordCount, and, as it reads to the end of r,
-// the ErrChecksum of a result that turns out damaged. Records that came before
-// such an error are not verified.
+// A record that cannot be decoded into T is yielded as a *RecordError, and the
+// next ones follow. Every other error is yielded as a *RecordError and ends the
+// iteration: io.ErrUnexpectedEOF for a document that breaks off, ErrNoRecords,
+// ErrRecordCount, or an error of r. Records reads r to its end, so it also
+// yields the ErrChecksum of a damaged result. Records that came before such an
+// error are not verified.
 func Records[T any](r io.Reader) iter.Seq2[T, error] {
 	return func(yield func(T, error) bool) {
 		d := document{Decoder: json.NewDecoder(r)}
@@ -54,7 +64,7 @@ func Records[T any](r io.Reader) iter.Seq2[T, error] {
 			var v, zero T
 			begin := d.next()
 			if err := d.Decode(&v); err != nil {
-				if d.InputOffset() <= begin { // not even JSON
+				if d.InputOffset() <= begin { // it is not even JSON
 					return true, err
 				}
 				return !yield(zero, &RecordError{d.index, begin, err}), nil
@@ -72,8 +82,9 @@ func Records[T any](r io.Reader) iter.Seq2[T, error] {
 type document struct {
 	*json.Decoder
 
-	index int
-	count *int
+	index   int
+	count   *int
+	records bool // "data" has come
 }
 
 var errStopped = errors.New("stopped")
@@ -81,13 +92,36 @@ var errStopped = errors.New("stopped")
 // next is where the next element of an array begins.
 func (d *document) next() int64 {
 	if d.index > 0 {
-		return d.InputOffset() + 1 // behind the comma
+		return d.InputOffset() + 1 // after the comma
 	}
 	return d.InputOffset()
 }
 
 // read calls record at each record; record decodes it.
 func (d *document) read(record func() (stop bool, err error)) error {
+	if err := d.members(record); err != nil {
+		if errors.Is(err, io.EOF) { // it is the end of the file, not of the document
+			return io.ErrUnexpectedEOF
+		}
+		return err
+	}
+	switch {
+	case !d.records:
+		return ErrNoRecords
+	case d.count != nil && *d.count != d.index:
+		return fmt.Errorf("%w: %d came, it says %d", ErrRecordCount, d.index, *d.count)
+	}
+	switch _, err := d.Token(); {
+	case err == nil:
+		return errors.New("something follows the document")
+	case err == io.EOF: //nolint:errorlint // bare, it says that the reader has verified everything
+		return nil
+	default:
+		return err
+	}
+}
+
+func (d *document) members(record func() (stop bool, err error)) error {
 	if err := d.expect('{'); err != nil {
 		return err
 	}
@@ -98,7 +132,7 @@ func (d *document) read(record func() (stop bool, err error)) error {
 		}
 		switch name {
 		case "data":
-			err = d.records(record)
+			err = d.data(record)
 		case "metadata":
 			err = d.metadata()
 		default:
@@ -108,41 +142,29 @@ func (d *document) read(record func() (stop bool, err error)) error {
 			return err
 		}
 	}
-	if err := d.expect('}'); err != nil {
-		return err
-	}
-	if d.count != nil && *d.count != d.index {
-		return fmt.Errorf("%w: %d came, it says %d", ErrRecordCount, d.index, *d.count)
-	}
-	switch _, err := d.Token(); {
-	case err == nil:
-		return errors.New("something follows the document")
-	case errors.Is(err, io.EOF): // the reader, too, says all is well
-		return nil
-	default:
-		return err
-	}
+	return d.expect('}')
 }
 
 func (d *document) expect(want json.Delim) error {
 	token, err := d.Token()
-	if errors.Is(err, io.EOF) {
-		return io.ErrUnexpectedEOF
-	}
 	if err == nil && token != want {
-		return fmt.Errorf("%q was expected", want)
+		return fmt.Errorf("want %q", want)
 	}
 	return err
 }
 
-func (d *document) records(record func() (stop bool, err error)) error {
+func (d *document) data(record func() (stop bool, err error)) error {
+	if d.records {
+		return errors.New(`"data" comes twice`)
+	}
 	token, err := d.Token()
-	if err != nil || token == nil { // null: none
+	if err != nil {
 		return err
 	}
 	if token != json.Delim('[') {
-		return errors.New(`"data" is no array`)
+		return fmt.Errorf("%w: it is %s", ErrNoRecords, kindOf(token))
 	}
+	d.records = true
 	for d.More() {
 		stop, err := record()
 		if err != nil {
@@ -156,6 +178,22 @@ func (d *document) records(record func() (stop bool, err error)) error {
 	return d.expect(']')
 }
 
+// kindOf names the kind of a JSON value by its first token.
+func kindOf(token json.Token) string {
+	switch token.(type) {
+	case json.Delim:
+		return "an object"
+	case string:
+		return "a string"
+	case bool:
+		return "a boolean"
+	case nil:
+		return "null"
+	default:
+		return "a number"
+	}
+}
+
 // metadata reads the count, if there is one that can be read.
 func (d *document) metadata() error {
 	var fields map[string]json.RawMessage
@@ -163,14 +201,22 @@ func (d *document) metadata() error {
 	if err := d.Decode(&fields); err != nil && d.InputOffset() <= begin+1 {
 		return err
 	}
-	var count int
-	if raw, ok := fields["count"]; ok && json.Unmarshal(raw, &count) == nil {
-		d.count = &count
-	}
+	d.count = readCount(fields["count"])
 	return nil
 }
 
-// skip passes over a value of any size.
+// readCount reads a count: a whole number, perhaps in a string. Anything else
+// counts nothing.
+func readCount(raw json.RawMessage) *int {
+	text := strings.TrimSpace(strings.Trim(string(raw), `"`))
+	n, err := strconv.ParseFloat(text, 64)
+	if err != nil || n < 0 || n != math.Trunc(n) || n > math.MaxInt32 {
+		return nil
+	}
+	return new(int(n))
+}
+
+// skip reads past a value of any size.
 func (d *document) skip() error {
 	for depth := 0; ; {
 		token, err := d.Token()
