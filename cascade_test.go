@@ -124,7 +124,7 @@ func TestFilesStopsAtAnError(t *testing.T) {
 		{Session: "no session"}: "400",
 	} {
 		seen := 0
-		for result, err := range client.Polls.Files(t.Context(), poll, make([]ricloud.ID, 3)) {
+		for result, err := range client.Polls.Files(t.Context(), poll, []ricloud.ID{"a", "a"}) {
 			seen++
 			assert.Nil(t, result)
 			require.ErrorContains(t, err, want)

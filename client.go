@@ -43,6 +43,7 @@ type Client struct {
 	waits     waits
 	noBatch   *atomic.Bool // the API has no POST /results/ack
 	downloads downloads
+	cascades  *cascades // that run
 	oddities  *oddities
 	hooks     *hooks
 	counts    *counts
@@ -110,6 +111,7 @@ func newClient(operation, token string, opts []Option) (*Client, error) {
 		return nil, &ParamError{Operation: operation, Field: "opts", Reason: "do not work: " + err.Error()}
 	}
 	c := &Client{transport: t, noBatch: new(atomic.Bool), downloads: newDownloads(cfg, t.Bare())}
+	c.cascades = new(cascades)
 	c.hooks, c.counts = observers, new(counts)
 	c.oddities = newOddities(cfg.Logger)
 	c.quota = quotaPerHour

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/md5" //nolint:gosec // the checksum that the API publishes
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -254,8 +255,19 @@ func (s *ResultsService) Open(
 	if err != nil {
 		return nil, err
 	}
+	return s.openWith(ctx, result, o.progress)
+}
+
+// open opens a result without options.
+func (s *ResultsService) open(ctx context.Context, result *Result) (io.ReadCloser, error) {
+	return s.openWith(ctx, result, func(Progress) {})
+}
+
+func (s *ResultsService) openWith(
+	ctx context.Context, result *Result, progress func(Progress),
+) (io.ReadCloser, error) {
 	ctx, seen := s.client.beginTransfer(ctx, "Results.Open", result)
-	file, _, err := s.client.file(ctx, "Results.Open", result, o.progress, seen)
+	file, _, err := s.client.file(ctx, "Results.Open", result, progress, seen)
 	if err != nil {
 		seen.end(false, false, err)
 		return nil, err
@@ -282,8 +294,11 @@ type Saved struct {
 type savedFile struct {
 	Saved
 
-	kept download.Kept
-	done bool // the name is settled
+	kept  download.Kept
+	done  bool          // the name is settled
+	poll  ID            // of the cascade that yielded the result; "": none did
+	ready chan struct{} // closed when the file is saved or cannot be; nil without a cascade
+	err   error         // why it cannot be
 }
 
 // Save reads the file of a result into the folder dir, which is created if need
@@ -386,7 +401,9 @@ func (s *ResultsService) SaveAll(
 		return nil, err
 	}
 	defer func() { _ = folder.Close() }()
-	all := saveAll{service: s, folder: folder, options: o}
+	all := saveAll{
+		service: s, folder: folder, options: o, cascaded: map[*Result]*savedFile{}, noted: map[*Result]bool{},
+	}
 	var reporting sync.Mutex
 	all.options.progress = func(p Progress) {
 		reporting.Lock()
@@ -417,6 +434,8 @@ type saveAll struct {
 
 	mu       sync.Mutex
 	saved    []*savedFile
+	cascaded map[*Result]*savedFile // those that a cascade yielded
+	noted    map[*Result]bool       // those that the folder's notes brought
 	failures []error
 }
 
@@ -439,6 +458,12 @@ func (a *saveAll) items(ctx context.Context, results iter.Seq2[*Result, error]) 
 				return
 			}
 			item := &savedFile{Saved: Saved{Result: result}}
+			if item.poll = a.service.client.cascades.attach(result, a); item.poll != "" {
+				item.ready = make(chan struct{})
+				a.mu.Lock()
+				a.cascaded[result] = item
+				a.mu.Unlock()
+			}
 			a.saved = append(a.saved, item)
 			if !yield(item) {
 				return
@@ -448,11 +473,99 @@ func (a *saveAll) items(ctx context.Context, results iter.Seq2[*Result, error]) 
 }
 
 func (a *saveAll) save(ctx context.Context, item *savedFile) bool {
-	err := a.service.save(ctx, "Results.SaveAll", a.folder, item, a.options)
-	if err != nil {
-		a.fail(err)
+	if item.ready != nil {
+		defer close(item.ready)
 	}
-	return err == nil
+	item.err = a.service.save(ctx, "Results.SaveAll", a.folder, item, a.options)
+	if item.err != nil {
+		a.fail(item.err)
+	}
+	return item.err == nil
+}
+
+// errNotSaved says that a SaveAll has reported why a file could not be saved.
+var errNotSaved = errors.New("the file could not be saved")
+
+// openSaved implements saver.
+func (a *saveAll) openSaved(ctx context.Context, result *Result) (io.ReadCloser, error) {
+	a.mu.Lock()
+	item := a.cascaded[result]
+	a.mu.Unlock()
+	if item == nil { // the caller kept it from SaveAll
+		return a.service.open(ctx, result)
+	}
+	select {
+	case <-item.ready:
+	case <-ctx.Done():
+		return nil, backoff.Cause(ctx)
+	}
+	if item.err != nil {
+		return nil, errNotSaved
+	}
+	return a.folder.Open(item.kept.Name)
+}
+
+// savedFiles implements saver. The folder's notes say which results the files of
+// a poll were. A file that is there and has the size is verified again when it is
+// saved.
+func (a *saveAll) savedFiles(poll ID, ids []ID) []*Result {
+	wanted := make(map[ID]bool, len(ids))
+	for _, id := range ids {
+		wanted[id] = true
+	}
+	var found []*Result
+	for _, line := range a.folder.Notes(string(poll)) {
+		var note fileNote
+		if json.Unmarshal(line, &note) != nil {
+			continue // a line that was cut off
+		}
+		result := &Result{
+			ID: note.Result, Poll: note.Poll, Task: note.Task, Identifier: note.Identifier, Type: note.Type, URL: note.URL,
+			Checksum: note.Checksum, Size: note.Size, State: ResultAvailable, DateCreated: note.DateCreated,
+		}
+		id := ID(result.DataType())
+		if wanted[id] && a.folder.Holds(note.Name, note.Size) {
+			wanted[id] = false
+			found = append(found, result)
+			a.mu.Lock()
+			a.noted[result] = true
+			a.mu.Unlock()
+		}
+	}
+	return found
+}
+
+// fileNote is what a folder notes of a file that a cascade brought.
+type fileNote struct {
+	Name        string    `json:"name"`
+	Result      ID        `json:"result"`
+	Poll        ID        `json:"poll,omitempty"`
+	Task        ID        `json:"task,omitempty"`
+	Identifier  string    `json:"identifier"`
+	Type        string    `json:"type,omitempty"`
+	URL         string    `json:"url"`
+	Checksum    string    `json:"checksum"`
+	Size        int64     `json:"size"`
+	DateCreated time.Time `json:"date_created,omitzero"`
+}
+
+// note lets the next SaveAll of a poll find the files that are saved. Without a
+// note, a file is only asked for again.
+func (a *saveAll) note(items []*savedFile) {
+	for _, item := range items {
+		a.mu.Lock()
+		noted := a.noted[item.Result]
+		a.mu.Unlock()
+		if r := item.Result; item.poll != "" && r.Poll != item.poll && !noted {
+			line, err := json.Marshal(fileNote{
+				Name: item.kept.Name, Result: r.ID, Poll: r.Poll, Task: r.Task, Identifier: r.Identifier, Type: r.Type, URL: r.URL,
+				Checksum: r.Checksum, Size: r.Size, DateCreated: r.DateCreated,
+			})
+			if err == nil {
+				a.folder.Note(string(item.poll), line)
+			}
+		}
+	}
 }
 
 // settle puts the names of saved files on disk, then acknowledges them.
@@ -471,6 +584,7 @@ func (a *saveAll) settle(ctx context.Context, items []*savedFile) {
 	for _, item := range items {
 		item.done, item.Synced = true, synced
 	}
+	a.note(items)
 	if a.options.acknowledge {
 		a.acknowledge(ctx, items)
 	}

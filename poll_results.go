@@ -2,10 +2,18 @@ package ricloud
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
 	"iter"
 	"net/url"
 	"slices"
 	"strconv"
+	"strings"
+	"sync"
+
+	"github.com/reincubate/ricloud-go/internal/wire"
 )
 
 // Results iterates over a poll's results as they are published, while the poll
@@ -162,6 +170,262 @@ func (t *taskResults) read(ctx context.Context, poll *Poll) iter.Seq2[*Result, e
 					return
 				}
 			}
+		}
+	}
+}
+
+// filesPerPoll is how many files one poll asks for.
+const filesPerPoll = 100
+
+// WithFiles makes Polls.Results go on with the files that the records of the
+// poll refer to: when the poll has ended, it reads the data results for
+// [FileRefs], and asks for the files with Polls.Files. Other calls ignore it.
+//
+// In a SaveAll, each object is read from storage once, and a later SaveAll of
+// the same poll into the same folder makes no poll for files that are there.
+func WithFiles() CallOption { return func(o *callOptions) { o.files = true } }
+
+// withoutFiles takes WithFiles back, for the polls that follow.
+func withoutFiles(o *callOptions) { o.files = false }
+
+// FileRefs returns the IDs of the files that a record refers to, for
+// Polls.Files. A record refers to the objects in its "file", "files" and
+// "attachments", to every object within it that has a "file_id" or says in its
+// "data_type" that it is a file, and to itself if it is such an object. The ID is
+// the "file_id", or else the "id". Digital Touch messages are left out: they are
+// attachments without a file. What is not JSON refers to no file.
+func FileRefs(record json.RawMessage) []ID {
+	var ids []ID
+	for _, id := range wire.FileRefs(record) {
+		ids = append(ids, ID(id))
+	}
+	return ids
+}
+
+// Files asks for files by the IDs that a poll's records refer to, see
+// [FileRefs], and iterates over their results as they are published. Each ID is
+// asked for once, in polls of 100, of the same session and source: elsewhere the
+// IDs mean nothing. A poll in which files failed yields its *StateError, and the
+// next polls follow. Any other error ends the iteration.
+//
+// POST /polls, GET /polls/{id}
+func (s *PollsService) Files(
+	ctx context.Context, poll *Poll, ids []ID, opts ...CallOption,
+) iter.Seq2[*Result, error] {
+	return func(yield func(*Result, error) bool) {
+		if poll == nil {
+			yield(nil, &ParamError{Operation: "Polls.Files", Field: "poll", Reason: "is required"})
+			return
+		}
+		opts := slices.Concat(opts, []CallOption{withoutFiles})
+		params := PollCreateParams{Session: poll.Session, Source: poll.Source}
+		if poll.Subscription != "" {
+			params = PollCreateParams{Subscription: poll.Subscription}
+		}
+		if poll.Type != "" { // an API that wants to be told
+			params.Type = "files"
+		}
+		var unique idSet
+		unique.add(ids...)
+		for chunk := range slices.Chunk(unique.all, filesPerPoll) {
+			params.Payload.Files = chunk
+			files, err := s.Create(ctx, params, opts...)
+			if err != nil {
+				yield(nil, err)
+				return
+			}
+			for result, err := range s.Results(ctx, files.ID, opts...) {
+				if !yield(result, err) {
+					return
+				}
+				if _, ok := errors.AsType[*StateError](err); err != nil && !ok {
+					return
+				}
+			}
+		}
+	}
+}
+
+// cascade is one iteration over a poll's results and the files that they refer
+// to. A SaveAll that takes its results attaches itself: the cascade then reads
+// the saved files, not the objects in storage again, and learns which files are
+// saved already.
+type cascade struct {
+	service *PollsService
+	poll    *Poll
+	to      saver // nil while nobody saves; see cascades
+}
+
+// saver is what a cascade needs of a SaveAll.
+type saver interface {
+	// openSaved waits until a result is saved and opens its file. It returns
+	// errNotSaved if the result could not be saved.
+	openSaved(ctx context.Context, result *Result) (io.ReadCloser, error)
+	// savedFiles returns the results of those files of a poll that are saved.
+	savedFiles(poll ID, ids []ID) []*Result
+}
+
+func (s *PollsService) cascade(ctx context.Context, id ID, opts []CallOption) iter.Seq2[*Result, error] {
+	return func(yield func(*Result, error) bool) {
+		poll, err := s.Get(ctx, id, opts...)
+		if err != nil {
+			yield(nil, renamed("Polls.Results", err))
+			return
+		}
+		c := &cascade{service: s, poll: poll}
+		defer s.client.cascades.forget(c)
+		c.run(ctx, opts, yield)
+	}
+}
+
+func (c *cascade) run(ctx context.Context, opts []CallOption, yield func(*Result, error) bool) {
+	cascades := c.service.client.cascades
+	give := func(result *Result, err error) bool {
+		if result != nil {
+			cascades.add(c, result)
+		}
+		return yield(result, err)
+	}
+	var refs idSet
+	var saving []*Result // data results whose files a SaveAll has
+	var ended error      // that tasks did not succeed is said at the end
+	for result, err := range c.service.Results(ctx, c.poll.ID, opts...) {
+		if err != nil {
+			ended = err
+			break
+		}
+		if !give(result, nil) {
+			return
+		}
+		switch {
+		case !c.mayHoldRecords(result):
+		case cascades.saver(c) != nil:
+			saving = append(saving, result)
+		default:
+			ids, err := c.read(ctx, result, c.service.client.Results.open)
+			refs.add(ids...)
+			if err != nil && !give(nil, err) {
+				return
+			}
+		}
+	}
+	for _, result := range saving {
+		ids, err := c.read(ctx, result, cascades.saver(c).openSaved)
+		refs.add(ids...)
+		if err != nil && !give(nil, err) {
+			return
+		}
+	}
+	if _, ok := errors.AsType[*StateError](ended); ended == nil || ok {
+		for file, err := range c.files(ctx, refs.all, opts) {
+			if !give(file, err) {
+				return
+			}
+		}
+	}
+	if ended != nil {
+		give(nil, ended)
+	}
+}
+
+// files iterates over the results of files: those that are saved already, then
+// those that have to be asked for.
+func (c *cascade) files(ctx context.Context, ids []ID, opts []CallOption) iter.Seq2[*Result, error] {
+	return func(yield func(*Result, error) bool) {
+		var saved []*Result
+		if saver := c.service.client.cascades.saver(c); saver != nil {
+			saved = saver.savedFiles(c.poll.ID, ids)
+		}
+		here := make(map[ID]bool, len(saved))
+		for _, result := range saved {
+			here[ID(result.DataType())] = true
+			if !yield(result, nil) {
+				return
+			}
+		}
+		missing := slices.DeleteFunc(slices.Clone(ids), func(id ID) bool { return here[id] })
+		c.service.Files(ctx, c.poll, missing, opts...)(yield)
+	}
+}
+
+// mayHoldRecords reports whether a result may be a document of records. Not all
+// generations say what a result is.
+func (c *cascade) mayHoldRecords(result *Result) bool {
+	switch strings.ToLower(result.Type) {
+	case "json", "application/json":
+		return true
+	case "":
+		return c.poll.Type != "files"
+	}
+	return false
+}
+
+// read returns the IDs of the files that a result's records refer to.
+func (c *cascade) read(
+	ctx context.Context, result *Result, open func(context.Context, *Result) (io.ReadCloser, error),
+) ([]ID, error) {
+	file, err := open(ctx, result)
+	if errors.Is(err, errNotSaved) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	ids, err := readFileRefs(file, result.Type != "")
+	if err == nil {
+		return ids, nil
+	}
+	if _, ok := errors.AsType[*DownloadError](err); !ok {
+		err = &DownloadError{
+			Result: result.ID, Identifier: result.Identifier, Done: result.Size, Size: result.Size,
+			Err: fmt.Errorf("cannot read which files it refers to: %w", err),
+		}
+	}
+	return ids, err
+}
+
+// cascades knows which cascade yielded a result, while it runs, and who saves it.
+type cascades struct {
+	mu       sync.Mutex
+	byResult map[*Result]*cascade
+}
+
+func (c *cascades) add(of *cascade, result *Result) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.byResult == nil {
+		c.byResult = map[*Result]*cascade{}
+	}
+	c.byResult[result] = of
+}
+
+// attach attaches a SaveAll to the cascade that yielded result, if one did, and
+// returns the ID of its poll.
+func (c *cascades) attach(result *Result, to saver) ID {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	of := c.byResult[result]
+	if of == nil {
+		return ""
+	}
+	of.to = to
+	return of.poll.ID
+}
+
+// saver returns the SaveAll that is attached to a cascade, or nil.
+func (c *cascades) saver(of *cascade) saver {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return of.to
+}
+
+func (c *cascades) forget(of *cascade) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for result, owner := range c.byResult {
+		if owner == of {
+			delete(c.byResult, result)
 		}
 	}
 }

@@ -1,6 +1,8 @@
 package ricloud
 
 import (
+	"bufio"
+	"bytes"
 	"cmp"
 	"encoding/json"
 	"errors"
@@ -85,6 +87,11 @@ type document struct {
 	index   int
 	count   *int
 	records bool // "data" has come
+
+	// object, if set, is given "data" that is an object, as older information
+	// documents have it.
+	object func(json.RawMessage)
+	whole  bool // it was: metadata then counts something within
 }
 
 var errStopped = errors.New("stopped")
@@ -100,7 +107,7 @@ func (d *document) next() int64 {
 // read calls record at each record; record decodes it.
 func (d *document) read(record func() (stop bool, err error)) error {
 	if err := d.members(record); err != nil {
-		if errors.Is(err, io.EOF) { // it is the end of the file, not of the document
+		if err == io.EOF { //nolint:errorlint // bare: r has ended, and the document has not
 			return io.ErrUnexpectedEOF
 		}
 		return err
@@ -108,7 +115,7 @@ func (d *document) read(record func() (stop bool, err error)) error {
 	switch {
 	case !d.records:
 		return ErrNoRecords
-	case d.count != nil && *d.count != d.index:
+	case d.count != nil && *d.count != d.index && !d.whole:
 		return fmt.Errorf("%w: %d came, it says %d", ErrRecordCount, d.index, *d.count)
 	}
 	switch _, err := d.Token(); {
@@ -161,6 +168,10 @@ func (d *document) data(record func() (stop bool, err error)) error {
 	if err != nil {
 		return err
 	}
+	if token == json.Delim('{') && d.object != nil {
+		d.records, d.whole = true, true
+		return d.one()
+	}
 	if token != json.Delim('[') {
 		return fmt.Errorf("%w: it is %s", ErrNoRecords, kindOf(token))
 	}
@@ -176,6 +187,91 @@ func (d *document) data(record func() (stop bool, err error)) error {
 		}
 	}
 	return d.expect(']')
+}
+
+// one reads "data" that is an object, behind its brace.
+func (d *document) one() error {
+	var object bytes.Buffer
+	for object.WriteByte('{'); d.More(); {
+		name, err := d.Token()
+		if err != nil {
+			return err
+		}
+		var value json.RawMessage
+		if err := d.Decode(&value); err != nil {
+			return err
+		}
+		if object.Len() > 1 {
+			object.WriteByte(',')
+		}
+		quoted, err := json.Marshal(name)
+		if err != nil {
+			return err
+		}
+		object.Write(quoted)
+		object.WriteByte(':')
+		object.Write(value)
+	}
+	object.WriteByte('}')
+	d.object(object.Bytes())
+	return d.expect('}')
+}
+
+// readFileRefs returns the IDs of the files that a document of records refers
+// to. A file that begins with something else than "{" refers to none if it need
+// not be a document.
+func readFileRefs(r io.Reader, mustBeDocument bool) ([]ID, error) {
+	input := bufio.NewReader(r)
+	first, err := firstByte(input)
+	switch {
+	case err != nil && err != io.EOF: //nolint:errorlint // an io.Reader returns io.EOF bare
+		return nil, err
+	case !mustBeDocument && (err != nil || first != '{'):
+		return nil, nil
+	}
+	var refs idSet
+	d := document{Decoder: json.NewDecoder(input)}
+	d.object = func(value json.RawMessage) { refs.add(FileRefs(value)...) }
+	err = d.read(func() (bool, error) {
+		var record json.RawMessage
+		begin := d.next()
+		if err := d.Decode(&record); err != nil {
+			return true, &RecordError{d.index, begin, err}
+		}
+		refs.add(FileRefs(record)...)
+		return false, nil
+	})
+	return refs.all, err
+}
+
+func firstByte(r *bufio.Reader) (byte, error) {
+	for {
+		b, err := r.ReadByte()
+		if err != nil {
+			return 0, err
+		}
+		if b > ' ' {
+			return b, r.UnreadByte()
+		}
+	}
+}
+
+// idSet is a list of IDs without duplicates.
+type idSet struct {
+	all  []ID
+	seen map[ID]bool
+}
+
+func (s *idSet) add(ids ...ID) {
+	if s.seen == nil {
+		s.seen = map[ID]bool{}
+	}
+	for _, id := range ids {
+		if !s.seen[id] {
+			s.seen[id] = true
+			s.all = append(s.all, id)
+		}
+	}
 }
 
 // kindOf names the kind of a JSON value by its first token.

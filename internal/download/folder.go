@@ -1,6 +1,7 @@
 package download
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -321,4 +322,45 @@ func RemovePartials(ctx context.Context, dir string, before time.Time) ([]string
 		}
 	}
 	return removed, errors.Join(failures...)
+}
+
+const notesSuffix = ".files"
+
+// notesName returns the name of the hidden file that holds a subject's notes.
+func notesName(subject string) string {
+	digest := sha256.Sum256([]byte(subject))
+	return partialPrefix + hex.EncodeToString(digest[:nameDigest]) + notesSuffix
+}
+
+// Note adds a line to the notes of a subject. Notes save work, so a failure is
+// not reported.
+func (f *Folder) Note(subject string, line []byte) {
+	name := notesName(subject)
+	file, _, err := openRegular(f.root, name, os.O_WRONLY|os.O_APPEND)
+	if errors.Is(err, fs.ErrNotExist) {
+		file, err = f.root.OpenFile(name, os.O_WRONLY|os.O_APPEND|os.O_CREATE|os.O_EXCL, 0o600)
+	}
+	if err != nil {
+		return
+	}
+	_, _ = file.Write(append(line, '\n'))
+	_ = file.Close()
+}
+
+// Notes returns the notes of a subject. The last line may be cut off.
+func (f *Folder) Notes(subject string) [][]byte {
+	file, info, err := openRegular(f.root, notesName(subject), os.O_RDONLY)
+	if err != nil {
+		return nil
+	}
+	defer func() { _ = file.Close() }() // only read
+	notes := make([]byte, info.Size())
+	n, _ := io.ReadFull(file, notes)
+	return bytes.Split(notes[:n], []byte("\n"))
+}
+
+// Holds reports whether name is a regular file of a size.
+func (f *Folder) Holds(name string, size int64) bool {
+	info, err := f.root.Lstat(name)
+	return err == nil && info.Mode().IsRegular() && info.Size() == size
 }
