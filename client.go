@@ -2,8 +2,6 @@ package ricloud
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
 	"math"
 	"net/http"
 	"os"
@@ -179,24 +177,14 @@ func (c *Client) Close() { c.transport.Close() }
 // request, for an out that is not a non-nil pointer. A Secret in body is sent
 // as [redacted]: convert it to a string.
 func (c *Client) Call(ctx context.Context, method, path string, body, out any, opts ...CallOption) error {
-	r := request{op: transport.Custom("Call "+method+" "+pathOf(path), method, path), url: path, body: body}
+	r := request{
+		op:  transport.Custom("Call "+method+" "+pathOf(path), method, path),
+		url: path, body: body, custom: true,
+	}
 	if v := reflect.ValueOf(out); out != nil && (v.Kind() != reflect.Pointer || v.IsNil()) {
 		return &ParamError{Operation: r.op.Name, Field: "out", Reason: "must be a non-nil pointer, or nil for none"}
 	}
-	resp, err := c.send(ctx, r, opts)
-	if err != nil || out == nil || len(resp.Body) == 0 {
-		return err
-	}
-	// A type that decodes itself, such as json.RawMessage, takes any bytes.
-	if !json.Valid(resp.Body) {
-		return r.undecodable(resp, &DecodeError{
-			Operation: r.op.Name, Snapshot: snapshot(resp.Masked()), Err: errors.New("the answer is not JSON"),
-		})
-	}
-	if err := c.decodeAnswer(r.op.Name, resp, out); err != nil {
-		return r.undecodable(resp, err)
-	}
-	return nil
+	return c.send(ctx, r, opts, out)
 }
 
 // pathOf leaves out what may be secret in a URL.

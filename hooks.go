@@ -7,7 +7,9 @@ import (
 	"log/slog"
 	"net/http"
 	"runtime/debug"
+	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/reincubate/ricloud-go/internal/transport"
@@ -272,9 +274,10 @@ func (h *hooks) observe() transport.Observe {
 	}
 	return func(ctx context.Context, s transport.Sending) (context.Context, func(transport.Attempt)) {
 		op := s.Request.Operation
+		name, path := described(op)
 		ctx, ended := begin(ctx, h, h.attempt, func(hook AttemptHook, ctx context.Context) (context.Context, func(AttemptResult)) {
 			return hook.Attempt(ctx, AttemptInfo{
-				Operation: op.Name, Method: op.Method, Path: op.Path, Host: s.Host, Number: s.Number,
+				Operation: name, Method: op.Method, Path: path, Host: s.Host, Number: s.Number,
 				Background: s.Request.Background, TurnWait: s.TurnWait, Header: s.Header,
 			})
 		})
@@ -282,6 +285,92 @@ func (h *hooks) observe() transport.Observe {
 			ended(AttemptResult{StatusCode: a.StatusCode, Duration: a.Duration, RetryWait: a.Wait, Err: a.Err})
 		}
 	}
+}
+
+// beginCall tells the hooks that a call begins. ended is nil where nobody looks.
+func (c *Client) beginCall(ctx context.Context, r *request) (_ context.Context, ended func(CallResult)) {
+	if len(c.hooks.call) == 0 {
+		return ctx, nil
+	}
+	name, path := described(r.op)
+	info := CallInfo{
+		Operation: name, Method: r.op.Method, Path: path, Host: c.transport.Host(),
+		Background: r.background, Waits: r.waits,
+	}
+	return begin(ctx, c.hooks, c.hooks.call,
+		func(hook CallHook, ctx context.Context) (context.Context, func(CallResult)) {
+			return hook.Call(ctx, info)
+		})
+}
+
+// described returns an operation's name and path template as hooks see them. The path of
+// Client.Call has no template and may hold an ID, so it is left out.
+func described(op transport.Operation) (name, path string) {
+	if name, _, custom := strings.Cut(op.Name, " "); custom {
+		return name, ""
+	}
+	return op.Name, op.Path
+}
+
+// callResult says how a call ended. resp is nil where there was no usable answer.
+func callResult(resp *transport.Response, err error) CallResult {
+	result := CallResult{Err: err}
+	if resp != nil {
+		result.StatusCode, result.Attempts, result.Duration = resp.StatusCode, len(resp.Attempts), resp.Duration
+		return result
+	}
+	if call, ok := errors.AsType[*CallError](err); ok {
+		result.Attempts, result.Duration = len(call.Attempts), call.Duration
+	}
+	if answer, ok := errors.AsType[*Error](err); ok {
+		result.StatusCode = answer.StatusCode
+	}
+	return result
+}
+
+// maxLinks bounds how many waits a shared read names.
+const maxLinks = 16
+
+// links knows the contexts of the waits that are in progress, for the hooks of shared reads.
+type links struct {
+	mu   sync.Mutex
+	byID map[ID][]context.Context
+}
+
+// add adds a wait and returns what removes it.
+func (l *links) add(id ID, ctx context.Context) func() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.byID == nil {
+		l.byID = map[ID][]context.Context{}
+	}
+	l.byID[id] = append(l.byID[id], ctx)
+	return func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.byID[id] = slices.DeleteFunc(l.byID[id], func(other context.Context) bool { return other == ctx })
+		if len(l.byID[id]) == 0 {
+			delete(l.byID, id)
+		}
+	}
+}
+
+// of returns the contexts of the waits for a resource, or for any if id is empty.
+func (l *links) of(id ID) (found []context.Context) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if id != "" {
+		return slices.Clone(l.byID[id][:min(len(l.byID[id]), maxLinks)])
+	}
+	for _, waits := range l.byID {
+		for _, ctx := range waits {
+			if len(found) == maxLinks {
+				return found
+			}
+			found = append(found, ctx)
+		}
+	}
+	return found
 }
 
 // transfer is a download as hooks and Stats see it. It is for one goroutine.

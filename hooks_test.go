@@ -39,6 +39,13 @@ func (w *watcher) all() string {
 
 type nested struct{}
 
+func (w *watcher) Call(ctx context.Context, info ricloud.CallInfo) (context.Context, func(ricloud.CallResult)) {
+	w.say("call %s %s %s background=%v waits=%v", info.Operation, info.Method, info.Path, info.Background, len(info.Waits) > 0)
+	return ctx, func(r ricloud.CallResult) {
+		w.say("call ended %s %d after %d err=%v", info.Operation, r.StatusCode, r.Attempts, r.Err != nil)
+	}
+}
+
 func (w *watcher) Attempt(
 	ctx context.Context, info ricloud.AttemptInfo,
 ) (context.Context, func(ricloud.AttemptResult)) {
@@ -126,8 +133,16 @@ func TestHooksSeeAJourney(t *testing.T) {
 	_, err = client.Users.Get(t.Context(), "nobody")
 	require.ErrorIs(t, err, ricloud.ErrNotFound)
 
+	require.NoError(t, client.Call(t.Context(), http.MethodGet, "/organisation?secret=canary-query", nil, nil))
+
 	seen := hook.all()
+	assert.NotContains(t, seen, "canary-query")
 	for _, line := range []string{
+		"call Users.Create POST /users background=false waits=false",
+		"call ended Users.Create 201 after 1 err=false",
+		"call ended Users.Get 404 after 1 err=true",
+		"call Polls.Get GET /polls/{id} background=true waits=true",
+		"call Call GET  background=false waits=false",
 		"attempt Users.Create POST /users 1",
 		"attempt Sessions.Create POST /sessions 1",
 		"attempt Polls.Create POST /polls 1",
@@ -222,7 +237,7 @@ func TestHooksThatDoNotLookCostNothing(t *testing.T) { //nolint:paralleltest // 
 		return testing.AllocsPerRun(200, func() { _, _ = client.Organisation.Get(context.Background()) })
 	}
 	delta := 0.9
-	if raceEnabled { // the detector allocates now and then
+	if raceDetector { // the detector allocates now and then
 		delta = 5
 	}
 	assert.InDelta(t, cost(), cost(ricloud.WithHooks(waitHook{})), delta)

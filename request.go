@@ -26,7 +26,9 @@ type request struct {
 	query url.Values // set over those of list; may be nil
 	body  any        // the params; nil for none
 
-	background bool // a read for a wait, which yields to other calls
+	background bool              // a read for a wait, which yields to other calls
+	custom     bool              // made by Client.Call: any JSON is an answer, and so is none
+	waits      []context.Context // the waits that a background read is for, as hooks see them
 }
 
 // What a body may implement.
@@ -38,43 +40,60 @@ type (
 
 // do makes a call and decodes its answer into a new T.
 func do[T any](ctx context.Context, c *Client, r request, opts []CallOption) (*T, error) {
-	resp, err := c.send(ctx, r, opts)
-	if err != nil {
-		return nil, err
-	}
 	v := new(T)
-	if len(resp.Body) == 0 && r.op.MayBeEmpty() {
-		return v, nil
-	}
-	if err := c.decodeAnswer(r.op.Name, resp, v); err != nil {
-		return nil, r.undecodable(resp, err)
+	if err := c.send(ctx, r, opts, v); err != nil {
+		return nil, err
 	}
 	return v, nil
 }
 
-// send checks a request, makes the call, and turns every answer of 400 or more
-// and every failure into an error.
-func (c *Client) send(ctx context.Context, r request, opts []CallOption) (*transport.Response, error) {
+// send checks a request, makes the call, and decodes the answer into the
+// pointer into, unless that is nil. It turns every answer of 400 or more and
+// every failure into an error.
+func (c *Client) send(ctx context.Context, r request, opts []CallOption, into any) error {
 	o := newCallOptions(opts)
 	treq, err := r.build(o)
 	if err != nil {
-		return nil, forOperation(r.op.Name, err)
+		return forOperation(r.op.Name, err)
 	}
+	ctx, ended := c.beginCall(ctx, &r)
 	resp, err := c.transport.Do(ctx, treq)
 	if o.response != nil {
 		*o.response = newResponse(resp, err)
 	}
+	err = c.receive(&r, resp, err, into)
+	if ended != nil {
+		ended(callResult(resp, err))
+	}
+	return err
+}
+
+// receive decodes an answer, or returns the error of a call that has none that
+// can be used.
+func (c *Client) receive(r *request, resp *transport.Response, err error, into any) error {
+	switch {
+	case err != nil:
+		return r.failure(err)
+	case resp.StatusCode >= http.StatusBadRequest:
+		apiErr := newError(r.op.Name, resp)
+		if resp.MaybeApplied {
+			return r.unknownOutcome(resp, apiErr)
+		}
+		return apiErr
+	case into == nil, len(resp.Body) == 0 && (r.custom || r.op.MayBeEmpty()):
+		return nil
+	case r.custom && !json.Valid(resp.Body):
+		// A type that decodes itself, such as json.RawMessage, takes any bytes.
+		err = &DecodeError{
+			Operation: r.op.Name, Snapshot: snapshot(resp.Masked()), Err: errors.New("the answer is not JSON"),
+		}
+	default:
+		err = c.decodeAnswer(r.op.Name, resp, into)
+	}
 	if err != nil {
-		return nil, r.failure(err)
+		return r.undecodable(resp, err)
 	}
-	if resp.StatusCode < http.StatusBadRequest {
-		return resp, nil
-	}
-	apiErr := newError(r.op.Name, resp)
-	if resp.MaybeApplied {
-		return nil, r.unknownOutcome(resp, apiErr)
-	}
-	return nil, apiErr
+	return nil
 }
 
 // build checks r and returns it as the transport takes it.

@@ -168,7 +168,7 @@ func (s *ResultsService) acknowledgeChunk(ctx context.Context, ids []ID, opts []
 	missing := false
 	if !s.client.noBatch.Load() {
 		body := map[string][]ID{"results": ids}
-		_, err := s.client.send(ctx, request{op: transport.ResultsAcknowledgeAll, body: body}, opts)
+		err := s.client.send(ctx, request{op: transport.ResultsAcknowledgeAll, body: body}, opts, nil)
 		refusal, ok := errors.AsType[*Error](err)
 		switch {
 		case err == nil:

@@ -69,7 +69,7 @@ type waiter[T any] struct {
 func newWaiter[T any](
 	c *Client, get, list transport.Operation, look func(*T) watch.Status, rhythm watch.Rhythm, allowance *rate.Limiter,
 ) *waiter[T] {
-	r := reader[T]{client: c, get: get, list: list, look: look}
+	r := reader[T]{client: c, get: get, list: list, look: look, links: new(links)}
 	return &waiter[T]{r, watch.New(r, rhythm, allowance), rhythm, allowance}
 }
 
@@ -92,6 +92,9 @@ func (w *waiter[T]) watch(
 		defer wait.Leave()
 		ctx, seen := w.client.beginWait(ctx, w.get, id)
 		defer seen.end()
+		if len(w.client.hooks.call) > 0 {
+			defer w.links.add(id, ctx)()
+		}
 		for {
 			v, end, err := wait.Next(ctx)
 			if end && ctx.Err() != nil && errors.Is(err, context.Cause(ctx)) {
@@ -164,6 +167,7 @@ type reader[T any] struct {
 	client    *Client
 	get, list transport.Operation
 	look      func(*T) watch.Status
+	links     *links
 
 	opts []CallOption // of the one wait it reads for
 	raw  *atomic.Pointer[Response]
@@ -176,13 +180,13 @@ func (r reader[T]) Get(ctx context.Context, id string) (*T, error) {
 		opts = append(slices.Clip(opts), WithResponse(&raw))
 		defer func() { r.raw.Store(&raw) }()
 	}
-	return do[T](ctx, r.client, request{op: r.get, id: ID(id), background: true}, opts)
+	return do[T](ctx, r.client, request{op: r.get, id: ID(id), background: true, waits: r.waits(ID(id))}, opts)
 }
 
 // List decodes what is wanted only: most of a page is others', or over.
 func (r reader[T]) List(ctx context.Context, after string, limit int, wanted func(id string) bool) (page watch.Page[T], err error) {
 	op, params := r.list, ListParams{AfterID: ID(after), Limit: limit}
-	l, err := do[List[json.RawMessage]](ctx, r.client, request{op: op, list: params, background: true}, nil)
+	l, err := do[List[json.RawMessage]](ctx, r.client, request{op: op, list: params, background: true, waits: r.waits("")}, nil)
 	if err != nil {
 		return page, err
 	}
@@ -194,6 +198,15 @@ func (r reader[T]) List(ctx context.Context, after string, limit int, wanted fun
 		}
 	}
 	return page, nil
+}
+
+// waits returns the contexts of the waits that a read is for, if a hook wants
+// to know.
+func (r reader[T]) waits(id ID) []context.Context {
+	if len(r.client.hooks.call) == 0 {
+		return nil
+	}
+	return r.links.of(id)
 }
 
 func (r reader[T]) Look(v *T) watch.Status { return r.look(v) }

@@ -189,6 +189,9 @@ func (c *call) prepare() (err error) {
 	return c.http.SetBody(req.Body)
 }
 
+// Host returns the API's host, and its port if the base URL names one.
+func (c *Client) Host() string { return c.base.Host }
+
 // Bare returns what the links stand on: it adds no credentials and knows no
 // retries. Result files are read through it.
 func (c *Client) Bare() http.RoundTripper { return c.bare }
