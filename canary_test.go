@@ -36,11 +36,11 @@ const (
 
 // plant puts a canary into every Secret below v.
 func plant(v reflect.Value) {
+	if v.Type() == reflect.TypeFor[ricloud.Secret]() {
+		v.Set(reflect.ValueOf(ricloud.NewSecret(canary + `-"secret\/ü`)))
+		return
+	}
 	switch v.Kind() {
-	case reflect.String:
-		if v.Type() == reflect.TypeFor[ricloud.Secret]() {
-			v.SetString(canary + `-"secret\/ü`)
-		}
 	case reflect.Struct:
 		for field, value := range v.Fields() {
 			if field.IsExported() {
@@ -55,7 +55,7 @@ func plant(v reflect.Value) {
 		for _, key := range v.MapKeys() {
 			value := reflect.New(v.Type().Elem()).Elem()
 			plant(value)
-			if value.Kind() == reflect.String {
+			if !value.IsZero() {
 				v.SetMapIndex(key, value)
 			}
 		}
@@ -297,7 +297,7 @@ func TestALoginThatFailsKeepsItsSecrets(t *testing.T) {
 				require.NoError(t, err)
 				params := ricloud.SessionCreateParams{
 					Source:  ricloud.SourceParams{User: "1", Type: ricloud.SourceICloudAccount, Identifier: "jane@example.com"},
-					Payload: ricloud.SessionPayload{Password: canary + "-password", Code: canary + "-code"},
+					Payload: ricloud.SessionPayload{Password: ricloud.NewSecret(canary + "-password"), Code: ricloud.NewSecret(canary + "-code")},
 				}
 				ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
 				defer cancel()

@@ -162,7 +162,7 @@ func TestEnsureStorageConfig(t *testing.T) {
 		defer sandbox.Close()
 		client := sandbox.Client()
 		params := ricloud.StorageConfigEnsureParams{
-			URL: "s3://my-bucket/results", Credentials: ricloud.Credentials{"access_key_id": "AKIA1"},
+			URL: "s3://my-bucket/results", Credentials: ricloud.Credentials{"access_key_id": ricloud.NewSecret("AKIA1")},
 			SignedURLsEnabled: new(true), MakeKeyDefault: true, MakeOrganisationDefault: true,
 		}
 		config, err := client.StorageConfigs.Ensure(t.Context(), params)
@@ -174,7 +174,7 @@ func TestEnsureStorageConfig(t *testing.T) {
 		require.NoError(t, err)
 		assert.Empty(t, key.StorageConfig, "what is not valid is no default")
 
-		params.Credentials, err = ricloud.CredentialsFromKey("AKIA1", "canary")
+		params.Credentials, err = ricloud.CredentialsFromKey("AKIA1", ricloud.NewSecret("canary"))
 		require.NoError(t, err)
 		for range 2 { // mended, then found
 			again, err := client.StorageConfigs.Ensure(t.Context(), params)

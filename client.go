@@ -140,7 +140,7 @@ func (c *config) checkToken(token string) {
 	case token == "":
 		c.refuse("token", "is required")
 	case token == redacted:
-		c.refuse("token", "is the text of a masked secret, not the secret")
+		c.refuse("token", isRedacted)
 	case strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r > '~' }):
 		c.refuse("token", "has a space or a character that no token has")
 	}

@@ -59,16 +59,19 @@ func CredentialsFromProfile(path, profile string) (Credentials, error) {
 	if fields["aws_session_token"] != "" {
 		return nil, inFile(path, fmt.Errorf("profile %q holds a session token; an IAM user's own key is needed", profile))
 	}
-	c, err := CredentialsFromKey(fields["aws_access_key_id"], Secret(fields["aws_secret_access_key"]))
+	c, err := CredentialsFromKey(fields["aws_access_key_id"], NewSecret(fields["aws_secret_access_key"]))
 	return c, inFile(path, err)
 }
 
 // CredentialsFromKey returns the credentials that are an AWS access key.
 func CredentialsFromKey(id string, secret Secret) (Credentials, error) {
-	if err := required("access_key_id", id, "secret_access_key", string(secret)); err != nil {
+	if err := required("access_key_id", id, "secret_access_key", secret.Reveal()); err != nil {
 		return nil, err
 	}
-	return Credentials{"access_key_id": Secret(id), "secret_access_key": secret}, nil
+	if err := checkSecret("secret_access_key", secret); err != nil {
+		return nil, err
+	}
+	return Credentials{"access_key_id": NewSecret(id), "secret_access_key": secret}, nil
 }
 
 func readSmall(path string) ([]byte, error) {
@@ -105,14 +108,14 @@ func serviceAccount(text []byte) (Credentials, error) {
 	c := Credentials{}
 	for name, value := range fields {
 		if s, ok := value.(string); ok {
-			c[name] = Secret(s)
+			c[name] = NewSecret(s)
 		}
 	}
 	if kind := fields["type"]; kind != "service_account" {
 		return nil, errors.New("is not the key of a service account: its type is not service_account")
 	}
-	err := required("client_email", string(c["client_email"]), "private_key", string(c["private_key"]),
-		"private_key_id", string(c["private_key_id"]), "project_id", string(c["project_id"]), "token_uri", string(c["token_uri"]))
+	err := required("client_email", c["client_email"].Reveal(), "private_key", c["private_key"].Reveal(),
+		"private_key_id", c["private_key_id"].Reveal(), "project_id", c["project_id"].Reveal(), "token_uri", c["token_uri"].Reveal())
 	if err != nil {
 		return nil, err
 	}
@@ -136,7 +139,7 @@ func accessKey(text []byte) (Credentials, error) {
 			fields[strings.ReplaceAll(strings.ToLower(strings.TrimSpace(title)), " ", "_")] = strings.TrimSpace(rows[1][i])
 		}
 	}
-	return CredentialsFromKey(fields["access_key_id"], Secret(fields["secret_access_key"]))
+	return CredentialsFromKey(fields["access_key_id"], NewSecret(fields["secret_access_key"]))
 }
 
 // profileFields returns the settings of one profile.

@@ -15,15 +15,15 @@ const serviceAccountJSON = `{"type":"service_account","project_id":"p","private_
 
 func TestCredentialsFromFile(t *testing.T) {
 	t.Parallel()
-	key := Credentials{"access_key_id": "AKIA1", "secret_access_key": "canary/+="}
+	key := Credentials{"access_key_id": NewSecret("AKIA1"), "secret_access_key": NewSecret("canary/+=")}
 	for name, tc := range map[string]struct {
 		text string
 		want Credentials
 		err  string
 	}{
 		"service account": {text: serviceAccountJSON, want: Credentials{
-			"type": "service_account", "project_id": "p", "private_key_id": "k", "private_key": "-----BEGIN canary\n", "client_email": "a@p.iam",
-			"client_id": "1", "auth_uri": "https://a", "token_uri": "https://t", "client_x509_cert_url": "https://c",
+			"type": NewSecret("service_account"), "project_id": NewSecret("p"), "private_key_id": NewSecret("k"), "private_key": NewSecret("-----BEGIN canary\n"), "client_email": NewSecret("a@p.iam"),
+			"client_id": NewSecret("1"), "auth_uri": NewSecret("https://a"), "token_uri": NewSecret("https://t"), "client_x509_cert_url": NewSecret("https://c"),
 		}},
 		"key":                {text: "Access key ID,Secret access key\r\nAKIA1,canary/+=\r\n", want: key},
 		"key, with BOM":      {text: "\ufeffAccess key ID,Secret access key\nAKIA1,canary/+=", want: key},
@@ -79,9 +79,9 @@ aws_session_token = canary
 `), 0o600))
 	t.Setenv("HOME", filepath.Dir(filepath.Dir(path)))
 	for profile, want := range map[string]Credentials{
-		"":          {"access_key_id": "AKIA1", "secret_access_key": "canary="},
-		"default":   {"access_key_id": "AKIA1", "secret_access_key": "canary="},
-		"publisher": {"access_key_id": "AKIA2", "secret_access_key": "canary2"},
+		"":          {"access_key_id": NewSecret("AKIA1"), "secret_access_key": NewSecret("canary=")},
+		"default":   {"access_key_id": NewSecret("AKIA1"), "secret_access_key": NewSecret("canary=")},
+		"publisher": {"access_key_id": NewSecret("AKIA2"), "secret_access_key": NewSecret("canary2")},
 	} {
 		got, err := CredentialsFromProfile("", profile)
 		require.NoError(t, err)

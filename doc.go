@@ -86,7 +86,7 @@
 //
 // # Secrets
 //
-// A [Secret] prints as [redacted] through fmt, slog and JSON. No error, log
+// A [Secret] prints as [redacted], and encoders fail on it. No error, log
 // record or dump of this package holds a token, password, code, credential,
 // webhook secret or signed query.
 package ricloud

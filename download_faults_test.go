@@ -105,7 +105,7 @@ func (c contents) publish(t testing.TB, base, name string, content ricloudtest.C
 	c["/"+name] = content
 	return &ricloud.Result{
 		ID: ricloud.ID(name), Identifier: name, URL: "s3://bucket/" + name, Size: content.Size(), Checksum: hex.EncodeToString(hash.Sum(nil)),
-		SignedURL: ricloud.SignedURL{URL: ricloud.Secret(base + "/" + name + "?signature=canary")},
+		SignedURL: ricloud.SignedURL{URL: ricloud.NewSecret(base + "/" + name + "?signature=canary")},
 	}
 }
 

@@ -76,7 +76,7 @@ func (v *vault) result(id, identifier string) *Result {
 }
 
 func signedFor(id string) SignedURL {
-	return SignedURL{URL: Secret("https://" + testStorage + "/" + id + "?" + testSignature), DateExpires: time.Now().Add(time.Hour)}
+	return SignedURL{URL: NewSecret("https://" + testStorage + "/" + id + "?" + testSignature), DateExpires: time.Now().Add(time.Hour)}
 }
 
 func (v *vault) problemf(format string, args ...any) {
@@ -128,7 +128,7 @@ func (v *vault) api(w *httptest.ResponseRecorder, req *http.Request) {
 		r := v.result(parts[1], parts[1])
 		answer, _ := json.Marshal(map[string]any{ //nolint:errchkjson // strings, a number and a time
 			"id": r.ID, "identifier": r.Identifier, "url": r.URL, "size": r.Size, "checksum": r.Checksum,
-			"signed_url": map[string]any{"url": string(r.SignedURL.URL), "date_expires": r.SignedURL.DateExpires},
+			"signed_url": map[string]any{"url": r.SignedURL.URL.Reveal(), "date_expires": r.SignedURL.DateExpires},
 		})
 		_, _ = w.Write(answer)
 	default:
@@ -256,7 +256,7 @@ func TestOpen(t *testing.T) {
 		"forbidden": {gets: 2, apiGets: 1, want: ErrForbidden, status: 403},
 		"down":      {gets: 5, want: ErrServer, status: 500},
 		"link refused": {gets: 2, apiGets: 1, change: func(r *Result) {
-			r.SignedURL.URL += "stale"
+			r.SignedURL.URL = NewSecret(r.SignedURL.URL.Reveal() + "stale")
 		}},
 		"link expired": {gets: 1, apiGets: 1, change: func(r *Result) {
 			r.SignedURL.DateExpires = time.Now().Add(-time.Second)
@@ -420,7 +420,7 @@ func TestOpenRefusesWhatItCannotVerify(t *testing.T) {
 		"Checksum":  func(r *Result) { r.Checksum = "not hex" },
 		"Size":      func(r *Result) { r.Size = -1 },
 		"URL":       func(r *Result) { r.URL, r.SignedURL = "s3://?X-Signature=canary", SignedURL{} },
-		"SignedURL": func(r *Result) { r.SignedURL.URL = "http://elsewhere.test/?canary" },
+		"SignedURL": func(r *Result) { r.SignedURL.URL = NewSecret("http://elsewhere.test/?canary") },
 	} {
 		r := *v.add("a", []byte("a"))
 		change(&r)

@@ -67,7 +67,7 @@ func TestEnsureWebhookConfigExplains(t *testing.T) {
 		assert.NotEmpty(t, config.Secret, "the secret may be what is missing")
 		assert.ErrorContains(t, err, receiverURL+": is the receiver up") //nolint:testifylint // more to come
 		assert.NotContains(t, err.Error(), "canary")
-		assert.NotContains(t, err.Error(), string(config.Secret))
+		assert.NotContains(t, err.Error(), config.Secret.Reveal())
 
 		key, err := client.Keys.Current(t.Context())
 		require.NoError(t, err)

@@ -121,21 +121,20 @@ func TestEventPrintsNoSecret(t *testing.T) {
 	require.NoError(t, err)
 	config, ok := event.WebhookConfig()
 	require.True(t, ok)
-	assert.Equal(t, ricloud.Secret("canary"), config.Secret)
+	assert.Equal(t, ricloud.NewSecret("canary"), config.Secret)
 
 	var logged bytes.Buffer
 	for _, h := range []slog.Handler{slog.NewTextHandler(&logged, nil), slog.NewJSONHandler(&logged, nil)} {
 		slog.New(h).Info("event", slog.Any("event", event), slog.Any("value", *event), slog.Any("data", event.Data), slog.Any("resource", event.Resource()))
 	}
 	encoded, err := json.Marshal(event)
-	require.NoError(t, err)
+	require.Error(t, err, "what cannot be kept is not written")
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%x", "%q", "%d"} {
 		logged.WriteString(fmt.Sprintf(verb, event) + fmt.Sprintf(verb, *event) + fmt.Sprintf(verb, event.Data))
 	}
 	assert.NotContains(t, logged.String()+string(encoded), "canary")
 	assert.NotContains(t, logged.String(), fmt.Sprintf("%x", "canary"))
 	assert.NotContains(t, logged.String(), fmt.Sprintf("%d", []byte("canary")))
-	assert.Contains(t, string(encoded), `"data":"[redacted]"`)
 	assert.JSONEq(t, `{"id":"2","secret":"canary"}`, string([]byte(event.Data)), "the content is a conversion away")
 }
 
@@ -154,8 +153,9 @@ func FuzzParseEvent(f *testing.F) {
 		if _, raw := event.Resource().(ricloud.Raw); !raw {
 			require.NotNil(t, event.Resource())
 		}
-		_, err = json.Marshal(event)
-		require.NoError(t, err)
+		if _, err = json.Marshal(event); err != nil {
+			require.ErrorContains(t, err, "a Raw is never encoded")
+		}
 	})
 }
 

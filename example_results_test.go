@@ -94,7 +94,7 @@ func ExampleStorageConfigsService_Ensure() {
 	defer sandbox.Close()
 	ctx, client := context.Background(), sandbox.Client()
 
-	credentials, err := ricloud.CredentialsFromKey("AKIAEXAMPLE", "…") // see also CredentialsFromFile
+	credentials, err := ricloud.CredentialsFromKey("AKIAEXAMPLE", ricloud.NewSecret("…")) // see also CredentialsFromFile
 	if err != nil {
 		fmt.Println(err)
 		return

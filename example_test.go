@@ -25,7 +25,7 @@ func login(ctx context.Context, client *ricloud.Client) (*ricloud.Session, error
 	}
 	return client.Sessions.Login(ctx, ricloud.SessionCreateParams{
 		Source:  ricloud.SourceParams{User: user.ID, Type: ricloud.SourceICloudAccount, Identifier: "john.appleseed@example.com"},
-		Payload: ricloud.SessionPayload{Password: "hunter2"},
+		Payload: ricloud.SessionPayload{Password: ricloud.NewSecret("hunter2")},
 	}, nil)
 }
 
@@ -83,7 +83,7 @@ func ExampleNewClient() {
 		return
 	}
 	defer client.Close()
-	fmt.Println(ricloud.Secret("sandbox-token")) // secrets never print
+	fmt.Println(ricloud.NewSecret("sandbox-token")) // secrets never print
 	// Output: [redacted]
 }
 
@@ -130,7 +130,7 @@ func ExampleKeysService_Rotate() {
 		fmt.Println(err)
 		return
 	}
-	store := string(rotated.Token) // a Secret's value: it prints as [redacted]
+	store := rotated.Token.Reveal() // a Secret's value: it prints as [redacted]
 	_, err = client.Organisation.Get(ctx)
 	fmt.Println(rotated.Token, store != "", errors.Is(err, ricloud.ErrUnauthorized))
 	// Output: [redacted] true true
@@ -232,10 +232,10 @@ func ExampleSessionsService_Login() {
 	}
 	session, err := client.Sessions.Login(ctx, ricloud.SessionCreateParams{
 		Source:  ricloud.SourceParams{User: user.ID, Type: ricloud.SourceICloudAccount, Identifier: "jane.appleseed@example.com"},
-		Payload: ricloud.SessionPayload{Password: "hunter2"},
+		Payload: ricloud.SessionPayload{Password: ricloud.NewSecret("hunter2")},
 	}, func(_ context.Context, c ricloud.CodeChallenge) (ricloud.Secret, error) {
 		fmt.Println("code, please; attempt", c.Attempt)
-		return "123456", nil
+		return ricloud.NewSecret("123456"), nil
 	})
 	if err != nil {
 		fmt.Println(err)
@@ -259,7 +259,7 @@ func ExampleSessionsService_Wait() {
 	}
 	params := ricloud.SessionCreateParams{
 		Source:  ricloud.SourceParams{User: user.ID, Type: ricloud.SourceICloudAccount, Identifier: "jane.appleseed@example.com"},
-		Payload: ricloud.SessionPayload{Password: "hunter2"},
+		Payload: ricloud.SessionPayload{Password: ricloud.NewSecret("hunter2")},
 	}
 	session, err := client.Sessions.Create(ctx, params)
 	if err != nil {
@@ -270,7 +270,7 @@ func ExampleSessionsService_Wait() {
 	fmt.Println(session.State, errors.Is(err, ricloud.ErrCodeRequired))
 
 	// Later, in another request: a new session, with password and code.
-	params.Payload.Code = "123456"
+	params.Payload.Code = ricloud.NewSecret("123456")
 	if session, err = client.Sessions.Create(ctx, params); err != nil {
 		fmt.Println(err)
 		return
@@ -408,7 +408,7 @@ func ExampleStorageConfigsService_Test() {
 
 	config, err := client.StorageConfigs.Create(ctx, ricloud.StorageConfigCreateParams{
 		URL:         "s3://my-bucket/results",
-		Credentials: ricloud.Credentials{"access_key_id": "AKIAEXAMPLE", "secret_access_key": "…"},
+		Credentials: ricloud.Credentials{"access_key_id": ricloud.NewSecret("AKIAEXAMPLE"), "secret_access_key": ricloud.NewSecret("…")},
 	})
 	if err != nil {
 		fmt.Println(err)

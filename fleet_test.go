@@ -56,7 +56,7 @@ func dataTypes() []string {
 func fleetLogin(i int, user ricloud.ID) ricloud.SessionCreateParams {
 	return ricloud.SessionCreateParams{
 		Source:  ricloud.SourceParams{User: user, Type: "mocks.mock", Identifier: fmt.Sprintf("customer-%d@example.com", i)},
-		Payload: ricloud.SessionPayload{Password: "hunter2"},
+		Payload: ricloud.SessionPayload{Password: ricloud.NewSecret("hunter2")},
 	}
 }
 

@@ -63,8 +63,8 @@ func FuzzWireTypes(f *testing.F) {
 			assert.NotPanics(t, func() { _ = fmt.Sprintf("%v %+v %#v", first, first, first) })
 			written, err := json.Marshal(first)
 			if err != nil {
-				// The one thing that can be read and not written: a year past 9999 from a time with a zone.
-				require.ErrorContains(t, err, "year outside of range", "%T", first)
+				// What can be read and not written: a secret, and a year past 9999 from a time with a zone.
+				require.Regexp(t, "is never encoded|year outside of range", err.Error(), "%T", first)
 				continue
 			}
 			second := fresh()

@@ -81,7 +81,7 @@ func journey(t *testing.T, client *ricloud.Client) *ricloud.Result {
 	require.NoError(t, err)
 	session, err := client.Sessions.Login(ctx, ricloud.SessionCreateParams{
 		Source:  ricloud.SourceParams{User: user.ID, Type: ricloud.SourceMock, Identifier: "anyone"},
-		Payload: ricloud.SessionPayload{Password: "canary-password"},
+		Payload: ricloud.SessionPayload{Password: ricloud.NewSecret("canary-password")},
 	}, nil)
 	require.NoError(t, err)
 	poll, err := client.Polls.Create(ctx, ricloud.PollCreateParams{

@@ -2,7 +2,6 @@ package ricloud
 
 import (
 	"context"
-	"fmt"
 	"iter"
 	"time"
 
@@ -23,13 +22,7 @@ type Key struct {
 	DateExpires   time.Time        `json:"date_expires,omitzero"` // zero: never; mainly for trial keys
 }
 
-// Format prints all but secrets, for every verb.
-func (k Key) Format(f fmt.State, verb rune) {
-	type plain Key
-	format(f, verb, plain(k))
-}
-
-func (k Key) ident() ID { return k.ID }
+func (k *Key) ident() ID { return k.ID }
 
 // KeyState is the state of a key.
 type KeyState string

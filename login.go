@@ -123,7 +123,7 @@ func (s *SessionsService) Login(
 			return session, fmt.Errorf("ricloud: Sessions.Login: %d codes were refused: %w", MaxCodeAttempts, err)
 		}
 		answer, err := code(ctx, CodeChallenge{Attempt: attempt, Session: session})
-		if err == nil && answer == "" {
+		if err == nil && answer.IsZero() {
 			err = invalid("code", "is empty")
 		}
 		if err != nil {

@@ -98,8 +98,8 @@ func (a *account) login(ctx context.Context, t *testing.T, opts ...ricloud.CallO
 	require.NoError(t, err)
 	return client.Sessions.Login(ctx, ricloud.SessionCreateParams{
 		Source:  ricloud.SourceParams{User: "1", Type: ricloud.SourceICloudAccount, Identifier: "jane@example.com"},
-		Payload: ricloud.SessionPayload{Password: "pw"},
-	}, func(context.Context, ricloud.CodeChallenge) (ricloud.Secret, error) { return "123456", nil }, opts...)
+		Payload: ricloud.SessionPayload{Password: ricloud.NewSecret("pw")},
+	}, func(context.Context, ricloud.CodeChallenge) (ricloud.Secret, error) { return ricloud.NewSecret("123456"), nil }, opts...)
 }
 
 func TestLoginGoesOnWithTheSessionItMayHaveCreated(t *testing.T) {
@@ -175,7 +175,7 @@ func TestARelayLoginIsNotGuessed(t *testing.T) {
 		require.NoError(t, err)
 		_, err = client.Sessions.Login(t.Context(), ricloud.SessionCreateParams{
 			Source:  ricloud.SourceParams{User: "1", Type: ricloud.SourceRelayInstance},
-			Payload: ricloud.SessionPayload{Code: "pairing"},
+			Payload: ricloud.SessionPayload{Code: ricloud.NewSecret("pairing")},
 		}, nil)
 		call, ok := errors.AsType[*ricloud.CallError](err)
 		require.True(t, ok, err)

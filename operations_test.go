@@ -99,12 +99,12 @@ func operationCases() []operationCase {
 		{transport.SessionsCreate, func(ctx context.Context, c *Client) error {
 			return result(c.Sessions.Create(ctx, SessionCreateParams{
 				Source:  SourceParams{User: "1", Type: SourceICloudAccount, Identifier: "jane@example.com"},
-				Payload: SessionPayload{Password: `pa$$ "word"`, Code: "123456"},
+				Payload: SessionPayload{Password: NewSecret(`pa$$ "word"`), Code: NewSecret("123456")},
 			}))
 		}, "/sessions", "", `{"source":{"user":"1","type":"icloud.account","identifier":"jane@example.com"},"payload":{"password":"pa$$ \"word\"","code":"123456"}}`},
 		{transport.SessionsCreate, func(ctx context.Context, c *Client) error {
 			return result(c.Sessions.Create(ctx, SessionCreateParams{
-				Source: SourceParams{User: "1", Type: SourceRelayInstance}, Payload: SessionPayload{Code: "PAIR-1234"},
+				Source: SourceParams{User: "1", Type: SourceRelayInstance}, Payload: SessionPayload{Code: NewSecret("PAIR-1234")},
 			}))
 		}, "/sessions", "", `{"source":{"user":"1","type":"rirelay.instance"},"payload":{"code":"PAIR-1234"}}`},
 		{transport.SessionsGet, func(ctx context.Context, c *Client) error { return result(c.Sessions.Get(ctx, "s")) }, "/sessions/s", "", ""},
@@ -152,7 +152,7 @@ func operationCases() []operationCase {
 		}, "/events", "action=completed&state=failed&type=poll", ""},
 		{transport.StorageConfigsCreate, func(ctx context.Context, c *Client) error {
 			return result(c.StorageConfigs.Create(ctx, StorageConfigCreateParams{
-				URL: "s3://bucket/path", Credentials: Credentials{"access_key_id": "AK", "secret_access_key": "SK"},
+				URL: "s3://bucket/path", Credentials: Credentials{"access_key_id": NewSecret("AK"), "secret_access_key": NewSecret("SK")},
 				SignedURLsEnabled: new(true), SignedURLsExpiry: Duration(time.Hour),
 			}))
 		}, "/configs/storage", "", `{"url":"s3://bucket/path","credentials":{"access_key_id":"AK","secret_access_key":"SK"},"signed_urls_enabled":true,"signed_urls_expiry":3600}`},
@@ -256,7 +256,7 @@ func TestBadParamsAreRefusedBeforeAnyRequest(t *testing.T) {
 			return result(c.Sessions.Create(ctx, SessionCreateParams{Source: SourceParams{User: "1", Type: SourceRelayInstance}}))
 		}},
 		{"Sessions.Create", "WithAwait", func(ctx context.Context, c *Client) error {
-			return result(c.Sessions.Create(ctx, SessionCreateParams{Source: account, Payload: SessionPayload{Password: "x"}}, WithAwait(-1)))
+			return result(c.Sessions.Create(ctx, SessionCreateParams{Source: account, Payload: SessionPayload{Password: NewSecret("x")}}, WithAwait(-1)))
 		}},
 		{"Polls.Create", "Session", func(ctx context.Context, c *Client) error {
 			return result(c.Polls.Create(ctx, PollCreateParams{Payload: payload}))
@@ -289,7 +289,7 @@ func TestBadParamsAreRefusedBeforeAnyRequest(t *testing.T) {
 			return result(c.StorageConfigs.Create(ctx, StorageConfigCreateParams{URL: "s3://bucket"}))
 		}},
 		{"StorageConfigs.Create", "Credentials", func(ctx context.Context, c *Client) error {
-			return result(c.StorageConfigs.Create(ctx, StorageConfigCreateParams{URL: "s3://bucket", Credentials: Credentials{"access_key_id": ""}}))
+			return result(c.StorageConfigs.Create(ctx, StorageConfigCreateParams{URL: "s3://bucket", Credentials: Credentials{"access_key_id": NewSecret("")}}))
 		}},
 		{"StorageConfigs.Update", "URL", func(ctx context.Context, c *Client) error {
 			return result(c.StorageConfigs.Update(ctx, "1", StorageConfigUpdateParams{URL: "bucket"}))

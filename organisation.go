@@ -2,7 +2,6 @@ package ricloud
 
 import (
 	"context"
-	"fmt"
 	"time"
 
 	"github.com/reincubate/ricloud-go/internal/transport"
@@ -23,12 +22,6 @@ type Organisation struct {
 	WebhookConfigDefault ID                  `json:"webhook_config_default"`
 	State                OrganisationState   `json:"state"`
 	DateCreated          time.Time           `json:"date_created,omitzero"`
-}
-
-// Format prints all but secrets, for every verb.
-func (o Organisation) Format(f fmt.State, verb rune) {
-	type plain Organisation
-	format(f, verb, plain(o))
 }
 
 // PublishingConfig holds settings of an organisation or a key; a key's override its

@@ -44,12 +44,6 @@ type Poll struct {
 	DateCompleted time.Time `json:"date_completed,omitzero"`
 }
 
-// Format prints all fields but secrets, for every verb.
-func (p Poll) Format(f fmt.State, verb rune) {
-	type plain Poll
-	format(f, verb, plain(p))
-}
-
 // UnmarshalJSON reads a poll of any generation of the API.
 func (p *Poll) UnmarshalJSON(b []byte) error {
 	type plain Poll
@@ -76,7 +70,7 @@ func (p Poll) finished() bool {
 	return !p.DateCompleted.IsZero() && len(p.TasksPending)+len(p.TasksProcessing) == 0
 }
 
-func (p Poll) ident() ID { return p.ID }
+func (p *Poll) ident() ID { return p.ID }
 
 // applyTask takes over what a task's state says of its poll. A task that has
 // ended does not begin again.

@@ -57,6 +57,8 @@ func filled(t *testing.T, typ reflect.Type) reflect.Value {
 	switch {
 	case typ == reflect.TypeFor[ricloud.ID]():
 		v.SetString("a/b")
+	case typ == reflect.TypeFor[ricloud.Secret]():
+		v.Set(reflect.ValueOf(ricloud.NewSecret("a secret")))
 	case typ == reflect.TypeFor[ricloud.PollCreateParams](): // its fields exclude one another
 		v.Set(reflect.ValueOf(ricloud.PollCreateParams{
 			Session: "1",

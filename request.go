@@ -115,7 +115,7 @@ func (r *request) build(o callOptions) (*transport.Request, error) {
 	}
 	if h, ok := r.body.(holder); ok {
 		for _, s := range h.secrets() {
-			treq.Secrets = append(treq.Secrets, string(s))
+			treq.Secrets = append(treq.Secrets, s.Reveal())
 		}
 	}
 	var err error
@@ -159,7 +159,7 @@ func (r *request) queryWith(added url.Values) url.Values {
 // API would take either for a wrong password.
 func encode(body any) ([]byte, error) {
 	if field := findText(reflect.ValueOf(body), "", 0, isMaskedSecret); field != "" {
-		return nil, invalid(field, "is the text of a masked secret, not the secret")
+		return nil, invalid(field, isRedacted)
 	}
 	wire := body
 	if w, ok := body.(wirer); ok {
@@ -181,10 +181,18 @@ func encode(body any) ([]byte, error) {
 	return bytes.TrimRight(b.Bytes(), "\n"), nil
 }
 
-func isNotUTF8(v reflect.Value) bool { return !utf8.ValidString(v.String()) }
+func isNotUTF8(v reflect.Value) bool { return !utf8.ValidString(textOf(v)) }
 
 func isMaskedSecret(v reflect.Value) bool {
-	return v.Type() == reflect.TypeFor[Secret]() && v.String() == redacted
+	return v.Type() == reflect.TypeFor[Secret]() && checkSecret("", NewSecret(textOf(v))) != nil
+}
+
+// textOf returns the text of a string or a Secret.
+func textOf(v reflect.Value) string {
+	if s, ok := v.Interface().(Secret); ok {
+		return s.Reveal()
+	}
+	return v.String()
 }
 
 // maxDepth is how deep findText looks: far deeper than any params, and short
@@ -196,7 +204,11 @@ func findText(v reflect.Value, path string, depth int, matches func(reflect.Valu
 	if depth++; depth > maxDepth {
 		return ""
 	}
-	switch v.Kind() {
+	kind := v.Kind()
+	if kind == reflect.Struct && v.Type() == reflect.TypeFor[Secret]() {
+		kind = reflect.String
+	}
+	switch kind {
 	case reflect.String:
 		if matches(v) {
 			return strings.TrimPrefix(path, ".")

@@ -27,14 +27,14 @@ func TestTextThatCannotBeSentIsRefusedUnsent(t *testing.T) {
 		call  func(context.Context, *Client) error
 		field string
 	}{
-		{"a password in Latin-1", login(func(p *SessionCreateParams) { p.Payload.Password = "p\xe9z" }), "Payload.Password"},
-		{"a cut code", login(func(p *SessionCreateParams) { p.Payload.Code = "12\xf0\x9f" }), "Payload.Code"},
+		{"a password in Latin-1", login(func(p *SessionCreateParams) { p.Payload.Password = NewSecret("p\xe9z") }), "Payload.Password"},
+		{"a cut code", login(func(p *SessionCreateParams) { p.Payload.Code = NewSecret("12\xf0\x9f") }), "Payload.Code"},
 		{"an identifier", login(func(p *SessionCreateParams) { p.Source.Identifier = "jos\xe9@example.com" }), "Source.Identifier"},
-		{"a masked password", login(func(p *SessionCreateParams) { p.Payload.Password = "[redacted]" }), "Payload.Password"},
-		{"a masked code", login(func(p *SessionCreateParams) { p.Payload.Code = "[redacted]" }), "Payload.Code"},
+		{"a masked password", login(func(p *SessionCreateParams) { p.Payload.Password = NewSecret("[redacted]") }), "Payload.Password"},
+		{"a masked code", login(func(p *SessionCreateParams) { p.Payload.Code = NewSecret("[redacted]") }), "Payload.Code"},
 		{"credentials", func(ctx context.Context, c *Client) error {
 			return result(c.StorageConfigs.Create(ctx, StorageConfigCreateParams{
-				URL: "s3://b/p", Credentials: Credentials{"access_key_id": "AKIA1", "secret_access_key": "\xff"},
+				URL: "s3://b/p", Credentials: Credentials{"access_key_id": NewSecret("AKIA1"), "secret_access_key": NewSecret("\xff")},
 			}))
 		}, `Credentials["secret_access_key"]`},
 		{"a user", func(ctx context.Context, c *Client) error {
@@ -64,7 +64,7 @@ func TestTheReplacementCharacterItselfCanBeSent(t *testing.T) {
 	t.Parallel()
 	c, api := newTestClient(t)
 	params := janesLogin()
-	params.Payload.Password = "p\uFFFDz \\ufffd" // what a password may well hold
+	params.Payload.Password = NewSecret("p\uFFFDz \\ufffd") // what a password may well hold
 	_, err := c.Sessions.Create(t.Context(), params)
 	require.NoError(t, err)
 	assert.Contains(t, api.last().Body, "p\uFFFDz \\\\ufffd")

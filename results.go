@@ -32,19 +32,13 @@ type Result struct {
 	DateDeleted  time.Time   `json:"date_deleted,omitzero"`
 }
 
-// Format prints all but secrets, for every verb.
-func (r Result) Format(f fmt.State, verb rune) {
-	type plain Result
-	format(f, verb, plain(r))
-}
-
 // UnmarshalJSON reads a result, or its id alone, which then is all it has.
 func (r *Result) UnmarshalJSON(b []byte) error {
 	type plain Result
 	return readRef(b, &r.ID, (*plain)(r))
 }
 
-func (r Result) ident() ID { return r.ID }
+func (r *Result) ident() ID { return r.ID }
 
 // DataType returns the data type of a data result, such as "callkit.calls", or
 // the file ID of a file, whatever the generation of the API: older ones write
@@ -52,17 +46,10 @@ func (r Result) ident() ID { return r.ID }
 func (r *Result) DataType() string { return strings.TrimPrefix(r.Identifier, "data:") }
 
 // SignedURL lets anyone who has it read a result until it expires. The zero
-// value is none. (It is not a pointer: fmt prints what a pointer inside a
-// struct points to without asking Secret how.)
+// value means that there is none.
 type SignedURL struct {
 	URL         Secret    `json:"url"`
 	DateExpires time.Time `json:"date_expires,omitzero"`
-}
-
-// Format prints all but secrets, for every verb.
-func (u SignedURL) Format(f fmt.State, verb rune) {
-	type plain SignedURL
-	format(f, verb, plain(u))
 }
 
 // ResultState is the state of a result.

@@ -92,21 +92,21 @@ func (p SessionCreateParams) check() error {
 	}
 	for _, text := range []struct{ field, value string }{
 		{"Source.Identifier", p.Source.Identifier},
-		{"Payload.Password", string(p.Payload.Password)},
-		{"Payload.Code", string(p.Payload.Code)},
+		{"Payload.Password", p.Payload.Password.Reveal()},
+		{"Payload.Code", p.Payload.Code.Reveal()},
 	} {
 		if !utf8.ValidString(text.value) {
 			return invalid(text.field, "is not valid UTF-8; JSON cannot carry it unchanged")
 		}
 	}
 	code := p.code()
-	if p.Payload.Code != "" && code == "" {
+	if !p.Payload.Code.IsZero() && code == "" {
 		return invalid("Payload.Code", "has no characters other than blanks")
 	}
 	switch p.Source.Type {
 	case SourceICloudAccount:
 		return required(
-			"Source.Identifier", p.Source.Identifier, "Payload.Password", string(p.Payload.Password),
+			"Source.Identifier", p.Source.Identifier, "Payload.Password", p.Payload.Password.Reveal(),
 		)
 	case SourceRelayInstance:
 		return required("Payload.Code", code)
@@ -116,7 +116,7 @@ func (p SessionCreateParams) check() error {
 
 // code returns the code as it is sent.
 func (p SessionCreateParams) code() string {
-	return cleanCode(string(p.Payload.Code), p.Source.Type != SourceRelayInstance)
+	return cleanCode(p.Payload.Code.Reveal(), p.Source.Type != SourceRelayInstance)
 }
 
 // cleanCode removes from a code what comes with it when it is pasted: spaces,
@@ -162,7 +162,7 @@ func digit(r rune) rune {
 }
 
 func (p SessionCreateParams) secrets() []Secret {
-	return []Secret{p.Payload.Password, p.Payload.Code, Secret(p.code())}
+	return []Secret{p.Payload.Password, p.Payload.Code, NewSecret(p.code())}
 }
 
 func (p SessionCreateParams) wire() any {
@@ -173,7 +173,7 @@ func (p SessionCreateParams) wire() any {
 	return struct {
 		Source  SourceParams `json:"source"`
 		Payload payload      `json:"payload"`
-	}{p.Source, payload{string(p.Payload.Password), p.code()}}
+	}{p.Source, payload{p.Payload.Password.Reveal(), p.code()}}
 }
 
 // SessionListParams filters and pages a list of sessions.

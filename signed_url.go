@@ -36,10 +36,10 @@ const maxStorageRedirects = 3
 func (s *signedURL) OpenObject(ctx context.Context, req ObjectRequest) (*Object, error) {
 	renewed := false
 	var renewal error
-	if s.result.SignedURL.URL == "" || s.looksExpired() {
+	if s.result.SignedURL.URL.IsZero() || s.looksExpired() {
 		renewal, renewed = s.renew(ctx), true
 	}
-	if s.result.SignedURL.URL == "" {
+	if s.result.SignedURL.URL.IsZero() {
 		return nil, s.unsigned(renewal)
 	}
 	object, err := s.get(ctx, req)
@@ -64,7 +64,7 @@ func (s *signedURL) looksExpired() bool {
 
 // host returns the host of the signed URL, as far as it is known.
 func (s *signedURL) host() string {
-	u, err := url.Parse(string(s.result.SignedURL.URL))
+	u, err := url.Parse(s.result.SignedURL.URL.Reveal())
 	if err != nil || u.Host == "" {
 		return s.scheme
 	}
@@ -90,7 +90,7 @@ func (s *signedURL) renew(ctx context.Context) error {
 		return err
 	}
 	s.result.State = latest.State
-	if s.withdrawn = latest.SignedURL.URL == ""; !s.withdrawn {
+	if s.withdrawn = latest.SignedURL.URL.IsZero(); !s.withdrawn {
 		s.result.SignedURL = latest.SignedURL
 		s.clockWrong = latest.SignedURL.expired()
 	}
@@ -138,7 +138,7 @@ func (s *signedURL) get(ctx context.Context, req ObjectRequest) (*Object, error)
 // follow makes the request and follows redirects. It reports whether the body
 // has a Content-Encoding.
 func (s *signedURL) follow(ctx context.Context, req ObjectRequest) (object *Object, encoded bool, err error) {
-	target, err := url.Parse(string(s.result.SignedURL.URL))
+	target, err := url.Parse(s.result.SignedURL.URL.Reveal())
 	if err != nil {
 		return nil, false, invalid("SignedURL", "does not parse")
 	}

@@ -141,13 +141,13 @@ func (c *Client) locate(result *Result) (ObjectOpener, ObjectRequest, error) {
 	if opener := c.downloads.storage[scheme]; err == nil && opener != nil {
 		return opener, object, nil
 	}
-	if err != nil && result.SignedURL.URL == "" {
+	if err != nil && result.SignedURL.URL.IsZero() {
 		return nil, ObjectRequest{}, err
 	}
 	signed := &signedURL{client: c, result: result, scheme: scheme}
 	if err == nil && scheme == localScheme && c.downloads.local != "" {
 		files := localFiles(c.downloads.local)
-		if result.SignedURL.URL == "" {
+		if result.SignedURL.URL.IsZero() {
 			return files, object, nil
 		}
 		return &fallback{signed, files}, object, nil

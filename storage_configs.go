@@ -3,6 +3,7 @@ package ricloud
 import (
 	"context"
 	"iter"
+	"maps"
 	"net/url"
 	"slices"
 	"time"
@@ -28,7 +29,7 @@ func (c *StorageConfig) UnmarshalJSON(b []byte) error {
 	return readRef(b, &c.ID, (*plain)(c))
 }
 
-func (c StorageConfig) ident() ID { return c.ID }
+func (c *StorageConfig) ident() ID { return c.ID }
 
 // ConfigState is the state of a storage or webhook config.
 type ConfigState string
@@ -48,10 +49,9 @@ type Credentials map[string]Secret
 
 func (c Credentials) secrets() []Secret {
 	all := make([]Secret, 0, len(c))
-	for _, s := range c {
-		all = append(all, s)
+	for _, name := range slices.Sorted(maps.Keys(c)) {
+		all = append(all, c[name])
 	}
-	slices.Sort(all)
 	return all
 }
 
@@ -61,7 +61,7 @@ func (c Credentials) wire() map[string]string {
 	}
 	m := make(map[string]string, len(c))
 	for name, s := range c {
-		m[name] = string(s)
+		m[name] = s.Reveal()
 	}
 	return m
 }
@@ -82,8 +82,11 @@ func (p StorageConfigCreateParams) check() error {
 		return invalid("Credentials", "is required")
 	}
 	for name, value := range p.Credentials {
-		if value == "" {
+		if value.IsZero() {
 			return invalid("Credentials", name+" is empty")
+		}
+		if err := checkSecret("Credentials", value); err != nil {
+			return err
 		}
 	}
 	return nil

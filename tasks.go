@@ -3,7 +3,6 @@ package ricloud
 import (
 	"cmp"
 	"context"
-	"fmt"
 	"iter"
 	"net/url"
 	"time"
@@ -33,13 +32,7 @@ type Task struct {
 	DateCompleted time.Time    `json:"date_completed,omitzero"`
 }
 
-// Format prints all fields but secrets, for every verb.
-func (t Task) Format(f fmt.State, verb rune) {
-	type plain Task
-	format(f, verb, plain(t))
-}
-
-func (t Task) ident() ID { return t.ID }
+func (t *Task) ident() ID { return t.ID }
 
 // TaskState is the state of a task. The API may send states that this package
 // does not know.

@@ -3,6 +3,7 @@ package ricloud
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -53,45 +54,103 @@ func (id ID) MarshalJSON() ([]byte, error) {
 	return json.Marshal(string(id))
 }
 
-// Secret is a string that must not be seen: a token, a password, a code, a
-// signed URL. It prints as [redacted] through fmt, slog and JSON whatever the
-// verb, and as nothing when empty; string(s) is its value. Only the body of a
-// request carries it.
+// Secret holds a string that must not be seen: a token, a password, a code, a
+// signed URL. NewSecret makes one, and Reveal returns its value. Secrets can be
+// compared with ==, and the zero value is the empty Secret.
 //
-// Keep it in exported fields: fmt asks nothing in an unexported field how it
-// wants to be printed, and prints the value.
-type Secret string
+// A Secret prints as [redacted], or as nothing if it is empty: through fmt with
+// any verb, slog, templates, and whatever else looks into a value, such as the
+// differences that a test prints. Encoders (encoding/json, xml, gob and others)
+// fail on a Secret that is not empty, because [redacted] in its place would be
+// taken for the secret later. To store one, store Reveal.
+type Secret struct{ masked string }
 
 const redacted = "[redacted]"
 
+// NewSecret returns a Secret with the given value.
+func NewSecret(value string) Secret { return Secret{string(mask(value))} }
+
+// Reveal returns the value.
+func (s Secret) Reveal() string { return string(mask(s.masked)) }
+
+// IsZero reports whether the Secret is empty.
+func (s Secret) IsZero() bool { return s.masked == "" }
+
+// mask hides a value from code that prints memory without asking it how, and
+// shows it again. It is no encryption.
+func mask(value string) []byte {
+	b := []byte(value)
+	for i := range b {
+		b[i] ^= 0xa5
+	}
+	return b
+}
+
 // String returns "[redacted]", or "" for an empty Secret.
 func (s Secret) String() string {
-	if s == "" {
+	if s.IsZero() {
 		return ""
 	}
 	return redacted
 }
 
-// Format prints String for every verb, %#v and %x included.
+// Format prints String for every verb.
 func (s Secret) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, s.String()) }
 
 // LogValue returns String, for slog.
 func (s Secret) LogValue() slog.Value { return slog.StringValue(s.String()) }
 
-// MarshalText returns String, for JSON and what else asks for text.
-func (s Secret) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+// MarshalText returns an error unless the Secret is empty.
+func (s Secret) MarshalText() ([]byte, error) {
+	if s.IsZero() {
+		return []byte{}, nil
+	}
+	return nil, errors.New("ricloud: a Secret is never encoded: to store its value, encode the string that Reveal returns")
+}
 
-// Raw is what the API sent, as it came. It may hold secrets, so it prints as a
-// Secret does; string(raw) and []byte(raw) are its content.
+// MarshalBinary returns an error unless the Secret is empty.
+func (s Secret) MarshalBinary() ([]byte, error) { return s.MarshalText() }
+
+// UnmarshalText takes text as the value. It refuses the word [redacted], which
+// some printed Secret has left behind.
+func (s *Secret) UnmarshalText(text []byte) error {
+	if err := checkSecret("Secret", NewSecret(string(text))); err != nil {
+		return err
+	}
+	*s = NewSecret(string(text))
+	return nil
+}
+
+// UnmarshalBinary is UnmarshalText.
+func (s *Secret) UnmarshalBinary(data []byte) error { return s.UnmarshalText(data) }
+
+// checkSecret returns a *ParamError if a secret is what a printed Secret shows.
+func checkSecret(field string, s Secret) error {
+	if strings.TrimSpace(s.Reveal()) == redacted {
+		return invalid(field, isRedacted)
+	}
+	return nil
+}
+
+const isRedacted = "is the word " + redacted + ", which a Secret prints as, and not the secret itself"
+
+// Raw is JSON that the API sent, unchanged. It may hold secrets, so it prints as
+// [redacted], and encoders fail on it. string(raw) and []byte(raw) are its
+// content.
 type Raw []byte
 
-// UnmarshalJSON keeps what comes. A JSON string that holds an object, an older
-// encoding, is kept as the object.
+// UnmarshalJSON keeps a copy of any JSON. It unwraps a string that holds an
+// object, as older versions of the API send it, and refuses the word
+// [redacted].
 func (d *Raw) UnmarshalJSON(b []byte) error {
 	*d = nil
 	if b[0] == '"' {
-		if inner := []byte(strings.TrimSpace(wire.Unquote(b))); len(inner) > 0 && inner[0] == '{' && json.Valid(inner) {
-			b = inner
+		inner := strings.TrimSpace(wire.Unquote(b))
+		if inner == redacted {
+			return checkSecret("Raw", NewSecret(inner))
+		}
+		if strings.HasPrefix(inner, "{") && json.Valid([]byte(inner)) {
+			b = []byte(inner)
 		}
 	}
 	if string(b) != "null" {
@@ -100,29 +159,22 @@ func (d *Raw) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
-// MarshalJSON writes "[redacted]", or null for no data.
+// MarshalJSON writes null for no data, and returns an error for any other.
 func (d Raw) MarshalJSON() ([]byte, error) {
 	if len(d) == 0 {
 		return []byte("null"), nil
 	}
-	return json.Marshal(redacted)
+	return nil, errors.New("ricloud: a Raw is never encoded: to store it, convert it to a json.RawMessage")
 }
 
 // String returns "[redacted]", or "" for no data.
-func (d Raw) String() string { return Secret(d).String() }
+func (d Raw) String() string { return NewSecret(string(d)).String() }
 
-// Format prints String for every verb, %#v and %x included.
-func (d Raw) Format(f fmt.State, verb rune) { Secret(d).Format(f, verb) }
+// Format prints String for every verb.
+func (d Raw) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, d.String()) }
 
 // LogValue returns String, for slog.
-func (d Raw) LogValue() slog.Value { return Secret(d).LogValue() }
-
-// format prints a resource without its own Format method. Types that hold a
-// Secret have one because fmt, given a verb that does not fit, prints what a
-// pointer inside a slice or a struct points to without asking anything in it.
-func format(f fmt.State, verb rune, plain any) {
-	_, _ = fmt.Fprintf(f, fmt.FormatString(f, verb), plain)
-}
+func (d Raw) LogValue() slog.Value { return slog.StringValue(d.String()) }
 
 // Duration is a time.Duration that the API writes as a number of seconds.
 type Duration time.Duration

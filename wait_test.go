@@ -226,7 +226,7 @@ func loginBody(code string) string {
 func janesLogin() SessionCreateParams {
 	return SessionCreateParams{
 		Source:  SourceParams{User: "1", Type: SourceICloudAccount, Identifier: "jane@example.com"},
-		Payload: SessionPayload{Password: "hunter2"},
+		Payload: SessionPayload{Password: NewSecret("hunter2")},
 	}
 }
 
@@ -238,7 +238,7 @@ func TestLoginAsksForTheCodeUntilItIsRight(t *testing.T) {
 		var asked []CodeChallenge
 		session, err := c.Sessions.Login(t.Context(), janesLogin(), func(_ context.Context, ch CodeChallenge) (Secret, error) {
 			asked = append(asked, ch)
-			return []Secret{"000000", "123456"}[ch.Attempt-1], nil
+			return []Secret{NewSecret("000000"), NewSecret("123456")}[ch.Attempt-1], nil
 		})
 		require.NoError(t, err)
 		assert.Equal(t, ID("s3"), session.ID)
@@ -259,7 +259,7 @@ func TestLoginIsBounded(t *testing.T) {
 		asked := 0
 		session, err := c.Sessions.Login(t.Context(), janesLogin(), func(context.Context, CodeChallenge) (Secret, error) {
 			asked++
-			return "000000", nil
+			return NewSecret("000000"), nil
 		})
 		require.ErrorIs(t, err, ErrCodeRequired)
 		assert.Equal(t, MaxCodeAttempts, asked)
@@ -276,9 +276,9 @@ func TestLoginEndsWithItsCallback(t *testing.T) {
 		text string
 	}{
 		"no callback": {nil, ErrCodeRequired, "ricloud: session s1 is failed: code-required"},
-		"error":       {func(context.Context, CodeChallenge) (Secret, error) { return "", gone }, gone, "ricloud: Sessions.Login: asking for code 1: the user is gone"},
+		"error":       {func(context.Context, CodeChallenge) (Secret, error) { return NewSecret(""), gone }, gone, "ricloud: Sessions.Login: asking for code 1: the user is gone"},
 		"empty code": {
-			func(context.Context, CodeChallenge) (Secret, error) { return "", nil }, nil,
+			func(context.Context, CodeChallenge) (Secret, error) { return NewSecret(""), nil }, nil,
 			"ricloud: Sessions.Login: asking for code 1: ricloud: code is empty",
 		},
 	}
@@ -314,7 +314,7 @@ func TestLoginKeepsTheSessionWhenTheNextCreateFails(t *testing.T) {
 		account(t, api)
 		session, err := c.Sessions.Login(t.Context(), janesLogin(), func(context.Context, CodeChallenge) (Secret, error) {
 			api.RegisterResponder(http.MethodPost, "=~/sessions", jsonResponder(403, `{"error":"limit-exceeded"}`))
-			return "123456", nil
+			return NewSecret("123456"), nil
 		})
 		require.ErrorIs(t, err, ErrLimitExceeded)
 		require.NotNil(t, session)
@@ -330,7 +330,7 @@ func TestLoginEndsWhenCancelledInTheCallback(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		session, err := c.Sessions.Login(ctx, janesLogin(), func(ctx context.Context, _ CodeChallenge) (Secret, error) {
 			cancel()
-			return "", ctx.Err()
+			return NewSecret(""), ctx.Err()
 		})
 		require.ErrorIs(t, err, context.Canceled)
 		assert.Equal(t, ID("s1"), session.ID)

@@ -99,7 +99,7 @@ func (v WebhookVerifier) fits(t, signature string, body []byte) bool {
 	given, prefix := []byte(signature), append([]byte(t), '.')
 	found := false
 	for _, secret := range v.Secrets {
-		mac := hmac.New(sha256.New, []byte(secret))
+		mac := hmac.New(sha256.New, mask(secret.masked))
 		mac.Write(prefix)
 		mac.Write(body)
 		want := base64.StdEncoding.AppendEncode(nil, mac.Sum(nil))
@@ -136,8 +136,13 @@ func checkSecrets(secrets []Secret) error {
 	switch {
 	case len(secrets) == 0:
 		return invalid("webhook secret", "is required: it is WebhookConfig.Secret")
-	case slices.Contains(secrets, ""):
+	case slices.Contains(secrets, NewSecret("")):
 		return invalid("webhook secret", "is empty: anyone could sign with it")
+	}
+	for _, s := range secrets {
+		if err := checkSecret("webhook secret", s); err != nil {
+			return err
+		}
 	}
 	return nil
 }

@@ -52,7 +52,7 @@ func bare(key []byte, timestamp, signature string, body []byte) error {
 }
 
 func verifyAndParse(header string, body []byte) error {
-	if err := ricloud.VerifyWebhook(header, body, webhookSecret); err != nil {
+	if err := ricloud.VerifyWebhook(header, body, ricloud.NewSecret(webhookSecret)); err != nil {
 		return err
 	}
 	_, err := ricloud.ParseEvent(body)

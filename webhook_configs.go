@@ -2,7 +2,6 @@ package ricloud
 
 import (
 	"context"
-	"fmt"
 	"iter"
 	"time"
 
@@ -19,19 +18,13 @@ type WebhookConfig struct {
 	DateCreated  time.Time   `json:"date_created,omitzero"`
 }
 
-// Format prints all but secrets, for every verb.
-func (c WebhookConfig) Format(f fmt.State, verb rune) {
-	type plain WebhookConfig
-	format(f, verb, plain(c))
-}
-
 // UnmarshalJSON reads a config, or its id alone, which then is all it has.
 func (c *WebhookConfig) UnmarshalJSON(b []byte) error {
 	type plain WebhookConfig
 	return readRef(b, &c.ID, (*plain)(c))
 }
 
-func (c WebhookConfig) ident() ID { return c.ID }
+func (c *WebhookConfig) ident() ID { return c.ID }
 
 // WebhookConfigCreateParams describes a webhook config.
 type WebhookConfigCreateParams struct {

@@ -66,9 +66,9 @@ func ExampleNewWebhookHandler() {
 
 // In a framework that is not net/http: verify the raw body, then read it.
 func ExampleVerifyWebhook() {
-	secret := ricloud.Secret("whsec_example") // WebhookConfig.Secret
+	secret := ricloud.NewSecret("whsec_example") // WebhookConfig.Secret
 	body := []byte(`{"id":"4f0c","type":"session","action":"expired","data":{"id":"9d21","error":"service"}}`)
-	header := ricloudtest.SignWebhook(string(secret), time.Now(), body) // the request's SignatureHeader
+	header := ricloudtest.SignWebhook(secret.Reveal(), time.Now(), body) // the request's SignatureHeader
 
 	if err := ricloud.VerifyWebhook(header, body, secret); err != nil {
 		fmt.Println(err) // answer 401
@@ -94,13 +94,13 @@ func ExampleVerifyWebhook() {
 func ExampleWebhookHandler_SetSecrets() {
 	handler, err := ricloud.NewWebhookHandler(
 		func(context.Context, *ricloud.Event) error { return nil },
-		ricloud.WithWebhookSecrets("former"),
+		ricloud.WithWebhookSecrets(ricloud.NewSecret("former")),
 	)
 	if err != nil {
 		fmt.Println(err)
 		return
 	}
-	fmt.Println(handler.SetSecrets("next", "former"))
+	fmt.Println(handler.SetSecrets(ricloud.NewSecret("next"), ricloud.NewSecret("former")))
 	// Output: <nil>
 }
 

@@ -30,10 +30,10 @@ import (
 	"github.com/reincubate/ricloud-go"
 )
 
-const webhookSecret = ricloud.Secret("s3cr3t-canary")
+const webhookSecret = "s3cr3t-canary"
 
 // sign is the construction of the contract (§13), written anew.
-func sign(secret ricloud.Secret, at time.Time, body []byte) string {
+func sign(secret string, at time.Time, body []byte) string {
 	t := strconv.FormatInt(at.Unix(), 10)
 	mac := hmac.New(sha256.New, []byte(secret))
 	mac.Write([]byte(t + "."))
@@ -105,8 +105,8 @@ func TestVerifyWebhookRefusesEveryOneBitChange(t *testing.T) {
 		for changed := range flips(string(body)) {
 			require.ErrorIs(t, ageless(v.Secret).Verify(v.Header, []byte(changed)), ricloud.ErrSignatureMismatch, "%s: body", v.Name)
 		}
-		for secret := range flips(string(v.Secret)) {
-			require.ErrorIs(t, ageless(ricloud.Secret(secret)).Verify(v.Header, body), ricloud.ErrSignatureMismatch, "%s: secret", v.Name)
+		for secret := range flips(v.Secret.Reveal()) {
+			require.ErrorIs(t, ageless(ricloud.NewSecret(secret)).Verify(v.Header, body), ricloud.ErrSignatureMismatch, "%s: secret", v.Name)
 		}
 	}
 }
@@ -144,7 +144,7 @@ func TestVerifyWebhookHeader(t *testing.T) {
 		good[:len(good)-4] + "\r\n\n=":    ricloud.ErrSignatureMismatch,
 		strings.Repeat("a=b,", 1e5) + "t": ricloud.ErrSignatureMalformed,
 	} {
-		err := ricloud.VerifyWebhook(header, body, webhookSecret)
+		err := ricloud.VerifyWebhook(header, body, ricloud.NewSecret(webhookSecret))
 		if want == nil {
 			require.NoError(t, err, "%.80q", header)
 			continue
@@ -166,7 +166,7 @@ func TestVerifyWebhookTakesOneSpellingOnly(t *testing.T) {
 	digit := strings.IndexByte(alphabet, good[last])
 	for low := 1; low < 4; low++ {
 		alias := good[:last] + string(alphabet[digit^low]) + "="
-		require.ErrorIs(t, ricloud.VerifyWebhook(alias, body, webhookSecret), ricloud.ErrSignatureMismatch)
+		require.ErrorIs(t, ricloud.VerifyWebhook(alias, body, ricloud.NewSecret(webhookSecret)), ricloud.ErrSignatureMismatch)
 	}
 }
 
@@ -174,15 +174,15 @@ func TestVerifyWebhookRotation(t *testing.T) {
 	t.Parallel()
 	body := []byte("{}")
 	header := sign(webhookSecret, time.Now(), body)
-	require.NoError(t, ricloud.VerifyWebhook(header, body, "next", webhookSecret))
-	require.NoError(t, ricloud.VerifyWebhook(header, body, webhookSecret, "former"))
-	require.ErrorIs(t, ricloud.VerifyWebhook(header, body, "next", "former"), ricloud.ErrSignatureMismatch)
+	require.NoError(t, ricloud.VerifyWebhook(header, body, ricloud.NewSecret("next"), ricloud.NewSecret(webhookSecret)))
+	require.NoError(t, ricloud.VerifyWebhook(header, body, ricloud.NewSecret(webhookSecret), ricloud.NewSecret("former")))
+	require.ErrorIs(t, ricloud.VerifyWebhook(header, body, ricloud.NewSecret("next"), ricloud.NewSecret("former")), ricloud.ErrSignatureMismatch)
 }
 
 func TestVerifyWebhookRefusesAnEmptySecret(t *testing.T) {
 	t.Parallel()
 	body := []byte("{}")
-	for _, secrets := range [][]ricloud.Secret{nil, {}, {""}, {webhookSecret, ""}} {
+	for _, secrets := range [][]ricloud.Secret{nil, {}, {ricloud.NewSecret("")}, {ricloud.NewSecret(webhookSecret), ricloud.NewSecret("")}} {
 		err := ricloud.VerifyWebhook(sign("", time.Now(), body), body, secrets...)
 		var p *ricloud.ParamError
 		require.ErrorAs(t, err, &p)
@@ -194,7 +194,7 @@ func TestVerifyWebhookTolerance(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		body, now := []byte("{}"), time.Now()
-		custom := ricloud.WebhookVerifier{Secrets: []ricloud.Secret{webhookSecret}, Past: time.Hour, Future: time.Second}
+		custom := ricloud.WebhookVerifier{Secrets: []ricloud.Secret{ricloud.NewSecret(webhookSecret)}, Past: time.Hour, Future: time.Second}
 		for _, tt := range []struct {
 			verify func(string, []byte) error
 			at     time.Duration
@@ -219,7 +219,7 @@ func TestVerifyWebhookTolerance(t *testing.T) {
 }
 
 func verifyDefault(header string, body []byte) error {
-	return ricloud.VerifyWebhook(header, body, webhookSecret)
+	return ricloud.VerifyWebhook(header, body, ricloud.NewSecret(webhookSecret))
 }
 
 func FuzzVerifyWebhook(f *testing.F) {
@@ -231,7 +231,7 @@ func FuzzVerifyWebhook(f *testing.F) {
 	f.Add("s=,t=", body)
 	f.Add(strings.Repeat("t=1,", 100)+"s==", []byte{})
 	f.Fuzz(func(t *testing.T, header string, content []byte) {
-		err := ageless(webhookSecret).Verify(header, content)
+		err := ageless(ricloud.NewSecret(webhookSecret)).Verify(header, content)
 		if err != nil {
 			require.ErrorIs(t, err, ricloud.ErrSignature)
 			return
@@ -265,7 +265,7 @@ func serve(h http.Handler, r *http.Request) *httptest.ResponseRecorder {
 // newWebhook returns a handler with the secret.
 func newWebhook(t *testing.T, fn func(context.Context, *ricloud.Event) error, opts ...ricloud.WebhookOption) *ricloud.WebhookHandler {
 	t.Helper()
-	h, err := ricloud.NewWebhookHandler(fn, append([]ricloud.WebhookOption{ricloud.WithWebhookSecrets(webhookSecret)}, opts...)...)
+	h, err := ricloud.NewWebhookHandler(fn, append([]ricloud.WebhookOption{ricloud.WithWebhookSecrets(ricloud.NewSecret(webhookSecret))}, opts...)...)
 	require.NoError(t, err)
 	return h
 }
@@ -491,14 +491,14 @@ func TestWebhookHandlerSecrets(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, http.StatusServiceUnavailable, serve(h, delivery(t, eventBody("e1"))).Code, "no secret, nothing to verify with")
 
-	require.NoError(t, h.SetSecrets("former"))
+	require.NoError(t, h.SetSecrets(ricloud.NewSecret("former")))
 	assert.Equal(t, http.StatusUnauthorized, serve(h, delivery(t, eventBody("e1"))).Code)
-	require.NoError(t, h.SetSecrets("former", webhookSecret))
+	require.NoError(t, h.SetSecrets(ricloud.NewSecret("former"), ricloud.NewSecret(webhookSecret)))
 	assert.Equal(t, http.StatusOK, serve(h, delivery(t, eventBody("e1"))).Code)
 
 	var p *ricloud.ParamError
 	require.ErrorAs(t, h.SetSecrets(), &p)
-	require.ErrorAs(t, h.SetSecrets(webhookSecret, ""), &p)
+	require.ErrorAs(t, h.SetSecrets(ricloud.NewSecret(webhookSecret), ricloud.NewSecret("")), &p)
 	assert.Equal(t, http.StatusOK, serve(h, delivery(t, eventBody("e2"))).Code, "what is refused changes nothing")
 
 	for _, verb := range []string{"%v", "%+v", "%#v"} {
@@ -509,7 +509,7 @@ func TestWebhookHandlerSecrets(t *testing.T) {
 func TestNewWebhookHandlerRefuses(t *testing.T) {
 	t.Parallel()
 	for field, opt := range map[string]ricloud.WebhookOption{
-		"secret":                   ricloud.WithWebhookSecrets(""),
+		"secret":                   ricloud.WithWebhookSecrets(ricloud.NewSecret("")),
 		"secret is req":            ricloud.WithWebhookSecrets(),
 		"WithWebhookMaxBody":       ricloud.WithWebhookMaxBody(0),
 		"WithWebhookTimeout":       ricloud.WithWebhookTimeout(-1),

@@ -363,10 +363,10 @@ var ErrNotDead = errors.New("ingest: not a dead letter")
 // the quota makes it wait. Whether the code was right shows in the state:
 // a wrong one leads back to CodeNeeded, and three to Dead.
 func (e *Engine) Code(ctx context.Context, key string, code ricloud.Secret) error {
-	if code == "" {
+	if code.IsZero() {
 		return invalid("Code", "code", "is empty")
 	}
-	question, err := json.Marshal(codeQuestion{key, string(code)})
+	question, err := json.Marshal(codeQuestion{key, code.Reveal()})
 	if err != nil {
 		return err
 	}

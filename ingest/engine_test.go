@@ -100,7 +100,7 @@ func TestEmbedded(t *testing.T) {
 		content, err := os.ReadFile(path)
 		assert.NotContains(t, string(content), password, path)
 		assert.NotContains(t, string(content), "signature=", path)
-		assert.NotContains(t, string(content), string(b.secret), path)
+		assert.NotContains(t, string(content), b.secret.Reveal(), path)
 		return err
 	}))
 }

@@ -62,7 +62,7 @@ func (h *handled) add(r *ingest.Result) {
 	h.results[r.Key(-1)]++
 }
 
-func secret(context.Context, string) (ricloud.Secret, error) { return password, nil }
+func secret(context.Context, string) (ricloud.Secret, error) { return ricloud.NewSecret(password), nil }
 
 // read reads a result to its end.
 func read(ctx context.Context, r *ingest.Result) error {

@@ -402,7 +402,7 @@ func (l *leader) takeCode(ctx context.Context, data []byte) []byte {
 	if err := json.Unmarshal(data, &q); err != nil {
 		return []byte("the question cannot be read")
 	}
-	given := &codeGiven{ricloud.Secret(q.Code), make(chan error, 1)}
+	given := &codeGiven{ricloud.NewSecret(q.Code), make(chan error, 1)}
 	l.mu.Lock()
 	it := l.items[escape(q.Key)]
 	switch {

@@ -130,7 +130,7 @@ func (r *record) progress() {
 func (l *leader) advance(ctx context.Context, r *stored, s seen) error {
 	switch r.State {
 	case Submitted:
-		return l.login(ctx, r, "")
+		return l.login(ctx, r, ricloud.NewSecret(""))
 	case CodeNeeded:
 		if s.code == nil {
 			return nil
@@ -200,7 +200,7 @@ func (l *leader) login(ctx context.Context, r *stored, code ricloud.Secret) erro
 		return fmt.Errorf("Handlers.Secret: %w", err)
 	}
 	note := ""
-	if code != "" {
+	if !code.IsZero() {
 		r.Codes++
 		note = fmt.Sprintf("with code %d", r.Codes)
 	}
@@ -524,7 +524,7 @@ func (l *leader) resultsOf(ctx context.Context, poll *ricloud.Poll) ([]ricloud.R
 			}
 			return nil, err
 		}
-		urls.Results[result.ID] = signedURL{string(result.SignedURL.URL), result.SignedURL.DateExpires}
+		urls.Results[result.ID] = signedURL{result.SignedURL.URL.Reveal(), result.SignedURL.DateExpires}
 		result.SignedURL = ricloud.SignedURL{}
 		results = append(results, *result)
 	}

@@ -112,7 +112,7 @@ func urlsOf(poll *ricloud.Poll) *pollURLs {
 	urls := &pollURLs{Poll: poll.ID, Results: map[ricloud.ID]signedURL{}}
 	for i := range poll.Results.Data {
 		r := &poll.Results.Data[i]
-		urls.Results[r.ID] = signedURL{string(r.SignedURL.URL), r.SignedURL.DateExpires}
+		urls.Results[r.ID] = signedURL{r.SignedURL.URL.Reveal(), r.SignedURL.DateExpires}
 	}
 	return urls
 }

@@ -241,5 +241,5 @@ func (w *worker) sign(ctx context.Context, r *Result) {
 			url, _ = w.urls.get(r.Poll, r.ID)
 		}
 	}
-	r.SignedURL = ricloud.SignedURL{URL: ricloud.Secret(url.URL), DateExpires: url.Expires}
+	r.SignedURL = ricloud.SignedURL{URL: ricloud.NewSecret(url.URL), DateExpires: url.Expires}
 }

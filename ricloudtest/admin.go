@@ -441,7 +441,7 @@ func (s *Server) adminTrialKey(r *adminRequest) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return object{"token": string(token)}, nil
+	return object{"token": token.Reveal()}, nil
 }
 
 func (s *Server) adminSetState(r *adminRequest) (any, error) {

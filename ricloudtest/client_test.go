@@ -24,7 +24,7 @@ func TestClientSavesResultsOfEveryGeneration(t *testing.T) {
 		require.NoError(t, err)
 		session, err := client.Sessions.Login(t.Context(), ricloud.SessionCreateParams{
 			Source:  ricloud.SourceParams{User: user.ID, Type: ricloud.SourceICloudAccount, Identifier: "john.appleseed@example.com"},
-			Payload: ricloud.SessionPayload{Password: "hunter2"},
+			Payload: ricloud.SessionPayload{Password: ricloud.NewSecret("hunter2")},
 		}, nil)
 		require.NoError(t, err)
 		poll, err := client.Polls.Create(t.Context(), ricloud.PollCreateParams{
@@ -53,7 +53,7 @@ func TestClientForAnotherToken(t *testing.T) {
 	require.NoError(t, err)
 	rotated, err := srv.Client().Keys.Rotate(t.Context(), key.ID, ricloud.KeyRotateParams{})
 	require.NoError(t, err)
-	client, err := ricloud.NewClient(string(rotated.Token), ricloud.WithTransport(srv))
+	client, err := ricloud.NewClient(rotated.Token.Reveal(), ricloud.WithTransport(srv))
 	require.NoError(t, err)
 	same, err := client.Keys.Current(t.Context())
 	require.NoError(t, err)

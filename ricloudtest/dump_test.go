@@ -63,7 +63,7 @@ func TestDumpAndLoadContinueTheWork(t *testing.T) {
 			Source: ricloud.SourceParams{
 				User: session.User, Type: ricloud.SourceICloudAccount, Identifier: "ada@example.com",
 			},
-			Payload: ricloud.SessionPayload{Password: "hunter2"},
+			Payload: ricloud.SessionPayload{Password: ricloud.NewSecret("hunter2")},
 		})
 		require.NoError(t, err)
 		old := srv.Token()

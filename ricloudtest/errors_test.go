@@ -120,7 +120,7 @@ func TestScopesAndLimits(t *testing.T) {
 		require.NoError(t, err)
 		_, err = c.Sessions.Create(ctx, ricloud.SessionCreateParams{
 			Source:  ricloud.SourceParams{User: user.ID, Type: ricloud.SourceICloudAccount, Identifier: "jane.appleseed@example.com"},
-			Payload: ricloud.SessionPayload{Password: "hunter2"},
+			Payload: ricloud.SessionPayload{Password: ricloud.NewSecret("hunter2")},
 		})
 		require.ErrorIs(t, err, ricloud.ErrLimitExceeded)
 	})

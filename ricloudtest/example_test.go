@@ -46,9 +46,9 @@ func Example() {
 	}))
 	defer srv.Close()
 
-	n, err := countCalls(context.Background(), srv.Client(), "ada@example.com", "lovelace")
+	n, err := countCalls(context.Background(), srv.Client(), "ada@example.com", ricloud.NewSecret("lovelace"))
 	fmt.Println(n, err)
-	_, err = countCalls(context.Background(), srv.Client(), "ada@example.com", "babbage")
+	_, err = countCalls(context.Background(), srv.Client(), "ada@example.com", ricloud.NewSecret("babbage"))
 	fmt.Println(err != nil, srv.CountCalls("Sessions.Create"))
 	// Output:
 	// 1 <nil>
@@ -64,7 +64,7 @@ func ExampleServer_virtualTime() {
 			client := srv.Client(ricloud.WithPolling(time.Second, time.Minute))
 
 			began := time.Now()
-			_, err := countCalls(t.Context(), client, "john.appleseed@example.com", "hunter2")
+			_, err := countCalls(t.Context(), client, "john.appleseed@example.com", ricloud.NewSecret("hunter2"))
 			require.NoError(t, err)
 			assert.InDelta(t, time.Hour, time.Since(began), float64(2*time.Minute))
 			fmt.Println("an hour has passed:", time.Since(began) > time.Hour)

@@ -174,7 +174,7 @@ func TestTheJournalHoldsNoSecrets(t *testing.T) {
 	require.NoError(t, err)
 	poll, err = c.Polls.Wait(t.Context(), poll.ID)
 	require.NoError(t, err)
-	res, err := fetch(t.Context(), srv, string(poll.Results.Data[0].SignedURL.URL), nil)
+	res, err := fetch(t.Context(), srv, poll.Results.Data[0].SignedURL.URL.Reveal(), nil)
 	require.NoError(t, err)
 	require.NoError(t, res.Body.Close())
 	assert.Equal(t, 1, srv.CountCalls(ricloudtest.StorageGet))

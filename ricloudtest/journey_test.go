@@ -34,13 +34,13 @@ func TestJourney(t *testing.T) {
 			asked := 0
 			session, err := c.Sessions.Login(ctx, ricloud.SessionCreateParams{
 				Source:  ricloud.SourceParams{User: user.ID, Type: ricloud.SourceICloudAccount, Identifier: "jane.appleseed@example.com"},
-				Payload: ricloud.SessionPayload{Password: "hunter2"},
+				Payload: ricloud.SessionPayload{Password: ricloud.NewSecret("hunter2")},
 			}, func(context.Context, ricloud.CodeChallenge) (ricloud.Secret, error) {
 				asked++
 				if asked == 1 {
-					return "000000", nil
+					return ricloud.NewSecret("000000"), nil
 				}
-				return "123456", nil
+				return ricloud.NewSecret("123456"), nil
 			})
 			require.NoError(t, err)
 			assert.Equal(t, 2, asked, "a wrong code is asked for again")
@@ -50,7 +50,7 @@ func TestJourney(t *testing.T) {
 			require.ErrorIs(t, err, ricloud.ErrUnconfigured)
 
 			config, err := c.StorageConfigs.Create(ctx, ricloud.StorageConfigCreateParams{
-				URL: "s3://my-bucket/results", Credentials: ricloud.Credentials{"access_key_id": "a", "secret_access_key": "b"},
+				URL: "s3://my-bucket/results", Credentials: ricloud.Credentials{"access_key_id": ricloud.NewSecret("a"), "secret_access_key": ricloud.NewSecret("b")},
 				SignedURLsEnabled: new(true),
 			})
 			require.NoError(t, err)
@@ -99,7 +99,7 @@ func TestResultsAreServedAtSignedURLs(t *testing.T) {
 		result := poll.Results.Data[0]
 		assert.Equal(t, "7a10photo", result.Identifier)
 		assert.Equal(t, "jpg", result.Type)
-		signed := string(result.SignedURL.URL)
+		signed := result.SignedURL.URL.Reveal()
 
 		res, err := fetch(ctx, rt, signed, nil)
 		require.NoError(t, err)

@@ -162,10 +162,10 @@ func (s *Server) rotateKey(c *call) (answerer, error) {
 // key expires after lifetime.
 func (s *Server) AddTrialKey(lifetime time.Duration) (ricloud.Secret, error) {
 	if lifetime <= 0 {
-		return "", refuse("add trial key: lifetime %v is not positive", lifetime)
+		return ricloud.NewSecret(""), refuse("add trial key: lifetime %v is not positive", lifetime)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	k := s.newKey(&key{Type: "trial", Expires: s.clock.Now().Add(s.scale(lifetime))})
-	return ricloud.Secret(k.Token), nil
+	return ricloud.NewSecret(k.Token), nil
 }

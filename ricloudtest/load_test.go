@@ -42,7 +42,7 @@ func TestTenThousandInFlight(t *testing.T) {
 			work.Go(func() {
 				session, err := c.Sessions.Create(ctx, ricloud.SessionCreateParams{
 					Source:  ricloud.SourceParams{User: user.ID, Type: ricloud.SourceICloudAccount, Identifier: fmt.Sprintf("user-%d@example.com", i)},
-					Payload: ricloud.SessionPayload{Password: "hunter2"},
+					Payload: ricloud.SessionPayload{Password: ricloud.NewSecret("hunter2")},
 				})
 				if err != nil {
 					t.Error(err)
@@ -77,7 +77,7 @@ func crowd(b *testing.B, polls int) (*ricloudtest.Server, ricloud.ID) {
 	var last ricloud.ID
 	for _, name := range []string{"many", "few"} {
 		session, err := c.Sessions.Create(ctx, ricloud.SessionCreateParams{
-			Source: ricloud.SourceParams{User: user.ID, Type: ricloud.SourceMock, Identifier: name}, Payload: ricloud.SessionPayload{Password: "x"},
+			Source: ricloud.SourceParams{User: user.ID, Type: ricloud.SourceMock, Identifier: name}, Payload: ricloud.SessionPayload{Password: ricloud.NewSecret("x")},
 		})
 		require.NoError(b, err)
 		_, err = c.Sessions.Wait(ctx, session.ID)

@@ -45,7 +45,7 @@ func login(ctx context.Context, t *testing.T, c *ricloud.Client, identifier, pas
 	require.NoError(t, err)
 	session, err := c.Sessions.Create(ctx, ricloud.SessionCreateParams{
 		Source:  ricloud.SourceParams{User: user.ID, Type: ricloud.SourceICloudAccount, Identifier: identifier},
-		Payload: ricloud.SessionPayload{Password: ricloud.Secret(password)},
+		Payload: ricloud.SessionPayload{Password: ricloud.NewSecret(password)},
 	})
 	require.NoError(t, err)
 	session, err = c.Sessions.Wait(ctx, session.ID)

@@ -42,7 +42,7 @@ func newWorld(ctx context.Context, t *testing.T, c *ricloud.Client) *world {
 	t.Helper()
 	w := &world{Client: c}
 	var err error
-	credentials := ricloud.Credentials{"access_key_id": "a", "secret_access_key": "b"}
+	credentials := ricloud.Credentials{"access_key_id": ricloud.NewSecret("a"), "secret_access_key": ricloud.NewSecret("b")}
 	w.storage, err = c.StorageConfigs.Create(ctx, ricloud.StorageConfigCreateParams{URL: "s3://bucket/a", Credentials: credentials})
 	require.NoError(t, err)
 	w.spare, err = c.StorageConfigs.Create(ctx, ricloud.StorageConfigCreateParams{URL: "gs://bucket/b", Credentials: credentials})
@@ -59,7 +59,7 @@ func newWorld(ctx context.Context, t *testing.T, c *ricloud.Client) *world {
 	require.NoError(t, err)
 	w.session, err = c.Sessions.Create(ctx, ricloud.SessionCreateParams{
 		Source:  ricloud.SourceParams{User: w.user.ID, Type: ricloud.SourceRelayInstance},
-		Payload: ricloud.SessionPayload{Code: "PAIR-1234"},
+		Payload: ricloud.SessionPayload{Code: ricloud.NewSecret("PAIR-1234")},
 	})
 	require.NoError(t, err)
 	w.session, err = c.Sessions.Wait(ctx, w.session.ID)

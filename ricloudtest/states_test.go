@@ -55,7 +55,7 @@ func TestSessionOutcomes(t *testing.T) {
 				require.NoError(t, err)
 				session, err := c.Sessions.Create(ctx, ricloud.SessionCreateParams{
 					Source:  ricloud.SourceParams{User: user.ID, Type: test.kind, Identifier: test.identifier},
-					Payload: ricloud.SessionPayload{Password: ricloud.Secret(test.password), Code: ricloud.Secret(test.code)},
+					Payload: ricloud.SessionPayload{Password: ricloud.NewSecret(test.password), Code: ricloud.NewSecret(test.code)},
 				})
 				require.NoError(t, err)
 				assert.Equal(t, ricloud.SessionPending, session.State)
@@ -168,7 +168,7 @@ func TestRelayNeedsASubscription(t *testing.T) {
 		user, err := c.Users.Create(ctx, ricloud.UserCreateParams{Identifier: "u"})
 		require.NoError(t, err)
 		session, err := c.Sessions.Create(ctx, ricloud.SessionCreateParams{
-			Source: ricloud.SourceParams{User: user.ID, Type: ricloud.SourceRelayInstance}, Payload: ricloud.SessionPayload{Code: "PAIR-1234"},
+			Source: ricloud.SourceParams{User: user.ID, Type: ricloud.SourceRelayInstance}, Payload: ricloud.SessionPayload{Code: ricloud.NewSecret("PAIR-1234")},
 		})
 		require.NoError(t, err)
 		_, err = c.Sessions.Wait(ctx, session.ID)

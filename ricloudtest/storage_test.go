@@ -129,7 +129,7 @@ func TestPublisher(t *testing.T) {
 	require.Error(t, err)
 	assert.Len(t, poll.TasksFailed, 1)
 	c := refusing.Client()
-	config, err := c.StorageConfigs.Create(t.Context(), ricloud.StorageConfigCreateParams{URL: "s3://b/p", Credentials: ricloud.Credentials{"access_key_id": "a", "secret_access_key": "b"}})
+	config, err := c.StorageConfigs.Create(t.Context(), ricloud.StorageConfigCreateParams{URL: "s3://b/p", Credentials: ricloud.Credentials{"access_key_id": ricloud.NewSecret("a"), "secret_access_key": ricloud.NewSecret("b")}})
 	require.NoError(t, err)
 	assert.Eventually(t, func() bool {
 		config, err = c.StorageConfigs.Get(t.Context(), config.ID)
@@ -144,10 +144,10 @@ func TestStorageConfigStates(t *testing.T) {
 		credentials ricloud.Credentials
 		want        ricloud.ConfigState
 	}{
-		"s3":         {"s3://b/p", ricloud.Credentials{"access_key_id": "a", "secret_access_key": "b"}, "valid"},
-		"gs":         {"gs://b/p", ricloud.Credentials{"client_email": "a", "private_key": "b"}, "valid"},
-		"half":       {"s3://b/p", ricloud.Credentials{"access_key_id": "a"}, "invalid"},
-		"wrong kind": {"gs://b/p", ricloud.Credentials{"access_key_id": "a", "secret_access_key": "b"}, "invalid"},
+		"s3":         {"s3://b/p", ricloud.Credentials{"access_key_id": ricloud.NewSecret("a"), "secret_access_key": ricloud.NewSecret("b")}, "valid"},
+		"gs":         {"gs://b/p", ricloud.Credentials{"client_email": ricloud.NewSecret("a"), "private_key": ricloud.NewSecret("b")}, "valid"},
+		"half":       {"s3://b/p", ricloud.Credentials{"access_key_id": ricloud.NewSecret("a")}, "invalid"},
+		"wrong kind": {"gs://b/p", ricloud.Credentials{"access_key_id": ricloud.NewSecret("a"), "secret_access_key": ricloud.NewSecret("b")}, "invalid"},
 	} {
 		srv := start(t)
 		c := srv.Client()
@@ -169,7 +169,7 @@ func TestObjectsVanishChangeAndExpire(t *testing.T) {
 	require.NoError(t, err)
 	result := poll.Results.Data[0]
 	read := func() (int, string) {
-		res, err := fetch(t.Context(), srv, string(result.SignedURL.URL), nil)
+		res, err := fetch(t.Context(), srv, result.SignedURL.URL.Reveal(), nil)
 		require.NoError(t, err)
 		defer res.Body.Close()
 		body, err := readAll(res)

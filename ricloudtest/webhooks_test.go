@@ -123,7 +123,7 @@ func TestDeliveries(t *testing.T) {
 			assert.Equal(t, "/webhooks/"+r.id, r.path)
 			seconds, err := strconv.ParseInt(strings.TrimPrefix(strings.Split(r.signature, ",")[0], "t="), 10, 64)
 			require.NoError(t, err)
-			assert.Equal(t, ricloudtest.SignWebhook(string(config.Secret), time.Unix(seconds, 0), r.body), r.signature)
+			assert.Equal(t, ricloudtest.SignWebhook(config.Secret.Reveal(), time.Unix(seconds, 0), r.body), r.signature)
 			assert.InDelta(t, r.at.Unix(), seconds, 1)
 		}
 		assert.ElementsMatch(t, []string{"task.created", "task.succeeded", "poll.created", "task.created", "task.succeeded", "poll.completed", "session.expired"}, slugs)
@@ -226,7 +226,7 @@ func TestWebhookFaults(t *testing.T) {
 				got := in.take()
 				require.Len(t, got, test.want)
 				for _, r := range got {
-					good := ricloudtest.SignWebhook(string(config.Secret), r.at, r.body) == r.signature
+					good := ricloudtest.SignWebhook(config.Secret.Reveal(), r.at, r.body) == r.signature
 					assert.Equal(t, test.faults.WrongSignature == 0 && test.faults.OldTimestamp == 0, good)
 				}
 			})

@@ -120,7 +120,7 @@ func askSandbox(ctx context.Context, client *ricloud.Client) (ricloud.ID, error)
 	}
 	session, err := client.Sessions.Login(ctx, ricloud.SessionCreateParams{
 		Source:  ricloud.SourceParams{User: user.ID, Type: ricloud.SourceICloudAccount, Identifier: "john.appleseed@example.com"},
-		Payload: ricloud.SessionPayload{Password: "hunter2"},
+		Payload: ricloud.SessionPayload{Password: ricloud.NewSecret("hunter2")},
 	}, nil)
 	if err != nil {
 		return "", err

@@ -89,7 +89,7 @@ func start(ctx context.Context, s settings) error {
 func newSandbox(n int) (*ricloudtest.Server, []account) {
 	there, accounts := make([]ricloudtest.Account, n), make([]account, n)
 	for i := range n {
-		accounts[i] = account{fmt.Sprintf("customer-%d@example.com", i), "hunter2"}
+		accounts[i] = account{fmt.Sprintf("customer-%d@example.com", i), ricloud.NewSecret("hunter2")}
 		there[i] = ricloudtest.Account{Identifier: accounts[i].identifier, Password: "hunter2", Locked: i%100 == 99}
 		if i%25 == 24 {
 			there[i].Code = "123456"
@@ -121,7 +121,7 @@ func readAccounts(name string) ([]account, error) {
 		if err != nil {
 			return nil, err
 		}
-		accounts = append(accounts, account{row[0], ricloud.Secret(row[1])})
+		accounts = append(accounts, account{row[0], ricloud.NewSecret(row[1])})
 	}
 }
 

@@ -63,15 +63,15 @@ func sandbox(ctx context.Context) error {
 	return (&journey{
 		client: server.Client(),
 		account: func() (string, ricloud.Secret, error) {
-			return "jane.appleseed@example.com", "hunter2", nil
+			return "jane.appleseed@example.com", ricloud.NewSecret("hunter2"), nil
 		},
 		code: func(_ context.Context, c ricloud.CodeChallenge) (ricloud.Secret, error) {
 			stepf("two-factor", "session %s ended in %s: code asked for, attempt %d, to be sent with a new create", c.Session.ID, c.Session.Error, c.Attempt)
-			return "123456", nil
+			return ricloud.NewSecret("123456"), nil
 		},
 		storage: &ricloud.StorageConfigCreateParams{
 			URL:               "s3://quickstart/results",
-			Credentials:       ricloud.Credentials{"access_key_id": "AKIAEXAMPLE", "secret_access_key": "example"},
+			Credentials:       ricloud.Credentials{"access_key_id": ricloud.NewSecret("AKIAEXAMPLE"), "secret_access_key": ricloud.NewSecret("example")},
 			SignedURLsEnabled: new(true),
 		},
 		webhooks: listener,
@@ -257,17 +257,17 @@ func stepf(what, format string, args ...any) {
 
 func askAccount() (identifier string, password ricloud.Secret, err error) {
 	if identifier, err = ask("iCloud account: "); err != nil {
-		return "", "", err
+		return "", ricloud.NewSecret(""), err
 	}
 	fmt.Print("Password: ")
 	secret, err := term.ReadPassword(int(os.Stdin.Fd()))
 	fmt.Println()
-	return identifier, ricloud.Secret(secret), err
+	return identifier, ricloud.NewSecret(string(secret)), err
 }
 
 func askCode(_ context.Context, c ricloud.CodeChallenge) (ricloud.Secret, error) {
 	code, err := ask(fmt.Sprintf("Two-factor code (attempt %d): ", c.Attempt))
-	return ricloud.Secret(code), err
+	return ricloud.NewSecret(code), err
 }
 
 func ask(question string) (string, error) {

@@ -30,7 +30,7 @@ func TestNothingIsCommittedOrAcknowledgedOnFailure(t *testing.T) {
 	p := pipeline{client, map[string]int{}}
 	err = p.handle(t.Context(), &ricloud.Result{
 		ID: "r", State: ricloud.ResultAvailable, URL: "s3://b/k", Checksum: strings.Repeat("0", 32),
-		SignedURL: ricloud.SignedURL{URL: "https://storage.test/k"},
+		SignedURL: ricloud.SignedURL{URL: ricloud.NewSecret("https://storage.test/k")},
 	})
 	require.ErrorIs(t, err, errNowhere)
 	assert.Empty(t, p.committed)

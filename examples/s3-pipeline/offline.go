@@ -40,7 +40,7 @@ func offline(ctx context.Context, p *pipeline) error {
 	defer sandbox.Close()
 	p.client = sandbox.Client(ricloud.WithStorage("s3", s3.New(objects)))
 
-	credentials, err := ricloud.CredentialsFromKey(keyID, "example")
+	credentials, err := ricloud.CredentialsFromKey(keyID, ricloud.NewSecret("example"))
 	if err != nil {
 		return err
 	}
@@ -55,7 +55,7 @@ func offline(ctx context.Context, p *pipeline) error {
 	}
 	session, err := p.client.Sessions.Login(ctx, ricloud.SessionCreateParams{
 		Source:  ricloud.SourceParams{User: user.ID, Type: ricloud.SourceICloudAccount, Identifier: "john.appleseed@example.com"},
-		Payload: ricloud.SessionPayload{Password: password},
+		Payload: ricloud.SessionPayload{Password: ricloud.NewSecret(password)},
 	}, nil)
 	if err != nil {
 		return err

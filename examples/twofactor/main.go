@@ -125,7 +125,7 @@ func (s *service) startLogin(w http.ResponseWriter, r *http.Request) {
 	}
 	s.connect(ctx, w, r, &login{params: ricloud.SessionCreateParams{
 		Source:  ricloud.SourceParams{User: user.ID, Type: ricloud.SourceICloudAccount, Identifier: identifier},
-		Payload: ricloud.SessionPayload{Password: ricloud.Secret(r.PostFormValue("password"))},
+		Payload: ricloud.SessionPayload{Password: ricloud.NewSecret(r.PostFormValue("password"))},
 	}})
 }
 
@@ -138,7 +138,7 @@ func (s *service) enterCode(w http.ResponseWriter, r *http.Request) {
 		render(w, http.StatusGone, page{Problem: "That took too long. Please begin again."})
 		return
 	}
-	pending.params.Payload.Code = ricloud.Secret(r.PostFormValue("code"))
+	pending.params.Payload.Code = ricloud.NewSecret(r.PostFormValue("code"))
 	pending.attempt++
 	s.connect(ctx, w, r, pending)
 }

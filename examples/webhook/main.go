@@ -44,7 +44,7 @@ const (
 )
 
 func main() {
-	s := settings{secret: ricloud.Secret(os.Getenv("RICLOUD_WEBHOOK_SECRET"))}
+	s := settings{secret: ricloud.NewSecret(os.Getenv("RICLOUD_WEBHOOK_SECRET"))}
 	flag.StringVar(&s.addr, "addr", "127.0.0.1:8081", "`address` to listen on")
 	flag.StringVar(&s.url, "url", "", "`URL` the API reaches /webhooks at (default: the address)")
 	flag.StringVar(&s.database, "db", "webhook.db", "`file` of the SQLite database")
@@ -103,7 +103,7 @@ func cause(ctx context.Context, client *ricloud.Client) error {
 	}
 	session, err := client.Sessions.Login(ctx, ricloud.SessionCreateParams{
 		Source:  ricloud.SourceParams{User: user.ID, Type: ricloud.SourceICloudAccount, Identifier: "john.appleseed@example.com"},
-		Payload: ricloud.SessionPayload{Password: "hunter2"},
+		Payload: ricloud.SessionPayload{Password: ricloud.NewSecret("hunter2")},
 	}, nil)
 	if err != nil {
 		return err
@@ -174,7 +174,7 @@ func run(
 
 // setUp makes the API deliver here, and the handler know the secret.
 func setUp(ctx context.Context, client *ricloud.Client, handler *ricloud.WebhookHandler, s settings) error {
-	if s.secret != "" {
+	if !s.secret.IsZero() {
 		return handler.SetSecrets(s.secret)
 	}
 	_, err := client.WebhookConfigs.Ensure(ctx, ricloud.WebhookConfigEnsureParams{

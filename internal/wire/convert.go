@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"encoding"
 	"encoding/json"
 	"math"
 	"reflect"
@@ -18,12 +19,21 @@ func convert(raw json.RawMessage, t reflect.Type, strict bool) (json.RawMessage,
 	if strict {
 		return nil, false
 	}
-	for _, spelling := range spellings(string(raw), t.Kind()) {
+	kind := t.Kind()
+	if readsText(t) {
+		kind = reflect.String
+	}
+	for _, spelling := range spellings(string(raw), kind) {
 		if converted := json.RawMessage(spelling); fits(converted, t) {
 			return converted, true
 		}
 	}
 	return nil, false
+}
+
+// readsText reports whether a t is read from a string whatever its kind.
+func readsText(t reflect.Type) bool {
+	return reflect.PointerTo(t).Implements(reflect.TypeFor[encoding.TextUnmarshaler]())
 }
 
 // spellings lists the spellings that a number, a boolean or a string may also
@@ -121,7 +131,7 @@ func kindOf(raw []byte) string {
 // mismatch says why raw does not fit t, without its value.
 func mismatch(raw json.RawMessage, t reflect.Type) string {
 	got, want := kindOf(raw), ""
-	switch t.Kind() {
+	switch kind := t.Kind(); kind {
 	case reflect.String:
 		want = kindString
 	case reflect.Bool:
@@ -131,13 +141,15 @@ func mismatch(raw json.RawMessage, t reflect.Type) string {
 	case reflect.Struct, reflect.Map:
 		want = kindObject
 	default:
-		if reflect.Int <= t.Kind() && t.Kind() <= reflect.Float64 {
+		if reflect.Int <= kind && kind <= reflect.Float64 {
 			want = kindNumber
 		}
 	}
 	switch {
 	case t == reflect.TypeFor[time.Time]():
 		return "got " + got + ", want a date"
+	case readsText(t) && got != kindString:
+		return "got " + got + ", want string"
 	case got == want, want == "":
 		return "got " + got + " that does not fit " + t.String()
 	}

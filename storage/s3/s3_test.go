@@ -197,7 +197,7 @@ func TestJourney(t *testing.T) {
 	client := sandbox.Client(ricloud.WithStorage("s3", s3.New(objects)), ricloud.WithPolling(time.Millisecond, 10*time.Millisecond))
 	defer client.Close()
 	ctx := t.Context()
-	key, err := ricloud.CredentialsFromKey("AKIACANARY", "canary-secret")
+	key, err := ricloud.CredentialsFromKey("AKIACANARY", ricloud.NewSecret("canary-secret"))
 	require.NoError(t, err)
 	_, err = client.StorageConfigs.Ensure(ctx, ricloud.StorageConfigEnsureParams{URL: "s3://" + bucket + "/ricloud", Credentials: key, MakeOrganisationDefault: true})
 	require.NoError(t, err)
@@ -205,7 +205,7 @@ func TestJourney(t *testing.T) {
 	require.NoError(t, err)
 	session, err := client.Sessions.Login(ctx, ricloud.SessionCreateParams{
 		Source:  ricloud.SourceParams{User: user.ID, Type: ricloud.SourceICloudAccount, Identifier: "john.appleseed@example.com"},
-		Payload: ricloud.SessionPayload{Password: "hunter2"},
+		Payload: ricloud.SessionPayload{Password: ricloud.NewSecret("hunter2")},
 	}, nil)
 	require.NoError(t, err)
 	poll, err := client.Polls.Create(ctx, ricloud.PollCreateParams{Session: session.ID, Payload: ricloud.PollPayload{DataTypes: []string{"ios_messages.messages"}}})

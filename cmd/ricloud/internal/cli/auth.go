@@ -42,7 +42,7 @@ vendor's client in ~/.ricloud.ini are used.`,
 		if base == "" {
 			base = ricloud.DefaultBaseURL
 		}
-		client, err := ricloud.NewClient(string(token), ricloud.WithBaseURL(base))
+		client, err := ricloud.NewClient(token.Reveal(), ricloud.WithBaseURL(base))
 		if err != nil {
 			return err
 		}

@@ -37,7 +37,7 @@ func (a *app) client() (*ricloud.Client, error) {
 	if a.dryRun {
 		opts = append(opts, ricloud.WithTransport(&dryRun{app: a, next: http.DefaultTransport}))
 	}
-	client, err := ricloud.NewClient(string(found.token), opts...)
+	client, err := ricloud.NewClient(found.token.Reveal(), opts...)
 	if err == nil {
 		a.closers = append(a.closers, client.Close)
 	}

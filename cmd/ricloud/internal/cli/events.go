@@ -24,7 +24,7 @@ import (
 // sign returns the signature header of a body, as the API makes it.
 func sign(secret ricloud.Secret, at time.Time, body []byte) string {
 	t := strconv.FormatInt(at.Unix(), 10)
-	mac := hmac.New(sha256.New, []byte(secret))
+	mac := hmac.New(sha256.New, []byte(secret.Reveal()))
 	mac.Write([]byte(t + "."))
 	mac.Write(body)
 	return "t=" + t + ",s=" + base64.StdEncoding.EncodeToString(mac.Sum(nil))
@@ -95,25 +95,25 @@ func deliveries() *resource {
 func signingSecret(ctx context.Context, client *ricloud.Client) (ricloud.Secret, error) {
 	key, err := client.Keys.Current(ctx)
 	if err != nil {
-		return "", err
+		return ricloud.NewSecret(""), err
 	}
 	id := key.WebhookConfig
 	if id == "" {
 		org, err := client.Organisation.Get(ctx)
 		if err != nil {
-			return "", err
+			return ricloud.NewSecret(""), err
 		}
 		id = org.WebhookConfigDefault
 	}
 	if id == "" {
-		return "", errors.New("there is no webhook config whose secret could sign: give one with --secret")
+		return ricloud.NewSecret(""), errors.New("there is no webhook config whose secret could sign: give one with --secret")
 	}
 	config, err := client.WebhookConfigs.Get(ctx, id)
 	if err != nil {
-		return "", err
+		return ricloud.NewSecret(""), err
 	}
-	if config.Secret == "" {
-		return "", fmt.Errorf("the API does not show the secret of webhook config %s: give it with --secret", id)
+	if config.Secret.IsZero() {
+		return ricloud.NewSecret(""), fmt.Errorf("the API does not show the secret of webhook config %s: give it with --secret", id)
 	}
 	return config.Secret, nil
 }

@@ -92,13 +92,13 @@ func (a *app) code(ctx context.Context, command, from string, attempt int) (ricl
 		run.Stderr = a.errs
 		out, err := run.Output()
 		if err != nil {
-			return "", fmt.Errorf("the code command failed: %w", err)
+			return ricloud.NewSecret(""), fmt.Errorf("the code command failed: %w", err)
 		}
-		return ricloud.Secret(strings.TrimSpace(string(out))), nil
+		return ricloud.NewSecret(strings.TrimSpace(string(out))), nil
 	}
 	if attempt > 1 {
 		if from != "prompt" {
-			return "", fmt.Errorf("the code was not accepted: %w", ricloud.ErrCodeRequired)
+			return ricloud.NewSecret(""), fmt.Errorf("the code was not accepted: %w", ricloud.ErrCodeRequired)
 		}
 		fmt.Fprintln(a.errs, "That code was not accepted.")
 	}

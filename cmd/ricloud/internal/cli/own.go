@@ -82,7 +82,7 @@ func (a *app) keysCurrentCommand() *cobra.Command {
 // file that only its owner can read, or to standard output with --show-secrets.
 func (a *app) keepSecret(kind string, body ricloud.Raw, secret ricloud.Secret, path string) error {
 	if path != "" {
-		if err := writePrivate(path, []byte(string(secret)+"\n")); err != nil {
+		if err := writePrivate(path, []byte(secret.Reveal()+"\n")); err != nil {
 			return fmt.Errorf("the API has made the secret and it could not be written to %s: %w; show it with --show-secrets", path, err)
 		}
 		fmt.Fprintf(a.errs, "the secret is in %s\n", path)

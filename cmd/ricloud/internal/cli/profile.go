@@ -129,7 +129,7 @@ func (a *app) access() (access, error) {
 	vendor := vendorSettings()
 	switch {
 	case a.profile == "" && os.Getenv("RICLOUD_TOKEN") != "":
-		found.token, found.source = ricloud.Secret(os.Getenv("RICLOUD_TOKEN")), "RICLOUD_TOKEN"
+		found.token, found.source = ricloud.NewSecret(os.Getenv("RICLOUD_TOKEN")), "RICLOUD_TOKEN"
 	case known:
 		if found.token, err = p.token(name); err != nil {
 			return access{}, err
@@ -139,7 +139,7 @@ func (a *app) access() (access, error) {
 			found.url = p.URL
 		}
 	case vendor["token"] != "":
-		found.token, found.source = ricloud.Secret(vendor["token"]), "~/.ricloud.ini"
+		found.token, found.source = ricloud.NewSecret(vendor["token"]), "~/.ricloud.ini"
 		if found.url == "" {
 			found.url = vendor["url"]
 		}
@@ -161,13 +161,13 @@ var errNoToken = fmt.Errorf("%w: there is no token: run ricloud auth login, set 
 // token reads the profile's token.
 func (p *profile) token(name string) (ricloud.Secret, error) {
 	if !p.Keyring {
-		return ricloud.Secret(p.Token), nil
+		return ricloud.NewSecret(p.Token), nil
 	}
 	token, err := keyring.Get(keyringService, name)
 	if err != nil {
-		return "", fmt.Errorf("cannot read the token of profile %q from the keyring: %w; ricloud auth login stores it again", name, err)
+		return ricloud.NewSecret(""), fmt.Errorf("cannot read the token of profile %q from the keyring: %w; ricloud auth login stores it again", name, err)
 	}
-	return ricloud.Secret(token), nil
+	return ricloud.NewSecret(token), nil
 }
 
 // save stores the token in the keyring, or in the settings file where there is no keyring. It
@@ -175,10 +175,10 @@ func (p *profile) token(name string) (ricloud.Secret, error) {
 func (s *settings) save(name, url string, token ricloud.Secret) (string, error) {
 	p := &profile{URL: url}
 	where := "the keyring"
-	if err := keyring.Set(keyringService, name, string(token)); err == nil {
+	if err := keyring.Set(keyringService, name, token.Reveal()); err == nil {
 		p.Keyring = true
 	} else {
-		p.Token = string(token)
+		p.Token = token.Reveal()
 		if where, err = settingsPath(); err != nil {
 			return "", err
 		}

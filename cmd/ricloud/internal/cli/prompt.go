@@ -25,13 +25,13 @@ const secretHelp = "`from` where: prompt, - (standard input), @FILE or env:NAME"
 func (a *app) secret(ctx context.Context, from, what string) (ricloud.Secret, error) {
 	value, err := a.readSecret(ctx, from, what)
 	if err != nil {
-		return "", err
+		return ricloud.NewSecret(""), err
 	}
 	value = strings.TrimRight(value, "\r\n")
 	if value == "" {
-		return "", fmt.Errorf("the %s is empty", what)
+		return ricloud.NewSecret(""), fmt.Errorf("the %s is empty", what)
 	}
-	return ricloud.Secret(value), nil
+	return ricloud.NewSecret(value), nil
 }
 
 func (a *app) readSecret(ctx context.Context, from, what string) (string, error) {
