@@ -1,49 +1,179 @@
 package cli
 
 import (
-	"fmt"
+	"bytes"
+	"context"
+	"errors"
+	"flag"
 	"net/http"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
 
 	"github.com/spf13/cobra"
 
-	"github.com/reincubate/ricloud-go"
+	ricloud "github.com/reincubate/ricloud-go"
+	"github.com/reincubate/ricloud-go/internal/sandboxprogram"
 	"github.com/reincubate/ricloud-go/ricloudtest"
 )
 
 // sandboxSpeed makes a minute of the API's work last a few seconds.
 const sandboxSpeed = 5
 
-// sandboxClient returns a client of a sandbox inside this process.
+// sandbox is the sandbox of --sandbox. Its state is kept in a file, so that one command finds what
+// another has made, even while both run: each request loads the file if another process has
+// written it, and writes it if the state has changed.
+type sandbox struct {
+	server *ricloudtest.Server
+	path   string
+
+	mu    sync.Mutex
+	state []byte // as it was written or loaded last
+}
+
+// sandboxClient returns a client of the sandbox.
 func (a *app) sandboxClient(opts []ricloud.Option) (*ricloud.Client, error) {
-	server := ricloudtest.NewServer(ricloudtest.WithSpeed(sandboxSpeed))
-	a.closers = append(a.closers, server.Close)
-	if a.dryRun {
-		opts = append(opts, ricloud.WithTransport(&dryRun{app: a, next: http.RoundTripper(server)}))
+	dir, err := os.UserCacheDir()
+	if err != nil {
+		return nil, err
 	}
-	return server.Client(opts...), nil
+	s := &sandbox{
+		server: ricloudtest.NewServer(ricloudtest.WithSpeed(sandboxSpeed)),
+		path:   filepath.Join(dir, "ricloud", "sandbox.json"),
+	}
+	if err := os.MkdirAll(filepath.Dir(s.path), 0o700); err != nil {
+		return nil, err
+	}
+	a.closers = append(a.closers, s.close)
+	var transport http.RoundTripper = s
+	if a.dryRun {
+		transport = &dryRun{app: a, next: s}
+	}
+	return s.server.Client(append(opts, ricloud.WithTransport(transport))...), nil
+}
+
+// RoundTrip answers a request from the newest state.
+func (s *sandbox) RoundTrip(r *http.Request) (*http.Response, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	unlock, err := lock(r.Context(), s.path+".lock")
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	if err := s.load(); err != nil {
+		return nil, err
+	}
+	resp, err := s.server.RoundTrip(r)
+	if err != nil {
+		return nil, err
+	}
+	return resp, s.save()
+}
+
+// load takes over what another process has written.
+func (s *sandbox) load() error {
+	raw, err := os.ReadFile(s.path)
+	if errors.Is(err, os.ErrNotExist) || err == nil && bytes.Equal(raw, s.state) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if s.server.Load(bytes.NewReader(raw)) != nil { // of another version: begin anew
+		return os.Remove(s.path)
+	}
+	s.state = raw
+	return nil
+}
+
+func (s *sandbox) save() error {
+	var state bytes.Buffer
+	if err := s.server.Dump(&state); err != nil {
+		return err
+	}
+	if bytes.Equal(state.Bytes(), s.state) {
+		return nil
+	}
+	if err := writePrivate(s.path, state.Bytes()); err != nil {
+		return err
+	}
+	s.state = state.Bytes()
+	return nil
+}
+
+// close keeps what has happened since the last request.
+func (s *sandbox) close() {
+	ctx, cancel := context.WithTimeout(context.Background(), staleLock)
+	defer cancel()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if unlock, err := lock(ctx, s.path+".lock"); err == nil {
+		if s.load() == nil {
+			_ = s.save() // the next command begins where the last request was
+		}
+		unlock()
+	}
+	s.server.Close()
+}
+
+// staleLock is the age at which a lock's owner is taken to have died.
+const staleLock = 20 * time.Second
+
+// lock makes a folder as a lock between processes, and returns what removes it.
+func lock(ctx context.Context, path string) (unlock func(), err error) {
+	for {
+		err := os.Mkdir(path, 0o700)
+		if err == nil {
+			return func() { _ = os.Remove(path) }, nil
+		}
+		if !errors.Is(err, os.ErrExist) {
+			return nil, err
+		}
+		if info, err := os.Stat(path); err == nil && time.Since(info.ModTime()) > staleLock {
+			_ = os.Remove(path)
+			continue
+		}
+		select {
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
 }
 
 func (a *app) sandboxCommand() *cobra.Command {
-	var addr string
 	cmd := &cobra.Command{
-		Use:     "sandbox",
-		Short:   "Serve the sandbox on this machine, for programs in any language",
-		Example: "  ricloud sandbox --addr 127.0.0.1:8321",
-		Args:    cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			server := ricloudtest.NewServer()
-			defer server.Close()
-			if err := server.Start(); err != nil {
-				return err
+		Use: "sandbox [FLAGS]", Short: "Serve the sandbox on this machine, for programs in any language",
+		Long: `Serve the sandbox on this machine, for programs in any language. docs/sandbox.md describes it.
+
+ricloud sandbox reset makes the sandbox of --sandbox new again.`,
+		Example:            "  ricloud sandbox -addr 127.0.0.1:8321 -speed 10\n  ricloud sandbox -help\n  ricloud sandbox reset",
+		DisableFlagParsing: true, // the flags are the sandbox's own
+		RunE: func(cmd *cobra.Command, args []string) error {
+			err := sandboxprogram.Run(cmd.Context(), args, a.out, a.errs)
+			if errors.Is(err, flag.ErrHelp) {
+				return nil
 			}
-			if err := a.print(nil, map[string]any{"url": server.URL()}); err != nil {
-				return err
-			}
-			fmt.Fprintln(a.errs, "Ctrl-C ends it.")
-			<-cmd.Context().Done()
-			return nil
+			return err
 		},
 	}
-	cmd.Flags().StringVar(&addr, "addr", "127.0.0.1:8321", "the `host:port` to listen on")
+	cmd.AddCommand(&cobra.Command{
+		Use: "reset", Short: "Make the sandbox of --sandbox new again", Args: cobra.NoArgs,
+		Example: "  ricloud sandbox reset",
+		RunE: func(*cobra.Command, []string) error {
+			dir, err := os.UserCacheDir()
+			if err != nil {
+				return err
+			}
+			err = os.Remove(filepath.Join(dir, "ricloud", "sandbox.json"))
+			if err != nil && !errors.Is(err, os.ErrNotExist) {
+				return err
+			}
+			return a.print(nil, map[string]any{"reset": true})
+		},
+	})
 	return cmd
 }
+
