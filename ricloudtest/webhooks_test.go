@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"net/http"
 	"os"
 	"path"
@@ -196,6 +197,13 @@ func TestWebhookTransportAndRetries(t *testing.T) {
 		assert.Equal(t, ricloud.EventFailed, events.Data[0].State)
 		assert.Equal(t, 2, events.Data[0].Retries, "one for each pause")
 	})
+}
+
+// refusing is a network on which nobody listens.
+type refusing struct{}
+
+func (refusing) RoundTrip(*http.Request) (*http.Response, error) {
+	return nil, errors.New("connection refused")
 }
 
 type roundTrip func(*http.Request) (*http.Response, error)

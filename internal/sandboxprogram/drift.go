@@ -3,11 +3,66 @@ package sandboxprogram
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
+	"net/http"
+	"net/http/httputil"
+	"net/url"
+	"time"
+
+	"github.com/reincubate/ricloud-go/ricloudtest"
 )
 
-func check(string, io.Writer) error { return errors.ErrUnsupported }
+// check prints how fixtures differ from the contract.
+func check(dir string, out io.Writer) error {
+	found, err := ricloudtest.CheckDir(dir)
+	if err != nil {
+		return err
+	}
+	for _, drift := range found {
+		if _, err := fmt.Fprintln(out, drift); err != nil {
+			return err
+		}
+	}
+	if len(found) > 0 {
+		return fmt.Errorf("%d differences from the contract", len(found))
+	}
+	_, err = fmt.Fprintln(out, "no differences from the contract")
+	return err
+}
 
-func (set *settings) recordUpstream(context.Context, io.Writer, io.Writer) error {
-	return errors.ErrUnsupported
+// recordUpstream is a proxy that records what clients ask of the real API.
+func (set *settings) recordUpstream(ctx context.Context, out, errs io.Writer) error {
+	upstream, err := url.Parse(set.upstream)
+	if err != nil || upstream.Host == "" {
+		return fmt.Errorf("-upstream %q: want an absolute URL", set.upstream)
+	}
+	l, err := set.listen(ctx, set.addr)
+	if err != nil {
+		return err
+	}
+	transport := &http.Transport{ResponseHeaderTimeout: time.Minute}
+	defer transport.CloseIdleConnections()
+	recorder := ricloudtest.Record(set.record, transport)
+	server := &http.Server{ReadHeaderTimeout: time.Minute, Handler: &httputil.ReverseProxy{
+		Transport: recorder,
+		Rewrite: func(r *httputil.ProxyRequest) {
+			r.SetURL(upstream)
+			r.Out.Header.Del("Accept-Encoding") // so that answers can be read
+		},
+		ErrorHandler: func(w http.ResponseWriter, _ *http.Request, err error) {
+			_, _ = fmt.Fprintln(errs, "ricloud-sandbox:", err)
+			w.WriteHeader(http.StatusBadGateway)
+		},
+	}}
+	if _, err := fmt.Fprintf(out, "URL      http://%s\nUpstream %s\nFixtures %s\n",
+		reachable(l.Addr()), upstream, set.record); err != nil {
+		return errors.Join(err, l.Close())
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- server.Serve(l) }()
+	<-ctx.Done()
+	err = server.Close()
+	<-ended
+	return errors.Join(err, recorder.Err())
 }
