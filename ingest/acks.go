@@ -8,7 +8,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/reincubate/ricloud-go"
+	ricloud "github.com/reincubate/ricloud-go"
 )
 
 const (

@@ -14,7 +14,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
-	"github.com/reincubate/ricloud-go"
+	ricloud "github.com/reincubate/ricloud-go"
 	"github.com/reincubate/ricloud-go/ingest/internal/natsstore"
 	"github.com/reincubate/ricloud-go/ingest/internal/store"
 )

@@ -9,7 +9,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/reincubate/ricloud-go"
+	ricloud "github.com/reincubate/ricloud-go"
 	"github.com/reincubate/ricloud-go/ingest/internal/store"
 )
 

@@ -11,7 +11,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/reincubate/ricloud-go"
+	ricloud "github.com/reincubate/ricloud-go"
 	"github.com/reincubate/ricloud-go/ingest/internal/store"
 )
 

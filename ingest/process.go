@@ -26,13 +26,24 @@ type Process struct {
 type processes struct {
 	mu    sync.Mutex
 	alive map[string]Process
+	gone  map[string]time.Time // when one was first missed
 }
 
-func (p *processes) isAlive(id string) bool {
+// isDead reports whether a process has been silent for its lease and grace
+// beyond. While a cluster elects its leaders, leases of the living expire too.
+func (p *processes) isDead(id string, grace time.Duration) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	_, ok := p.alive[id]
-	return ok
+	if _, ok := p.alive[id]; ok {
+		return false
+	}
+	if p.gone == nil {
+		p.gone = map[string]time.Time{}
+	}
+	if p.gone[id].IsZero() {
+		p.gone[id] = time.Now()
+	}
+	return time.Since(p.gone[id]) >= grace
 }
 
 func (p *processes) all() []Process {
@@ -46,8 +57,11 @@ func (e *Engine) beat(ctx context.Context) {
 	l := lease{engine: e, key: processPrefix + e.id}
 	defer l.release(ctx)
 	for ctx.Err() == nil {
-		l.renew(ctx, e.self())
-		_ = sleep(ctx, e.cfg.lease/3)
+		wait := e.cfg.lease / 3
+		if !l.renew(ctx, e.self()) {
+			wait = leaseRetry
+		}
+		_ = sleep(ctx, wait)
 	}
 }
 
@@ -70,6 +84,7 @@ func (e *Engine) followProcesses(ctx context.Context, changed func()) error {
 			var p Process
 			_ = json.Unmarshal(entry.Value, &p) // of a newer version: alive it is
 			e.procs.alive[id] = p
+			delete(e.procs.gone, id)
 		}
 		e.procs.mu.Unlock()
 		if known == (entry.Value == nil) {
@@ -105,6 +120,7 @@ func (e *Engine) forgetProcesses(ctx context.Context) error {
 }
 
 const (
+	leaseRetry  = 100 * time.Millisecond
 	leasePrefix = "lease."
 	leaderKey   = leasePrefix + "leader"
 )

@@ -6,7 +6,7 @@ import (
 	"log/slog"
 	"time"
 
-	"github.com/reincubate/ricloud-go"
+	ricloud "github.com/reincubate/ricloud-go"
 )
 
 const (

@@ -10,7 +10,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/reincubate/ricloud-go"
+	ricloud "github.com/reincubate/ricloud-go"
 	"github.com/reincubate/ricloud-go/ingest/internal/store"
 )
 
@@ -115,7 +115,11 @@ func (w *worker) pick() (*storedJob, time.Duration) {
 		return nil, wait
 	}
 	for key, j := range w.jobs { // in random order: processes rarely claim the same
-		if w.mine[key] != nil || j.Owner != "" && (j.Owner == w.id || w.procs.isAlive(j.Owner)) {
+		if w.mine[key] != nil {
+			continue
+		}
+		if j.Owner != "" && j.Owner != w.id && !w.procs.isDead(j.Owner, w.grace()) {
+			wait = min(wait, w.grace())
 			continue
 		}
 		i, when := j.next(now)
@@ -133,6 +137,15 @@ func (w *worker) pick() (*storedJob, time.Duration) {
 	return nil, wait
 }
 
+// grace is how long a process is missed before its jobs are taken over. In a
+// folder, nobody can be alive but this one.
+func (w *worker) grace() time.Duration {
+	if w.cfg.URL == "" {
+		return 0
+	}
+	return w.cfg.lease / 2
+}
+
 // handle claims a job and handles its results, one after the other. It closes
 // hung when no call of the handler is left.
 func (w *worker) handle(begin, work context.Context, j *storedJob, hung chan<- struct{}) {
@@ -145,6 +158,11 @@ func (w *worker) handle(begin, work context.Context, j *storedJob, hung chan<- s
 	err := w.handleAll(begin, ctx, j, &calls)
 	w.mu.Lock()
 	delete(w.mine, j.key)
+	if known := w.jobs[j.key]; errors.Is(err, store.ErrConflict) && known != nil && known.revision <= j.revision {
+		delete(w.jobs, j.key) // the watch will bring what it is now
+	} else if known != nil && known.revision < j.revision {
+		w.jobs[j.key] = j
+	}
 	w.mu.Unlock()
 	if err != nil && !errors.Is(err, store.ErrConflict) && work.Err() == nil {
 		w.log(work, "handling results was interrupted", slog.String("account", j.Account), slog.Any("error", err))
