@@ -83,6 +83,8 @@ type record struct {
 	Begun        time.Time    `json:"begun,omitzero"` // the create whose outcome is not known
 	Due          time.Time    `json:"due,omitzero"`   // no step before
 	Codes        int          `json:"codes,omitempty"`
+	Looks        int          `json:"looks,omitempty"`    // for that create, which found nothing
+	Unmade       int          `json:"unmade,omitempty"`   // creates in a row of which nothing was found
 	Failures     int          `json:"failures,omitempty"` // in a row
 	FailingSince time.Time    `json:"failing_since,omitzero"`
 	Reason       string       `json:"reason,omitempty"`
@@ -239,7 +241,7 @@ type stored struct {
 func (e *Engine) load(ctx context.Context, key string) (*stored, error) {
 	entry, err := e.store.Get(ctx, accountPrefix+escape(key))
 	if err != nil {
-		return nil, storeError("account "+key, err)
+		return nil, storeError("the account "+key, err)
 	}
 	return decodeRecord(entry)
 }
@@ -265,23 +267,20 @@ func (e *Engine) save(ctx context.Context, r *stored) error {
 	return err
 }
 
-// ErrUnknownAccount reports that no account was submitted under a key.
-var ErrUnknownAccount = errors.New("ingest: no such account")
-
 func storeError(what string, err error) error {
 	switch {
 	case err == nil:
 		return nil
 	case errors.Is(err, store.ErrNotFound):
-		return fmt.Errorf("%w: %s", ErrUnknownAccount, what)
+		return fmt.Errorf("ingest: %s was not submitted: %w", what, ricloud.ErrNotFound)
 	case errors.Is(err, store.ErrFull):
 		return fmt.Errorf("%w (%s: %w)", ErrStoreFull, what, err)
 	}
 	return fmt.Errorf("ingest: %s: %w", what, err)
 }
 
-// Account returns what is known of an account, with its history, or
-// ErrUnknownAccount.
+// Account returns what is known of an account, with its history. It returns
+// ricloud.ErrNotFound for one that was not submitted.
 func (e *Engine) Account(ctx context.Context, key string) (*Status, error) {
 	r, err := e.load(ctx, key)
 	if err != nil {
@@ -329,7 +328,7 @@ func (e *Engine) Accounts(ctx context.Context, states ...State) iter.Seq2[*Statu
 }
 
 // Retry gives a dead letter another chance, from the step that failed. It
-// returns ErrNotDead for an account that is not Dead.
+// returns a *ricloud.ParamError for an account that is not Dead.
 //
 // A login whose outcome could not be found is a dead letter too: look at the
 // account in the vendor's console first, since Retry logs in again.
@@ -340,22 +339,40 @@ func (e *Engine) Retry(ctx context.Context, key string) error {
 			return err
 		}
 		if r.State != Dead {
-			return fmt.Errorf("%w: %s is %s", ErrNotDead, key, r.State)
+			return invalid("Retry", "key", fmt.Sprintf("%q is %s, not dead", key, r.State))
 		}
 		if err := e.revive(ctx, r); err != nil {
 			return storeError("Retry", err)
 		}
 		r.step(e.id, r.Back, "retried by hand")
 		r.Back, r.Reason, r.Failures, r.Codes = "", "", 0, 0
-		r.Due, r.FailingSince, r.Begun = time.Time{}, time.Time{}, time.Time{}
+		r.Due, r.FailingSince, r.Begun, r.Looks, r.Unmade = time.Time{}, time.Time{}, time.Time{}, 0, 0
 		if err = e.save(ctx, r); !errors.Is(err, store.ErrConflict) {
 			return storeError("Retry", err)
 		}
 	}
 }
 
-// ErrNotDead reports that an account cannot be retried because it is not Dead.
-var ErrNotDead = errors.New("ingest: not a dead letter")
+// Forget removes an account that is Done or Dead from the store, which makes
+// room for others. The API keeps what it has: its user, session and results.
+// Submitting the key again logs in again. It returns a *ricloud.ParamError for
+// an account in any other state.
+func (e *Engine) Forget(ctx context.Context, key string) error {
+	r, err := e.load(ctx, key)
+	if err != nil {
+		return err
+	}
+	if r.State != Done && r.State != Dead {
+		return invalid("Forget", "key", fmt.Sprintf("%q is %s, neither done nor dead", key, r.State))
+	}
+	if err := e.store.Remove(ctx, accountPrefix+escape(key), r.revision); err != nil {
+		return storeError("Forget", err)
+	}
+	for _, open := range r.Open {
+		e.removeJobs(ctx, key, open)
+	}
+	return nil
+}
 
 // Code hands in the two-factor code of an account that is CodeNeeded. Any
 // process may take it: it travels to the one that logs in, in memory. Code

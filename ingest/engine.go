@@ -58,9 +58,10 @@ type Config struct {
 	// work; at least a second. Default 5 seconds.
 	Lease time.Duration
 
-	// MaxBytes bounds the disk space of accounts and of events, each; beyond
-	// it Submit returns ErrStoreFull and deliveries are answered 503. Default
-	// 1 GiB.
+	// MaxBytes bounds the disk space of accounts and of events, each: when an
+	// account more could not be brought to its end within it, Submit returns
+	// ErrStoreFull, and when an event has no room its delivery is answered 503.
+	// An account takes 2 to 3 KB. Default 1 GiB.
 	MaxBytes int64
 }
 
@@ -136,8 +137,8 @@ type Engine struct {
 // Open opens the state, making it if it is new, and joins the other processes.
 // ctx bounds the opening alone. Close the Engine when it is no longer used.
 //
-// It returns a *ricloud.ParamError for a Config that cannot work, and ErrInUse
-// when another process uses the folder.
+// It returns a *ricloud.ParamError for a Config that cannot work, and an error
+// that names the folder when another process uses it.
 func Open(ctx context.Context, cfg Config) (*Engine, error) {
 	s, err := cfg.settings()
 	if err != nil {
@@ -147,9 +148,14 @@ func Open(ctx context.Context, cfg Config) (*Engine, error) {
 	if err != nil {
 		return nil, fmt.Errorf("ingest: Open: %w", err)
 	}
+	return join(ctx, s, state)
+}
+
+// join makes this process one of those that share a state.
+func join(ctx context.Context, s settings, state store.Store) (*Engine, error) {
 	e := &Engine{cfg: s, id: processID(), store: state, urls: newURLCache(), begun: time.Now()}
 	e.pacer = newPacer(state, e.id, s.Requests, s.Per)
-	if s.URL == "" { // nobody else can be alive
+	if s.Dir != "" { // nobody else can be alive
 		if err := e.forgetProcesses(ctx); err != nil {
 			return nil, errors.Join(fmt.Errorf("ingest: Open: %w", err), state.Close())
 		}
@@ -161,9 +167,6 @@ func Open(ctx context.Context, cfg Config) (*Engine, error) {
 	e.tasks.Go(func() { e.beat(background) })
 	return e, nil
 }
-
-// ErrInUse reports that another process uses the folder of an embedded state.
-var ErrInUse = natsstore.ErrInUse
 
 func openStore(ctx context.Context, s settings) (store.Store, error) {
 	o := natsstore.Options{
@@ -207,6 +210,10 @@ func (e *Engine) Close() error {
 	return e.store.Close()
 }
 
+// recordGrowth is how many bytes an account's record gains on its way, its
+// history and its jobs included.
+const recordGrowth = 2048
+
 // room returns ErrStoreFull when what is left is needed by the accounts that
 // are stored already. It looks at most once a second.
 func (e *Engine) room(ctx context.Context) error {
@@ -216,7 +223,7 @@ func (e *Engine) room(ctx context.Context) error {
 		if err != nil {
 			return storeError("Submit", err)
 		}
-		e.full.Store(u.MaxBytes > 0 && u.Bytes > u.MaxBytes/10*8)
+		e.full.Store(u.MaxBytes > 0 && u.Bytes+u.Records*recordGrowth > u.MaxBytes)
 	}
 	if e.full.Load() {
 		return ErrStoreFull

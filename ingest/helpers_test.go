@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -81,19 +82,20 @@ func read(ctx context.Context, r *ingest.Result) error {
 
 // bench is a sandbox, an engine and a client.
 type bench struct {
-	t       *testing.T
-	sandbox *ricloudtest.Server
-	engine  *ingest.Engine
-	client  *ricloud.Client
-	handled handled
-	poll    time.Duration // of wait
-	hook    atomic.Pointer[ricloud.WebhookHandler]
-	secret  ricloud.Secret
+	t        *testing.T
+	sandbox  *ricloudtest.Server
+	engine   *ingest.Engine
+	client   *ricloud.Client
+	handled  handled
+	poll     time.Duration // of wait
+	patience time.Duration
+	hook     atomic.Pointer[ricloud.WebhookHandler]
+	secret   ricloud.Secret
 }
 
 func newBench(t *testing.T, cfg ingest.Config, opts ...ricloudtest.Option) *bench {
 	t.Helper()
-	b := &bench{t: t, poll: 10 * time.Second}
+	b := &bench{t: t, poll: 10 * time.Second, patience: 6 * time.Hour}
 	b.sandbox = ricloudtest.NewServer(append(opts, ricloudtest.WithReceiver(hookURL, b))...)
 	t.Cleanup(b.sandbox.Close)
 	b.open(cfg)
@@ -148,7 +150,7 @@ func (b *bench) submit(accounts ...ingest.Account) {
 // wait waits until n accounts are in a state.
 func (b *bench) wait(n int, states ...ingest.State) {
 	b.t.Helper()
-	deadline := time.Now().Add(6 * time.Hour)
+	deadline := time.Now().Add(b.patience)
 	for {
 		count := 0
 		for _, err := range b.engine.Accounts(b.t.Context(), states...) {
@@ -160,7 +162,9 @@ func (b *bench) wait(n int, states ...ingest.State) {
 		}
 		if time.Now().After(deadline) {
 			for a := range b.engine.Accounts(b.t.Context()) {
-				b.t.Logf("%s %s %s %v", a.Account.Key, a.State, a.Reason, a.History)
+				if !slices.Contains(states, a.State) {
+					b.t.Logf("%s %s %s %v", a.Account.Key, a.State, a.Reason, a.History)
+				}
 			}
 			b.t.Fatalf("%d of %d accounts are %v", count, n, states)
 		}

@@ -132,11 +132,11 @@ func (l *leader) outcome(ctx context.Context, account string, open openPoll) (do
 	return true, refused, nil
 }
 
-func (l *leader) removeJobs(ctx context.Context, account string, open openPoll) {
+func (e *Engine) removeJobs(ctx context.Context, account string, open openPoll) {
 	for chunk := range open.Chunks {
 		key := jobKey(account, open.ID, chunk)
-		if entry, err := l.store.Get(ctx, key); err == nil {
-			_ = l.store.Remove(ctx, key, entry.Revision) // what is left does no harm
+		if entry, err := e.store.Get(ctx, key); err == nil {
+			_ = e.store.Remove(ctx, key, entry.Revision) // what is left does no harm
 		}
 	}
 }

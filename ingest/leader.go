@@ -91,8 +91,9 @@ type codeGiven struct {
 	used chan error
 }
 
-// lead does the work of the leader until begin ends or the lease is lost.
-func (r *runner) lead(begin, work context.Context, held *lease) {
+// lead does the work of the leader until begin ends, or until it fails: when the
+// lease is lost, or the store.
+func (r *runner) lead(begin, work context.Context, held *lease) (failed bool) {
 	l := &leader{
 		runner: r, lease: held, items: map[string]*item{}, sessions: map[ricloud.ID]*item{}, polls: map[ricloud.ID]*item{},
 		subs: map[ricloud.ID]*item{}, jobs: map[string]map[string]*jobState{}, wake: make(chan struct{}, 1),
@@ -129,9 +130,10 @@ func (r *runner) lead(begin, work context.Context, held *lease) {
 	cause := context.Cause(ctx)
 	cancel(nil)
 	followers.Wait()
-	if cause != nil && work.Err() == nil {
+	if failed = cause != nil && work.Err() == nil; failed {
 		r.log(work, "no longer leading", slog.Any("error", cause))
 	}
+	return failed
 }
 
 // keepLease renews the lease until ctx ends, and ends ctx when it is lost.

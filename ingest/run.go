@@ -181,9 +181,12 @@ func (r *runner) campaign(begin, work context.Context) {
 		l := lease{engine: r.Engine, key: leaderKey}
 		if l.renew(work, r.self()) {
 			r.leads.Store(true)
-			r.lead(begin, work, &l)
+			failed := r.lead(begin, work, &l)
 			r.leads.Store(false)
 			l.release(work)
+			if failed {
+				_ = sleep(begin, storeRetry) // let another try
+			}
 		}
 		timer := time.NewTimer(r.cfg.lease / 3)
 		select {

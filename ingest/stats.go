@@ -14,8 +14,11 @@ type Stats struct {
 	Accounts map[State]int // by state
 	Results  int           // that wait to be handled, or are being handled
 
-	Quota     Quota
-	Processes []Process // that are alive, this one included
+	// The quota that all processes share.
+	NextSlot  time.Time // the next slot that is free; in the past if there is no queue
+	Paused    time.Time // no request before, after a 429; zero or past if none
+	Waiting   int       // requests of this process that wait for their slot
+	Processes []Process // that are alive, this one included, with what each has used
 
 	Events          uint64 // stored, of the last 72 hours
 	Bytes, MaxBytes uint64 // of accounts and work
@@ -23,19 +26,10 @@ type Stats struct {
 	Full            bool // Submit returns ErrStoreFull
 }
 
-// Quota is the state of the quota that all processes share.
-type Quota struct {
-	Requests int // allowed in each Per
-	Per      time.Duration
-	Next     time.Time // the next slot that is free; in the past if there is no queue
-	Paused   time.Time // no request before, after a 429; zero or past if none
-	Waiting  int       // requests of this process that wait for their slot
-}
-
 // Stats counts the accounts and asks the store. It reads all accounts: call it
 // every few seconds at most.
 func (e *Engine) Stats(ctx context.Context) (*Stats, error) {
-	s := &Stats{Accounts: map[State]int{}, Quota: Quota{Requests: e.cfg.Requests, Per: e.cfg.Per}}
+	s := &Stats{Accounts: map[State]int{}}
 	for account, err := range e.Accounts(ctx) {
 		if err != nil {
 			return nil, err
@@ -63,12 +57,12 @@ func (e *Engine) Stats(ctx context.Context) (*Stats, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.Quota.Waiting, s.Quota.Paused = e.pacer.state()
+	s.Waiting, s.Paused = e.pacer.state()
 	entry, err := e.store.Get(ctx, slotsKey)
 	if err == nil {
 		var taken slots
 		_ = json.Unmarshal(entry.Value, &taken)
-		s.Quota.Next = taken.Next
+		s.NextSlot = taken.Next
 	} else if !errors.Is(err, store.ErrNotFound) {
 		return nil, storeError("Stats", err)
 	}

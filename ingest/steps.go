@@ -124,7 +124,8 @@ func (l *leader) saveStep(ctx context.Context, r *stored, state State, note stri
 
 // progress forgets earlier failures.
 func (r *record) progress() {
-	r.Failures, r.Reason, r.FailingSince, r.Due, r.Begun = 0, "", time.Time{}, time.Time{}, time.Time{}
+	r.Failures, r.Reason, r.Looks, r.Unmade = 0, "", 0, 0
+	r.FailingSince, r.Due, r.Begun = time.Time{}, time.Time{}, time.Time{}
 }
 
 func (l *leader) advance(ctx context.Context, r *stored, s seen) error {
@@ -273,15 +274,15 @@ func (l *leader) findLogin(ctx context.Context, r *stored) error {
 // notFound goes back to before a create that was not made after all, once
 // enough looks have found nothing.
 func (l *leader) notFound(ctx context.Context, r *stored, back State, what string) error {
-	r.Failures++
-	switch {
-	case r.Failures%looks != 0:
+	r.Failures, r.FailingSince, r.Reason = 0, time.Time{}, "" // it could look
+	if r.Looks++; r.Looks < looks {
 		r.Due = time.Now().UTC().Add(lookAgain)
 		return l.saveStep(ctx, r, r.State, "no "+what+" found; looks once more")
-	case r.Failures/looks >= maxUnknown:
+	}
+	r.Begun, r.Due, r.Looks = time.Time{}, time.Time{}, 0
+	if r.Unmade++; r.Unmade >= maxUnknown {
 		return dead(back, "%d times in a row, the outcome of a %s was not known and nothing was found", maxUnknown, what)
 	}
-	r.Begun, r.Due = time.Time{}, time.Time{}
 	if back == Submitted && r.Codes > 0 {
 		back = CodeNeeded // the code is not kept
 	}

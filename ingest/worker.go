@@ -140,7 +140,7 @@ func (w *worker) pick() (*storedJob, time.Duration) {
 // grace is how long a process is missed before its jobs are taken over. In a
 // folder, nobody can be alive but this one.
 func (w *worker) grace() time.Duration {
-	if w.cfg.URL == "" {
+	if w.cfg.Dir != "" {
 		return 0
 	}
 	return w.cfg.lease / 2

@@ -80,9 +80,6 @@ func (e *embedded) close() error {
 
 // errLocked says that another process has the folder.
 func errLocked(name string) error {
-	return fmt.Errorf("%w: another process uses the folder %s: one process at a time may use an embedded state; "+
-		"for several, run NATS and set Config.URL", ErrInUse, filepath.Dir(name))
+	return fmt.Errorf("another process uses the folder %s; one at a time may use an embedded state: "+
+		"for several processes, run NATS and set Config.URL", filepath.Dir(name))
 }
-
-// ErrInUse reports that another process uses the folder.
-var ErrInUse = errors.New("in use")

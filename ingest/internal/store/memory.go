@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"errors"
 	"slices"
 	"strings"
 	"sync"
@@ -20,7 +19,7 @@ type Memory struct {
 	watchers map[*watcher]struct{}
 	events   []event
 	known    map[string]struct{} // events' ids
-	answers  map[string][]func([]byte) []byte
+	answers  map[string][]*func([]byte) []byte
 }
 
 type expiring struct {
@@ -39,7 +38,7 @@ type event struct {
 func NewMemory() *Memory {
 	return &Memory{
 		entries: map[string]*expiring{}, watchers: map[*watcher]struct{}{},
-		known: map[string]struct{}{}, answers: map[string][]func([]byte) []byte{},
+		known: map[string]struct{}{}, answers: map[string][]*func([]byte) []byte{},
 	}
 }
 
@@ -231,13 +230,16 @@ func (m *Memory) Listen(ctx context.Context, subject string, fn func([]byte)) er
 // Ask returns the answer of one that answers.
 func (m *Memory) Ask(ctx context.Context, subject string, data []byte) ([]byte, error) {
 	m.mu.Lock()
-	all := m.answers[subject]
+	var fn func([]byte) []byte
+	if all := m.answers[subject]; len(all) > 0 {
+		fn = *all[0]
+	}
 	m.mu.Unlock()
-	if len(all) == 0 {
+	if fn == nil {
 		return nil, ErrNobody
 	}
 	answer := make(chan []byte, 1)
-	go func() { answer <- all[0](bytes.Clone(data)) }()
+	go func() { answer <- fn(bytes.Clone(data)) }()
 	select {
 	case a := <-answer:
 		return a, nil
@@ -248,17 +250,14 @@ func (m *Memory) Ask(ctx context.Context, subject string, data []byte) ([]byte, 
 
 // Answer answers each question with fn.
 func (m *Memory) Answer(ctx context.Context, subject string, fn func([]byte) []byte) error {
+	own := &fn
 	m.mu.Lock()
-	if len(m.answers[subject]) > 0 {
-		m.mu.Unlock()
-		return errors.New("one answers already on " + subject)
-	}
-	m.answers[subject] = append(m.answers[subject], fn)
+	m.answers[subject] = append(m.answers[subject], own)
 	m.mu.Unlock()
 	<-ctx.Done()
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	delete(m.answers, subject)
+	m.answers[subject] = slices.DeleteFunc(m.answers[subject], func(other *func([]byte) []byte) bool { return other == own })
 	return nil
 }
 

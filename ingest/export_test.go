@@ -1,0 +1,16 @@
+package ingest
+
+import (
+	"context"
+
+	"github.com/reincubate/ricloud-go/ingest/internal/store"
+)
+
+// OpenOn opens an engine on a store that others may share.
+func OpenOn(ctx context.Context, cfg Config, s store.Store) (*Engine, error) {
+	settings, err := cfg.settings()
+	if err != nil {
+		return nil, err
+	}
+	return join(ctx, settings, s)
+}

@@ -1,0 +1,370 @@
+package ingest_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	ricloud "github.com/reincubate/ricloud-go"
+	"github.com/reincubate/ricloud-go/ingest"
+	"github.com/reincubate/ricloud-go/ingest/internal/store"
+	"github.com/reincubate/ricloud-go/ricloudtest"
+)
+
+// Answers of creates are lost; what they made is found, and made once.
+func TestLostAnswersMakeNothingTwice(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		there, here := fleet(100)
+		lost := func(operation string) ricloudtest.Fault {
+			return ricloudtest.Fault{Operation: operation, Rate: 0.3, Count: -1, After: true, Reset: true}
+		}
+		b := newBench(t, ingest.Config{Memory: true}, ricloudtest.WithAccounts(there...), ricloudtest.WithDelays(delays()),
+			ricloudtest.WithFaults(lost("Sessions.Create"), lost("Polls.Create"), lost("Users.Create"), lost("Results.AcknowledgeAll")))
+		stop := b.run(b.handlers())
+		b.submit(here...)
+		b.wait(100, ingest.Done)
+		stop()
+		assert.Equal(t, 100, b.sandbox.CountCalls("Sessions.Create"))
+		assert.Equal(t, 100, b.sandbox.CountCalls("Polls.Create"))
+		assert.Len(t, b.handled.results, 100)
+	})
+}
+
+// The API is away for minutes: nobody is written off.
+func TestAnOutageWritesNobodyOff(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		there, here := fleet(40)
+		b := newBench(t, ingest.Config{Memory: true}, ricloudtest.WithAccounts(there...), ricloudtest.WithDelays(delays()))
+		stop := b.run(b.handlers())
+		b.submit(here...)
+		for _, status := range []int{http.StatusServiceUnavailable, http.StatusTooManyRequests, http.StatusInternalServerError} {
+			<-time.NewTimer(5 * time.Second).C
+			b.sandbox.SetFaults(ricloudtest.Fault{Status: status, Count: -1})
+			<-time.NewTimer(3 * time.Minute).C
+			b.sandbox.SetFaults()
+		}
+		b.wait(40, ingest.Done)
+		stop()
+		assert.Len(t, b.handled.results, 40)
+	})
+}
+
+// cutOff is a store that a dying process no longer reaches.
+type cutOff struct {
+	store.Store
+
+	dead atomic.Bool
+}
+
+var errDead = errors.New("this process is dead")
+
+func (c *cutOff) Put(ctx context.Context, e store.Entry, ttl time.Duration) (uint64, error) {
+	if c.dead.Load() {
+		select {
+		case <-ctx.Done():
+		case <-time.NewTimer(10 * time.Second).C:
+		}
+		return 0, errDead
+	}
+	return c.Store.Put(ctx, e, ttl)
+}
+
+func (c *cutOff) Remove(ctx context.Context, key string, revision uint64) error {
+	if c.dead.Load() {
+		return errDead
+	}
+	return c.Store.Remove(ctx, key, revision)
+}
+
+// dying passes requests on until the nth login was sent, and then kills the
+// process: before the API has it, or after.
+type dying struct {
+	next  http.RoundTripper
+	store *cutOff
+	after bool
+	left  atomic.Int32
+}
+
+func (d *dying) RoundTrip(r *http.Request) (*http.Response, error) {
+	if d.store.dead.Load() {
+		return nil, io.ErrUnexpectedEOF
+	}
+	if r.Method == http.MethodPost && r.URL.Path == "/sessions" && d.left.Add(-1) == 0 {
+		if d.after {
+			if resp, err := d.next.RoundTrip(r); err == nil {
+				_ = resp.Body.Close()
+			}
+		}
+		d.store.dead.Store(true)
+		return nil, io.ErrUnexpectedEOF
+	}
+	return d.next.RoundTrip(r)
+}
+
+// A process dies in the middle of a login. Another looks for its session first.
+func TestALoginInADyingProcess(t *testing.T) {
+	t.Parallel()
+	for name, after := range map[string]bool{"before the API has it": false, "after": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				there, here := fleet(20)
+				sandbox := ricloudtest.NewServer(ricloudtest.WithAccounts(there...), ricloudtest.WithDelays(delays()))
+				defer sandbox.Close()
+				shared := store.NewMemory()
+				b := &bench{t: t, sandbox: sandbox, poll: 10 * time.Second, patience: time.Hour}
+
+				first := &cutOff{Store: shared}
+				engine, err := ingest.OpenOn(t.Context(), ingest.Config{Memory: true}, first)
+				require.NoError(t, err)
+				transport := &dying{next: sandbox, store: first, after: after}
+				transport.left.Store(8)
+				ctx, cancel := context.WithCancel(t.Context())
+				ended := make(chan error, 1)
+				go func() {
+					ended <- engine.Run(ctx, sandbox.Client(ricloud.WithTransport(transport), ricloud.WithPacer(engine.Pacer())), b.handlers())
+				}()
+				b.engine = engine
+				b.submit(here...)
+				for !first.dead.Load() {
+					<-time.NewTimer(time.Second).C
+				}
+
+				second, err := ingest.OpenOn(t.Context(), ingest.Config{Memory: true}, shared)
+				require.NoError(t, err)
+				b.engine, b.client = second, sandbox.Client(ricloud.WithPacer(second.Pacer()))
+				stop := b.run(b.handlers())
+				b.wait(20, ingest.Done)
+				stop()
+				cancel()
+				require.NoError(t, <-ended)
+				require.NoError(t, engine.Close())
+				assert.Equal(t, 20, sandbox.CountCalls("Sessions.Create"))
+				assert.Len(t, b.handled.results, 20)
+			})
+		})
+	}
+}
+
+// Codes go to the accounts that ask, from any process; wrong ones are asked for
+// again, and three are enough.
+func TestCodes(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		there, here := fleet(3)
+		there[0].Code, there[1].Code = "111111", "222222"
+		b := newBench(t, ingest.Config{Memory: true}, ricloudtest.WithAccounts(there...), ricloudtest.WithDelays(delays()))
+		stop := b.run(b.handlers())
+		b.submit(here...)
+		b.wait(2, ingest.CodeNeeded)
+		ctx := t.Context()
+		require.NoError(t, b.engine.Code(ctx, here[0].Key, "111111"))
+		require.NoError(t, b.engine.Code(ctx, here[1].Key, "000000"))
+		b.wait(1, ingest.CodeNeeded)
+		require.NoError(t, b.engine.Code(ctx, here[1].Key, "000001"))
+		b.wait(1, ingest.CodeNeeded)
+		require.NoError(t, b.engine.Code(ctx, here[1].Key, "000002"))
+		b.wait(1, ingest.Dead)
+		b.wait(2, ingest.Done)
+		require.ErrorContains(t, b.engine.Code(ctx, here[2].Key, "333333"), "no code is wanted")
+
+		// The way back: a person asks the owner once more.
+		require.NoError(t, b.engine.Retry(ctx, here[1].Key))
+		b.wait(1, ingest.CodeNeeded)
+		require.NoError(t, b.engine.Code(ctx, here[1].Key, "222222"))
+		b.wait(3, ingest.Done)
+		status, err := b.engine.Account(ctx, here[1].Key)
+		require.NoError(t, err)
+		var states []string
+		for _, step := range status.History {
+			states = append(states, string(step.State))
+		}
+		assert.Contains(t, strings.Join(states, " "), "submitted logging-in connecting code-needed logging-in")
+		stop()
+		assert.Equal(t, 9, b.sandbox.CountCalls("Sessions.Create"))
+	})
+}
+
+// What only a person can mend is a dead letter that says why, and has a way back.
+func TestDeadLetters(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		there, here := fleet(5)
+		there[0].Locked = true
+		there[1].Password = "another"
+		there[2].Fail = map[string]string{"callkit.calls": "data-unavailable"}
+		b := newBench(t, ingest.Config{Memory: true}, ricloudtest.WithAccounts(there...), ricloudtest.WithDelays(delays()))
+		h := b.handlers()
+		var mend atomic.Bool
+		var tries atomic.Int32
+		h.Result = func(ctx context.Context, r *ingest.Result) error {
+			if r.Account == here[3].Key && !mend.Load() {
+				tries.Add(1)
+				return errors.New("no room in the database")
+			}
+			if r.Account == here[4].Key && !mend.Load() {
+				panic("a record that the handler does not expect")
+			}
+			return b.handlers().Result(ctx, r)
+		}
+		h.Attempts = 3
+		stop := b.run(h)
+		b.submit(here...)
+		b.wait(5, ingest.Dead)
+		ctx := t.Context()
+		for i, want := range []string{"source-locked", "the login failed", "tasks of poll", "no room in the database", "the handler panicked"} {
+			status, err := b.engine.Account(ctx, here[i].Key)
+			require.NoError(t, err)
+			assert.Contains(t, status.Reason, want)
+			assert.NotContains(t, status.Reason, password)
+		}
+		assert.EqualValues(t, 3, tries.Load())
+		assert.Equal(t, 5, b.sandbox.CountCalls("Sessions.Create"), "nobody is logged in to again by itself")
+
+		mend.Store(true)
+		require.NoError(t, b.sandbox.LockAccount(ricloud.SourceICloudAccount, there[0].Identifier, false))
+		for _, i := range []int{0, 3, 4} {
+			require.NoError(t, b.engine.Retry(ctx, here[i].Key))
+		}
+		b.wait(3, ingest.Done)
+		require.Error(t, b.engine.Retry(ctx, here[0].Key))
+		assert.Len(t, b.handled.results, 3)
+		require.NoError(t, b.engine.Forget(ctx, here[0].Key))
+		_, err := b.engine.Account(ctx, here[0].Key)
+		require.ErrorIs(t, err, ricloud.ErrNotFound)
+		stop()
+	})
+}
+
+// A damaged file is never acknowledged, whatever the handler returns.
+func TestWhatIsNotVerifiedIsNotAcknowledged(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		there, here := fleet(2)
+		b := newBench(t, ingest.Config{Memory: true}, ricloudtest.WithAccounts(there...), ricloudtest.WithDelays(delays()),
+			ricloudtest.WithFaults(ricloudtest.Fault{Operation: ricloudtest.StorageGet, Nth: 1, Count: 1 << 20, Corrupt: true}))
+		h := b.handlers()
+		h.Attempts = 2
+		h.Result = func(context.Context, *ingest.Result) error { return nil } // reads nothing
+		stop := b.run(h)
+		b.submit(here...)
+		b.wait(2, ingest.Dead)
+		for result, err := range b.sandbox.Client().Results.All(t.Context(), ricloud.ResultListParams{}) {
+			require.NoError(t, err)
+			assert.Equal(t, ricloud.ResultAvailable, result.State)
+		}
+		b.sandbox.SetFaults()
+		for _, a := range here {
+			require.NoError(t, b.engine.Retry(t.Context(), a.Key))
+		}
+		b.wait(2, ingest.Done)
+		stop()
+	})
+}
+
+// A handler that never returns costs its place, and not the account, and the
+// drain does not wait for it.
+func TestAHandlerThatHangs(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		there, here := fleet(6)
+		b := newBench(t, ingest.Config{Memory: true}, ricloudtest.WithAccounts(there...), ricloudtest.WithDelays(delays()))
+		h := b.handlers()
+		release := make(chan struct{})
+		var hung atomic.Int32
+		h.Concurrency, h.Timeout = 2, time.Minute
+		h.Result = func(ctx context.Context, r *ingest.Result) error {
+			if r.Account == here[0].Key && hung.Add(1) == 1 {
+				<-release // deaf to its context
+			}
+			return b.handlers().Result(ctx, r)
+		}
+		stop := b.run(h)
+		b.submit(here...)
+		b.wait(6, ingest.Done)
+		began := time.Now()
+		close(release)
+		stop()
+		assert.Less(t, time.Since(began), 10*time.Second)
+		assert.Len(t, b.handled.results, 6)
+	})
+}
+
+// An account with an interval polls again and again.
+func TestSubscriptions(t *testing.T) {
+	t.Parallel()
+	for name, webhooks := range map[string]bool{"with webhooks": true, "without": false} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				there, here := fleet(5)
+				for i := range here {
+					here[i].Every = time.Hour
+				}
+				b := newBench(t, ingest.Config{Memory: true}, ricloudtest.WithAccounts(there...), ricloudtest.WithDelays(delays()))
+				b.receive() // a subscription needs a webhook config
+				if !webhooks {
+					b.hook.Store(nil)
+				}
+				stop := b.run(b.handlers())
+				b.submit(here...)
+				<-time.NewTimer(5*time.Hour + 30*time.Minute).C
+				b.wait(5, ingest.Subscribed)
+				stop()
+				b.handled.mu.Lock()
+				defer b.handled.mu.Unlock()
+				assert.GreaterOrEqual(t, len(b.handled.results), 25)
+				for id, n := range b.handled.results {
+					assert.Equal(t, 1, n, id)
+				}
+			})
+		})
+	}
+}
+
+// Results come in any number: more than a page of them, and more than a job.
+func TestManyResults(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		there, here := fleet(1)
+		for range 130 {
+			here[0].Poll.DataTypes = append(here[0].Poll.DataTypes, "type."+string(rune('a'+len(here[0].Poll.DataTypes)%26))+strings.Repeat("x", len(here[0].Poll.DataTypes)/26))
+		}
+		b := newBench(t, ingest.Config{Memory: true}, ricloudtest.WithAccounts(there...), ricloudtest.WithDelays(delays()))
+		stop := b.run(b.handlers())
+		b.submit(here...)
+		b.wait(1, ingest.Done)
+		stop()
+		assert.Len(t, b.handled.results, 131)
+		for result, err := range b.sandbox.Client().Results.All(t.Context(), ricloud.ResultListParams{State: ricloud.ResultConsumed}) {
+			require.NoError(t, err)
+			assert.Equal(t, ricloud.ResultConsumed, result.State)
+		}
+	})
+}
+
+// A token that the API refuses ends Run, and touches no account.
+func TestARefusedToken(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		there, here := fleet(3)
+		b := newBench(t, ingest.Config{Memory: true}, ricloudtest.WithAccounts(there...),
+			ricloudtest.WithFaults(ricloudtest.Fault{Status: http.StatusUnauthorized, Count: -1}))
+		b.submit(here...)
+		err := b.engine.Run(t.Context(), b.client, b.handlers())
+		require.ErrorIs(t, err, ricloud.ErrUnauthorized)
+		b.wait(3, ingest.Submitted)
+		require.NoError(t, b.engine.Close())
+	})
+}
