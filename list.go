@@ -7,8 +7,10 @@ import (
 	"fmt"
 	"iter"
 	"net/url"
+	"reflect"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/reincubate/ricloud-go/internal/transport"
@@ -52,23 +54,31 @@ func (f *flag) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
-// All iterates over the list's items and, if HasMore is set, over the pages
-// that its URL still has. It makes no request for a list that is whole. It
-// stops at the first error and yields it.
+// All iterates over the items of the list. If HasMore is set, it goes on with the
+// pages that can be read at URL, and otherwise makes no request. It stops at the
+// first error and yields it. T may be a type of your own.
 //
 //	for child, err := range source.Children.All(ctx, client) { … }
 func (l *List[T]) All(ctx context.Context, client *Client, opts ...CallOption) iter.Seq2[*T, error] {
 	return func(yield func(*T, error) bool) {
-		p := pager[T]{client: client, seen: map[ID]bool{}}
-		if p.yieldNew(l.Data, yield) < 0 || !l.HasMore {
+		p := newPager[T](client, len(l.Data))
+		if !l.HasMore {
+			p.yieldNew(itemsOf(l.Data), yield)
 			return
 		}
 		if l.URL == "" {
-			yield(nil, errors.New("ricloud: List.All: the list has more items but no URL to read them from"))
+			if _, ok := p.yieldNew(itemsOf(l.Data), yield); ok {
+				yield(nil, errors.New("ricloud: List.All: the list has more items, but no URL to read them from"))
+			}
 			return
 		}
-		// From the start: whether both lists have the same order is not known,
-		// and what is repeated is a page at most.
+		// The list is read again from its beginning, because it may be sorted in
+		// another way there. Items whose IDs are not known are left to that.
+		if isIdentified[T]() {
+			if _, ok := p.yieldNew(itemsOf(l.Data), yield); !ok {
+				return
+			}
+		}
 		p.run(ctx, l.behind(""), opts, yield)
 	}
 }
@@ -153,63 +163,196 @@ func all[T any](ctx context.Context, c *Client, op transport.Operation, params l
 
 // paginate iterates over the items of every page of the list that r reads.
 func paginate[T any](ctx context.Context, c *Client, r request, opts []CallOption) iter.Seq2[*T, error] {
-	return func(yield func(*T, error) bool) {
-		p := pager[T]{client: c, seen: map[ID]bool{}}
-		p.run(ctx, r, opts, yield)
-	}
+	return func(yield func(*T, error) bool) { newPager[T](c, 0).run(ctx, r, opts, yield) }
 }
 
-// pager reads a list page by page. It trusts neither total_count nor the
-// cursor: what came before is left out, so it does not matter whether
-// after_id is inclusive.
+// item is one item of a page.
+type item[T any] struct {
+	id    ID // empty: it has none
+	value *T
+}
+
+// identified is what every resource of this package is.
+type identified interface{ ident() ID }
+
+func isIdentified[T any]() bool {
+	_, ok := any(new(T)).(identified)
+	return ok
+}
+
+func itemsOf[T any](data []T) []item[T] {
+	items := make([]item[T], len(data))
+	for i := range data {
+		items[i].value = &data[i]
+		if r, ok := any(&data[i]).(identified); ok {
+			items[i].id = r.ident()
+		}
+	}
+	return items
+}
+
+// pager reads a list page by page. It relies on no rule for cursors, because
+// none is documented: a cursor may or may not be part of the page it asks for,
+// pages may overlap, and has_more and total_count may be wrong.
 type pager[T any] struct {
 	client *Client
-	seen   map[ID]bool
-	last   ID
+	seen   window
+	cursor ID   // the last new item that has an ID
+	tail   []*T // the items without an ID behind it
 
-	repeats int // how much of what was seen may come again before it ends; 0: any
+	checkpoint ID // an earlier cursor; a list that returns to it goes round in circles
+	steps, lap int
+}
+
+// newPager returns a pager that also remembers the known items which come first.
+func newPager[T any](c *Client, known int) *pager[T] {
+	return &pager[T]{client: c, seen: window{size: windowSize + known}, lap: 1}
 }
 
 // run yields every item from r's page on.
 func (p *pager[T]) run(ctx context.Context, r request, opts []CallOption, yield func(*T, error) bool) {
-	r.query = url.Values{}
-	if !r.list.values().Has("limit") {
-		r.query.Set("limit", strconv.Itoa(maxLimit))
+	limit, err := strconv.Atoi(r.list.values().Get("limit"))
+	if err != nil {
+		limit = maxLimit
 	}
-	for repeated := 0; ; {
-		page, err := do[List[T]](ctx, p.client, r, opts)
+	by, promised, moved := "after_id", false, false
+	for asked := false; ; asked = true {
+		r.query = url.Values{"limit": {strconv.Itoa(limit)}}
+		if asked {
+			r.query.Set(by, string(p.cursor))
+		}
+		items, hasMore, err := p.read(ctx, r, opts)
 		if err != nil {
 			yield(nil, err)
 			return
 		}
-		fresh := p.yieldNew(page.Data, yield)
-		repeated += len(page.Data) - fresh
-		if fresh < 0 || !page.HasMore || len(page.Data) == 0 || p.repeats > 0 && repeated > p.repeats {
+		before := p.cursor
+		fresh, ok := p.yieldNew(items, yield)
+		full, stuck := len(items) >= limit, asked && p.cursor == before
+		switch {
+		case !ok:
+			return
+		case stuck && hasMore && full && limit < maxLimit:
+			limit = min(2*limit, maxLimit) // more fit into a page than come again
+			continue
+		case stuck && promised && !moved && by == "after_id" && !hasCursor(r.list):
+			by = "before_id" // "after" may mean "newer" in a list of the newest first
+			continue
+		case len(items) == 0, !hasMore && (stuck || !full || p.cursor == ""):
+			return // a full page may have more behind it even where has_more is false
+		case p.cursor == "":
+			yield(nil, fmt.Errorf("ricloud: %s: the list has more items, but those of its first page have no id to go on from", r.op.Name))
+			return
+		case !stuck && !p.inCircles():
+			promised, moved = hasMore, asked
+		case fresh == 0 && len(items) == 1 && items[0].id == p.cursor:
+			return // the cursor itself is all that is left
+		default:
+			yield(nil, fmt.Errorf("ricloud: %s: the list does not end: its has_more is true, but the page at %q has only items that came before",
+				r.op.Name, p.cursor))
 			return
 		}
-		if fresh == 0 && r.query.Has("after_id") {
-			yield(nil, fmt.Errorf("ricloud: %s: the page after %q brought nothing new, yet the API says there is more", r.op.Name, p.last))
-			return
-		}
-		r.query.Set("after_id", string(p.last))
 	}
 }
 
-// yieldNew yields the items not seen before and returns how many, or -1 when
-// the consumer had enough.
-func (p *pager[T]) yieldNew(items []T, yield func(*T, error) bool) (fresh int) {
-	for i := range items {
-		if r, ok := any(&items[i]).(interface{ ident() ID }); ok {
-			p.last = r.ident()
-			if p.seen[p.last] {
-				continue
+// hasCursor reports whether the caller has set a cursor.
+func hasCursor(params listParams) bool {
+	q := params.values()
+	return q.Has("after_id") || q.Has("before_id")
+}
+
+// read returns a page. A type that is not of this package may not keep the id
+// that the API sent, so it is taken from the JSON.
+func (p *pager[T]) read(ctx context.Context, r request, opts []CallOption) (items []item[T], hasMore bool, err error) {
+	if isIdentified[T]() {
+		page, err := do[List[T]](ctx, p.client, r, opts)
+		if err != nil {
+			return nil, false, err
+		}
+		return itemsOf(page.Data), page.HasMore, nil
+	}
+	page, err := do[List[json.RawMessage]](ctx, p.client, r, opts)
+	if err != nil {
+		return nil, false, err
+	}
+	for i, raw := range page.Data {
+		v := new(T)
+		if err := p.client.decode(r.op.Name, raw, v); err != nil {
+			if e, ok := errors.AsType[*DecodeError](err); ok {
+				e.Path = strings.TrimSuffix(fmt.Sprintf("data[%d].%s", i, e.Path), ".")
 			}
-			p.seen[p.last] = true
+			return nil, false, err
+		}
+		items = append(items, item[T]{ID(wire.ID(raw)), v})
+	}
+	return items, page.HasMore, nil
+}
+
+// yieldNew yields the items that did not come before and returns how many. It
+// returns false when the consumer had enough.
+func (p *pager[T]) yieldNew(items []item[T], yield func(*T, error) bool) (fresh int, ok bool) {
+	again := p.tail // may come again behind the cursor
+	for _, it := range items {
+		switch {
+		case it.id == "" && len(again) > 0 && reflect.DeepEqual(it.value, again[0]):
+			again = again[1:]
+			continue
+		case it.id == "":
+			again = nil
+			p.tail = append(p.tail, it.value)
+		case !p.seen.add(it.id):
+			continue
+		default:
+			again, p.tail, p.cursor = nil, nil, it.id
 		}
 		fresh++
-		if !yield(&items[i], nil) {
-			return -1
+		if !yield(it.value, nil) {
+			return fresh, false
 		}
 	}
-	return fresh
+	return fresh, true
+}
+
+// inCircles reports whether the cursor was there before. It compares it with one
+// earlier cursor, which moves on after 1, 2, 4, 8, … pages (Brent's algorithm).
+func (p *pager[T]) inCircles() bool {
+	if p.cursor == p.checkpoint {
+		return true
+	}
+	if p.steps++; p.steps == p.lap {
+		p.checkpoint, p.steps, p.lap = p.cursor, 0, 2*p.lap
+	}
+	return false
+}
+
+// windowSize is how many items a pager remembers to leave out repeats: ten of
+// the largest pages, far more than pages can overlap, in about a megabyte. An
+// iteration over a million items needs no more.
+const windowSize = 10 * maxLimit
+
+// window is the set of the latest IDs.
+type window struct {
+	size  int
+	set   map[ID]struct{}
+	order []ID // oldest first from next on, in a circle
+	next  int
+}
+
+// add adds an ID and reports whether it was new.
+func (w *window) add(id ID) bool {
+	if _, ok := w.set[id]; ok {
+		return false
+	}
+	if w.set == nil {
+		w.set = map[ID]struct{}{}
+	}
+	w.set[id] = struct{}{}
+	if len(w.order) < w.size {
+		w.order = append(w.order, id)
+		return true
+	}
+	delete(w.set, w.order[w.next])
+	w.order[w.next] = id
+	w.next = (w.next + 1) % w.size
+	return true
 }

@@ -7,7 +7,9 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -15,6 +17,9 @@ import (
 	"github.com/jarcoal/httpmock"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/reincubate/ricloud-go/internal/transport"
+	"github.com/reincubate/ricloud-go/internal/wire"
 )
 
 func jsonResponder(status int, body string) httpmock.Responder {
@@ -110,8 +115,8 @@ func TestAllSaysWhenAPageBringsNothingNew(t *testing.T) {
 	api.RegisterResponder(http.MethodGet, "=~/users", jsonResponder(200, `{"data":[{"id":1},{"id":2}],"has_more":true}`))
 	n, err := drain(c.Users.All(t.Context(), UserListParams{}))
 	assert.Equal(t, 2, n)
-	require.ErrorContains(t, err, `ricloud: Users.List: the page after "2" brought nothing new`)
-	assert.Len(t, api.all(), 2)
+	require.ErrorContains(t, err, `ricloud: Users.List: the list does not end`)
+	assert.Len(t, api.all(), 3, "after the last item, before it, and no further")
 }
 
 func TestAllEndsAtAnEmptyPage(t *testing.T) {
@@ -248,4 +253,225 @@ func TestListRefusesAPeriodThatEndsBeforeItBegins(t *testing.T) {
 		require.True(t, ok, "%T", params)
 		assert.Equal(t, "CreatedBefore", invalid.Field)
 	}
+}
+
+// row is a type of the caller's that does not keep the id.
+type row struct {
+	Name string `json:"name"`
+}
+
+// shelf is an API's list of things under /things, by a rule of its own.
+type shelf struct {
+	things    []string // the JSON of each; an id is its "id"
+	most      int      // items on a page, whatever is asked for; 0: as many as asked
+	inclusive bool     // a cursor is part of its page
+	overlap   int      // items that come again before the cursor
+	newer     bool     // after_id means newer, in a list of the newest first; before_id reads on
+	ignore    bool     // cursors are ignored
+	circle    bool     // the list begins again behind its end
+	hasMore   func(more bool) any
+	requests  int
+}
+
+func (s *shelf) serve(req *http.Request) (*http.Response, error) {
+	s.requests++
+	q := req.URL.Query()
+	limit, err := strconv.Atoi(q.Get("limit"))
+	if err != nil {
+		limit = 10
+	}
+	if s.most > 0 {
+		limit = min(limit, s.most)
+	}
+	find := func(id string) int {
+		return slices.IndexFunc(s.things, func(thing string) bool { return id != "" && wire.ID([]byte(thing)) == id })
+	}
+	first, end := 0, len(s.things)
+	after, before := find(q.Get("after_id")), find(q.Get("before_id"))
+	if s.newer {
+		after, before = before, after
+	}
+	switch {
+	case s.ignore:
+	case after >= 0 && s.inclusive:
+		first = max(0, after-s.overlap)
+	case after >= 0:
+		first = max(0, after+1-s.overlap)
+	}
+	if before >= 0 && !s.ignore {
+		end = before
+	}
+	if s.circle && first >= end {
+		first = 0
+	}
+	page := s.things[first:max(first, min(end, first+limit))]
+	hasMore := any(first+limit < end || s.circle)
+	if s.hasMore != nil {
+		hasMore = s.hasMore(first+limit < end)
+	}
+	more, err := json.Marshal(hasMore)
+	if err != nil {
+		return nil, err
+	}
+	return jsonResponder(200, fmt.Sprintf(`{"data":[%s],"has_more":%s,"total_count":0}`, strings.Join(page, ","), more))(req)
+}
+
+// things are n things with an id and a name.
+func things(n int) (all, names []string) {
+	for i := range n {
+		all = append(all, fmt.Sprintf(`{"id":%d,"name":"n%d"}`, i+1, i+1))
+		names = append(names, fmt.Sprintf("n%d", i+1))
+	}
+	return all, names
+}
+
+func always(v any) func(bool) any { return func(bool) any { return v } }
+
+func TestListsEndAndLoseNothing(t *testing.T) {
+	t.Parallel()
+	three, names3 := things(3)
+	many, names25 := things(25)
+	without := []string{`{"name":"a"}`, `{"id":1,"name":"b"}`, `{"name":"c"}`, `{"name":"c"}`, `{"id":2,"name":"d"}`, `{"name":"e"}`, `{"id":3,"name":"f"}`}
+	namesWithout := []string{"a", "b", "c", "c", "d", "e", "f"}
+	tests := []struct {
+		name  string
+		shelf shelf
+		limit int
+		want  []string
+		most  int // requests
+		err   string
+	}{
+		{name: "two pages", shelf: shelf{things: three, most: 2}, want: names3, most: 2},
+		{name: "one at a time", shelf: shelf{things: three}, limit: 1, want: names3, most: 4},
+		{name: "one at a time, inclusive", shelf: shelf{things: three, inclusive: true}, limit: 1, want: names3, most: 5},
+		{name: "two at a time, inclusive", shelf: shelf{things: many, inclusive: true}, limit: 2, want: names25, most: 26},
+		{name: "overlapping pages", shelf: shelf{things: many, overlap: 3}, limit: 4, want: names25, most: 26},
+		{name: "pages that overlap whole", shelf: shelf{things: many, overlap: 4}, limit: 4, want: names25, most: 12},
+		{name: "after means newer", shelf: shelf{things: many, newer: true, most: 10}, want: names25, most: 4},
+		{name: "after means newer, one at a time", shelf: shelf{things: three, newer: true}, limit: 1, want: names3, most: 14},
+		{name: "has_more is always true", shelf: shelf{things: many, most: 10, hasMore: always(true)}, want: names25, most: 4},
+		{name: "has_more is always true, inclusive", shelf: shelf{things: many, most: 10, inclusive: true, hasMore: always(true)}, want: names25, most: 4},
+		{name: "has_more is always false", shelf: shelf{things: many, hasMore: always(false)}, limit: 10, want: names25, most: 3},
+		{name: "has_more is always false, of whole pages", shelf: shelf{things: many, hasMore: always(false)}, limit: 5, want: names25, most: 6},
+		{name: "has_more is a word", shelf: shelf{things: many, most: 10, hasMore: func(more bool) any { return fmt.Sprint(more) }}, want: names25, most: 3},
+		{name: "has_more is null", shelf: shelf{things: many, hasMore: always(nil)}, limit: 10, want: names25, most: 3},
+		{name: "items without an id", shelf: shelf{things: without}, want: namesWithout, most: 1},
+		{name: "items without an id, on pages", shelf: shelf{things: without, most: 3}, want: namesWithout, most: 4},
+		{name: "items without an id, inclusive", shelf: shelf{things: without, most: 4, inclusive: true}, want: namesWithout, most: 4},
+		{name: "no id at all", shelf: shelf{things: []string{`{"name":"a"}`, `{"name":"a"}`, `{"name":"b"}`}}, want: []string{"a", "a", "b"}, most: 1},
+		{
+			name: "no id at all, on pages", shelf: shelf{things: []string{`{"name":"a"}`, `{"name":"a"}`, `{"name":"b"}`}, most: 2},
+			want: []string{"a", "a"}, most: 1, err: "have no id to go on from",
+		},
+		{name: "cursors are ignored", shelf: shelf{things: many, most: 10, ignore: true}, want: names25[:10], most: 3, err: "does not end"},
+		{name: "the list begins again", shelf: shelf{things: many, most: 10, circle: true}, want: names25, most: 8, err: "does not end"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			c, api := newTestClient(t)
+			api.RegisterResponder(http.MethodGet, "=~/things", tt.shelf.serve)
+			op := transport.Operation{Name: "Things.List", Method: http.MethodGet, Path: "/things"}
+			check := func(names []string, err error) {
+				assert.Equal(t, tt.want, names)
+				if tt.err != "" {
+					require.ErrorContains(t, err, "ricloud: Things.List: the list ")
+					assert.ErrorContains(t, err, tt.err)
+				} else {
+					assert.NoError(t, err)
+				}
+				assert.LessOrEqual(t, tt.shelf.requests, tt.most)
+				tt.shelf.requests = 0
+			}
+			var names []string
+			var last error
+			for r, err := range all[row](t.Context(), c, op, ListParams{Limit: tt.limit}, nil) {
+				if last = err; err == nil {
+					names = append(names, r.Name)
+				}
+			}
+			check(names, last)
+
+			names, last = nil, nil // a type that keeps the id
+			for u, err := range all[named](t.Context(), c, op, ListParams{Limit: tt.limit}, nil) {
+				if last = err; err == nil {
+					names = append(names, u.Name)
+				}
+			}
+			check(names, last)
+		})
+	}
+}
+
+type named struct {
+	ID   ID     `json:"id"`
+	Name string `json:"name"`
+}
+
+func (n *named) ident() ID { return n.ID }
+
+func TestNestedListsOfAnyTypeEnd(t *testing.T) {
+	t.Parallel()
+	all, want := things(3)
+	for _, newest := range []int{1, 2} {
+		c, api := newTestClient(t)
+		s := shelf{things: all, most: 2}
+		api.RegisterResponder(http.MethodGet, "=~/things", s.serve)
+		var rows List[row]
+		require.NoError(t, json.Unmarshal([]byte(`{"data":[`+strings.Join(all[:newest], ",")+`],"has_more":true,"url":"/things"}`), &rows))
+		var names []string
+		for r, err := range rows.All(t.Context(), c) {
+			require.NoError(t, err)
+			names = append(names, r.Name)
+		}
+		assert.Equal(t, want, names)
+		assert.LessOrEqual(t, s.requests, 3)
+	}
+
+	c, api := newTestClient(t)
+	failures := shelf{things: []string{`{"code":"a"}`, `"b"`, `{"code":"a"}`}}
+	api.RegisterResponder(http.MethodGet, "=~/things", failures.serve)
+	var poll Poll
+	require.NoError(t, json.Unmarshal([]byte(`{"id":"p","errors":{"data":[{"code":"a"},"b"],"has_more":true,"url":"/things"}}`), &poll))
+	var codes []ErrorCode
+	for f, err := range poll.Errors.All(t.Context(), c) {
+		require.NoError(t, err)
+		codes = append(codes, f.Code)
+	}
+	assert.Equal(t, []ErrorCode{"a", "b", "a"}, codes)
+	assert.Equal(t, 1, failures.requests)
+}
+
+func TestALongListIsReadInBoundedMemory(t *testing.T) {
+	t.Parallel()
+	w := window{size: 3}
+	for i := range 100 {
+		id := ID(strconv.Itoa(i))
+		assert.True(t, w.add(id))
+		assert.False(t, w.add(id))
+		assert.LessOrEqual(t, len(w.set), 3)
+		assert.LessOrEqual(t, len(w.order), 3)
+	}
+	assert.False(t, w.add("97"), "the latest are remembered")
+	assert.True(t, w.add("96"), "an old one is not")
+}
+
+// A list that is longer than what is remembered, and comes back to where it was.
+func TestAListThatGoesRoundInCirclesEnds(t *testing.T) {
+	t.Parallel()
+	c, api := newTestClient(t)
+	requests := 0
+	api.RegisterResponder(http.MethodGet, "=~/users", func(req *http.Request) (*http.Response, error) {
+		requests++
+		page := List[map[string]any]{HasMore: true}
+		first, _ := strconv.Atoi(req.URL.Query().Get("after_id"))
+		for i := range maxLimit {
+			page.Data = append(page.Data, map[string]any{"id": (first+i)%(3*windowSize) + 1})
+		}
+		return httpmock.NewJsonResponse(http.StatusOK, page)
+	})
+	n, err := drain(c.Users.All(t.Context(), UserListParams{}))
+	require.ErrorContains(t, err, "does not end")
+	assert.GreaterOrEqual(t, n, 3*windowSize)
+	assert.Less(t, requests, 4*3*windowSize/maxLimit)
 }

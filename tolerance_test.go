@@ -30,7 +30,7 @@ func secondary(t reflect.Type, prefix string, depth int) (paths []string) {
 		}
 		paths = append(paths, prefix+name)
 		inner := f.Type
-		if data := itemsOf(inner); data != nil {
+		if data := itemTypeOf(inner); data != nil {
 			paths = append(paths, secondary(data, prefix+name+".data[]", depth-1)...)
 			inner = reflect.TypeFor[List[ID]]()
 		}
@@ -39,8 +39,8 @@ func secondary(t reflect.Type, prefix string, depth int) (paths []string) {
 	return paths
 }
 
-// itemsOf returns the type of the items of a List, nil for another type.
-func itemsOf(t reflect.Type) reflect.Type {
+// itemTypeOf returns the type of the items of a List, nil for another type.
+func itemTypeOf(t reflect.Type) reflect.Type {
 	if t.Kind() != reflect.Struct {
 		return nil
 	}
