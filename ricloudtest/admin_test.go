@@ -60,7 +60,7 @@ func TestAdminJourney(t *testing.T) {
 			Source: ricloud.SourceParams{
 				User: user.ID, Type: ricloud.SourceICloudAccount, Identifier: "ada@example.com",
 			},
-			Payload: ricloud.SessionPayload{Password: "hunter2", Code: "123456"},
+			Payload: ricloud.SessionPayload{Password: ricloud.NewSecret("hunter2"), Code: ricloud.NewSecret("123456")},
 		}
 		create := func() (*ricloud.Session, error) {
 			session, err := c.Sessions.Create(ctx, params)
@@ -197,7 +197,7 @@ func TestJournalMasksSecrets(t *testing.T) {
 	send(ctx, t, srv, "POST", "/users", srv.Token(), "canary-5")
 	poll, err := retrieve(ctx, t, srv)
 	require.NoError(t, err)
-	_, signature, _ := strings.Cut(string(poll.Results.Data[0].SignedURL.URL), "signature=")
+	_, signature, _ := strings.Cut(poll.Results.Data[0].SignedURL.URL.Reveal(), "signature=")
 	_, journal := admin(ctx, t, srv, "GET", "calls?limit=1000", "")
 	raw, err := json.Marshal(journal)
 	require.NoError(t, err)

@@ -39,8 +39,8 @@
 //   - error-params: "params" maps a parameter's dotted name to a sentence.
 //   - error-statuses: validation, unconfigured and session-expired answer 400; scopes, limits and
 //     what is not allowed answer 403.
-//   - event-receivers: an event without a valid webhook config is not recorded, and events of one
-//     moment may arrive in any order.
+//   - event-receivers: an event without a valid webhook config is recorded and stays pending, and a
+//     later config does not receive it; events of one moment may arrive in any order.
 //   - first-config: the first valid config of a kind becomes the default where there is none.
 //   - interval: a subscription polls first as soon as it is active, and then at most once a minute;
 //     Relay has the contract's hour.

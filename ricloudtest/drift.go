@@ -414,7 +414,7 @@ func kindOfType(t reflect.Type) string {
 	for t.Kind() == reflect.Pointer {
 		t = t.Elem()
 	}
-	if t == reflect.TypeFor[time.Time]() {
+	if t == reflect.TypeFor[time.Time]() || t == reflect.TypeFor[ricloud.Secret]() {
 		return "a string"
 	}
 	switch t.Kind() {

@@ -505,7 +505,7 @@ func (s *Server) restart() {
 		}
 	}
 	for _, e := range s.events.All() {
-		if e.State != statePending || planned[e.ID] {
+		if e.State != statePending || e.Unsent || planned[e.ID] {
 			continue
 		}
 		for _, to := range s.validWebhooks() {

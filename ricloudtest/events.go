@@ -66,6 +66,7 @@ type event struct {
 	Retries      int
 	Delivered    time.Time
 	Dropped      bool
+	Unsent       bool // no receiver was there when it was made
 }
 
 func newEvents() *collection.Collection[*event] {
@@ -95,14 +96,19 @@ func SignWebhook(secret string, t time.Time, body []byte) string {
 
 // emit makes an event and sends it to the key's receiver.
 //
-// Assumption (event-receivers): without a valid webhook config no event is recorded. Events of one
-// moment may arrive in any order.
+// Assumption (event-receivers): an event without a valid webhook config is recorded and stays
+// pending; a config that becomes valid later does not receive it. Events of one moment may arrive
+// in any order.
 func (s *Server) emit(k *key, kind, action string, data func(view) object) {
 	to := s.receiverOf(k)
-	if to == nil {
+	if to == nil && s.onlyDelivered {
 		return
 	}
 	e := s.record(kind, action, reply.Encode(data(s.newView(s.publicStorage()))))
+	if to == nil {
+		e.Unsent = true
+		return
+	}
 	wait := s.delays.Delivery.draw(s.random)
 	if s.draw(s.noise.Drop) {
 		e.State, e.Delivered = stateDelivered, s.clock.Now()

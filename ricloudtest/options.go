@@ -55,6 +55,7 @@ type settings struct {
 	unconfigured     bool
 	inclusive        bool
 	noBatch          bool
+	onlyDelivered    bool
 	succeeded        bool
 	numericVersion   bool
 	stringDeliveries bool
@@ -232,6 +233,10 @@ func WithWebhookTransport(rt http.RoundTripper) Option {
 func WithWebhooks(urls ...string) Option {
 	return func(c *config) { c.webhookURLs = slices.Concat(c.webhookURLs, urls) }
 }
+
+// WithoutUndeliveredEvents records no event while there is no valid webhook config. Without it, such
+// events are recorded and stay pending.
+func WithoutUndeliveredEvents() Option { return func(c *config) { c.onlyDelivered = true } }
 
 // WithWebhookRetries sets the pauses between the attempts of one delivery. There is one attempt
 // more than there are pauses. The default is five attempts in about two and a half hours.

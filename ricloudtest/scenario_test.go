@@ -91,7 +91,7 @@ func TestScenarios(t *testing.T) {
 			require.NoError(t, err)
 			bodies := map[string]bool{}
 			for range 40 {
-				res, err := fetch(t.Context(), srv, string(poll.Results.Data[0].SignedURL.URL), nil)
+				res, err := fetch(t.Context(), srv, poll.Results.Data[0].SignedURL.URL.Reveal(), nil)
 				require.NoError(t, err)
 				body, _ := readAll(res) // it may break off
 				require.NoError(t, res.Body.Close())
@@ -118,7 +118,7 @@ func TestScenarios(t *testing.T) {
 }
 
 // loginError is the error code of a session of ada's.
-func loginError(t *testing.T, c *ricloud.Client, code ricloud.Secret) string {
+func loginError(t *testing.T, c *ricloud.Client, code string) string {
 	t.Helper()
 	user, err := c.Users.Create(t.Context(), ricloud.UserCreateParams{Identifier: "u"})
 	require.NoError(t, err)
@@ -126,7 +126,7 @@ func loginError(t *testing.T, c *ricloud.Client, code ricloud.Secret) string {
 		Source: ricloud.SourceParams{
 			User: user.ID, Type: ricloud.SourceICloudAccount, Identifier: "ada@example.com",
 		},
-		Payload: ricloud.SessionPayload{Password: "hunter2", Code: code},
+		Payload: ricloud.SessionPayload{Password: ricloud.NewSecret("hunter2"), Code: ricloud.NewSecret(code)},
 	})
 	require.NoError(t, err)
 	pass(time.Minute)
