@@ -95,7 +95,7 @@ func work(s script) error {
 	if err != nil {
 		return err
 	}
-	handler, err := engine.WebhookHandler(ricloud.WithWebhookSecrets(ricloud.Secret(s.Secret)))
+	handler, err := engine.WebhookHandler(ricloud.WithWebhookSecrets(ricloud.NewSecret(s.Secret)))
 	if err != nil {
 		return err
 	}
@@ -110,7 +110,7 @@ func work(s script) error {
 	err = engine.Run(ctx, client, ingest.Handlers{
 		Concurrency: s.Concurrency, RetryWait: 500 * time.Millisecond, Attempts: 12, Timeout: time.Minute, Logger: logger,
 		Secret: func(_ context.Context, key string) (ricloud.Secret, error) {
-			return ricloud.Secret(s.Password + key), nil
+			return ricloud.NewSecret(s.Password+key), nil
 		},
 		Result: func(ctx context.Context, r *ingest.Result) error {
 			file, err := r.Open(ctx)

@@ -189,7 +189,7 @@ func (w *world) start(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		secret = string(hook.Secret)
+		secret = hook.Secret.Reveal()
 		w.mu.Lock()
 		w.ports = ports[2*w.settings.nodes:]
 		w.mu.Unlock()
@@ -364,7 +364,7 @@ func (w *world) giveCodes(ctx context.Context) {
 		all.Go(func() {
 			ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
 			defer cancel()
-			_ = w.engine.Code(ctx, key, code) // or it is asked for again
+			_ = w.engine.Code(ctx, key, ricloud.NewSecret(code)) // or it is asked for again
 		})
 	}
 	all.Wait()
