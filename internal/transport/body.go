@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"time"
 )
 
 // ErrBodyTooLarge is the cause of a Failure whose success body passed Config.MaxBody.
@@ -19,6 +20,9 @@ const (
 	// maxDrain is how much of an error body is read to keep the connection;
 	// past it, a new connection is cheaper.
 	maxDrain = 256 << 10
+	// maxErrorTime is how long an error body is read. Its status is known, and
+	// a server that drips it must not use up the call.
+	maxErrorTime = 3 * time.Second
 	// maxTrust is how much memory a Content-Length gets before the bytes come.
 	maxTrust = 1 << 20
 )

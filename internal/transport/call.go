@@ -2,6 +2,8 @@ package transport
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"net/http"
 	"net/url"
 	"time"
@@ -19,13 +21,16 @@ type call struct {
 	client *Client
 	req    *Request
 	began  time.Time
-	now    time.Time // at the begin, then after each attempt and each wait
+	now    time.Time     // at the start, then after each attempt and each wait
+	waited time.Duration // for turns: the call timeout stands still meanwhile
 	url    url.URL
 	header http.Header           // as sent
 	http   retryablehttp.Request // what the next attempt sends
 
-	guard *guard // of this attempt, or the next
-	sent  bool   // this attempt was handed to the transport
+	timer    *attemptTimer // of this attempt, or the next
+	delivery *delivery     // of this attempt, if it may not be repeated blindly
+	hasTurn  bool          // this attempt has its turn, which is not over
+	sent     bool          // this attempt was handed to the transport
 
 	turnWait time.Duration // this attempt waited for its turn
 	ended    func(Attempt) // tells the observer how this attempt ended; may be nil
@@ -33,11 +38,12 @@ type call struct {
 	attempts     []Attempt
 	maybeApplied bool      // an attempt's outcome is unknown
 	last         *Response // the last answer of 400 or more
+	held         *Response // the 429 that kept the call from being sent
 	answer       *Response // the answer that ends the call
 	cause        error     // or what ends it without one
 
 	first struct { // most calls need no second
-		guard   guard
+		timer   attemptTimer
 		attempt [1]Attempt
 		answer  Response
 	}
@@ -58,10 +64,10 @@ func callFrom(ctx context.Context) *call {
 	return c
 }
 
-// deadline is where the budget of the whole call ends.
-func (c *call) deadline() time.Time { return c.began.Add(c.client.cfg.CallTimeout) }
+// deadline is where the call timeout ends, unless the call waits for a turn.
+func (c *call) deadline() time.Time { return c.began.Add(c.client.cfg.CallTimeout + c.waited) }
 
-// left is what remains until the call must end, by its budget or its context.
+// left is what remains until the call must end, by its timeout or its context.
 func (c *call) left() time.Duration {
 	end := c.deadline()
 	if deadline, ok := c.Deadline(); ok && deadline.Before(end) {
@@ -70,51 +76,53 @@ func (c *call) left() time.Duration {
 	return time.Until(end)
 }
 
-// judge is go-retryablehttp's CheckRetry: it records the attempt, decides
-// whether there is another, and waits for it: the library's own wait knows
-// neither the call nor the cause of its context's end. It never returns an
-// error, which would replace what happened.
-func judge(ctx context.Context, resp *http.Response, err error) (bool, error) {
-	return callFrom(ctx).judge(resp, err), nil //nolint:contextcheck // the call is the context
+// once reports whether a request of unknown outcome must not be sent again.
+func (c *call) once() bool { return c.req.Operation.Once() && !c.req.Replay }
+
+// changes reports whether the request may change something.
+func (c *call) changes() bool { return c.req.Operation.Method != http.MethodGet }
+
+// checkRetry is go-retryablehttp's CheckRetry. It never returns an error, which
+// would replace what happened.
+func checkRetry(ctx context.Context, resp *http.Response, err error) (bool, error) {
+	return callFrom(ctx).retry(resp, err), nil //nolint:contextcheck // the call is the context
 }
 
-func (c *call) judge(resp *http.Response, err error) bool {
-	if !c.sent { // its turn did not come
-		c.guard.finish()
+// retry ends an attempt. It returns true once it is time for another, and
+// otherwise leaves in the call how that ended. It waits itself: the library's
+// own wait knows neither the call nor the cause of its context's end.
+func (c *call) retry(resp *http.Response, err error) bool {
+	// No turn, no attempt.
+	if !c.sent {
+		c.endTurn()
 		c.cause = c.clean(err)
 		return false
 	}
-	c.sent = false
-	c.attempts = append(c.attempts, Attempt{})
-	attempt := &c.attempts[len(c.attempts)-1]
-	answer, err := c.read(resp, err, attempt)
-	c.guard.finish() // before Close, which may wait for the end of the request
-	if resp != nil {
-		_ = resp.Body.Close()
-		resp.Body = http.NoBody
-	}
-	start := c.now
-	c.now = time.Now()
-	attempt.Duration = c.now.Sub(start)
-	attempt.Err = err
 
-	again := c.repeats(attempt, answer)
+	// Read the answer, and note what it says about the client and the call.
+	answer, attempt := c.endAttempt(resp, err)
+
+	// Decide.
+	wait := c.retryWait(attempt, answer)
+	again := wait >= 0
+	if again {
+		attempt.Wait = wait
+	}
 	c.client.counters.end(attempt)
 	c.observed(attempt)
 	c.log(attempt, again)
-	if again {
-		err := c.sleep(attempt.Wait)
-		switch {
-		case err == nil:
-			c.guard = new(guard)
-			c.http.Request = c.http.Request.WithContext(c.guard.begin(c))
-			c.http.Header = c.client.unsigned
-			return true
-		case c.Err() != nil:
-			c.cause = err
-			return false
+
+	// Wait, unless logging has taken the time that was left for it.
+	if again && wait < c.left() {
+		c.cause = backoff.Sleep(c, wait)
+		c.now = time.Now()
+		if c.cause == nil {
+			c.begin(new(attemptTimer))
 		}
-		attempt.Wait = 0 // logging has taken the time that was left for it
+		return c.cause == nil
+	}
+	if again {
+		attempt.Wait, c.now = 0, time.Now()
 	}
 	if c.answer = answer; answer == nil {
 		c.cause = attempt.Err
@@ -122,83 +130,138 @@ func (c *call) judge(resp *http.Response, err error) bool {
 	return false
 }
 
-// read takes the whole answer off the wire, so that one that is cut short can
-// be asked for again like one that never came.
+// begin prepares the next attempt.
+func (c *call) begin(timer *attemptTimer) {
+	c.timer, c.delivery = timer, nil
+	c.http.Request = c.http.Request.WithContext(timer.begin(c))
+	c.http.Header = c.client.unsigned
+}
+
+// endTurn lets others go.
+func (c *call) endTurn() {
+	c.timer.finish()
+	if c.hasTurn {
+		c.hasTurn = false
+		c.client.pacer.done()
+	}
+}
+
+// endAttempt reads the whole answer, so that one that is cut short can be asked
+// for again like one that never came, and records the attempt.
+func (c *call) endAttempt(resp *http.Response, err error) (*Response, *Attempt) {
+	c.sent = false
+	sent := c.now
+	c.attempts = append(c.attempts, Attempt{})
+	attempt := &c.attempts[len(c.attempts)-1]
+	answer, err := c.read(resp, err, attempt)
+	c.endTurn() // before Close, which may wait for the end of the request
+	if resp != nil {
+		_ = resp.Body.Close()
+		resp.Body = http.NoBody
+	}
+	c.now = time.Now()
+	attempt.Duration = c.now.Sub(sent)
+	attempt.Err = err
+	switch {
+	case answer == nil:
+	case answer.StatusCode == http.StatusTooManyRequests:
+		c.client.pacer.limited(answer, sent, c.client.cfg.RetryAfterMax)
+	default:
+		c.client.pacer.answered()
+		c.client.answers.add(attempt.Duration - c.req.await())
+	}
+	return answer, attempt
+}
+
+// read takes the answer off the wire. Its error is safe to print.
 func (c *call) read(resp *http.Response, err error, attempt *Attempt) (*Response, error) {
-	unknown := false
-	if err == nil {
-		attempt.StatusCode = resp.StatusCode
-		var body []byte
-		if c.req.Operation.Method == http.MethodHead {
-			resp.ContentLength = 0 // it is that of the body which does not come
+	if err != nil {
+		if c.changes() && !c.notSent(err) {
+			c.maybeApplied = true
 		}
-		body, err = readBody(resp, c.client.cfg.MaxBody)
-		if err == nil {
-			answer := new(Response)
-			if len(c.attempts) == 1 {
-				answer = &c.first.answer
-			}
-			*answer = Response{StatusCode: resp.StatusCode, Header: resp.Header, Body: body, call: c}
-			return c.accept(answer), nil
-		}
-		unknown = true // a success, for all the client can see of it
+		return nil, c.clean(err)
 	}
-	if c.req.Operation.Method != http.MethodGet && (unknown || !unsent(err)) {
-		c.maybeApplied = true
+	attempt.StatusCode = resp.StatusCode
+	if c.req.Operation.Method == http.MethodHead {
+		resp.ContentLength = 0 // it is that of the body which does not come
 	}
-	return nil, c.clean(err)
+	body, err := c.readBody(resp)
+	if err != nil { // the status may have been a success
+		c.maybeApplied = c.maybeApplied || c.changes()
+		return nil, c.clean(err)
+	}
+	answer := new(Response)
+	if len(c.attempts) == 1 {
+		answer = &c.first.answer
+	}
+	*answer = Response{
+		Operation: c.req.Operation.Name, StatusCode: resp.StatusCode, Header: resp.Header, Body: body, call: c,
+	}
+	return c.accept(answer), nil
+}
+
+// readBody reads the body of an answer, unless its status cannot have one.
+func (c *call) readBody(resp *http.Response) ([]byte, error) {
+	switch {
+	case resp.StatusCode < http.StatusOK:
+		// The body of a 101 is the connection itself, which no limit would end.
+		return nil, fmt.Errorf("the status %d %s does not answer the request", resp.StatusCode, http.StatusText(resp.StatusCode))
+	case resp.StatusCode >= http.StatusBadRequest:
+		c.timer.bound(min(maxErrorTime, c.client.cfg.StallTimeout))
+	}
+	return readBody(resp, c.client.cfg.MaxBody)
 }
 
 // accept notes what an answer says about the call as a whole.
 func (c *call) accept(answer *Response) *Response {
-	status, method := answer.StatusCode, c.req.Operation.Method
+	status := answer.StatusCode
 	if status < http.StatusBadRequest {
 		return answer
 	}
-	if gone := status == http.StatusNotFound || status == http.StatusGone; gone && method == http.MethodDelete && c.maybeApplied {
+	gone := status == http.StatusNotFound || status == http.StatusGone
+	if gone && c.req.Operation.Method == http.MethodDelete && c.maybeApplied {
 		answer.StatusCode, answer.Body = http.StatusNoContent, nil // an earlier attempt did it
 		return answer
 	}
-	if method != http.MethodGet && !untouched(status) {
+	if c.changes() && !provesNoAction(status) {
 		c.maybeApplied = true
 	}
 	answer.Body = c.mask(answer.Body)
 	answer.Body = answer.Body[:min(len(answer.Body), maxErrorBody)]
 	answer.RetryAfter = retryAfter(status, answer.Header)
-	if status == http.StatusTooManyRequests {
-		c.client.pacer.pause(min(answer.RetryAfter, c.client.cfg.RetryAfterMax))
-	}
 	c.last = answer
 	return answer
 }
 
-// repeats decides whether there is another attempt, and how long to wait for it.
-func (c *call) repeats(attempt *Attempt, answer *Response) bool {
-	cfg, replay := &c.client.cfg, !c.req.Operation.Once() || c.req.Replay
+// retryWait returns how long to wait for another attempt, or -1 for none.
+func (c *call) retryWait(attempt *Attempt, answer *Response) time.Duration {
+	cfg := &c.client.cfg
+	if c.req.Single || len(c.attempts) > cfg.MaxRetries || c.Err() != nil {
+		return -1
+	}
 	var hint time.Duration
-	switch {
-	case len(c.attempts) > cfg.MaxRetries, c.Err() != nil:
-		return false
-	case answer == nil:
-		unacted := attempt.StatusCode == 0 && unsent(attempt.Err)
-		if permanent(attempt.Err) || !replay && !unacted {
-			return false
+	if answer == nil {
+		notSent := attempt.StatusCode == 0 && c.notSent(attempt.Err)
+		if permanent(attempt.Err) || c.once() && !notSent {
+			return -1
 		}
-	default:
+	} else {
 		hint = answer.RetryAfter
-		if !transient(answer.StatusCode) || !replay && answer.StatusCode != http.StatusTooManyRequests {
-			return false
+		if !transient(answer.StatusCode) || c.once() && answer.StatusCode != http.StatusTooManyRequests {
+			return -1
 		}
 	}
 	wait := max(hint, backoff.Jitter(len(c.attempts)-1, cfg.RetryWaitMin, cfg.RetryWaitMax))
-	if hint > cfg.RetryAfterMax || wait >= c.left() {
-		return false
+	if hint > cfg.RetryAfterMax || wait+c.req.await() >= c.left() {
+		return -1
 	}
-	attempt.Wait = wait
-	return true
+	return wait
 }
 
-// end says how the call ended.
+// notSent reports whether it is proven that the request did not leave.
+func (c *call) notSent(err error) bool { return c.delivery.notSent() || notSent(err) }
+
+// end returns how the call ended.
 func (c *call) end() (*Response, error) {
 	duration := c.now.Sub(c.began)
 	if c.answer != nil {
@@ -206,11 +269,13 @@ func (c *call) end() (*Response, error) {
 		c.answer.MaybeApplied = c.maybeApplied && c.answer.StatusCode >= http.StatusBadRequest
 		return c.answer, nil
 	}
-	if c.Err() != nil {
+	if c.Err() != nil && !errors.Is(c.cause, ErrTooLate) {
 		c.cause = backoff.Cause(c.Context)
 	}
 	if c.last != nil {
 		c.last.Attempts, c.last.Duration, c.last.MaybeApplied = c.attempts, duration, c.maybeApplied
+	} else {
+		c.last = c.held
 	}
 	return nil, &Failure{
 		Cause:        c.cause,

@@ -58,7 +58,7 @@ type Config struct {
 	RetryAfterMax  time.Duration // longest server hint that is waited for
 	MaxBody        int64         // bytes of a success body, after decompression
 
-	RateLimit int           // calls per RatePer; 0: unpaced
+	RateLimit int           // requests per RatePer; 0: unpaced
 	RatePer   time.Duration // the period of RateLimit
 	Pacer     Pacer         // instead of RateLimit: where each attempt gets its turn; may be nil
 }
@@ -107,7 +107,7 @@ func (cfg *Config) complete() error {
 func newTransport(proxy func(*http.Request) (*url.URL, error)) *http.Transport {
 	return &http.Transport{
 		Proxy:                  proxy,
-		DialContext:            download.DialContext(10*time.Second, 30*time.Second),
+		DialContext:            counted(download.DialContext(10*time.Second, 30*time.Second)),
 		TLSHandshakeTimeout:    10 * time.Second,
 		MaxResponseHeaderBytes: 256 << 10,
 		MaxIdleConnsPerHost:    32, // all connections go to one host
@@ -115,5 +115,9 @@ func newTransport(proxy func(*http.Request) (*url.URL, error)) *http.Transport {
 		// connection: a create sent into a closing one has an unknown outcome.
 		IdleConnTimeout:   50 * time.Second,
 		ForceAttemptHTTP2: true,
+		// net/http finds a silent HTTP/2 connection only by pings, and would
+		// use it for ever. Together with the time for the answer to a ping, a
+		// dead connection is replaced within 8 seconds.
+		HTTP2: &http.HTTP2Config{SendPingTimeout: 3 * time.Second, PingTimeout: 5 * time.Second},
 	}
 }

@@ -4,7 +4,7 @@ import "log/slog"
 
 // log writes one record for an attempt: Debug, or Warn with the wait when it
 // will be repeated. What it says is this list; bodies, headers and queries are not on
-// it, and cause has been through the same cleaning as an error.
+// it, and the cause has been through the same cleaning as an error.
 func (c *call) log(attempt *Attempt, again bool) {
 	logger, level := c.client.cfg.Logger, slog.LevelDebug
 	if again {

@@ -2,11 +2,11 @@ package transport
 
 import (
 	"bytes"
-	"encoding/json"
-	"errors"
-	"fmt"
-	"net/url"
+	"encoding/base64"
+	"encoding/hex"
+	"html"
 	"slices"
+	"strconv"
 	"strings"
 	"unicode/utf16"
 	"unicode/utf8"
@@ -14,15 +14,34 @@ import (
 
 const redacted = "[redacted]"
 
+const (
+	// minSecret is how long a secret must be to be masked: shorter strings
+	// occur too often in ordinary text.
+	minSecret = 4
+	// minEncoded is how long one must be to be masked in base64 and in hex.
+	minEncoded = 6
+	// maxNesting is how many encodings deep a secret is found: a page may quote
+	// a body that quotes a body.
+	maxNesting = 3
+	// maxEscape bounds one escaped character.
+	maxEscape = 34
+)
+
 // mask replaces the call's secrets in text that came from outside: an API that
-// repeats a rejected password must not put it into an error.
+// repeats a rejected password must not put it into an error. It finds them in
+// any spelling, as it looks through each decoding of the text.
 func (c *call) mask(text []byte) []byte {
-	for _, secret := range slices.Concat(c.req.Secrets, []string{c.credentials()}) {
-		for _, form := range forms(secret) {
-			text = bytes.ReplaceAll(text, []byte(form), []byte(redacted))
-		}
+	var needles [][]byte
+	for _, secret := range c.req.Secrets {
+		needles = append(needles, spellings(secret)...)
 	}
-	return text
+	needles = append(needles, spellings(c.credentials())...)
+	if len(needles) == 0 {
+		return text
+	}
+	m := masking{needles: needles, seen: map[string]bool{}}
+	m.search(view{text: text}, maxNesting)
+	return m.apply(text)
 }
 
 // credentials is what follows the scheme in the Authorization header.
@@ -31,72 +50,253 @@ func (c *call) credentials() string {
 	return value[strings.LastIndexByte(value, ' ')+1:]
 }
 
-// maxNesting is how deep in JSON a secret is looked for: a server may quote a
-// body that quotes a body.
-const maxNesting = 3
-
-// minSecret is how short a secret may be: what is shorter stands in too much
-// that is none.
-const minSecret = 4
-
-// forms lists how a secret may be written: bare, in a URL, and in JSON, itself
-// in JSON, with more or less of it escaped.
-func forms(secret string) []string {
+// spellings lists how a secret reads once all escapes are decoded.
+func spellings(secret string) [][]byte {
 	if len(secret) < minSecret {
 		return nil
 	}
-	all, level := []string{url.QueryEscape(secret), url.PathEscape(secret)}, []string{secret}
-	for range maxNesting {
-		all = append(all, level...)
-		var next []string
-		for _, form := range level {
-			next = append(next, jsonForms(form)...)
-		}
-		slices.Sort(next)
-		level = slices.Compact(next)
+	all := [][]byte{[]byte(secret)}
+	if latin := latin1(secret); latin != nil {
+		all = append(all, latin)
 	}
-	return append(all, level...)
+	if len(secret) < minEncoded {
+		return all
+	}
+	all = append(all, []byte(hex.EncodeToString([]byte(secret))), []byte(strings.ToUpper(hex.EncodeToString([]byte(secret)))))
+	// In base64 a secret reads in three ways, by where in a longer text it
+	// begins. The characters that other text shares are left out.
+	for before := range 3 {
+		padded := append(make([]byte, before), secret...)
+		for _, encoding := range []*base64.Encoding{base64.RawStdEncoding, base64.RawURLEncoding} {
+			text := encoding.EncodeToString(padded)
+			all = append(all, []byte(text[(before*8+5)/6:len(padded)*8/6]))
+		}
+	}
+	return all
 }
 
-// jsonForms lists how s may be written in a JSON string.
-func jsonForms(s string) []string {
-	quoted, _ := json.Marshal(s) //nolint:errchkjson // a string always encodes
-	escaped := string(quoted[1 : len(quoted)-1])
-	plain := strings.NewReplacer(`\u003c`, "<", `\u003e`, ">", `\u0026`, "&").Replace(escaped)
-	return []string{escaped, plain, ascii(plain), strings.ReplaceAll(plain, "/", `\/`)}
-}
-
-// ascii escapes what is not ASCII, like many JSON writers do.
-func ascii(text string) string {
+// latin1 returns s in ISO 8859-1 if it can be written so and differs then.
+func latin1(s string) []byte {
 	var out []byte
-	for _, r := range text {
-		if r < utf8.RuneSelf {
-			out = utf8.AppendRune(out, r)
-			continue
+	for _, r := range s {
+		if r > 0xff {
+			return nil
 		}
-		for _, unit := range utf16.AppendRune(nil, r) {
-			out = fmt.Appendf(out, `\u%04x`, unit)
-		}
+		out = append(out, byte(r))
 	}
-	return string(out)
-}
-
-// clean returns err without the URLs that net/http puts into its errors, and
-// without a secret the server put into its answer.
-func (c *call) clean(err error) error {
-	for {
-		wrapped, ok := errors.AsType[*url.Error](err)
-		if !ok {
-			break
-		}
-		err = wrapped.Err
-	}
-	if err == nil {
+	if string(out) == s {
 		return nil
 	}
-	text := err.Error()
-	if masked := string(c.mask([]byte(text))); masked != text {
-		return errors.New(masked) // what it wraps has the secret in it too
+	return out
+}
+
+// masking collects where secrets stand in a text.
+type masking struct {
+	needles [][]byte
+	seen    map[string]bool // texts that were searched
+	found   []span
+}
+
+// span is a range of bytes of the text as it came.
+type span struct{ from, to int }
+
+// view is the text with some of its escapes decoded. at holds, for each byte,
+// the range that it comes from; nil: the same.
+type view struct {
+	text []byte
+	at   []span
+}
+
+func (v view) span(from, to int) span {
+	if v.at == nil {
+		return span{from, to}
 	}
-	return err
+	return span{v.at[from].from, v.at[to-1].to}
+}
+
+// search finds the needles in v and in what it decodes to.
+func (m *masking) search(v view, depth int) {
+	if m.seen[string(v.text)] {
+		return
+	}
+	m.seen[string(v.text)] = true
+	for _, needle := range m.needles {
+		for from := 0; ; {
+			i := bytes.Index(v.text[from:], needle)
+			if i < 0 {
+				break
+			}
+			m.found = append(m.found, v.span(from+i, from+i+len(needle)))
+			from += i + len(needle)
+		}
+	}
+	if depth == 0 {
+		return
+	}
+	for _, d := range []struct {
+		begins string
+		unit   func([]byte) ([]byte, int)
+	}{{"&", entity}, {`\`, backslash}, {"%", percent}, {"%+", form}} {
+		if bytes.ContainsAny(v.text, d.begins) {
+			m.search(v.decode(d.begins, d.unit), depth-1)
+		}
+	}
+}
+
+// decode returns v with each escape, which starts with one of begins, replaced
+// by what unit reads in its place.
+func (v view) decode(begins string, unit func([]byte) ([]byte, int)) view {
+	out := view{text: make([]byte, 0, len(v.text)), at: make([]span, 0, len(v.text))}
+	for i := 0; i < len(v.text); {
+		char, n := v.text[i:i+1], 1
+		if strings.IndexByte(begins, v.text[i]) >= 0 {
+			if decoded, length := unit(v.text[i:min(len(v.text), i+maxEscape)]); length > 0 {
+				char, n = decoded, length
+			}
+		}
+		for range char {
+			out.at = append(out.at, v.span(i, i+n))
+		}
+		out.text = append(out.text, char...)
+		i += n
+	}
+	return out
+}
+
+// apply returns text with what was found replaced.
+func (m *masking) apply(text []byte) []byte {
+	if len(m.found) == 0 {
+		return text
+	}
+	slices.SortFunc(m.found, func(a, b span) int { return a.from - b.from })
+	var out []byte
+	end := 0
+	for _, s := range m.found {
+		if s.from >= end {
+			out = append(append(out, text[end:s.from]...), redacted...)
+		}
+		end = max(end, s.to)
+	}
+	return append(out, text[end:]...)
+}
+
+// entity reads an escape of HTML or XML: "&amp;", "&#38;", "&#x26;".
+func entity(text []byte) (char []byte, length int) {
+	if end := bytes.IndexByte(text, ';'); end > 0 {
+		name := string(text[:end+1])
+		if decoded := html.UnescapeString(name); decoded != name {
+			return []byte(decoded), end + 1
+		}
+	}
+	if len(text) < 3 || text[1] != '#' {
+		return nil, 0
+	}
+	digits, base := text[2:], 10
+	if digits[0] == 'x' || digits[0] == 'X' {
+		digits, base = digits[1:], 16
+	}
+	n := 0
+	for n < len(digits) && n < 8 && isDigit(digits[n], base) {
+		n++
+	}
+	return codePoint(digits[:n], base, len(text)-len(digits)+n)
+}
+
+// backslash reads an escape of JSON and of the languages that quote like it.
+func backslash(text []byte) (char []byte, length int) {
+	if len(text) < 2 {
+		return nil, 0
+	}
+	switch c := text[1]; c {
+	case 'u':
+		return unicodeEscape(text)
+	case 'U':
+		return fixed(text, 2, 8)
+	case 'x':
+		return oneByte(text, 2)
+	case '0', '1', '2', '3':
+		n := 1
+		for n < 4 && n < len(text) && isDigit(text[n], 8) {
+			n++
+		}
+		value, _ := strconv.ParseUint(string(text[1:n]), 8, 16)
+		return []byte{byte(value)}, n
+	default:
+		if i := strings.IndexByte("abefnrtv", c); i >= 0 {
+			return []byte{"\a\b\x1b\f\n\r\t\v"[i]}, 2
+		}
+		return text[1:2], 2
+	}
+}
+
+// unicodeEscape reads \u0041, a surrogate pair of these, or \u{1f511}.
+func unicodeEscape(text []byte) (char []byte, length int) {
+	if len(text) > 3 && text[2] == '{' {
+		if end := bytes.IndexByte(text, '}'); end > 0 {
+			return codePoint(text[3:end], 16, end+1)
+		}
+	}
+	if high, ok := hex4(text, 2); ok && utf16.IsSurrogate(high) && len(text) >= 12 && text[6] == '\\' && text[7] == 'u' {
+		if low, ok := hex4(text, 8); ok {
+			return utf8.AppendRune(nil, utf16.DecodeRune(high, low)), 12
+		}
+	}
+	return fixed(text, 2, 4)
+}
+
+// percent reads an escape of a URL, %u0041 included.
+func percent(text []byte) (char []byte, length int) {
+	if len(text) > 1 && (text[1] == 'u' || text[1] == 'U') {
+		return fixed(text, 2, 4)
+	}
+	return oneByte(text, 1)
+}
+
+// form reads an escape of a query, where "+" is a space.
+func form(text []byte) (char []byte, length int) {
+	if text[0] == '+' {
+		return []byte{' '}, 1
+	}
+	return percent(text)
+}
+
+// oneByte reads two hex digits at i.
+func oneByte(text []byte, i int) (char []byte, length int) {
+	if len(text) < i+2 {
+		return nil, 0
+	}
+	char, err := hex.DecodeString(string(text[i : i+2]))
+	if err != nil {
+		return nil, 0
+	}
+	return char, i + 2
+}
+
+// fixed reads a code point of n hex digits at i.
+func fixed(text []byte, i, n int) (char []byte, length int) {
+	if len(text) < i+n {
+		return nil, 0
+	}
+	return codePoint(text[i:i+n], 16, i+n)
+}
+
+func hex4(text []byte, i int) (rune, bool) {
+	if len(text) < i+4 {
+		return 0, false
+	}
+	value, err := strconv.ParseUint(string(text[i:i+4]), 16, 16)
+	return rune(value), err == nil
+}
+
+func codePoint(digits []byte, base, length int) ([]byte, int) {
+	value, err := strconv.ParseUint(string(digits), base, 31)
+	if err != nil {
+		return nil, 0
+	}
+	return utf8.AppendRune(nil, rune(value)), length
+}
+
+func isDigit(c byte, base int) bool {
+	_, err := strconv.ParseUint(string(c), base, 8)
+	return err == nil
 }

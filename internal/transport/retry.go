@@ -22,20 +22,43 @@ func transient(status int) bool {
 	return status >= http.StatusInternalServerError
 }
 
-// untouched reports whether an answer of 400 or more proves that the server
-// did not act. A 5xx proves nothing, nor does a 408: either may come from a
+// provesNoAction reports whether an answer of 400 or more proves that the
+// server did not act. A 5xx proves nothing, nor does a 408: either may come from a
 // proxy while the server behind it works on.
-func untouched(status int) bool {
+func provesNoAction(status int) bool {
 	return status < http.StatusInternalServerError && status != http.StatusRequestTimeout
 }
 
-// unsent reports whether err proves that no request left: no connection was
-// made, or its TLS handshake failed.
-func unsent(err error) bool {
+// notSent reports whether err proves that the server did not act on the
+// request: no connection was made, its TLS handshake failed, or an HTTP/2
+// server refused the request unprocessed.
+func notSent(err error) bool {
 	if op, ok := errors.AsType[*net.OpError](err); ok && (op.Op == "dial" || op.Op == "proxyconnect") {
 		return true
 	}
-	return badPeer(err)
+	return badPeer(err) || err != nil && (isHandshakeTimeout(err) || isRefusedStream(err))
+}
+
+// isHandshakeTimeout recognises an error of net/http that has no exported type.
+func isHandshakeTimeout(err error) bool {
+	return strings.HasSuffix(err.Error(), "net/http: TLS handshake timeout")
+}
+
+// isRefusedStream recognises the errors of HTTP/2 by which a server says that
+// it did not process a request (RFC 9113, 8.7): a stream that it refused, and
+// one that came after the last of a GOAWAY. net/http would repeat these itself
+// if it could; it then says so around the error, whose type is lost.
+func isRefusedStream(err error) bool {
+	text := err.Error()
+	if inner, ok := strings.CutPrefix(text, "http2: Transport: cannot retry err ["); ok {
+		text = inner
+	}
+	if rest, ok := strings.CutPrefix(text, "stream error: stream ID "); ok {
+		rest = strings.TrimLeft(rest, "0123456789")
+		return strings.HasPrefix(rest, "; REFUSED_STREAM")
+	}
+	return strings.HasPrefix(text, "http2: Transport received Server's graceful shutdown GOAWAY") ||
+		strings.HasPrefix(text, "http2: Transport received GOAWAY from server ErrCode:")
 }
 
 // permanent reports whether err would only repeat itself.

@@ -43,7 +43,7 @@ func TestConnectionsAreKept(t *testing.T) {
 	requests := 0
 	failures := []http.HandlerFunc{
 		func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusServiceUnavailable) },
-		func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusTooManyRequests) },
+		func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusTooEarly) },
 		func(w http.ResponseWriter, _ *http.Request) { // larger than what is kept, as a proxy's page may be
 			w.WriteHeader(http.StatusBadGateway)
 			_, _ = io.WriteString(w, strings.Repeat("<p>bad gateway</p>", 8_000))

@@ -60,29 +60,30 @@ func (t timeouts) RoundTrip(req *http.Request) (*http.Response, error) {
 		call.client.counters.begin(now, len(call.attempts) > 0)
 	}
 	call.sent = true
-	call.guard.set(limit, now)
+	call.timer.set(limit, now)
 	resp, err := t.next.RoundTrip(req)
 	switch {
 	case err != nil:
-		return nil, call.guard.name(err)
+		return nil, call.timer.name(err)
 	case resp == nil:
 		return nil, errors.New("the transport returned neither an answer nor an error")
 	case resp.Body == nil: // as net/http lets a RoundTripper do
 		resp.Body = http.NoBody
 	}
-	call.guard.body, resp.Body = resp.Body, call.guard
+	call.timer.body, resp.Body = resp.Body, call.timer
 	return resp, nil
 }
 
-// guard ends one attempt when it reaches its limit. It stands in for the body
+// attemptTimer ends one attempt when it reaches its limit. It stands in for the body
 // of the answer, where each read has a limit of its own.
-type guard struct {
+type attemptTimer struct {
 	call   *call
 	ctx    context.Context //nolint:containedctx // the attempt's own
 	cancel context.CancelCauseFunc
 	body   io.ReadCloser
 
 	mu    sync.Mutex
+	fixed bool     // the limit in force is the last
 	limit *Timeout // in force now
 	end   time.Time
 	timer *time.Timer // nil until the attempt is sent
@@ -90,71 +91,82 @@ type guard struct {
 }
 
 // begin makes the attempt's context.
-func (g *guard) begin(call *call) context.Context {
-	g.call = call
-	g.ctx, g.cancel = context.WithCancelCause(call)
-	return g.ctx
+func (t *attemptTimer) begin(call *call) context.Context {
+	t.call = call
+	t.ctx, t.cancel = context.WithCancelCause(call)
+	return t.ctx
 }
 
 // set puts a limit in force, now. The timer is touched only to ring earlier;
 // one that rings too early is set anew then, so that a body that flows costs no
 // timers.
-func (g *guard) set(limit *Timeout, now time.Time) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.limit, g.end = limit, now.Add(limit.After)
-	if deadline := g.call.deadline(); deadline.Before(g.end) {
-		g.limit, g.end = g.call.client.callTimeout, deadline
+func (t *attemptTimer) set(limit *Timeout, now time.Time) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.fixed {
+		return
+	}
+	t.limit, t.end = limit, now.Add(limit.After)
+	if deadline := t.call.deadline(); deadline.Before(t.end) {
+		t.limit, t.end = t.call.client.callTimeout, deadline
 	}
 	switch {
-	case g.timer == nil:
-		g.timer = time.AfterFunc(g.end.Sub(now), g.ring)
-	case g.end.Before(g.rings):
-		g.timer.Reset(g.end.Sub(now))
+	case t.timer == nil:
+		t.timer = time.AfterFunc(t.end.Sub(now), t.ring)
+	case t.end.Before(t.rings):
+		t.timer.Reset(t.end.Sub(now))
 	default:
 		return
 	}
-	g.rings = g.end
+	t.rings = t.end
 }
 
-func (g *guard) ring() {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	switch left := time.Until(g.end); {
-	case g.ctx.Err() != nil: // finish came first
+// bound ends the attempt after d whatever it still reads.
+func (t *attemptTimer) bound(d time.Duration) {
+	t.set(&Timeout{"body", d}, time.Now())
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.fixed = true
+}
+
+func (t *attemptTimer) ring() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	switch left := time.Until(t.end); {
+	case t.ctx.Err() != nil: // finish came first
 	case left > 0:
-		g.rings = g.end
-		g.timer.Reset(left)
+		t.rings = t.end
+		t.timer.Reset(left)
 	default:
-		g.cancel(g.limit)
+		t.cancel(t.limit)
 	}
 }
 
 // finish releases what the attempt held.
-func (g *guard) finish() {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.cancel(nil)
-	if g.timer != nil {
-		g.timer.Stop()
+func (t *attemptTimer) finish() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.cancel(nil)
+	if t.timer != nil {
+		t.timer.Stop()
 	}
 }
 
 // name returns the limit that ended the attempt in place of what it broke.
-func (g *guard) name(err error) error {
-	if timeout, ok := context.Cause(g.ctx).(*Timeout); ok { //nolint:errorlint // the cause is stored bare, by ring
+func (t *attemptTimer) name(err error) error {
+	if timeout, ok := context.Cause(t.ctx).(*Timeout); ok { //nolint:errorlint // the cause is stored bare, by ring
 		return timeout
 	}
 	return err
 }
 
-func (g *guard) Read(p []byte) (int, error) {
-	g.set(g.call.client.stallTimeout, time.Now())
-	n, err := g.body.Read(p)
+func (t *attemptTimer) Read(p []byte) (int, error) {
+	t.set(t.call.client.stallTimeout, time.Now())
+	n, err := t.body.Read(p)
 	if err != nil && !errors.Is(err, io.EOF) {
-		err = g.name(err)
+		err = t.name(err)
 	}
 	return n, err
 }
 
-func (g *guard) Close() error { return g.body.Close() }
+func (t *attemptTimer) Close() error { return t.body.Close() }

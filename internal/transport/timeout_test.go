@@ -229,7 +229,7 @@ func TestAnAttemptEndsBeforeItsBodyIsClosed(t *testing.T) {
 func TestAFinishedAttemptKeepsNoTimer(t *testing.T) {
 	t.Parallel()
 	client := newClient(t, play(status(http.StatusOK)))
-	g := new(guard)
+	g := new(attemptTimer)
 	ctx := g.begin(&call{Context: t.Context(), client: client, began: time.Now()})
 	g.set(client.attemptTimeout, time.Now())
 	g.finish()

@@ -1,15 +1,9 @@
 // Package transport makes one call to the API: it paces, signs, sends, times
-// out, retries and reads, and says plainly how it ended. One link a file.
+// out, retries and reads, and says plainly how it ended.
 //
-// A call runs through go-retryablehttp, which owns the loop; the links below it
-// are RoundTrippers, outermost first:
-//
-//	call.judge  reads the answer whole and decides: done, again after a wait, or give up
-//	sign        gives the request its header, with the credentials
-//	pace        waits for the rate limit, and while the server asked for a pause
-//	observe     shows the attempt to whoever observes the client
-//	redirect    follows a GET on the same host; refuses every other redirect
-//	timeouts    bounds the time to the headers, then each silence in the body
+// go-retryablehttp runs the attempts; call.retry decides whether there is
+// another. Each attempt passes the links that New lists, outermost first; every
+// link has a file of its own.
 package transport
 
 import (
@@ -18,6 +12,7 @@ import (
 	"math"
 	"net/http"
 	"net/url"
+	"slices"
 	"time"
 
 	"github.com/hashicorp/go-retryablehttp"
@@ -33,12 +28,14 @@ type Request struct {
 	Body       []byte        // JSON, or nil for none
 	Await      time.Duration // Ricloud-Await, sent only where the operation honours it
 	Replay     bool          // the caller allows a replay the operation does not
-	Background bool          // yields to calls that are not when the rate limit is short
+	Single     bool          // one attempt, whatever the operation allows
+	Background bool          // yields to calls that are not when turns are short
 	Secrets    []string      // values masked in error bodies and causes, should the server echo them
 }
 
 // Response is an answer of any status, read whole.
 type Response struct {
+	Operation  string // whose answer it is
 	StatusCode int
 	Header     http.Header
 	Body       []byte        // error bodies are cut at 64 KiB, with secrets masked
@@ -85,8 +82,9 @@ type Client struct {
 	cfg      Config
 	base     *url.URL
 	prefix   string               // base's path, escaped
-	loop     retryablehttp.Client // runs the attempts; judge says how many
-	pacer    pacer
+	loop     retryablehttp.Client // runs the attempts; checkRetry says how many
+	pacer    *pacer
+	answers  answerTimes
 	counters counters
 	bare     http.RoundTripper
 	own      *http.Transport // nil when the caller brought one
@@ -127,12 +125,29 @@ func New(cfg Config) (*Client, error) {
 		next = c.own
 	}
 	c.bare = next
-	// None of the links has a CloseIdleConnections, so that go-retryablehttp,
-	// which calls it after every failed call, cannot flush the shared pool.
-	c.loop.HTTPClient = &http.Client{Transport: sign{pace{&c.pacer, observe{cfg.Observe, redirect{timeouts{next}}}}}}
-	c.loop.RetryMax = math.MaxInt // judge counts
-	c.loop.CheckRetry = judge
-	c.loop.Backoff = func(_, _ time.Duration, _ int, _ *http.Response) time.Duration { return 0 } // judge has waited
+	// The links that each attempt passes, outermost first. None of them has a
+	// CloseIdleConnections, so that go-retryablehttp, which calls it after every
+	// failed call, cannot flush the shared pool.
+	for _, link := range slices.Backward([]func(http.RoundTripper) http.RoundTripper{
+		// sign gives the request its header, with the credentials.
+		func(next http.RoundTripper) http.RoundTripper { return sign{next} },
+		// pace waits for a turn.
+		func(next http.RoundTripper) http.RoundTripper { return pace{c.pacer, next} },
+		// observe shows the attempt, which has its turn, to the hooks.
+		func(next http.RoundTripper) http.RoundTripper { return observe{cfg.Observe, next} },
+		// redirect follows a GET on the same host, and refuses other redirects.
+		func(next http.RoundTripper) http.RoundTripper { return redirect{next} },
+		// deliver learns whether a create left, and lets nobody else repeat it.
+		func(next http.RoundTripper) http.RoundTripper { return deliver{next} },
+		// timeouts bounds the time to the headers, then each silence in the body.
+		func(next http.RoundTripper) http.RoundTripper { return timeouts{next} },
+	}) {
+		next = link(next)
+	}
+	c.loop.HTTPClient = &http.Client{Transport: next}
+	c.loop.RetryMax = math.MaxInt // checkRetry counts
+	c.loop.CheckRetry = checkRetry
+	c.loop.Backoff = func(_, _ time.Duration, _ int, _ *http.Response) time.Duration { return 0 } // checkRetry has waited
 	c.loop.ErrorHandler = retryablehttp.PassthroughErrorHandler
 	return c, nil
 }
@@ -156,7 +171,7 @@ func (c *Client) Do(ctx context.Context, req *Request) (*Response, error) {
 	if ctx.Err() != nil {
 		return call.end()
 	}
-	// The outcome is in call, where judge has put it, unless the context ended.
+	// The outcome is in call, where checkRetry has put it, unless the context ended.
 	if resp, _ := c.loop.Do(&call.http); resp != nil {
 		_ = resp.Body.Close()
 	}
@@ -176,13 +191,13 @@ func (c *call) prepare() (err error) {
 		return fmt.Errorf("await must not be negative, is %v", req.Await)
 	}
 	c.header = c.client.headerOf(req)
-	c.guard = &c.first.guard
+	c.timer = &c.first.timer
 	c.http.Request = (&http.Request{
 		Method: req.Operation.Method,
 		URL:    &c.url,
 		Host:   c.url.Host,
 		Header: c.client.unsigned,
-	}).WithContext(c.guard.begin(c))
+	}).WithContext(c.timer.begin(c))
 	if req.Body == nil {
 		return nil
 	}

@@ -1,0 +1,31 @@
+package transport
+
+import (
+	"sync/atomic"
+	"time"
+)
+
+// leastAnswerTime is how long an answer is expected to take at least.
+const leastAnswerTime = time.Second
+
+// answerTimes knows how long the API takes to answer: the longest time of
+// late, which fades by an eighth with each shorter one. A request is not sent
+// when less than that is left for its answer.
+type answerTimes struct{ longest atomic.Int64 }
+
+// add takes notice of an answer, less the time that it was asked to be held back.
+func (a *answerTimes) add(took time.Duration) {
+	longest := time.Duration(a.longest.Load())
+	if took > longest {
+		a.longest.Store(int64(took))
+		return
+	}
+	if longest > leastAnswerTime {
+		a.longest.Store(int64(longest - (longest-took)/8))
+	}
+}
+
+// typical returns the time that is kept for an answer.
+func (a *answerTimes) typical() time.Duration {
+	return max(leastAnswerTime, time.Duration(a.longest.Load()))
+}

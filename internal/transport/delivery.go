@@ -1,0 +1,111 @@
+package transport
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptrace"
+	"sync/atomic"
+)
+
+// deliver is the link that knows whether a request left, for requests that may
+// change something. From one that must not be sent twice it takes what net/http
+// could repeat it with: an HTTP/2 connection that is reset by the server would
+// be reason enough for it.
+type deliver struct{ next http.RoundTripper }
+
+func (d deliver) RoundTrip(req *http.Request) (*http.Response, error) {
+	call := callFrom(req.Context())
+	if !call.changes() {
+		return d.next.RoundTrip(req)
+	}
+	call.delivery = &delivery{}
+	req = req.WithContext(call.delivery.trace(req.Context()))
+	if call.once() {
+		// Neither nil nor http.NoBody: a request without a body is repeated, too.
+		if req.GetBody = nil; req.Body == nil || req.Body == http.NoBody {
+			req.Body = io.NopCloser(bytes.NewReader(nil))
+		}
+	}
+	return d.next.RoundTrip(req)
+}
+
+// delivery is what net/http tells of one attempt. It says nothing on another
+// kind of transport.
+type delivery struct {
+	wanted    atomic.Bool // a connection was asked for
+	connected atomic.Bool // and there was one
+	conn      atomic.Pointer[countingConn]
+	before    int64 // bytes that conn had sent before this request
+}
+
+func (d *delivery) trace(ctx context.Context) context.Context {
+	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+		GetConn: func(string) { d.wanted.Store(true) },
+		GotConn: func(info httptrace.GotConnInfo) {
+			if counting := unwrapConn(info.Conn); counting != nil && !d.connected.Load() {
+				d.before = counting.written.Load()
+				d.conn.Store(counting)
+			} else {
+				d.conn.Store(nil) // a second connection: no more to be proven
+			}
+			d.connected.Store(true)
+		},
+	})
+}
+
+// notSent reports whether the request did not leave: there was no connection
+// for it (no dial, no TLS handshake, no CONNECT came to its end), or one that
+// broke before a byte of the request was on it.
+func (d *delivery) notSent() bool {
+	if d == nil || !d.wanted.Load() {
+		return false
+	}
+	if !d.connected.Load() {
+		return true
+	}
+	conn := d.conn.Load()
+	return conn != nil && conn.written.Load() == d.before
+}
+
+// countingConn counts what is sent on a connection.
+type countingConn struct {
+	net.Conn
+
+	written atomic.Int64
+}
+
+// Write counts before it writes: what may be on the wire is counted.
+func (c *countingConn) Write(p []byte) (int, error) {
+	c.written.Add(int64(len(p)))
+	return c.Conn.Write(p)
+}
+
+type dialFunc func(ctx context.Context, network, addr string) (net.Conn, error)
+
+// counted returns a dial whose connections count what is sent on them.
+func counted(dial dialFunc) dialFunc {
+	return func(ctx context.Context, network, addr string) (net.Conn, error) {
+		conn, err := dial(ctx, network, addr)
+		if err != nil {
+			return nil, err
+		}
+		return &countingConn{Conn: conn}, nil
+	}
+}
+
+// unwrapConn returns the counting connection below one of HTTP/1, or nil: those
+// of HTTP/2 carry other requests as well.
+func unwrapConn(conn net.Conn) *countingConn {
+	if secure, ok := conn.(*tls.Conn); ok {
+		if secure.ConnectionState().NegotiatedProtocol == "h2" {
+			return nil
+		}
+		conn = secure.NetConn()
+	}
+	counting, _ := conn.(*countingConn)
+	return counting
+}

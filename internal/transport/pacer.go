@@ -1,0 +1,331 @@
+package transport
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/reincubate/ricloud-go/internal/backoff"
+)
+
+// Priority says which of two requests that wait for a turn goes first.
+type Priority int
+
+// The priorities, highest first.
+const (
+	Foreground Priority = iota
+	Background
+)
+
+// Pacer decides when a request may be sent.
+type Pacer interface {
+	// Wait returns nil when one request may be sent, and ctx's error, giving
+	// the turn back, when ctx ends first.
+	Wait(ctx context.Context, p Priority) error
+	// Pause holds every request back for d, those that already wait included.
+	Pause(d time.Duration)
+}
+
+const (
+	// backgroundShare is how often a background request goes first when both
+	// kinds wait: at every fifth turn.
+	backgroundShare = 5
+	// A 429 that does not say how long to wait pauses the client for
+	// firstPause, then twice as long each time, up to longestPause.
+	firstPause   = time.Second
+	longestPause = 15 * time.Second
+	pauseSpread  = 0.2
+	// widestWindow is the number of requests in flight from which the client
+	// counts as recovered from such a 429.
+	widestWindow = 64
+	// windowPeriod is how often the window grows by one without any answer, as
+	// answers that take long say nothing for long.
+	windowPeriod = time.Second
+	// oldSlowdown is how long ago a slowdown no longer matters.
+	oldSlowdown = time.Minute
+)
+
+// ErrTooLate is the cause of a Failure that was not sent because its answer
+// could not have arrived in time. It is a context.DeadlineExceeded.
+var ErrTooLate = fmt.Errorf("too late to be answered: %w", context.DeadlineExceeded)
+
+// pacer decides when the requests of a Client go: in the order in which they
+// came, at the rate limit, not while the API has asked for a pause, and only a
+// few at a time after a 429 that did not say how long to wait. A request takes
+// its turn only when it goes, so one that is cancelled in the queue costs
+// nothing, and a pause stops all that have not gone.
+type pacer struct {
+	outer Pacer         // the caller's; asked after this one; nil: none
+	every time.Duration // between two turns; 0: no rate limit
+	burst time.Duration // how much earlier than its time a turn may be taken
+
+	mu     sync.Mutex
+	next   time.Time  // when the next turn is due
+	queues [2][]*turn // those that wait, by priority, first come first
+	ahead  int        // foreground turns since the last background one that had to wait
+	timer  *time.Timer
+
+	paused   time.Time // no request before
+	cause    *Response // the 429 that paused or slowed the client; nil: neither
+	inFlight int
+	window   int       // most requests in flight after a bare 429; 0: no limit
+	grown    time.Time // when the window grew without an answer
+	slowed   time.Time // when the last slowdown began
+	strikes  int       // slowdowns that were not followed by success
+}
+
+// turn is a request that waits.
+type turn struct {
+	ready  chan struct{} // closed when it may go, or is refused
+	latest time.Time     // no use later; zero: always
+	err    error         // why it may not go
+}
+
+// newPacer spreads n requests evenly over each period, letting at most a
+// second's worth go at once: no window of that length holds more than n plus
+// that. n is 0 for no limit.
+func newPacer(n int, per time.Duration) *pacer {
+	p := &pacer{}
+	if n > 0 {
+		p.every = max(1, per/time.Duration(n))
+		p.burst = max(0, (time.Second/p.every-1)*p.every)
+	}
+	return p
+}
+
+// wait returns nil when a request may go, at latest or before; done must then
+// be called. A zero latest is any time.
+func (p *pacer) wait(ctx context.Context, priority Priority, latest time.Time) error {
+	p.mu.Lock()
+	now := time.Now()
+	p.grow(now)
+	if len(p.queues[Foreground])+len(p.queues[Background]) == 0 && p.take(now) {
+		p.mu.Unlock()
+		return nil
+	}
+	if turn := p.estimate(priority, now); !latest.IsZero() && turn.After(latest) {
+		defer p.mu.Unlock()
+		return tooLate(turn.Sub(now), latest.Sub(now))
+	}
+	t := &turn{ready: make(chan struct{}), latest: latest}
+	p.queues[priority] = append(p.queues[priority], t)
+	p.dispatch(now)
+	p.mu.Unlock()
+
+	if !latest.IsZero() {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithDeadlineCause(ctx, latest, tooLate(latest.Sub(now), latest.Sub(now)))
+		defer cancel()
+	}
+	select {
+	case <-t.ready:
+		return t.err
+	case <-ctx.Done():
+		return p.leave(t, priority, backoff.Cause(ctx))
+	}
+}
+
+func tooLate(turn, left time.Duration) error {
+	return fmt.Errorf("its turn comes in %v, and must come within %v for an answer in time: %w",
+		turn.Round(time.Millisecond), left.Round(time.Millisecond), ErrTooLate)
+}
+
+// leave takes a request out of the queue, or gives back the turn that it got
+// at the same moment.
+func (p *pacer) leave(t *turn, priority Priority, why error) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if i := slices.Index(p.queues[priority], t); i >= 0 {
+		p.queues[priority] = slices.Delete(p.queues[priority], i, i+1)
+	} else if t.err == nil {
+		p.next = p.next.Add(-p.every)
+		p.inFlight--
+	}
+	p.dispatch(time.Now())
+	return why
+}
+
+// done says that a request which had its turn has ended.
+func (p *pacer) done() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.inFlight--
+	if p.window > 0 {
+		p.dispatch(time.Now())
+	}
+}
+
+// take takes a turn if one can be taken now.
+func (p *pacer) take(now time.Time) bool {
+	if p.due(now).After(now) || p.window > 0 && p.inFlight >= p.window {
+		return false
+	}
+	if p.every > 0 {
+		p.next = later(p.next, now).Add(p.every)
+	}
+	p.inFlight++
+	return true
+}
+
+// due returns when the next turn can be taken, as far as the rate and the
+// pause say.
+func (p *pacer) due(now time.Time) time.Time {
+	return later(later(now, p.paused), p.next.Add(-p.burst))
+}
+
+func later(a, b time.Time) time.Time {
+	if b.After(a) {
+		return b
+	}
+	return a
+}
+
+// estimate returns when a request that came now would have its turn, if no
+// other left the queue.
+func (p *pacer) estimate(priority Priority, now time.Time) time.Time {
+	foreground, background := len(p.queues[Foreground]), len(p.queues[Background])
+	const run = backgroundShare - 1 // foreground turns between two of background
+	before := foreground + min(background, (p.ahead+foreground)/run)
+	if priority == Background {
+		before = background + min(foreground, max(0, run*(background+1)-p.ahead))
+	}
+	return p.due(now).Add(time.Duration(before) * p.every)
+}
+
+// dispatch lets go all that may go now, and sets the timer for the next.
+func (p *pacer) dispatch(now time.Time) {
+	p.grow(now)
+	for {
+		priority := p.first()
+		queue := p.queues[priority]
+		if len(queue) == 0 {
+			return
+		}
+		if !p.take(now) {
+			break
+		}
+		close(queue[0].ready)
+		queue[0] = nil
+		p.queues[priority] = queue[1:]
+		switch {
+		case priority == Background:
+			p.ahead = 0
+		case len(p.queues[Background]) > 0:
+			p.ahead++
+		}
+	}
+	again := p.due(now)
+	if !again.After(now) { // the window is full
+		again = p.grown.Add(windowPeriod)
+	}
+	if p.timer == nil {
+		p.timer = time.AfterFunc(again.Sub(now), p.ring)
+	} else {
+		p.timer.Reset(again.Sub(now))
+	}
+}
+
+// first returns the priority of the request that goes next.
+func (p *pacer) first() Priority {
+	switch {
+	case len(p.queues[Background]) == 0:
+		return Foreground
+	case len(p.queues[Foreground]) == 0 || p.ahead >= backgroundShare-1:
+		return Background
+	}
+	return Foreground
+}
+
+func (p *pacer) ring() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.dispatch(time.Now())
+}
+
+// limited takes notice of a 429: the answer to a request that was sent at a
+// time. All requests wait for its hint, if it has one, but no longer than most.
+// A bare 429 pauses the client for longer each time, and lets it start again
+// with one request at a time. Answers to requests that were sent before the
+// slowdown began say nothing new.
+func (p *pacer) limited(answer *Response, sent time.Time, most time.Duration) {
+	p.mu.Lock()
+	now := time.Now()
+	var pause time.Duration
+	switch {
+	case answer.RetryAfter > 0:
+		pause = min(answer.RetryAfter, most)
+	case !sent.After(p.slowed):
+	default:
+		pause = backoff.Spread(backoff.Ceiling(p.strikes, firstPause, longestPause), pauseSpread)
+		p.strikes = min(p.strikes+1, 10) // past the longest pause
+		p.window, p.slowed = 1, now
+	}
+	if until := now.Add(pause); pause > 0 && until.After(p.paused) {
+		p.paused, p.grown = until, until
+		p.cause = &Response{
+			Operation: answer.Operation, StatusCode: answer.StatusCode, Header: answer.Header,
+			Body: answer.Body, RetryAfter: answer.RetryAfter,
+		}
+		p.refuseLate(now)
+		p.dispatch(now)
+	}
+	p.mu.Unlock()
+	if p.outer != nil && pause > 0 {
+		p.outer.Pause(pause)
+	}
+}
+
+// refuseLate refuses the requests that wait and have no use of a turn after
+// the pause.
+func (p *pacer) refuseLate(now time.Time) {
+	for priority, queue := range p.queues {
+		p.queues[priority] = slices.DeleteFunc(queue, func(t *turn) bool {
+			if t.latest.IsZero() || !p.paused.After(t.latest) {
+				return false
+			}
+			t.err = tooLate(p.paused.Sub(now), t.latest.Sub(now))
+			close(t.ready)
+			return true
+		})
+	}
+}
+
+// answered takes notice of an answer other than 429: the window grows with
+// each, so that it doubles in the time of an answer.
+func (p *pacer) answered() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.window == 0 {
+		return
+	}
+	p.window++
+	p.strikes = max(0, p.strikes-1)
+	p.dispatch(time.Now())
+}
+
+// grow widens the window by one for each period without an answer, and ends
+// the slowdown when it is wide or old.
+func (p *pacer) grow(now time.Time) {
+	if p.window == 0 {
+		return
+	}
+	if periods := int(now.Sub(p.grown) / windowPeriod); periods > 0 {
+		p.window += periods
+		p.grown = p.grown.Add(time.Duration(periods) * windowPeriod)
+	}
+	if p.window >= widestWindow || now.Sub(p.slowed) > oldSlowdown {
+		p.window, p.strikes = 0, 0
+	}
+}
+
+// holding returns the 429 that holds requests back now, or nil.
+func (p *pacer) holding() *Response {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.window == 0 && !p.paused.After(time.Now()) {
+		p.cause = nil
+	}
+	return p.cause
+}
