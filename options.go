@@ -171,7 +171,9 @@ func WithRetries(n int) Option {
 
 // WithRetryWait bounds the waits between attempts. They are drawn at random
 // below a ceiling that starts at first, doubles, and stops at longest. The
-// defaults are 500 milliseconds and 30 seconds.
+// defaults are 500 milliseconds and 30 seconds. When the API answers 429 without
+// a Retry-After, the whole Client pauses: for twice first, then twice as long
+// each time, up to half of longest. It then starts again slowly.
 func WithRetryWait(first, longest time.Duration) Option {
 	return func(c *config) {
 		c.positive("WithRetryWait", &c.RetryWaitMin, first)

@@ -300,10 +300,10 @@ func (r *request) failure(err error) error {
 	}
 	e := &CallError{
 		Operation: r.op.Name, Attempts: attempts(f.Attempts), Duration: f.Duration, Err: f.Cause,
-		maybeApplied: f.MaybeApplied, repeatable: !r.op.Once(), notSent: len(f.Attempts) == 0,
+		maybeApplied: f.MaybeApplied, repeatable: !r.op.Once(), notSent: len(f.Attempts) == 0 || errors.Is(f.Cause, transport.ErrTooLate),
 	}
 	if f.Last != nil {
-		e.last = newError(r.op.Name, f.Last)
+		e.last = newError(f.Last.Operation, f.Last) // may be another call's, which paused the client
 	}
 	return e
 }

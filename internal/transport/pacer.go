@@ -32,11 +32,8 @@ const (
 	// backgroundShare is how often a background request goes first when both
 	// kinds wait: at every fifth turn.
 	backgroundShare = 5
-	// A 429 that does not say how long to wait pauses the client for
-	// firstPause, then twice as long each time, up to longestPause.
-	firstPause   = time.Second
-	longestPause = 15 * time.Second
-	pauseSpread  = 0.2
+	// pauseSpread is by how much a pause differs from client to client.
+	pauseSpread = 0.2
 	// widestWindow is the number of requests in flight from which the client
 	// counts as recovered from such a 429.
 	widestWindow = 64
@@ -61,6 +58,10 @@ type pacer struct {
 	every time.Duration // between two turns; 0: no rate limit
 	burst time.Duration // how much earlier than its time a turn may be taken
 
+	// A 429 that does not say how long to wait pauses the client for first,
+	// then twice as long each time, up to longest.
+	first, longest time.Duration
+
 	mu     sync.Mutex
 	next   time.Time  // when the next turn is due
 	queues [2][]*turn // those that wait, by priority, first come first
@@ -83,13 +84,13 @@ type turn struct {
 	err    error         // why it may not go
 }
 
-// newPacer spreads n requests evenly over each period, letting at most a
-// second's worth go at once: no window of that length holds more than n plus
-// that. n is 0 for no limit.
-func newPacer(n int, per time.Duration) *pacer {
-	p := &pacer{}
-	if n > 0 {
-		p.every = max(1, per/time.Duration(n))
+// newPacer spreads the requests of the rate limit evenly over its period,
+// letting at most a second's worth go at once: no window of that length holds
+// more than the limit plus that. The pauses follow the waits between attempts.
+func newPacer(cfg *Config) *pacer {
+	p := &pacer{outer: cfg.Pacer, first: 2 * cfg.RetryWaitMin, longest: max(cfg.RetryWaitMax/2, 1)}
+	if n := cfg.RateLimit; n > 0 {
+		p.every = max(1, cfg.RatePer/time.Duration(n))
 		p.burst = max(0, (time.Second/p.every-1)*p.every)
 	}
 	return p
@@ -198,7 +199,7 @@ func (p *pacer) estimate(priority Priority, now time.Time) time.Time {
 func (p *pacer) dispatch(now time.Time) {
 	p.grow(now)
 	for {
-		priority := p.first()
+		priority := p.nextPriority()
 		queue := p.queues[priority]
 		if len(queue) == 0 {
 			return
@@ -227,8 +228,8 @@ func (p *pacer) dispatch(now time.Time) {
 	}
 }
 
-// first returns the priority of the request that goes next.
-func (p *pacer) first() Priority {
+// nextPriority returns the priority of the request that goes next.
+func (p *pacer) nextPriority() Priority {
 	switch {
 	case len(p.queues[Background]) == 0:
 		return Foreground
@@ -258,7 +259,7 @@ func (p *pacer) limited(answer *Response, sent time.Time, most time.Duration) {
 		pause = min(answer.RetryAfter, most)
 	case !sent.After(p.slowed):
 	default:
-		pause = backoff.Spread(backoff.Ceiling(p.strikes, firstPause, longestPause), pauseSpread)
+		pause = backoff.Spread(backoff.Ceiling(p.strikes, p.first, p.longest), pauseSpread)
 		p.strikes = min(p.strikes+1, 10) // past the longest pause
 		p.window, p.slowed = 1, now
 	}

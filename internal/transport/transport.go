@@ -108,14 +108,13 @@ func New(cfg Config) (*Client, error) {
 		cfg:            cfg,
 		base:           base,
 		prefix:         base.EscapedPath(),
-		pacer:          newPacer(cfg.RateLimit, cfg.RatePer),
+		pacer:          newPacer(&cfg),
 		attemptTimeout: &Timeout{"attempt", cfg.AttemptTimeout},
 		callTimeout:    &Timeout{"call", cfg.CallTimeout},
 		stallTimeout:   &Timeout{"stall", cfg.StallTimeout},
 		header:         http.Header{"Accept": {"application/json"}},
 		unsigned:       http.Header{},
 	}
-	c.pacer.outer = cfg.Pacer
 	if cfg.UserAgent != "" {
 		c.header["User-Agent"] = []string{cfg.UserAgent}
 	}
