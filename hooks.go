@@ -239,34 +239,42 @@ func begin[H, R any](
 ) (context.Context, func(R)) {
 	ends := make([]func(R), 0, len(list))
 	for _, hook := range list {
-		h.contain(ctx, func() {
-			inner, ended := start(hook, ctx)
-			if inner != nil {
-				ctx = inner
-			}
-			if ended != nil {
-				ends = append(ends, ended)
-			}
-		})
+		inner, ended := started(ctx, h, hook, start)
+		if inner != nil {
+			ctx = inner
+		}
+		if ended != nil {
+			ends = append(ends, ended)
+		}
 	}
 	return ctx, func(result R) {
 		for i := len(ends) - 1; i >= 0; i-- {
-			h.contain(ctx, func() { ends[i](result) })
+			end(ctx, h, ends[i], result)
 		}
 	}
 }
 
-// contain logs a hook's panic instead of letting it lose the call's answer.
-func (h *hooks) contain(ctx context.Context, hook func()) {
-	defer func() {
-		if p := recover(); p != nil && h.logger != nil {
-			h.logger.LogAttrs(ctx, slog.LevelError, "ricloud hook panicked",
-				slog.Any("panic", p), slog.String("stack", string(debug.Stack())))
-		}
-	}()
-	hook()
+// started calls the begin of one hook.
+func started[H, R any](
+	ctx context.Context, h *hooks, hook H, start func(H, context.Context) (context.Context, func(R)),
+) (inner context.Context, ended func(R)) {
+	defer h.contain(ctx)
+	return start(hook, ctx)
 }
 
+// end calls the end of one hook.
+func end[R any](ctx context.Context, h *hooks, ended func(R), result R) {
+	defer h.contain(ctx)
+	ended(result)
+}
+
+// contain, deferred, logs a hook's panic instead of letting it lose the call's answer.
+func (h *hooks) contain(ctx context.Context) {
+	if p := recover(); p != nil && h.logger != nil {
+		h.logger.LogAttrs(ctx, slog.LevelError, "ricloud hook panicked",
+			slog.Any("panic", p), slog.String("stack", string(debug.Stack())))
+	}
+}
 // observe returns what the transport shows attempts to, or nil if no hook wants them.
 func (h *hooks) observe() transport.Observe {
 	if len(h.attempt) == 0 {

@@ -35,6 +35,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"slices"
 	"strconv"
 
 	"go.opentelemetry.io/otel"
@@ -57,6 +58,10 @@ type Hooks struct {
 	propagator  propagation.TextMapPropagator // nil: nothing is propagated
 	attributes  []attribute.KeyValue
 	instruments instruments
+
+	callSpans    cache[callKey, span]
+	attemptSpans cache[attemptKey, span]
+	measurements cache[measuredKey, []metric.RecordOption]
 }
 
 var _ interface { // what ricloud calls
@@ -140,20 +145,23 @@ func (h *Hooks) measured(attributes ...attribute.KeyValue) metric.MeasurementOpt
 
 // Call makes a span of a call.
 func (h *Hooks) Call(ctx context.Context, info ricloud.CallInfo) (context.Context, func(ricloud.CallResult)) {
-	operation := attribute.String("ricloud.operation", info.Operation)
-	ctx, span := h.tracer.Start(ctx, "ricloud "+info.Operation,
-		trace.WithSpanKind(trace.SpanKindInternal), trace.WithLinks(links(info.Waits)...),
-		trace.WithAttributes(h.with([]attribute.KeyValue{operation, attribute.Bool("ricloud.background", info.Background)})...))
+	begins := h.callSpan(callKey{info.Operation, info.Background})
+	start := begins.start
+	if linked := links(info.Waits); len(linked) > 0 {
+		start = append(slices.Clip(start), trace.WithLinks(linked...))
+	}
+	ctx, span := h.tracer.Start(ctx, begins.name, start...)
 	return ctx, func(r ricloud.CallResult) {
-		measured := []attribute.KeyValue{operation}
+		failure := ""
 		if r.Err != nil {
-			measured = append(measured, errorType(r.StatusCode, r.Err))
+			failure = kind(r.StatusCode, r.Err)
 		}
 		fail(span, r.StatusCode, r.Err)
 		span.End()
-		h.instruments.operation.Record(ctx, r.Duration.Seconds(), h.measured(measured...))
+		h.instruments.operation.Record(ctx, r.Duration.Seconds(), h.measuredCall(info.Operation, failure)...)
 		if r.Attempts > 1 {
-			h.instruments.retries.Add(ctx, int64(r.Attempts-1), h.measured(operation))
+			h.instruments.retries.Add(ctx, int64(r.Attempts-1),
+				h.measured(attribute.String("ricloud.operation", info.Operation)))
 		}
 	}
 }
@@ -172,19 +180,11 @@ func links(contexts []context.Context) (found []trace.Link) {
 func (h *Hooks) Attempt(
 	ctx context.Context, info ricloud.AttemptInfo,
 ) (context.Context, func(ricloud.AttemptResult)) {
-	attributes := append(make([]attribute.KeyValue, 0, 8), attribute.String("http.request.method", method(info.Method)))
-	name := method(info.Method)
-	if info.Path != "" {
-		name += " " + info.Path
-		attributes = append(attributes, attribute.String("url.template", info.Path))
-	}
-	attributes = append(attributes, address(info.Host)...)
-	common := len(attributes) // of the span and the metric
-	attributes = append(attributes, attribute.String("ricloud.operation", info.Operation))
+	begins := h.attemptSpan(attemptKey{info.Operation, info.Method, info.Path, info.Host})
+	ctx, span := h.tracer.Start(ctx, begins.name, begins.start...)
 	if info.Number > 1 {
-		attributes = append(attributes, attribute.Int("http.request.resend_count", info.Number-1))
+		span.SetAttributes(attribute.Int("http.request.resend_count", info.Number-1))
 	}
-	ctx, span := h.start(ctx, name, trace.SpanKindClient, attributes...)
 	if h.propagator != nil && info.Header != nil {
 		h.propagator.Inject(ctx, propagation.HeaderCarrier(info.Header))
 	}
@@ -193,18 +193,16 @@ func (h *Hooks) Attempt(
 			h.measured(attribute.Bool("ricloud.background", info.Background)))
 	}
 	return ctx, func(r ricloud.AttemptResult) {
-		measured := append(make([]attribute.KeyValue, 0, common+2), attributes[:common]...)
+		key := measuredKey{method: info.Method, path: info.Path, host: info.Host, status: r.StatusCode}
 		if r.StatusCode > 0 {
-			status := attribute.Int("http.response.status_code", r.StatusCode)
-			measured = append(measured, status)
-			span.SetAttributes(status)
+			span.SetAttributes(attribute.Int("http.response.status_code", r.StatusCode))
 		}
 		if r.Err != nil || r.StatusCode >= http.StatusBadRequest {
-			measured = append(measured, errorType(r.StatusCode, r.Err))
+			key.failure = kind(r.StatusCode, r.Err)
 		}
 		fail(span, r.StatusCode, r.Err)
 		span.End()
-		h.instruments.request.Record(ctx, r.Duration.Seconds(), h.measured(measured...))
+		h.instruments.request.Record(ctx, r.Duration.Seconds(), h.measuredAttempt(key)...)
 	}
 }
 

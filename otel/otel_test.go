@@ -1,0 +1,185 @@
+package otel_test
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/propagation"
+	"go.opentelemetry.io/otel/sdk/metric/metricdata"
+
+	ricloud "github.com/reincubate/ricloud-go"
+	"github.com/reincubate/ricloud-go/otel"
+	"github.com/reincubate/ricloud-go/ricloudtest"
+)
+
+func newServer(opts ...ricloudtest.Option) *ricloudtest.Server {
+	account := ricloudtest.Account{
+		Identifier: "canary@example.com", Password: "canary-password", Code: "246813",
+		Data: ricloudtest.DefaultAccounts()[0].Data,
+	}
+	return ricloudtest.NewServer(append([]ricloudtest.Option{ricloudtest.WithAccounts(account)}, opts...)...)
+}
+
+func golden(t *testing.T, name, got string) {
+	t.Helper()
+	want, err := os.ReadFile(filepath.Join("testdata", name))
+	require.NoError(t, err)
+	assert.Equal(t, string(want), got)
+}
+
+// The trees are what a person sees who looks for what an account cost.
+func TestSpansOfAJourney(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := newSeen(t)
+		server := newServer()
+		defer server.Close()
+		client := server.Client(ricloud.WithHooks(s.hooks), ricloud.WithPolling(time.Second, 10*time.Second))
+		var got *ricloud.Session
+		s.inSpan(t.Context(), "login", func(ctx context.Context) { got = session(ctx, t, client) })
+		golden(t, "login.txt", s.tree())
+
+		s.spans.Reset()
+		s.inSpan(t.Context(), "poll", func(ctx context.Context) {
+			poll, err := client.Polls.Create(ctx, ricloud.PollCreateParams{
+				Session: got.ID, Payload: ricloud.PollPayload{DataTypes: []string{"callkit.calls"}},
+			})
+			require.NoError(t, err)
+			saved, err := client.Results.SaveAll(ctx, client.Polls.Results(ctx, poll.ID), t.TempDir(), ricloud.WithAcknowledge())
+			require.NoError(t, err)
+			require.Len(t, saved, 1)
+		})
+		golden(t, "poll.txt", s.tree())
+	})
+}
+
+func TestMetricsOfAJourney(t *testing.T) {
+	t.Parallel()
+	s := newSeen(t, otel.WithAttributes(attribute.String("tenant", "acme")))
+	server := newServer(ricloudtest.WithDelays(ricloudtest.Delays{}),
+		ricloudtest.WithFaults(ricloudtest.Fault{Operation: "Users.Create", Status: http.StatusServiceUnavailable}))
+	t.Cleanup(server.Close)
+	client := server.Client(ricloud.WithHooks(s.hooks), ricloud.WithRetryWait(time.Millisecond, time.Millisecond))
+	session(t.Context(), t, client)
+
+	found := s.collected(t)
+	for _, name := range []string{
+		"http.client.request.duration", "ricloud.operation.duration", "ricloud.operation.retries",
+		"ricloud.waits.active", "ricloud.wait.duration",
+	} {
+		assert.Contains(t, found, name)
+	}
+	retries, ok := found["ricloud.operation.retries"].Data.(metricdata.Sum[int64])
+	require.True(t, ok)
+	require.Len(t, retries.DataPoints, 1)
+	assert.Equal(t, int64(1), retries.DataPoints[0].Value)
+	requests, ok := found["http.client.request.duration"].Data.(metricdata.Histogram[float64])
+	require.True(t, ok)
+	failed := 0
+	for _, point := range requests.DataPoints {
+		tenant, _ := point.Attributes.Value("tenant")
+		assert.Equal(t, "acme", tenant.AsString())
+		template, _ := point.Attributes.Value("url.template")
+		assert.True(t, strings.HasPrefix(template.AsString(), "/"))
+		if kind, ok := point.Attributes.Value("error.type"); ok {
+			assert.Equal(t, "503", kind.AsString())
+			failed++
+		}
+	}
+	assert.Equal(t, 1, failed)
+}
+
+// Everything is called, with secrets that can be told apart, and none of them is recorded.
+func TestNothingSecretIsRecorded(t *testing.T) {
+	t.Parallel()
+	s := newSeen(t)
+	server := newServer(ricloudtest.WithToken("canary-token"), ricloudtest.WithDelays(ricloudtest.Delays{}))
+	t.Cleanup(server.Close)
+	client := server.Client(ricloud.WithHooks(s.hooks), ricloud.WithRetries(0))
+	got := session(t.Context(), t, client)
+	poll, err := client.Polls.Create(t.Context(), ricloud.PollCreateParams{
+		Session: got.ID, Payload: ricloud.PollPayload{DataTypes: []string{"callkit.calls"}},
+	})
+	require.NoError(t, err)
+	signed := ""
+	for result, err := range client.Polls.Results(t.Context(), poll.ID) {
+		require.NoError(t, err)
+		signed = result.SignedURL.URL.Reveal()
+		_, err := client.Results.Save(t.Context(), result, t.TempDir())
+		require.NoError(t, err)
+	}
+	_, query, ok := strings.Cut(signed, "?")
+	require.True(t, ok)
+	_ = client.Call(t.Context(), http.MethodGet, "/users/nobody?q=canary-query", nil, nil)
+	_, _ = client.Sessions.Create(t.Context(), ricloud.SessionCreateParams{
+		Source:  ricloud.SourceParams{User: "nobody", Type: ricloud.SourceICloudAccount, Identifier: "canary@example.com"},
+		Payload: ricloud.SessionPayload{Password: ricloud.NewSecret("canary-password"), Code: ricloud.NewSecret("246813")},
+	})
+	refused, err := ricloud.NewClient("canary-token", ricloud.WithHooks(s.hooks), ricloud.WithRetries(0),
+		ricloud.WithTransport(broken{}))
+	require.NoError(t, err)
+	_, err = refused.Organisation.Get(t.Context())
+	require.Error(t, err)
+
+	recorded := s.dump(t)
+	for _, secret := range []string{"canary-token", "canary-password", "246813", "canary-query", query, "X-Amz-Signature"} {
+		assert.NotContains(t, recorded, secret)
+	}
+	for name, m := range s.collected(t) {
+		assert.NotContains(t, fmt.Sprintf("%+v", m.Data), string(got.ID), name)
+	}
+}
+
+// broken is a transport whose errors name the request.
+type broken struct{}
+
+func (broken) RoundTrip(r *http.Request) (*http.Response, error) { return nil, io.ErrUnexpectedEOF }
+
+func TestPropagationReachesTheAPIOnly(t *testing.T) {
+	t.Parallel()
+	for _, on := range []bool{false, true} {
+		var opts []otel.Option
+		if on {
+			opts = append(opts, otel.WithPropagator(propagation.TraceContext{}))
+		}
+		s := newSeen(t, opts...)
+		server := newServer()
+		t.Cleanup(server.Close)
+		traced := false
+		client := server.Client(ricloud.WithHooks(s.hooks), ricloud.WithTransport(looking{server, &traced}))
+		_, err := client.Organisation.Get(t.Context())
+		require.NoError(t, err)
+		assert.Equal(t, on, traced)
+	}
+}
+
+type looking struct {
+	next   http.RoundTripper
+	traced *bool
+}
+
+func (l looking) RoundTrip(r *http.Request) (*http.Response, error) {
+	*l.traced = r.Header.Get("Traceparent") != ""
+	return l.next.RoundTrip(r)
+}
+
+func TestNewRefuses(t *testing.T) {
+	t.Parallel()
+	for name, opt := range map[string]otel.Option{
+		"a nil option": nil, "no tracer provider": otel.WithTracerProvider(nil), "no meter provider": otel.WithMeterProvider(nil),
+	} {
+		_, err := otel.New(opt)
+		require.Error(t, err, name)
+	}
+}
