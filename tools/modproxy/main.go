@@ -1,5 +1,5 @@
-// Modproxy writes the modules of this workspace into a folder, in the layout
-// of a Go module proxy. GOPROXY=file://FOLDER then serves the working tree as
+// Modproxy writes the modules of this workspace into an existing folder, in
+// the layout of a Go module proxy. GOPROXY=file://FOLDER then serves the working tree as
 // if it had been released.
 //
 //	modproxy VERSION FOLDER    run from the repository's root
@@ -125,8 +125,13 @@ func writeModule(folder string, m module.Version, root string, files []file) err
 	if err != nil {
 		return err
 	}
-	dir := filepath.Join(folder, filepath.FromSlash(escaped), "@v")
-	if err := os.MkdirAll(dir, 0o750); err != nil {
+	proxy, err := os.OpenRoot(folder)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = proxy.Close() }()
+	dir := path.Join(escaped, "@v")
+	if err := proxy.MkdirAll(dir, 0o750); err != nil {
 		return err
 	}
 	var contents []zip.File
@@ -140,18 +145,18 @@ func writeModule(folder string, m module.Version, root string, files []file) err
 		if err != nil {
 			return err
 		}
-		if err := os.WriteFile(filepath.Join(dir, m.Version+".mod"), mod, 0o600); err != nil {
+		if err := proxy.WriteFile(path.Join(dir, m.Version+".mod"), mod, 0o600); err != nil {
 			return err
 		}
 	}
 	info := fmt.Appendf(nil, "{\"Version\":%q,\"Time\":\"2026-01-01T00:00:00Z\"}\n", m.Version)
-	if err := os.WriteFile(filepath.Join(dir, m.Version+".info"), info, 0o600); err != nil {
+	if err := proxy.WriteFile(path.Join(dir, m.Version+".info"), info, 0o600); err != nil {
 		return err
 	}
-	if err := os.WriteFile(filepath.Join(dir, "list"), []byte(m.Version+"\n"), 0o600); err != nil {
+	if err := proxy.WriteFile(path.Join(dir, "list"), []byte(m.Version+"\n"), 0o600); err != nil {
 		return err
 	}
-	archive, err := os.Create(filepath.Join(dir, m.Version+".zip"))
+	archive, err := proxy.Create(path.Join(dir, m.Version+".zip"))
 	if err != nil {
 		return err
 	}

@@ -20,7 +20,9 @@ func TestModuleFiles(t *testing.T) {
 		{
 			name: "the root, without the modules below it", module: ".",
 			want: []file{
-				{"LICENSE", "LICENSE"}, {"go.mod", "go.mod"}, {"client.go", "client.go"},
+				{"LICENSE", "LICENSE"},
+				{"go.mod", "go.mod"},
+				{"client.go", "client.go"},
 				{"internal/wire/wire.go", "internal/wire/wire.go"},
 			},
 		},
@@ -31,7 +33,8 @@ func TestModuleFiles(t *testing.T) {
 		{
 			name: "a licence of its own is kept", module: "ingest",
 			want: []file{
-				{"go.mod", "ingest/go.mod"}, {"LICENSE", "ingest/LICENSE"},
+				{"go.mod", "ingest/go.mod"},
+				{"LICENSE", "ingest/LICENSE"},
 				{"queue/queue.go", "ingest/queue/queue.go"},
 			},
 		},
