@@ -168,7 +168,7 @@ func TestEnsureStorageConfig(t *testing.T) {
 		config, err := client.StorageConfigs.Ensure(t.Context(), params)
 		var state *ricloud.StateError
 		require.ErrorAs(t, err, &state)
-		require.ErrorContains(t, err, "may these credentials write to it?")
+		require.ErrorContains(t, err, "these credentials may write to it")
 		assert.Equal(t, ricloud.ConfigInvalid, config.State)
 		key, err := client.Keys.Current(t.Context())
 		require.NoError(t, err)

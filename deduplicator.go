@@ -3,76 +3,100 @@ package ricloud
 import (
 	"context"
 	"errors"
+	"strconv"
 	"sync"
 	"time"
 )
 
-// What Deduplicator.Begin says of an event that is not to be handled now.
+// Reasons for which a Deduplicator does not give an event out, or no longer
+// accepts its outcome.
 var (
-	ErrEventDone       = errors.New("ricloud: the event has been handled")
-	ErrEventInProgress = errors.New("ricloud: the event is being handled")
+	// ErrEventDone reports that the event has been handled. Deduplicator.Begin
+	// returns it. There is nothing left to do.
+	ErrEventDone = errors.New("ricloud: the event has been handled")
+	// ErrEventInProgress reports that another call is handling the event.
+	// Deduplicator.Begin and WebhookHandler.Handle return it. Try again later.
+	ErrEventInProgress = errors.New("ricloud: the event is being handled by another call")
+	// ErrLeaseLost reports that an event took longer than its lease and was
+	// given to another call, or was freed. Deduplicator.Done and
+	// Deduplicator.Failed return it. The event may have been handled twice:
+	// use a longer lease, or bound the handling with WithWebhookTimeout.
+	ErrLeaseLost = errors.New("ricloud: the lease on the event was lost")
 )
 
-// Deduplicator remembers which events were handled, in two steps, so that a
-// crash between them does not lose an event. It must be safe for concurrent
-// use. NewMemoryDeduplicator is one for a single process; several processes,
-// or one that must remember across a restart, share a table of any SQL
-// database:
-//
-//	CREATE TABLE ricloud_events (
-//		id          VARCHAR(64) PRIMARY KEY,
-//		done        BOOLEAN NOT NULL,
-//		lease_until BIGINT  NOT NULL  -- unix milliseconds
-//	)
-//
-// Begin takes the event, if nobody has it or who had it must have died. One row
-// affected: nil. No row: read done, which tells ErrEventDone from
-// ErrEventInProgress.
-//
-//	INSERT INTO ricloud_events (id, done, lease_until) VALUES (:id, FALSE, :now + :lease)
-//	ON CONFLICT (id) DO UPDATE SET lease_until = excluded.lease_until
-//	WHERE NOT ricloud_events.done AND ricloud_events.lease_until <= :now
-//
-// Done and Failed:
-//
-//	UPDATE ricloud_events SET done = TRUE WHERE id = :id
-//	DELETE FROM ricloud_events WHERE id = :id AND NOT done
-//
-// The lease must be longer than an event may take to handle: bound that
-// WithWebhookTimeout. Rows that are done can be deleted after some days. The
-// folder examples/webhook holds this in Go, and the test that kills it.
-//
-// No deduplication can tell whether an event took effect when the process died
-// after the effect and before Done: the event is then handled again. Only an
-// effect that is written in the same transaction as Done, or that is
-// idempotent, happens exactly once whatever dies.
-type Deduplicator interface {
-	// Begin returns nil if the caller is to handle the event and then to call
-	// Done or Failed, ErrEventDone if it was handled, ErrEventInProgress if it
-	// is being handled, and any other error if it cannot tell.
-	Begin(ctx context.Context, id ID) error
-	// Done records that the event was handled.
-	Done(ctx context.Context, id ID) error
-	// Failed gives the event back, to be handled again.
-	Failed(ctx context.Context, id ID) error
+// A Lease is the right to handle one event. It belongs to one call of
+// Deduplicator.Begin.
+type Lease struct {
+	Event   ID
+	Owner   string    // differs between all calls of Begin, in all processes
+	Expires time.Time // from then on, another call may take the event; zero: never
 }
 
-// How much NewMemoryDeduplicator remembers where it is not told. The API tries
-// an event again for a few hours.
-const (
-	DefaultDeduplicatorSize = 100_000
-	DefaultDeduplicatorAge  = 24 * time.Hour
-)
+type leaseKey struct{}
 
-// MemoryDeduplicator is a Deduplicator for one process. It forgets when the
-// process ends.
+// LeaseFromContext returns the lease under which WebhookHandler calls its
+// function. A Deduplicator that can record an event in the caller's own
+// transaction needs it.
+func LeaseFromContext(ctx context.Context) (Lease, bool) {
+	lease, ok := ctx.Value(leaseKey{}).(Lease)
+	return lease, ok
+}
+
+// A Deduplicator remembers which events were handled. It works in two steps,
+// so that a crash between them does not lose an event. It must be safe for
+// concurrent use.
+//
+// NewMemoryDeduplicator returns one for a single process. The module
+// github.com/reincubate/ricloud-go/dedupe/sql has one for several processes, or
+// for a process that must remember across restarts.
+//
+// No deduplication can tell whether an event took effect when the process died
+// after the effect and before Done: the event is then handled again. An effect
+// happens exactly once only if it is idempotent, or if it is written in the
+// same transaction as Done.
+type Deduplicator interface {
+	// Begin claims an event. It returns a lease if the caller is to handle the
+	// event and then to call Done or Failed. It returns ErrEventDone if the
+	// event was handled, ErrEventInProgress if another call holds its lease,
+	// and any other error if it cannot tell.
+	Begin(ctx context.Context, id ID) (Lease, error)
+	// Done records that the event was handled. It returns ErrLeaseLost, and
+	// records nothing, if the lease is not the caller's any more.
+	Done(ctx context.Context, lease Lease) error
+	// Failed gives the event back, to be handled again. It returns ErrLeaseLost,
+	// and frees nothing, if the lease is not the caller's any more.
+	Failed(ctx context.Context, lease Lease) error
+}
+
+// A Cursor keeps how far the API's record of events has been handled. A
+// Deduplicator that implements it lets WebhookHandler.Replay read on from where
+// it was, without being told. It must be safe for concurrent use.
+//
+// A position is a date by the API's clock: all events that were created before
+// it have been handled. A Deduplicator must not forget an event that was
+// handled at or after the position.
+type Cursor interface {
+	// Cursor returns the position, or the zero time if there is none yet.
+	Cursor(ctx context.Context) (time.Time, error)
+	// SetCursor moves the position forward. An earlier position is ignored.
+	SetCursor(ctx context.Context, position time.Time) error
+}
+
+// DefaultDeduplicatorSize is how many events NewMemoryDeduplicator remembers
+// unless it is told otherwise.
+const DefaultDeduplicatorSize = 100_000
+
+// MemoryDeduplicator is a Deduplicator and a Cursor for one process. It forgets
+// everything when the process ends. Its leases do not expire.
 type MemoryDeduplicator struct {
 	size int
 	age  time.Duration
 
-	mu     sync.Mutex
-	events map[ID]bool // true: done
-	done   []doneEvent // oldest first
+	mu       sync.Mutex
+	events   map[ID]string // the owner of the lease, or "" once the event is done
+	done     []doneEvent   // oldest first
+	leases   uint64        // how many there have been
+	position time.Time
 }
 
 type doneEvent struct {
@@ -81,60 +105,89 @@ type doneEvent struct {
 }
 
 // NewMemoryDeduplicator returns a Deduplicator that remembers the last size
-// events that were handled, for at most age. Zeros mean the defaults; 100,000
-// events take about 20 MB.
+// events that were handled, each for at most age. A size of 0 means
+// DefaultDeduplicatorSize, which takes about 20 MB. An age of 0 means no limit.
+// Events that were handled since the Cursor's position are kept whatever their
+// age.
 func NewMemoryDeduplicator(size int, age time.Duration) *MemoryDeduplicator {
 	if size <= 0 {
 		size = DefaultDeduplicatorSize
 	}
-	if age <= 0 {
-		age = DefaultDeduplicatorAge
-	}
-	return &MemoryDeduplicator{size: size, age: age, events: map[ID]bool{}}
+	return &MemoryDeduplicator{size: size, age: age, events: map[ID]string{}}
 }
 
 // Begin implements Deduplicator.
-func (d *MemoryDeduplicator) Begin(_ context.Context, id ID) error {
+func (d *MemoryDeduplicator) Begin(_ context.Context, id ID) (Lease, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.forget(0)
-	switch done, known := d.events[id]; {
-	case done:
-		return ErrEventDone
+	switch owner, known := d.events[id]; {
+	case known && owner == "":
+		return Lease{}, ErrEventDone
 	case known:
-		return ErrEventInProgress
+		return Lease{}, ErrEventInProgress
 	}
-	d.events[id] = false
-	return nil
+	d.leases++
+	lease := Lease{Event: id, Owner: strconv.FormatUint(d.leases, 10)}
+	d.events[id] = lease.Owner
+	return lease, nil
 }
 
 // Done implements Deduplicator.
-func (d *MemoryDeduplicator) Done(_ context.Context, id ID) error {
+func (d *MemoryDeduplicator) Done(_ context.Context, lease Lease) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.events[id] {
-		return nil
+	if !d.holds(lease) {
+		return ErrLeaseLost
 	}
 	d.forget(1)
-	d.events[id] = true
-	d.done = append(d.done, doneEvent{id, time.Now()})
+	d.events[lease.Event] = ""
+	d.done = append(d.done, doneEvent{lease.Event, time.Now()})
 	return nil
 }
 
 // Failed implements Deduplicator.
-func (d *MemoryDeduplicator) Failed(_ context.Context, id ID) error {
+func (d *MemoryDeduplicator) Failed(_ context.Context, lease Lease) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if !d.events[id] {
-		delete(d.events, id)
+	if !d.holds(lease) {
+		return ErrLeaseLost
+	}
+	delete(d.events, lease.Event)
+	return nil
+}
+
+func (d *MemoryDeduplicator) holds(lease Lease) bool {
+	return lease.Owner != "" && d.events[lease.Event] == lease.Owner
+}
+
+// Cursor implements Cursor.
+func (d *MemoryDeduplicator) Cursor(context.Context) (time.Time, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.position, nil
+}
+
+// SetCursor implements Cursor.
+func (d *MemoryDeduplicator) SetCursor(_ context.Context, position time.Time) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if position.After(d.position) {
+		d.position = position
 	}
 	return nil
 }
 
-// forget drops what is too old, and what is too much with room for more.
+// forget drops the oldest events until there is room for some more, and those
+// that are too old.
 func (d *MemoryDeduplicator) forget(room int) {
-	for len(d.done) > 0 && (len(d.done)+room > d.size || time.Since(d.done[0].when) > d.age) {
+	for len(d.done) > 0 && (len(d.done)+room > d.size || d.tooOld(d.done[0].when)) {
 		delete(d.events, d.done[0].id)
-		d.done = d.done[1:] // append moves what is left, once the array is full
+		d.done = d.done[1:] // append moves the rest once the array is full
 	}
+}
+
+func (d *MemoryDeduplicator) tooOld(when time.Time) bool {
+	return d.age > 0 && time.Since(when) > d.age &&
+		(d.position.IsZero() || when.Before(d.position))
 }

@@ -5,6 +5,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/reincubate/ricloud-go"
@@ -14,28 +15,75 @@ func TestMemoryDeduplicator(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		ctx, d := t.Context(), ricloud.NewMemoryDeduplicator(2, time.Hour)
-		handle := func(id ricloud.ID) {
-			require.NoError(t, d.Begin(ctx, id))
-			require.NoError(t, d.Done(ctx, id))
+		begin := func(id ricloud.ID) error {
+			_, err := d.Begin(ctx, id)
+			return err
 		}
-		require.NoError(t, d.Begin(ctx, "a"))
-		require.ErrorIs(t, d.Begin(ctx, "a"), ricloud.ErrEventInProgress)
-		require.NoError(t, d.Failed(ctx, "a"))
+		handle := func(id ricloud.ID) {
+			lease, err := d.Begin(ctx, id)
+			require.NoError(t, err)
+			require.NoError(t, d.Done(ctx, lease))
+		}
+		first, err := d.Begin(ctx, "a")
+		require.NoError(t, err)
+		require.ErrorIs(t, begin("a"), ricloud.ErrEventInProgress)
+		require.NoError(t, d.Failed(ctx, first))
 		handle("a")
-		require.ErrorIs(t, d.Begin(ctx, "a"), ricloud.ErrEventDone)
-		require.NoError(t, d.Failed(ctx, "a"))
-		require.NoError(t, d.Done(ctx, "a"))
-		require.ErrorIs(t, d.Begin(ctx, "a"), ricloud.ErrEventDone, "done stays done")
+		require.ErrorIs(t, begin("a"), ricloud.ErrEventDone)
+		require.ErrorIs(t, d.Failed(ctx, first), ricloud.ErrLeaseLost)
+		require.ErrorIs(t, d.Done(ctx, first), ricloud.ErrLeaseLost)
+		require.ErrorIs(t, d.Failed(ctx, ricloud.Lease{Event: "a"}), ricloud.ErrLeaseLost)
+		require.ErrorIs(t, begin("a"), ricloud.ErrEventDone, "done stays done")
 
-		require.NoError(t, d.Begin(ctx, "slow"))
+		require.NoError(t, begin("slow"))
 		handle("b")
 		handle("c")
-		require.ErrorIs(t, d.Begin(ctx, "c"), ricloud.ErrEventDone)
-		require.ErrorIs(t, d.Begin(ctx, "b"), ricloud.ErrEventDone)
+		require.ErrorIs(t, begin("c"), ricloud.ErrEventDone)
+		require.ErrorIs(t, begin("b"), ricloud.ErrEventDone)
 		handle("a") // the oldest was forgotten: no more than two are remembered
 
 		time.Sleep(time.Hour + 1) //nolint:forbidigo // virtual
 		handle("c")               // too old
-		require.ErrorIs(t, d.Begin(ctx, "slow"), ricloud.ErrEventInProgress, "what is being handled is never forgotten")
+		require.ErrorIs(t, begin("slow"), ricloud.ErrEventInProgress, "what is being handled is never forgotten")
+	})
+}
+
+// A lease that was given back and taken by another is not the first one's.
+func TestMemoryDeduplicatorTellsLeasesApart(t *testing.T) {
+	t.Parallel()
+	ctx, d := t.Context(), ricloud.NewMemoryDeduplicator(0, 0)
+	first, err := d.Begin(ctx, "a")
+	require.NoError(t, err)
+	require.NoError(t, d.Failed(ctx, first))
+	second, err := d.Begin(ctx, "a")
+	require.NoError(t, err)
+	require.ErrorIs(t, d.Failed(ctx, first), ricloud.ErrLeaseLost)
+	require.ErrorIs(t, d.Done(ctx, first), ricloud.ErrLeaseLost)
+	_, err = d.Begin(ctx, "a")
+	require.ErrorIs(t, err, ricloud.ErrEventInProgress, "the second still has it")
+	require.NoError(t, d.Done(ctx, second))
+}
+
+// What Replay still reads is remembered, whatever the age.
+func TestMemoryDeduplicatorRemembersBackToItsCursor(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		ctx, d := t.Context(), ricloud.NewMemoryDeduplicator(0, time.Hour)
+		begun := time.Now()
+		require.NoError(t, d.SetCursor(ctx, begun.Add(-time.Minute)))
+		require.NoError(t, d.SetCursor(ctx, begun.Add(-time.Hour)))
+		position, err := d.Cursor(ctx)
+		require.NoError(t, err)
+		assert.True(t, position.Equal(begun.Add(-time.Minute)), "it never moves back")
+
+		lease, err := d.Begin(ctx, "a")
+		require.NoError(t, err)
+		require.NoError(t, d.Done(ctx, lease))
+		time.Sleep(48 * time.Hour) //nolint:forbidigo // virtual
+		_, err = d.Begin(ctx, "a")
+		require.ErrorIs(t, err, ricloud.ErrEventDone)
+		require.NoError(t, d.SetCursor(ctx, begun.Add(time.Hour)))
+		_, err = d.Begin(ctx, "a")
+		require.NoError(t, err, "no replay reads it again")
 	})
 }

@@ -1,129 +1,248 @@
 package ricloud
 
 import (
+	"cmp"
 	"context"
 	"errors"
-	"iter"
+	"net/http"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
+	"time"
+
+	"github.com/reincubate/ricloud-go/internal/backoff"
 )
 
-// ensurer is what Ensure needs to know of a kind of config.
-type ensurer[T any] struct {
+// ensurer does for one kind of config what Ensure needs.
+type ensurer interface {
+	// list returns the configs for the URL that are not deactivated.
+	list(ctx context.Context) ([]place, error)
+	create(ctx context.Context) (place, error)
+	// prepare makes the receiver or the config ready, and returns the state that
+	// the config is then in. all are the configs for the URL.
+	prepare(ctx context.Context, chosen place, all []place, created bool) (ConfigState, error)
+	test(ctx context.Context, id ID) (*Task, error)
+	get(ctx context.Context, id ID) (place, *Response, error)
+	remove(ctx context.Context, id ID) error
+	// adopt makes a valid config the default where that is asked for.
+	adopt(ctx context.Context, id ID) error
+}
+
+// place is what the two kinds of config have in common.
+type place struct {
+	id      ID
+	url     string
+	state   ConfigState
+	created time.Time
+}
+
+const (
+	maxConfigTests = 3               // before a config is given up
+	testPause      = time.Second     // before a failed test is repeated; then three times as long
+	maxEnsureRuns  = 3               // a config that vanishes meanwhile is looked for again
+	clockDrift     = 5 * time.Second // from here on the clock is worth a word
+)
+
+// ensuring is one call of Ensure.
+type ensuring struct {
+	ensurer
+
+	client   *Client
 	resource string // "webhook_config"
 	url      string
 	advice   string // what to look at when the test fails
 
-	all     func(...CallOption) iter.Seq2[*T, error]
-	create  func(...CallOption) (*T, error)
-	prepare func(config *T, created bool) error // before the test; may be nil
-	test    func(ID, ...CallOption) (*Task, error)
-	get     func(ID, ...CallOption) (*T, error)
-	adopt   func(ID, ...CallOption) error // once it is valid: make it a default
+	clock string // what is wrong with this machine's clock, or ""
 }
 
-// place is what two kinds of config have in common.
-type place interface {
-	ident() ID
-	where() (url string, state ConfigState)
+// run finds or creates the config for a URL, tests it unless it is valid, and
+// makes it a default. It returns its ID also with an error that says why the
+// config is not valid.
+func (e *ensuring) run(ctx context.Context) (id ID, err error) {
+	for range maxEnsureRuns {
+		id, err = e.once(ctx)
+		if !errors.Is(err, ErrNotFound) { // else another process deleted its duplicate
+			break
+		}
+	}
+	return id, err
 }
 
-func (c WebhookConfig) where() (string, ConfigState) { return c.URL, c.State }
-func (c StorageConfig) where() (string, ConfigState) { return c.URL, c.State }
-
-// maxConfigTests: a create and an update begin a test, too. Where that one
-// ends later and otherwise than ours, ours is repeated.
-const maxConfigTests = 3
-
-// ensure finds or creates the config for a URL, tests it and, if it is valid,
-// adopts it. It returns the config also with the error that says why it is not
-// valid.
-func ensure[T any, P interface {
-	*T
-	place
-}](ctx context.Context, client *Client, e ensurer[T], opts []CallOption) (*T, error) {
-	awaiting := slices.Concat([]CallOption{WithAwait(maxAwait)}, opts)
-	opts = slices.Concat(opts, []CallOption{withoutAwait})
-	config, created, err := findOrCreate[T, P](e, opts)
+func (e *ensuring) once(ctx context.Context) (ID, error) {
+	chosen, all, created, err := e.choose(ctx)
 	if err != nil {
-		return nil, err
+		return "", err
 	}
-	if e.prepare != nil {
-		if err := e.prepare(config, created); err != nil {
-			return config, err
-		}
+	state, err := e.prepare(ctx, chosen, all, created)
+	if err != nil {
+		return chosen.id, err
 	}
-	id := P(config).ident()
-	for range maxConfigTests {
-		task, err := e.test(id, awaiting...)
-		if err != nil {
-			return config, err
-		}
-		_, failure := last(client.waits.tasks.watch(ctx, "Tasks.Wait", task.ID, task, nil))
-		failed, ok := errors.AsType[*StateError](failure)
-		if failure != nil && !ok {
-			return config, failure
-		}
-		latest, err := e.get(id, opts...)
-		if err != nil {
-			return config, err
-		}
-		config = latest
-		switch _, state := P(config).where(); {
-		case state == ConfigValid:
-			return config, e.adopt(id, opts...)
-		case failed != nil || state == ConfigDeactivated:
-			return config, e.explain(id, state, failed)
+	if state != ConfigValid {
+		if err := e.validate(ctx, chosen.id); err != nil {
+			return chosen.id, err
 		}
 	}
-	_, state := P(config).where()
-	return config, e.explain(id, state, nil)
+	return chosen.id, e.adopt(ctx, chosen.id)
 }
 
-// findOrCreate returns the config for e's URL. A create whose outcome is
-// unknown is looked for before it is an error.
-func findOrCreate[T any, P interface {
-	*T
-	place
-}](e ensurer[T], opts []CallOption) (config *T, created bool, err error) {
-	find := func() (*T, error) {
-		for config, err := range e.all(opts...) {
-			if err != nil {
-				return nil, err
-			}
-			if url, state := P(config).where(); sameURL(url, e.url) && state != ConfigDeactivated {
-				return config, nil
-			}
+// choose returns the config to use, and all that are live. A valid one is left
+// alone. If there is none, it creates one. Processes that do so at the same time
+// all see the oldest, choose that, and delete what else they created.
+func (e *ensuring) choose(ctx context.Context) (chosen place, all []place, created bool, err error) {
+	if all, err = e.list(ctx); err != nil {
+		return place{}, nil, false, err
+	}
+	if len(all) > 0 {
+		slices.SortFunc(all, validThenOldest)
+		return all[0], all, false, nil
+	}
+	own, err := e.create(ctx)
+	if lost, ok := errors.AsType[*CallError](err); err != nil && (!ok || !lost.MaybeApplied()) {
+		return place{}, nil, false, err
+	}
+	var listing error
+	all, listing = e.list(ctx)
+	switch {
+	case err != nil && (listing != nil || len(all) == 0): // the create is really lost
+		return place{}, nil, false, err
+	case listing != nil:
+		return place{}, nil, false, listing
+	case len(all) == 0: // a list that lags behind
+		return own, []place{own}, true, nil
+	}
+	slices.SortFunc(all, oldest)
+	chosen = all[0]
+	if err == nil && chosen.id != own.id {
+		if err := e.remove(ctx, own.id); err != nil && !errors.Is(err, ErrNotFound) {
+			return chosen, all, false, err
 		}
-		return nil, nil //nolint:nilnil // none is an answer
+		all = slices.DeleteFunc(all, func(p place) bool { return p.id == own.id })
 	}
-	if config, err = find(); config != nil || err != nil {
-		return config, false, err
-	}
-	config, err = e.create(opts...)
-	if lost, ok := errors.AsType[*CallError](err); ok && lost.MaybeApplied() {
-		if found, findErr := find(); found != nil && findErr == nil {
-			return found, true, nil
-		}
-	}
-	return config, true, err
+	return chosen, all, err != nil || chosen.id == own.id, nil
 }
 
-// sameURL passes over a slash at the end, as the API does when it appends to
-// the URL.
-func sameURL(a, b string) bool { return strings.TrimSuffix(a, "/") == strings.TrimSuffix(b, "/") }
+func validThenOldest(a, b place) int {
+	valid := func(p place) int {
+		if p.state == ConfigValid {
+			return 0
+		}
+		return 1
+	}
+	return cmp.Or(cmp.Compare(valid(a), valid(b)), oldest(a, b))
+}
+
+// oldest orders by date and, within one, by ID: the API numbers configs.
+func oldest(a, b place) int {
+	left, errLeft := strconv.ParseUint(string(a.id), 10, 64)
+	right, errRight := strconv.ParseUint(string(b.id), 10, 64)
+	byID := cmp.Compare(a.id, b.id)
+	if errLeft == nil && errRight == nil {
+		byID = cmp.Compare(left, right)
+	}
+	return cmp.Or(a.created.Compare(b.created), byID)
+}
+
+// validate tests a config until it is valid. A test that fails may have met a
+// receiver that is just starting, so it is repeated. A create and an update
+// begin a test, too, and theirs may end later and otherwise.
+func (e *ensuring) validate(ctx context.Context, id ID) error {
+	var state ConfigState
+	var failed *StateError
+	pause := testPause
+	for i := range maxConfigTests {
+		if i > 0 && failed != nil {
+			if err := backoff.Sleep(ctx, pause); err != nil {
+				return &CallError{Operation: e.resource + " Ensure", Err: err}
+			}
+			pause *= 3
+		}
+		task, err := e.test(ctx, id)
+		if err != nil {
+			return err
+		}
+		_, failure := last(e.client.waits.tasks.watch(ctx, "Tasks.Wait", task.ID, task, nil))
+		var ok bool
+		if failed, ok = errors.AsType[*StateError](failure); failure != nil && !ok {
+			return failure
+		}
+		config, resp, err := e.get(ctx, id)
+		if err != nil {
+			return err
+		}
+		e.compareClocks(resp)
+		switch state = config.state; state {
+		case ConfigValid:
+			return nil
+		case ConfigDeactivated:
+			return e.explain(id, state, failed)
+		}
+	}
+	return e.explain(id, state, failed)
+}
+
+// compareClocks notes when this machine's clock differs from the API's: a
+// receiver here would then refuse the deliveries' signatures.
+func (e *ensuring) compareClocks(resp *Response) {
+	now, err := http.ParseTime(resp.Header.Get("Date"))
+	if err != nil {
+		return
+	}
+	switch drift := time.Since(now).Round(time.Second); {
+	case drift > clockDrift:
+		e.clock = " (this clock is " + drift.String() + " ahead of the API's)"
+	case -drift > clockDrift:
+		e.clock = " (this clock is " + (-drift).String() + " behind the API's)"
+	}
+}
 
 // explain says in words why a config is not valid.
-func (e *ensurer[T]) explain(id ID, state ConfigState, failed *StateError) error {
+func (e *ensuring) explain(id ID, state ConfigState, failed *StateError) error {
 	err := &StateError{Resource: e.resource, ID: id, State: string(state)}
-	found := "its tests did not decide"
+	found := "its tests were not conclusive"
 	if failed != nil {
 		err.Code = failed.Code
 		found = "its test, task " + string(failed.ID) + ", failed"
 	}
-	err.Detail = found + " for " + plainURL(e.url) + ": " + e.advice
+	err.Detail = found + e.clock + " for " + plainURL(e.url) + ": " + e.advice
 	return err
+}
+
+// sameURL ignores a slash at the end, as the API does when it appends to the
+// URL.
+func sameURL(a, b string) bool { return strings.TrimSuffix(a, "/") == strings.TrimSuffix(b, "/") }
+
+// checkURL refuses a config's URL that cannot work. The error does not repeat
+// it: people paste credentials into URLs.
+func checkURL(raw string) error {
+	if raw == "" {
+		return invalid("URL", "is required")
+	}
+	u, err := url.Parse(raw)
+	switch {
+	case err != nil || u.Scheme == "" || u.Hostname() == "" || strings.ContainsAny(raw, " \t\r\n"):
+		return invalid("URL", "must be a whole URL, with scheme and host or bucket")
+	case u.User != nil:
+		return invalid("URL", "must not hold a user or password")
+	}
+	return nil
+}
+
+// checkWebhookURL refuses a URL that no event can be delivered to: the API
+// appends "/" and the event's ID to it.
+func checkWebhookURL(raw string) error {
+	if err := checkURL(raw); err != nil {
+		return err
+	}
+	u, err := url.Parse(raw)
+	switch {
+	case err != nil || u.Scheme != "https" && u.Scheme != "http":
+		return invalid("URL", "must begin with https:// or http://")
+	case strings.ContainsAny(raw, "?#"):
+		return invalid("URL", "must not have a query or a fragment: the API appends the event's "+
+			"ID to the URL")
+	}
+	return nil
 }
 
 // plainURL leaves out what may be secret in a URL.

@@ -4,11 +4,16 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"iter"
+	"math"
+	"net/http"
 	"net/url"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/reincubate/ricloud-go/internal/backoff"
@@ -16,23 +21,31 @@ import (
 	"github.com/reincubate/ricloud-go/internal/wire"
 )
 
-// Event says that a resource changed. The API records events and delivers them
-// to webhooks: see NewWebhookHandler.
+// An Event reports that a resource changed. The API records events and delivers
+// them to webhooks: see NewWebhookHandler, and EventsService.Watch for programs
+// that cannot be reached.
+//
+// An Event cannot be encoded as JSON, because that would either lose its data
+// or show it. Put Body into a queue, and read it back with ParseEvent.
 type Event struct {
 	ID            ID         `json:"id" wire:"strict"`
-	Type          string     `json:"type" wire:"strict"`   // the resource: "poll"
-	Action        string     `json:"action" wire:"strict"` // what happened to it: "completed"
-	Data          Raw        `json:"data" wire:"strict"`   // the resource as it was then, raw; Resource and Poll, Session, … read it
+	Type          string     `json:"type" wire:"strict"` // the kind of resource: "poll"
+	Action        string     `json:"action"`             // what happened to it: "completed"
+	Data          Raw        `json:"data" wire:"strict"` // the resource as it was then: see Poll, …
 	State         EventState `json:"state"`
 	Retries       int        `json:"retries"`
 	DateCreated   time.Time  `json:"date_created,omitzero"`
 	DateDelivered time.Time  `json:"date_delivered,omitzero"`
+
+	// Body is the whole event as it came, such as the signed body of a delivery.
+	// []byte(event.Body) is what to put into a queue.
+	Body Raw `json:"-"`
 }
 
 func (e *Event) ident() ID { return e.ID }
 
-// The names of the events the contract knows (§13), for Event.Name. The set is
-// open.
+// The names of the events that the contract knows (docs/contract.md), as
+// Event.Name returns them. The API may have others.
 const (
 	EventSessionExpired    = "session.expired"
 	EventPollCreated       = "poll.created"
@@ -43,127 +56,259 @@ const (
 	EventWebhookConfigTest = "webhook_config.test"
 )
 
-// Name returns the event's type and action as one word: "poll.completed".
+// Name returns the event's type and action: "poll.completed".
 func (e *Event) Name() string { return e.Type + "." + e.Action }
 
-// ParseEvent reads the body of a delivery. Verify it first: VerifyWebhook. It
-// accepts events of any type, and the older encoding, a JSON string that holds
-// the event's JSON. The error is a *DecodeError.
-func ParseEvent(body []byte) (*Event, error) {
-	const operation = "ParseEvent"
-	if body = bytes.TrimSpace(body); len(body) > 0 && body[0] == '"' {
-		body = bytes.TrimSpace([]byte(wire.Unquote(body)))
-	}
-	e := new(Event)
-	err := decode(operation, body, e)
-	if err == nil && (e.ID == "" || e.Type == "") {
-		err = &DecodeError{Operation: operation, Err: errors.New("an event has an id and a type")}
-	}
-	if err == nil {
-		return e, nil
-	}
-	if d, ok := errors.AsType[*DecodeError](err); ok {
-		d.Snapshot = fmt.Sprintf("[%d bytes]", len(body)) // an event may hold a secret anywhere
-	}
-	return nil, err
+// Format prints everything but Data and Body, for every verb.
+func (e Event) Format(f fmt.State, verb rune) {
+	type plain Event
+	_, _ = fmt.Fprintf(f, fmt.FormatString(f, verb), plain(e))
 }
 
-// Resource returns the resource the event is about, as it was when the event
-// was made: a *Poll, *Session, *Task, *Result, … It returns the Raw as it
-// is where this SDK does not know the type or the data does not fit it.
+// MarshalJSON always fails: see Body.
+func (Event) MarshalJSON() ([]byte, error) {
+	return nil, errors.New("ricloud: an Event is not encoded as JSON, because its data may be " +
+		"secret: put []byte(event.Body) into the queue, and read it with ParseEvent")
+}
+
+// UnmarshalJSON reads an event. Only its ID, type and data must be what the
+// contract says; any other field of another type is converted or left out.
+func (e *Event) UnmarshalJSON(b []byte) error {
+	type plain Event
+	*e = Event{}
+	if json.Unmarshal(b, (*plain)(e)) != nil {
+		if err := e.readLoosely(b); err != nil {
+			return err
+		}
+	}
+	e.Body = bytes.Clone(b)
+	return nil
+}
+
+// readLoosely reads an event that has fields of other types than expected.
+func (e *Event) readLoosely(b []byte) error {
+	var loose struct {
+		ID            ID              `json:"id"`
+		Type          string          `json:"type"`
+		Data          Raw             `json:"data"`
+		Action        json.RawMessage `json:"action"`
+		State         json.RawMessage `json:"state"`
+		Retries       json.RawMessage `json:"retries"`
+		DateCreated   json.RawMessage `json:"date_created"`
+		DateDelivered json.RawMessage `json:"date_delivered"`
+	}
+	if err := json.Unmarshal(b, &loose); err != nil {
+		return err
+	}
+	retries, err := strconv.ParseFloat(looseText(loose.Retries), 64)
+	if err != nil || !(retries >= 0 && retries < math.MaxInt32) {
+		retries = 0
+	}
+	*e = Event{
+		ID: loose.ID, Type: loose.Type, Data: loose.Data,
+		Action:        looseText(loose.Action),
+		State:         EventState(looseText(loose.State)),
+		Retries:       int(retries),
+		DateCreated:   looseTime(loose.DateCreated),
+		DateDelivered: looseTime(loose.DateDelivered),
+	}
+	return nil
+}
+
+// looseText returns a JSON string's value, or a number or bool as it is spelled.
+func looseText(raw json.RawMessage) string {
+	var s string
+	switch {
+	case len(raw) == 0 || raw[0] == '{' || raw[0] == '[' || string(raw) == "null":
+	case json.Unmarshal(raw, &s) != nil:
+		s = string(raw)
+	}
+	return strings.TrimSpace(s)
+}
+
+// looseTime returns a date, or the zero time if raw is none that is known.
+func looseTime(raw json.RawMessage) (t time.Time) {
+	text := looseText(raw)
+	if seconds, err := strconv.ParseFloat(text, 64); err == nil && seconds > 0 && seconds < 1e11 {
+		return time.UnixMilli(int64(seconds * 1e3)).UTC()
+	}
+	if _, err := wire.Decode(raw, &t); err != nil {
+		return time.Time{}
+	}
+	return t
+}
+
+// lostData says what the word in an event's data means.
+const lostData = "is the word " + redacted + ": the data was lost when the event was printed or " +
+	"encoded; queue Event.Body instead"
+
+func dataLost(data Raw) bool {
+	return string(data) == redacted || string(data) == `"`+redacted+`"`
+}
+
+// ParseEvent reads the body of a delivery, or Event.Body. Verify a delivery
+// first: see VerifyWebhook. It accepts events of any type, and the older
+// encoding, a JSON string that holds the event's JSON. The error is a
+// *DecodeError.
+func ParseEvent(body []byte) (*Event, error) {
+	const operation = "ParseEvent"
+	text := bytes.TrimSpace(body)
+	if len(text) > 0 && text[0] == '"' {
+		text = bytes.TrimSpace([]byte(wire.Unquote(text)))
+	}
+	e := new(Event)
+	err := decode(operation, text, e)
+	switch {
+	case err != nil:
+		return nil, withoutData(err, len(body))
+	case e.ID == "" || e.Type == "":
+		return nil, &DecodeError{Operation: operation, Err: errors.New("it has no id or no type")}
+	case dataLost(e.Data):
+		return nil, &DecodeError{Operation: operation, Path: "data", Err: errors.New(lostData)}
+	}
+	if !bytes.Equal(e.Body, body) {
+		e.Body = bytes.Clone(body)
+	}
+	return e, nil
+}
+
+// withoutData removes from a decoding error what it repeats of an event, which
+// may hold a secret anywhere.
+func withoutData(err error, size int) error {
+	d, ok := errors.AsType[*DecodeError](err)
+	if !ok {
+		return err
+	}
+	kept := &DecodeError{
+		Operation: d.Operation, Path: d.Path, Snapshot: fmt.Sprintf("[%d bytes]", size),
+		Err: errors.New("its JSON is not valid"),
+	}
+	if t, ok := errors.AsType[*json.UnmarshalTypeError](d.Err); ok {
+		kind, _, _ := strings.Cut(t.Value, " ") // "number 5"
+		kept.Err = fmt.Errorf("got %s, want %s", kind, t.Type)
+	}
+	return kept
+}
+
+// ErrEventType reports that an event is about another kind of resource than
+// the one that was asked for. The methods of Event that return a resource
+// return it.
+var ErrEventType = errors.New("ricloud: the event is about another kind of resource")
+
+// Resource returns the resource that the event is about, as it was when the
+// event was made: a *Poll, *Session, *Task, *Result, … If the event is about a
+// kind that this SDK does not know, it returns Data as a Raw. The error is a
+// *DecodeError if the data does not decode.
 //
-//	switch r := event.Resource().(type) {
+//	switch r := resource.(type) {
 //	case *ricloud.Poll:
 //	case *ricloud.Session:
 //	}
-func (e *Event) Resource() any {
+func (e *Event) Resource() (any, error) {
 	switch e.Type {
 	case "organisation":
-		return e.resource(new(Organisation))
+		return e.Organisation()
 	case "key":
-		return e.resource(new(Key))
-	case "permissions", "permission", "organisation_permissions": // all three are seen
-		return e.resource(new(Permissions))
+		return e.Key()
+	case "permissions", "permission", "organisation_permissions":
+		return e.Permissions()
 	case "user":
-		return e.resource(new(User))
+		return e.User()
 	case "source":
-		return e.resource(new(Source))
+		return e.Source()
 	case "session":
-		return e.resource(new(Session))
+		return e.Session()
 	case "poll":
-		return e.resource(new(Poll))
+		return e.Poll()
 	case "task":
-		return e.resource(new(Task))
+		return e.Task()
 	case "result":
-		return e.resource(new(Result))
+		return e.Result()
 	case "subscription":
-		return e.resource(new(Subscription))
+		return e.Subscription()
 	case "storage_config":
-		return e.resource(new(StorageConfig))
+		return e.StorageConfig()
 	case "webhook_config":
-		return e.resource(new(WebhookConfig))
+		return e.WebhookConfig()
 	}
-	return e.Data
+	return e.Data, nil
 }
 
-// resource reads the event's data into v, a pointer to a resource.
-func (e *Event) resource(v any) any {
-	if len(e.Data) == 0 || decode(e.Name(), e.Data, v) != nil {
-		return e.Data
+// eventData decodes the data of an event of one of the types.
+func eventData[T any](e *Event, types ...string) (*T, error) {
+	if !slices.Contains(types, e.Type) {
+		return nil, fmt.Errorf("%w: event %s is %s", ErrEventType, e.ID, e.Name())
 	}
-	return v
+	operation := "Event " + string(e.ID)
+	switch data := string(e.Data); {
+	case data == "" || data == "null":
+		return nil, &DecodeError{Operation: operation, Path: "data", Err: errors.New("is missing")}
+	case dataLost(e.Data):
+		return nil, &DecodeError{Operation: operation, Path: "data", Err: errors.New(lostData)}
+	}
+	v := new(T)
+	if err := decode(operation, e.Data, v); err != nil {
+		return nil, withoutData(err, len(e.Data))
+	}
+	return v, nil
 }
 
-// as is Resource for a caller who wants one type.
-func as[T any](e *Event) (*T, bool) {
-	v, ok := e.Resource().(*T)
-	return v, ok
+// Organisation returns the organisation that the event is about. The error is
+// ErrEventType if it is about something else, and a *DecodeError if its data
+// does not decode. All the methods below do the same for their kind.
+func (e *Event) Organisation() (*Organisation, error) {
+	return eventData[Organisation](e, "organisation")
 }
 
-// Organisation returns the organisation the event is about, if it is about one.
-func (e *Event) Organisation() (*Organisation, bool) { return as[Organisation](e) }
+// Key returns the key that the event is about.
+func (e *Event) Key() (*Key, error) { return eventData[Key](e, "key") }
 
-// Key returns the key the event is about, if it is about one.
-func (e *Event) Key() (*Key, bool) { return as[Key](e) }
+// Permissions returns the permissions that the event is about.
+func (e *Event) Permissions() (*Permissions, error) {
+	return eventData[Permissions](e, "permissions", "permission", "organisation_permissions")
+}
 
-// Permissions returns the permissions the event is about, if it is about them.
-func (e *Event) Permissions() (*Permissions, bool) { return as[Permissions](e) }
+// User returns the user that the event is about.
+func (e *Event) User() (*User, error) { return eventData[User](e, "user") }
 
-// User returns the user the event is about, if it is about one.
-func (e *Event) User() (*User, bool) { return as[User](e) }
+// Source returns the source that the event is about.
+func (e *Event) Source() (*Source, error) { return eventData[Source](e, "source") }
 
-// Source returns the source the event is about, if it is about one.
-func (e *Event) Source() (*Source, bool) { return as[Source](e) }
+// Session returns the session that the event is about.
+func (e *Event) Session() (*Session, error) { return eventData[Session](e, "session") }
 
-// Session returns the session the event is about, if it is about one.
-func (e *Event) Session() (*Session, bool) { return as[Session](e) }
+// Poll returns the poll that the event is about.
+func (e *Event) Poll() (*Poll, error) { return eventData[Poll](e, "poll") }
 
-// Poll returns the poll the event is about, if it is about one.
-func (e *Event) Poll() (*Poll, bool) { return as[Poll](e) }
+// Task returns the task that the event is about.
+func (e *Event) Task() (*Task, error) { return eventData[Task](e, "task") }
 
-// Task returns the task the event is about, if it is about one.
-func (e *Event) Task() (*Task, bool) { return as[Task](e) }
+// Result returns the result that the event is about.
+func (e *Event) Result() (*Result, error) { return eventData[Result](e, "result") }
 
-// Result returns the result the event is about, if it is about one.
-func (e *Event) Result() (*Result, bool) { return as[Result](e) }
+// Subscription returns the subscription that the event is about.
+func (e *Event) Subscription() (*Subscription, error) {
+	return eventData[Subscription](e, "subscription")
+}
 
-// Subscription returns the subscription the event is about, if it is about one.
-func (e *Event) Subscription() (*Subscription, bool) { return as[Subscription](e) }
+// StorageConfig returns the storage config that the event is about.
+func (e *Event) StorageConfig() (*StorageConfig, error) {
+	return eventData[StorageConfig](e, "storage_config")
+}
 
-// StorageConfig returns the config the event is about, if it is about one.
-func (e *Event) StorageConfig() (*StorageConfig, bool) { return as[StorageConfig](e) }
-
-// WebhookConfig returns the config the event is about, if it is about one.
-func (e *Event) WebhookConfig() (*WebhookConfig, bool) { return as[WebhookConfig](e) }
+// WebhookConfig returns the webhook config that the event is about.
+func (e *Event) WebhookConfig() (*WebhookConfig, error) {
+	return eventData[WebhookConfig](e, "webhook_config")
+}
 
 // EventState says how the delivery of an event stands.
 type EventState string
 
-// The states of an event (contract §13).
+// The states of an event.
 const (
 	EventPending   EventState = "pending"
 	EventDelivered EventState = "delivered"
-	EventFailed    EventState = "failed" // no attempt was answered well
+	EventFailed    EventState = "failed" // the API gave up
 )
 
 // EventListParams filters and pages a list of events.
@@ -181,7 +326,8 @@ type EventListParams struct {
 }
 
 func (p EventListParams) check() error {
-	return cmp.Or(p.ListParams.check(), checkPeriod(p.CreatedSince, p.CreatedBefore, "CreatedBefore"))
+	return cmp.Or(p.ListParams.check(),
+		checkPeriod(p.CreatedSince, p.CreatedBefore, "CreatedBefore"))
 }
 
 func (p EventListParams) values() url.Values {
@@ -206,85 +352,602 @@ func (s *EventsService) Get(ctx context.Context, id ID, opts ...CallOption) (*Ev
 // List returns one page of events.
 //
 // GET /events
-func (s *EventsService) List(ctx context.Context, params EventListParams, opts ...CallOption) (*List[Event], error) {
+func (s *EventsService) List(
+	ctx context.Context, params EventListParams, opts ...CallOption,
+) (*List[Event], error) {
 	return list[Event](ctx, s.client, transport.EventsList, params, opts)
 }
 
 // All iterates over all events, page by page.
 //
 // GET /events
-func (s *EventsService) All(ctx context.Context, params EventListParams, opts ...CallOption) iter.Seq2[*Event, error] {
+func (s *EventsService) All(
+	ctx context.Context, params EventListParams, opts ...CallOption,
+) iter.Seq2[*Event, error] {
 	return all[Event](ctx, s.client, transport.EventsList, params, opts)
 }
 
-// Replay closes the gaps that downtime leaves: it reads the API's own record
-// and calls fn for each event created since then that was not delivered (state
-// failed or pending), oldest first. Give it WebhookHandler.Handle, so that an
-// event that is delivered meanwhile is not handled twice, and run it at
-// start-up, after the receiver is up, or on a timer. The API goes on to call a
-// replayed event failed: only a Deduplicator that outlives the process keeps
-// the next start from handling it again.
+// listedEvent is an entry of a list of events. An entry that cannot be read
+// does not spoil the others.
+type listedEvent struct {
+	Event
+
+	err error
+}
+
+// UnmarshalJSON never fails.
+func (l *listedEvent) UnmarshalJSON(b []byte) error {
+	e, err := ParseEvent(b)
+	if err == nil {
+		l.Event = *e
+		return nil
+	}
+	var known struct {
+		ID          json.RawMessage `json:"id"`
+		DateCreated json.RawMessage `json:"date_created"`
+	}
+	_ = json.Unmarshal(b, &known)
+	l.ID, l.DateCreated, l.err = ID(looseText(known.ID)), looseTime(known.DateCreated), err
+	return nil
+}
+
+// eventReader reads the API's record of events.
+type eventReader struct {
+	client     *Client
+	opts       []CallOption
+	limit      int                         // events a page
+	background bool                        // yield to other calls
+	pace       func(context.Context) error // before each request; may be nil
+
+	now time.Time // by the API's clock, when the first page was read; zero: unknown
+}
+
+// read yields the events of a list, each once, page by page. It returns when
+// the list is over, when yield returns false, or when over does, which is asked
+// after each event.
+func (r *eventReader) read(
+	ctx context.Context, params EventListParams, after ID,
+	yield func(*listedEvent) bool, over func(time.Time) bool,
+) error {
+	seen, limit := map[ID]bool{}, r.limit
+	for {
+		params.AfterID, params.Limit = after, limit
+		page, err := r.page(ctx, params)
+		if errors.Is(err, transport.ErrBodyTooLarge) && limit > 1 {
+			limit = max(1, limit/10) //nolint:mnd // large events: fewer at a time
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		fresh := false
+		for i := range page.Data {
+			item := &page.Data[i]
+			after = item.ID
+			if seen[item.ID] {
+				continue
+			}
+			fresh, seen[item.ID] = true, true
+			if !yield(item) || over(item.DateCreated) {
+				return nil
+			}
+		}
+		if !page.HasMore || len(page.Data) == 0 {
+			return nil
+		}
+		if !fresh && params.AfterID != "" {
+			return fmt.Errorf("ricloud: Events.List: the page after %q has nothing new, "+
+				"yet the API says that there is more", params.AfterID)
+		}
+	}
+}
+
+func (r *eventReader) page(
+	ctx context.Context, params EventListParams,
+) (*List[listedEvent], error) {
+	if r.pace != nil {
+		if err := r.pace(ctx); err != nil {
+			return nil, err
+		}
+	}
+	var resp Response
+	opts := slices.Concat(r.opts, []CallOption{WithResponse(&resp)})
+	req := request{op: transport.EventsList, list: params, background: r.background}
+	page, err := do[List[listedEvent]](ctx, r.client, req, opts)
+	if asked := newCallOptions(r.opts).response; asked != nil {
+		*asked = resp
+	}
+	if err == nil && r.now.IsZero() {
+		r.now, _ = http.ParseTime(resp.Header.Get("Date"))
+	}
+	return page, err
+}
+
+// newestFirst recognises a list that comes newest first, and when all that is
+// left of it is old. Other lists cost requests, never an event.
+type newestFirst struct {
+	first   time.Time
+	last    time.Time
+	ordered bool // nothing was newer than what came before it
+	older   int  // events in a row that are old, each older than the one before
+	falls   int  // events that are older than the one before
+}
+
+// add looks at the date of the next event. Events before the floor are old.
+func (n *newestFirst) add(date, floor time.Time) {
+	switch {
+	case n.first.IsZero():
+		n.first, n.ordered = date, true
+	case date.IsZero() || date.After(n.last):
+		n.ordered, n.older = false, 0
+	case date.Before(n.last):
+		n.falls++
+		n.older++
+	}
+	if isOld := !date.IsZero() && date.Before(floor); !isOld {
+		n.older = 0
+	}
+	n.last = date
+}
+
+// How far Replay reaches back.
+const (
+	// DefaultReplayReach is how old the events are that WebhookHandler.Replay
+	// handles when there is no position yet.
+	DefaultReplayReach = 7 * 24 * time.Hour
+	// replayOverlap is how far a position stays behind the present: longer than
+	// the hours in which the API retries a delivery, and than clocks differ.
+	replayOverlap = 24 * time.Hour
+)
+
+// replayKey is the context key under which Handle tells Replay, through the
+// caller's function, that an event had been handled before.
+type replayKey struct{}
+
+func reportDone(ctx context.Context) {
+	if done, ok := ctx.Value(replayKey{}).(*bool); ok {
+		*done = true
+	}
+}
+
+// Replay calls fn for each event that was not delivered (its state is pending
+// or failed) and that was created at or after since, oldest first, each once.
+// Give it WebhookHandler.Handle, so that an event that is delivered meanwhile
+// is not handled twice; WebhookHandler.Replay does that and needs no date.
 //
-// An event that fn fails on does not keep the others from being handled.
-// Replay returns how many fn took, and the errors of those it did not,
-// ErrEventInProgress among them. All missed events are in memory meanwhile.
+// since is compared with the API's clock, by the second. Deliveries are retried
+// for hours, so an event may be created long before the outage in which its
+// last retry fails: since must be a day before the receiver stopped, or more.
+// The API goes on to list a replayed event as failed, so the Deduplicator must
+// remember events for at least as long as since reaches back.
+//
+// An event that cannot be read, and one that fn fails on, does not keep the
+// others from being handled. Replay returns how many events fn handled, without
+// those that Handle found done, and the errors of the others joined, with their
+// IDs. All events that were not delivered are in memory meanwhile. It returns a
+// *ParamError if fn is nil.
 //
 // GET /events
 func (s *EventsService) Replay(
-	ctx context.Context, since time.Time, fn func(context.Context, *Event) error, opts ...CallOption,
+	ctx context.Context, since time.Time, fn func(context.Context, *Event) error,
+	opts ...CallOption,
 ) (handled int, err error) {
-	var events []*Event
-	for _, state := range []EventState{EventFailed, EventPending} {
-		for e, err := range s.since(ctx, since, EventListParams{State: state}, opts) {
-			if err != nil {
-				return 0, err
-			}
-			events = append(events, e)
-		}
+	if fn == nil {
+		return 0, &ParamError{Operation: "Events.Replay", Field: "fn", Reason: "is required"}
 	}
-	slices.SortStableFunc(events, func(a, b *Event) int { return a.DateCreated.Compare(b.DateCreated) })
-	var errs []error
-	for _, e := range events {
-		if ctx.Err() != nil {
-			errs = append(errs, &CallError{Operation: "Events.Replay", Err: backoff.Cause(ctx)})
-			break
-		}
-		if err := fn(ctx, e); err != nil {
-			errs = append(errs, fmt.Errorf("ricloud: Events.Replay: event %s (%s): %w", e.ID, e.Name(), err))
-			continue
-		}
-		handled++
-	}
-	return handled, errors.Join(errs...)
+	r := replay{eventReader: eventReader{client: s.client, opts: opts, limit: maxLimit}, fn: fn}
+	err = r.run(ctx, func() time.Time { return since })
+	return r.handled, err
 }
 
-// since yields the events created since then. It ends early on a list that
-// proves to be newest first, as the contract shows others to be: after a
-// page's worth of events, each of them older than the one before and too old.
-func (s *EventsService) since(
-	ctx context.Context, since time.Time, params EventListParams, opts []CallOption,
-) iter.Seq2[*Event, error] {
-	return func(yield func(*Event, error) bool) {
-		var older int
-		var last time.Time
-		for e, err := range s.All(ctx, params, opts...) {
-			if err != nil {
-				yield(nil, err)
-				return
-			}
-			old := !e.DateCreated.IsZero() && e.DateCreated.Before(since)
-			switch {
-			case !old && !yield(e, nil):
-				return
-			case old && !e.DateCreated.After(last):
-				older++
-			default:
-				older = 0
-			}
-			if older == maxLimit {
-				return
-			}
-			last = e.DateCreated
+// Replay handles the events that were missed: those that the API's record calls
+// pending or failed and that the Deduplicator does not know. Call it at every
+// start, once the receiver is up, and on a timer, such as every ten minutes.
+//
+// If the Deduplicator is a Cursor, as MemoryDeduplicator and the one in
+// dedupe/sql are, Replay keeps its position there. It then reads on from where
+// the last Replay of any process was, with a day's overlap for deliveries that
+// were still being retried and for clocks that differ. An event that fails
+// holds the position back until it succeeds. Without a position, Replay reaches
+// back DefaultReplayReach.
+//
+// It returns how many events were handled that had not been handled before, and
+// the errors of those that were not, joined: ErrEventInProgress is one of them.
+// An event that cannot be read is reported by its ID and left out.
+//
+// GET /events
+func (h *WebhookHandler) Replay(
+	ctx context.Context, client *Client, opts ...CallOption,
+) (handled int, err error) {
+	const operation = "WebhookHandler.Replay"
+	if client == nil {
+		return 0, &ParamError{Operation: operation, Field: "client", Reason: "is required"}
+	}
+	var position time.Time
+	cursor, hasCursor := h.dedupe.(Cursor)
+	if hasCursor {
+		if position, err = cursor.Cursor(ctx); err != nil {
+			return 0, fmt.Errorf("ricloud: %s: reading the position: %w", operation, err)
 		}
 	}
+	r := replay{
+		eventReader: eventReader{client: client, opts: opts, limit: maxLimit},
+		fn:          h.Handle,
+	}
+	err = r.run(ctx, func() time.Time {
+		if !position.IsZero() {
+			return position
+		}
+		if r.now.IsZero() {
+			return time.Now().Add(-DefaultReplayReach - replayOverlap)
+		}
+		return r.now.Add(-DefaultReplayReach)
+	})
+	if next := r.position(); hasCursor && !next.IsZero() {
+		if storing := cursor.SetCursor(ctx, next); storing != nil {
+			err = errors.Join(err,
+				fmt.Errorf("ricloud: %s: storing the position: %w", operation, storing))
+		}
+	}
+	return r.handled, err
+}
+
+// replay is one run of Replay.
+type replay struct {
+	eventReader
+
+	fn func(context.Context, *Event) error
+
+	missed   []*listedEvent
+	complete bool      // both lists were read to the end
+	newest   time.Time // of all events that were listed
+	handled  int
+	held     time.Time // the oldest event that was not handled; zero: none
+	errs     []error
+}
+
+// run reads the events created at or after the floor, which it asks for once
+// the first page is read, and hands them over.
+func (r *replay) run(ctx context.Context, floor func() time.Time) error {
+	// An event that fails to be delivered meanwhile moves from the first list to
+	// the second, where it is still found.
+	known := map[ID]bool{}
+	for _, state := range []EventState{EventPending, EventFailed} {
+		if err := r.collect(ctx, state, floor, known); err != nil {
+			return err
+		}
+	}
+	r.complete = true
+	slices.SortStableFunc(r.missed, func(a, b *listedEvent) int {
+		return a.DateCreated.Compare(b.DateCreated)
+	})
+	for _, e := range r.missed {
+		if ctx.Err() != nil {
+			err := &CallError{Operation: "Events.Replay", Err: backoff.Cause(ctx)}
+			r.errs = append(r.errs, err)
+			r.hold(e)
+			break
+		}
+		r.hand(ctx, e)
+	}
+	return errors.Join(r.errs...)
+}
+
+func (r *replay) collect(
+	ctx context.Context, state EventState, floor func() time.Time, known map[ID]bool,
+) error {
+	var order newestFirst
+	since := func() time.Time { return floor().Truncate(time.Second) } // as the API's dates may be
+	return r.read(ctx, EventListParams{State: state}, "", func(e *listedEvent) bool {
+		if e.DateCreated.After(r.newest) {
+			r.newest = e.DateCreated
+		}
+		old := !e.DateCreated.IsZero() && e.DateCreated.Before(since())
+		if !old && !known[e.ID] {
+			known[e.ID] = true
+			r.missed = append(r.missed, e)
+		}
+		return true
+	}, func(date time.Time) bool {
+		order.add(date, since())
+		return order.older >= maxLimit
+	})
+}
+
+// hand calls fn for an event.
+func (r *replay) hand(ctx context.Context, e *listedEvent) {
+	if e.err != nil {
+		r.errs = append(r.errs, fmt.Errorf("ricloud: Events.Replay: event %s: %w", e.ID, e.err))
+		return
+	}
+	before := false
+	err := r.fn(context.WithValue(ctx, replayKey{}, &before), &e.Event)
+	switch {
+	case errors.Is(err, ErrEventDone):
+	case err != nil:
+		r.errs = append(r.errs,
+			fmt.Errorf("ricloud: Events.Replay: event %s (%s): %w", e.ID, e.Name(), err))
+		r.hold(e)
+	case !before:
+		r.handled++
+	}
+}
+
+func (r *replay) hold(e *listedEvent) {
+	if !e.DateCreated.IsZero() && (r.held.IsZero() || e.DateCreated.Before(r.held)) {
+		r.held = e.DateCreated
+	}
+}
+
+// position returns the date before which every event has been handled, or the
+// zero time if that is not known.
+func (r *replay) position() time.Time {
+	now := r.now
+	if now.IsZero() {
+		now = r.newest
+	}
+	if !r.complete || now.IsZero() {
+		return time.Time{}
+	}
+	position := now.Add(-replayOverlap)
+	if !r.held.IsZero() && r.held.Before(position) {
+		position = r.held.Truncate(time.Second)
+	}
+	return position
+}
+
+// EventWatchParams says which events EventsService.Watch yields.
+type EventWatchParams struct {
+	Type   string // only events of this type; empty: all
+	Action string // only events with this action; empty: all
+
+	// Since is the date, by the API's clock, of the first event. The zero time
+	// means the events from now on.
+	Since time.Time
+
+	// Cursor, if set, keeps the position: Watch begins there if there is one,
+	// and moves it on. Some events from before an interruption are yielded
+	// again, so give the events to WebhookHandler.Handle, and its Deduplicator
+	// as the Cursor.
+	Cursor Cursor
+
+	// Notify passes each event to [Client.Notify], so that the client's waits
+	// end without requests of their own.
+	Notify bool
+}
+
+const (
+	watchLimit = 100 // events a page
+	// An event may appear in the record some time after its date. Each round
+	// looks back watchOverlap; every watchDeepEvery, one looks back
+	// watchDeepOverlap.
+	watchOverlap     = time.Minute
+	watchDeepOverlap = 30 * time.Minute
+	watchDeepEvery   = 5 * time.Minute
+	// watchPatience is how long Watch tolerates failed reads, as waits do.
+	watchPatience = 10 * time.Minute
+	watchSpread   = 0.2
+)
+
+// Watch yields new events from the API's record, delivered or not, for programs
+// that no webhook can reach. Within what one look at the record finds, events
+// come oldest first. It looks every interval of WithPolling, less often while
+// nothing happens, and takes its requests from the share of the quota that
+// waits have.
+//
+// An event that cannot be read is yielded as an error with its ID, and Watch
+// goes on. Failed reads are tolerated for ten minutes. Otherwise Watch ends
+// with an error: a *CallError when ctx ends. An event that appears in the
+// record more than half an hour after its date may be missed.
+//
+// GET /events
+func (s *EventsService) Watch(
+	ctx context.Context, params EventWatchParams, opts ...CallOption,
+) iter.Seq2[*Event, error] {
+	return func(yield func(*Event, error) bool) {
+		w := newEventWatch(s.client, params, opts)
+		if err := w.run(ctx, yield); err != nil {
+			yield(nil, err)
+		}
+	}
+}
+
+// eventWatch is one Watch.
+type eventWatch struct {
+	eventReader
+
+	params EventWatchParams
+	since  time.Time        // nothing older is yielded
+	newest time.Time        // date of the newest event in the record
+	seen   map[ID]time.Time // events at or after the low-water mark, by date
+	began  bool             // the first look, which may yield nothing, is over
+	deep   time.Time        // when a look last reached far back
+	resume ID               // where to read on in a record that lists the oldest first
+}
+
+func newEventWatch(client *Client, params EventWatchParams, opts []CallOption) *eventWatch {
+	return &eventWatch{
+		eventReader: eventReader{
+			client: client, opts: opts, limit: watchLimit, background: true,
+			pace: client.waits.polls.allowance.Wait,
+		},
+		params: params, since: params.Since, seen: map[ID]time.Time{},
+	}
+}
+
+// run looks at the record until something ends it. It returns nil when the
+// consumer has had enough.
+func (w *eventWatch) run(ctx context.Context, yield func(*Event, error) bool) error {
+	if w.params.Cursor != nil {
+		position, err := w.params.Cursor.Cursor(ctx)
+		if err != nil {
+			return fmt.Errorf("ricloud: Events.Watch: reading the position: %w", err)
+		}
+		if !position.IsZero() {
+			w.since = position
+		}
+	}
+	rhythm := w.client.waits.polls.rhythm
+	interval, failing := rhythm.Shortest, time.Time{}
+	for {
+		found, err := w.look(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return &CallError{Operation: "Events.Watch", Err: backoff.Cause(ctx)}
+		case err == nil:
+			failing = time.Time{}
+		case !isPassing(err):
+			return err
+		case failing.IsZero():
+			failing = time.Now()
+		case time.Since(failing) > watchPatience:
+			return err
+		}
+		if more, err := w.deliver(ctx, found, yield); !more || err != nil {
+			return err
+		}
+		interval = min(2*interval, rhythm.Longest) //nolint:mnd // slower and slower
+		if len(found) > 0 {
+			interval = rhythm.Shortest
+		}
+		if err := backoff.Sleep(ctx, backoff.Spread(interval, watchSpread)); err != nil {
+			return &CallError{Operation: "Events.Watch", Err: err}
+		}
+	}
+}
+
+// deliver yields events and moves the position on behind them. It reports
+// whether the consumer wants more.
+func (w *eventWatch) deliver(
+	ctx context.Context, found []*listedEvent, yield func(*Event, error) bool,
+) (more bool, err error) {
+	for _, e := range found {
+		if e.err != nil {
+			if !yield(nil, fmt.Errorf("ricloud: Events.Watch: event %s: %w", e.ID, e.err)) {
+				return false, nil
+			}
+			continue
+		}
+		if w.params.Notify {
+			w.client.Notify(&e.Event)
+		}
+		if !yield(&e.Event, nil) {
+			return false, nil
+		}
+	}
+	if len(found) > 0 && w.params.Cursor != nil {
+		position := w.newest.Add(-watchDeepOverlap)
+		if err := w.params.Cursor.SetCursor(ctx, position); err != nil {
+			return false, fmt.Errorf("ricloud: Events.Watch: storing the position: %w", err)
+		}
+	}
+	return true, nil
+}
+
+// look reads the record back to where it is known, and returns what is new.
+func (w *eventWatch) look(ctx context.Context) (found []*listedEvent, err error) {
+	began := time.Now()
+	deep := began.Sub(w.deep) >= watchDeepEvery
+	overlap := watchOverlap
+	if w.limit = watchLimit; deep {
+		w.limit, overlap = maxLimit, watchDeepOverlap
+	}
+	w.now = time.Time{}
+	floor := func() time.Time {
+		if !w.began && !w.since.IsZero() {
+			return w.since.Truncate(time.Second)
+		}
+		return w.newest.Add(-overlap)
+	}
+	var order newestFirst
+	rising, known := true, 0 // known: events in a row that were found before
+	low, last, resume := w.newest.Add(-watchDeepOverlap), time.Time{}, w.resume
+	params := EventListParams{Type: w.params.Type, Action: w.params.Action}
+	err = w.read(ctx, params, w.resume, func(e *listedEvent) bool {
+		w.advance(e.DateCreated)
+		known++
+		if w.isNew(e) {
+			found, known = append(found, e), 0
+		}
+		rising = rising && !e.DateCreated.Before(last)
+		last = e.DateCreated
+		if rising && last.Before(low) {
+			resume = e.ID
+		}
+		return true
+	}, func(date time.Time) bool {
+		order.add(date, floor())
+		if !order.ordered {
+			return false
+		}
+		isOld := order.falls > 0 && date.Before(floor())
+		return isOld || !deep && known >= watchLimit && !order.first.Before(w.newest)
+	})
+	if err != nil {
+		return nil, err
+	}
+	if w.resume = ""; rising && order.falls == 0 {
+		w.resume = resume
+	}
+	if deep {
+		w.deep = began
+	}
+	w.remember(found)
+	if !w.began && w.since.IsZero() { // what is there at the beginning is not new
+		found = nil
+	}
+	w.began = true
+	slices.SortStableFunc(found, func(a, b *listedEvent) int {
+		return a.DateCreated.Compare(b.DateCreated)
+	})
+	return found, nil
+}
+
+// advance takes note of an event's date. A date that is in the future by the
+// API's own clock must not make the events of the present look old.
+func (w *eventWatch) advance(date time.Time) {
+	if !w.now.IsZero() && date.After(w.now) {
+		date = w.now
+	}
+	if date.After(w.newest) {
+		w.newest = date
+	}
+}
+
+// isNew reports whether an event was not found before.
+func (w *eventWatch) isNew(e *listedEvent) bool {
+	if _, known := w.seen[e.ID]; known {
+		return false
+	}
+	switch {
+	case e.DateCreated.IsZero():
+		return true
+	case e.DateCreated.Before(w.since.Truncate(time.Second)):
+		return false
+	}
+	return !w.began || !e.DateCreated.Before(w.newest.Add(-watchDeepOverlap))
+}
+
+// remember keeps what a look found and forgets what no look reaches any more.
+func (w *eventWatch) remember(found []*listedEvent) {
+	for _, e := range found {
+		w.seen[e.ID] = e.DateCreated
+	}
+	low := w.newest.Add(-watchDeepOverlap)
+	for id, date := range w.seen {
+		if !date.IsZero() && date.Before(low) {
+			delete(w.seen, id)
+		}
+	}
+}
+
+// isPassing reports whether a read may succeed later.
+func isPassing(err error) bool {
+	if e, ok := errors.AsType[*Error](err); ok {
+		return e.StatusCode >= http.StatusInternalServerError ||
+			e.StatusCode == http.StatusTooManyRequests ||
+			e.StatusCode == http.StatusRequestTimeout
+	}
+	_, ok := errors.AsType[*CallError](err)
+	return ok
 }

@@ -3,6 +3,7 @@ package ricloud_test
 import (
 	"bytes"
 	"context"
+	"encoding/gob"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -41,13 +42,13 @@ func TestParseEvent(t *testing.T) {
 		assert.Equal(t, ricloud.EventPending, event.State, name)
 		assert.Equal(t, 1, event.Retries, name)
 		assert.Equal(t, time.Date(2020, 2, 25, 10, 25, 5, 123456000, time.UTC), event.DateCreated, name)
-		poll, ok := event.Poll()
-		require.True(t, ok, name)
+		poll, err := event.Poll()
+		require.NoError(t, err, name)
 		assert.Equal(t, ricloud.ID("p1"), poll.ID, name)
 		assert.Equal(t, ricloud.PollCompleted, poll.State, name)
 		assert.Equal(t, []ricloud.ID{"t1"}, poll.TasksSucceeded, name)
-		_, ok = event.Session()
-		assert.False(t, ok, name)
+		_, err = event.Session()
+		require.ErrorIs(t, err, ricloud.ErrEventType, name)
 	}
 }
 
@@ -56,8 +57,8 @@ func TestParseEventIDs(t *testing.T) {
 	event, err := ricloud.ParseEvent([]byte(`{"id":17,"type":"task","action":"failed","data":{"id":4,"error":"code-required","state":"failed"}}`))
 	require.NoError(t, err)
 	assert.Equal(t, ricloud.ID("17"), event.ID)
-	task, ok := event.Task()
-	require.True(t, ok)
+	task, err := event.Task()
+	require.NoError(t, err)
 	assert.Equal(t, ricloud.ID("4"), task.ID)
 	assert.Equal(t, ricloud.CodeTwoFactorRequired, task.Error)
 }
@@ -65,35 +66,43 @@ func TestParseEventIDs(t *testing.T) {
 // Each type the API has comes as its Go type, through Resource and accessor.
 func TestEventResource(t *testing.T) {
 	t.Parallel()
-	for name, want := range map[string]func(*ricloud.Event) (any, bool){
-		"organisation":             func(e *ricloud.Event) (any, bool) { v, ok := e.Organisation(); return v, ok },
-		"key":                      func(e *ricloud.Event) (any, bool) { v, ok := e.Key(); return v, ok },
-		"permissions":              func(e *ricloud.Event) (any, bool) { v, ok := e.Permissions(); return v, ok },
-		"organisation_permissions": func(e *ricloud.Event) (any, bool) { v, ok := e.Permissions(); return v, ok },
-		"user":                     func(e *ricloud.Event) (any, bool) { v, ok := e.User(); return v, ok },
-		"source":                   func(e *ricloud.Event) (any, bool) { v, ok := e.Source(); return v, ok },
-		"session":                  func(e *ricloud.Event) (any, bool) { v, ok := e.Session(); return v, ok },
-		"poll":                     func(e *ricloud.Event) (any, bool) { v, ok := e.Poll(); return v, ok },
-		"task":                     func(e *ricloud.Event) (any, bool) { v, ok := e.Task(); return v, ok },
-		"result":                   func(e *ricloud.Event) (any, bool) { v, ok := e.Result(); return v, ok },
-		"subscription":             func(e *ricloud.Event) (any, bool) { v, ok := e.Subscription(); return v, ok },
-		"storage_config":           func(e *ricloud.Event) (any, bool) { v, ok := e.StorageConfig(); return v, ok },
-		"webhook_config":           func(e *ricloud.Event) (any, bool) { v, ok := e.WebhookConfig(); return v, ok },
+	for name, want := range map[string]func(*ricloud.Event) (any, error){
+		"organisation":             func(e *ricloud.Event) (any, error) { return e.Organisation() },
+		"key":                      func(e *ricloud.Event) (any, error) { return e.Key() },
+		"permissions":              func(e *ricloud.Event) (any, error) { return e.Permissions() },
+		"organisation_permissions": func(e *ricloud.Event) (any, error) { return e.Permissions() },
+		"user":                     func(e *ricloud.Event) (any, error) { return e.User() },
+		"source":                   func(e *ricloud.Event) (any, error) { return e.Source() },
+		"session":                  func(e *ricloud.Event) (any, error) { return e.Session() },
+		"poll":                     func(e *ricloud.Event) (any, error) { return e.Poll() },
+		"task":                     func(e *ricloud.Event) (any, error) { return e.Task() },
+		"result":                   func(e *ricloud.Event) (any, error) { return e.Result() },
+		"subscription":             func(e *ricloud.Event) (any, error) { return e.Subscription() },
+		"storage_config":           func(e *ricloud.Event) (any, error) { return e.StorageConfig() },
+		"webhook_config":           func(e *ricloud.Event) (any, error) { return e.WebhookConfig() },
 	} {
 		event := &ricloud.Event{ID: "1", Type: name, Data: []byte(`{"id":"7"}`)}
-		got, ok := want(event)
-		require.True(t, ok, name)
-		assert.Equal(t, got, event.Resource(), name)
+		got, err := want(event)
+		require.NoError(t, err, name)
+		resource, err := event.Resource()
+		require.NoError(t, err, name)
+		assert.Equal(t, got, resource, name)
 
 		event.Type = "other"
-		_, ok = want(event)
-		assert.False(t, ok, name)
-		assert.Equal(t, event.Data, event.Resource(), "%s: what is unknown stays raw", name)
+		_, err = want(event)
+		require.ErrorIs(t, err, ricloud.ErrEventType, name)
+		resource, err = event.Resource()
+		require.NoError(t, err, name)
+		assert.Equal(t, event.Data, resource, "%s: what is unknown stays raw", name)
 
-		for _, odd := range []string{``, `null`, `[1]`, `{"id":[]}`, `{"id"`} {
+		for _, odd := range []string{``, `null`, `[1]`, `{"id":[]}`, `{"id"`, `"[redacted]"`, `[redacted]`} {
 			event = &ricloud.Event{ID: "1", Type: name, Data: []byte(odd)}
-			_, ok = want(event)
-			assert.False(t, ok && odd != "null", "%s: %q does not fit", name, odd)
+			_, err = want(event)
+			_, isDecodeError := errors.AsType[*ricloud.DecodeError](err)
+			require.True(t, isDecodeError, "%s: %q does not decode: %v", name, odd, err)
+			require.NotErrorIs(t, err, ricloud.ErrEventType)
+			_, err = event.Resource()
+			require.Error(t, err)
 		}
 	}
 }
@@ -102,9 +111,10 @@ func TestParseEventRefuses(t *testing.T) {
 	t.Parallel()
 	for _, body := range []string{
 		``, ` `, `null`, `[]`, `{}`, `1`, `"`, `""`, `"x"`, `"\"x\""`, `{"id":"1"}`, `{"type":"poll"}`, pollEvent + "{}", pollEvent[:80],
-		`{"id":"1","type":7}`, `{"id":"1","type":"webhook_config","data":{"secret":"canary"},"action":["canary"]}`,
 		`{"id":"1","type":"webhook_config","data":"{\"secret\":\"canary\"}",`,
 		`"{\"secret\":\"canary`,
+		`{"id":["canary"],"type":"poll"}`, `{"id":"1","type":{"canary":1}}`,
+		`{"id":"1","type":"poll","data":"[redacted]"}`,
 	} {
 		event, err := ricloud.ParseEvent([]byte(body))
 		var d *ricloud.DecodeError
@@ -119,23 +129,111 @@ func TestEventPrintsNoSecret(t *testing.T) {
 	t.Parallel()
 	event, err := ricloud.ParseEvent([]byte(`{"id":"1","type":"webhook_config","action":"test","data":{"id":"2","secret":"canary"}}`))
 	require.NoError(t, err)
-	config, ok := event.WebhookConfig()
-	require.True(t, ok)
+	config, err := event.WebhookConfig()
+	require.NoError(t, err)
 	assert.Equal(t, ricloud.NewSecret("canary"), config.Secret)
 
+	resource, err := event.Resource()
+	require.NoError(t, err)
+
 	var logged bytes.Buffer
+	type job struct{ Event *ricloud.Event }
 	for _, h := range []slog.Handler{slog.NewTextHandler(&logged, nil), slog.NewJSONHandler(&logged, nil)} {
-		slog.New(h).Info("event", slog.Any("event", event), slog.Any("value", *event), slog.Any("data", event.Data), slog.Any("resource", event.Resource()))
+		slog.New(h).Info("event", slog.Any("event", event), slog.Any("value", *event), slog.Any("data", event.Data),
+			slog.Any("body", event.Body), slog.Any("resource", resource), slog.Any("job", job{event}))
 	}
-	encoded, err := json.Marshal(event)
-	require.Error(t, err, "what cannot be kept is not written")
-	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%x", "%q", "%d"} {
-		logged.WriteString(fmt.Sprintf(verb, event) + fmt.Sprintf(verb, *event) + fmt.Sprintf(verb, event.Data))
+	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%x", "%q", "%d", "%a"} {
+		for _, v := range []any{event, *event, event.Data, event.Body, job{event}, []*ricloud.Event{event}} {
+			logged.WriteString(fmt.Sprintf(verb, v))
+		}
 	}
-	assert.NotContains(t, logged.String()+string(encoded), "canary")
-	assert.NotContains(t, logged.String(), fmt.Sprintf("%x", "canary"))
-	assert.NotContains(t, logged.String(), fmt.Sprintf("%d", []byte("canary")))
+	for _, spelling := range []string{"canary", fmt.Sprintf("%x", "canary"), fmt.Sprintf("%d", []byte("canary"))} {
+		assert.NotContains(t, logged.String(), strings.Trim(spelling, "[]"))
+	}
 	assert.JSONEq(t, `{"id":"2","secret":"canary"}`, string([]byte(event.Data)), "the content is a conversion away")
+}
+
+// An event goes through a queue as its body, without loss. Encodings that would
+// lose something fail.
+func TestAnEventSurvivesAQueue(t *testing.T) {
+	t.Parallel()
+	asString, err := json.Marshal(pollEvent)
+	require.NoError(t, err)
+	for name, body := range map[string]string{
+		"plain":      pollEvent,
+		"spaced":     "\r\n " + pollEvent + "\n",
+		"string":     string(asString),
+		"odd fields": `{"id":"1","type":"poll","action":"completed","data":{"id":"p1"},"retries":"5","odd":{"b":1,"a":2}}`,
+	} {
+		event, err := ricloud.ParseEvent([]byte(body))
+		require.NoError(t, err, name)
+		assert.Equal(t, body, string([]byte(event.Body)), "%s: as it came", name)
+		back, err := ricloud.ParseEvent(event.Body)
+		require.NoError(t, err, name)
+		assert.Equal(t, event, back, name)
+		poll, err := back.Poll()
+		require.NoError(t, err, name)
+		assert.Equal(t, ricloud.ID("p1"), poll.ID, name)
+
+		for _, v := range []any{event, *event, struct{ E *ricloud.Event }{event}, []ricloud.Event{*event}} {
+			_, err = json.Marshal(v)
+			require.ErrorContains(t, err, "event.Body", name)
+		}
+		var queue bytes.Buffer
+		require.NoError(t, gob.NewEncoder(&queue).Encode(event))
+		var decoded ricloud.Event
+		require.NoError(t, gob.NewDecoder(&queue).Decode(&decoded))
+		assert.Equal(t, *event, decoded, "%s: gob keeps everything", name)
+	}
+	// Changing the buffer that an event was parsed from does not change it.
+	buffer := []byte(pollEvent)
+	event, err := ricloud.ParseEvent(buffer)
+	require.NoError(t, err)
+	clear(buffer)
+	assert.Equal(t, pollEvent, string([]byte(event.Body)))
+	_, err = event.Poll()
+	require.NoError(t, err)
+
+	// An event that is read from the record can be queued as well.
+	client, _ := record(t, map[string][]string{"": {pollEvent}})
+	for event, err := range client.Events.All(t.Context(), ricloud.EventListParams{}) {
+		require.NoError(t, err)
+		assert.Equal(t, pollEvent, string([]byte(event.Body)))
+	}
+}
+
+// What an event carries beside its ID, type and data may have any type.
+func TestParseEventToleratesOddFields(t *testing.T) {
+	t.Parallel()
+	created := time.Date(2020, 2, 25, 10, 25, 5, 0, time.UTC)
+	for field, values := range map[string][]string{
+		"retries":        {`"5"`, `5.0`, `"5.0"`},
+		"date_created":   {`"2020-02-25 10:25:05"`, `1582626305`, `"1582626305"`, `1582626305.0`, `"2020-02-25T10:25:05+00:00"`},
+		"action":         {`null`, `7`, `true`, `[]`, `{}`, `["x"]`},
+		"state":          {`null`, `7`, `true`, `[]`, `{"a":1}`},
+		"date_delivered": {`null`, `""`, `0`, `-1`, `false`, `"never"`, `{}`, `[1]`, `1e300`},
+	} {
+		for _, value := range values {
+			body := fmt.Sprintf(`{"id":"1","type":"poll","data":{"id":"p1"},%q:%s}`, field, value)
+			event, err := ricloud.ParseEvent([]byte(body))
+			require.NoError(t, err, body)
+			assert.Equal(t, ricloud.ID("1"), event.ID, body)
+			poll, err := event.Poll()
+			require.NoError(t, err, body)
+			assert.Equal(t, ricloud.ID("p1"), poll.ID, body)
+			switch field {
+			case "retries":
+				assert.Equal(t, 5, event.Retries, body)
+			case "date_created":
+				assert.True(t, event.DateCreated.Equal(created), "%s: %s", body, event.DateCreated)
+			}
+		}
+	}
+	for _, value := range []string{`null`, `"x"`, `[]`, `{}`, `true`, `1e300`, `"1e300"`, `"NaN"`} {
+		event, err := ricloud.ParseEvent([]byte(`{"id":"1","type":"poll","retries":` + value + `}`))
+		require.NoError(t, err, value)
+		assert.GreaterOrEqual(t, event.Retries, 0, value)
+	}
 }
 
 func FuzzParseEvent(f *testing.F) {
@@ -150,12 +248,12 @@ func FuzzParseEvent(f *testing.F) {
 			return
 		}
 		require.NotEmpty(t, event.ID)
-		if _, raw := event.Resource().(ricloud.Raw); !raw {
-			require.NotNil(t, event.Resource())
+		if resource, err := event.Resource(); err == nil {
+			require.NotNil(t, resource)
 		}
-		if _, err = json.Marshal(event); err != nil {
-			require.ErrorContains(t, err, "a Raw is never encoded")
-		}
+		back, err := ricloud.ParseEvent(event.Body)
+		require.NoError(t, err)
+		require.Equal(t, event, back)
 	})
 }
 

@@ -77,7 +77,7 @@ func TestEveryEventTakesEffectOnce(t *testing.T) {
 		assert.Greater(t, handled, 20)
 		n, err := client.Events.Replay(ctx, time.Time{}, handler.Handle)
 		require.NoError(t, err)
-		assert.GreaterOrEqual(t, n, handled, "what is handled is passed over")
+		assert.Zero(t, n, "what was handled before does not count")
 
 		events := 0
 		for event, err := range client.Events.All(ctx, ricloud.EventListParams{}) {

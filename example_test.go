@@ -481,7 +481,7 @@ func ExampleEventsService_All() {
 			fmt.Println(err)
 			return
 		}
-		if session, ok := event.Session(); ok {
+		if session, err := event.Session(); err == nil {
 			fmt.Println(event.Name(), session.Error)
 		}
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"iter"
 	"maps"
-	"net/url"
 	"slices"
 	"time"
 
@@ -47,6 +46,18 @@ const (
 // secret_access_key. They are only ever sent; the API does not give them back.
 type Credentials map[string]Secret
 
+func (c Credentials) check() error {
+	for name, value := range c {
+		if value.IsZero() {
+			return invalid("Credentials", name+" is empty")
+		}
+		if err := checkSecret("Credentials", value); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func (c Credentials) secrets() []Secret {
 	all := make([]Secret, 0, len(c))
 	for _, name := range slices.Sorted(maps.Keys(c)) {
@@ -81,15 +92,7 @@ func (p StorageConfigCreateParams) check() error {
 	if len(p.Credentials) == 0 {
 		return invalid("Credentials", "is required")
 	}
-	for name, value := range p.Credentials {
-		if value.IsZero() {
-			return invalid("Credentials", name+" is empty")
-		}
-		if err := checkSecret("Credentials", value); err != nil {
-			return err
-		}
-	}
-	return nil
+	return p.Credentials.check()
 }
 
 func (p StorageConfigCreateParams) secrets() []Secret { return p.Credentials.secrets() }
@@ -106,10 +109,12 @@ type StorageConfigUpdateParams struct {
 }
 
 func (p StorageConfigUpdateParams) check() error {
-	if p.URL == "" {
-		return nil
+	if p.URL != "" {
+		if err := checkURL(p.URL); err != nil {
+			return err
+		}
 	}
-	return checkURL(p.URL)
+	return p.Credentials.check()
 }
 
 func (p StorageConfigUpdateParams) secrets() []Secret { return p.Credentials.secrets() }
@@ -121,18 +126,6 @@ func (p StorageConfigUpdateParams) wire() any {
 		SignedURLsEnabled *bool             `json:"signed_urls_enabled,omitempty"`
 		SignedURLsExpiry  Duration          `json:"signed_urls_expiry,omitempty"`
 	}{p.URL, p.Credentials.wire(), p.SignedURLsEnabled, p.SignedURLsExpiry}
-}
-
-// checkURL refuses a config's URL that has no scheme or no host. The error
-// does not repeat it: people paste credentials into URLs.
-func checkURL(raw string) error {
-	if raw == "" {
-		return invalid("URL", "is required")
-	}
-	if u, err := url.Parse(raw); err != nil || u.Scheme == "" || u.Host == "" {
-		return invalid("URL", "must be a whole URL, with scheme and host or bucket")
-	}
-	return nil
 }
 
 // StorageConfigListParams filters and pages a list of storage configs.
@@ -192,62 +185,165 @@ func (s *StorageConfigsService) Test(ctx context.Context, id ID, opts ...CallOpt
 	return do[Task](ctx, s.client, request{op: transport.StorageConfigsTest, id: id}, opts)
 }
 
-// StorageConfigEnsureParams says which storage config is to be there.
+// StorageConfigEnsureParams describes the storage config that Ensure finds or
+// creates.
 type StorageConfigEnsureParams struct {
 	URL               string      // required: "s3://bucket/path" or "gs://bucket/path"
 	Credentials       Credentials // required: see CredentialsFromFile
 	SignedURLsEnabled *bool       // results carry URLs that need no credentials
 	SignedURLsExpiry  Duration    // how long such a URL works
 
+	// ReplaceCredentials sends the Credentials even if the config is valid. Set
+	// it after they have changed: the API does not tell which ones it has.
+	ReplaceCredentials bool
+
 	MakeKeyDefault          bool // publish the results of the calling key there
-	MakeOrganisationDefault bool // and of every key that has no storage config of its own
+	MakeOrganisationDefault bool // and those of every key without a config of its own
 }
 
-// Ensure makes results arrive in a bucket: it finds the storage config for the
+func (p StorageConfigEnsureParams) create() StorageConfigCreateParams {
+	return StorageConfigCreateParams{
+		URL: p.URL, Credentials: p.Credentials,
+		SignedURLsEnabled: p.SignedURLsEnabled, SignedURLsExpiry: p.SignedURLsExpiry,
+	}
+}
+
+// fits reports whether a config has the settings that the API shows.
+func (p StorageConfigEnsureParams) fits(c *StorageConfig) bool {
+	return (p.SignedURLsEnabled == nil || *p.SignedURLsEnabled == c.SignedURLsEnabled) &&
+		(p.SignedURLsExpiry == 0 || p.SignedURLsExpiry == c.SignedURLsExpiry)
+}
+
+// Ensure makes results arrive in a bucket. It finds the storage config for the
 // URL or creates it, has the API test it, and makes it a default if asked to.
-// A config that is there is given the credentials and settings of params: the
-// API does not tell whether they are the same. It can be called at every start.
+// It can be called at every start.
 //
-// It returns the config also when it is not valid: the error then is a
-// *StateError and says what to look at. Two calls at a time may create two
-// configs.
+// A valid config with the settings of params is left alone, because a test that
+// fails makes it invalid for everyone: see ReplaceCredentials. Any other config
+// is given the credentials and settings of params and tested. A test that fails
+// is repeated twice within a few seconds. Processes that start at the same time
+// end with one config.
 //
-// GET /configs/storage, POST /configs/storage, POST /configs/storage/{id}, POST
-// /configs/storage/{id}/test, GET /tasks/{id}, GET /configs/storage/{id}, POST
-// /key, POST /organisation.
-func (s *StorageConfigsService) Ensure(ctx context.Context, params StorageConfigEnsureParams, opts ...CallOption) (*StorageConfig, error) {
-	create := StorageConfigCreateParams{params.URL, params.Credentials, params.SignedURLsEnabled, params.SignedURLsExpiry}
-	if err := create.check(); err != nil {
+// If the config does not become valid, Ensure returns it with a *StateError
+// that says what to check.
+//
+// GET /configs/storage, POST /configs/storage, POST /configs/storage/{id},
+// DELETE /configs/storage/{id}, POST /configs/storage/{id}/test,
+// GET /tasks/{id}, GET /configs/storage/{id}, GET /key, POST /key,
+// GET /organisation, POST /organisation
+func (s *StorageConfigsService) Ensure(
+	ctx context.Context, params StorageConfigEnsureParams, opts ...CallOption,
+) (*StorageConfig, error) {
+	if err := params.create().check(); err != nil {
 		return nil, forOperation("StorageConfigs.Ensure", err)
 	}
-	update := StorageConfigUpdateParams(create)
-	update.URL = "" // it is the same
-	return ensure(ctx, s.client, ensurer[StorageConfig]{
-		resource: "storage_config",
-		url:      params.URL,
-		advice:   "does the bucket exist, and may these credentials write to it?",
-		all: func(opts ...CallOption) iter.Seq2[*StorageConfig, error] {
-			return s.All(ctx, StorageConfigListParams{}, opts...)
-		},
-		create: func(opts ...CallOption) (*StorageConfig, error) { return s.Create(ctx, create, opts...) },
-		prepare: func(config *StorageConfig, created bool) error {
-			if created {
-				return nil
-			}
-			_, err := s.Update(ctx, config.ID, update, slices.Concat(opts, []CallOption{withoutAwait})...)
+	e := &storageEnsurer{
+		service: s, params: params, configs: map[ID]*StorageConfig{},
+		awaiting: slices.Concat([]CallOption{WithAwait(maxAwait)}, opts),
+		opts:     slices.Concat(opts, []CallOption{withoutAwait}),
+	}
+	run := ensuring{
+		ensurer: e, client: s.client, resource: "storage_config", url: params.URL,
+		advice: "check that the bucket exists and that these credentials may write to it",
+	}
+	id, err := run.run(ctx)
+	return e.configs[id], err
+}
+
+// storageEnsurer is the ensurer of storage configs.
+type storageEnsurer struct {
+	service        *StorageConfigsService
+	params         StorageConfigEnsureParams
+	opts, awaiting []CallOption
+	configs        map[ID]*StorageConfig // as they were last seen
+}
+
+func (e *storageEnsurer) note(c *StorageConfig) place {
+	e.configs[c.ID] = c
+	return place{c.ID, c.URL, c.State, c.DateCreated}
+}
+
+func (e *storageEnsurer) list(ctx context.Context) (places []place, err error) {
+	for c, err := range e.service.All(ctx, StorageConfigListParams{}, e.opts...) {
+		if err != nil {
+			return nil, err
+		}
+		if sameURL(c.URL, e.params.URL) && c.State != ConfigDeactivated {
+			places = append(places, e.note(c))
+		}
+	}
+	return places, nil
+}
+
+func (e *storageEnsurer) create(ctx context.Context) (place, error) {
+	c, err := e.service.Create(ctx, e.params.create(), e.opts...)
+	if err != nil {
+		return place{}, err
+	}
+	return e.note(c), nil
+}
+
+func (e *storageEnsurer) prepare(
+	ctx context.Context, chosen place, _ []place, created bool,
+) (ConfigState, error) {
+	left := chosen.state == ConfigValid && !e.params.ReplaceCredentials &&
+		e.params.fits(e.configs[chosen.id])
+	if created || left {
+		return chosen.state, nil
+	}
+	params := StorageConfigUpdateParams(e.params.create())
+	params.URL = "" // it is the same
+	c, err := e.service.Update(ctx, chosen.id, params, e.opts...)
+	if err != nil {
+		return chosen.state, err
+	}
+	e.note(c)
+	return ConfigNew, nil
+}
+
+func (e *storageEnsurer) test(ctx context.Context, id ID) (*Task, error) {
+	return e.service.Test(ctx, id, e.awaiting...)
+}
+
+func (e *storageEnsurer) get(ctx context.Context, id ID) (place, *Response, error) {
+	var resp Response
+	c, err := e.service.Get(ctx, id, slices.Concat(e.opts, []CallOption{WithResponse(&resp)})...)
+	if err != nil {
+		return place{}, nil, err
+	}
+	return e.note(c), &resp, nil
+}
+
+func (e *storageEnsurer) remove(ctx context.Context, id ID) error {
+	_, err := e.service.Delete(ctx, id, e.opts...)
+	return err
+}
+
+func (e *storageEnsurer) adopt(ctx context.Context, id ID) error {
+	client := e.service.client
+	if e.params.MakeKeyDefault {
+		key, err := client.Keys.Current(ctx, e.opts...)
+		if err != nil {
 			return err
-		},
-		test: func(id ID, opts ...CallOption) (*Task, error) { return s.Test(ctx, id, opts...) },
-		get:  func(id ID, opts ...CallOption) (*StorageConfig, error) { return s.Get(ctx, id, opts...) },
-		adopt: func(id ID, opts ...CallOption) error {
-			var err error
-			if params.MakeKeyDefault {
-				_, err = s.client.Keys.UpdateCurrent(ctx, KeyUpdateParams{StorageConfig: &id}, opts...)
+		}
+		if key.StorageConfig != id {
+			params := KeyUpdateParams{StorageConfig: &id}
+			if _, err := client.Keys.UpdateCurrent(ctx, params, e.opts...); err != nil {
+				return err
 			}
-			if err == nil && params.MakeOrganisationDefault {
-				_, err = s.client.Organisation.Update(ctx, OrganisationUpdateParams{StorageConfigDefault: &id}, opts...)
-			}
+		}
+	}
+	if e.params.MakeOrganisationDefault {
+		org, err := client.Organisation.Get(ctx, e.opts...)
+		if err != nil {
 			return err
-		},
-	}, opts)
+		}
+		if org.StorageConfigDefault != id {
+			params := OrganisationUpdateParams{StorageConfigDefault: &id}
+			if _, err := client.Organisation.Update(ctx, params, e.opts...); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }

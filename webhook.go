@@ -2,22 +2,21 @@ package ricloud
 
 import (
 	"context"
-	"crypto/hmac"
-	"crypto/sha256"
-	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"log"
 	"log/slog"
-	"mime"
 	"net/http"
 	"runtime/debug"
 	"slices"
-	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/reincubate/ricloud-go/internal/signature"
 )
 
 // SignatureHeader is the header that carries the signature of a delivery:
@@ -25,171 +24,183 @@ import (
 //	Ricloud-Signature: t=<unix seconds>,s=<base64 of HMAC-SHA256(secret, "<t>.<body>")>
 const SignatureHeader = "Ricloud-Signature"
 
-// How far from now a signature may be dated, unless a WebhookVerifier says
-// otherwise: what the vendor's client allows the past, and a clock that is
-// slightly off.
+// How far a signature's date may be from this machine's clock, unless a setting
+// says otherwise. The vendor's client also accepts 10 minutes of age.
 const (
 	DefaultTolerance       = 10 * time.Minute
 	DefaultFutureTolerance = time.Minute
 )
 
-// Why a delivery is not believed. ErrSignature is all of them. None of their
-// texts repeats a signature or a secret.
+// Reasons to refuse a delivery. ErrSignature matches all the others. Their
+// texts never repeat a signature or a secret.
 var (
-	ErrSignature          = errors.New("ricloud: webhook signature")
-	ErrSignatureMissing   = fmt.Errorf("%w: the %s header is missing", ErrSignature, SignatureHeader)
-	ErrSignatureMalformed = fmt.Errorf("%w: the %s header is not t=<seconds>,s=<base64>", ErrSignature, SignatureHeader)
-	ErrSignatureMismatch  = fmt.Errorf("%w: it does not fit the body and the secret: is it this webhook config's, and did nothing change the body on its way?", ErrSignature)
-	ErrSignatureTooOld    = fmt.Errorf("%w: it is too old", ErrSignature)
-	ErrSignatureTooNew    = fmt.Errorf("%w: it is dated in the future", ErrSignature)
+	ErrSignature = errors.New("ricloud: webhook signature")
+	// ErrSignatureMissing reports that there is no signature header.
+	ErrSignatureMissing = fmt.Errorf("%w: the %s header is missing", ErrSignature, SignatureHeader)
+	// ErrSignatureMalformed reports that the header cannot be parsed.
+	ErrSignatureMalformed = fmt.Errorf("%w: the %s header is not t=<seconds>,s=<base64>",
+		ErrSignature, SignatureHeader)
+	// ErrSignatureMismatch reports that none of the secrets signed the body.
+	ErrSignatureMismatch = fmt.Errorf("%w: no secret matches: check that the secret belongs "+
+		"to this webhook config and that nothing changes the body on its way", ErrSignature)
+	// ErrSignatureTooOld reports a valid signature that is too old. If this is
+	// frequent, this machine's clock is fast.
+	ErrSignatureTooOld = fmt.Errorf("%w: it is valid but too old", ErrSignature)
+	// ErrSignatureTooNew reports a valid signature that is dated in the future.
+	// This machine's clock is slow.
+	ErrSignatureTooNew = fmt.Errorf("%w: it is valid but dated in the future", ErrSignature)
 )
 
-// VerifyWebhook reports whether body is what the API sent: nil, or an error
-// that is ErrSignature and says which kind. The header is the value of
-// SignatureHeader, the body the raw bytes of the request, the secret the one
-// of the WebhookConfig. While a secret is being replaced, give both. A missing
-// or empty secret is a *ParamError. WebhookVerifier has other tolerances than
-// the default. (Contract §13.)
+// VerifyWebhook returns nil if the API signed body with one of the secrets, and
+// an error that matches ErrSignature if not. The header is the value of
+// SignatureHeader, body the raw body of the request, and each secret a
+// WebhookConfig.Secret; give both secrets while one is being replaced.
+//
+// A body in the older encoding, a JSON string that holds the event's JSON, may
+// also be signed over the JSON that it holds.
+//
+// It returns a *ParamError for a missing secret and for one that cannot be
+// right, such as one that ends in a newline. Use a WebhookVerifier for other
+// tolerances than the defaults.
 func VerifyWebhook(header string, body []byte, secrets ...Secret) error {
 	return WebhookVerifier{Secrets: secrets}.Verify(header, body)
 }
 
-// WebhookVerifier is VerifyWebhook with settings. It is safe for concurrent
+// A WebhookVerifier is VerifyWebhook with settings. It is safe for concurrent
 // use.
 type WebhookVerifier struct {
-	Secrets []Secret      // one must fit; none may be empty
+	Secrets []Secret      // one must match
 	Past    time.Duration // how old a signature may be; 0: DefaultTolerance
 	Future  time.Duration // how far ahead it may be dated; 0: DefaultFutureTolerance
 }
 
 // Verify is VerifyWebhook with v's settings.
 func (v WebhookVerifier) Verify(header string, body []byte) error {
-	if err := checkSecrets(v.Secrets); err != nil {
+	if err := checkWebhookSecrets(v.Secrets); err != nil {
 		return err
 	}
-	if header == "" {
-		return ErrSignatureMissing
-	}
-	t, signature, ok := parseSignature(header)
-	if !ok {
-		return ErrSignatureMalformed
-	}
-	seconds, err := strconv.ParseUint(t, 10, 62)
+	s, err := parseSignature(header)
 	if err != nil {
-		return ErrSignatureMalformed
+		return err
 	}
-	if !v.fits(t, signature, body) {
-		return ErrSignatureMismatch
+	return v.verify(s, body)
+}
+
+func parseSignature(header string) (signature.Signature, error) {
+	if header == "" {
+		return signature.Signature{}, ErrSignatureMissing
 	}
-	// Only what the API did sign is worth a look at its date.
-	age := time.Now().Unix() - int64(seconds)
-	if past := seconds64(v.Past, DefaultTolerance); age > past {
-		return fmt.Errorf("%w: %d s, and %d s are allowed; is this server's clock right?", ErrSignatureTooOld, age, past)
+	s, ok := signature.Parse(header)
+	if !ok {
+		return s, ErrSignatureMalformed
 	}
-	if future := seconds64(v.Future, DefaultFutureTolerance); -age > future {
-		return fmt.Errorf("%w: %d s, and %d s are allowed; is this server's clock right?", ErrSignatureTooNew, -age, future)
+	return s, nil
+}
+
+// verify checks the date only after the signature: the date of a delivery that
+// the API did not sign means nothing.
+func (v WebhookVerifier) verify(s signature.Signature, body []byte) error {
+	secrets := make([]string, len(v.Secrets))
+	for i, secret := range v.Secrets {
+		secrets[i] = secret.Reveal()
+	}
+	if !s.Matches(body, secrets...) {
+		var inner string // the older encoding
+		if len(body) == 0 || body[0] != '"' || json.Unmarshal(body, &inner) != nil ||
+			!s.Matches([]byte(inner), secrets...) {
+			return ErrSignatureMismatch
+		}
+	}
+	past, future := v.Past, v.Future
+	if past <= 0 {
+		past = DefaultTolerance
+	}
+	if future <= 0 {
+		future = DefaultFutureTolerance
+	}
+	switch age := s.Age(time.Now()); {
+	case age > past:
+		return fmt.Errorf("%w: it is %s old and %s are allowed; unless the delivery was delayed, "+
+			"this machine's clock is fast", ErrSignatureTooOld, age, past)
+	case -age > future:
+		return fmt.Errorf("%w: by %s, and %s are allowed; this machine's clock is probably slow",
+			ErrSignatureTooNew, -age, future)
 	}
 	return nil
 }
 
-// fits reports, in a time that tells nothing, whether one of the secrets makes
-// the signature. Encodings are compared, not digests: base64 has spellings
-// that decode alike.
-func (v WebhookVerifier) fits(t, signature string, body []byte) bool {
-	given, prefix := []byte(signature), append([]byte(t), '.')
-	found := false
-	for _, secret := range v.Secrets {
-		mac := hmac.New(sha256.New, mask(secret.masked))
-		mac.Write(prefix)
-		mac.Write(body)
-		want := base64.StdEncoding.AppendEncode(nil, mac.Sum(nil))
-		found = hmac.Equal(want, given) || found
+func checkWebhookSecrets(secrets []Secret) error {
+	const field = "webhook secret"
+	if len(secrets) == 0 {
+		return invalid(field, "is required: it is WebhookConfig.Secret")
 	}
-	return found
-}
-
-// parseSignature reads fields in any order and passes over unknown ones. A
-// field that comes twice is nothing the API sends.
-func parseSignature(header string) (t, signature string, ok bool) {
-	for field := range strings.SplitSeq(header, ",") {
-		name, value, found := strings.Cut(field, "=")
-		if !found {
-			return "", "", false
+	for _, secret := range secrets {
+		if secret.IsZero() {
+			return invalid(field, "is empty: anyone could sign with it")
 		}
-		into := &t
-		switch name {
-		case "t":
-		case "s":
-			into = &signature
-		default:
-			continue
-		}
-		if value == "" || *into != "" {
-			return "", "", false
-		}
-		*into = value
-	}
-	return t, signature, t != "" && len(signature) == base64.StdEncoding.EncodedLen(sha256.Size)
-}
-
-func checkSecrets(secrets []Secret) error {
-	switch {
-	case len(secrets) == 0:
-		return invalid("webhook secret", "is required: it is WebhookConfig.Secret")
-	case slices.Contains(secrets, NewSecret("")):
-		return invalid("webhook secret", "is empty: anyone could sign with it")
-	}
-	for _, s := range secrets {
-		if err := checkSecret("webhook secret", s); err != nil {
+		if err := checkSecret(field, secret); err != nil {
 			return err
 		}
+		if s := secret.Reveal(); strings.TrimSpace(s) != s {
+			return invalid(field, "begins or ends with white space, as a file that it was read "+
+				"from may: trim it")
+		}
 	}
 	return nil
-}
-
-func seconds64(d, otherwise time.Duration) int64 {
-	if d <= 0 {
-		d = otherwise
-	}
-	return int64(d / time.Second)
 }
 
 // DefaultWebhookMaxBody is how large the body of a delivery may be, in bytes,
-// unless WithWebhookMaxBody says otherwise.
-const DefaultWebhookMaxBody = 1 << 20
+// unless WithWebhookMaxBody says otherwise. A poll with 5,000 results takes 2.5
+// MB.
+const DefaultWebhookMaxBody = 16 << 20
 
 const (
 	webhookRetryAfter = "30" // seconds
 	dedupeTimeout     = 10 * time.Second
+
+	// bodyTimeout bounds the reading of a body where the server sets no
+	// ReadTimeout.
+	bodyTimeout = 30 * time.Second
+	// freeBody is how much of each body is read without counting. Beyond it,
+	// all bodies that are not verified yet share maxBody*sharedBodies bytes.
+	freeBody     = 16 << 10
+	sharedBodies = 2
 )
 
-// WebhookHandler receives the events the API delivers: an http.Handler that
-// can be mounted as it is, on a path and all below it, since the API appends
-// the event's id to the URL of the WebhookConfig:
+// A WebhookHandler is an http.Handler that receives the events the API
+// delivers. The API appends the event's ID to the URL of the WebhookConfig, so
+// mount it on a path and everything below:
 //
 //	mux.Handle("/webhooks/", handler)
 //
-// It does not look at the path, so a prefix may be stripped. It is safe for
+// It ignores the path, so that a prefix may be stripped. It is safe for
 // concurrent use.
 //
-// It takes a POST of at most DefaultWebhookMaxBody bytes, verifies its signature
-// over the raw body, reads the event, passes over one that was handled, and
-// calls fn. It answers
+// It verifies the signature over the raw body, parses the event, ignores one
+// that was handled before, and calls its function. It answers
 //
 //	200  handled, now or before
-//	400  not an event
-//	401  not signed by the API, or too long ago
+//	400  signed, but not an event; or the body could not be read
+//	401  not signed by the API, or dated too far from this machine's clock
 //	405  not a POST
-//	413  too large
-//	415  not JSON
-//	500  fn failed or panicked: the API tries again, up to 5 times over a few hours
-//	503  too busy, or the event is being handled, or no secret is set: as 500, with Retry-After
+//	413  larger than WithWebhookMaxBody
+//	500  the function failed or panicked: the API tries again, up to 5 times over a few hours
+//	503  too busy, or the event is in progress, or no secret is set: as 500, with Retry-After
 //
-// What the API gives up on is left to EventsService.Replay.
+// Whatever needs no body is refused before the body is read. The content type
+// does not matter: the signature decides.
+//
+// A delivery that is refused or fails is logged: to WithWebhookLogger, or else
+// where net/http logs (http.Server.ErrorLog), at most once a minute for each
+// reason. Answers never repeat an error's text.
+//
+// Use Replay for the events that the API gave up on.
 type WebhookHandler struct {
 	fn      func(context.Context, *Event) error
 	secrets atomic.Pointer[[]Secret] // a pointer: fmt would print a Secret in an unexported field
 	slots   chan struct{}            // nil: no limit
+	reading atomic.Int64             // bytes of bodies that are not verified, beyond freeBody each
+	noted   throttle
 	webhookSettings
 }
 
@@ -200,78 +211,137 @@ type webhookSettings struct {
 	timeout       time.Duration
 	maxConcurrent int
 	logger        *slog.Logger
+	client        *Client
+	err           error // of the first option that cannot work
 	setSecrets    func(*WebhookHandler) error
 }
 
-// WebhookOption configures a WebhookHandler.
+func (s *webhookSettings) refuse(option, reason string) {
+	if s.err == nil {
+		s.err = &ParamError{Operation: "NewWebhookHandler", Field: option, Reason: reason}
+	}
+}
+
+// A WebhookOption configures a WebhookHandler.
 type WebhookOption func(*webhookSettings)
 
-// WithWebhookSecrets sets the secret of the WebhookConfig, and the next or the
-// former one while it is being replaced. See also WebhookHandler.SetSecrets.
+// WithWebhookSecrets sets the secret of the WebhookConfig, and a second one
+// while it is being replaced. See also WebhookHandler.SetSecrets.
 func WithWebhookSecrets(secrets ...Secret) WebhookOption {
 	return func(s *webhookSettings) {
 		s.setSecrets = func(h *WebhookHandler) error { return h.SetSecrets(secrets...) }
 	}
 }
 
-// WithWebhookTolerance sets how old a signature may be and how far ahead of this
-// server's clock it may be dated. The defaults are DefaultTolerance and
-// DefaultFutureTolerance, which 0 stands for.
+// WithWebhookTolerance sets how old a signature may be and how far ahead of
+// this machine's clock it may be dated. 0 means the default: DefaultTolerance
+// and DefaultFutureTolerance.
 func WithWebhookTolerance(past, future time.Duration) WebhookOption {
-	return func(s *webhookSettings) { s.past, s.future = past, future }
+	return func(s *webhookSettings) {
+		if past < 0 || future < 0 {
+			s.refuse("WithWebhookTolerance", "must not be negative")
+		}
+		s.past, s.future = past, future
+	}
 }
 
 // WithWebhookDeduplicator sets what remembers the events that were handled. The
-// default is NewMemoryDeduplicator(0, 0): one process, until it ends.
+// default is NewMemoryDeduplicator(0, 0), which works for one process.
 func WithWebhookDeduplicator(d Deduplicator) WebhookOption {
-	return func(s *webhookSettings) { s.dedupe = d }
+	return func(s *webhookSettings) {
+		if d == nil {
+			s.refuse("WithWebhookDeduplicator", "must not be nil")
+		}
+		s.dedupe = d
+	}
 }
 
-// WithWebhookMaxBody sets how large the body of a delivery may be, in bytes. The
-// default is DefaultWebhookMaxBody.
-func WithWebhookMaxBody(n int64) WebhookOption { return func(s *webhookSettings) { s.maxBody = n } }
+// WithWebhookClient passes each event to [Client.Notify] before the handler's
+// function is called, so that the client's waits end without requests of their
+// own.
+func WithWebhookClient(client *Client) WebhookOption {
+	return func(s *webhookSettings) {
+		if client == nil {
+			s.refuse("WithWebhookClient", "must not be nil")
+		}
+		s.client = client
+	}
+}
 
-// WithWebhookTimeout bounds fn's context. The default, 0, is no bound but the
-// request's own end.
+// WithWebhookMaxBody sets how large the body of a delivery may be, in bytes.
+// The default is DefaultWebhookMaxBody. All bodies that are being read and are
+// not verified yet take at most twice as much memory together, and 16 KiB each.
+func WithWebhookMaxBody(n int64) WebhookOption {
+	return func(s *webhookSettings) {
+		if n <= 0 {
+			s.refuse("WithWebhookMaxBody", "must be positive")
+		}
+		s.maxBody = n
+	}
+}
+
+// WithWebhookTimeout bounds the context of the handler's function. The default,
+// 0, sets no bound of its own: the request and the lease of the Deduplicator
+// still end the context.
 func WithWebhookTimeout(d time.Duration) WebhookOption {
-	return func(s *webhookSettings) { s.timeout = d }
+	return func(s *webhookSettings) {
+		if d < 0 {
+			s.refuse("WithWebhookTimeout", "must not be negative")
+		}
+		s.timeout = d
+	}
 }
 
-// WithWebhookMaxConcurrent sets how many events are handled at a time; a delivery
-// beyond that is answered 503. The default, 0, is no limit.
+// WithWebhookMaxConcurrent sets how many deliveries are handled at a time;
+// others are answered 503. The default, 0, is no limit.
 func WithWebhookMaxConcurrent(n int) WebhookOption {
-	return func(s *webhookSettings) { s.maxConcurrent = n }
+	return func(s *webhookSettings) {
+		if n < 0 {
+			s.refuse("WithWebhookMaxConcurrent", "must not be negative")
+		}
+		s.maxConcurrent = n
+	}
 }
 
-// WithWebhookLogger logs what was refused at warn, and what failed at error.
-// Records hold an event's id and name, never its data. By default only panics
-// of fn are logged, where net/http logs those of any handler.
+// WithWebhookLogger logs each refused delivery at warn and each failure at
+// error, instead of net/http's log. Records hold an event's ID and name, never
+// its data.
 func WithWebhookLogger(l *slog.Logger) WebhookOption {
-	return func(s *webhookSettings) { s.logger = l }
+	return func(s *webhookSettings) {
+		if l == nil {
+			s.refuse("WithWebhookLogger", "must not be nil")
+		}
+		s.logger = l
+	}
 }
 
-// NewWebhookHandler returns a handler that calls fn for each event, once, as
-// far as can be: see Deduplicator. fn's context ends with the request. When fn
-// returns an error, the API will deliver the event again. Calls run
-// concurrently, and events may come in any order. How long the API waits for
-// an answer is not known: give work that takes long to a queue.
+// NewWebhookHandler returns a handler that calls fn once for each event, as far
+// as that is possible: see Deduplicator. Calls are concurrent, and events may
+// come in any order. When fn returns an error, the API delivers the event
+// again. fn's context ends with the request. How long the API waits for an
+// answer is not known, so put long work into a queue: see Event.Body.
 //
 // It returns a *ParamError for a setting that cannot work. Without
-// WithWebhookSecrets the handler waits for SetSecrets.
-func NewWebhookHandler(fn func(context.Context, *Event) error, opts ...WebhookOption) (*WebhookHandler, error) {
-	h := &WebhookHandler{fn: fn, webhookSettings: webhookSettings{maxBody: DefaultWebhookMaxBody}}
+// WithWebhookSecrets, the handler answers 503 until SetSecrets is called.
+func NewWebhookHandler(
+	fn func(context.Context, *Event) error, opts ...WebhookOption,
+) (*WebhookHandler, error) {
+	h := &WebhookHandler{
+		fn:              fn,
+		webhookSettings: webhookSettings{maxBody: DefaultWebhookMaxBody},
+	}
+	if fn == nil {
+		h.refuse("fn", "is required")
+	}
 	for _, opt := range opts {
+		if opt == nil {
+			h.refuse("opts", "an option is nil")
+			continue
+		}
 		opt(&h.webhookSettings)
 	}
-	switch {
-	case fn == nil:
-		return nil, invalid("NewWebhookHandler: fn", "is required")
-	case h.maxBody <= 0:
-		return nil, invalid("WithWebhookMaxBody", "must be positive")
-	case h.timeout < 0:
-		return nil, invalid("WithWebhookTimeout", "must not be negative")
-	case h.maxConcurrent < 0:
-		return nil, invalid("WithWebhookMaxConcurrent", "must not be negative")
+	if h.err != nil {
+		return nil, h.err
 	}
 	if h.maxConcurrent > 0 {
 		h.slots = make(chan struct{}, h.maxConcurrent)
@@ -281,22 +351,61 @@ func NewWebhookHandler(fn func(context.Context, *Event) error, opts ...WebhookOp
 	}
 	if h.setSecrets != nil {
 		if err := h.setSecrets(h); err != nil {
-			return nil, err
+			return nil, forOperation("WithWebhookSecrets", err)
 		}
 	}
 	return h, nil
 }
 
-// SetSecrets replaces the secrets, for deliveries from then on: to take a new
-// one in without a restart, or as WebhookConfigEnsureParams.BeforeTest. It
-// returns a *ParamError for an empty one.
+// SetSecrets replaces the secrets for all deliveries from then on. It can be
+// called while deliveries come in, and given to
+// WebhookConfigEnsureParams.BeforeTest. It returns a *ParamError, and changes
+// nothing, for a secret that cannot be right.
 func (h *WebhookHandler) SetSecrets(secrets ...Secret) error {
-	if err := checkSecrets(secrets); err != nil {
-		return err
+	if err := checkWebhookSecrets(secrets); err != nil {
+		return forOperation("WebhookHandler.SetSecrets", err)
 	}
 	secrets = slices.Clone(secrets)
 	h.secrets.Store(&secrets)
 	return nil
+}
+
+// AddSecrets accepts further secrets beside those that are set. Give it to
+// WebhookConfigEnsureParams.BeforeTest to keep the former secret valid while it
+// is being replaced. It returns a *ParamError, and changes nothing, for a
+// secret that cannot be right.
+func (h *WebhookHandler) AddSecrets(secrets ...Secret) error {
+	if err := checkWebhookSecrets(secrets); err != nil {
+		return forOperation("WebhookHandler.AddSecrets", err)
+	}
+	for {
+		former := h.secrets.Load()
+		all := slices.Clone(secrets)
+		if former != nil {
+			for _, secret := range *former {
+				if !slices.Contains(all, secret) {
+					all = append(all, secret)
+				}
+			}
+		}
+		if h.secrets.CompareAndSwap(former, &all) {
+			return nil
+		}
+	}
+}
+
+// refusal is an answer other than 200.
+type refusal struct {
+	status int
+	answer string // for the sender: a constant
+	detail error  // for the operator
+}
+
+func (f *refusal) Error() string { return f.answer }
+func (f *refusal) Unwrap() error { return f.detail }
+
+func refuse(status int, answer string) *refusal {
+	return &refusal{status, answer, errors.New(answer)}
 }
 
 // ServeHTTP receives a delivery.
@@ -312,10 +421,10 @@ func (h *WebhookHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	refused, ok := errors.AsType[*refusal](err)
 	switch {
 	case ok:
-		h.log(r.Context(), slog.LevelWarn, "webhook delivery refused", slog.Int("status", refused.status), slog.Any("error", refused.err))
+		h.note(r.Context(), refused)
 	case errors.Is(err, ErrEventInProgress):
 		refused = refuse(http.StatusServiceUnavailable, "the event is being handled")
-	default: // Handle has logged it; what fn says is nobody else's business
+	default: // Handle has logged it
 		refused = refuse(http.StatusInternalServerError, "the event could not be handled")
 	}
 	switch refused.status {
@@ -324,147 +433,274 @@ func (h *WebhookHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case http.StatusServiceUnavailable:
 		w.Header().Set("Retry-After", webhookRetryAfter)
 	}
-	http.Error(w, strings.TrimPrefix(refused.err.Error(), "ricloud: "), refused.status)
+	http.Error(w, refused.answer, refused.status)
 }
 
-// refusal is an answer other than 200.
-type refusal struct {
-	status int
-	err    error
-}
-
-func (f *refusal) Error() string { return f.err.Error() }
-
-func refuse(status int, reason string) *refusal { return &refusal{status, errors.New(reason)} }
-
-// receive reads and verifies a delivery, or says why not. What costs nothing
-// is looked at first, and nothing of the body before its signature.
+// receive reads and verifies a delivery, or returns a *refusal. It reads the
+// body last, and nothing in the body before the signature is verified.
 func (h *WebhookHandler) receive(w http.ResponseWriter, r *http.Request) (*Event, error) {
 	secrets := h.secrets.Load()
+	s, err := parseSignature(r.Header.Get(SignatureHeader))
 	switch {
 	case r.Method != http.MethodPost:
 		return nil, refuse(http.StatusMethodNotAllowed, "events are posted")
-	case !isJSON(r.Header):
-		return nil, refuse(http.StatusUnsupportedMediaType, "events are JSON, not compressed")
+	case r.ContentLength > h.maxBody:
+		return nil, h.tooLarge()
+	case err != nil:
+		return nil, unsigned(err)
 	case secrets == nil:
 		return nil, refuse(http.StatusServiceUnavailable, "the receiver has no webhook secret yet")
+	case h.slots != nil && len(h.slots) == cap(h.slots):
+		return nil, errTooBusy()
 	}
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, h.maxBody)) //nolint:forbidigo // bounded by the MaxBytesReader
-	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
-		return nil, refuse(http.StatusRequestEntityTooLarge, fmt.Sprintf("an event has at most %d bytes here", h.maxBody))
-	}
+	body, err := h.readBody(w, r)
 	if err != nil {
-		return nil, &refusal{http.StatusBadRequest, fmt.Errorf("reading the body: %w", err)}
+		return nil, err
 	}
 	verifier := WebhookVerifier{Secrets: *secrets, Past: h.past, Future: h.future}
-	if err := verifier.Verify(r.Header.Get(SignatureHeader), body); err != nil {
-		return nil, &refusal{http.StatusUnauthorized, err}
+	if err := verifier.verify(s, body); err != nil {
+		return nil, unsigned(err)
 	}
 	event, err := ParseEvent(body)
 	if err != nil {
-		return nil, &refusal{http.StatusBadRequest, err}
+		return nil, &refusal{http.StatusBadRequest, "the body is not an event", err}
 	}
 	return event, nil
 }
 
-// isJSON passes a missing type over: the contract does not say what the API
-// sends, and the signature tells.
-func isJSON(h http.Header) bool {
-	if encoding := h.Get("Content-Encoding"); encoding != "" && encoding != "identity" {
-		return false
-	}
-	contentType := h.Get("Content-Type")
-	if contentType == "" {
-		return true
-	}
-	media, _, err := mime.ParseMediaType(contentType)
-	return err == nil && (strings.HasSuffix(media, "/json") || strings.HasSuffix(media, "+json"))
+func errTooBusy() *refusal {
+	return refuse(http.StatusServiceUnavailable, "too many events at a time")
 }
 
-// handleInSlot is Handle while fewer than the most events are being handled.
+func (h *WebhookHandler) tooLarge() *refusal {
+	return &refusal{
+		http.StatusRequestEntityTooLarge, "the event is too large",
+		fmt.Errorf("the event has more than %d bytes: see WithWebhookMaxBody", h.maxBody),
+	}
+}
+
+// unsigned is the answer to what is not a valid delivery.
+func unsigned(err error) *refusal {
+	answer := "the signature is not valid"
+	if errors.Is(err, ErrSignatureTooOld) || errors.Is(err, ErrSignatureTooNew) {
+		answer = "the signature is dated too far from this receiver's clock"
+	}
+	return &refusal{http.StatusUnauthorized, answer, err}
+}
+
+// readBody reads a body that is not verified yet. Senders that never finish can
+// neither exhaust the memory nor keep their connections.
+func (h *WebhookHandler) readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
+	if server := serverOf(r.Context()); server == nil || server.ReadTimeout == 0 {
+		control := http.NewResponseController(w) // not every writer has deadlines
+		if control.SetReadDeadline(time.Now().Add(bodyTimeout)) == nil {
+			defer func() { _ = control.SetReadDeadline(time.Time{}) }()
+		}
+	}
+	reserved := int64(0)
+	defer func() { h.reading.Add(-reserved) }()
+	from := http.MaxBytesReader(w, r.Body, h.maxBody)
+	body := make([]byte, 0, max(512, min(r.ContentLength+1, freeBody)))
+	for {
+		if len(body) == cap(body) {
+			more := min(int64(cap(body)), h.maxBody+1-int64(cap(body)))
+			if int64(cap(body))+more > freeBody {
+				reserved += more
+				if h.reading.Add(more) > sharedBodies*h.maxBody {
+					return nil, errTooBusy()
+				}
+			}
+			body = append(make([]byte, 0, int64(cap(body))+more), body...)
+		}
+		n, err := from.Read(body[len(body):cap(body)])
+		body = body[:len(body)+n]
+		if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
+			return nil, h.tooLarge()
+		}
+		switch {
+		case errors.Is(err, io.EOF):
+			return body, nil
+		case err != nil:
+			return nil, &refusal{
+				http.StatusBadRequest, "the body could not be read",
+				fmt.Errorf("cannot read the body: %w", err),
+			}
+		}
+	}
+}
+
+// handleInSlot calls Handle unless WithWebhookMaxConcurrent deliveries are
+// already in progress.
 func (h *WebhookHandler) handleInSlot(ctx context.Context, event *Event) error {
 	if h.slots != nil {
 		select {
 		case h.slots <- struct{}{}:
 			defer func() { <-h.slots }()
 		default:
-			return refuse(http.StatusServiceUnavailable, "too many events at a time")
+			return errTooBusy()
 		}
 	}
 	return h.Handle(ctx, event)
 }
 
-// Handle hands an event to fn unless it was handled before, wherever it came
-// from: EventsService.Replay, or a queue of your own. It returns nil when the
-// event is handled, now or before, ErrEventInProgress when another call is at
-// it, and what fn or the Deduplicator returned otherwise. A panic of fn is
-// logged and returned as an error.
+// Handle calls the handler's function for an event unless the event was handled
+// before. The event may come from anywhere: EventsService.Watch, or a queue of
+// the caller's. It returns nil if the event is handled, now or before,
+// ErrEventInProgress if another call is handling it, and otherwise what the
+// function or the Deduplicator returned. A panic of the function is logged and
+// returned as an error.
 func (h *WebhookHandler) Handle(ctx context.Context, event *Event) error {
-	if event.ID == "" {
-		return invalid("WebhookHandler.Handle: event.ID", "is required: events are told apart by it")
+	const operation = "WebhookHandler.Handle"
+	switch {
+	case event == nil:
+		return &ParamError{Operation: operation, Field: "event", Reason: "is nil"}
+	case event.ID == "":
+		return &ParamError{
+			Operation: operation, Field: "event.ID",
+			Reason: "is required: events are told apart by it",
+		}
+	case dataLost(event.Data):
+		return &ParamError{Operation: operation, Field: "event.Data", Reason: lostData}
 	}
-	switch err := h.dedupe.Begin(ctx, event.ID); {
+	if h.client != nil {
+		h.client.Notify(event)
+	}
+	lease, err := h.dedupe.Begin(ctx, event.ID)
+	switch {
 	case errors.Is(err, ErrEventDone):
+		reportDone(ctx)
 		return nil
 	case errors.Is(err, ErrEventInProgress):
 		return err
 	case err != nil:
-		h.log(ctx, slog.LevelError, "webhook event not begun", attrs(event, err)...)
-		return fmt.Errorf("ricloud: event %s: deduplicator: %w", event.ID, err)
+		err = fmt.Errorf("ricloud: event %s: deduplicator: %w", event.ID, err)
+		h.failed(ctx, "webhook event not begun", event, err)
+		return err
 	}
 	settle := h.dedupe.Failed
 	defer func() { // whatever becomes of fn, even runtime.Goexit
 		// The outcome is recorded even if the sender has hung up meanwhile.
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), dedupeTimeout)
 		defer cancel()
-		if err := settle(ctx, event.ID); err != nil {
-			h.log(ctx, slog.LevelError, "webhook event's outcome not recorded: it may be handled again", attrs(event, err)...)
+		if err := settle(ctx, lease); err != nil {
+			h.failed(ctx, "webhook event's outcome not recorded: it may be handled again", event, err)
 		}
 	}()
-	if err := h.call(ctx, event); err != nil {
+	if err := h.call(ctx, lease, event); err != nil {
 		return err
 	}
 	settle = h.dedupe.Done
 	return nil
 }
 
-// call calls fn, within its time, and logs what goes wrong. A panic is turned
-// into an error.
-func (h *WebhookHandler) call(ctx context.Context, event *Event) (err error) {
+// call calls fn within its time and logs its failure. A panic is turned into an
+// error.
+func (h *WebhookHandler) call(ctx context.Context, lease Lease, event *Event) (err error) {
+	ctx = context.WithValue(ctx, leaseKey{}, lease)
 	if h.timeout > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, h.timeout)
 		defer cancel()
 	}
+	if !lease.Expires.IsZero() {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithDeadlineCause(ctx, lease.Expires, ErrLeaseLost)
+		defer cancel()
+	}
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("ricloud: event %s (%s): panic: %v", event.ID, event.Name(), p)
-			stack := string(debug.Stack())
-			if h.logger == nil {
-				serverLog(ctx).Printf("%v\n%s", err, stack)
-			}
-			h.log(ctx, slog.LevelError, "webhook event panicked", append(attrs(event, err), slog.String("stack", stack))...)
+			stack := slog.String("stack", string(debug.Stack()))
+			h.failed(ctx, "webhook event panicked", event, err, stack)
 		} else if err != nil {
-			h.log(ctx, slog.LevelError, "webhook event failed", attrs(event, err)...)
+			h.failed(ctx, "webhook event failed", event, err)
 		}
 	}()
 	return h.fn(ctx, event)
 }
 
+// note logs a delivery that was refused.
+func (h *WebhookHandler) note(ctx context.Context, refused *refusal) {
+	if h.logger != nil {
+		h.logger.LogAttrs(ctx, slog.LevelWarn, "webhook delivery refused",
+			slog.Int("status", refused.status), slog.Any("error", refused.detail))
+		return
+	}
+	if more, ok := h.noted.allow(refused.answer); ok {
+		serverLog(ctx).Printf("ricloud: webhook delivery refused with %d: %s%s",
+			refused.status, strings.TrimPrefix(refused.detail.Error(), "ricloud: "), more)
+	}
+}
+
+// failed logs an event that could not be handled or recorded.
+func (h *WebhookHandler) failed(
+	ctx context.Context, msg string, event *Event, err error, more ...slog.Attr,
+) {
+	if h.logger != nil {
+		attrs := append([]slog.Attr{
+			slog.String("event", string(event.ID)), slog.String("name", event.Name()),
+			slog.Any("error", err),
+		}, more...)
+		h.logger.LogAttrs(ctx, slog.LevelError, msg, attrs...) //nolint:sloglint // constants
+		return
+	}
+	if others, ok := h.noted.allow(msg); ok {
+		text := fmt.Sprintf("ricloud: %s: event %s (%s): %v%s", msg, event.ID, event.Name(), err, others)
+		for _, attr := range more {
+			text += "\n" + attr.Value.String()
+		}
+		serverLog(ctx).Print(text)
+	}
+}
+
+func serverOf(ctx context.Context) *http.Server {
+	server, _ := ctx.Value(http.ServerContextKey).(*http.Server)
+	return server
+}
+
 // serverLog is where net/http logs the panics of handlers.
 func serverLog(ctx context.Context) *log.Logger {
-	if server, ok := ctx.Value(http.ServerContextKey).(*http.Server); ok && server.ErrorLog != nil {
+	if server := serverOf(ctx); server != nil && server.ErrorLog != nil {
 		return server.ErrorLog
 	}
 	return log.Default()
 }
 
-func attrs(event *Event, err error) []slog.Attr {
-	return []slog.Attr{slog.String("event", string(event.ID)), slog.String("name", event.Name()), slog.Any("error", err)}
+// noteEvery is how often the same reason is logged where net/http logs.
+const noteEvery = time.Minute
+
+// throttle lets one message of each kind through in noteEvery. The kinds are
+// constants, so that it stays small.
+type throttle struct {
+	mu    sync.Mutex
+	kinds map[string]*throttled
 }
 
-func (h *WebhookHandler) log(ctx context.Context, level slog.Level, msg string, attrs ...slog.Attr) {
-	if h.logger != nil {
-		h.logger.LogAttrs(ctx, level, msg, attrs...) //nolint:sloglint // the callers' messages are constants
+type throttled struct {
+	last    time.Time
+	skipped int
+}
+
+// allow reports whether to log a message, and what to say of those skipped.
+func (t *throttle) allow(kind string) (more string, ok bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.kinds == nil {
+		t.kinds = map[string]*throttled{}
 	}
+	k := t.kinds[kind]
+	if k == nil {
+		k = &throttled{}
+		t.kinds[kind] = k
+	}
+	now := time.Now()
+	if !k.last.IsZero() && now.Sub(k.last) < noteEvery {
+		k.skipped++
+		return "", false
+	}
+	if k.skipped > 0 {
+		more = fmt.Sprintf(" (and %d more since the last such message)", k.skipped)
+	}
+	*k = throttled{last: now}
+	return more, true
 }

@@ -3,6 +3,7 @@ package ricloud
 import (
 	"context"
 	"iter"
+	"slices"
 	"time"
 
 	"github.com/reincubate/ricloud-go/internal/transport"
@@ -31,14 +32,14 @@ type WebhookConfigCreateParams struct {
 	URL string `json:"url"` // required; the receiver must already answer there
 }
 
-func (p WebhookConfigCreateParams) check() error { return checkURL(p.URL) }
+func (p WebhookConfigCreateParams) check() error { return checkWebhookURL(p.URL) }
 
 // WebhookConfigUpdateParams says what to change.
 type WebhookConfigUpdateParams struct {
 	URL string `json:"url"` // required
 }
 
-func (p WebhookConfigUpdateParams) check() error { return checkURL(p.URL) }
+func (p WebhookConfigUpdateParams) check() error { return checkWebhookURL(p.URL) }
 
 // WebhookConfigListParams filters and pages a list of webhook configs.
 type WebhookConfigListParams struct{ ListParams }
@@ -98,58 +99,175 @@ func (s *WebhookConfigsService) Test(ctx context.Context, id ID, opts ...CallOpt
 	return do[Task](ctx, s.client, request{op: transport.WebhookConfigsTest, id: id}, opts)
 }
 
-// WebhookConfigEnsureParams says which webhook config is to be there.
+// WebhookConfigEnsureParams describes the webhook config that Ensure finds or
+// creates.
 type WebhookConfigEnsureParams struct {
 	URL string // required; the receiver must already answer there
 
-	// BeforeTest, if set, is given the config's secret before the config is
-	// tested: WebhookHandler.SetSecrets. A receiver that knows the secret
-	// already does not need it.
+	// BeforeTest, if set, is given the secrets to accept before the config is
+	// tested: pass WebhookHandler.SetSecrets, or WebhookHandler.AddSecrets to go
+	// on accepting the secrets that the handler already has. The first is the
+	// config's own. The others are those of other live configs for the same URL,
+	// and Secrets.
 	BeforeTest func(secrets ...Secret) error
 
+	// Secrets are secrets that are known from elsewhere: the former one while it
+	// is being replaced, or the config's own where the API shows it only when
+	// the config is created.
+	Secrets []Secret
+
 	MakeKeyDefault          bool // deliver the events of the calling key there
-	MakeOrganisationDefault bool // and of every key that has no webhook config of its own
+	MakeOrganisationDefault bool // and those of every key without a config of its own
 }
 
-// Ensure makes events arrive at a URL: it finds the webhook config for the URL
-// or creates it, has the API test it, and makes it a default if asked to. It
-// can be called at every start of a receiver, once that listens.
+func (p WebhookConfigEnsureParams) check() error {
+	if err := checkWebhookURL(p.URL); err != nil {
+		return err
+	}
+	if len(p.Secrets) > 0 {
+		return checkWebhookSecrets(p.Secrets)
+	}
+	return nil
+}
+
+// Ensure makes events arrive at a URL. It finds the webhook config for the URL
+// or creates it, has the API test it, and makes it a default if asked to. Call
+// it at every start of a receiver, once that listens.
 //
-// It returns the config, with its Secret, also when the config is not valid:
-// the error then is a *StateError and says what to look at. Two calls at a
-// time may create two configs.
+// A valid config is not tested again, because a test that fails makes it
+// invalid for every receiver. A test that fails is repeated twice within a few
+// seconds. Receivers that start at the same time end with one config.
 //
-// GET /configs/webhook, POST /configs/webhook, POST /configs/webhook/{id}/test,
-// GET /tasks/{id}, GET /configs/webhook/{id}, POST /key, POST /organisation
-func (s *WebhookConfigsService) Ensure(ctx context.Context, params WebhookConfigEnsureParams, opts ...CallOption) (*WebhookConfig, error) {
-	if err := checkURL(params.URL); err != nil {
+// It returns the config with its Secret. Where the API shows a secret only when
+// a config is created, keep it then: later, Secret is empty and BeforeTest gets
+// only the Secrets of params. If the config does not become valid, Ensure
+// returns it with a *StateError that says what to check.
+//
+// GET /configs/webhook, POST /configs/webhook, DELETE /configs/webhook/{id},
+// POST /configs/webhook/{id}/test, GET /tasks/{id}, GET /configs/webhook/{id},
+// GET /key, POST /key, GET /organisation, POST /organisation
+func (s *WebhookConfigsService) Ensure(
+	ctx context.Context, params WebhookConfigEnsureParams, opts ...CallOption,
+) (*WebhookConfig, error) {
+	if err := params.check(); err != nil {
 		return nil, forOperation("WebhookConfigs.Ensure", err)
 	}
-	e := ensurer[WebhookConfig]{
-		resource: "webhook_config",
-		url:      params.URL,
-		advice:   "is the receiver up and reachable from the internet, does it answer on all paths below the URL, and does it verify with this config's secret?",
-		all: func(opts ...CallOption) iter.Seq2[*WebhookConfig, error] {
-			return s.All(ctx, WebhookConfigListParams{}, opts...)
-		},
-		create: func(opts ...CallOption) (*WebhookConfig, error) {
-			return s.Create(ctx, WebhookConfigCreateParams{URL: params.URL}, opts...)
-		},
-		test: func(id ID, opts ...CallOption) (*Task, error) { return s.Test(ctx, id, opts...) },
-		get:  func(id ID, opts ...CallOption) (*WebhookConfig, error) { return s.Get(ctx, id, opts...) },
-		adopt: func(id ID, opts ...CallOption) error {
-			var err error
-			if params.MakeKeyDefault {
-				_, err = s.client.Keys.UpdateCurrent(ctx, KeyUpdateParams{WebhookConfig: &id}, opts...)
-			}
-			if err == nil && params.MakeOrganisationDefault {
-				_, err = s.client.Organisation.Update(ctx, OrganisationUpdateParams{WebhookConfigDefault: &id}, opts...)
-			}
+	e := &webhookEnsurer{
+		service: s, params: params, configs: map[ID]*WebhookConfig{},
+		awaiting: slices.Concat([]CallOption{WithAwait(maxAwait)}, opts),
+		opts:     slices.Concat(opts, []CallOption{withoutAwait}),
+	}
+	run := ensuring{
+		ensurer: e, client: s.client, resource: "webhook_config", url: params.URL,
+		advice: "is the receiver up and reachable below this URL, with this secret and the " +
+			"right time?",
+	}
+	id, err := run.run(ctx)
+	return e.configs[id], err
+}
+
+// webhookEnsurer is the ensurer of webhook configs.
+type webhookEnsurer struct {
+	service        *WebhookConfigsService
+	params         WebhookConfigEnsureParams
+	opts, awaiting []CallOption
+	configs        map[ID]*WebhookConfig // as they were last seen
+}
+
+// note keeps a config, and its secret where the API shows that only once.
+func (e *webhookEnsurer) note(c *WebhookConfig) place {
+	if former := e.configs[c.ID]; former != nil && c.Secret.IsZero() {
+		c.Secret = former.Secret
+	}
+	e.configs[c.ID] = c
+	return place{c.ID, c.URL, c.State, c.DateCreated}
+}
+
+func (e *webhookEnsurer) list(ctx context.Context) (places []place, err error) {
+	for c, err := range e.service.All(ctx, WebhookConfigListParams{}, e.opts...) {
+		if err != nil {
+			return nil, err
+		}
+		if sameURL(c.URL, e.params.URL) && c.State != ConfigDeactivated {
+			places = append(places, e.note(c))
+		}
+	}
+	return places, nil
+}
+
+func (e *webhookEnsurer) create(ctx context.Context) (place, error) {
+	c, err := e.service.Create(ctx, WebhookConfigCreateParams{URL: e.params.URL}, e.opts...)
+	if err != nil {
+		return place{}, err
+	}
+	return e.note(c), nil
+}
+
+func (e *webhookEnsurer) prepare(
+	_ context.Context, chosen place, all []place, _ bool,
+) (ConfigState, error) {
+	var secrets []Secret
+	add := func(secret Secret) {
+		if !secret.IsZero() && !slices.Contains(secrets, secret) {
+			secrets = append(secrets, secret)
+		}
+	}
+	add(e.configs[chosen.id].Secret)
+	for _, p := range all {
+		add(e.configs[p.id].Secret)
+	}
+	for _, secret := range e.params.Secrets {
+		add(secret)
+	}
+	if e.params.BeforeTest == nil || len(secrets) == 0 {
+		return chosen.state, nil
+	}
+	return chosen.state, e.params.BeforeTest(secrets...)
+}
+
+func (e *webhookEnsurer) test(ctx context.Context, id ID) (*Task, error) {
+	return e.service.Test(ctx, id, e.awaiting...)
+}
+
+func (e *webhookEnsurer) get(ctx context.Context, id ID) (place, *Response, error) {
+	var resp Response
+	c, err := e.service.Get(ctx, id, slices.Concat(e.opts, []CallOption{WithResponse(&resp)})...)
+	if err != nil {
+		return place{}, nil, err
+	}
+	return e.note(c), &resp, nil
+}
+
+func (e *webhookEnsurer) remove(ctx context.Context, id ID) error {
+	_, err := e.service.Delete(ctx, id, e.opts...)
+	return err
+}
+
+func (e *webhookEnsurer) adopt(ctx context.Context, id ID) error {
+	client := e.service.client
+	if e.params.MakeKeyDefault {
+		key, err := client.Keys.Current(ctx, e.opts...)
+		if err != nil {
 			return err
-		},
+		}
+		if key.WebhookConfig != id {
+			params := KeyUpdateParams{WebhookConfig: &id}
+			if _, err := client.Keys.UpdateCurrent(ctx, params, e.opts...); err != nil {
+				return err
+			}
+		}
 	}
-	if params.BeforeTest != nil {
-		e.prepare = func(config *WebhookConfig, _ bool) error { return params.BeforeTest(config.Secret) }
+	if e.params.MakeOrganisationDefault {
+		org, err := client.Organisation.Get(ctx, e.opts...)
+		if err != nil {
+			return err
+		}
+		if org.WebhookConfigDefault != id {
+			params := OrganisationUpdateParams{WebhookConfigDefault: &id}
+			if _, err := client.Organisation.Update(ctx, params, e.opts...); err != nil {
+				return err
+			}
+		}
 	}
-	return ensure(ctx, s.client, e, opts)
+	return nil
 }

@@ -16,7 +16,11 @@ import (
 func ExampleNewWebhookHandler() {
 	completed := make(chan ricloud.ID, 1)
 	handler, err := ricloud.NewWebhookHandler(func(_ context.Context, event *ricloud.Event) error {
-		switch r := event.Resource().(type) {
+		resource, err := event.Resource()
+		if err != nil {
+			return err
+		}
+		switch r := resource.(type) {
 		case *ricloud.Poll:
 			if event.Name() == ricloud.EventPollCompleted {
 				completed <- r.ID
@@ -79,7 +83,7 @@ func ExampleVerifyWebhook() {
 		fmt.Println(err) // answer 400
 		return
 	}
-	if session, ok := event.Session(); ok {
+	if session, err := event.Session(); err == nil {
 		fmt.Printf("%s: session %s: %s\n", event.Name(), session.ID, session.Error)
 	}
 
@@ -121,9 +125,9 @@ func ExampleWebhookConfigsService_Ensure() {
 }
 
 // What could not be delivered is fetched, and handled as if it had been.
-func ExampleEventsService_Replay() {
+func ExampleWebhookHandler_Replay() {
 	handler, err := ricloud.NewWebhookHandler(func(_ context.Context, event *ricloud.Event) error {
-		if poll, ok := event.Poll(); ok {
+		if poll, err := event.Poll(); err == nil {
 			fmt.Println("poll", poll.ID, "is", poll.State)
 		}
 		return nil
@@ -152,12 +156,11 @@ func ExampleEventsService_Replay() {
 	}
 
 	down.Store(true)
-	before := time.Now()
 	if _, err = sandbox.Deliver("poll", "completed", map[string]string{"id": "4f0c", "state": "completed"}); err != nil {
 		fmt.Println(err)
 		return
 	}
-	if _, err = client.Events.Replay(ctx, before, handler.Handle); err != nil {
+	if _, err = handler.Replay(ctx, client); err != nil {
 		fmt.Println(err)
 	}
 	// Output: poll 4f0c is completed

@@ -4,8 +4,11 @@ go 1.26.0
 
 replace github.com/reincubate/ricloud-go => ../
 
+replace github.com/reincubate/ricloud-go/dedupe/sql => ../dedupe/sql
+
 require (
 	github.com/reincubate/ricloud-go v0.2.0
+	github.com/reincubate/ricloud-go/dedupe/sql v0.2.0
 	github.com/stretchr/testify v1.12.1
 	golang.org/x/term v0.47.0
 	modernc.org/sqlite v1.62.0

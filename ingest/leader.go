@@ -379,7 +379,8 @@ func (l *leader) observeEvent(event *ricloud.Event) {
 	l.mu.Lock()
 	l.events = time.Now()
 	l.mu.Unlock()
-	switch r := event.Resource().(type) {
+	resource, _ := event.Resource() // nil if its data does not decode
+	switch r := resource.(type) {
 	case *ricloud.Session:
 		l.observeSession(r)
 	case *ricloud.Poll:

@@ -46,19 +46,21 @@ func (e *Engine) receive(ctx context.Context, event *ricloud.Event) error {
 type eachTime struct{}
 
 // Begin lets every delivery through.
-func (eachTime) Begin(context.Context, ricloud.ID) error { return nil }
+func (eachTime) Begin(_ context.Context, id ricloud.ID) (ricloud.Lease, error) {
+	return ricloud.Lease{Event: id}, nil
+}
 
 // Done does nothing.
-func (eachTime) Done(context.Context, ricloud.ID) error { return nil }
+func (eachTime) Done(context.Context, ricloud.Lease) error { return nil }
 
 // Failed does nothing.
-func (eachTime) Failed(context.Context, ricloud.ID) error { return nil }
+func (eachTime) Failed(context.Context, ricloud.Lease) error { return nil }
 
 // distill returns what is stored of an event: what the engine and waits act
 // on, and no signed URL. Those come beside it.
 func distill(event *ricloud.Event) ([]byte, *pollURLs, error) {
 	var urls *pollURLs
-	resource := event.Resource()
+	resource, _ := event.Resource() // nil if its data does not decode: only the ID is stored
 	switch r := resource.(type) {
 	case *ricloud.Poll:
 		urls = urlsOf(r)

@@ -17,6 +17,7 @@ import (
 	"flag"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -27,6 +28,7 @@ import (
 	_ "modernc.org/sqlite" // any database/sql driver will do
 
 	"github.com/reincubate/ricloud-go"
+	dedupesql "github.com/reincubate/ricloud-go/dedupe/sql"
 	"github.com/reincubate/ricloud-go/ricloudtest"
 )
 
@@ -38,9 +40,8 @@ type settings struct {
 }
 
 const (
-	longestDowntime = 3 * 24 * time.Hour // what a replay looks back
-	remember        = 7 * 24 * time.Hour // must be longer
-	grace           = 10 * time.Second   // for events in flight when the program is to end
+	remember = 7 * 24 * time.Hour // how long handled events stay in the database, or longer
+	grace    = 10 * time.Second   // for events in flight when the program is to end
 )
 
 func main() {
@@ -73,7 +74,9 @@ func start(ctx context.Context, s settings) error {
 		}
 		return run(ctx, client, db, s, report, nil)
 	}
-	sandbox := ricloudtest.NewServer()
+	// Each run is another API: with the same IDs, its events would be known from
+	// the run before.
+	sandbox := ricloudtest.NewServer(ricloudtest.WithSeed(rand.Uint64())) //nolint:gosec // no secret
 	defer sandbox.Close()
 	client := sandbox.Client()
 	return run(ctx, client, db, s, report, func() error { return cause(ctx, client) })
@@ -82,7 +85,11 @@ func start(ctx context.Context, s settings) error {
 // report is where the work of a real service would be. It may be called again
 // for an event only if the program died within it.
 func report(_ context.Context, event *ricloud.Event) error {
-	switch r := event.Resource().(type) {
+	resource, err := event.Resource()
+	if err != nil {
+		return err // the API delivers it again, after a mend of this program perhaps
+	}
+	switch r := resource.(type) {
 	case *ricloud.Poll:
 		fmt.Printf("%s: poll %s is %s, with %d results\n", event.Name(), r.ID, r.State, len(r.Results.Data))
 	case *ricloud.Task:
@@ -121,9 +128,16 @@ func run(
 	handle func(context.Context, *ricloud.Event) error, ready func() error,
 ) error {
 	logger := slog.New(slog.NewTextHandler(os.Stderr, nil))
-	dedupe := deduplicator{db: db, lease: 2 * s.handleTimeout}
+	dedupe, err := dedupesql.New(db, dedupesql.SQLite, dedupesql.WithLease(2*s.handleTimeout))
+	if err != nil {
+		return err
+	}
+	if err := dedupe.Migrate(ctx); err != nil {
+		return err
+	}
 	handler, err := ricloud.NewWebhookHandler(handle,
-		ricloud.WithWebhookDeduplicator(dedupe), ricloud.WithWebhookTimeout(s.handleTimeout), ricloud.WithWebhookLogger(logger))
+		ricloud.WithWebhookDeduplicator(dedupe), ricloud.WithWebhookClient(client),
+		ricloud.WithWebhookTimeout(s.handleTimeout), ricloud.WithWebhookLogger(logger))
 	if err != nil {
 		return err
 	}
@@ -156,10 +170,10 @@ func run(
 	defer tick.Stop()
 	for {
 		// What fails here comes again with the next tick.
-		if n, err := client.Events.Replay(ctx, time.Now().Add(-longestDowntime), handler.Handle); err != nil && ctx.Err() == nil {
+		if n, err := handler.Replay(ctx, client); err != nil && ctx.Err() == nil {
 			logger.WarnContext(ctx, "replay", slog.Int("handled", n), slog.Any("error", err))
 		}
-		if err := dedupe.forget(ctx, remember); err != nil && ctx.Err() == nil {
+		if _, err := dedupe.Forget(ctx, remember); err != nil && ctx.Err() == nil {
 			logger.WarnContext(ctx, "forgetting old events", slog.Any("error", err))
 		}
 		select {
@@ -178,7 +192,7 @@ func setUp(ctx context.Context, client *ricloud.Client, handler *ricloud.Webhook
 		return handler.SetSecrets(s.secret)
 	}
 	_, err := client.WebhookConfigs.Ensure(ctx, ricloud.WebhookConfigEnsureParams{
-		URL: s.url, BeforeTest: handler.SetSecrets, MakeKeyDefault: true,
+		URL: s.url, BeforeTest: handler.AddSecrets, MakeKeyDefault: true,
 	})
 	return err
 }
@@ -201,7 +215,7 @@ func openDatabase(ctx context.Context, file string) (*sql.DB, error) {
 		return nil, err
 	}
 	db.SetMaxOpenConns(1) // SQLite has one writer
-	if _, err := db.ExecContext(ctx, schema); err != nil {
+	if err := db.PingContext(ctx); err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
 	return db, nil

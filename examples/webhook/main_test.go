@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"database/sql"
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net"
@@ -106,13 +105,13 @@ func address(t *testing.T) string {
 // begin starts the receiver and returns once it is set up.
 func (w *world) begin(t *testing.T) *exec.Cmd {
 	t.Helper()
-	before := w.api.CountCalls("Keys.UpdateCurrent")                           // the last step of the set-up
+	before := w.api.CountCalls("Events.List")                                  // the first replay
 	cmd := exec.CommandContext(context.WithoutCancel(t.Context()), os.Args[0]) //nolint:gosec // this very binary
 	cmd.Env = append(os.Environ(), "RECEIVER_DB="+w.file, "RECEIVER_ADDR="+w.receiver,
 		"RICLOUD_URL="+w.api.URL(), "RICLOUD_TOKEN="+w.api.Token())
 	require.NoError(t, cmd.Start())
 	t.Cleanup(func() { kill(cmd) })
-	require.Eventually(t, func() bool { return w.api.CountCalls("Keys.UpdateCurrent") > before }, time.Minute, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return w.api.CountCalls("Events.List") > before }, time.Minute, 10*time.Millisecond)
 	return cmd
 }
 
@@ -180,36 +179,37 @@ func TestKilledReceiverMissesNothing(t *testing.T) {
 	assert.Equal(t, effects, w.count(t, `SELECT COUNT(*) FROM (SELECT DISTINCT event, life FROM effects)`), "and never twice in one life")
 }
 
-func TestDeduplicator(t *testing.T) {
+// A second run in the same folder shows its events, too: another sandbox's
+// events are not those of the first.
+func TestEveryRunShowsItsEvents(t *testing.T) {
 	t.Parallel()
-	ctx := t.Context()
-	db, err := openDatabase(ctx, filepath.Join(t.TempDir(), "test.db"))
-	require.NoError(t, err)
-	defer func() { _ = db.Close() }()
-	d := deduplicator{db: db, lease: time.Hour}
-
-	require.NoError(t, d.Begin(ctx, "a"))
-	require.ErrorIs(t, d.Begin(ctx, "a"), ricloud.ErrEventInProgress)
-	require.NoError(t, d.Failed(ctx, "a"))
-	require.NoError(t, d.Begin(ctx, "a"), "what failed comes again")
-	require.NoError(t, d.Done(ctx, "a"))
-	require.ErrorIs(t, d.Begin(ctx, "a"), ricloud.ErrEventDone)
-	require.NoError(t, d.Failed(ctx, "a"))
-	require.ErrorIs(t, d.Begin(ctx, "a"), ricloud.ErrEventDone, "done stays done")
-
-	dead := deduplicator{db: db, lease: -time.Second} // a lease that is over
-	require.NoError(t, dead.Begin(ctx, "b"))
-	require.NoError(t, d.Begin(ctx, "b"), "who had it is dead")
-	require.ErrorIs(t, d.Begin(ctx, "b"), ricloud.ErrEventInProgress)
-
-	require.NoError(t, d.forget(ctx, -2*time.Hour))
-	require.NoError(t, d.Begin(ctx, "a"), "forgotten")
-	require.ErrorIs(t, d.Begin(ctx, "b"), ricloud.ErrEventInProgress, "what is being handled is never forgotten")
-
-	require.NoError(t, db.Close())
-	err = d.Begin(ctx, "c")
-	require.Error(t, err)
-	assert.False(t, errors.Is(err, ricloud.ErrEventDone) || errors.Is(err, ricloud.ErrEventInProgress))
+	file := filepath.Join(t.TempDir(), "webhook.db")
+	done := func() (n int) {
+		db, err := openDatabase(t.Context(), file)
+		require.NoError(t, err)
+		defer func() { _ = db.Close() }()
+		row := db.QueryRowContext(t.Context(), `SELECT COUNT(*) FROM ricloud_events WHERE done`)
+		if row.Scan(&n) != nil { // there is no table yet
+			return 0
+		}
+		return n
+	}
+	for run := range 2 {
+		before := done()
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() {
+			ended <- start(ctx, settings{
+				addr: address(t), database: file, handleTimeout: 5 * time.Second, replayEvery: time.Hour,
+			})
+		}()
+		require.Eventually(t, func() bool { return done() > before+2 }, time.Minute, 20*time.Millisecond,
+			"run %d", run)
+		cancel()
+		if err := <-ended; err != nil { // it was still making events
+			require.ErrorIs(t, err, context.Canceled)
+		}
+	}
 }
 
 // The whole program, against its sandbox: set up, deliveries, health, an

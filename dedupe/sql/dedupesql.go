@@ -1,0 +1,394 @@
+// Package dedupesql remembers in a SQL database which events were handled, so
+// that several processes handle each event once, across crashes and restarts.
+// It works on PostgreSQL, SQLite, MySQL and MariaDB, through database/sql and
+// any driver.
+//
+//	db, err := sql.Open("pgx", dsn)
+//	dedupe, err := dedupesql.New(db, dedupesql.PostgreSQL)
+//	err = dedupe.Migrate(ctx)
+//	handler, err := ricloud.NewWebhookHandler(fn, ricloud.WithWebhookDeduplicator(dedupe))
+//
+// # Exactly once
+//
+// An effect that is written to the same database can share its transaction with
+// the record that the event was handled. Then it happens exactly once, whatever
+// dies when:
+//
+//	func fn(ctx context.Context, event *ricloud.Event) error {
+//		return dedupe.InTx(ctx, func(tx *sql.Tx) error {
+//			_, err := tx.ExecContext(ctx, "INSERT INTO completed_polls …")
+//			return err
+//		})
+//	}
+//
+// # Upkeep
+//
+// Call WebhookHandler.Replay at every start and on a timer, and Forget about
+// once a day.
+package dedupesql
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"database/sql"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/reincubate/ricloud-go"
+)
+
+// DefaultLease is how long an event may take unless WithLease says otherwise.
+const DefaultLease = 5 * time.Minute
+
+const (
+	tries    = 3 // of a statement: a deadlock or a broken connection passes
+	tryPause = 20 * time.Millisecond
+)
+
+// A Deduplicator is a ricloud.Deduplicator and a ricloud.Cursor in a SQL
+// database. It is safe for concurrent use, by any number of processes.
+//
+// Its leases use the database's clock. A Lease's Expires is by this process's
+// clock, and ends the context of WebhookHandler's function.
+type Deduplicator struct {
+	db      *sql.DB
+	dialect Dialect
+	lease   time.Duration
+	prefix  string
+
+	claim, takeOver, look, done, failed, forget string
+	position, insertPosition, setPosition       string
+}
+
+var (
+	_ ricloud.Deduplicator = (*Deduplicator)(nil)
+	_ ricloud.Cursor       = (*Deduplicator)(nil)
+)
+
+// An Option configures a Deduplicator.
+type Option func(*Deduplicator)
+
+// WithLease sets how long an event may take to be handled. After that, another
+// process may take it: the one that had it is believed to be dead. The lease
+// also ends the context of the function that handles the event. The default is
+// DefaultLease. MySQL counts it in whole seconds.
+func WithLease(d time.Duration) Option { return func(s *Deduplicator) { s.lease = d } }
+
+// WithPrefix sets what the names of the tables begin with: letters, digits and
+// "_". The default is "ricloud_". Receivers of different organisations need
+// different tables.
+func WithPrefix(prefix string) Option { return func(s *Deduplicator) { s.prefix = prefix } }
+
+// New returns a Deduplicator in db. It makes no request: call Migrate before
+// its first use. It returns a *ricloud.ParamError for a setting that cannot
+// work. The caller closes db.
+func New(db *sql.DB, dialect Dialect, opts ...Option) (*Deduplicator, error) {
+	d := &Deduplicator{db: db, dialect: dialect, lease: DefaultLease, prefix: "ricloud_"}
+	for _, opt := range opts {
+		if opt == nil {
+			return nil, invalid("opts", "an option is nil")
+		}
+		opt(d)
+	}
+	switch {
+	case db == nil:
+		return nil, invalid("db", "is required")
+	case dialect < PostgreSQL || dialect > MySQL:
+		return nil, invalid("dialect", "must be PostgreSQL, SQLite or MySQL")
+	case d.lease < time.Second:
+		return nil, invalid("WithLease", "must be a second or more")
+	case !regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]{0,31}$`).MatchString(d.prefix):
+		return nil, invalid("WithPrefix", "must be 1 to 32 letters, digits and underscores")
+	}
+	d.prepare()
+	return d, nil
+}
+
+func invalid(field, reason string) error {
+	return &ricloud.ParamError{Operation: "dedupesql.New", Field: field, Reason: reason}
+}
+
+// prepare writes the statements.
+func (d *Deduplicator) prepare() {
+	d.claim = d.statement(d.dialect.insertIgnore(
+		"{events} (id, owner, done, lease_until, done_at) VALUES (?, ?, FALSE, {now} + ?, 0)"))
+	d.takeOver = d.statement(`UPDATE {events} SET owner = ?, lease_until = {now} + ?
+		WHERE id = ? AND NOT done AND lease_until <= {now}`)
+	d.look = d.statement("SELECT owner, done FROM {events} WHERE id = ?")
+	d.done = d.statement(`UPDATE {events} SET done = TRUE, done_at = {now}
+		WHERE id = ? AND owner = ? AND NOT done`)
+	d.failed = d.statement("DELETE FROM {events} WHERE id = ? AND owner = ? AND NOT done")
+	d.forget = d.statement(`DELETE FROM {events} WHERE
+		done AND done_at < {now} - ? AND done_at < ? OR
+		NOT done AND lease_until < {now} - ?`)
+	d.position = d.statement("SELECT position FROM {cursor} WHERE name = 'replay'")
+	d.insertPosition = d.statement(d.dialect.insertIgnore(
+		"{cursor} (name, position) VALUES ('replay', ?)"))
+	d.setPosition = d.statement(
+		"UPDATE {cursor} SET position = ? WHERE name = 'replay' AND position < ?")
+}
+
+func (d *Deduplicator) statement(text string) string {
+	return d.dialect.rebind(strings.NewReplacer(
+		"{events}", d.prefix+"events", "{cursor}", d.prefix+"cursor",
+		"{schema}", d.prefix+"schema", "{now}", d.dialect.now(),
+	).Replace(text))
+}
+
+// Migrate creates the tables, or brings those of an earlier version up to date.
+// It can be called at every start, by several processes at a time. The user of
+// the database must be allowed to create tables; Schema has the statements for
+// those who run them otherwise.
+func (d *Deduplicator) Migrate(ctx context.Context) error {
+	for _, statement := range d.Schema() {
+		// PostgreSQL may fail when two processes create the same table at a time.
+		if err := d.retry(ctx, func() error {
+			_, err := d.db.ExecContext(ctx, statement)
+			return err
+		}); err != nil {
+			return fmt.Errorf("dedupesql: migrating: %w", err)
+		}
+	}
+	return nil
+}
+
+// Schema returns the statements that Migrate runs. Each can be repeated.
+func (d *Deduplicator) Schema() []string {
+	statements := []string{
+		"CREATE TABLE IF NOT EXISTS {schema} (version INTEGER PRIMARY KEY)",
+	}
+	for i, migration := range d.dialect.migrations() {
+		statements = append(statements, migration...)
+		version := "{schema} (version) VALUES (" + strconv.Itoa(i+1) + ")"
+		statements = append(statements, d.dialect.insertIgnore(version))
+	}
+	for i := range statements {
+		statements[i] = d.statement(statements[i])
+	}
+	return statements
+}
+
+// Begin implements ricloud.Deduplicator.
+func (d *Deduplicator) Begin(ctx context.Context, id ricloud.ID) (ricloud.Lease, error) {
+	lease := ricloud.Lease{Event: id, Owner: rand.Text(), Expires: time.Now().Add(d.lease)}
+	var verdict error // a claim whose answer was lost is recognised by its owner
+	err := d.retry(ctx, func() (err error) {
+		verdict, err = d.begin(ctx, lease)
+		return err
+	})
+	if err == nil {
+		err = verdict
+	}
+	if err != nil {
+		return ricloud.Lease{}, err
+	}
+	return lease, nil
+}
+
+// begin claims an event. The verdict is nil, ErrEventDone or ErrEventInProgress.
+func (d *Deduplicator) begin(ctx context.Context, lease ricloud.Lease) (verdict, err error) {
+	id, millis := key(lease.Event), d.lease.Milliseconds()
+	claimed, err := d.exec(ctx, d.claim, id, lease.Owner, millis)
+	if err == nil && !claimed {
+		claimed, err = d.exec(ctx, d.takeOver, lease.Owner, millis, id)
+	}
+	if claimed || err != nil {
+		return nil, err
+	}
+	owner, done, err := d.read(ctx, d.db, lease.Event)
+	switch {
+	case errors.Is(err, sql.ErrNoRows): // it was given back a moment ago
+		return ricloud.ErrEventInProgress, nil
+	case err != nil:
+		return nil, err
+	case done:
+		return ricloud.ErrEventDone, nil
+	case owner == lease.Owner:
+		return nil, nil
+	}
+	return ricloud.ErrEventInProgress, nil
+}
+
+// Done implements ricloud.Deduplicator. It returns nil if DoneTx has recorded
+// the event under the same lease.
+func (d *Deduplicator) Done(ctx context.Context, lease ricloud.Lease) error {
+	lost := false
+	err := d.retry(ctx, func() error {
+		recorded, err := d.exec(ctx, d.done, key(lease.Event), lease.Owner)
+		if recorded || err != nil {
+			return err
+		}
+		owner, done, err := d.read(ctx, d.db, lease.Event)
+		lost = errors.Is(err, sql.ErrNoRows) || err == nil && !(done && owner == lease.Owner)
+		if lost {
+			return nil
+		}
+		return err
+	})
+	if err == nil && lost {
+		err = ricloud.ErrLeaseLost
+	}
+	return err
+}
+
+// Failed implements ricloud.Deduplicator.
+func (d *Deduplicator) Failed(ctx context.Context, lease ricloud.Lease) error {
+	freed := false
+	again := false
+	err := d.retry(ctx, func() (err error) {
+		freed, err = d.exec(ctx, d.failed, key(lease.Event), lease.Owner)
+		again = again || err != nil // an attempt whose answer was lost may have freed it
+		return err
+	})
+	if err == nil && !freed && !again {
+		err = ricloud.ErrLeaseLost
+	}
+	return err
+}
+
+// DoneTx records within tx that the event was handled for which
+// ricloud.WebhookHandler called its function with ctx. If tx is committed, the
+// event is handled; if not, it is not. It returns ricloud.ErrLeaseLost if the
+// lease is not the caller's any more: roll tx back, another process handles the
+// event.
+func (d *Deduplicator) DoneTx(ctx context.Context, tx *sql.Tx) error {
+	lease, ok := ricloud.LeaseFromContext(ctx)
+	if !ok {
+		return errors.New("dedupesql: DoneTx needs the context of the handler's function")
+	}
+	result, err := tx.ExecContext(ctx, d.done, key(lease.Event), lease.Owner)
+	if err != nil {
+		return err
+	}
+	n, err := result.RowsAffected()
+	if err == nil && n == 0 {
+		return ricloud.ErrLeaseLost
+	}
+	return err
+}
+
+// InTx calls effect with a transaction that also records that the event was
+// handled, and commits it. Nothing is written if effect returns an error or
+// panics. ctx must be the context of the handler's function: see DoneTx.
+func (d *Deduplicator) InTx(ctx context.Context, effect func(tx *sql.Tx) error) error {
+	tx, err := d.db.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = tx.Rollback() }() // nothing to do once it is committed
+	// The record comes first: its row lock keeps others out until the commit.
+	if err := d.DoneTx(ctx, tx); err != nil {
+		return err
+	}
+	if err := effect(tx); err != nil {
+		return err
+	}
+	return tx.Commit()
+}
+
+// Cursor implements ricloud.Cursor.
+func (d *Deduplicator) Cursor(ctx context.Context) (time.Time, error) {
+	var micros int64
+	err := d.db.QueryRowContext(ctx, d.position).Scan(&micros)
+	switch {
+	case errors.Is(err, sql.ErrNoRows):
+		return time.Time{}, nil
+	case err != nil:
+		return time.Time{}, err
+	}
+	return time.UnixMicro(micros).UTC(), nil
+}
+
+// SetCursor implements ricloud.Cursor.
+func (d *Deduplicator) SetCursor(ctx context.Context, position time.Time) error {
+	micros := position.UnixMicro()
+	return d.retry(ctx, func() error {
+		if _, err := d.exec(ctx, d.insertPosition, micros); err != nil {
+			return err
+		}
+		_, err := d.exec(ctx, d.setPosition, micros, micros)
+		return err
+	})
+}
+
+// Forget deletes the events that were handled longer ago than age, and returns
+// how many. It keeps those that Replay still reads: whatever was handled since
+// the Cursor's position stays, however old it is. A receiver that calls
+// ricloud.EventsService.Replay with a date of its own must choose an age that
+// is longer than its date is ago. Claims whose process died longer ago than age
+// are deleted, too.
+func (d *Deduplicator) Forget(ctx context.Context, age time.Duration) (int64, error) {
+	if age <= 0 {
+		return 0, &ricloud.ParamError{
+			Operation: "dedupesql.Forget", Field: "age", Reason: "must be positive",
+		}
+	}
+	position, err := d.Cursor(ctx)
+	if err != nil {
+		return 0, err
+	}
+	kept := int64(1) << 62 //nolint:mnd // no position: age alone decides
+	if !position.IsZero() {
+		kept = position.UnixMilli()
+	}
+	result, err := d.db.ExecContext(ctx, d.forget, age.Milliseconds(), kept, age.Milliseconds())
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected()
+}
+
+// exec reports whether a statement changed a row.
+func (d *Deduplicator) exec(ctx context.Context, statement string, args ...any) (bool, error) {
+	result, err := d.db.ExecContext(ctx, statement, args...)
+	if err != nil {
+		return false, err
+	}
+	n, err := result.RowsAffected()
+	return n > 0, err
+}
+
+func (d *Deduplicator) read(
+	ctx context.Context, db *sql.DB, id ricloud.ID,
+) (owner string, done bool, err error) {
+	err = db.QueryRowContext(ctx, d.look, key(id)).Scan(&owner, &done)
+	return owner, done, err
+}
+
+// retry repeats f a few times: a deadlock, a serialization failure or a broken
+// connection passes. Every f can be repeated.
+func (d *Deduplicator) retry(ctx context.Context, f func() error) (err error) {
+	for i := range tries {
+		if err = f(); err == nil || ctx.Err() != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(tryPause << i):
+		}
+	}
+	return err
+}
+
+const longestKey = 200 // bytes
+
+// key is the event's ID as the table holds it: the ID itself, or its SHA-256
+// where a database might change or cut it.
+func key(id ricloud.ID) string {
+	plain := len(id) <= longestKey && !strings.HasPrefix(string(id), "sha256:")
+	for i := 0; plain && i < len(id); i++ {
+		plain = id[i] > ' ' && id[i] <= '~'
+	}
+	if plain {
+		return string(id)
+	}
+	sum := sha256.Sum256([]byte(id))
+	return "sha256:" + hex.EncodeToString(sum[:])
+}

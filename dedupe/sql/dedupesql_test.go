@@ -1,0 +1,441 @@
+package dedupesql_test
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	_ "github.com/go-sql-driver/mysql"
+	_ "github.com/jackc/pgx/v5/stdlib"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+	_ "modernc.org/sqlite"
+
+	"github.com/reincubate/ricloud-go"
+	dedupesql "github.com/reincubate/ricloud-go/dedupe/sql"
+)
+
+func TestMain(m *testing.M) {
+	if os.Getenv(receiverDSN) != "" { // this process is a receiver of the chaos test
+		if err := receive(context.Background()); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
+	goleak.VerifyTestMain(m)
+}
+
+// server is a database that the tests run on. SQLite runs in process. The
+// others need a DSN in the environment: bash .ci/run databases sets it.
+type server struct {
+	name    string
+	dialect dedupesql.Dialect
+	driver  string
+	dsn     string // empty: see env
+	env     string
+}
+
+func servers(t *testing.T) []server {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "events.db")
+	return []server{
+		{
+			name: "SQLite", dialect: dedupesql.SQLite, driver: "sqlite",
+			dsn: "file:" + file + "?_pragma=busy_timeout(20000)&_pragma=journal_mode(WAL)&_txlock=immediate",
+		},
+		{name: "PostgreSQL", dialect: dedupesql.PostgreSQL, driver: "pgx", env: "RICLOUD_TEST_POSTGRES"},
+		{name: "MySQL", dialect: dedupesql.MySQL, driver: "mysql", env: "RICLOUD_TEST_MYSQL"},
+	}
+}
+
+var tables atomic.Int64 //nolint:gochecknoglobals // each test has its own tables
+
+// onEach runs a test on each database that there is. It says which there is not.
+func onEach(t *testing.T, test func(t *testing.T, db *sql.DB, s server, prefix string)) {
+	t.Helper()
+	for _, s := range servers(t) {
+		t.Run(s.name, func(t *testing.T) {
+			t.Parallel()
+			if s.env != "" {
+				s.dsn = os.Getenv(s.env)
+			}
+			if s.dsn == "" {
+				t.Skipf("%s is not set: this does not run on %s", s.env, s.name)
+			}
+			db := open(t, s)
+			prefix := fmt.Sprintf("t%d_%d_", os.Getpid(), tables.Add(1))
+			t.Cleanup(func() {
+				for _, table := range []string{"events", "cursor", "schema", "effects"} {
+					_, err := db.ExecContext(context.Background(), "DROP TABLE IF EXISTS "+prefix+table)
+					assert.NoError(t, err)
+				}
+				assert.NoError(t, db.Close())
+			})
+			test(t, db, s, prefix)
+		})
+	}
+}
+
+func open(t *testing.T, s server) *sql.DB {
+	t.Helper()
+	db, err := sql.Open(s.driver, s.dsn)
+	require.NoError(t, err)
+	if s.dialect == dedupesql.SQLite {
+		db.SetMaxOpenConns(1) // it has one writer
+	}
+	return db
+}
+
+func migrated(
+	t *testing.T, db *sql.DB, s server, prefix string, opts ...dedupesql.Option,
+) *dedupesql.Deduplicator {
+	t.Helper()
+	opts = append([]dedupesql.Option{dedupesql.WithPrefix(prefix)}, opts...)
+	d, err := dedupesql.New(db, s.dialect, opts...)
+	require.NoError(t, err)
+	require.NoError(t, d.Migrate(t.Context()))
+	return d
+}
+
+func exec(t *testing.T, db *sql.DB, statement string) {
+	t.Helper()
+	_, err := db.ExecContext(t.Context(), statement)
+	require.NoError(t, err)
+}
+
+func TestALeaseGoesThroughItsLife(t *testing.T) {
+	t.Parallel()
+	onEach(t, func(t *testing.T, db *sql.DB, s server, prefix string) {
+		ctx, d := t.Context(), migrated(t, db, s, prefix)
+		first, err := d.Begin(ctx, "a")
+		require.NoError(t, err)
+		assert.Equal(t, ricloud.ID("a"), first.Event)
+		assert.WithinDuration(t, time.Now().Add(dedupesql.DefaultLease), first.Expires, time.Minute)
+		_, err = d.Begin(ctx, "a")
+		require.ErrorIs(t, err, ricloud.ErrEventInProgress)
+		require.NoError(t, d.Failed(ctx, first))
+
+		second, err := d.Begin(ctx, "a")
+		require.NoError(t, err, "what failed comes again")
+		require.ErrorIs(t, d.Done(ctx, first), ricloud.ErrLeaseLost)
+		require.ErrorIs(t, d.Failed(ctx, first), ricloud.ErrLeaseLost)
+		require.NoError(t, d.Done(ctx, second))
+		require.NoError(t, d.Done(ctx, second), "it can be repeated")
+		_, err = d.Begin(ctx, "a")
+		require.ErrorIs(t, err, ricloud.ErrEventDone)
+		require.ErrorIs(t, d.Failed(ctx, second), ricloud.ErrLeaseLost, "done stays done")
+		_, err = d.Begin(ctx, "a")
+		require.ErrorIs(t, err, ricloud.ErrEventDone)
+	})
+}
+
+// A outlives its lease, B takes over and fails, A finishes: A is told.
+func TestALostLeaseNeitherFreesNorOverwrites(t *testing.T) {
+	t.Parallel()
+	onEach(t, func(t *testing.T, db *sql.DB, s server, prefix string) {
+		ctx, d := t.Context(), migrated(t, db, s, prefix)
+		expire := func() { exec(t, db, "UPDATE "+prefix+"events SET lease_until = 0") }
+
+		a, err := d.Begin(ctx, "1")
+		require.NoError(t, err)
+		expire()
+		b, err := d.Begin(ctx, "1")
+		require.NoError(t, err, "the lease expired")
+		require.ErrorIs(t, d.Failed(ctx, a), ricloud.ErrLeaseLost)
+		_, err = d.Begin(ctx, "1")
+		require.ErrorIs(t, err, ricloud.ErrEventInProgress, "A did not free what B has")
+		require.ErrorIs(t, d.Done(ctx, a), ricloud.ErrLeaseLost)
+		_, err = d.Begin(ctx, "1")
+		require.ErrorIs(t, err, ricloud.ErrEventInProgress, "nor did it end it")
+		require.NoError(t, d.Failed(ctx, b))
+		require.ErrorIs(t, d.Done(ctx, a), ricloud.ErrLeaseLost, "the row is gone")
+		c, err := d.Begin(ctx, "1")
+		require.NoError(t, err)
+		require.NoError(t, d.Done(ctx, c))
+
+		// A lease that expired while nobody else wanted the event is still good.
+		late, err := d.Begin(ctx, "2")
+		require.NoError(t, err)
+		expire()
+		require.NoError(t, d.Done(ctx, late))
+		_, err = d.Begin(ctx, "2")
+		require.ErrorIs(t, err, ricloud.ErrEventDone)
+	})
+}
+
+// Identifiers that a database might fold, pad, cut or refuse stay distinct.
+func TestIDsAreToldApart(t *testing.T) {
+	t.Parallel()
+	onEach(t, func(t *testing.T, db *sql.DB, s server, prefix string) {
+		d := migrated(t, db, s, prefix)
+		long := strings.Repeat("x", 400)
+		for _, id := range []ricloud.ID{
+			"a", "A", "a ", " a", "ä", "Ä", "a\u0308", "a\x00", "\xff", "%", "'", "?", "$1",
+			"0e7a0c1e-5a5e-4d0b-9b1e-3f1c2a4d5e6f", ricloud.ID(long), ricloud.ID(long + "y"),
+			"sha256:ca978112ca1bbdcafac231b39a23dc4da786eff8147c4e72b9807785afee48bb",
+		} {
+			lease, err := d.Begin(t.Context(), id)
+			require.NoError(t, err, "%q", id)
+			require.NoError(t, d.Done(t.Context(), lease), "%q", id)
+			_, err = d.Begin(t.Context(), id)
+			require.ErrorIs(t, err, ricloud.ErrEventDone, "%q", id)
+		}
+	})
+}
+
+func TestOneOfManyClaimsAnEvent(t *testing.T) {
+	t.Parallel()
+	onEach(t, func(t *testing.T, db *sql.DB, s server, prefix string) {
+		d := migrated(t, db, s, prefix)
+		const events, parallel = 20, 8
+		for i := range events {
+			id := ricloud.ID(fmt.Sprint("event ", i))
+			var claimed, busy atomic.Int64
+			var wg sync.WaitGroup
+			for range parallel {
+				wg.Go(func() {
+					switch _, err := d.Begin(t.Context(), id); {
+					case err == nil:
+						claimed.Add(1)
+					case errors.Is(err, ricloud.ErrEventInProgress):
+						busy.Add(1)
+					default:
+						t.Error(err)
+					}
+				})
+			}
+			wg.Wait()
+			assert.Equal(t, []int64{1, parallel - 1}, []int64{claimed.Load(), busy.Load()})
+		}
+	})
+}
+
+func TestMigrateCanBeRepeatedAndShared(t *testing.T) {
+	t.Parallel()
+	onEach(t, func(t *testing.T, db *sql.DB, s server, prefix string) {
+		d, err := dedupesql.New(db, s.dialect, dedupesql.WithPrefix(prefix))
+		require.NoError(t, err)
+		var wg sync.WaitGroup
+		for range 4 {
+			wg.Go(func() { assert.NoError(t, d.Migrate(t.Context())) })
+		}
+		wg.Wait()
+		lease, err := d.Begin(t.Context(), "a")
+		require.NoError(t, err)
+		require.NoError(t, d.Done(t.Context(), lease))
+		require.NoError(t, d.Migrate(t.Context()))
+		_, err = d.Begin(t.Context(), "a")
+		require.ErrorIs(t, err, ricloud.ErrEventDone, "a migration keeps what is there")
+
+		var version int
+		row := db.QueryRowContext(t.Context(), "SELECT MAX(version) FROM "+prefix+"schema")
+		require.NoError(t, row.Scan(&version))
+		assert.Equal(t, 1, version)
+	})
+}
+
+func TestCursor(t *testing.T) {
+	t.Parallel()
+	onEach(t, func(t *testing.T, db *sql.DB, s server, prefix string) {
+		ctx, d := t.Context(), migrated(t, db, s, prefix)
+		position, err := d.Cursor(ctx)
+		require.NoError(t, err)
+		assert.True(t, position.IsZero())
+
+		at := time.Date(2026, 1, 2, 3, 4, 5, 678_000, time.UTC)
+		for _, move := range []time.Duration{0, -time.Hour, time.Microsecond, 0} {
+			require.NoError(t, d.SetCursor(ctx, at.Add(move)))
+		}
+		position, err = d.Cursor(ctx)
+		require.NoError(t, err)
+		assert.Equal(t, at.Add(time.Microsecond), position, "it never moves back")
+	})
+}
+
+// What Replay still reads is remembered, however old it is.
+func TestForget(t *testing.T) {
+	t.Parallel()
+	onEach(t, func(t *testing.T, db *sql.DB, s server, prefix string) {
+		ctx, d := t.Context(), migrated(t, db, s, prefix)
+		day := 24 * time.Hour
+		for id, age := range map[ricloud.ID]time.Duration{"old": 10 * day, "kept": 5 * day, "new": 0} {
+			lease, err := d.Begin(ctx, id)
+			require.NoError(t, err)
+			require.NoError(t, d.Done(ctx, lease))
+			exec(t, db, fmt.Sprintf("UPDATE %sevents SET done_at = done_at - %d WHERE owner = '%s'",
+				prefix, age.Milliseconds(), lease.Owner))
+		}
+		_, err := d.Begin(ctx, "in progress")
+		require.NoError(t, err)
+		_, err = d.Begin(ctx, "abandoned")
+		require.NoError(t, err)
+		exec(t, db, "UPDATE "+prefix+"events SET lease_until = 0 WHERE id = 'abandoned'")
+		_, err = d.Forget(ctx, 0)
+		var p *ricloud.ParamError
+		require.ErrorAs(t, err, &p)
+
+		require.NoError(t, d.SetCursor(ctx, time.Now().Add(-7*day)))
+		n, err := d.Forget(ctx, day)
+		require.NoError(t, err)
+		assert.EqualValues(t, 2, n, "the one before the position, and the abandoned claim")
+		for _, id := range []ricloud.ID{"kept", "new"} {
+			_, err := d.Begin(ctx, id)
+			require.ErrorIs(t, err, ricloud.ErrEventDone, id)
+		}
+		_, err = d.Begin(ctx, "in progress")
+		require.ErrorIs(t, err, ricloud.ErrEventInProgress)
+
+		require.NoError(t, d.SetCursor(ctx, time.Now().Add(-time.Hour)))
+		n, err = d.Forget(ctx, day)
+		require.NoError(t, err)
+		assert.EqualValues(t, 1, n)
+		_, err = d.Begin(ctx, "new")
+		require.ErrorIs(t, err, ricloud.ErrEventDone)
+	})
+}
+
+func TestForgetWithoutAPosition(t *testing.T) {
+	t.Parallel()
+	onEach(t, func(t *testing.T, db *sql.DB, s server, prefix string) {
+		d := migrated(t, db, s, prefix)
+		lease, err := d.Begin(t.Context(), "a")
+		require.NoError(t, err)
+		require.NoError(t, d.Done(t.Context(), lease))
+		exec(t, db, "UPDATE "+prefix+"events SET done_at = 1")
+		n, err := d.Forget(t.Context(), time.Hour)
+		require.NoError(t, err)
+		assert.EqualValues(t, 1, n)
+	})
+}
+
+// An effect and the record of it are written together or not at all.
+func TestInTx(t *testing.T) {
+	t.Parallel()
+	onEach(t, func(t *testing.T, db *sql.DB, s server, prefix string) {
+		d := migrated(t, db, s, prefix)
+		exec(t, db, "CREATE TABLE "+prefix+"effects (event VARCHAR(64))")
+		effects := func() (n int) {
+			row := db.QueryRowContext(t.Context(), "SELECT COUNT(*) FROM "+prefix+"effects")
+			require.NoError(t, row.Scan(&n))
+			return n
+		}
+		failure := errors.New("failed after its effect")
+		var outcome error
+		handler, err := ricloud.NewWebhookHandler(func(ctx context.Context, e *ricloud.Event) error {
+			return d.InTx(ctx, func(tx *sql.Tx) error {
+				statement := "INSERT INTO " + prefix + "effects (event) VALUES ('" + string(e.ID) + "')"
+				if _, err := tx.ExecContext(ctx, statement); err != nil {
+					return err
+				}
+				return outcome
+			})
+		}, ricloud.WithWebhookDeduplicator(d))
+		require.NoError(t, err)
+		event := &ricloud.Event{ID: "1", Type: "poll"}
+
+		outcome = failure
+		require.ErrorIs(t, handler.Handle(t.Context(), event), failure)
+		assert.Zero(t, effects(), "it was rolled back")
+		outcome = nil
+		for range 3 {
+			require.NoError(t, handler.Handle(t.Context(), event))
+			assert.Equal(t, 1, effects())
+		}
+		_, err = d.Begin(t.Context(), "1")
+		require.ErrorIs(t, err, ricloud.ErrEventDone)
+
+		require.ErrorContains(t, d.InTx(t.Context(), func(*sql.Tx) error { return nil }), "DoneTx")
+	})
+}
+
+// A transaction that outlives its lease does not commit its effect.
+func TestInTxRefusesALostLease(t *testing.T) {
+	t.Parallel()
+	onEach(t, func(t *testing.T, db *sql.DB, s server, prefix string) {
+		d := migrated(t, db, s, prefix)
+		called := false
+		handler, err := ricloud.NewWebhookHandler(func(ctx context.Context, _ *ricloud.Event) error {
+			exec(t, db, "UPDATE "+prefix+"events SET lease_until = 0")
+			if _, err := d.Begin(ctx, "1"); err != nil { // another process takes over
+				return err
+			}
+			return d.InTx(ctx, func(*sql.Tx) error { called = true; return nil })
+		}, ricloud.WithWebhookDeduplicator(d))
+		require.NoError(t, err)
+		err = handler.Handle(t.Context(), &ricloud.Event{ID: "1", Type: "poll"})
+		require.ErrorIs(t, err, ricloud.ErrLeaseLost)
+		assert.False(t, called)
+	})
+}
+
+// The lease ends the context of the function, so that a slow one stops before
+// another process begins.
+func TestTheLeaseBoundsTheHandler(t *testing.T) {
+	t.Parallel()
+	onEach(t, func(t *testing.T, db *sql.DB, s server, prefix string) {
+		d := migrated(t, db, s, prefix, dedupesql.WithLease(time.Second))
+		handler, err := ricloud.NewWebhookHandler(func(ctx context.Context, _ *ricloud.Event) error {
+			<-ctx.Done()
+			return context.Cause(ctx)
+		}, ricloud.WithWebhookDeduplicator(d))
+		require.NoError(t, err)
+		err = handler.Handle(t.Context(), &ricloud.Event{ID: "1", Type: "poll"})
+		require.ErrorIs(t, err, ricloud.ErrLeaseLost)
+	})
+}
+
+func TestABrokenDatabaseIsNoVerdict(t *testing.T) {
+	t.Parallel()
+	onEach(t, func(t *testing.T, _ *sql.DB, s server, prefix string) {
+		other := open(t, s)
+		d, err := dedupesql.New(other, s.dialect, dedupesql.WithPrefix(prefix))
+		require.NoError(t, err)
+		_, err = d.Begin(t.Context(), "a")
+		require.Error(t, err, "there is no table")
+		require.NoError(t, other.Close())
+		_, err = d.Begin(t.Context(), "a")
+		require.Error(t, err)
+		for _, verdict := range []error{
+			ricloud.ErrEventDone, ricloud.ErrEventInProgress, ricloud.ErrLeaseLost,
+		} {
+			require.NotErrorIs(t, err, verdict)
+			require.NotErrorIs(t, d.Done(t.Context(), ricloud.Lease{Event: "a", Owner: "b"}), verdict)
+			require.NotErrorIs(t, d.Failed(t.Context(), ricloud.Lease{Event: "a", Owner: "b"}), verdict)
+		}
+	})
+}
+
+func TestNewRefuses(t *testing.T) {
+	t.Parallel()
+	db, err := sql.Open("sqlite", ":memory:")
+	require.NoError(t, err)
+	defer func() { require.NoError(t, db.Close()) }()
+	for field, tt := range map[string]struct {
+		db      *sql.DB
+		dialect dedupesql.Dialect
+		opt     dedupesql.Option
+	}{
+		"db":         {nil, dedupesql.SQLite, dedupesql.WithLease(time.Minute)},
+		"dialect":    {db, 0, dedupesql.WithLease(time.Minute)},
+		"opts":       {db, dedupesql.SQLite, nil},
+		"WithLease":  {db, dedupesql.SQLite, dedupesql.WithLease(time.Millisecond)},
+		"WithPrefix": {db, dedupesql.SQLite, dedupesql.WithPrefix("x; DROP TABLE")},
+	} {
+		_, err := dedupesql.New(tt.db, tt.dialect, tt.opt)
+		var p *ricloud.ParamError
+		require.ErrorAs(t, err, &p, field)
+		assert.Equal(t, field, p.Field)
+	}
+	assert.Equal(t, "MySQL", dedupesql.MySQL.String())
+	assert.Equal(t, "Dialect(9)", dedupesql.Dialect(9).String())
+}

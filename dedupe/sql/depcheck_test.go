@@ -1,0 +1,17 @@
+package dedupesql_test
+
+import (
+	"testing"
+
+	"github.com/reincubate/ricloud-go/internal/depcheck"
+)
+
+// The drivers are the caller's choice: only the tests import some.
+func TestRunTimeDependencies(t *testing.T) {
+	t.Parallel()
+	depcheck.Modules(t,
+		"github.com/hashicorp/go-cleanhttp",
+		"github.com/hashicorp/go-retryablehttp",
+		"golang.org/x/time",
+	)
+}
