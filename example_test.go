@@ -387,7 +387,7 @@ func ExampleSubscriptionsService_Create() {
 	subscription, err := client.Subscriptions.Create(ctx, ricloud.SubscriptionCreateParams{
 		Session:     session.ID,
 		PollPayload: ricloud.PollPayload{DataTypes: []string{"callkit.calls"}},
-		Interval:    ricloud.Duration(24 * time.Hour),
+		Interval:    24 * time.Hour,
 	})
 	if err != nil {
 		fmt.Println(err)

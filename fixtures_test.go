@@ -137,7 +137,7 @@ func fixtures() []fixture {
 			},
 			StorageConfigs: List[StorageConfig]{Data: []StorageConfig{{
 				ID: "2", Organisation: "1", Type: "s3", URL: "s3://my-bucket/results", SignedURLsEnabled: true,
-				SignedURLsExpiry: Duration(time.Hour), State: ConfigValid, DateCreated: october,
+				SignedURLsExpiry: time.Hour, State: ConfigValid, DateCreated: october,
 			}}, TotalCount: 1, URL: "/configs/storage"},
 			StorageConfigDefault: "2",
 			WebhookConfigs:       List[WebhookConfig]{Data: []WebhookConfig{}, URL: "/configs/webhook"},
@@ -228,7 +228,7 @@ func fixtures() []fixture {
 		reads("current/subscription.json", Subscription{
 			ID: "sub-1", Organisation: "1", Source: "32", Session: "s-1",
 			PollPayload: PollPayload{DataTypes: []string{"ios_messages.messages", "whatsapp.messages"}, PublishSourceFiles: new(true)},
-			Interval:    Duration(24 * time.Hour), DateStart: november, State: SubscriptionPending, DateCreated: november,
+			Interval:    24 * time.Hour, DateStart: november, State: SubscriptionPending, DateCreated: november,
 		}),
 		reads("current/event.json", Event{
 			ID: "0e7a0c1e-5a5e-4d0b-9b1e-3f1c2a4d5e6f", Type: "session", Action: "expired",

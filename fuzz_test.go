@@ -50,7 +50,7 @@ func FuzzWireTypes(f *testing.F) {
 	addFixtures(f, func(body []byte) { f.Add(body) })
 	f.Fuzz(func(t *testing.T, body []byte) {
 		for _, fresh := range []func() any{
-			func() any { return new(ricloud.ID) }, func() any { return new(ricloud.Duration) }, func() any { return new(ricloud.List[ricloud.Source]) },
+			func() any { return new(ricloud.ID) }, func() any { return new(ricloud.List[ricloud.Source]) },
 			func() any { return new(ricloud.Organisation) }, func() any { return new(ricloud.Key) }, func() any { return new(ricloud.Permissions) },
 			func() any { return new(ricloud.User) }, func() any { return new(ricloud.Source) }, func() any { return new(ricloud.Session) },
 			func() any { return new(ricloud.Poll) }, func() any { return new(ricloud.Task) }, func() any { return new(ricloud.Result) },

@@ -54,7 +54,20 @@ type KeyUpdateParams struct {
 type KeyRotateParams struct {
 	// Expire is how long the old token still works. The contract does not say
 	// what the API does without one: the old token may end at once.
-	Expire Duration `json:"expire,omitempty"`
+	Expire time.Duration `json:"expire,omitempty"`
+}
+
+func (p KeyRotateParams) check() error {
+	if p.Expire < 0 {
+		return invalid("Expire", "must not be negative")
+	}
+	return nil
+}
+
+func (p KeyRotateParams) wire() any {
+	return struct {
+		Expire seconds `json:"expire,omitzero"`
+	}{seconds(p.Expire)}
 }
 
 // KeyListParams filters and pages a list of keys.

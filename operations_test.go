@@ -66,7 +66,7 @@ func operationCases() []operationCase {
 			return result(c.Keys.UpdateCurrent(ctx, KeyUpdateParams{}))
 		}, "/key", "", `{}`},
 		{transport.KeysRotate, func(ctx context.Context, c *Client) error {
-			return result(c.Keys.Rotate(ctx, "1", KeyRotateParams{Expire: Duration(90 * time.Minute)}))
+			return result(c.Keys.Rotate(ctx, "1", KeyRotateParams{Expire: 90 * time.Minute}))
 		}, "/keys/1/rotate", "", `{"expire":5400}`},
 		{transport.PermissionsCreate, func(ctx context.Context, c *Client) error {
 			return result(c.Permissions.Create(ctx, PermissionsCreateParams{Key: "1", Scopes: map[string][]ScopeLimit{"task_type:*": nil}}))
@@ -126,7 +126,7 @@ func operationCases() []operationCase {
 		}, "/polls", "requestor=subscription&session=s&subscription=sub", ""},
 		{transport.SubscriptionsCreate, func(ctx context.Context, c *Client) error {
 			return result(c.Subscriptions.Create(ctx, SubscriptionCreateParams{
-				Session: "s", Source: "x", PollPayload: payload, Interval: Duration(time.Hour), DateStart: noon, DateEnd: noon,
+				Session: "s", Source: "x", PollPayload: payload, Interval: time.Hour, DateStart: noon, DateEnd: noon,
 			}))
 		}, "/subscriptions", "", `{"session":"s","source":"x","poll_payload":{"data_types":["callkit.calls"]},"interval":3600,"date_start":"2026-11-23T12:00:00.000Z","date_end":"2026-11-23T12:00:00.000Z"}`},
 		{transport.SubscriptionsGet, func(ctx context.Context, c *Client) error { return result(c.Subscriptions.Get(ctx, "s")) }, "/subscriptions/s", "", ""},
@@ -153,7 +153,7 @@ func operationCases() []operationCase {
 		{transport.StorageConfigsCreate, func(ctx context.Context, c *Client) error {
 			return result(c.StorageConfigs.Create(ctx, StorageConfigCreateParams{
 				URL: "s3://bucket/path", Credentials: Credentials{"access_key_id": NewSecret("AK"), "secret_access_key": NewSecret("SK")},
-				SignedURLsEnabled: new(true), SignedURLsExpiry: Duration(time.Hour),
+				SignedURLsEnabled: new(true), SignedURLsExpiry: time.Hour,
 			}))
 		}, "/configs/storage", "", `{"url":"s3://bucket/path","credentials":{"access_key_id":"AK","secret_access_key":"SK"},"signed_urls_enabled":true,"signed_urls_expiry":3600}`},
 		{transport.StorageConfigsGet, func(ctx context.Context, c *Client) error { return result(c.StorageConfigs.Get(ctx, "1")) }, "/configs/storage/1", "", ""},

@@ -2,6 +2,7 @@ package ricloud
 
 import (
 	"context"
+	"encoding/json"
 	"iter"
 	"maps"
 	"slices"
@@ -12,20 +13,37 @@ import (
 
 // StorageConfig says where results are published.
 type StorageConfig struct {
-	ID                ID          `json:"id" wire:"strict"`
-	Organisation      ID          `json:"organisation,omitempty"`
-	Type              string      `json:"type"` // "s3" or "gs", from the URL
-	URL               string      `json:"url"`  // "s3://bucket/path", "gs://bucket/path"
-	SignedURLsEnabled bool        `json:"signed_urls_enabled"`
-	SignedURLsExpiry  Duration    `json:"signed_urls_expiry,omitzero"`
-	State             ConfigState `json:"state" wire:"strict"`
-	DateCreated       time.Time   `json:"date_created,omitzero"`
+	ID                ID            `json:"id" wire:"strict"`
+	Organisation      ID            `json:"organisation,omitempty"`
+	Type              string        `json:"type"` // "s3" or "gs", from the URL
+	URL               string        `json:"url"`  // "s3://bucket/path", "gs://bucket/path"
+	SignedURLsEnabled bool          `json:"signed_urls_enabled"`
+	SignedURLsExpiry  time.Duration `json:"signed_urls_expiry,omitzero"`
+	State             ConfigState   `json:"state" wire:"strict"`
+	DateCreated       time.Time     `json:"date_created,omitzero"`
 }
 
 // UnmarshalJSON reads a config, or its id alone, which then is all it has.
 func (c *StorageConfig) UnmarshalJSON(b []byte) error {
 	type plain StorageConfig
-	return readRef(b, &c.ID, (*plain)(c))
+	aux := struct {
+		*plain
+		SignedURLsExpiry seconds `json:"signed_urls_expiry"`
+	}{plain: (*plain)(c)}
+	err := readRef(b, &c.ID, &aux)
+	c.SignedURLsExpiry = time.Duration(aux.SignedURLsExpiry)
+	return err
+}
+
+// MarshalJSON writes the config as the API does, with SignedURLsExpiry in
+// seconds.
+func (c StorageConfig) MarshalJSON() ([]byte, error) {
+	type plain StorageConfig
+	return json.Marshal(struct {
+		plain
+
+		SignedURLsExpiry seconds `json:"signed_urls_expiry,omitzero"`
+	}{plain(c), seconds(c.SignedURLsExpiry)})
 }
 
 func (c *StorageConfig) ident() ID { return c.ID }
@@ -79,10 +97,10 @@ func (c Credentials) wire() map[string]string {
 
 // StorageConfigCreateParams describes a storage config.
 type StorageConfigCreateParams struct {
-	URL               string      // required: "s3://bucket/path" or "gs://bucket/path"
-	Credentials       Credentials // required
-	SignedURLsEnabled *bool       // results carry URLs that need no credentials
-	SignedURLsExpiry  Duration    // how long such a URL works
+	URL               string        // required: "s3://bucket/path" or "gs://bucket/path"
+	Credentials       Credentials   // required
+	SignedURLsEnabled *bool         // results carry URLs that need no credentials
+	SignedURLsExpiry  time.Duration // how long such a URL works
 }
 
 func (p StorageConfigCreateParams) check() error {
@@ -105,7 +123,7 @@ type StorageConfigUpdateParams struct {
 	URL               string
 	Credentials       Credentials
 	SignedURLsEnabled *bool
-	SignedURLsExpiry  Duration
+	SignedURLsExpiry  time.Duration
 }
 
 func (p StorageConfigUpdateParams) check() error {
@@ -124,8 +142,8 @@ func (p StorageConfigUpdateParams) wire() any {
 		URL               string            `json:"url,omitempty"`
 		Credentials       map[string]string `json:"credentials,omitempty"`
 		SignedURLsEnabled *bool             `json:"signed_urls_enabled,omitempty"`
-		SignedURLsExpiry  Duration          `json:"signed_urls_expiry,omitempty"`
-	}{p.URL, p.Credentials.wire(), p.SignedURLsEnabled, p.SignedURLsExpiry}
+		SignedURLsExpiry  seconds           `json:"signed_urls_expiry,omitzero"`
+	}{p.URL, p.Credentials.wire(), p.SignedURLsEnabled, seconds(p.SignedURLsExpiry)}
 }
 
 // StorageConfigListParams filters and pages a list of storage configs.
@@ -188,10 +206,10 @@ func (s *StorageConfigsService) Test(ctx context.Context, id ID, opts ...CallOpt
 // StorageConfigEnsureParams describes the storage config that Ensure finds or
 // creates.
 type StorageConfigEnsureParams struct {
-	URL               string      // required: "s3://bucket/path" or "gs://bucket/path"
-	Credentials       Credentials // required: see CredentialsFromFile
-	SignedURLsEnabled *bool       // results carry URLs that need no credentials
-	SignedURLsExpiry  Duration    // how long such a URL works
+	URL               string        // required: "s3://bucket/path" or "gs://bucket/path"
+	Credentials       Credentials   // required: see CredentialsFromFile
+	SignedURLsEnabled *bool         // results carry URLs that need no credentials
+	SignedURLsExpiry  time.Duration // how long such a URL works
 
 	// ReplaceCredentials sends the Credentials even if the config is valid. Set
 	// it after they have changed: the API does not tell which ones it has.

@@ -17,7 +17,7 @@ type Subscription struct {
 	Source       ID                `json:"source"`
 	Session      ID                `json:"session"`
 	PollPayload  PollPayload       `json:"poll_payload"`
-	Interval     Duration          `json:"interval,omitzero"`
+	Interval     time.Duration     `json:"interval,omitzero"`
 	DateStart    time.Time         `json:"date_start,omitzero"`
 	DateEnd      time.Time         `json:"date_end,omitzero"`
 	State        SubscriptionState `json:"state" wire:"strict"`
@@ -29,13 +29,25 @@ func (s *Subscription) UnmarshalJSON(b []byte) error {
 	type plain Subscription
 	aux := struct {
 		*plain
-		Org ID `json:"org"`
+		Org      ID      `json:"org"`
+		Interval seconds `json:"interval"`
 	}{plain: (*plain)(s)}
 	err := json.Unmarshal(b, &aux)
+	s.Interval = time.Duration(aux.Interval)
 	if s.Organisation == "" {
 		s.Organisation = aux.Org
 	}
 	return err
+}
+
+// MarshalJSON writes the subscription as the API does, with Interval in seconds.
+func (s Subscription) MarshalJSON() ([]byte, error) {
+	type plain Subscription
+	return json.Marshal(struct {
+		plain
+
+		Interval seconds `json:"interval,omitzero"`
+	}{plain(s), seconds(s.Interval)})
 }
 
 func (s *Subscription) ident() ID { return s.ID }
@@ -59,10 +71,10 @@ func (s SubscriptionState) Ended() bool {
 
 // SubscriptionCreateParams describes a subscription.
 type SubscriptionCreateParams struct {
-	Session     ID          `json:"session"`            // required
-	Source      ID          `json:"source,omitempty"`   // a child source; required for Relay
-	PollPayload PollPayload `json:"poll_payload"`       // required
-	Interval    Duration    `json:"interval,omitempty"` // between polls; Relay: 1 h or more, 24 h if 0
+	Session     ID            `json:"session"`            // required
+	Source      ID            `json:"source,omitempty"`   // a child source; required for Relay
+	PollPayload PollPayload   `json:"poll_payload"`       // required
+	Interval    time.Duration `json:"interval,omitempty"` // between polls; Relay: 1 h or more, 24 h if 0
 	// DateStart and DateEnd limit the subscription. They are sent in UTC, to the
 	// millisecond.
 	DateStart time.Time `json:"date_start,omitzero"`
@@ -87,9 +99,10 @@ func (p SubscriptionCreateParams) wire() any {
 	return struct {
 		plain
 
-		DateStart string `json:"date_start,omitempty"`
-		DateEnd   string `json:"date_end,omitempty"`
-	}{plain(p), optionalTime(p.DateStart), optionalTime(p.DateEnd)}
+		Interval  seconds `json:"interval,omitzero"`
+		DateStart string  `json:"date_start,omitempty"`
+		DateEnd   string  `json:"date_end,omitempty"`
+	}{plain(p), seconds(p.Interval), optionalTime(p.DateStart), optionalTime(p.DateEnd)}
 }
 
 // SubscriptionListParams pages a list of subscriptions.

@@ -176,28 +176,25 @@ func (d Raw) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, d.String()) 
 // LogValue returns String, for slog.
 func (d Raw) LogValue() slog.Value { return slog.StringValue(d.String()) }
 
-// Duration is a time.Duration that the API writes as a number of seconds.
-type Duration time.Duration
-
-// String formats d as time.Duration does.
-func (d Duration) String() string { return time.Duration(d).String() }
+// seconds is a time.Duration that the API writes as a number of seconds.
+type seconds time.Duration
 
 // UnmarshalJSON reads a number of seconds, which may have a fraction, or null.
-func (d *Duration) UnmarshalJSON(b []byte) error {
-	var seconds float64
-	if err := json.Unmarshal(b, &seconds); err != nil {
+func (s *seconds) UnmarshalJSON(b []byte) error {
+	var n float64
+	if err := json.Unmarshal(b, &n); err != nil {
 		return err
 	}
-	if math.Abs(seconds) > math.MaxInt64/float64(time.Second) {
-		return wire.Mismatch(b, reflect.TypeFor[Duration]())
+	if math.Abs(n) > math.MaxInt64/float64(time.Second) {
+		return wire.Mismatch(b, reflect.TypeFor[time.Duration]())
 	}
-	*d = Duration(seconds * float64(time.Second))
+	*s = seconds(n * float64(time.Second))
 	return nil
 }
 
 // MarshalJSON writes a number of seconds.
-func (d Duration) MarshalJSON() ([]byte, error) {
-	return json.Marshal(time.Duration(d).Seconds())
+func (s seconds) MarshalJSON() ([]byte, error) {
+	return json.Marshal(time.Duration(s).Seconds())
 }
 
 // readRef reads a resource where the API may have put its id alone.

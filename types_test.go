@@ -12,6 +12,7 @@ import (
 	"strings"
 	"testing"
 	texttemplate "text/template"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -155,4 +156,24 @@ func TestTheWordRedactedIsNoSecret(t *testing.T) {
 	var key Key
 	require.NoError(t, decode("x", []byte(`{"id":1,"token":"[redacted]"}`), &key), "an API that hides tokens itself is no reason to fail")
 	assert.True(t, key.Token.IsZero())
+}
+
+func TestDurationsAreSecondsInJSON(t *testing.T) {
+	t.Parallel()
+	for body, want := range map[string]time.Duration{
+		`3600`: time.Hour, `0.5`: 500 * time.Millisecond, `"3600"`: time.Hour, `null`: 0, `1e300`: 0, `"1 h"`: 0, `{}`: 0, `-1`: -time.Second,
+	} {
+		var s Subscription
+		require.NoError(t, decode("x", []byte(`{"id":"1","org":2,"interval":`+body+`}`), &s), body)
+		assert.Equal(t, want, s.Interval, body)
+		var c StorageConfig
+		require.NoError(t, decode("x", []byte(`{"id":"1","signed_urls_expiry":`+body+`}`), &c), body)
+		assert.Equal(t, want, c.SignedURLsExpiry, body)
+
+		stored, err := json.Marshal([]any{s, c})
+		require.NoError(t, err)
+		read := []any{new(Subscription), new(StorageConfig)}
+		require.NoError(t, json.Unmarshal(stored, &read))
+		assert.Equal(t, []any{&s, &c}, read, "%s", stored)
+	}
 }

@@ -382,7 +382,7 @@ func (l *leader) request(ctx context.Context, r *stored) error {
 
 func (l *leader) subscribe(ctx, create context.Context, r *stored) error {
 	subscription, err := l.client.Subscriptions.Create(create, ricloud.SubscriptionCreateParams{
-		Session: r.Session, PollPayload: r.Account.Poll, Interval: ricloud.Duration(r.Account.Every),
+		Session: r.Session, PollPayload: r.Account.Poll, Interval: r.Account.Every,
 	})
 	if err != nil {
 		return l.notRequested(ctx, r, err)

@@ -56,7 +56,7 @@ func TestDumpAndLoadContinueTheWork(t *testing.T) {
 		require.NoError(t, err)
 		subscription, err := c.Subscriptions.Create(ctx, ricloud.SubscriptionCreateParams{
 			Session: session.ID, PollPayload: ricloud.PollPayload{DataTypes: []string{"callkit.calls"}},
-			Interval: ricloud.Duration(time.Hour),
+			Interval: time.Hour,
 		})
 		require.NoError(t, err)
 		pending, err := c.Sessions.Create(ctx, ricloud.SessionCreateParams{
@@ -69,7 +69,7 @@ func TestDumpAndLoadContinueTheWork(t *testing.T) {
 		old := srv.Token()
 		key, err := c.Keys.Current(ctx)
 		require.NoError(t, err)
-		_, err = c.Keys.Rotate(ctx, key.ID, ricloud.KeyRotateParams{Expire: ricloud.Duration(time.Hour)})
+		_, err = c.Keys.Rotate(ctx, key.ID, ricloud.KeyRotateParams{Expire: time.Hour})
 		require.NoError(t, err)
 		pass(45 * time.Second)
 		middle, err := srv.Client().Tasks.List(ctx, ricloud.TaskListParams{State: "suspended"})

@@ -69,7 +69,7 @@ func newWorld(ctx context.Context, t *testing.T, c *ricloud.Client) *world {
 	require.Len(t, devices.Data, 1)
 	w.device = &devices.Data[0]
 	payload := ricloud.PollPayload{DataTypes: []string{"callkit.calls"}, InfoTypes: []string{"*"}, Files: []ricloud.ID{"7a10photo"}}
-	w.subscription, err = c.Subscriptions.Create(ctx, ricloud.SubscriptionCreateParams{Session: w.session.ID, Source: w.device.ID, PollPayload: payload, Interval: ricloud.Duration(time.Hour)})
+	w.subscription, err = c.Subscriptions.Create(ctx, ricloud.SubscriptionCreateParams{Session: w.session.ID, Source: w.device.ID, PollPayload: payload, Interval: time.Hour})
 	require.NoError(t, err)
 	w.subscription, err = c.Subscriptions.Wait(ctx, w.subscription.ID)
 	require.NoError(t, err)

@@ -140,7 +140,7 @@ func TestSubscriptions(t *testing.T) {
 		c, ctx := srv.Client(), t.Context()
 		session := john(ctx, t, c)
 		sub, err := c.Subscriptions.Create(ctx, ricloud.SubscriptionCreateParams{
-			Session: session.ID, PollPayload: ricloud.PollPayload{DataTypes: []string{"callkit.calls"}}, Interval: ricloud.Duration(10 * time.Minute),
+			Session: session.ID, PollPayload: ricloud.PollPayload{DataTypes: []string{"callkit.calls"}}, Interval: 10 * time.Minute,
 		})
 		require.NoError(t, err)
 		_, err = c.Subscriptions.Wait(ctx, sub.ID)

@@ -93,7 +93,7 @@ func (a *app) subscriptionsCommands() []*cobra.Command {
 			return err
 		}
 		params := ricloud.SubscriptionCreateParams{
-			Session: ricloud.ID(args[0]), Source: ricloud.ID(source), PollPayload: what, Interval: ricloud.Duration(interval),
+			Session: ricloud.ID(args[0]), Source: ricloud.ID(source), PollPayload: what, Interval: interval,
 		}
 		return create(a, "subscriptions", func(c *ricloud.Client, o ricloud.CallOption) (*ricloud.Subscription, error) {
 			return c.Subscriptions.Create(cmd.Context(), params, o)
