@@ -30,12 +30,13 @@ func (a *idle) List(_ context.Context, after string, limit int, wanted func(stri
 	return page, nil
 }
 
-func (*idle) Look(j *job) Status      { return (*api)(nil).Look(j) }
-func (*idle) Judge(err error) Verdict { return (*api)(nil).Judge(err) }
+func (*idle) Status(j *job) Status       { return (*api)(nil).Status(j) }
+func (*idle) Clone(j *job) *job          { return new(*j) }
+func (*idle) Classify(err error) Verdict { return (*api)(nil).Classify(err) }
 
 func waiting(n int) (*Hub[job], []*Wait[job]) {
 	a := &idle{}
-	h := New[job](a, Rhythm{Shortest: time.Hour, Longest: time.Hour}, nil)
+	h := New[job](context.Background(), a, Rhythm{Shortest: time.Hour, Longest: time.Hour}, nil)
 	waits := make([]*Wait[job], n)
 	for i := range n {
 		a.ids = append(a.ids, strconv.Itoa(i))
@@ -74,7 +75,7 @@ func BenchmarkTick(b *testing.B) {
 	for _, n := range []int{1_000, 10_000, 50_000} {
 		b.Run(fmt.Sprintf("%d waits", n), func(b *testing.B) {
 			h, waits := waiting(n)
-			before := lists{pages: n/maxPage + 1, depth: maxPage, share: 1}
+			before := lists{pages: n/maxPage + 1, depth: maxPage, share: 1, limit: maxPage}
 			b.ReportAllocs()
 			for b.Loop() {
 				h.mu.Lock()

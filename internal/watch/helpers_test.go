@@ -99,7 +99,7 @@ func (a *api) Get(ctx context.Context, id string) (*job, error) {
 	return new(a.now(id)), nil
 }
 
-func (a *api) spoil(how func(*api)) {
+func (a *api) change(how func(*api)) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	how(a)
@@ -138,7 +138,7 @@ func (a *api) List(ctx context.Context, after string, limit int, wanted func(str
 	return page, nil
 }
 
-func (*api) Look(j *job) Status {
+func (*api) Status(j *job) Status {
 	st := Status{ID: j.id, State: strconv.Itoa(j.step), Progress: j.step, Ended: j.step == j.steps}
 	st.Version = st.State
 	if st.Ended && j.bad {
@@ -147,15 +147,18 @@ func (*api) Look(j *job) Status {
 	return st
 }
 
-func (*api) Judge(err error) Verdict {
+func (*api) Classify(err error) Verdict {
 	switch {
 	case errors.Is(err, errMissing):
-		return Final
+		return Missing
 	case errors.Is(err, errToken):
-		return Fatal
+		return Permanent
 	}
-	return Passing
+	return Retry
 }
+
+// Clone copies a job.
+func (*api) Clone(j *job) *job { return new(*j) }
 
 // reads counts the GETs of one job.
 func (a *api) reads(id string) int {

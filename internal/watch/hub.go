@@ -1,9 +1,9 @@
 // Package watch serves many waits for resources of one kind with few requests.
 //
-// A Hub knows every wait of its kind that is in flight. It reads a few
-// resources one by one and many by list pages, takes what events tell it, and
-// hands each wait the changes of its own resource. What it reads, and what a
-// resource's state means, is its Source's to say.
+// A Hub knows every wait of its kind that is in progress. It reads a few
+// resources one by one and many by list pages, takes in what events say, and
+// gives each wait the changes of its own resource. It does not know the API:
+// its Source reads resources and says what their states mean.
 package watch
 
 import (
@@ -15,123 +15,138 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// Source is how a Hub reads resources of type R.
+// Source reads resources of type R for a Hub. It is safe for concurrent use.
 type Source[R any] interface {
-	// Get reads one resource.
+	// Get reads one resource. It makes one request and does not retry.
 	Get(ctx context.Context, id string) (*R, error)
-	// List reads at most limit resources, newest first, behind the one with
-	// the id after if that is not empty.
+	// List reads at most limit resources, newest first: those behind the one
+	// with the id after, if that is not empty. It makes one request and does
+	// not retry.
 	List(ctx context.Context, after string, limit int, wanted func(id string) bool) (Page[R], error)
-	// Look says where a resource stands.
-	Look(*R) Status
-	// Judge says what an error of Get or List means for the waits.
-	Judge(error) Verdict
+	// Status returns the status of a resource.
+	Status(r *R) Status
+	// Clone returns a copy that shares nothing with r.
+	Clone(r *R) *R
+	// Classify returns what an error of Get or List means for the waits.
+	Classify(err error) Verdict
 }
 
 // Page is a page of a list.
 type Page[R any] struct {
 	Wanted []*R   // the resources on it that are wanted
-	Len    int    // how many are on it in all
-	Last   string // the last one's id
-	More   bool   // there are more behind it
+	Len    int    // the number of all resources on it
+	Last   string // the id of the last one
+	More   bool   // more follow
 }
 
-// Status is where a resource stands.
+// Status is what a Hub knows of a resource.
 type Status struct {
-	ID       string
-	State    string
-	Version  string // differs when anything differs that a wait is told
-	Progress int    // grows with the work done: what has less of it is older
-	Ended    bool
-	Err      error // of a terminal resource that did not end well
+	ID      string
+	State   string
+	Version string // differs when anything differs that a wait is told
+	// Progress grows as the resource does its work. Of two copies, the one with
+	// more progress is the later one.
+	Progress int
+	Soon     bool  // the next read probably shows the end
+	Ended    bool  // waits for it are over
+	Err      error // of a resource that ended badly
 }
 
 // Verdict is what an error means for the waits.
 type Verdict int
 
-// What an error means.
+// The verdicts.
 const (
-	Passing Verdict = iota // reading again may help
-	Final                  // it will not, for the resources that were read
-	Fatal                  // it will not, for any resource
+	Retry     Verdict = iota // an outage: a later read may succeed
+	Unsent                   // nothing was sent, because no turn came
+	TooLarge                 // the answer was larger than the client accepts
+	Missing                  // the API says that there is no such resource
+	Final                    // no read of this resource will succeed
+	Refused                  // the token was refused; final when it happens again
+	Permanent                // no read of any resource will succeed
 )
 
-// Hub serves all waits for resources of one kind. It has one goroutine, and
-// one more for each request in flight, while anything waits and none
-// otherwise: they serve several callers, so they belong to none of them. It
-// is safe for concurrent use.
+// Hub serves all waits for resources of one kind. While there is a wait it has
+// one goroutine, and one for each request in progress. They serve several
+// callers, so they end with the last wait and not with one caller's context. A
+// Hub is safe for concurrent use.
 type Hub[R any] struct {
+	base      context.Context //nolint:containedctx // carries values only
 	source    Source[R]
 	rhythm    Rhythm
 	allowance *rate.Limiter
 
-	mu       sync.Mutex
-	entries  map[string]*entry[R]
-	queue    queue[R] // the entries that no request is reading, soonest due first
-	recent   recent[R]
-	stop     context.CancelFunc // ends the goroutine; nil: there is none
-	wake     chan struct{}      // has it look again
-	requests int                // GETs in flight
-	scanning bool               // a list is being read
-	scans    int                // how often
+	mu      sync.Mutex
+	entries map[string]*entry[R]
+	queue   queue[R]  // the entries that are not being read, soonest due first
+	memory  memory[R] // what was seen of resources that nothing waits for
+	stop    context.CancelFunc
+	wakeup  chan struct{}
+	reads   []*read[R] // the Gets in progress, oldest first
+
+	scanning bool // a list is being read
+	scans    int  // the number of scans so far
 	lists    lists
-	pushed   time.Time // when an event came last
+	refusal  error // why lists are not permitted; nil: they are
+
+	outage  streak
+	refused time.Time // the token was refused first; zero: it was not
 }
 
-// New returns a Hub. Hubs that share an allowance share its requests; nil is
-// no limit.
-func New[R any](source Source[R], rhythm Rhythm, allowance *rate.Limiter) *Hub[R] {
+// New returns a Hub whose requests carry the values of base. Hubs that share an
+// allowance share its requests; nil means no limit.
+func New[R any](
+	base context.Context, source Source[R], rhythm Rhythm, allowance *rate.Limiter,
+) *Hub[R] {
 	if allowance == nil {
 		allowance = rate.NewLimiter(rate.Inf, 1)
 	}
-	return &Hub[R]{source: source, rhythm: rhythm, allowance: allowance, entries: map[string]*entry[R]{}}
+	return &Hub[R]{
+		base:   context.WithoutCancel(base),
+		source: source, rhythm: rhythm, allowance: allowance,
+		entries: map[string]*entry[R]{}, lists: lists{limit: maxPage},
+	}
 }
 
 // entry is a resource that is waited for.
 type entry[R any] struct {
-	id     string
-	known  *R // nil: nothing is known yet
-	status Status
-	waits  []*Wait[R]
+	id      string
+	known   *R // nil: nothing is known yet
+	status  Status
+	waits   []*Wait[R]
+	earlier *R // what was seen too long ago to be told without a read
 
 	began, due time.Time
-	index      int  // in the queue; -1: it is being read, or over
+	index      int  // in the queue; -1: it is being read, or has ended
+	hasEvents  bool // an event about it has arrived
 	unlisted   bool // the last scan did not show it
-	scan       int  // the last that did
+	scan       int  // the last scan that showed it
 
-	failure error     // of the last read; nil: it went well
-	since   time.Time // when the failures in a row began
+	failure error     // of the last read; nil: it succeeded
+	failing time.Time // the first of the failed reads in a row
+	missing time.Time // the first of the reads in a row that did not find it
 }
 
-// failing notes a read that failed.
-func (e *entry[R]) failing(err error) {
+// failed notes a failed read.
+func (e *entry[R]) failed(err error, now time.Time) {
 	if e.failure == nil {
-		e.since = time.Now()
+		e.failing = now
 	}
 	e.failure = err
 }
 
-// Join begins to wait for a resource. What the caller knows of it already
-// spares a request; it may be nil. Leave must be called.
+// succeeded notes a successful read.
+func (e *entry[R]) succeeded() { e.failure, e.missing = nil, time.Time{} }
+
+// Join begins to wait for a resource. known is what the caller knows of it
+// already, which saves a request; it may be nil. The caller must call Leave.
 func (h *Hub[R]) Join(id string, known *R) *Wait[R] {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	w := &Wait[R]{hub: h, ready: make(chan struct{}, 1)}
 	e := h.entries[id]
 	if e == nil {
-		now := time.Now()
-		e = &entry[R]{id: id, began: now, due: now, index: -1}
-		heard, fresh := h.recent.take(id, now.Add(-h.rhythm.Longest))
-		h.entries[id] = e
-		h.learn(e, known, false)
-		h.learn(e, heard, true)
-		if !e.status.Ended {
-			if known != nil || fresh {
-				h.schedule(e, now)
-			}
-			heap.Push(&h.queue, e)
-			h.start()
-		}
+		e = h.add(id, known)
 	}
 	w.entry = e
 	e.waits = append(e.waits, w)
@@ -141,73 +156,139 @@ func (h *Hub[R]) Join(id string, known *R) *Wait[R] {
 	return w
 }
 
-// Know takes a resource as a caller's own request showed it, so that a wait
-// that begins soon need not ask.
+// add makes an entry and, unless it has ended already, has it read.
+func (h *Hub[R]) add(id string, known *R) *entry[R] {
+	now := time.Now()
+	e := &entry[R]{id: id, began: now, due: now, index: -1}
+	h.entries[id] = e
+	if known != nil {
+		h.learn(e, h.source.Clone(known), true)
+	}
+	seen := h.memory.take(id)
+	e.hasEvents = seen.event
+	switch {
+	case seen.resource == nil:
+	case now.Sub(seen.at) < h.rhythm.Longest:
+		h.learn(e, seen.resource, false)
+	default:
+		e.earlier = seen.resource
+	}
+	if e.status.Ended {
+		return e
+	}
+	switch {
+	case e.known != nil:
+		h.schedule(e, now)
+	case h.scanning: // which may show it
+		e.due = now.Add(h.rhythm.Shortest)
+	}
+	heap.Push(&h.queue, e)
+	h.start()
+	return e
+}
+
+// Know takes in a resource that a create returned, so that a wait that begins
+// soon needs no read.
 func (h *Hub[R]) Know(r *R) {
-	c := *r
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.hear(h.source.Look(&c).ID, &c)
+	h.observe(h.source.Clone(r))
 }
 
-// Notify takes a resource as an event showed it, and returns to polling rarely
-// while events keep coming. What is no newer than what is known is dropped.
+// Refresh is Know for a resource that the caller has read. It is kept only where
+// something of the resource is known already.
+func (h *Hub[R]) Refresh(id string, r *R) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.entries[id] != nil || h.memory.get(id).resource != nil {
+		h.observe(h.source.Clone(r))
+	}
+}
+
+// Notify takes in a resource as an event shows it. An event that shows no
+// progress is dropped: it is late, or a duplicate.
 func (h *Hub[R]) Notify(r *R) {
-	c := *r
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.pushed = time.Now()
-	h.hear(h.source.Look(&c).ID, &c)
+	h.noteEvent(h.source.Status(r).ID)
+	h.observe(h.source.Clone(r))
 }
 
-// NotifyChange is Notify for an event that tells only what changed: change
-// makes it to the resource as it is known. Where nothing is known, the
-// resource is read at once.
+// NotifyChange is Notify for an event that says only what has changed. change
+// makes the change in the resource as it is known. If nothing is known of it,
+// the resource is read at once. A nil change says only that there was an event.
 func (h *Hub[R]) NotifyChange(id string, change func(*R)) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.pushed = time.Now()
-	known := h.recent.peek(id)
+	h.noteEvent(id)
+	known := h.memory.get(id).resource
 	e := h.entries[id]
 	if e != nil {
 		known = e.known
 	}
 	switch {
+	case change == nil:
 	case known != nil:
-		c := *known
-		change(&c)
-		h.hear(id, &c)
-	case e != nil && e.index >= 0:
-		e.due = time.Now()
-		heap.Fix(&h.queue, e.index)
-		h.poke()
+		c := h.source.Clone(known)
+		change(c)
+		h.observe(c)
+	case e != nil:
+		h.readBy(e, time.Now())
 	}
 }
 
-// hear learns what was not read for a wait.
-func (h *Hub[R]) hear(id string, r *R) {
-	now := time.Now()
-	e := h.entries[id]
+// noteEvent notes that events about a resource arrive.
+func (h *Hub[R]) noteEvent(id string) {
+	if e := h.entries[id]; e != nil {
+		e.hasEvents = true
+		return
+	}
+	h.memory.noteEvent(id)
+}
+
+// observe takes in a resource that was not read for a wait.
+func (h *Hub[R]) observe(r *R) {
+	now, st := time.Now(), h.source.Status(r)
+	e := h.entries[st.ID]
 	if e == nil {
-		if old := h.recent.peek(id); old == nil || h.source.Look(old).Progress < h.source.Look(r).Progress {
-			h.recent.put(id, r, now)
+		old := h.memory.get(st.ID).resource
+		if old == nil || h.source.Status(old).Progress < st.Progress {
+			h.memory.put(st.ID, r, now)
 		}
 		return
 	}
-	if h.learn(e, r, true) && e.index >= 0 {
-		h.schedule(e, now)
-		heap.Fix(&h.queue, e.index)
+	if !h.learn(e, r, false) || e.index < 0 {
+		return
+	}
+	h.schedule(e, now)
+	heap.Fix(&h.queue, e.index)
+	if st.Soon {
+		h.readBy(e, now.Add(h.rhythm.Shortest))
 	}
 }
 
-// learn takes news of e to its waits and reports whether there were any. A
-// resource never moves backwards; hearsay must show progress.
-func (h *Hub[R]) learn(e *entry[R], r *R, hearsay bool) bool {
-	if r == nil {
-		return false
+// readBy makes e due at a time, unless it is due sooner.
+func (h *Hub[R]) readBy(e *entry[R], at time.Time) {
+	if e.index >= 0 && at.Before(e.due) {
+		e.due = at
+		heap.Fix(&h.queue, e.index)
+		h.wake()
 	}
-	st := h.source.Look(r)
-	if e.known != nil && (st.Progress < e.status.Progress || hearsay && st.Progress == e.status.Progress) {
+}
+
+// learn gives news of e to its waits and reports whether there were any. A
+// resource never moves backwards, and what was not read for a wait must show
+// progress.
+func (h *Hub[R]) learn(e *entry[R], r *R, read bool) bool {
+	st := h.source.Status(r)
+	if read && e.earlier != nil { // a read can be older than what was seen before
+		if earlier := h.source.Status(e.earlier); earlier.Progress > st.Progress {
+			r, st = e.earlier, earlier
+		}
+		e.earlier = nil
+	}
+	behind := st.Progress < e.status.Progress || !read && st.Progress == e.status.Progress
+	if e.known != nil && behind {
 		return false
 	}
 	changed := e.known == nil || st.Version != e.status.Version
@@ -231,7 +312,13 @@ func (h *Hub[R]) end(e *entry[R], err error) {
 	h.remove(e)
 }
 
-// remove forgets e. The goroutine ends with the last.
+func (h *Hub[R]) endAll(err error) {
+	for _, e := range h.entries {
+		h.end(e, err)
+	}
+}
+
+// remove forgets e. The goroutine ends with the last entry.
 func (h *Hub[R]) remove(e *entry[R]) {
 	if h.entries[e.id] != e {
 		return
@@ -246,10 +333,10 @@ func (h *Hub[R]) remove(e *entry[R]) {
 	}
 }
 
-// poke has the goroutine look again.
-func (h *Hub[R]) poke() {
+// wake makes the goroutine look again.
+func (h *Hub[R]) wake() {
 	select {
-	case h.wake <- struct{}{}:
+	case h.wakeup <- struct{}{}:
 	default:
 	}
 }

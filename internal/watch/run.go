@@ -4,32 +4,34 @@ import (
 	"container/heap"
 	"context"
 	"errors"
+	"slices"
 	"time"
+
+	"github.com/reincubate/ricloud-go/internal/backoff"
 )
 
 const forever = time.Duration(1<<63 - 1)
 
-// start begins the goroutine unless it runs, or has it look again.
+// start starts the goroutine, or makes it look again if it runs.
 func (h *Hub[R]) start() {
 	if h.stop != nil {
-		h.poke()
+		h.wake()
 		return
 	}
 	var ctx context.Context
-	// No caller's context: the requests serve them all, and end with the last.
-	ctx, h.stop = context.WithCancel(context.Background()) //nolint:gosec // remove calls it, after the last wait
-	// Its own: a goroutine that is ending must not take what is meant for this one.
-	h.wake = make(chan struct{}, 1)
-	go h.run(ctx, h.wake)
+	ctx, h.stop = context.WithCancel(h.base) //nolint:gosec // remove calls it, after the last wait
+	// A channel of its own: a goroutine that is ending must not take its signals.
+	h.wakeup = make(chan struct{}, 1)
+	go h.run(ctx, h.wakeup)
 }
 
-func (h *Hub[R]) run(ctx context.Context, wake <-chan struct{}) {
+func (h *Hub[R]) run(ctx context.Context, wakeup <-chan struct{}) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
 		select {
 		case <-timer.C:
-		case <-wake:
+		case <-wakeup:
 		case <-ctx.Done():
 			return
 		}
@@ -37,228 +39,200 @@ func (h *Hub[R]) run(ctx context.Context, wake <-chan struct{}) {
 	}
 }
 
-// step begins the requests that are due and returns when to look again.
+// step sends the requests that are due and returns when to look again.
 func (h *Hub[R]) step(ctx context.Context) time.Duration {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	now := time.Now()
-	for len(h.queue) > 0 && !h.scanning && h.requests < maxReading && ctx.Err() == nil {
-		if wait := h.queue[0].due.Sub(now); wait > 0 {
+	for len(h.queue) > 0 && ctx.Err() == nil {
+		if wait := h.notYet(now); wait > 0 {
 			return wait
 		}
-		if missing := 1 - h.allowance.TokensAt(now); missing > 0 {
-			return max(time.Duration(missing/float64(h.allowance.Limit())*float64(time.Second)), time.Millisecond)
-		}
 		h.allowance.ReserveN(now, 1)
-		if h.scanPays(now) {
-			h.scanning = true
-			h.scans++
-			go h.scan(ctx, h.lists, now)
-		} else {
-			h.requests++
-			go h.get(ctx, heap.Pop(&h.queue).(*entry[R])) //nolint:forcetypeassert // the queue holds nothing else
+		h.outage.hold(now, h.rhythm)
+		if !h.scanning && h.scanPays(now) {
+			h.beginScan(ctx, now)
+			continue
 		}
+		e := heap.Pop(&h.queue).(*entry[R]) //nolint:forcetypeassert // the queue holds nothing else
+		rd := &read[R]{entry: e, sent: now}
+		rd.ctx, rd.cancel = context.WithCancelCause(ctx)
+		h.reads = append(h.reads, rd)
+		go h.get(rd)
 	}
 	return forever
 }
 
-// scanPays reports whether to read the list for the entry that is due, rather
-// than the entry. A scan spares the reads that are due soon, too.
-func (h *Hub[R]) scanPays(now time.Time) bool {
-	first, enough := h.queue[0], h.lists.breakEven(now)
-	return h.mayList(first, now) && h.listable(0, enough, now, now.Add(h.interval(first, now)/2)) >= enough
+// notYet returns how long to wait before the next request: until something is
+// due, the outage's next request may go, a place is free, and the allowance
+// suffices.
+func (h *Hub[R]) notYet(now time.Time) time.Duration {
+	if wait := h.queue[0].due.Sub(now); wait > 0 {
+		return wait
+	}
+	if wait := h.outage.next.Sub(now); wait > 0 {
+		return wait
+	}
+	if wait := h.noPlace(now); wait > 0 {
+		return wait
+	}
+	if missing := 1 - h.allowance.TokensAt(now); missing > 0 {
+		seconds := missing / float64(h.allowance.Limit())
+		return max(time.Duration(seconds*float64(time.Second)), time.Millisecond)
+	}
+	return 0
 }
 
-// mayList reports whether a scan may show e: the last one did, or is long ago.
-func (h *Hub[R]) mayList(e *entry[R], now time.Time) bool {
-	return !e.unlisted || !now.Before(h.lists.again)
+// read is a Get in progress.
+type read[R any] struct {
+	entry  *entry[R]
+	sent   time.Time
+	ctx    context.Context //nolint:containedctx // ends with the read
+	cancel context.CancelCauseFunc
 }
 
-// listable counts the entries from the queue's i-th down that are due soon and
-// that the list may show, and stops when there are enough.
-func (h *Hub[R]) listable(i, enough int, now, soon time.Time) (n int) {
-	if i >= len(h.queue) || h.queue[i].due.After(soon) { // what is below is due later
-		return 0
+// errGivenUp is the failure of a read without an answer that was given up
+// because others needed its place.
+var errGivenUp = errors.New("no answer in good time, and too many reads without one")
+
+// noPlace returns how long it takes until another Get may be sent. A Get that
+// has no answer after the shortest interval is slow, and no longer counts: reads
+// that hang must not hold up the others. If too many are slow, the oldest is
+// given up.
+func (h *Hub[R]) noPlace(now time.Time) time.Duration {
+	slow := 0
+	for slow < len(h.reads) && now.Sub(h.reads[slow].sent) >= h.rhythm.Shortest {
+		slow++
 	}
-	if h.mayList(h.queue[i], now) {
-		n = 1
+	if fast := h.reads[slow:]; len(fast) >= maxReading {
+		return max(fast[0].sent.Add(h.rhythm.Shortest).Sub(now), time.Millisecond)
 	}
-	for child := 2*i + 1; child <= 2*i+2 && n < enough; child++ {
-		n += h.listable(child, enough-n, now, soon)
+	if slow >= maxSlow {
+		h.reads[0].cancel(errGivenUp)
+		h.reads = h.reads[1:]
 	}
-	return n
+	return 0
 }
 
-// schedule sets when e is due next: on its own, or together with those that
-// the list shows if that is later.
+// schedule sets when e is due next: on its own, or together with those that the
+// list shows if that is later.
 func (h *Hub[R]) schedule(e *entry[R], now time.Time) {
-	e.due = now.Add(jittered(h.interval(e, now)))
-	if !e.unlisted && e.due.Before(h.lists.next) {
-		e.due = h.lists.next
+	interval := h.interval(e, now)
+	e.due = now.Add(backoff.Spread(interval, jitter))
+	if !e.unlisted && e.due.Before(h.lists.together) && h.mayWait(interval, h.lists.together, now) {
+		e.due = h.lists.together
 	}
+}
+
+// mayWait reports whether an entry with an interval may wait for the others: a
+// young wait is not delayed by old ones, or by those that have events.
+func (h *Hub[R]) mayWait(interval time.Duration, until, now time.Time) bool {
+	return until.Sub(now) <= max(2*interval, h.rhythm.Longest/2)
 }
 
 func (h *Hub[R]) interval(e *entry[R], now time.Time) time.Duration {
-	return h.rhythm.interval(now.Sub(e.began), h.flows(now))
-}
-
-func (h *Hub[R]) flows(now time.Time) bool {
-	return !h.pushed.IsZero() && now.Sub(h.pushed) < flowing
+	return h.rhythm.interval(now.Sub(e.began), e.hasEvents)
 }
 
 // get reads one resource.
-func (h *Hub[R]) get(ctx context.Context, e *entry[R]) {
-	r, err := h.source.Get(ctx, e.id)
+func (h *Hub[R]) get(rd *read[R]) {
+	r, err := h.source.Get(rd.ctx, rd.entry.id)
+	defer rd.cancel(nil)
+	verdict := Retry
+	if err != nil {
+		verdict = h.source.Classify(err)
+	}
+	if cause := context.Cause(rd.ctx); errors.Is(cause, errGivenUp) {
+		verdict, err = Retry, cause
+	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.requests--
-	h.poke()
+	if i := slices.Index(h.reads, rd); i >= 0 {
+		h.reads = slices.Delete(h.reads, i, i+1)
+	}
+	h.wake()
+	e, now := rd.entry, time.Now()
 	if h.entries[e.id] != e { // nobody waits any more
 		return
 	}
-	verdict := Passing
-	if err != nil {
-		verdict = h.source.Judge(err)
-		e.failing(err)
+	if err == nil {
+		h.succeeded(now)
+		e.succeeded()
+		h.learn(e, r, true)
 	} else {
-		e.failure = nil
-		h.learn(e, r, false)
+		h.getFailed(rd, verdict, err, now)
 	}
-	switch {
-	case verdict == Fatal:
-		h.endAll(err)
-	case verdict == Final || e.failure != nil && time.Since(e.since) > outage:
-		h.end(e, err)
-	case h.entries[e.id] == e:
-		h.schedule(e, time.Now())
+	if h.entries[e.id] == e && e.index < 0 {
+		h.schedule(e, now)
 		heap.Push(&h.queue, e)
 	}
 }
 
-// scan reads the list page by page, newest first, as long as that is worth it.
-func (h *Hub[R]) scan(ctx context.Context, before lists, began time.Time) {
-	// A list that answers late must not hold up the waits: they are asked for
-	// one by one then.
-	ctx, cancel := context.WithTimeout(ctx, max(2*h.rhythm.Longest, time.Second))
-	defer cancel()
-	var (
-		wanted = h.wanted(began)
-		limit  = before.firstPage(wanted)
-		after  string
-		items  int
-		found  int
-		now    = lists{pages: 1}
-	)
-	for pages := 1; ; pages++ {
-		page, err := h.source.List(ctx, after, limit, h.waited)
-		if err != nil {
-			h.scanFailed(ctx, err)
-			return
-		}
-		shown := h.show(page.Wanted)
-		if shown > 0 {
-			now.pages, now.depth = pages, items+page.Len
-		}
-		items, found = items+page.Len, found+shown
-		if !page.More || page.Len == 0 || !before.deeper(pages, shown, wanted-found) {
-			break
-		}
-		after, limit = page.Last, maxPage
-		h.allowance.ReserveN(time.Now(), 1) // on credit, if need be
-	}
-	h.scanned(now, found, began)
-}
-
-// wanted counts the resources that a scan looks for.
-func (h *Hub[R]) wanted(now time.Time) (n int) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	for _, e := range h.entries {
-		if h.mayList(e, now) {
-			n++
-		}
-	}
-	return n
-}
-
-// waited reports whether anything waits for a resource.
-func (h *Hub[R]) waited(id string) bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.entries[id] != nil
-}
-
-// show takes a page to the waits and returns how many it showed that no page
-// of this scan has shown before.
-func (h *Hub[R]) show(page []*R) (shown int) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	for _, r := range page {
-		e := h.entries[h.source.Look(r).ID]
-		if e == nil || e.scan == h.scans {
-			continue
-		}
-		shown++
-		e.scan, e.failure = h.scans, nil
-		h.learn(e, r, false)
-	}
-	return shown
-}
-
-// scanned makes the resources that the list showed due together. The others
-// keep their own time, and are asked for one by one.
-func (h *Hub[R]) scanned(l lists, found int, began time.Time) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	now := time.Now()
-	missing := 0
-	var total time.Duration
-	for _, e := range h.entries {
-		total += h.interval(e, now)
-		e.unlisted = e.scan != h.scans && !e.began.After(began)
-		if e.unlisted {
-			missing++
-		}
-	}
-	l.share = 1
-	if missing > 0 {
-		l.share = float64(found) / float64(found+missing)
-	}
-	l.again = now.Add(explored * h.rhythm.Longest)
-	l.next = now.Add(jittered(total / time.Duration(max(len(h.entries), 1))))
-	h.lists, h.scanning = l, false
-	for _, e := range h.queue {
-		if e.scan == h.scans {
-			e.due = l.next
-		}
-	}
-	heap.Init(&h.queue)
-	h.poke()
-}
-
-// scanFailed has the resources asked for one by one for a while: until the
-// list may be well again, or for long if it is not permitted.
-func (h *Hub[R]) scanFailed(ctx context.Context, err error) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.scanning = false
-	h.poke()
-	if errors.Is(context.Cause(ctx), context.Canceled) { // nobody waits any more
+// getFailed ends the waits that the failure of a Get ends.
+func (h *Hub[R]) getFailed(rd *read[R], verdict Verdict, err error, now time.Time) {
+	e := rd.entry
+	if verdict == Unsent { // being outrun by the caller's own requests is no outage
 		return
 	}
-	pause := h.rhythm.Longest
-	switch h.source.Judge(err) {
-	case Fatal:
-		h.endAll(err)
-	case Final:
-		pause *= explored
-	case Passing:
+	e.failed(err, now)
+	switch verdict {
+	case Missing:
+		if e.missing.IsZero() {
+			e.missing = now
+		}
+		if now.Sub(e.missing) >= h.rhythm.missing(e.known != nil) {
+			h.end(e, err)
+		}
+	case Final, TooLarge:
+		h.end(e, err)
+	default:
+		h.outage.reads++
+		h.failed(verdict, err, rd.sent, now)
 	}
-	h.lists = lists{pages: 1, depth: h.lists.depth, again: time.Now().Add(pause)}
+	if verdict == Retry && h.entries[e.id] == e && now.Sub(e.failing) > tolerance {
+		h.end(e, err)
+	}
+	if verdict == Missing || verdict == Final { // the API has answered
+		h.succeeded(now)
+	}
 }
 
-func (h *Hub[R]) endAll(err error) {
-	for _, e := range h.entries {
-		h.end(e, err)
+// succeeded notes an answer of the API. After an outage everything that became
+// due in the meantime is read, by list pages if that pays.
+func (h *Hub[R]) succeeded(now time.Time) {
+	h.refused = time.Time{}
+	if h.outage.reset(now) {
+		h.lists.failures, h.lists.retry = 0, now
+	}
+}
+
+// failed notes a request that failed in a way that is not about one resource,
+// and ends the waits that this ends.
+func (h *Hub[R]) failed(verdict Verdict, err error, sent, now time.Time) {
+	switch verdict {
+	case Permanent:
+		h.endAll(err)
+		return
+	case Refused: // once can be a key that is being rotated
+		if !h.refused.IsZero() && sent.After(h.refused) {
+			h.endAll(err)
+			return
+		}
+		if h.refused.IsZero() {
+			h.refused = now
+		}
+	}
+	h.outage.add(err, sent, now, h.rhythm)
+	if !h.outage.outage() {
+		return
+	}
+	for _, e := range h.entries { // those that were not tried have failed, too
+		since := h.outage.since
+		if e.began.After(since) {
+			since = e.began
+		}
+		if now.Sub(since) > tolerance {
+			h.end(e, err)
+		}
 	}
 }

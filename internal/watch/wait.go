@@ -11,7 +11,7 @@ type Wait[R any] struct {
 	last  *R
 }
 
-// news is a change that a wait has not been told yet.
+// news is a change that a wait has not returned yet.
 type news[R any] struct {
 	resource *R // nil: no newer than the last
 	state    string
@@ -19,11 +19,11 @@ type news[R any] struct {
 	err      error
 }
 
-// Next returns the resource when it has changed since the last call, and at
-// the first call as soon as anything is known of it. At the end of the wait
-// end is true and err what it ended with, and the resource the last one seen,
-// or nil. A wait ends when the resource does, when it cannot be read, and,
-// with the context's cause, when ctx does.
+// Next returns the resource when it has changed since the last call. The first
+// call returns as soon as anything is known of it. At the end of the wait, end
+// is true, err is the reason, and resource is the last one seen, or nil. A wait
+// ends when the resource does, when it cannot be read, and, with the context's
+// cause, when ctx does.
 func (w *Wait[R]) Next(ctx context.Context) (resource *R, end bool, err error) {
 	for {
 		if n, ok := w.pop(); ok {
@@ -40,11 +40,16 @@ func (w *Wait[R]) Next(ctx context.Context) (resource *R, end bool, err error) {
 	}
 }
 
-// Failure returns why the resource could not be read last, or nil.
-func (w *Wait[R]) Failure() error {
+// Trouble returns what keeps the wait from knowing more: the failure of the last
+// read, and why lists are not permitted. Both may be nil.
+func (w *Wait[R]) Trouble() (failure, refusal error) {
 	w.hub.mu.Lock()
 	defer w.hub.mu.Unlock()
-	return w.entry.failure
+	failure = w.entry.failure
+	if failure == nil {
+		failure = w.hub.outage.err
+	}
+	return failure, w.hub.refusal
 }
 
 func (w *Wait[R]) pop() (n news[R], ok bool) {
@@ -74,11 +79,10 @@ func (w *Wait[R]) Leave() {
 	}
 }
 
-// tell queues a change for the caller. A caller that is slower than the
-// changes misses steps within a state, never a state.
+// tell queues a change for the caller, who gets a copy of its own. A caller that
+// is slower than the changes misses steps within a state, never a state.
 func (w *Wait[R]) tell(r *R, st Status) {
-	c := *r // waits for the same resource do not share it
-	n := news[R]{resource: &c, state: st.State, end: st.Ended, err: st.Err}
+	n := news[R]{resource: w.hub.source.Clone(r), state: st.State, end: st.Ended, err: st.Err}
 	if last := len(w.news) - 1; last >= 0 && w.news[last].state == n.state {
 		w.news[last] = n
 	} else {

@@ -1,0 +1,82 @@
+package watch
+
+import (
+	"time"
+
+	"github.com/reincubate/ricloud-go/internal/backoff"
+)
+
+// Rhythm is how often a resource is read.
+type Rhythm struct{ Shortest, Longest time.Duration }
+
+const (
+	ageShare   = 4   // a wait that has lasted t reads again after t/4
+	jitter     = 0.2 // of an interval, in both directions
+	eventShare = 1.5 // with events about a resource, the share of Longest between reads
+
+	tolerance  = 10 * time.Minute // how long reads may fail before a wait ends
+	probing    = 3                // failed requests in a row that are an outage
+	maxReading = 8                // Gets in progress that are not slow
+	maxSlow    = 64               // Gets in progress that are
+)
+
+// interval returns how long to leave a resource alone that has been waited for
+// since age. Events about the resource make the early reads superfluous. They do
+// not make reads rare, because one event in five may be lost: with the jitter,
+// an interval stays below twice Longest.
+func (r Rhythm) interval(age time.Duration, events bool) time.Duration {
+	if events {
+		return time.Duration(eventShare * float64(r.Longest))
+	}
+	return min(max(age/ageShare, r.Shortest), r.Longest)
+}
+
+// missing returns how long the API may say that there is no such resource,
+// before a wait believes it. A replica of the API's may lag behind the create.
+func (r Rhythm) missing(known bool) time.Duration {
+	if known {
+		return 3 * r.Longest
+	}
+	return 3 * r.Shortest
+}
+
+// streak is a series of failed requests without a success. It tells an outage
+// from a resource that cannot be read. The zero streak is no failure.
+type streak struct {
+	n       int
+	reads   int       // those that were Gets
+	since   time.Time // the first of them
+	next    time.Time // no request before that, while it is an outage
+	err     error     // the last of them
+	success time.Time // the last success
+}
+
+// add notes a failure of a request that was sent at a time. A request that was
+// sent before the last success says nothing about the time since.
+func (s *streak) add(err error, sent, now time.Time, r Rhythm) {
+	if sent.Before(s.success) {
+		return
+	}
+	if s.n++; s.n == 1 {
+		s.since = now
+	}
+	s.err = err
+	s.hold(now, r)
+}
+
+// hold leaves time before the next request of an outage.
+func (s *streak) hold(now time.Time, r Rhythm) {
+	if s.outage() {
+		s.next = now.Add(backoff.Spread(backoff.Ceiling(s.n-probing, r.Shortest, r.Longest), jitter))
+	}
+}
+
+func (s *streak) outage() bool { return s.n >= probing }
+
+// reset notes a success and reports whether it ended an outage of more than the
+// list.
+func (s *streak) reset(now time.Time) bool {
+	ended := s.outage() && s.reads > 0
+	*s = streak{success: now}
+	return ended
+}

@@ -1,0 +1,233 @@
+package watch
+
+import (
+	"container/heap"
+	"context"
+	"errors"
+	"time"
+
+	"github.com/reincubate/ricloud-go/internal/backoff"
+)
+
+// errSlow is the failure of a scan that takes too long.
+var errSlow = errors.New("the list is not read in good time")
+
+// scanPays reports whether to read the list for the entry that is due, instead
+// of the entry. A scan also saves the reads that are due soon.
+func (h *Hub[R]) scanPays(now time.Time) bool {
+	first, enough := h.queue[0], h.lists.breakEven(now)
+	if !h.mayList(first, now) {
+		return false
+	}
+	return h.listable(0, enough, now, now.Add(h.interval(first, now)/2)) >= enough
+}
+
+// mayList reports whether a scan may show e: the last one did, or it is time to
+// look again.
+func (h *Hub[R]) mayList(e *entry[R], now time.Time) bool {
+	return !e.unlisted || !now.Before(h.lists.retry)
+}
+
+// listable counts the entries from the queue's i-th down that are due soon and
+// that the list may show. It stops at enough.
+func (h *Hub[R]) listable(i, enough int, now, soon time.Time) (n int) {
+	if i >= len(h.queue) || h.queue[i].due.After(soon) { // those below are due later
+		return 0
+	}
+	if h.mayList(h.queue[i], now) {
+		n = 1
+	}
+	for child := 2*i + 1; child <= 2*i+2 && n < enough; child++ {
+		n += h.listable(child, enough-n, now, soon)
+	}
+	return n
+}
+
+// beginScan starts to read the list. The entries that it may show wait for it,
+// but for one interval only, in case it hangs.
+func (h *Hub[R]) beginScan(ctx context.Context, now time.Time) {
+	h.scanning = true
+	h.scans++
+	for _, e := range h.queue {
+		if hold := now.Add(h.interval(e, now)); h.mayList(e, now) && e.due.Before(hold) {
+			e.due = hold
+		}
+	}
+	heap.Init(&h.queue)
+	go h.scan(ctx, h.lists, now)
+}
+
+// scan reads the list page by page, newest first, as long as that pays.
+func (h *Hub[R]) scan(ctx context.Context, before lists, began time.Time) {
+	limit := forbidden * h.rhythm.Longest / explored
+	ctx, cancel := context.WithTimeoutCause(ctx, max(limit, time.Second), errSlow)
+	defer cancel()
+	var (
+		wanted = h.wanted(began)
+		size   = before.firstPage(wanted)
+		after  string
+		items  int
+		found  int
+		now    = lists{pages: 1}
+	)
+	for pages := 1; ; pages++ {
+		page, sent, err := h.page(ctx, after, &size)
+		if err != nil {
+			h.scanFailed(ctx, err, size, sent)
+			return
+		}
+		shown := h.show(page.Wanted)
+		if shown > 0 {
+			now.pages, now.depth = pages, items+page.Len
+		}
+		items, found = items+page.Len, found+shown
+		if !page.More || page.Len == 0 || !before.deeper(pages, shown, wanted-found) {
+			break
+		}
+		after, size = page.Last, h.pageLimit()
+		h.allowance.ReserveN(time.Now(), 1) // on credit, if need be
+	}
+	h.scanned(now, found, began)
+}
+
+// page reads one page. One that is too large is asked for again at half the
+// size, which is remembered.
+func (h *Hub[R]) page(
+	ctx context.Context, after string, size *int,
+) (page Page[R], sent time.Time, err error) {
+	for {
+		sent = time.Now()
+		page, err = h.source.List(ctx, after, *size, h.waited)
+		if err == nil || h.source.Classify(err) != TooLarge || !h.smaller(*size, 1) {
+			return page, sent, err
+		}
+		*size = h.pageLimit()
+		h.allowance.ReserveN(time.Now(), 1)
+	}
+}
+
+func (h *Hub[R]) pageLimit() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.lists.limit
+}
+
+func (h *Hub[R]) smaller(size, least int) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.lists.smaller(size, least)
+}
+
+// wanted counts the resources that a scan looks for.
+func (h *Hub[R]) wanted(now time.Time) (n int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, e := range h.entries {
+		if h.mayList(e, now) {
+			n++
+		}
+	}
+	return n
+}
+
+// waited reports whether anything waits for a resource.
+func (h *Hub[R]) waited(id string) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.entries[id] != nil
+}
+
+// show gives a page to the waits and returns how many of its resources no
+// earlier page of this scan has shown.
+func (h *Hub[R]) show(page []*R) (shown int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.succeeded(time.Now())
+	for _, r := range page {
+		e := h.entries[h.source.Status(r).ID]
+		if e == nil || e.scan == h.scans {
+			continue
+		}
+		shown++
+		e.scan = h.scans
+		e.succeeded()
+		h.learn(e, r, true)
+	}
+	return shown
+}
+
+// scanned makes the resources that the list showed due together. The others
+// keep their own time and are read one by one.
+func (h *Hub[R]) scanned(l lists, found int, began time.Time) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	now := time.Now()
+	missing := 0
+	var total time.Duration
+	for _, e := range h.entries {
+		total += h.interval(e, now)
+		e.unlisted = e.scan != h.scans && !e.began.After(began)
+		if e.unlisted {
+			missing++
+		}
+	}
+	l.share, l.limit = 1, h.lists.limit
+	if missing > 0 {
+		l.share = float64(found) / float64(found+missing)
+	}
+	l.retry = now.Add(explored * h.rhythm.Longest)
+	mean := total / time.Duration(max(len(h.entries), 1))
+	l.together = now.Add(backoff.Spread(mean, jitter))
+	h.lists, h.scanning, h.refusal = l, false, nil
+	for _, e := range h.queue {
+		switch {
+		case e.scan == h.scans && h.mayWait(h.interval(e, now), l.together, now):
+			e.due = l.together
+		case e.scan == h.scans:
+			h.schedule(e, now)
+		case e.unlisted && e.due.After(now): // it has waited for this scan
+			e.due = now
+		}
+	}
+	heap.Init(&h.queue)
+	h.wake()
+}
+
+// scanFailed has the list tried again soon, or the resources read one by one
+// for a while.
+func (h *Hub[R]) scanFailed(ctx context.Context, err error, size int, sent time.Time) {
+	verdict := h.source.Classify(err)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.scanning = false
+	h.wake()
+	cause := context.Cause(ctx)
+	if errors.Is(cause, context.Canceled) { // nobody waits any more
+		return
+	}
+	now := time.Now()
+	retry, one, permitted := now.Add(h.rhythm.Shortest), false, true
+	switch {
+	case errors.Is(cause, errSlow):
+		err = cause
+		h.lists.smaller(size, minPage)
+	case verdict == Missing, verdict == Final, verdict == TooLarge:
+		permitted, h.refusal = false, err
+		h.succeeded(now) // the API has answered
+	case verdict != Unsent:
+		h.failed(verdict, err, sent, now)
+	}
+	if verdict != Unsent {
+		retry, one = h.lists.failed(now, h.rhythm, permitted)
+	}
+	for _, e := range h.queue {
+		switch {
+		case e.unlisted:
+		case one:
+			e.due = now
+		case e.due.Before(retry):
+			e.due = retry
+		}
+	}
+	heap.Init(&h.queue)
+}
