@@ -65,6 +65,7 @@ func fixtures() []fixture {
 	finished.TasksProcessing, finished.TasksSucceeded = []ID{}, []ID{guideTask}
 	finished.State = PollCompleted
 	finished.DateCompleted = at("2018-11-22T14:20:53.548372Z")
+	finished.unsorted = true
 	finished.Results = List[Result]{Data: []Result{{
 		ID: guideResult, Task: guideTask, Identifier: "data:info.account", URL: "<your storage config url>",
 		Checksum: checksum, Size: 12345, State: ResultAvailable, DateCreated: at("2018-11-22T14:20:53.506542Z"),

@@ -30,7 +30,8 @@ type Poll struct {
 	TasksPending    []ID   `json:"tasks_pending" wire:"strict"`
 	TasksProcessing []ID   `json:"tasks_processing" wire:"strict"`
 	TasksSuspended  []ID   `json:"tasks_suspended" wire:"strict"`
-	// TasksSucceeded are also the tasks that the oldest API calls completed.
+	// TasksSucceeded are also the tasks that the oldest API calls completed. Some
+	// of those may have failed: Wait and Watch ask, and sort them.
 	TasksSucceeded []ID `json:"tasks_succeeded" wire:"strict"`
 	TasksFailed    []ID `json:"tasks_failed" wire:"strict"`
 	// Results are those published so far, maybe only the first page of them.
@@ -42,6 +43,8 @@ type Poll struct {
 	DateCreated   time.Time `json:"date_created,omitzero"`
 	DateStarted   time.Time `json:"date_started,omitzero"`
 	DateCompleted time.Time `json:"date_completed,omitzero"`
+
+	unsorted bool // TasksSucceeded may hold tasks that failed
 }
 
 // UnmarshalJSON reads a poll of any generation of the API.
@@ -56,6 +59,7 @@ func (p *Poll) UnmarshalJSON(b []byte) error {
 	}
 	if p.TasksSucceeded == nil {
 		p.TasksSucceeded = aux.TasksCompleted
+		p.unsorted = len(aux.TasksCompleted) > 0 && p.TasksFailed == nil
 	}
 	// The vendor's guide shows a finished poll that still says "processing". Only
 	// that word is overruled: nothing is known of a word that is not in the guide.
@@ -299,8 +303,11 @@ func (s *PollsService) Create(
 //
 // GET /polls/{id}
 func (s *PollsService) Get(ctx context.Context, id ID, opts ...CallOption) (*Poll, error) {
-	r := request{op: transport.PollsGet, id: id}
-	return do[Poll](ctx, s.client, r, opts)
+	poll, err := do[Poll](ctx, s.client, request{op: transport.PollsGet, id: id}, opts)
+	if err == nil {
+		s.client.waits.polls.hub.Refresh(string(id), poll)
+	}
+	return poll, err
 }
 
 // List returns one page of polls, newest first.
@@ -352,29 +359,91 @@ func (p Poll) failures() string {
 	return bounded([]byte(strings.Join(all, ", ")))
 }
 
+// pollStatus reads the progress of a poll from its tasks: one that has begun
+// counts once, and one that has ended twice.
 func pollStatus(p *Poll) watch.Status {
 	st := watch.Status{
-		ID: string(p.ID), State: string(p.State), Ended: p.State.Ended(),
+		ID: string(p.ID), State: string(p.State),
 		Version: fmt.Sprint(
 			p.State, len(p.TasksPending), len(p.TasksProcessing), len(p.TasksSuspended),
 			len(p.TasksSucceeded), len(p.TasksFailed),
 			len(p.Results.Data), p.Results.HasMore, p.Results.TotalCount,
 		),
 	}
-	if st.Ended {
-		st.Progress = ended
-	} else { // a task that has begun counts once, one that has ended twice
-		done := len(p.TasksSucceeded) + len(p.TasksFailed)
-		st.Progress = 2*done + len(p.TasksProcessing) + len(p.TasksSuspended)
-		if p.State != PollPending {
-			st.Progress++
-		}
+	begun := len(p.TasksProcessing) + len(p.TasksSuspended)
+	done := len(p.TasksSucceeded) + len(p.TasksFailed)
+	st.Progress = 2*done + begun
+	if p.State != PollPending {
+		st.Progress++
 	}
-	if p.State == PollFailed || st.Ended && len(p.TasksFailed)+len(p.TasksSuspended) > 0 {
+	st.Soon = done > 0 && len(p.TasksPending)+len(p.TasksProcessing) == 0
+	known := p.State == PollPending || p.State == PollProcessing || p.State.Ended()
+	switch {
+	case p.State.Ended() && p.unsorted: // a read will sort the tasks
+		st.Progress, st.Soon = ended-1, true
+		return st
+	case p.State.Ended(), !known && p.finished():
+		st.Ended, st.Progress = true, ended
+	}
+	failed := p.State == PollFailed || !known || len(p.TasksFailed)+len(p.TasksSuspended) > 0
+	if st.Ended && failed {
 		st.Err = &StateError{
 			Resource: "poll", ID: p.ID, State: string(p.State), Code: p.Error,
 			Failed: p.TasksFailed, Suspended: p.TasksSuspended, Detail: p.failures(),
 		}
 	}
 	return st
+}
+
+// sortTasks asks for the tasks of a poll that has ended, where the API does not
+// say which of them failed. It costs one request, and one more for each task
+// that the list does not show.
+func sortTasks(ctx context.Context, w pollingOf, p *Poll) error {
+	if !p.unsorted || !p.State.Ended() {
+		return nil
+	}
+	completed, unknown := p.TasksSucceeded, map[ID]bool{}
+	for _, id := range completed {
+		unknown[id] = true
+	}
+	p.TasksSucceeded, p.unsorted = nil, false
+	sortTask := func(task *Task) {
+		if !unknown[task.ID] {
+			return
+		}
+		delete(unknown, task.ID)
+		switch task.State {
+		case TaskSucceeded:
+			p.TasksSucceeded = append(p.TasksSucceeded, task.ID)
+		case TaskSuspended:
+			p.TasksSuspended = append(p.TasksSuspended, task.ID)
+		default: // also a word that is not known, which is no success
+			p.TasksFailed = append(p.TasksFailed, task.ID)
+		}
+	}
+	w.allowance.ReserveN(time.Now(), 1)
+	params := TaskListParams{Poll: p.ID, ListParams: ListParams{Limit: maxLimit}}
+	list := request{op: transport.TasksList, list: params, background: true}
+	tasks, err := do[List[Task]](ctx, w.client, list, nil)
+	if err == nil { // else the API may not know the filter
+		for i := range tasks.Data {
+			sortTask(&tasks.Data[i])
+		}
+	}
+	for _, id := range completed {
+		if !unknown[id] {
+			continue
+		}
+		w.allowance.ReserveN(time.Now(), 1)
+		get := request{op: transport.TasksGet, id: id, background: true}
+		task, err := do[Task](ctx, w.client, get, nil)
+		if err != nil {
+			return err
+		}
+		if task.ID != id || task.State == "" {
+			return notTheResource(transport.TasksGet.Name, "id", string(task.ID))
+		}
+		sortTask(task)
+	}
+	return nil
 }

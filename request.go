@@ -108,6 +108,7 @@ func (r *request) build(o callOptions) (*transport.Request, error) {
 		Query:      r.queryWith(o.query),
 		Await:      o.await,
 		Replay:     o.replay,
+		Single:     r.background, // a wait's hub is the loop
 		Background: r.background,
 	}
 	if r.body == nil {

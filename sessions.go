@@ -221,8 +221,11 @@ func (s *SessionsService) Create(
 func (s *SessionsService) Get(
 	ctx context.Context, id ID, opts ...CallOption,
 ) (*Session, error) {
-	r := request{op: transport.SessionsGet, id: id}
-	return do[Session](ctx, s.client, r, opts)
+	session, err := do[Session](ctx, s.client, request{op: transport.SessionsGet, id: id}, opts)
+	if err == nil {
+		s.client.waits.sessions.hub.Refresh(string(id), session)
+	}
+	return session, err
 }
 
 // List returns one page of sessions, newest first.
@@ -249,8 +252,13 @@ func (s *SessionsService) All(
 func (s *SessionsService) Delete(
 	ctx context.Context, id ID, opts ...CallOption,
 ) (*Session, error) {
-	r := request{op: transport.SessionsDelete, id: id}
-	return do[Session](ctx, s.client, r, opts)
+	session, err := do[Session](ctx, s.client, request{op: transport.SessionsDelete, id: id}, opts)
+	if err == nil {
+		s.client.waits.sessions.hub.Deleted(string(id), func(s *Session) {
+			s.State, s.Error = SessionExpired, ExpiredByOrganisation
+		})
+	}
+	return session, err
 }
 
 // Watch yields the session at each change of its state. It ends when the
@@ -279,18 +287,31 @@ func (s *SessionsService) Wait(
 	return last(s.client.waits.sessions.watch(ctx, "Sessions.Wait", id, nil, opts))
 }
 
+// sessionStatus ranks active below failed and expired: an active session can
+// still expire, and then that is the last word, in whatever order it is heard.
 func sessionStatus(s *Session) watch.Status {
 	st := watch.Status{ID: string(s.ID), State: string(s.State), Version: string(s.State)}
 	st.Ended = s.State.Ended()
-	if st.Ended {
+	switch s.State {
+	case SessionActive:
+		st.Progress = 1
+	case SessionFailed, SessionExpired:
 		st.Progress = ended
-	}
-	if st.Ended && s.State != SessionActive {
-		st.Err = &StateError{
-			Resource: "session", ID: s.ID, State: string(s.State), Code: s.Error, SourceState: s.Source.State,
+		st.Err = s.stateError()
+	case SessionPending:
+	default: // a word that is not known; with a date of expiry it is no success
+		if !s.DateExpired.IsZero() {
+			st.Ended, st.Progress, st.Err = true, ended, s.stateError()
 		}
 	}
 	return st
+}
+
+func (s *Session) stateError() error {
+	return &StateError{
+		Resource: "session", ID: s.ID, State: string(s.State), Code: s.Error,
+		SourceState: s.Source.State,
+	}
 }
 
 // apply takes over what the end of the session's own task says.

@@ -133,7 +133,11 @@ func (s *SubscriptionsService) Get(
 	ctx context.Context, id ID, opts ...CallOption,
 ) (*Subscription, error) {
 	r := request{op: transport.SubscriptionsGet, id: id}
-	return do[Subscription](ctx, s.client, r, opts)
+	subscription, err := do[Subscription](ctx, s.client, r, opts)
+	if err == nil {
+		s.client.waits.subscriptions.hub.Refresh(string(id), subscription)
+	}
+	return subscription, err
 }
 
 // List returns one page of subscriptions.
@@ -161,7 +165,13 @@ func (s *SubscriptionsService) Delete(
 	ctx context.Context, id ID, opts ...CallOption,
 ) (*Subscription, error) {
 	r := request{op: transport.SubscriptionsDelete, id: id}
-	return do[Subscription](ctx, s.client, r, opts)
+	subscription, err := do[Subscription](ctx, s.client, r, opts)
+	if err == nil {
+		s.client.waits.subscriptions.hub.Deleted(string(id), func(s *Subscription) {
+			s.State = SubscriptionDeleted
+		})
+	}
+	return subscription, err
 }
 
 // Watch yields the subscription at each change of its state. It ends when the
@@ -185,14 +195,19 @@ func (s *SubscriptionsService) Wait(
 	return last(s.client.waits.subscriptions.watch(ctx, "Subscriptions.Wait", id, nil, opts))
 }
 
+// subscriptionStatus ranks active below deleted: an active subscription can
+// still be deleted, and then that is the last word, in whatever order it is
+// heard.
 func subscriptionStatus(s *Subscription) watch.Status {
 	st := watch.Status{ID: string(s.ID), State: string(s.State), Version: string(s.State)}
 	st.Ended = s.State.Ended()
-	if st.Ended {
+	switch s.State {
+	case SubscriptionActive:
+		st.Progress = 1
+	case SubscriptionDeleted:
 		st.Progress = ended
-	}
-	if s.State == SubscriptionDeleted {
 		st.Err = &StateError{Resource: "subscription", ID: s.ID, State: string(s.State)}
+	case SubscriptionPending:
 	}
 	return st
 }

@@ -87,8 +87,11 @@ type TasksService service
 //
 // GET /tasks/{id}
 func (s *TasksService) Get(ctx context.Context, id ID, opts ...CallOption) (*Task, error) {
-	r := request{op: transport.TasksGet, id: id}
-	return do[Task](ctx, s.client, r, opts)
+	task, err := do[Task](ctx, s.client, request{op: transport.TasksGet, id: id}, opts)
+	if err == nil {
+		s.client.waits.tasks.hub.Refresh(string(id), task)
+	}
+	return task, err
 }
 
 // List returns one page of tasks.
@@ -131,14 +134,23 @@ func (s *TasksService) Wait(ctx context.Context, id ID, opts ...CallOption) (*Ta
 func taskStatus(t *Task) watch.Status {
 	st := watch.Status{ID: string(t.ID), State: string(t.State), Version: string(t.State)}
 	st.Ended = t.State.Ended()
-	switch {
-	case st.Ended:
+	switch t.State {
+	case TaskPending:
+	case TaskSucceeded:
 		st.Progress = ended
-	case t.State != TaskPending:
+	case TaskFailed:
+		st.Progress, st.Err = ended, t.stateError()
+	case TaskProcessing, TaskSuspended:
 		st.Progress = 1
-	}
-	if t.State == TaskFailed {
-		st.Err = &StateError{Resource: "task", ID: t.ID, State: string(t.State), Code: t.Error}
+	default: // a word that is not known; with a date of completion it is no success
+		st.Progress = 1
+		if !t.DateCompleted.IsZero() {
+			st.Ended, st.Progress, st.Err = true, ended, t.stateError()
+		}
 	}
 	return st
+}
+
+func (t *Task) stateError() error {
+	return &StateError{Resource: "task", ID: t.ID, State: string(t.State), Code: t.Error}
 }

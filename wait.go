@@ -2,13 +2,17 @@ package ricloud
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"iter"
+	"log/slog"
 	"math"
 	"net/http"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -23,16 +27,18 @@ import (
 //nolint:gochecknoglobals // a constant in all but name
 var defaultPolling = watch.Rhythm{Shortest: time.Second, Longest: 10 * time.Second}
 
-// The requests that waits make are a fifth of the quota at most: what
-// WithRateLimit sets, or what the contract gives an organisation (§1.5).
+// Waits make at most a fifth of the requests that the quota allows: the quota of
+// WithRateLimit, or else what the API allows an organisation. A wait's read is
+// one request and never repeated within the call, so that the count is exact
+// whatever the API answers.
 const (
 	defaultQuota    = 10_000.0
 	defaultQuotaPer = time.Hour
 	waitShare       = 5
-	waitBurst       = 50
+	waitBurst       = 20
 )
 
-// waits are the hubs of all waits of a client, a kind of resource each.
+// waits are the waits of a client, by the kind of resource.
 type waits struct {
 	sessions      *waiter[Session]
 	polls         *waiter[Poll]
@@ -45,38 +51,53 @@ func newWaits(c *Client, cfg config) waits {
 	switch {
 	case cfg.RateLimit > 0:
 		quota = float64(cfg.RateLimit) / cfg.RatePer.Seconds()
-	case cfg.polling.Shortest < defaultPolling.Shortest: // an API with time to spare
+	case cfg.polling.Shortest < defaultPolling.Shortest: // an API with capacity to spare
 		quota *= defaultPolling.Shortest.Seconds() / cfg.polling.Shortest.Seconds()
 	}
-	allowance := rate.NewLimiter(rate.Limit(quota/waitShare), waitBurst)
-	return waits{
-		sessions:      newWaiter(c, transport.SessionsGet, transport.SessionsList, sessionStatus, cfg.polling, allowance),
-		polls:         newWaiter(c, transport.PollsGet, transport.PollsList, pollStatus, cfg.polling, allowance),
-		tasks:         newWaiter(c, transport.TasksGet, transport.TasksList, taskStatus, cfg.polling, allowance),
-		subscriptions: newWaiter(c, transport.SubscriptionsGet, transport.SubscriptionsList, subscriptionStatus, cfg.polling, allowance),
+	shared := pollingOf{
+		client: c, rhythm: cfg.polling, logger: cfg.Logger,
+		allowance: rate.NewLimiter(rate.Limit(quota/waitShare), waitBurst),
 	}
+	return waits{
+		sessions: newWaiter(shared, transport.SessionsGet, transport.SessionsList, sessionStatus, nil),
+		polls:    newWaiter(shared, transport.PollsGet, transport.PollsList, pollStatus, sortTasks),
+		tasks:    newWaiter(shared, transport.TasksGet, transport.TasksList, taskStatus, nil),
+		subscriptions: newWaiter(
+			shared, transport.SubscriptionsGet, transport.SubscriptionsList, subscriptionStatus, nil,
+		),
+	}
+}
+
+// pollingOf is what all waits of a client have in common.
+type pollingOf struct {
+	client    *Client
+	rhythm    watch.Rhythm
+	allowance *rate.Limiter
+	logger    *slog.Logger // may be nil
 }
 
 // waiter waits for resources of one kind.
 type waiter[T any] struct {
 	reader[T]
 
-	hub       *watch.Hub[T]
-	rhythm    watch.Rhythm
-	allowance *rate.Limiter
+	hub *watch.Hub[T]
 }
 
 func newWaiter[T any](
-	c *Client, get, list transport.Operation, look func(*T) watch.Status, rhythm watch.Rhythm, allowance *rate.Limiter,
+	shared pollingOf, get, list transport.Operation,
+	status func(*T) watch.Status, complete func(context.Context, pollingOf, *T) error,
 ) *waiter[T] {
-	r := reader[T]{client: c, get: get, list: list, look: look, links: new(links)}
-	return &waiter[T]{r, watch.New(r, rhythm, allowance), rhythm, allowance}
+	r := reader[T]{
+		pollingOf: shared, get: get, list: list, status: status, complete: complete,
+		links: new(links), warned: new(atomic.Bool),
+	}
+	return &waiter[T]{r, watch.New(context.Background(), r, shared.rhythm, shared.allowance)}
 }
 
 // watch yields a resource at each change until a wait for it is over. known is
 // what the caller knows of the resource already, or nil; it saves a request. The
-// wait shares its requests with all others, unless it has options of its own.
-// Errors name operation.
+// wait shares its requests with all others, unless it has options of its own:
+// then its requests carry the values of ctx. Errors name operation.
 func (w *waiter[T]) watch(
 	ctx context.Context, operation string, id ID, known *T, opts []CallOption,
 ) iter.Seq2[*T, error] {
@@ -86,7 +107,7 @@ func (w *waiter[T]) watch(
 		if len(opts) > 0 {
 			own := w.reader
 			own.opts, own.raw = opts, &raw
-			hub = watch.New(own, w.rhythm, w.allowance)
+			hub = watch.New(ctx, own, w.rhythm, w.allowance)
 		}
 		began, wait := time.Now(), hub.Join(string(id), known)
 		defer wait.Leave()
@@ -98,7 +119,8 @@ func (w *waiter[T]) watch(
 		for {
 			v, end, err := wait.Next(ctx)
 			if end && ctx.Err() != nil && errors.Is(err, context.Cause(ctx)) {
-				err = w.unfinished(ctx, operation, id, v, time.Since(began), wait.Failure())
+				failure, refusal := wait.Trouble()
+				err = w.unfinished(ctx, operation, id, v, time.Since(began), failure, refusal)
 			} else {
 				err = renamed(operation, err)
 			}
@@ -106,7 +128,7 @@ func (w *waiter[T]) watch(
 				*o.response = *r
 			}
 			if v != nil {
-				seen.change(w.look(v).State)
+				seen.change(w.status(v).State)
 			}
 			seen.err = err
 			if !yield(v, err) || end {
@@ -116,21 +138,44 @@ func (w *waiter[T]) watch(
 	}
 }
 
-// unfinished is the error of a wait whose context ended.
+// unfinished is the error of a wait whose context ended: what is known of the
+// resource, and what kept the wait from knowing more.
 func (w *waiter[T]) unfinished(
-	ctx context.Context, operation string, id ID, v *T, after time.Duration, failure error,
+	ctx context.Context, operation string, id ID, v *T, after time.Duration,
+	failure, refusal error,
 ) error {
 	state := "not read yet"
 	if v != nil {
-		state = "still " + w.look(v).State
+		state = "still " + w.status(v).State
 	}
-	e := &CallError{
-		Operation: operation, Duration: after,
-		Err: fmt.Errorf("%s is %s after %s: %w", id, state, after.Round(time.Millisecond), backoff.Cause(ctx)),
+	cause := backoff.Cause(ctx)
+	text := fmt.Sprintf("%s is %s after %s: %v", id, state, after.Round(time.Millisecond), cause)
+	all := []error{cause}
+	if failure != nil {
+		text += fmt.Sprintf("; the last read failed: %v", trimPrefix(failure, w.get.Name))
+		all = append(all, failure)
 	}
-	e.last, _ = errors.AsType[*Error](failure)
-	return e
+	if refusal != nil {
+		text += fmt.Sprintf(
+			"; the key may not list, so each wait needs requests of its own: %v",
+			trimPrefix(refusal, w.list.Name),
+		)
+		all = append(all, refusal)
+	}
+	return &CallError{Operation: operation, Duration: after, Err: &unfinishedError{text, all}}
 }
+
+// unfinishedError is a text with several causes.
+type unfinishedError struct {
+	text   string
+	causes []error
+}
+
+// Error returns the text.
+func (e *unfinishedError) Error() string { return e.text }
+
+// Unwrap returns the causes.
+func (e *unfinishedError) Unwrap() []error { return e.causes }
 
 // renamed returns err as an error of operation, which made the call that failed.
 func renamed(operation string, err error) error {
@@ -162,16 +207,24 @@ func last[T any](watch iter.Seq2[*T, error]) (v *T, err error) {
 	return v, err
 }
 
-// reader reads resources for a hub.
+// reader reads resources for a hub, one request at a time.
 type reader[T any] struct {
-	client    *Client
-	get, list transport.Operation
-	look      func(*T) watch.Status
-	links     *links
+	pollingOf
 
-	opts []CallOption // of the one wait it reads for
-	raw  *atomic.Pointer[Response]
+	get, list transport.Operation
+	status    func(*T) watch.Status
+	// complete adds what an answer lacks, with requests of its own; may be nil.
+	complete func(context.Context, pollingOf, *T) error
+
+	links  *links       // the waits, for hooks
+	opts   []CallOption // of the one wait that it reads for
+	raw    *atomic.Pointer[Response]
+	warned *atomic.Bool // that the key may not list
 }
+
+func (r reader[T]) Status(v *T) watch.Status { return r.status(v) }
+
+func (reader[T]) Clone(v *T) *T { return watch.Clone(v) }
 
 func (r reader[T]) Get(ctx context.Context, id string) (*T, error) {
 	opts := r.opts
@@ -180,20 +233,59 @@ func (r reader[T]) Get(ctx context.Context, id string) (*T, error) {
 		opts = append(slices.Clip(opts), WithResponse(&raw))
 		defer func() { r.raw.Store(&raw) }()
 	}
-	return do[T](ctx, r.client, request{op: r.get, id: ID(id), background: true, waits: r.waits(ID(id))}, opts)
+	sent := request{op: r.get, id: ID(id), background: true, waits: r.waits(ID(id))}
+	v, err := do[T](ctx, r.client, sent, opts)
+	if err != nil {
+		return nil, err
+	}
+	switch st := r.status(v); {
+	case !strings.EqualFold(st.ID, id):
+		return nil, notTheResource(r.get.Name, "id", st.ID)
+	case st.State == "":
+		return nil, notTheResource(r.get.Name, "state", st.State)
+	}
+	if r.complete != nil {
+		if err := r.complete(ctx, r.pollingOf, v); err != nil {
+			return nil, err
+		}
+	}
+	return v, nil
 }
 
-// List decodes what is wanted only: most of a page is others', or over.
-func (r reader[T]) List(ctx context.Context, after string, limit int, wanted func(id string) bool) (page watch.Page[T], err error) {
-	op, params := r.list, ListParams{AfterID: ID(after), Limit: limit}
-	l, err := do[List[json.RawMessage]](ctx, r.client, request{op: op, list: params, background: true, waits: r.waits("")}, nil)
+// notTheResource is the error of an answer that is JSON, but of something else.
+func notTheResource(operation, path, value string) error {
+	return &DecodeError{
+		Operation: operation, Path: path, Snapshot: snapshot([]byte(value)),
+		Err: errors.New("this is not the resource that was asked for"),
+	}
+}
+
+// List decodes only what is wanted. Most of a page belongs to others, or has
+// ended. What cannot be decoded is read by itself, and its error is told.
+func (r reader[T]) List(
+	ctx context.Context, after string, limit int, wanted func(id string) bool,
+) (page watch.Page[T], err error) {
+	params := ListParams{AfterID: ID(after), Limit: limit}
+	sent := request{op: r.list, list: params, background: true, waits: r.waits("")}
+	l, err := do[List[json.RawMessage]](ctx, r.client, sent, nil)
+	if err == nil && l.Data == nil {
+		err = notTheResource(r.list.Name, "data", "")
+	}
 	if err != nil {
+		r.warn(ctx, err)
 		return page, err
 	}
 	page.Len, page.More = len(l.Data), l.HasMore
 	for _, raw := range l.Data {
 		page.Last = wire.ID(raw)
-		if v := new(T); wanted(page.Last) && r.client.decode(op.Name, raw, v) == nil { // else it is read by itself, and its error told
+		if page.Last == "" {
+			return watch.Page[T]{}, notTheResource(r.list.Name, "data[].id", "")
+		}
+		if !wanted(page.Last) {
+			continue
+		}
+		v := new(T)
+		if r.client.decode(r.list.Name, raw, v) == nil && r.status(v).State != "" {
 			page.Wanted = append(page.Wanted, v)
 		}
 	}
@@ -209,40 +301,86 @@ func (r reader[T]) waits(id ID) []context.Context {
 	return r.links.of(id)
 }
 
-func (r reader[T]) Look(v *T) watch.Status { return r.look(v) }
+// warn tells the logger once that the key may not list.
+func (r reader[T]) warn(ctx context.Context, err error) {
+	verdict := r.Classify(err)
+	if r.logger == nil || verdict != watch.Final && verdict != watch.Missing || r.warned.Swap(true) {
+		return
+	}
+	r.logger.LogAttrs(ctx, slog.LevelWarn,
+		"ricloud waits cannot list: each needs requests of its own and is slow where there are many; "+
+			"let the key list, or give webhook events to Client.Notify",
+		slog.String("operation", r.list.Name), slog.Any("error", err))
+}
 
-// Judge tells failures that pass from those that do not.
-func (reader[T]) Judge(err error) watch.Verdict {
+// Classify tells outages from answers of the API. What no API error body says is
+// no answer of the API: proxies, firewalls and maintenance pages answer with any
+// status.
+func (reader[T]) Classify(err error) watch.Verdict {
+	if errors.Is(err, transport.ErrBodyTooLarge) {
+		return watch.TooLarge
+	}
 	if e, ok := errors.AsType[*Error](err); ok {
-		switch {
-		case e.StatusCode == http.StatusUnauthorized:
-			return watch.Fatal
-		case e.StatusCode == http.StatusRequestTimeout, e.StatusCode == http.StatusTooManyRequests,
-			e.StatusCode >= http.StatusInternalServerError:
-			return watch.Passing
-		}
-		return watch.Final
+		return classifyAnswer(e)
 	}
 	if _, ok := errors.AsType[*CallError](err); ok {
-		return watch.Passing
+		switch {
+		case errors.Is(err, transport.ErrTooLate):
+			return watch.Unsent
+		case isCertificateError(err):
+			return watch.Permanent
+		}
+		return watch.Retry
+	}
+	if _, ok := errors.AsType[*DecodeError](err); ok {
+		return watch.Retry
+	}
+	return watch.Final // it was refused before anything was sent
+}
+
+func classifyAnswer(e *Error) watch.Verdict {
+	switch status := e.StatusCode; {
+	case status == http.StatusUnauthorized:
+		body := strings.TrimSpace(string(e.Body))
+		if body == "" || body[0] == '{' { // no document shows the body of a 401
+			return watch.Refused
+		}
+		return watch.Retry
+	case e.Code == "", status == http.StatusRequestTimeout, status == http.StatusTooEarly,
+		status == http.StatusTooManyRequests, status >= http.StatusInternalServerError:
+		return watch.Retry
+	case status == http.StatusNotFound, status == http.StatusGone:
+		return watch.Missing
 	}
 	return watch.Final
+}
+
+// isCertificateError reports whether the other end is not who it should be.
+func isCertificateError(err error) bool {
+	_, verification := errors.AsType[*tls.CertificateVerificationError](err)
+	_, authority := errors.AsType[x509.UnknownAuthorityError](err)
+	_, host := errors.AsType[x509.HostnameError](err)
+	_, invalid := errors.AsType[x509.CertificateInvalidError](err)
+	return verification || authority || host || invalid
 }
 
 // ended is the progress of a resource that will not change again.
 const ended = math.MaxInt
 
-// Notify tells the client's waits what an event says, so that they end or go
-// on at once, without a request. Give it every event that arrives, in whatever
-// order and however often: a resource never moves backwards. While events
-// flow, waits ask the API rarely, in case one was lost; without them they
-// poll. An event that no wait could use is ignored.
+// Notify tells the client's waits what an event says, so that they end or go on
+// at once, without a request. Call it for every event that arrives, in any
+// order and however often: a resource never moves backwards, and an event that
+// no wait can use is ignored. Waits that have events still read now and then, at
+// intervals below twice the longest of WithPolling, because events get lost.
 //
 //	handler, err := ricloud.NewWebhookHandler(func(ctx context.Context, event *ricloud.Event) error {
 //		client.Notify(event)
 //		return nil
 //	})
 func (c *Client) Notify(event *Event) {
+	if event == nil {
+		return
+	}
 	switch event.Type {
 	case "session":
 		notify(c.waits.sessions, event)
@@ -260,22 +398,28 @@ func (c *Client) Notify(event *Event) {
 // notify returns what the event is about, or nil.
 func notify[T any](w *waiter[T], event *Event) *T {
 	v := new(T)
-	if decode("Notify", event.Data, v) != nil || w.look(v).ID == "" {
+	if decode("Notify", event.Data, v) != nil {
+		return nil
+	}
+	if st := w.status(v); st.ID == "" || st.State == "" {
 		return nil
 	}
 	w.hub.Notify(v)
 	return v
 }
 
-// notifyOwner tells what a task means to what it was made for. The contract
-// names no event for a session that becomes active or fails, but a session's
-// creation is a task (§8): the one of a session and of no poll, whose end is
-// the session's.
+// notifyOwner tells what a task means for what it was made for. No event is
+// known for a session that becomes active or fails, but a session's creation is
+// a task: one that has a session and no poll, and whose end is the session's.
 func (c *Client) notifyOwner(task *Task) {
 	switch {
 	case task.Poll != "":
-		c.waits.polls.hub.NotifyChange(string(task.Poll), func(p *Poll) { p.applyTask(task) })
+		change := func(p *Poll) { p.applyTask(task) }
+		c.waits.polls.hub.NotifyChange(string(task.Poll), change)
 	case task.Session != "" && task.State.Ended():
-		c.waits.sessions.hub.NotifyChange(string(task.Session), func(s *Session) { s.apply(task) })
+		change := func(s *Session) { s.apply(task) }
+		c.waits.sessions.hub.NotifyChange(string(task.Session), change)
+	case task.Session != "":
+		c.waits.sessions.hub.NotifyChange(string(task.Session), nil)
 	}
 }

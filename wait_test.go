@@ -60,10 +60,6 @@ func TestWaitEndsAtATerminalState(t *testing.T) {
 		{"session expired", sessions, "/sessions/x", []string{`{"id":"x","state":"expired","error":"service"}`}, "expired", ErrSessionExpired, "ricloud: session x is expired: service"},
 		{"poll completed", polls, "/polls/x", []string{`{"id":"x","state":"pending"}`, `{"id":"x","state":"processing"}`, `{"id":"x","state":"completed","tasks_succeeded":["a"]}`}, "completed", nil, ""},
 		{"poll succeeded", polls, "/polls/x", []string{`{"id":"x","state":"succeeded"}`}, "completed", nil, ""},
-		{"poll finished as in the guide", polls, "/polls/x", []string{
-			`{"id":"x","state":"processing","tasks_processing":["a"],"date_completed":null}`,
-			`{"id":"x","state":"processing","tasks_processing":[],"tasks_completed":["a"],"date_completed":"2018-11-22T14:20:53Z"}`,
-		}, "completed", nil, ""},
 		{"poll with failed tasks", polls, "/polls/x", []string{`{"id":"x","state":"completed","tasks_succeeded":["a"],"tasks_failed":["b","c"],"tasks_suspended":["d"],"errors":[{"error":"service","message":"down"}]}`}, "completed", ErrTasksFailed, "ricloud: poll x is completed; failed tasks: b, c; suspended tasks: d; service: down"},
 		{"poll failed", polls, "/polls/x", []string{`{"id":"x","state":"failed","error":"session-expired"}`}, "failed", ErrSessionExpired, "ricloud: poll x is failed: session-expired"},
 		{"task succeeded", tasks, "/tasks/x", []string{`{"id":"x","state":"processing"}`, `{"id":"x","state":"suspended"}`, `{"id":"x","state":"succeeded"}`}, "succeeded", nil, ""},

@@ -205,6 +205,14 @@ func (h *Hub[R]) Refresh(id string, r *R) {
 	}
 }
 
+// Deleted notes that the caller deleted a resource. change makes the change in
+// the resource as it is known.
+func (h *Hub[R]) Deleted(id string, change func(*R)) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.change(id, change)
+}
+
 // Notify takes in a resource as an event shows it. An event that shows no
 // progress is dropped: it is late, or a duplicate.
 func (h *Hub[R]) Notify(r *R) {
@@ -221,13 +229,20 @@ func (h *Hub[R]) NotifyChange(id string, change func(*R)) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.noteEvent(id)
+	if change != nil {
+		h.change(id, change)
+	}
+}
+
+// change makes a change in a resource as it is known, or has it read if it is
+// waited for and nothing is known of it.
+func (h *Hub[R]) change(id string, change func(*R)) {
 	known := h.memory.get(id).resource
 	e := h.entries[id]
 	if e != nil {
 		known = e.known
 	}
 	switch {
-	case change == nil:
 	case known != nil:
 		c := h.source.Clone(known)
 		change(c)
