@@ -95,14 +95,10 @@ func TestResultsWithFiles(t *testing.T) {
 				}
 				identifiers = append(identifiers, result.Identifier)
 			}
-			if generation == ricloudtest.Generation2018 { // which does not tell failed tasks from others
-				assert.Empty(t, failures)
-			} else {
-				require.Len(t, failures, 1)
-				var state *ricloud.StateError
-				require.ErrorAs(t, failures[0], &state)
-				assert.Len(t, state.Failed, 1)
-			}
+			require.Len(t, failures, 1)
+			var state *ricloud.StateError
+			require.ErrorAs(t, failures[0], &state)
+			assert.Len(t, state.Failed, 1, "also where the poll itself does not tell failed tasks")
 			require.Len(t, identifiers, 1+n-1)
 			assert.Contains(t, identifiers[0], "ios_messages.messages")
 			slices.Sort(identifiers)

@@ -117,6 +117,7 @@ type entry[R any] struct {
 	earlier *R // what was seen too long ago to be told without a read
 
 	began, due time.Time
+	read       time.Time // when the last read succeeded; at first, began
 	index      int  // in the queue; -1: it is being read, or has ended
 	hasEvents  bool // an event about it has arrived
 	unlisted   bool // the last scan did not show it
@@ -136,7 +137,9 @@ func (e *entry[R]) failed(err error, now time.Time) {
 }
 
 // succeeded notes a successful read.
-func (e *entry[R]) succeeded() { e.failure, e.missing = nil, time.Time{} }
+func (e *entry[R]) succeeded(now time.Time) {
+	e.failure, e.missing, e.read = nil, time.Time{}, now
+}
 
 // Join begins to wait for a resource. known is what the caller knows of it
 // already, which saves a request; it may be nil. The caller must call Leave.
@@ -159,7 +162,7 @@ func (h *Hub[R]) Join(id string, known *R) *Wait[R] {
 // add makes an entry and, unless it has ended already, has it read.
 func (h *Hub[R]) add(id string, known *R) *entry[R] {
 	now := time.Now()
-	e := &entry[R]{id: id, began: now, due: now, index: -1}
+	e := &entry[R]{id: id, began: now, read: now, due: now, index: -1}
 	h.entries[id] = e
 	if known != nil {
 		h.learn(e, h.source.Clone(known), true)
@@ -255,6 +258,11 @@ func (h *Hub[R]) change(id string, change func(*R)) {
 // noteEvent notes that events about a resource arrive.
 func (h *Hub[R]) noteEvent(id string) {
 	if e := h.entries[id]; e != nil {
+		if !e.hasEvents && e.index >= 0 {
+			e.hasEvents = true
+			h.schedule(e, e.read)
+			heap.Fix(&h.queue, e.index)
+		}
 		e.hasEvents = true
 		return
 	}
@@ -275,8 +283,9 @@ func (h *Hub[R]) observe(r *R) {
 	if !h.learn(e, r, false) || e.index < 0 {
 		return
 	}
-	h.schedule(e, now)
+	h.schedule(e, e.read) // an event is no read, and puts none off
 	heap.Fix(&h.queue, e.index)
+	h.wake()
 	if st.Soon {
 		h.readBy(e, now.Add(h.rhythm.Shortest))
 	}

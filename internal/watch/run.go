@@ -114,20 +114,21 @@ func (h *Hub[R]) noPlace(now time.Time) time.Duration {
 	return 0
 }
 
-// schedule sets when e is due next: on its own, or together with those that the
-// list shows if that is later.
-func (h *Hub[R]) schedule(e *entry[R], now time.Time) {
-	interval := h.interval(e, now)
-	e.due = now.Add(backoff.Spread(interval, jitter))
-	if !e.unlisted && e.due.Before(h.lists.together) && h.mayWait(interval, h.lists.together, now) {
+// schedule sets when e is due next, an interval from a time on: on its own, or
+// together with those that the list shows if that is later.
+func (h *Hub[R]) schedule(e *entry[R], from time.Time) {
+	interval := h.interval(e, time.Now())
+	e.due = from.Add(backoff.Spread(interval, jitter))
+	if !e.unlisted && e.due.Before(h.lists.together) &&
+		h.mayWait(interval, h.lists.together, from) {
 		e.due = h.lists.together
 	}
 }
 
 // mayWait reports whether an entry with an interval may wait for the others: a
 // young wait is not delayed by old ones, or by those that have events.
-func (h *Hub[R]) mayWait(interval time.Duration, until, now time.Time) bool {
-	return until.Sub(now) <= max(2*interval, h.rhythm.Longest/2)
+func (h *Hub[R]) mayWait(interval time.Duration, until, from time.Time) bool {
+	return until.Sub(from) <= min(max(2*interval, h.rhythm.Longest/2), 2*h.rhythm.Longest)
 }
 
 func (h *Hub[R]) interval(e *entry[R], now time.Time) time.Duration {
@@ -157,7 +158,7 @@ func (h *Hub[R]) get(rd *read[R]) {
 	}
 	if err == nil {
 		h.succeeded(now)
-		e.succeeded()
+		e.succeeded(now)
 		h.learn(e, r, true)
 	} else {
 		h.getFailed(rd, verdict, err, now)

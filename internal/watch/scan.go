@@ -150,7 +150,7 @@ func (h *Hub[R]) show(page []*R) (shown int) {
 		}
 		shown++
 		e.scan = h.scans
-		e.succeeded()
+		e.succeeded(time.Now())
 		h.learn(e, r, true)
 	}
 	return shown
