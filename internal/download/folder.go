@@ -98,9 +98,12 @@ func (f *Folder) Save(ctx context.Context, identifier string, limits Limits, fil
 	defer s.reader.disconnect()
 	for {
 		kept, err := s.try()
-		if errors.Is(err, errMoved) && ctx.Err() == nil {
-			s.reader.restart()
-			continue
+		if errors.Is(err, errMoved) {
+			if ctx.Err() == nil {
+				s.reader.restart()
+				continue
+			}
+			err = backoff.Cause(ctx)
 		}
 		if err != nil {
 			return Kept{}, s.named(err)

@@ -54,23 +54,33 @@ func (f *Folder) isNamed(p *partial, name string) bool {
 // file stays under the name. The partial file has the suffix ".claim" by then,
 // so the next Save knows whose the empty file is.
 func (s *saving) claim(p *partial, name string) error {
-	claimed := s.claimName()
-	if err := s.root.Rename(p.name, claimed); err != nil {
+	original := p.name
+	if err := s.root.Rename(original, s.claimName()); err != nil {
 		return err
 	}
-	p.name = claimed
+	p.name = s.claimName()
+	err := s.renameOver(p, name)
+	if err != nil && s.stillNamed(p) && s.root.Rename(p.name, original) == nil {
+		p.name = original
+	}
+	return err
+}
+
+// renameOver creates name, so that nobody else gets it, and renames the partial
+// file over it.
+func (s *saving) renameOver(p *partial, name string) error {
 	f, err := s.root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
-		return errors.Join(err, s.root.Rename(claimed, s.partial))
+		return err
 	}
 	empty, err := f.Stat()
-	if err = errors.Join(err, f.Close()); err == nil && !s.isEmpty(name, empty) {
-		err = errMoved
+	if err = errors.Join(err, f.Close()); err != nil {
+		return err
 	}
-	if err == nil {
-		err = s.root.Rename(claimed, name)
+	if !s.isEmpty(name, empty) {
+		return errMoved
 	}
-	if err != nil && s.isEmpty(name, empty) {
+	if err = s.root.Rename(p.name, name); err != nil && s.isEmpty(name, empty) {
 		_ = s.root.Remove(name)
 	}
 	return err

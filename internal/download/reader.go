@@ -81,7 +81,7 @@ func (r *Reader) Read(p []byte) (int, error) {
 		}
 		if n == 0 && err == nil {
 			if r.empty++; r.empty == maxEmptyReads {
-				err = io.ErrNoProgress
+				r.empty, err = 0, io.ErrNoProgress
 			}
 		} else {
 			r.empty = 0

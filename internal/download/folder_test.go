@@ -1,0 +1,433 @@
+package download
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// breaks says what a file system or a system lacks.
+var breaks = map[string]func(*system){ //nolint:gochecknoglobals // a table of the tests
+	"everything works": func(*system) {},
+	"no locks": func(s *system) {
+		s.lock = func(*os.File) (bool, error) { return false, syscall.ENOLCK }
+	},
+	"no links": func(s *system) {
+		s.link = func(*os.Root, string, string) error { return &os.LinkError{Op: "link", Err: syscall.EPERM} }
+	},
+	"no links, and no rename that spares": func(s *system) {
+		s.link = func(*os.Root, string, string) error { return &os.LinkError{Op: "link", Err: syscall.ENOSYS} }
+		s.rename = func(*os.Root, string, string) error { return errors.ErrUnsupported }
+	},
+	"nothing but rename": func(s *system) {
+		s.lock = func(*os.File) (bool, error) { return false, errors.ErrUnsupported }
+		s.link = func(*os.Root, string, string) error { return &os.LinkError{Op: "link", Err: syscall.ENOTSUP} }
+		s.rename = func(*os.Root, string, string) error { return errors.ErrUnsupported }
+		s.syncFolder = func(*os.File) error { return syscall.EINVAL }
+	},
+}
+
+func onEverySystem(t *testing.T, test func(t *testing.T, f *Folder, dir string)) {
+	t.Helper()
+	for name, change := range breaks {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f, dir := folder(t)
+			change(&f.sys)
+			test(t, f, dir)
+		})
+	}
+}
+
+func TestSaveLeavesOnlyTheFile(t *testing.T) {
+	t.Parallel()
+	onEverySystem(t, func(t *testing.T, f *Folder, dir string) {
+		o := &object{content: random(700_000)}
+		kept := requireSaved(t, f, dir, "a", o)
+		assert.False(t, kept.Found)
+		assert.Equal(t, []string{"a"}, names(t, dir))
+		kept = requireSaved(t, f, dir, "a", o)
+		assert.True(t, kept.Found)
+		assert.Equal(t, int32(1), o.opened.Load())
+	})
+}
+
+func TestSaveNeverOverwrites(t *testing.T) {
+	t.Parallel()
+	onEverySystem(t, func(t *testing.T, f *Folder, dir string) {
+		path := filepath.Join(dir, "a")
+		theirs := []byte("made while it was read")
+		o := &object{content: random(1000)}
+		o.open = func(int, Request) (*Object, error) {
+			if err := os.WriteFile(path, theirs, 0o600); err != nil {
+				return nil, err
+			}
+			return o.from(0), nil
+		}
+		kept := requireSaved(t, f, dir, "a", o)
+		assert.NotEqual(t, "a", kept.Name)
+		requireContent(t, path, theirs)
+		assert.Len(t, names(t, dir), 2)
+	})
+}
+
+// Whatever a partial file holds, the file is right.
+func TestSaveWithAnyPartialFile(t *testing.T) {
+	t.Parallel()
+	body := random(600_000)
+	for name, tc := range map[string]struct {
+		partial []byte
+		opened  int32
+		resumed bool
+	}{
+		"empty":           {partial: nil, opened: 1},
+		"the first bytes": {partial: body[:500_000], opened: 1, resumed: true},
+		"other bytes":     {partial: random(500_001)[1:], opened: 2, resumed: true},
+		"too long":        {partial: append(bytes.Clone(body), 1), opened: 1},
+		"whole but wrong": {partial: random(600_001)[1:], opened: 1},
+		// Whoever left it may have learned that the disk lost some of it.
+		"whole": {partial: body, opened: 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f, dir := folder(t)
+			o := &object{content: body}
+			o.open = func(n int, req Request) (*Object, error) {
+				if n == 1 && tc.resumed {
+					assert.Equal(t, int64(500_000), req.Offset)
+				} else {
+					assert.Zero(t, req.Offset)
+				}
+				return o.from(req.Offset), nil
+			}
+			require.NoError(t, os.WriteFile(filepath.Join(dir, partialName("a", o.file())), tc.partial, 0o600))
+			requireSaved(t, f, dir, "a", o)
+			assert.Equal(t, tc.opened, o.opened.Load())
+			assert.Equal(t, []string{"a"}, names(t, dir))
+		})
+	}
+}
+
+// A Save that was killed after it linked the file leaves the partial file as a
+// second name of what the user has by now.
+func TestSaveNeverWritesToAFileWithTwoNames(t *testing.T) {
+	t.Parallel()
+	for name, finished := range map[string]int{"whole": 1000, "an older, shorter one": 900} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f, dir := folder(t)
+			o := &object{content: random(1000)}
+			archived := filepath.Join(t.TempDir(), "archived")
+			require.NoError(t, os.WriteFile(archived, o.content[:finished], 0o600))
+			require.NoError(t, os.Link(archived, filepath.Join(dir, partialName("a", o.file()))))
+			require.NoError(t, os.WriteFile(archived, append([]byte("edited "), o.content[:finished-7]...), 0o600))
+			before, err := os.ReadFile(archived)
+			require.NoError(t, err)
+			requireSaved(t, f, dir, "a", o)
+			requireContent(t, archived, before)
+			assert.Equal(t, []string{"a"}, names(t, dir))
+			requireContent(t, filepath.Join(dir, "a"), o.content)
+		})
+	}
+}
+
+// The same, where the file still has its name: the leftover goes.
+func TestSaveRemovesTheLeftoverOfAKill(t *testing.T) {
+	t.Parallel()
+	f, dir := folder(t)
+	o := &object{content: random(1000)}
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "a"), o.content, 0o600))
+	require.NoError(t, os.Link(filepath.Join(dir, "a"), filepath.Join(dir, partialName("a", o.file()))))
+	requireSaved(t, f, dir, "a", o)
+	assert.Equal(t, []string{"a"}, names(t, dir))
+	assert.Zero(t, o.opened.Load())
+}
+
+// A Save that was killed between the two steps of a claim leaves an empty file.
+func TestSaveHealsAClaim(t *testing.T) {
+	t.Parallel()
+	onEverySystem(t, func(t *testing.T, f *Folder, dir string) {
+		o := &object{content: random(1000)}
+		s := &saving{Folder: f, partial: partialName("a", o.file())}
+		require.NoError(t, os.WriteFile(filepath.Join(dir, s.claimName()), o.content, 0o600))
+		require.NoError(t, os.WriteFile(filepath.Join(dir, "a"), nil, 0o600))
+		kept := requireSaved(t, f, dir, "a", o)
+		assert.Equal(t, "a", kept.Name)
+		assert.Equal(t, []string{"a"}, names(t, dir))
+	})
+	t.Run("an empty file of the user stays", func(t *testing.T) {
+		t.Parallel()
+		f, dir := folder(t)
+		require.NoError(t, os.WriteFile(filepath.Join(dir, "a"), nil, 0o600))
+		kept := requireSaved(t, f, dir, "a", &object{content: random(1000)})
+		assert.NotEqual(t, "a", kept.Name)
+		requireContent(t, filepath.Join(dir, "a"), nil)
+	})
+}
+
+func TestSaveDoesNotForgetAFailedSync(t *testing.T) {
+	t.Parallel()
+	for name, change := range breaks {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f, dir := folder(t)
+			change(&f.sys)
+			o := &object{content: random(1000)}
+			fails := true
+			f.sys.sync = func(file *os.File) error {
+				if fails {
+					return &fs.PathError{Op: "sync", Path: file.Name(), Err: syscall.EIO}
+				}
+				return file.Sync()
+			}
+			_, err := save(t, f, "a", o)
+			require.ErrorIs(t, err, syscall.EIO)
+			assert.Empty(t, names(t, dir))
+			fails = false
+			requireSaved(t, f, dir, "a", o)
+			assert.Equal(t, int32(2), o.opened.Load(), "it is read again")
+		})
+	}
+}
+
+func TestSync(t *testing.T) {
+	t.Parallel()
+	for _, unsupported := range []error{
+		syscall.EINVAL, syscall.ENOTSUP, syscall.ENOSYS, syscall.EBADF, syscall.EACCES, errors.ErrUnsupported,
+	} {
+		f, dir := folder(t)
+		kept := requireSaved(t, f, dir, "a", &object{content: random(10)})
+		f.sys.syncFolder = func(*os.File) error { return unsupported }
+		synced, err := f.Sync(kept)
+		require.NoError(t, err, unsupported)
+		assert.False(t, synced)
+		assert.Equal(t, []string{"a"}, names(t, dir))
+	}
+	for _, failed := range []error{syscall.EIO, syscall.ENOSPC, syscall.ESTALE} {
+		f, dir := folder(t)
+		require.NoError(t, os.WriteFile(filepath.Join(dir, "found"), random(10), 0o600))
+		found := requireSaved(t, f, dir, "found", &object{content: random(10)})
+		kept := requireSaved(t, f, dir, "a", &object{content: random(10)})
+		f.sys.syncFolder = func(*os.File) error { return failed }
+		_, err := f.Sync(found, kept)
+		require.ErrorIs(t, err, failed)
+		assert.Equal(t, []string{"found"}, names(t, dir), "what is perhaps lost is not found the next time")
+		f.sys.syncFolder = (*os.File).Sync
+		synced, err := f.Sync(found)
+		require.NoError(t, err)
+		assert.True(t, synced)
+	}
+}
+
+// What is no regular file at one of our names ends a Save, and soon.
+func TestSaveMeetsOddThings(t *testing.T) {
+	t.Parallel()
+	o := &object{content: random(1000)}
+	partial := partialName("a", o.file())
+	outside := filepath.Join(t.TempDir(), "outside")
+	require.NoError(t, os.WriteFile(outside, []byte("outside"), 0o600))
+	odd := map[string]func(path string) error{
+		"symbolic link":            func(path string) error { return os.Symlink(outside, path) },
+		"symbolic link within":     func(path string) error { return os.Symlink("elsewhere", path) },
+		"symbolic link to nothing": func(path string) error { return os.Symlink("nothing", path) },
+		"symbolic link to itself":  func(path string) error { return os.Symlink(filepath.Base(path), path) },
+		"folder":                   func(path string) error { return os.Mkdir(path, 0o700) },
+	}
+	addOddThings(odd)
+	for name, make := range odd {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+			defer cancel()
+			f, dir := folder(t)
+			require.NoError(t, os.WriteFile(filepath.Join(dir, "elsewhere"), []byte("elsewhere"), 0o600))
+			require.NoError(t, make(filepath.Join(dir, partial)))
+			_, err := f.Save(ctx, "a", limits(), o.file())
+			require.ErrorContains(t, err, partial+" is not a regular file")
+			require.NoError(t, ctx.Err(), "it takes no time")
+
+			f, dir = folder(t)
+			require.NoError(t, os.WriteFile(filepath.Join(dir, "elsewhere"), []byte("elsewhere"), 0o600))
+			require.NoError(t, make(filepath.Join(dir, "a")))
+			kept, err := f.Save(ctx, "a", limits(), o.file())
+			require.NoError(t, err)
+			requireContent(t, filepath.Join(dir, kept.Name), o.content)
+			require.NoError(t, make(filepath.Join(dir, FileName("b"))))
+			require.NoError(t, make(filepath.Join(dir, otherName("b", o.file().MD5))))
+			_, err = f.Save(ctx, "b", limits(), o.file())
+			require.ErrorIs(t, err, fs.ErrExist)
+			requireContent(t, filepath.Join(dir, "elsewhere"), []byte("elsewhere"))
+			requireContent(t, outside, []byte("outside"))
+		})
+	}
+}
+
+func TestSaveEndsWithItsContext(t *testing.T) {
+	t.Parallel()
+	why := errors.New("shutting down")
+	t.Run("while it hashes a file that is there", func(t *testing.T) {
+		t.Parallel()
+		f, dir := folder(t)
+		file, err := os.Create(filepath.Join(dir, "a"))
+		require.NoError(t, err)
+		const size = 1 << 40 // a file of holes, which takes an hour to hash
+		if err := file.Truncate(size); err != nil {
+			require.NoError(t, file.Truncate(1<<33)) // the largest that some file systems have
+		}
+		info, err := file.Stat()
+		require.NoError(t, err)
+		require.NoError(t, file.Close())
+		ctx, cancel := context.WithCancelCause(t.Context())
+		time.AfterFunc(50*time.Millisecond, func() { cancel(why) })
+		began := time.Now()
+		_, err = f.Save(ctx, "a", limits(), &File{
+			Size: info.Size(), MD5: make([]byte, 16), Permanent: func(error) bool { return false },
+		})
+		require.ErrorIs(t, err, why)
+		require.ErrorIs(t, err, context.Canceled)
+		assert.Less(t, time.Since(began), 5*time.Second)
+	})
+	t.Run("while another Save has the file", func(t *testing.T) {
+		t.Parallel()
+		f, _ := folder(t)
+		f.sys.lock = func(*os.File) (bool, error) { return false, nil }
+		ctx, cancel := context.WithCancelCause(t.Context())
+		time.AfterFunc(50*time.Millisecond, func() { cancel(why) })
+		_, err := f.Save(ctx, "a", limits(), (&object{content: random(10)}).file())
+		require.ErrorIs(t, err, why)
+		require.ErrorIs(t, err, context.Canceled)
+	})
+	t.Run("while a body that ignores it is read", func(t *testing.T) {
+		t.Parallel()
+		f, dir := folder(t)
+		ctx, cancel := context.WithCancelCause(t.Context())
+		file := (&object{content: random(1 << 20)}).file()
+		file.Progress = func(int64) { cancel(why) }
+		_, err := f.Save(ctx, "a", limits(), file)
+		require.ErrorIs(t, err, why)
+		assert.NotContains(t, names(t, dir), "a")
+	})
+}
+
+func TestSaveAfterAPanic(t *testing.T) {
+	t.Parallel()
+	onEverySystem(t, func(t *testing.T, f *Folder, dir string) {
+		o := &object{content: random(1 << 20)}
+		file := o.file()
+		file.Progress = func(int64) { panic("the callback's own") }
+		assert.PanicsWithValue(t, "the callback's own", func() { _, _ = f.Save(t.Context(), "a", limits(), file) })
+		requireSaved(t, f, dir, "a", o) // it waits for nobody
+	})
+}
+
+func TestSaveOfTheSameFileAtOnce(t *testing.T) {
+	t.Parallel()
+	onEverySystem(t, func(t *testing.T, f *Folder, dir string) {
+		o := &object{content: random(1 << 20)}
+		var group sync.WaitGroup
+		for range 8 {
+			group.Go(func() {
+				kept, err := f.Save(t.Context(), "a", limits(), o.file())
+				if assert.NoError(t, err) { //nolint:testifylint // require is for the test's goroutine
+					assert.Equal(t, "a", kept.Name)
+				}
+			})
+		}
+		group.Wait()
+		requireContent(t, filepath.Join(dir, "a"), o.content)
+		assert.Equal(t, []string{"a"}, names(t, dir))
+	})
+}
+
+func TestSaveInASubfolder(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	f, err := OpenFolder(dir, "data")
+	require.NoError(t, err)
+	defer func() { _ = f.Close() }()
+	kept := requireSaved(t, f, dir, "a", &object{content: random(10)})
+	assert.Equal(t, "data/a", kept.Name)
+	synced, err := f.Sync(kept)
+	require.NoError(t, err)
+	assert.True(t, synced)
+	assert.Equal(t, []string{"data"}, names(t, dir))
+}
+
+// Encrypting file systems allow 143 bytes.
+func TestNamesAreShort(t *testing.T) {
+	t.Parallel()
+	for _, id := range []string{"a", strings.Repeat("x", 1300), strings.Repeat("é", 99) + ".extension"} {
+		o := &object{content: random(10)}
+		for _, name := range []string{FileName(id), otherName(id, o.file().MD5), partialName(id, o.file()) + "-0123456789abcdef"} {
+			assert.LessOrEqual(t, len(name), 143, name)
+		}
+	}
+}
+
+func TestRemovePartials(t *testing.T) {
+	t.Parallel()
+	f, dir := folder(t)
+	o := &object{content: random(1000)}
+	o.open = func(_ int, req Request) (*Object, error) {
+		return o.broken(req.Offset, max(0, 600-int(req.Offset))), nil
+	}
+	_, err := save(t, f, "old", o)
+	require.ErrorIs(t, err, errBroken)
+	require.Len(t, names(t, dir), 1)
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "kept"), nil, 0o600))
+	require.NoError(t, os.Symlink("kept", filepath.Join(dir, ".ricloud-link.part")))
+	removed, err := RemovePartials(t.Context(), dir, time.Now().Add(-time.Hour))
+	require.Error(t, err, "what is no file is named")
+	assert.Empty(t, removed)
+	require.NoError(t, os.Remove(filepath.Join(dir, ".ricloud-link.part")))
+
+	locked, err := f.root.Open(partialName("old", o.file()))
+	require.NoError(t, err)
+	ok, err := lockFile(locked)
+	require.NoError(t, err)
+	require.True(t, ok)
+	removed, err = RemovePartials(t.Context(), dir, time.Now().Add(time.Hour))
+	require.NoError(t, err)
+	assert.Empty(t, removed, "a Save is writing it")
+	require.NoError(t, locked.Close())
+
+	removed, err = RemovePartials(t.Context(), dir, time.Now().Add(time.Hour))
+	require.NoError(t, err)
+	assert.Len(t, removed, 1)
+	assert.Equal(t, []string{"kept"}, names(t, dir))
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, err = RemovePartials(ctx, dir, time.Now())
+	require.ErrorIs(t, err, context.Canceled)
+}
+
+func TestNotes(t *testing.T) {
+	t.Parallel()
+	f, dir := folder(t)
+	assert.Empty(t, f.Notes("poll"))
+	f.Note("poll", []byte("one"))
+	f.Note("poll", []byte("two"))
+	f.Note("another", []byte("three"))
+	assert.Equal(t, "one\ntwo\n", string(bytes.Join(f.Notes("poll"), []byte("\n"))))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "a"), random(10), 0o600))
+	assert.True(t, f.Holds("a", 10))
+	assert.False(t, f.Holds("a", 11))
+	opened, err := f.Open("a")
+	require.NoError(t, err)
+	got := make([]byte, 20)
+	n, _ := io.ReadFull(opened, got)
+	assert.Equal(t, 10, n)
+	require.NoError(t, opened.Close())
+}

@@ -1,0 +1,5 @@
+//go:build !unix
+
+package download
+
+func addOddThings(map[string]func(string) error) {}

@@ -1,0 +1,148 @@
+package download
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+func readAll(t *testing.T, o *object, l Limits) ([]byte, error) {
+	t.Helper()
+	r := NewReader(t.Context(), l, o.file())
+	defer func() { _ = r.Close() }()
+	var b bytes.Buffer
+	_, err := io.Copy(&b, r)
+	return b.Bytes(), err
+}
+
+// A byte is progress: however often connections break, the file comes.
+func TestReaderRenewsItsRetriesWithEveryByte(t *testing.T) {
+	t.Parallel()
+	for name, bytesPerConnection := range map[string]int{"one byte": 1, "some": 100} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			o := &object{content: random(1000)}
+			o.open = func(_ int, req Request) (*Object, error) { return o.broken(req.Offset, bytesPerConnection), nil }
+			got, err := readAll(t, o, limits())
+			require.NoError(t, err)
+			assert.True(t, bytes.Equal(o.content, got))
+		})
+	}
+	t.Run("none", func(t *testing.T) {
+		t.Parallel()
+		o := &object{content: random(1000)}
+		o.open = func(n int, req Request) (*Object, error) {
+			if n == 1 {
+				return o.broken(0, 500), nil
+			}
+			return o.broken(req.Offset, 0), nil
+		}
+		_, err := readAll(t, o, limits())
+		require.ErrorIs(t, err, errBroken)
+		assert.Equal(t, int32(1+4), o.opened.Load())
+	})
+	t.Run("the same bytes again are none", func(t *testing.T) {
+		t.Parallel()
+		o := &object{content: random(1000)}
+		o.open = func(int, Request) (*Object, error) { return o.broken(0, 500), nil } // it cannot seek
+		_, err := readAll(t, o, limits())
+		require.ErrorIs(t, err, errBroken)
+		assert.Equal(t, int32(1+4), o.opened.Load())
+	})
+}
+
+func TestReaderOfBadStorage(t *testing.T) {
+	t.Parallel()
+	o := &object{content: random(1000)}
+	for name, tc := range map[string]struct {
+		open func(req Request) (*Object, error)
+		want error
+	}{
+		"wrong bytes": {func(Request) (*Object, error) {
+			return &Object{Body: io.NopCloser(bytes.NewReader(make([]byte, 1000))), Size: 1000}, nil
+		}, ErrChecksum},
+		"another size": {func(Request) (*Object, error) {
+			return &Object{Body: io.NopCloser(bytes.NewReader(nil)), Size: 999}, nil
+		}, ErrSize},
+		"more than it should": {func(Request) (*Object, error) {
+			return &Object{Body: io.NopCloser(bytes.NewReader(append(bytes.Clone(o.content), 'x'))), Size: -1}, nil
+		}, ErrSize},
+		"another version": {func(req Request) (*Object, error) {
+			if req.Offset == 0 {
+				first := o.broken(0, 10)
+				first.Version = "1"
+				return first, nil
+			}
+			second := o.from(req.Offset)
+			second.Version = "2"
+			return second, nil
+		}, ErrChanged},
+		"nothing at all":   {func(Request) (*Object, error) { return nil, nil }, nil},
+		"no body":          {func(Request) (*Object, error) { return &Object{Size: 1000}, nil }, nil},
+		"reads of nothing": {func(Request) (*Object, error) { return &Object{Body: io.NopCloser(emptyReader{}), Size: 1000}, nil }, io.ErrNoProgress},
+		"a later offset":   {func(Request) (*Object, error) { return o.from(1), nil }, nil},
+		"a bad offset": {func(Request) (*Object, error) {
+			opened := o.from(0)
+			opened.Offset = -1
+			return opened, nil
+		}, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			bad := &object{content: o.content, open: func(_ int, req Request) (*Object, error) { return tc.open(req) }}
+			_, err := readAll(t, bad, limits())
+			require.Error(t, err)
+			if tc.want != nil {
+				require.ErrorIs(t, err, tc.want)
+			}
+		})
+	}
+}
+
+type emptyReader struct{}
+
+func (emptyReader) Read([]byte) (int, error) { return 0, nil }
+
+func TestReaderBoundsSilence(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		file := (&object{content: random(10)}).file()
+		file.Open = func(ctx context.Context, _ Request) (*Object, error) {
+			<-ctx.Done()
+			return nil, ctx.Err()
+		}
+		began := time.Now()
+		l := Limits{Open: time.Second, Stall: time.Second, Retries: 1}
+		r := NewReader(t.Context(), l, file)
+		err := r.Open()
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		require.ErrorContains(t, err, "did not answer for 1s")
+		assert.Equal(t, 2*time.Second, time.Since(began))
+		require.NoError(t, r.Close())
+	})
+}
+
+func TestReaderEndsWithCauseAndErr(t *testing.T) {
+	t.Parallel()
+	why := errors.New("shutting down")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	file := (&object{content: random(10)}).file()
+	r := NewReader(ctx, limits(), file)
+	require.NoError(t, r.Open())
+	cancel(why)
+	_, err := r.Read(make([]byte, 5))
+	require.ErrorIs(t, err, why)
+	require.ErrorIs(t, err, context.Canceled)
+	require.NoError(t, r.Close())
+
+	err = NewReader(ctx, limits(), file).Open()
+	require.ErrorIs(t, err, why)
+	require.ErrorIs(t, err, context.Canceled)
+}
