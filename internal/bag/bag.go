@@ -1,0 +1,308 @@
+// Package bag writes and verifies BagIt folders (RFC 8493) with a log whose
+// lines are chained by their hashes. It knows no API: it is told which files
+// there are, and what happened to them.
+package bag
+
+import (
+	"bufio"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
+	"os"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/reincubate/ricloud-go/internal/download"
+)
+
+// The names of the files in a bag.
+const (
+	Payload     = "data"
+	LogName     = "ricloud-log.txt"
+	declaration = "bagit.txt"
+	infoName    = "bag-info.txt"
+	manifestMD5 = "manifest-md5.txt"
+	manifestSHA = "manifest-sha256.txt"
+	tagMD5      = "tagmanifest-md5.txt"
+	tagSHA      = "tagmanifest-sha256.txt"
+	temporary   = ".ricloud-new.tag"
+)
+
+const declarationText = "BagIt-Version: 1.0\nTag-File-Character-Encoding: UTF-8\n"
+
+// Field is a line of bag-info.txt.
+type Field struct{ Label, Value string }
+
+// Entry is a file of the payload.
+type Entry struct {
+	Path   string `json:"path"` // "data/callkit.calls"
+	Size   int64  `json:"size"`
+	MD5    string `json:"md5"` // in hex
+	SHA256 string `json:"sha256"`
+}
+
+// Line is one step in the log.
+type Line struct {
+	Time   time.Time `json:"time"`
+	Step   string    `json:"step"`
+	Result string    `json:"result"`
+	Fields any       `json:"fields,omitempty"` // what else is known
+	Entry  *Entry    `json:"entry,omitempty"`  // of a file that was verified
+}
+
+// Bag is a bag that is being written. It is not safe for concurrent use.
+type Bag struct {
+	root    *os.Root
+	log     *os.File
+	chain   chain
+	entries map[string]Entry
+	steps   map[string]bool // result and step
+	info    []Field
+	now     func() time.Time
+}
+
+// ErrDamaged means that the log of a bag is not as it was written, so that
+// nothing can be added to it.
+var ErrDamaged = errors.New("ricloud: the log of the folder is damaged")
+
+// Open opens the bag in root, or begins one. It waits until no other process
+// writes the bag.
+func Open(ctx context.Context, root *os.Root, info []Field, now func() time.Time) (*Bag, error) {
+	log, err := download.OpenRegular(root, LogName, os.O_RDWR|os.O_APPEND|os.O_CREATE)
+	if err != nil {
+		return nil, err
+	}
+	b := &Bag{root: root, log: log, entries: map[string]Entry{}, steps: map[string]bool{}, now: now}
+	if _, err = download.LockFile(ctx, log); err == nil {
+		err = b.replay()
+	}
+	if err == nil {
+		err = b.addInfo(info)
+	}
+	if err != nil {
+		return nil, errors.Join(err, log.Close())
+	}
+	return b, nil
+}
+
+// replay reads the log: it says what the manifests must be.
+func (b *Bag) replay() error {
+	input := bufio.NewReader(b.log)
+	var whole int64
+	for {
+		text, err := input.ReadString('\n')
+		if err == io.EOF { //nolint:errorlint // a bufio.Reader returns io.EOF bare
+			break
+		}
+		if err != nil {
+			return err
+		}
+		line, err := b.chain.read(strings.TrimSuffix(text, "\n"))
+		if err != nil {
+			return fmt.Errorf("%w: line %d: %w", ErrDamaged, b.chain.lines+1, err)
+		}
+		b.take(line)
+		whole += int64(len(text))
+	}
+	return b.log.Truncate(whole) // a line that was cut off was never put on disk
+}
+
+func (b *Bag) take(line Line) {
+	b.steps[line.Result+"\x00"+line.Step] = true
+	if line.Entry != nil {
+		b.entries[line.Entry.Path] = *line.Entry
+	}
+}
+
+// addInfo adds to what an earlier call has put into bag-info.txt.
+func (b *Bag) addInfo(info []Field) error {
+	old, err := b.root.ReadFile(infoName)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	for line := range strings.Lines(string(old)) {
+		label, value, ok := strings.Cut(strings.TrimSuffix(line, "\n"), ": ")
+		if ok && label != oxum && label != baggingDate {
+			b.info = append(b.info, Field{label, value})
+		}
+	}
+	for _, field := range info {
+		if field.Value = clean(field.Value); field.Value != "" && !slices.Contains(b.info, field) {
+			b.info = append(b.info, field)
+		}
+	}
+	return nil
+}
+
+const (
+	oxum        = "Payload-Oxum"
+	baggingDate = "Bagging-Date"
+)
+
+// clean makes a value one line.
+func clean(value string) string {
+	return strings.TrimSpace(strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7f {
+			return ' '
+		}
+		return r
+	}, value))
+}
+
+// Has reports whether a step of a result is in the log.
+func (b *Bag) Has(result, step string) bool { return b.steps[result+"\x00"+step] }
+
+// Holds reports whether the bag knows a file with these hashes.
+func (b *Bag) Holds(e Entry) bool { return b.entries[e.Path] == e }
+
+// Log adds lines to the log and puts them on disk.
+func (b *Bag) Log(lines ...Line) error {
+	var text strings.Builder
+	next := b.chain
+	for i := range lines {
+		lines[i].Time = lines[i].Time.UTC()
+		line, err := next.write(lines[i])
+		if err != nil {
+			return err
+		}
+		text.WriteString(line + "\n")
+	}
+	if text.Len() == 0 {
+		return nil
+	}
+	if _, err := b.log.WriteString(text.String()); err != nil {
+		return err
+	}
+	if err := b.log.Sync(); err != nil {
+		return err
+	}
+	b.chain = next
+	for _, line := range lines {
+		b.take(line)
+	}
+	return nil
+}
+
+// Write writes the manifests and the other tag files, each in one step.
+func (b *Bag) Write() error {
+	paths := slices.Sorted(maps.Keys(b.entries))
+	var md5, sha strings.Builder
+	var size int64
+	for _, name := range paths {
+		e := b.entries[name]
+		fmt.Fprintf(&md5, "%s  %s\n", e.MD5, escape(name))
+		fmt.Fprintf(&sha, "%s  %s\n", e.SHA256, escape(name))
+		size += e.Size
+	}
+	var info strings.Builder
+	fields := append([]Field{{baggingDate, b.now().UTC().Format(time.DateOnly)}}, b.info...)
+	fields = append(fields, Field{oxum, fmt.Sprintf("%d.%d", size, len(paths))})
+	for _, field := range fields {
+		fmt.Fprintf(&info, "%s: %s\n", field.Label, field.Value)
+	}
+	for _, tag := range []struct{ name, text string }{
+		{declaration, declarationText},
+		{infoName, info.String()},
+		{manifestMD5, md5.String()},
+		{manifestSHA, sha.String()},
+	} {
+		if err := b.replace(tag.name, tag.text); err != nil {
+			return err
+		}
+	}
+	return b.writeTagManifests()
+}
+
+// tagFiles are the files that the tag manifests list, in their order.
+func tagFiles() []string { return []string{infoName, declaration, manifestMD5, manifestSHA, LogName} }
+
+func (b *Bag) writeTagManifests() error {
+	var md5, sha strings.Builder
+	for _, name := range tagFiles() {
+		m, s, _, err := download.HashFile(context.Background(), b.root, name)
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(&md5, "%x  %s\n", m, name)
+		fmt.Fprintf(&sha, "%x  %s\n", s, name)
+	}
+	return errors.Join(b.replace(tagMD5, md5.String()), b.replace(tagSHA, sha.String()))
+}
+
+// replace writes a tag file. Whoever reads it sees the old one or the new one.
+func (b *Bag) replace(name, text string) error {
+	if err := b.root.Remove(temporary); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	f, err := b.root.OpenFile(temporary, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(text)
+	if err == nil {
+		err = f.Sync()
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
+		return err
+	}
+	return b.root.Rename(temporary, name)
+}
+
+// Close closes the log, which lets other processes write the bag.
+func (b *Bag) Close() error { return b.log.Close() }
+
+// escape writes a path as RFC 8493 asks for.
+func escape(name string) string {
+	return strings.NewReplacer("%", "%25", "\n", "%0A", "\r", "%0D").Replace(name)
+}
+
+func unescape(name string) string {
+	return strings.NewReplacer("%25", "%", "%0A", "\n", "%0a", "\n", "%0D", "\r", "%0d", "\r").Replace(name)
+}
+
+// chain computes the hashes of the log. A line is its hash, a space and JSON; the
+// hash is the SHA-256 of the hash of the line before and the JSON.
+type chain struct {
+	last  string
+	lines int
+}
+
+func (c *chain) hash(text string) string {
+	sum := sha256.Sum256([]byte(c.last + text))
+	return hex.EncodeToString(sum[:])
+}
+
+func (c *chain) write(line Line) (string, error) {
+	text, err := json.Marshal(line)
+	if err != nil {
+		return "", err
+	}
+	c.last = c.hash(string(text))
+	c.lines++
+	return c.last + " " + string(text), nil
+}
+
+func (c *chain) read(text string) (Line, error) {
+	var line Line
+	hash, body, ok := strings.Cut(text, " ")
+	if !ok || hash != c.hash(body) {
+		return line, errors.New("its hash is not that of the lines up to it")
+	}
+	if err := json.Unmarshal([]byte(body), &line); err != nil {
+		return line, errors.New("it is not JSON")
+	}
+	c.last = hash
+	c.lines++
+	return line, nil
+}
+
+// PathOf returns the path of a payload file in the bag.
+func PathOf(name string) string { return path.Join(Payload, name) }

@@ -1,0 +1,280 @@
+package bag
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/reincubate/ricloud-go/internal/download"
+)
+
+// Difference is something in a bag that is not as it was written.
+type Difference struct {
+	Path    string
+	Problem string
+}
+
+// Verify reads a whole bag and returns what differs. It returns an error if the
+// bag cannot be read.
+func Verify(ctx context.Context, root *os.Root) ([]Difference, error) {
+	v := &verifier{ctx: ctx, root: root, listed: map[string]*listing{}, bad: map[string]bool{}}
+	if _, err := root.Lstat(declaration); err != nil {
+		return nil, fmt.Errorf("is not a bag: %w", err)
+	}
+	for _, check := range []func() error{v.tags, v.payload, v.log} {
+		if err := check(); err != nil {
+			return nil, err
+		}
+	}
+	slices.SortFunc(v.found, func(a, b Difference) int { return strings.Compare(a.Path, b.Path) })
+	return v.found, nil
+}
+
+type verifier struct {
+	ctx    context.Context //nolint:containedctx // of one call
+	root   *os.Root
+	listed map[string]*listing // what a manifest lists
+	bad    map[string]bool     // files that differ
+	found  []Difference
+	sizes  int64
+}
+
+// listing is a manifest as it was read.
+type listing struct {
+	sums map[string]string // by path
+}
+
+func (v *verifier) differs(path, format string, args ...any) {
+	v.bad[path] = true
+	v.found = append(v.found, Difference{path, fmt.Sprintf(format, args...)})
+}
+
+// manifest reads a manifest, which must be spelled as we write it.
+func (v *verifier) manifest(name string, digits int) (*listing, error) {
+	if known := v.listed[name]; known != nil {
+		return known, nil
+	}
+	l := &listing{sums: map[string]string{}}
+	v.listed[name] = l
+	text, err := v.read(name)
+	if err != nil {
+		return l, err
+	}
+	for n, line := range strings.SplitAfter(text, "\n") {
+		if line == "" {
+			continue
+		}
+		sum, path, ok := strings.Cut(strings.TrimSuffix(line, "\n"), "  ")
+		if !ok || len(sum) != digits || strings.Trim(sum, "0123456789abcdef") != "" || !strings.HasSuffix(line, "\n") {
+			v.differs(name, "line %d is not a checksum, two spaces and a path", n+1)
+			continue
+		}
+		path = unescape(path)
+		if _, twice := l.sums[path]; twice {
+			v.differs(name, "lists %s twice", path)
+		}
+		l.sums[path] = sum
+	}
+	return l, nil
+}
+
+// read reads a tag file. One that is not there differs.
+func (v *verifier) read(name string) (string, error) {
+	f, err := download.OpenRegular(v.root, name, os.O_RDONLY)
+	if err != nil {
+		if v.ctx.Err() == nil {
+			v.differs(name, "cannot be read: %v", err)
+			return "", nil
+		}
+		return "", err
+	}
+	defer func() { _ = f.Close() }() // only read
+	var text strings.Builder
+	_, err = bufio.NewReader(f).WriteTo(&text)
+	return text.String(), err
+}
+
+const (
+	md5Digits = 32
+	shaDigits = 64
+)
+
+// tags verifies the tag files by the two tag manifests. A file that only one of
+// them contradicts is right, and that tag manifest is not.
+func (v *verifier) tags() error {
+	md5, err := v.manifest(tagMD5, md5Digits)
+	if err != nil {
+		return err
+	}
+	sha, err := v.manifest(tagSHA, shaDigits)
+	if err != nil {
+		return err
+	}
+	for _, name := range v.union(md5, sha, tagFiles()) {
+		if err := v.compare(name, md5, sha, tagMD5, tagSHA); err != nil {
+			return err
+		}
+	}
+	if text, err := v.read(declaration); err != nil || text != declarationText && !v.bad[declaration] {
+		v.differs(declaration, "is not the declaration of BagIt 1.0")
+	}
+	return nil
+}
+
+// union returns all names that are listed or expected.
+func (v *verifier) union(a, b *listing, expected []string) []string {
+	all := map[string]bool{}
+	for _, name := range slices.Concat(slices.Collect(maps.Keys(a.sums)), slices.Collect(maps.Keys(b.sums)), expected) {
+		all[name] = true
+	}
+	return slices.Sorted(maps.Keys(all))
+}
+
+// compare compares a file with what two manifests say of it.
+func (v *verifier) compare(name string, md5, sha *listing, md5Name, shaName string) error {
+	m, s, size, err := download.HashFile(v.ctx, v.root, name)
+	if v.ctx.Err() != nil {
+		return err
+	}
+	if err != nil && (md5.sums[name] == "" || sha.sums[name] == "") {
+		// A path that one manifest alone has is a misspelt one.
+		v.differs(only(md5.sums[name] != "", md5Name, shaName), "lists %s, which is not in the folder", name)
+		return nil
+	}
+	if err != nil {
+		v.differs(name, "cannot be read: %v", err)
+		return nil
+	}
+	v.sizes += size
+	okMD5, okSHA := md5.sums[name] == fmt.Sprintf("%x", m), sha.sums[name] == fmt.Sprintf("%x", s)
+	switch {
+	case okMD5 && okSHA:
+	case !okMD5 && !okSHA && md5.sums[name] == "" && sha.sums[name] == "":
+		v.differs(name, "is in no manifest")
+	case !okMD5 && !okSHA:
+		v.differs(name, "has other bytes than the manifests say (SHA-256 %x)", s)
+	default:
+		v.differs(only(okSHA, md5Name, shaName), "does not have the checksum of %s", name)
+	}
+	return nil
+}
+
+func only(first bool, a, b string) string {
+	if first {
+		return a
+	}
+	return b
+}
+
+// payload verifies the payload by the two manifests.
+func (v *verifier) payload() error {
+	md5, err := v.manifest(manifestMD5, md5Digits)
+	if err != nil {
+		return err
+	}
+	sha, err := v.manifest(manifestSHA, shaDigits)
+	if err != nil {
+		return err
+	}
+	var there []string
+	err = fs.WalkDir(v.root.FS(), Payload, func(path string, entry fs.DirEntry, err error) error {
+		switch {
+		case v.ctx.Err() != nil:
+			return v.ctx.Err()
+		case err != nil && !errors.Is(err, fs.ErrNotExist):
+			return err
+		case err == nil && !entry.IsDir():
+			there = append(there, path)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	// Which manifest is damaged is known from the tag manifests: then the other
+	// one alone speaks for the payload.
+	switch {
+	case v.bad[manifestMD5] && !v.bad[manifestSHA]:
+		return v.payloadBy(sha, there, func(md5, sha []byte) []byte { return sha })
+	case v.bad[manifestSHA] && !v.bad[manifestMD5]:
+		return v.payloadBy(md5, there, func(md5, sha []byte) []byte { return md5 })
+	}
+	v.sizes = 0
+	names := v.union(md5, sha, there)
+	for _, name := range names {
+		if err := v.compare(name, md5, sha, manifestMD5, manifestSHA); err != nil {
+			return err
+		}
+	}
+	return v.oxum(len(there))
+}
+
+func (v *verifier) payloadBy(l *listing, there []string, pick func(md5, sha []byte) []byte) error {
+	for _, name := range v.union(l, &listing{}, there) {
+		m, s, _, err := download.HashFile(v.ctx, v.root, name)
+		switch {
+		case v.ctx.Err() != nil:
+			return err
+		case err != nil:
+			v.differs(name, "cannot be read: %v", err)
+		case l.sums[name] == "":
+			v.differs(name, "is in no manifest")
+		case l.sums[name] != fmt.Sprintf("%x", pick(m, s)):
+			v.differs(name, "has other bytes than the manifest says (SHA-256 %x)", s)
+		}
+	}
+	return nil
+}
+
+// oxum compares the number of bytes and files with bag-info.txt.
+func (v *verifier) oxum(files int) error {
+	text, err := v.read(infoName)
+	if err != nil {
+		return err
+	}
+	want := oxum + ": " + strconv.FormatInt(v.sizes, 10) + "." + strconv.Itoa(files) + "\n"
+	if len(v.found) == 0 && !strings.Contains(text, want) {
+		v.differs(infoName, "does not say %s", strings.TrimSpace(want))
+	}
+	return nil
+}
+
+// log verifies the chain of the log, and that it tells of every file what the
+// manifests do.
+func (v *verifier) log() error {
+	text, err := v.read(LogName)
+	if err != nil {
+		return err
+	}
+	var c chain
+	last := map[string]Entry{}
+	for n, line := range strings.SplitAfter(text, "\n") {
+		if line == "" {
+			continue
+		}
+		parsed, err := c.read(strings.TrimSuffix(line, "\n"))
+		if err != nil || !strings.HasSuffix(line, "\n") {
+			v.differs(LogName, "line %d is not as it was written", n+1)
+			return nil //nolint:nilerr // it is a difference
+		}
+		if parsed.Entry != nil {
+			last[parsed.Entry.Path] = *parsed.Entry
+		}
+	}
+	if v.bad[manifestSHA] {
+		return nil
+	}
+	for _, path := range slices.Sorted(maps.Keys(last)) {
+		if sum := v.listed[manifestSHA].sums[path]; sum != last[path].SHA256 {
+			v.differs(manifestSHA, "does not have the checksum that the log has for %s", path)
+		}
+	}
+	return nil
+}
