@@ -11,12 +11,14 @@ import (
 	"io"
 	"iter"
 	"net/http"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/reincubate/ricloud-go/internal/backoff"
+	"github.com/reincubate/ricloud-go/internal/bag"
 	"github.com/reincubate/ricloud-go/internal/download"
 	"github.com/reincubate/ricloud-go/internal/transport"
 )
@@ -87,6 +89,8 @@ type downloadOptions struct {
 	name        func(*Result) string
 	parallel    int
 	acknowledge bool
+	shared      *Acknowledger
+	manifest    *Poll
 
 	err error // of an option that cannot work
 }
@@ -141,6 +145,35 @@ func WithParallel(n int) SaveAllOption {
 // one request: those that are verified and on disk, and no others.
 func WithAcknowledge() SaveAllOption {
 	return saveAllOption(func(o *downloadOptions) { o.acknowledge = true })
+}
+
+// WithAcknowledger makes SaveAll hand the results that it saved to an
+// acknowledger that a whole program shares. They are acknowledged later, so
+// Saved.Acknowledged stays false.
+func WithAcknowledger(a *Acknowledger) SaveAllOption {
+	return saveAllOption(func(o *downloadOptions) {
+		if o.shared = a; a == nil {
+			o.err = invalid("WithAcknowledger", "is nil")
+		}
+	})
+}
+
+// WithManifest makes SaveAll write a BagIt folder (RFC 8493): the files are in
+// the folder "data" within dir, their MD5 and SHA-256 in manifests, and the
+// organisation, poll, session, source and times in bag-info.txt. A log has a line
+// for each step of each result: published, fetched or found, verified,
+// acknowledged. Its lines are chained by their hashes.
+//
+// The log is on disk before a result is acknowledged. After a crash, the next
+// SaveAll into the folder completes the manifests. Several polls may share a
+// folder. Only one SaveAll writes to it at a time; others wait.
+// [VerifyFolder] verifies it.
+func WithManifest(poll *Poll) SaveAllOption {
+	return saveAllOption(func(o *downloadOptions) {
+		if o.manifest = poll; poll == nil {
+			o.err = invalid("WithManifest", "needs a poll")
+		}
+	})
 }
 
 // downloads is the part of a client's configuration that reads files.
@@ -297,6 +330,8 @@ type savedFile struct {
 	kept  download.Kept
 	done  bool          // the name is settled
 	poll  ID            // of the cascade that yielded the result; "": none did
+	begun time.Time     // reading it
+	ended time.Time     // verifying it
 	ready chan struct{} // closed when the file is saved or cannot be; nil without a cascade
 	err   error         // why it cannot be
 }
@@ -392,51 +427,182 @@ const settleBatch = 100
 func (s *ResultsService) SaveAll(
 	ctx context.Context, results iter.Seq2[*Result, error], dir string, opts ...SaveAllOption,
 ) ([]Saved, error) {
-	o, err := newDownloadOptions("Results.SaveAll", opts, SaveAllOption.applySaveAll)
+	const operation = "Results.SaveAll"
+	o, err := newDownloadOptions(operation, opts, SaveAllOption.applySaveAll)
 	if err != nil {
 		return nil, err
 	}
-	folder, err := openFolder("Results.SaveAll", dir, "")
+	sub := ""
+	if o.manifest != nil {
+		sub = bag.Payload
+	}
+	folder, err := openFolder(operation, dir, sub)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = folder.Close() }()
-	all := saveAll{
-		service: s, folder: folder, options: o, cascaded: map[*Result]*savedFile{}, noted: map[*Result]bool{},
-	}
-	var reporting sync.Mutex
-	all.options.progress = func(p Progress) {
-		reporting.Lock()
-		defer reporting.Unlock()
-		o.progress(p)
-	}
-	batch := download.Batch[*savedFile]{
-		Parallel: o.parallel, Size: settleBatch,
-		Work:   func(item *savedFile) bool { return all.save(ctx, item) },
-		Settle: func(items []*savedFile) { all.settle(ctx, items) },
-	}
-	batch.Run(all.items(ctx, results))
-	saved := make([]Saved, 0, len(all.saved))
-	for _, item := range all.saved {
-		if item.done {
-			item.Path = filepath.Join(dir, filepath.FromSlash(item.kept.Name))
-			saved = append(saved, item.Saved)
+	all := newSaveAll(operation, s, o)
+	all.folder = folder
+	if o.manifest != nil {
+		all.bag, err = bag.Open(ctx, folder.Root(), bagInfo(o.manifest), time.Now)
+		if err != nil {
+			return nil, fmt.Errorf("ricloud: %s: the manifest of %s: %w", operation, dir, err)
 		}
+		defer func() { _ = all.bag.Close() }()
 	}
-	return saved, errors.Join(all.failures...)
+	all.keep = func(ctx context.Context, item *savedFile) error {
+		err := s.save(ctx, operation, folder, item, all.options)
+		item.Path = filepath.Join(dir, filepath.FromSlash(item.kept.Name))
+		return err
+	}
+	return all.run(ctx, results)
 }
 
-// saveAll is one SaveAll.
+// Sink keeps result files somewhere else than in a folder: in a bucket of
+// yours, for instance. The module storage/s3 has one. It must be safe for
+// concurrent use.
+type Sink interface {
+	// Store keeps a file and returns where it is. It must not make the file
+	// visible before file.Body has returned io.EOF, which says that size and MD5
+	// are right. It must not overwrite what it does not know. If it has the file
+	// already, it returns without reading Body.
+	Store(ctx context.Context, file SinkFile) (StoredFile, error)
+}
+
+// SinkFile is a file for a [Sink].
+type SinkFile struct {
+	Result *Result   // its Checksum and Size are those of the file
+	Name   string    // safe as a file name; not unique, see FileName
+	Body   io.Reader // storage is read from the first Read on
+}
+
+// StoredFile says where a [Sink] keeps a file.
+type StoredFile struct {
+	Location string // such as a URL
+	SHA256   string // in hex, of a file that the sink had already; may be empty
+}
+
+// SaveAllTo is SaveAll with a [Sink] in place of a folder: a result is
+// acknowledged only after the sink has stored its verified file. [WithManifest]
+// is refused.
+func (s *ResultsService) SaveAllTo(
+	ctx context.Context, results iter.Seq2[*Result, error], sink Sink, opts ...SaveAllOption,
+) ([]Saved, error) {
+	const operation = "Results.SaveAllTo"
+	o, err := newDownloadOptions(operation, opts, SaveAllOption.applySaveAll)
+	switch {
+	case err != nil:
+		return nil, err
+	case sink == nil:
+		return nil, &ParamError{Operation: operation, Field: "sink", Reason: "is nil"}
+	case o.manifest != nil:
+		return nil, &ParamError{Operation: operation, Field: "WithManifest", Reason: "is for folders"}
+	}
+	all := newSaveAll(operation, s, o)
+	all.keep = func(ctx context.Context, item *savedFile) error {
+		return s.store(ctx, operation, sink, item, all.options)
+	}
+	return all.run(ctx, results)
+}
+
+// store keeps the file of item.Result in a sink and fills in what is known of
+// it.
+func (s *ResultsService) store(
+	ctx context.Context, operation string, sink Sink, item *savedFile, o downloadOptions,
+) (err error) {
+	ctx, seen := s.client.beginTransfer(ctx, operation, item.Result)
+	body := sinkBody{}
+	defer func() { seen.end(err == nil, err == nil && !body.begun, err) }()
+	file, own, err := s.client.file(ctx, operation, item.Result, o.progress, seen)
+	if err != nil {
+		return err
+	}
+	file.SHA256 = true
+	body.Reader = download.NewReader(ctx, s.client.downloads.limits, file)
+	defer body.Close()
+	stored, err := sink.Store(ctx, SinkFile{Result: own, Name: FileName(o.name(own)), Body: &body})
+	if err == nil && body.begun && !body.Verified() {
+		err = errors.New("the sink did not read the file to its end")
+	}
+	if err != nil {
+		if _, ok := errors.AsType[*DownloadError](err); !ok {
+			err = file.Fail(body.Done(), err)
+		}
+		return err
+	}
+	item.Path, item.MD5, item.SHA256, item.kept.Found = stored.Location, strings.ToLower(own.Checksum), stored.SHA256, !body.begun
+	if body.begun {
+		_, sha := body.Sums()
+		item.SHA256 = hex.EncodeToString(sha)
+	}
+	return nil
+}
+
+// sinkBody knows whether it was read.
+type sinkBody struct {
+	*download.Reader
+
+	begun bool
+}
+
+func (b *sinkBody) Read(p []byte) (int, error) {
+	b.begun = true
+	return b.Reader.Read(p)
+}
+
+func (b *sinkBody) WriteTo(w io.Writer) (int64, error) {
+	b.begun = true
+	return b.Reader.WriteTo(w)
+}
+
+// saveAll is one SaveAll or SaveAllTo.
 type saveAll struct {
-	service *ResultsService
-	folder  *download.Folder
-	options downloadOptions
+	operation string
+	service   *ResultsService
+	options   downloadOptions
+	keep      func(context.Context, *savedFile) error
+	folder    *download.Folder // nil: a sink
+	bag       *bag.Bag         // nil: no manifest
 
 	mu       sync.Mutex
 	saved    []*savedFile
 	cascaded map[*Result]*savedFile // those that a cascade yielded
 	noted    map[*Result]bool       // those that the folder's notes brought
 	failures []error
+}
+
+func newSaveAll(operation string, s *ResultsService, o downloadOptions) *saveAll {
+	a := &saveAll{
+		operation: operation, service: s, options: o, cascaded: map[*Result]*savedFile{}, noted: map[*Result]bool{},
+	}
+	var reporting sync.Mutex
+	a.options.progress = func(p Progress) {
+		reporting.Lock()
+		defer reporting.Unlock()
+		o.progress(p)
+	}
+	return a
+}
+
+func (a *saveAll) run(ctx context.Context, results iter.Seq2[*Result, error]) ([]Saved, error) {
+	batch := download.Batch[*savedFile]{
+		Parallel: a.options.parallel, Size: settleBatch,
+		Work:   func(item *savedFile) bool { return a.save(ctx, item) },
+		Settle: func(items []*savedFile) { a.settle(ctx, items) },
+	}
+	batch.Run(a.items(ctx, results))
+	if a.bag != nil {
+		if err := a.bag.Write(); err != nil {
+			a.fail(fmt.Errorf("ricloud: %s: cannot write the manifest: %w", a.operation, err))
+		}
+	}
+	saved := make([]Saved, 0, len(a.saved))
+	for _, item := range a.saved {
+		if item.done {
+			saved = append(saved, item.Saved)
+		}
+	}
+	return saved, errors.Join(a.failures...)
 }
 
 func (a *saveAll) fail(err error) {
@@ -454,7 +620,7 @@ func (a *saveAll) items(ctx context.Context, results iter.Seq2[*Result, error]) 
 				continue
 			}
 			if ctx.Err() != nil {
-				a.fail(&CallError{Operation: "Results.SaveAll", Err: backoff.Cause(ctx)})
+				a.fail(&CallError{Operation: a.operation, Err: backoff.Cause(ctx)})
 				return
 			}
 			item := &savedFile{Saved: Saved{Result: result}}
@@ -476,7 +642,9 @@ func (a *saveAll) save(ctx context.Context, item *savedFile) bool {
 	if item.ready != nil {
 		defer close(item.ready)
 	}
-	item.err = a.service.save(ctx, "Results.SaveAll", a.folder, item, a.options)
+	begun := time.Now()
+	item.err = a.keep(ctx, item)
+	item.begun, item.ended = begun, time.Now()
 	if item.err != nil {
 		a.fail(item.err)
 	}
@@ -491,7 +659,7 @@ func (a *saveAll) openSaved(ctx context.Context, result *Result) (io.ReadCloser,
 	a.mu.Lock()
 	item := a.cascaded[result]
 	a.mu.Unlock()
-	if item == nil { // the caller kept it from SaveAll
+	if item == nil || a.folder == nil { // the caller kept it from SaveAll, or a sink has it
 		return a.service.open(ctx, result)
 	}
 	select {
@@ -512,6 +680,9 @@ func (a *saveAll) savedFiles(poll ID, ids []ID) []*Result {
 	wanted := make(map[ID]bool, len(ids))
 	for _, id := range ids {
 		wanted[id] = true
+	}
+	if a.folder == nil {
+		return nil
 	}
 	var found []*Result
 	for _, line := range a.folder.Notes(string(poll)) {
@@ -568,13 +739,22 @@ func (a *saveAll) note(items []*savedFile) {
 	}
 }
 
-// settle puts the names of saved files on disk, then acknowledges them.
+// settle puts the names of saved files on disk, writes what happened to them,
+// then acknowledges them.
 func (a *saveAll) settle(ctx context.Context, items []*savedFile) {
-	kept := make([]download.Kept, len(items))
-	for i, item := range items {
-		kept[i] = item.kept
+	synced, err := true, error(nil)
+	if a.folder != nil {
+		kept := make([]download.Kept, len(items))
+		for i, item := range items {
+			kept[i] = item.kept
+		}
+		synced, err = a.folder.Sync(kept...)
 	}
-	synced, err := a.folder.Sync(kept...)
+	if err == nil && a.bag != nil {
+		if err = a.record(items); err != nil {
+			err = fmt.Errorf("cannot write the manifest: %w", err)
+		}
+	}
 	if err != nil {
 		for _, item := range items {
 			a.fail(item.fail(err))
@@ -584,9 +764,83 @@ func (a *saveAll) settle(ctx context.Context, items []*savedFile) {
 	for _, item := range items {
 		item.done, item.Synced = true, synced
 	}
-	a.note(items)
-	if a.options.acknowledge {
+	if a.folder != nil {
+		a.note(items)
+	}
+	switch {
+	case a.options.shared != nil:
+		for _, item := range items {
+			if err := a.options.shared.Add(item.Result.ID); err != nil {
+				a.fail(item.fail(err))
+			}
+		}
+	case a.options.acknowledge:
 		a.acknowledge(ctx, items)
+	}
+}
+
+// record writes the steps of saved files into the log, then the manifests.
+func (a *saveAll) record(items []*savedFile) error {
+	var lines []bag.Line
+	for _, item := range items {
+		r := item.Result
+		entry := bag.Entry{Path: item.kept.Name, Size: r.Size, MD5: item.MD5, SHA256: item.SHA256}
+		if a.bag.Has(string(r.ID), "verified") && a.bag.Holds(entry) {
+			continue // an earlier SaveAll has written it
+		}
+		fetched := "fetched"
+		if item.kept.Found {
+			fetched = "found"
+		}
+		published := map[string]any{
+			"identifier": r.Identifier, "type": r.Type, "url": cutQuery(r.URL), "size": r.Size, "md5": r.Checksum,
+			"organisation": r.Organisation, "poll": r.Poll, "task": r.Task,
+		}
+		lines = append(lines,
+			bag.Line{Time: r.DateCreated, Step: "published", Result: string(r.ID), Fields: published},
+			bag.Line{Time: item.begun, Step: fetched, Result: string(r.ID)},
+			bag.Line{Time: item.ended, Step: "verified", Result: string(r.ID), Entry: &entry})
+	}
+	if err := a.bag.Log(lines...); err != nil {
+		return err
+	}
+	return a.bag.Write()
+}
+
+// recordAcknowledged writes which results the API has acknowledged.
+func (a *saveAll) recordAcknowledged(items []*savedFile) {
+	if a.bag == nil {
+		return
+	}
+	var lines []bag.Line
+	for _, item := range items {
+		if item.Acknowledged && !a.bag.Has(string(item.Result.ID), "acknowledged") {
+			lines = append(lines, bag.Line{Time: time.Now(), Step: "acknowledged", Result: string(item.Result.ID)})
+		}
+	}
+	if err := a.bag.Log(lines...); err != nil {
+		a.fail(fmt.Errorf("ricloud: %s: cannot write the log: %w", a.operation, err))
+	}
+}
+
+// bagInfo is what bag-info.txt says of a poll.
+func bagInfo(poll *Poll) []bag.Field {
+	date := func(t time.Time) string {
+		if t.IsZero() {
+			return ""
+		}
+		return t.UTC().Format(time.RFC3339Nano)
+	}
+	return []bag.Field{
+		{Label: "Bag-Software-Agent", Value: userAgent},
+		{Label: "External-Identifier", Value: string(poll.ID)},
+		{Label: "Ricloud-Organisation", Value: string(poll.Organisation)},
+		{Label: "Ricloud-User", Value: string(poll.User)},
+		{Label: "Ricloud-Source", Value: string(poll.Source)},
+		{Label: "Ricloud-Session", Value: string(poll.Session)},
+		{Label: "Ricloud-Poll", Value: string(poll.ID)},
+		{Label: "Ricloud-Poll-Created", Value: date(poll.DateCreated)},
+		{Label: "Ricloud-Poll-Completed", Value: date(poll.DateCompleted)},
 	}
 }
 
@@ -610,6 +864,7 @@ func (a *saveAll) acknowledge(ctx context.Context, items []*savedFile) {
 		}
 		item.Acknowledged = true
 	}
+	a.recordAcknowledged(items)
 }
 
 // unacknowledged is the failure of one result's acknowledgement. The error
@@ -626,6 +881,56 @@ func (e *unacknowledged) Error() string {
 }
 
 func (e *unacknowledged) Unwrap() error { return e.err }
+
+// FolderDifference is something in a folder that is not as it was written.
+type FolderDifference struct {
+	Path    string // in the folder
+	Problem string
+}
+
+// FolderError reports what differs in a folder that [VerifyFolder] has read.
+type FolderError struct {
+	Dir         string
+	Differences []FolderDifference
+}
+
+// Error names the first differences.
+func (e *FolderError) Error() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "ricloud: VerifyFolder: %d differences in %s", len(e.Differences), e.Dir)
+	for i, d := range e.Differences {
+		if i == 10 {
+			b.WriteString("; …")
+			break
+		}
+		fmt.Fprintf(&b, "; %s: %s", d.Path, d.Problem)
+	}
+	return b.String()
+}
+
+// VerifyFolder reads a folder that SaveAll wrote with [WithManifest], hashes all
+// of its files again, and compares them with the manifests and the log. It
+// returns nil if everything is as it was written, a *FolderError that names each
+// difference, or the error that kept it from reading.
+func VerifyFolder(ctx context.Context, dir string) error {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return fmt.Errorf("ricloud: VerifyFolder: %w", err)
+	}
+	defer func() { _ = root.Close() }()
+	found, err := bag.Verify(ctx, root)
+	if err != nil {
+		return fmt.Errorf("ricloud: VerifyFolder: %s: %w", dir, err)
+	}
+	if len(found) == 0 {
+		return nil
+	}
+	failed := &FolderError{Dir: dir}
+	for _, d := range found {
+		failed.Differences = append(failed.Differences, FolderDifference(d))
+	}
+	return failed
+}
 
 // FileName returns the name under which [ResultsService.Save] keeps a file. An
 // identifier of lower-case letters, digits, ".", "_" and "-" is its own name. In

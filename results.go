@@ -1,6 +1,7 @@
 package ricloud
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -9,8 +10,10 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
+	"github.com/reincubate/ricloud-go/internal/backoff"
 	"github.com/reincubate/ricloud-go/internal/transport"
 )
 
@@ -186,4 +189,221 @@ func (s *ResultsService) acknowledgeChunk(ctx context.Context, ids []ID, opts []
 func isAboutOne(err error) bool {
 	e, ok := errors.AsType[*Error](err)
 	return ok && slices.Contains([]int{http.StatusBadRequest, http.StatusNotFound, http.StatusMethodNotAllowed}, e.StatusCode)
+}
+
+// AcknowledgerParams configure an [Acknowledger].
+type AcknowledgerParams struct {
+	// MaxResults is how many results one request acknowledges at most. The
+	// default, and the limit, is 1,000. As many are acknowledged at once.
+	MaxResults int
+	// MaxDelay is how long a result waits for others at most. The default is 10
+	// seconds.
+	MaxDelay time.Duration
+	// Report, if set, is called after every attempt with the results that the API
+	// acknowledged and the error, if not all were. Calls do not overlap.
+	Report func(acknowledged []ID, err error)
+}
+
+// Acknowledger acknowledges the results of a whole program, those of many
+// accounts in one request. It is safe for concurrent use. Close it at the end.
+type Acknowledger struct {
+	service *ResultsService
+	params  AcknowledgerParams
+	ctx     context.Context //nolint:containedctx // of what runs between Add and Close
+	cancel  context.CancelFunc
+	flushes chan struct{} // holds a value while a flush runs
+	running sync.WaitGroup
+
+	mu      sync.Mutex
+	queued  []ID
+	known   map[ID]bool
+	refused []ID // by the API, each by itself; not tried again
+	last    error
+	timer   *time.Timer
+	closed  bool
+}
+
+// Acknowledger returns an acknowledger. Its requests in the background have the
+// values of ctx and end with it; what is queued then waits for Flush or Close.
+func (s *ResultsService) Acknowledger(ctx context.Context, params AcknowledgerParams) (*Acknowledger, error) {
+	switch {
+	case params.MaxResults < 0 || params.MaxResults > maxLimit:
+		return nil, &ParamError{Operation: "Results.Acknowledger", Field: "MaxResults", Reason: "must be between 1 and 1000"}
+	case params.MaxDelay < 0:
+		return nil, &ParamError{Operation: "Results.Acknowledger", Field: "MaxDelay", Reason: "is negative"}
+	}
+	params.MaxResults = cmp.Or(params.MaxResults, maxLimit)
+	params.MaxDelay = cmp.Or(params.MaxDelay, 10*time.Second)
+	a := &Acknowledger{service: s, params: params, flushes: make(chan struct{}, 1), known: map[ID]bool{}}
+	a.ctx, a.cancel = context.WithCancel(ctx)
+	return a, nil
+}
+
+// ErrClosed means that an [Acknowledger] takes no more results.
+var ErrClosed = errors.New("ricloud: the acknowledger is closed")
+
+// Add queues results whose files are saved and verified. It does not wait. It
+// returns ErrClosed after Close, and a *ParamError for an empty ID. It then
+// queues none.
+func (a *Acknowledger) Add(ids ...ID) error {
+	if i := slices.Index(ids, ""); i >= 0 {
+		return &ParamError{Operation: "Acknowledger.Add", Field: fmt.Sprintf("ids[%d]", i), Reason: "is empty"}
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.closed {
+		return ErrClosed
+	}
+	for _, id := range ids {
+		if !a.known[id] {
+			a.known[id] = true
+			a.queued = append(a.queued, id)
+		}
+	}
+	a.schedule()
+	return nil
+}
+
+// schedule starts a flush now or later, if there is something to flush. The
+// caller holds the lock.
+func (a *Acknowledger) schedule() {
+	switch {
+	case a.closed || len(a.queued) == 0 || a.ctx.Err() != nil:
+	case a.timer == nil:
+		delay := a.params.MaxDelay
+		if len(a.queued) >= a.params.MaxResults {
+			delay = 0
+		}
+		a.timer = time.AfterFunc(delay, a.background)
+	case len(a.queued) >= a.params.MaxResults:
+		a.timer.Reset(0)
+	}
+}
+
+// background flushes once, and again later if that did not do.
+func (a *Acknowledger) background() {
+	a.mu.Lock()
+	if a.closed {
+		a.mu.Unlock()
+		return
+	}
+	a.running.Add(1)
+	a.mu.Unlock()
+	defer a.running.Done()
+	failed := a.flush(a.ctx) != nil
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.timer = nil
+	if failed && len(a.queued) > 0 && !a.closed && a.ctx.Err() == nil {
+		a.timer = time.AfterFunc(a.params.MaxDelay, a.background)
+		return
+	}
+	a.schedule()
+}
+
+// Flush acknowledges all results that are queued. It returns nil if none remain,
+// else an *AcknowledgeError with those that the API refused, now or before, and
+// those that are still queued.
+func (a *Acknowledger) Flush(ctx context.Context) error {
+	if err := a.flush(ctx); err != nil {
+		return err
+	}
+	return a.remaining(nil)
+}
+
+// flush acknowledges what is queued. One flush runs at a time.
+func (a *Acknowledger) flush(ctx context.Context) error {
+	select {
+	case a.flushes <- struct{}{}:
+		defer func() { <-a.flushes }()
+	case <-ctx.Done():
+		return a.remaining(backoff.Cause(ctx))
+	}
+	for {
+		a.mu.Lock()
+		batch := slices.Clone(a.queued[:min(len(a.queued), a.params.MaxResults)])
+		a.mu.Unlock()
+		if len(batch) == 0 {
+			return nil
+		}
+		if err := a.acknowledge(ctx, batch); err != nil {
+			return a.remaining(err)
+		}
+	}
+}
+
+// acknowledge acknowledges the first of the queue. It returns an error if
+// another attempt may do better.
+func (a *Acknowledger) acknowledge(ctx context.Context, batch []ID) error {
+	err := a.service.AcknowledgeAll(ctx, batch)
+	remain := map[ID]bool{}
+	failed, ok := errors.AsType[*AcknowledgeError](err)
+	if ok {
+		for _, id := range failed.Remaining {
+			remain[id] = true
+		}
+	}
+	var done []ID
+	a.mu.Lock()
+	refused := ok && isAboutOne(failed.Err)
+	for _, id := range batch {
+		switch {
+		case err == nil || ok && !remain[id]:
+			done = append(done, id)
+			delete(a.known, id)
+		case refused:
+			a.refused = append(a.refused, id)
+		}
+	}
+	if err == nil || refused {
+		a.queued = slices.Delete(a.queued, 0, len(batch))
+	} else {
+		a.queued = slices.DeleteFunc(a.queued, func(id ID) bool { return slices.Contains(done, id) })
+	}
+	if err != nil {
+		a.last = err
+	}
+	a.mu.Unlock()
+	if a.params.Report != nil {
+		a.params.Report(done, err)
+	}
+	if refused {
+		return nil
+	}
+	return err
+}
+
+// remaining returns an *AcknowledgeError if results remain.
+func (a *Acknowledger) remaining(err error) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	left := slices.Concat(a.refused, a.queued)
+	if len(left) == 0 {
+		return err
+	}
+	cause := cmp.Or(err, a.last)
+	if failed, ok := errors.AsType[*AcknowledgeError](cause); ok {
+		cause = failed.Err
+	}
+	if cause == nil {
+		cause = errors.New("they were added meanwhile")
+	}
+	return &AcknowledgeError{Remaining: left, Err: cause}
+}
+
+// Close acknowledges what is queued, as Flush does, and returns the same errors.
+// When it returns, nothing runs on, and Add returns ErrClosed. Where ctx ends
+// first, an attempt in the background is ended, too.
+func (a *Acknowledger) Close(ctx context.Context) error {
+	a.mu.Lock()
+	a.closed = true
+	if a.timer != nil {
+		a.timer.Stop()
+	}
+	a.mu.Unlock()
+	stop := context.AfterFunc(ctx, a.cancel)
+	a.running.Wait()
+	stop()
+	a.cancel()
+	return a.Flush(ctx)
 }

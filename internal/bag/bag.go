@@ -221,12 +221,25 @@ func (b *Bag) Write() error {
 	return b.writeTagManifests()
 }
 
+// notesSuffix ends the names of the folder's notes.
+const notesSuffix = ".files"
+
 // tagFiles are the files that the tag manifests list, in their order.
 func tagFiles() []string { return []string{infoName, declaration, manifestMD5, manifestSHA, LogName} }
 
 func (b *Bag) writeTagManifests() error {
 	var md5, sha strings.Builder
-	for _, name := range tagFiles() {
+	names := tagFiles()
+	entries, err := fs.ReadDir(b.root.FS(), ".")
+	if err != nil {
+		return err
+	}
+	for _, entry := range entries {
+		if strings.HasSuffix(entry.Name(), notesSuffix) && entry.Type().IsRegular() {
+			names = append(names, entry.Name())
+		}
+	}
+	for _, name := range names {
 		m, s, _, err := download.HashFile(context.Background(), b.root, name)
 		if err != nil {
 			return err

@@ -49,6 +49,9 @@ func (r *Reader) Open() error {
 // Sums returns the MD5 and, if it was asked for, the SHA-256 of what was read.
 func (r *Reader) Sums() (md5, sha256 []byte) { return r.sums.sums() }
 
+// Done returns how many bytes were read.
+func (r *Reader) Done() int64 { return r.next.Offset }
+
 // Verified reports whether the whole file was read and verified.
 func (r *Reader) Verified() bool { return r.err == io.EOF } //nolint:errorlint // ours, and bare
 

@@ -1,0 +1,211 @@
+package bag
+
+import (
+	"bytes"
+	"crypto/md5"
+	"crypto/sha256"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+func now() time.Time { return time.Date(2026, 11, 26, 8, 0, 0, 123, time.UTC) }
+
+func info() []Field {
+	return []Field{{"External-Identifier", "p1"}, {"Ricloud-Source", "a\nb"}, {"Empty", ""}}
+}
+
+// write writes a bag with files, by name.
+func write(t *testing.T, dir string, files map[string]string) {
+	t.Helper()
+	root, err := os.OpenRoot(dir)
+	require.NoError(t, err)
+	defer func() { _ = root.Close() }()
+	require.NoError(t, root.MkdirAll(Payload, 0o700))
+	b, err := Open(t.Context(), root, info(), now)
+	require.NoError(t, err)
+	for name, content := range files {
+		require.NoError(t, root.WriteFile(PathOf(name), []byte(content), 0o600))
+		e := Entry{
+			Path: PathOf(name), Size: int64(len(content)),
+			MD5: fmt.Sprintf("%x", md5.Sum([]byte(content))), SHA256: fmt.Sprintf("%x", sha256.Sum256([]byte(content))),
+		}
+		require.NoError(t, b.Log(
+			Line{Time: now(), Step: "published", Result: name, Fields: map[string]string{"identifier": name}},
+			Line{Time: now(), Step: "verified", Result: name, Entry: &e}))
+		assert.True(t, b.Has(name, "verified"))
+		assert.True(t, b.Holds(e))
+		require.NoError(t, b.Write())
+	}
+	require.NoError(t, b.Log())
+	require.NoError(t, b.Write())
+	require.NoError(t, b.Close())
+}
+
+func verify(t *testing.T, dir string) []Difference {
+	t.Helper()
+	root, err := os.OpenRoot(dir)
+	require.NoError(t, err)
+	defer func() { _ = root.Close() }()
+	found, err := Verify(t.Context(), root)
+	require.NoError(t, err)
+	return found
+}
+
+// everyFile returns the paths of all files in dir.
+func everyFile(t *testing.T, dir string) (all []string) {
+	t.Helper()
+	require.NoError(t, filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
+		if err == nil && !entry.IsDir() {
+			name, _ := filepath.Rel(dir, path)
+			all = append(all, filepath.ToSlash(name))
+		}
+		return err
+	}))
+	return all
+}
+
+// The rules of RFC 8493, section 2, one after the other.
+func TestBagIsBagIt(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	files := map[string]string{"callkit.calls": "calls", "empty": "", "img~0a.jpg": strings.Repeat("x", 1000)}
+	write(t, dir, files)
+	read := func(name string) string {
+		text, err := os.ReadFile(filepath.Join(dir, name))
+		require.NoError(t, err)
+		return string(text)
+	}
+	// 2.1.1: bagit.txt has exactly these two lines.
+	assert.Equal(t, "BagIt-Version: 1.0\nTag-File-Character-Encoding: UTF-8\n", read("bagit.txt"))
+	// 2.1.2: the payload is in data/.
+	info, err := os.Stat(filepath.Join(dir, "data"))
+	require.NoError(t, err)
+	assert.True(t, info.IsDir())
+	// 2.1.3: every payload file is in every manifest once: checksum, spaces, path from the base.
+	for _, manifest := range []string{"manifest-md5.txt", "manifest-sha256.txt"} {
+		lines := strings.Split(strings.TrimSuffix(read(manifest), "\n"), "\n")
+		require.Len(t, lines, len(files))
+		for _, line := range lines {
+			sum, path, ok := strings.Cut(line, "  ")
+			require.True(t, ok)
+			content := files[strings.TrimPrefix(path, "data/")]
+			want := fmt.Sprintf("%x", md5.Sum([]byte(content)))
+			if manifest == "manifest-sha256.txt" {
+				want = fmt.Sprintf("%x", sha256.Sum256([]byte(content)))
+			}
+			assert.Equal(t, want, sum, path)
+		}
+	}
+	// 2.2.1: a tag manifest lists every manifest, no tag manifest, and the other tag files.
+	for _, manifest := range []string{"tagmanifest-md5.txt", "tagmanifest-sha256.txt"} {
+		text := read(manifest)
+		for _, name := range []string{"bagit.txt", "bag-info.txt", "manifest-md5.txt", "manifest-sha256.txt", LogName} {
+			assert.Equal(t, 1, strings.Count(text, "  "+name+"\n"), name)
+		}
+		assert.NotContains(t, text, "  tagmanifest")
+		assert.NotContains(t, text, "  data/")
+	}
+	// 2.2.2: bag-info.txt has a label, a colon and a value on each line.
+	for line := range strings.Lines(read("bag-info.txt")) {
+		label, value, ok := strings.Cut(strings.TrimSuffix(line, "\n"), ": ")
+		assert.True(t, ok, line)
+		assert.NotEmpty(t, label)
+		assert.NotEmpty(t, value)
+	}
+	assert.Contains(t, read("bag-info.txt"), "Payload-Oxum: 1005.3\n")
+	assert.Contains(t, read("bag-info.txt"), "Bagging-Date: 2026-11-26\n")
+	assert.Contains(t, read("bag-info.txt"), "Ricloud-Source: a b\n")
+	// 2.2.4 and 3: all is there, and all is valid.
+	assert.Empty(t, verify(t, dir))
+}
+
+// One flipped bit anywhere is named, and nothing else is.
+func TestVerifyNamesEveryFlippedBit(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	write(t, dir, map[string]string{"a": "the first", "b": "another"})
+	require.NoError(t, os.WriteFile(filepath.Join(dir, ".ricloud-0a.files"), []byte("{}\n"), 0o600))
+	write(t, dir, map[string]string{"c": "the third"})
+	require.Empty(t, verify(t, dir))
+	for _, name := range everyFile(t, dir) {
+		path := filepath.Join(dir, filepath.FromSlash(name))
+		content, err := os.ReadFile(path)
+		require.NoError(t, err)
+		for i := range content {
+			if len(content) > 500 && i%7 != 0 { // enough of a long file
+				continue
+			}
+			flipped := bytes.Clone(content)
+			flipped[i] ^= 1 << (i % 8)
+			require.NoError(t, os.WriteFile(path, flipped, 0o600))
+			named := map[string]bool{}
+			for _, d := range verify(t, dir) {
+				named[d.Path] = true
+			}
+			require.Equal(t, map[string]bool{name: true}, named, "byte %d of %s", i, name)
+		}
+		require.NoError(t, os.WriteFile(path, content, 0o600))
+	}
+}
+
+func TestVerifyNamesWhatIsMissingOrAdded(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{
+		"data/a", "data/b", "manifest-md5.txt", "manifest-sha256.txt", "tagmanifest-md5.txt", "tagmanifest-sha256.txt",
+		"bag-info.txt", LogName,
+	} {
+		dir := t.TempDir()
+		write(t, dir, map[string]string{"a": "the first", "b": ""})
+		require.NoError(t, os.Remove(filepath.Join(dir, filepath.FromSlash(name))))
+		found := verify(t, dir)
+		require.NotEmpty(t, found, name)
+		assert.Equal(t, name, found[0].Path)
+	}
+	for _, name := range []string{"data/new", "data/sub/new"} {
+		dir := t.TempDir()
+		write(t, dir, map[string]string{"a": "the first"})
+		path := filepath.Join(dir, filepath.FromSlash(name))
+		require.NoError(t, os.MkdirAll(filepath.Dir(path), 0o700))
+		require.NoError(t, os.WriteFile(path, []byte("x"), 0o600))
+		assert.Equal(t, []Difference{{name, "is in no manifest"}}, verify(t, dir))
+	}
+	root, err := os.OpenRoot(t.TempDir())
+	require.NoError(t, err)
+	defer func() { _ = root.Close() }()
+	_, err = Verify(t.Context(), root)
+	require.ErrorContains(t, err, "is not a bag")
+}
+
+// A process that dies while it writes leaves a log that the next goes on with.
+func TestBagAfterACrash(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	write(t, dir, map[string]string{"a": "the first"})
+	log, err := os.OpenFile(filepath.Join(dir, LogName), os.O_WRONLY|os.O_APPEND, 0o600)
+	require.NoError(t, err)
+	_, err = log.WriteString("0123456789abcdef {\"time\":")
+	require.NoError(t, err)
+	require.NoError(t, log.Close())
+	require.NoError(t, os.WriteFile(filepath.Join(dir, temporary), []byte("half"), 0o600))
+	require.NotEmpty(t, verify(t, dir))
+	write(t, dir, map[string]string{"b": "the second"})
+	assert.Empty(t, verify(t, dir))
+
+	content, err := os.ReadFile(filepath.Join(dir, LogName))
+	require.NoError(t, err)
+	content[100] ^= 1
+	require.NoError(t, os.WriteFile(filepath.Join(dir, LogName), content, 0o600))
+	root, err := os.OpenRoot(dir)
+	require.NoError(t, err)
+	defer func() { _ = root.Close() }()
+	_, err = Open(t.Context(), root, nil, now)
+	require.ErrorIs(t, err, ErrDamaged, "a damaged log is not continued as if it were not")
+}
