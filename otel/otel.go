@@ -18,7 +18,10 @@
 //   - ricloud.operation.duration: seconds per call, with its retries
 //   - ricloud.operation.retries: attempts after the first
 //   - ricloud.quota.wait: seconds that an attempt waited for its turn
-//   - ricloud.waits.active, ricloud.wait.duration: waits now, and seconds per wait
+//   - ricloud.waits.active, ricloud.wait.oldest, ricloud.wait.duration: waits now, the age of the
+//     oldest, and seconds per wait
+//   - ricloud.quota.left, ricloud.turns.waiting, ricloud.downloads.unverified: what Client.Stats
+//     says, for clients that are given to [Hooks.ObserveStats]
 //   - ricloud.download.io, ricloud.download.resumes, ricloud.download.duration: bytes, broken
 //     connections that were resumed, and seconds per result file
 //   - ricloud.events, ricloud.event.age: deliveries by name and outcome, and seconds since the
@@ -37,6 +40,7 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
+	"time"
 
 	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/attribute"
@@ -58,6 +62,9 @@ type Hooks struct {
 	propagator  propagation.TextMapPropagator // nil: nothing is propagated
 	attributes  []attribute.KeyValue
 	instruments instruments
+
+	meter  metric.Meter
+	oldest oldest
 
 	callSpans    cache[callKey, span]
 	attemptSpans cache[attemptKey, span]
@@ -114,16 +121,22 @@ func New(opts ...Option) (*Hooks, error) {
 		return nil, errors.New("otel: New: a provider is nil")
 	}
 	version := ricloud.Version
-	made, err := newInstruments(s.meters.Meter(scope, metric.WithInstrumentationVersion(version)))
+	meter := s.meters.Meter(scope, metric.WithInstrumentationVersion(version))
+	made, err := newInstruments(meter)
 	if err != nil {
 		return nil, fmt.Errorf("otel: New: %w", err)
 	}
-	return &Hooks{
+	h := &Hooks{
+		meter:       meter,
 		tracer:      s.tracers.Tracer(scope, trace.WithInstrumentationVersion(version)),
 		propagator:  s.propagator,
 		attributes:  s.attributes,
 		instruments: made,
-	}, nil
+	}
+	if err := h.observeOldest(); err != nil {
+		return nil, fmt.Errorf("otel: New: %w", err)
+	}
+	return h, nil
 }
 
 // start begins a span.
@@ -258,7 +271,9 @@ func (h *Hooks) Wait(ctx context.Context, info ricloud.WaitInfo) (context.Contex
 	ctx, span := h.start(ctx, "ricloud wait "+info.Resource, trace.SpanKindInternal,
 		resource, attribute.String("ricloud.id", string(info.ID)))
 	h.instruments.waits.Add(ctx, 1, h.measured(resource))
+	forget := h.oldest.add(time.Now())
 	return ctx, func(r ricloud.WaitResult) {
+		forget()
 		h.instruments.waits.Add(ctx, -1, h.measured(resource))
 		measured := []attribute.KeyValue{resource, attribute.Bool("ricloud.by_event", r.ByEvent)}
 		if r.Err != nil {

@@ -71,12 +71,15 @@ func TestMetricsOfAJourney(t *testing.T) {
 		ricloudtest.WithFaults(ricloudtest.Fault{Operation: "Users.Create", Status: http.StatusServiceUnavailable}))
 	t.Cleanup(server.Close)
 	client := server.Client(ricloud.WithHooks(s.hooks), ricloud.WithRetryWait(time.Millisecond, time.Millisecond))
+	stop, err := s.hooks.ObserveStats(client.Stats)
+	require.NoError(t, err)
 	session(t.Context(), t, client)
 
 	found := s.collected(t)
 	for _, name := range []string{
 		"http.client.request.duration", "ricloud.operation.duration", "ricloud.operation.retries",
-		"ricloud.waits.active", "ricloud.wait.duration",
+		"ricloud.waits.active", "ricloud.wait.duration", "ricloud.wait.oldest", "ricloud.quota.left",
+		"ricloud.turns.waiting", "ricloud.downloads.unverified",
 	} {
 		assert.Contains(t, found, name)
 	}
@@ -98,6 +101,11 @@ func TestMetricsOfAJourney(t *testing.T) {
 		}
 	}
 	assert.Equal(t, 1, failed)
+	quota, ok := found["ricloud.quota.left"].Data.(metricdata.Gauge[int64])
+	require.True(t, ok)
+	assert.Equal(t, client.Stats().QuotaLeft, quota.DataPoints[0].Value)
+	require.NoError(t, stop())
+	assert.NotContains(t, s.collected(t), "ricloud.quota.left")
 }
 
 // Everything is called, with secrets that can be told apart, and none of them is recorded.
