@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/reincubate/ricloud-go"
+	ricloud "github.com/reincubate/ricloud-go"
 	"github.com/reincubate/ricloud-go/ricloudtest"
 )
 

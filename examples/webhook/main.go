@@ -27,7 +27,7 @@ import (
 
 	_ "modernc.org/sqlite" // any database/sql driver will do
 
-	"github.com/reincubate/ricloud-go"
+	ricloud "github.com/reincubate/ricloud-go"
 	dedupesql "github.com/reincubate/ricloud-go/dedupe/sql"
 	"github.com/reincubate/ricloud-go/ricloudtest"
 )

@@ -10,7 +10,7 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/reincubate/ricloud-go"
+	ricloud "github.com/reincubate/ricloud-go"
 )
 
 // errDryRun ends a run that --dry-run kept from changing anything.

@@ -6,7 +6,7 @@ import (
 	"iter"
 	"net/url"
 
-	"github.com/reincubate/ricloud-go"
+	ricloud "github.com/reincubate/ricloud-go"
 )
 
 // configChecks looks at the configs that the key uses.

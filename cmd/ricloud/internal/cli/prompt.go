@@ -11,7 +11,7 @@ import (
 
 	"golang.org/x/term"
 
-	"github.com/reincubate/ricloud-go"
+	ricloud "github.com/reincubate/ricloud-go"
 )
 
 // maxSecret bounds what is read as a secret, in bytes.
