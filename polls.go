@@ -187,14 +187,24 @@ type PollPayload struct {
 }
 
 // MarshalJSON writes the times as the API expects them.
-func (p PollPayload) MarshalJSON() ([]byte, error) {
-	type plain PollPayload
-	return json.Marshal(struct {
-		plain
+func (p PollPayload) MarshalJSON() ([]byte, error) { return json.Marshal(p.wire()) }
 
-		Since string `json:"since,omitempty"`
-		Until string `json:"until,omitempty"`
-	}{plain(p), optionalTime(p.Since), optionalTime(p.Until)})
+// plainPayload is a PollPayload without its methods.
+type plainPayload PollPayload
+
+// payloadWire is a PollPayload as the API reads it.
+type payloadWire struct {
+	plainPayload
+
+	FileIDs []ID   `json:"file_ids,omitempty"` // what the oldest API calls Files
+	Since   string `json:"since,omitempty"`
+	Until   string `json:"until,omitempty"`
+}
+
+func (p PollPayload) wire() payloadWire {
+	return payloadWire{
+		plainPayload: plainPayload(p), Since: optionalTime(p.Since), Until: optionalTime(p.Until),
+	}
 }
 
 // optionalTime writes a time for the API, and the zero time as nothing.
@@ -237,6 +247,21 @@ type PollCreateParams struct {
 	Source       ID          `json:"source,omitempty"`       // a child of the session's source
 	Type         string      `json:"type,omitempty"`         // "data" or "files"; oldest API only
 	Payload      PollPayload `json:"payload"`                // required
+}
+
+// MarshalJSON writes the poll. With the Type "files", which only the oldest API reads, Files are
+// sent under that API's name for them, file_ids.
+func (p PollCreateParams) MarshalJSON() ([]byte, error) {
+	type plain PollCreateParams
+	payload := p.Payload.wire()
+	if p.Type == "files" {
+		payload.FileIDs, payload.Files = payload.Files, nil
+	}
+	return json.Marshal(struct {
+		plain
+
+		Payload payloadWire `json:"payload"`
+	}{plain(p), payload})
 }
 
 func (p PollCreateParams) check() error {

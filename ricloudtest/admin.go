@@ -504,7 +504,8 @@ func (s *Server) adminClock(*adminRequest) (any, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return object{
-		"time": stamp(s.clock.Now()), "ahead": s.clock.Offset().String(),
+		"time":    stamp(s.clock.Now()),
+		"ahead":   s.clock.Offset().Round(time.Millisecond).String(),
 		"planned": len(s.clock.Jobs()),
 	}, nil
 }

@@ -73,6 +73,7 @@ type s3List struct {
 	KeyCount    int        `xml:"KeyCount"`
 	MaxKeys     int        `xml:"MaxKeys"`
 	IsTruncated bool       `xml:"IsTruncated"`
+	Encoding    string     `xml:"EncodingType,omitempty"`
 	Next        string     `xml:"NextContinuationToken,omitempty"`
 	Contents    []s3Object `xml:"Contents"`
 }
@@ -98,11 +99,11 @@ func (s *Server) listS3(bucket string, query url.Values) *reply.Answer {
 	found, more := s.listObjects(bucket, query.Get("prefix"), after, limit)
 	list := s3List{
 		Name: bucket, Prefix: query.Get("prefix"), KeyCount: len(found), MaxKeys: limit,
-		IsTruncated: more,
+		IsTruncated: more, Encoding: query.Get("encoding-type"),
 	}
 	for _, o := range found {
 		key := o.key
-		if query.Get("encoding-type") == "url" {
+		if list.Encoding == "url" {
 			key = url.QueryEscape(key)
 		}
 		list.Contents = append(list.Contents, s3Object{
