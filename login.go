@@ -6,102 +6,45 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strings"
+	"sync"
 	"time"
 
 	"github.com/reincubate/ricloud-go/internal/backoff"
+	"github.com/reincubate/ricloud-go/internal/watch"
 )
 
-// lookups is how often Login looks for a session that may have been created,
-// the shortest polling interval apart: the API may still be at it.
-const lookups = 3
-
-// createOnce is Create for Login. When its outcome is unknown it looks for the
-// session that was created all the same, and returns that: another login to
-// the same account would prompt its owner again, and may lock it. known are
-// the sessions of this Login's earlier rounds. What is not found stays a
-// *CallError: a second login is the caller's decision.
-func (s *SessionsService) createOnce(ctx context.Context, params SessionCreateParams, known []ID, opts []CallOption) (*Session, error) {
-	began := time.Now()
-	session, err := s.Create(ctx, params, opts...)
-	call, ok := errors.AsType[*CallError](err)
-	// Without an identifier (Relay), another device's session cannot be told from this one's.
-	if !ok || !call.MaybeApplied() || params.Source.Identifier == "" || ctx.Err() != nil {
-		return session, err
-	}
-	for range lookups {
-		found, lookErr := s.createdSince(ctx, params.Source, began, known)
-		if found != nil {
-			return found, nil
-		}
-		if lookErr != nil || backoff.Sleep(ctx, s.client.waits.sessions.rhythm.Shortest) != nil {
-			return nil, errors.Join(err, lookErr)
-		}
-	}
-	return nil, fmt.Errorf("%w; Sessions.Login looked and found none", err)
-}
-
-// createdSince returns the newest session on source that was created after
-// began and is not known, or nil.
-func (s *SessionsService) createdSince(ctx context.Context, source SourceParams, began time.Time, known []ID) (*Session, error) {
-	var newest *Session
-	for found, err := range s.client.Sources.All(ctx, SourceListParams{User: source.User, Identifier: source.Identifier}) {
-		if err != nil {
-			return nil, err
-		}
-		if found.Type != source.Type || found.Identifier != source.Identifier {
-			continue
-		}
-		var answer Response
-		page, err := s.List(ctx, SessionListParams{Source: found.ID}, WithResponse(&answer))
-		if err != nil {
-			return nil, err
-		}
-		for i := range page.Data {
-			session := &page.Data[i]
-			recent := answer.now().Sub(session.DateCreated) <= time.Since(began)
-			if recent && !slices.Contains(known, session.ID) && (newest == nil || session.DateCreated.After(newest.DateCreated)) {
-				newest = session
-			}
-		}
-	}
-	return newest, nil
-}
-
-// now is the time of the API's clock, by which it dates resources; where the
-// answer does not say, this machine's.
-func (r *Response) now() time.Time {
-	if date, err := http.ParseTime(r.Header.Get("Date")); err == nil {
-		return date
-	}
-	return time.Now()
-}
-
-// CodeChallenge is a two-factor code that is asked for.
+// CodeChallenge describes a two-factor code that the account asks for.
 type CodeChallenge struct {
-	Attempt int      // 1 for the first code, 2 after a wrong one, and so on
-	Session *Session // the session that ended in code-required
+	Attempt  int      // the number of this code, from 1
+	Rejected bool     // the code that was sent before was not accepted
+	Session  *Session // the session that failed because a code is required
 }
 
 // MaxCodeAttempts is how many codes Login asks for before it gives up with
-// ErrCodeRequired: further wrong codes can lock the account.
+// ErrCodeRejected. More wrong codes can lock the account.
 const MaxCodeAttempts = 3
 
-const maxAwait = 10 * time.Second // contract §1.7
+const maxAwait = 10 * time.Second // the API's limit
 
-// Login creates a session and waits until it is active. Where the account asks
-// for a two-factor code, code is called, and a new session is created with
-// what it returns; after a wrong code it is called again, at most
-// MaxCodeAttempts times. A nil code gives up at the first challenge, with
+// Login creates a session and waits until it is active. If the account asks for
+// a two-factor code, Login calls code and creates a new session with what it
+// returns. After a wrong code it calls code again, at most MaxCodeAttempts
+// times in all. If code is nil, Login ends at the first challenge with
 // ErrCodeRequired.
 //
-// When the outcome of a create is unknown, Login looks for the session it may
-// have made and goes on with that. If there is none, it returns the *CallError
-// and leaves it to the caller to log in to a real account a second time.
+// When the outcome of a create is unknown, Login calls Find for up to half a
+// minute and continues with the session that the create made. If it finds none,
+// it returns the *CallError, because a second login may prompt the account's
+// owner again: the caller decides.
 //
-// Login returns the last session it saw whatever the error, nil if it saw none.
-// An error of code or of ctx ends it at once; one of ctx within a create, whose
-// answer the API holds back for up to 10 seconds, leaves its outcome unknown. A backend that gets the code in a later request
-// calls Create and Wait itself: but for that search, Login does nothing else.
+// Login returns the last session it saw whatever the error is, or nil if it saw
+// none. It ends at once with an error of code or of ctx. If ctx ends during a
+// create, whose answer the API holds back for up to 10 seconds, the outcome is
+// unknown and Login does not search: call Find later.
+//
+// A backend that gets the code in a later request calls Create and Wait itself,
+// and Find after a create of unknown outcome. Login does nothing more.
 func (s *SessionsService) Login(
 	ctx context.Context, params SessionCreateParams,
 	code func(context.Context, CodeChallenge) (Secret, error), opts ...CallOption,
@@ -115,20 +58,309 @@ func (s *SessionsService) Login(
 			return session, err
 		}
 		known = append(known, created.ID)
-		session, err = last(s.client.waits.sessions.watch(ctx, "Sessions.Login", created.ID, created, nil))
+		session, err = last(
+			s.client.waits.sessions.watch(ctx, "Sessions.Login", created.ID, created, nil),
+		)
+		sent := params.code() != ""
+		err = withCodeSent(err, sent)
 		if err == nil || !errors.Is(err, ErrCodeRequired) || code == nil {
 			return session, err
 		}
 		if attempt > MaxCodeAttempts {
-			return session, fmt.Errorf("ricloud: Sessions.Login: %d codes were refused: %w", MaxCodeAttempts, err)
+			return session, fmt.Errorf(
+				"ricloud: Sessions.Login: %d codes were not accepted: %w", MaxCodeAttempts, err,
+			)
 		}
-		answer, err := code(ctx, CodeChallenge{Attempt: attempt, Session: session})
-		if err == nil && answer.IsZero() {
+		challenge := CodeChallenge{Attempt: attempt, Rejected: sent, Session: session}
+		params.Payload.Code, err = code(ctx, challenge)
+		if err == nil && params.code() == "" {
 			err = invalid("code", "is empty")
 		}
 		if err != nil {
-			return session, fmt.Errorf("ricloud: Sessions.Login: asking for code %d: %w", attempt, err)
+			return session, fmt.Errorf(
+				"ricloud: Sessions.Login: asking for code %d: %w", attempt, err,
+			)
 		}
-		params.Payload.Code = answer
 	}
+}
+
+// withCodeSent notes in a *StateError that the login had a code: if a code is
+// required again, that one was wrong.
+func withCodeSent(err error, sent bool) error {
+	state, ok := errors.AsType[*StateError](err)
+	if !ok || !sent {
+		return err
+	}
+	c := *state
+	c.CodeSent = true
+	return &c
+}
+
+// createOnce is Create for Login. When the outcome is unknown it looks for the
+// session that was created nevertheless. known are the sessions of this Login's
+// earlier rounds.
+func (s *SessionsService) createOnce(
+	ctx context.Context, params SessionCreateParams, known []ID, opts []CallOption,
+) (*Session, error) {
+	began := time.Now()
+	session, err := s.Create(ctx, params, opts...)
+	call, ok := errors.AsType[*CallError](err)
+	// Without an identifier (Relay), it is not known which device's session it is.
+	unknown := ok && call.MaybeApplied()
+	if !unknown || params.Source.Identifier == "" || ctx.Err() != nil {
+		return session, err
+	}
+	find := SessionFindParams{Source: params.Source, Since: began, Known: known}
+	for {
+		found, findErr := s.Find(ctx, find)
+		switch {
+		case findErr == nil && s.client.waits.logins.add(found.ID):
+			return found, nil
+		case findErr == nil: // another Login has taken it since
+			find.Known = append(slices.Clip(find.Known), found.ID)
+		case errors.Is(findErr, ErrNotFound):
+			return nil, fmt.Errorf("%w; Sessions.Login looked and found none", err)
+		default:
+			return nil, errors.Join(err, findErr)
+		}
+	}
+}
+
+// SessionFindParams says which session Find looks for.
+type SessionFindParams struct {
+	// Source is what was given to Create. User, Type and Identifier are required:
+	// a Relay session cannot be told from that of another device.
+	Source SourceParams
+	// Since is the time just before Create was called, by this machine's clock.
+	// Find compares it with the API's clock. It is required.
+	Since time.Time
+	// Known are sessions of other logins to the same source. They are not found.
+	Known []ID
+}
+
+func (p SessionFindParams) check() error {
+	if p.Since.IsZero() {
+		return invalid("Since", "is required")
+	}
+	return required(
+		"Source.User", string(p.Source.User), "Source.Type", string(p.Source.Type),
+		"Source.Identifier", p.Source.Identifier,
+	)
+}
+
+// looks is how often Find looks, at 0, 1, 3, 7, 15 and 31 times the shortest
+// interval of WithPolling: lists can lag behind a create.
+const looks = 6
+
+// Find looks for the session that a Create of unknown outcome has made, so that
+// no second login prompts the account's owner. It returns the newest session on
+// the source that was created since params.Since, except those in params.Known
+// and those that the Client's other creates returned. The session may be in any
+// state: call Wait.
+//
+// errors.Is(err, ErrNotFound) means that no list showed such a session for half
+// a minute: the API most probably did not act on the create. Any other error
+// leaves it open.
+//
+// The identifier is compared without regard to case and surrounding spaces. The
+// API dates sessions by its own clock, which Find reads from the Date header to
+// about the time that an answer takes; a session that another process created
+// within that time before params.Since cannot be told from this one.
+//
+// A look costs two requests, or three if the API writes the identifier in
+// another way. Find looks up to 6 times in 31 seconds with the default
+// WithPolling, and up to 6 more times to read the API's clock.
+//
+// GET /sources, GET /sessions
+func (s *SessionsService) Find(
+	ctx context.Context, params SessionFindParams, opts ...CallOption,
+) (*Session, error) {
+	if err := params.check(); err != nil {
+		return nil, forOperation("Sessions.Find", err)
+	}
+	var clock apiClock
+	var failure error // of the last look
+	pause := s.client.waits.sessions.rhythm.Shortest
+	for n := range looks {
+		if n > 0 {
+			if err := backoff.Sleep(ctx, pause); err != nil {
+				return nil, errors.Join(err, failure)
+			}
+			pause *= 2
+		}
+		var session *Session
+		session, failure = s.lookClosely(ctx, params, &clock, opts)
+		if session != nil {
+			return session, nil
+		}
+		if failure != nil && s.client.waits.sessions.Classify(failure) != watch.Retry {
+			break
+		}
+	}
+	if failure != nil {
+		return nil, renamed("Sessions.Find", failure)
+	}
+	return nil, fmt.Errorf("ricloud: Sessions.Find: no session was created: %w", ErrNotFound)
+}
+
+// lookClosely looks once. If it depends on the API's clock whether the newest
+// session is a later one, it looks again when that shows more of the clock.
+func (s *SessionsService) lookClosely(
+	ctx context.Context, params SessionFindParams, clock *apiClock, opts []CallOption,
+) (*Session, error) {
+	for range looks {
+		newest, err := s.newest(ctx, params, clock, opts)
+		if newest == nil || err != nil {
+			return nil, err
+		}
+		switch since := params.Since; {
+		case clock.exact() || !newest.DateCreated.Before(since.Add(clock.most)):
+			return newest, nil
+		}
+		if err := backoff.Sleep(ctx, clock.tellingPause(time.Now())); err != nil {
+			return nil, err
+		}
+	}
+	return s.newest(ctx, params, clock, opts)
+}
+
+// newest returns the newest session on the source that is not known to be of
+// another login, or nil.
+func (s *SessionsService) newest(
+	ctx context.Context, params SessionFindParams, clock *apiClock, opts []CallOption,
+) (*Session, error) {
+	sources, err := s.sourcesOf(ctx, params.Source, opts)
+	if err != nil {
+		return nil, err
+	}
+	var newest *Session
+	for _, source := range sources {
+		var answer Response
+		sent := time.Now()
+		page, err := s.List(
+			ctx, SessionListParams{Source: source, ListParams: ListParams{Limit: 100}},
+			slices.Concat(opts, []CallOption{WithResponse(&answer)})...,
+		)
+		if err != nil {
+			return nil, err
+		}
+		clock.read(answer.Header, sent, time.Now())
+		for i := range page.Data {
+			session := &page.Data[i]
+			other := slices.Contains(params.Known, session.ID) ||
+				s.client.waits.logins.has(session.ID)
+			if !other && (newest == nil || session.DateCreated.After(newest.DateCreated)) {
+				newest = session
+			}
+		}
+	}
+	if newest == nil {
+		return nil, nil //nolint:nilnil // there is none
+	}
+	latest := newest.DateCreated
+	if latest.Nanosecond() == 0 { // the API may cut it to the second
+		latest = latest.Add(time.Second - 1)
+	}
+	if latest.Before(params.Since.Add(clock.least)) {
+		return nil, nil //nolint:nilnil // it is an earlier login's
+	}
+	return newest, nil
+}
+
+// sourcesOf returns the sources that a login to source can have used. The API
+// may write an identifier in another way than it was given, so that its own
+// filter does not find it.
+func (s *SessionsService) sourcesOf(
+	ctx context.Context, source SourceParams, opts []CallOption,
+) (ids []ID, err error) {
+	for _, identifier := range []string{source.Identifier, ""} {
+		params := SourceListParams{User: source.User, Identifier: identifier}
+		for found, err := range s.client.Sources.All(ctx, params, opts...) {
+			if err != nil {
+				return nil, err
+			}
+			if found.Type == source.Type && sameIdentifier(found.Identifier, source.Identifier) {
+				ids = append(ids, found.ID)
+			}
+		}
+		if len(ids) > 0 {
+			break
+		}
+	}
+	return ids, nil
+}
+
+// sameIdentifier reports whether two identifiers name the same account.
+func sameIdentifier(a, b string) bool {
+	return strings.EqualFold(strings.TrimSpace(a), strings.TrimSpace(b))
+}
+
+// apiClock is how far the API's clock is ahead of this machine's: a range that
+// gets smaller with each answer. Where no answer has a date, the clocks are
+// taken to agree.
+type apiClock struct {
+	least, most time.Duration
+	known       bool
+}
+
+// read takes in the date of an answer to a request. The date is cut to the
+// second, and the answer was made some time between sent and received.
+func (c *apiClock) read(header http.Header, sent, received time.Time) {
+	date, err := http.ParseTime(header.Get("Date"))
+	if err != nil {
+		return
+	}
+	least, most := date.Sub(received), date.Add(time.Second).Sub(sent)
+	if c.known {
+		least, most = max(least, c.least), min(most, c.most)
+	}
+	if least > most { // a clock was set
+		least, most = date.Sub(received), date.Add(time.Second).Sub(sent)
+	}
+	c.least, c.most, c.known = least, most, true
+}
+
+// exact reports whether more answers would not show the clock more exactly.
+func (c *apiClock) exact() bool { return c.most-c.least < 20*time.Millisecond }
+
+// tellingPause returns how long to wait until the second of the API's clock ends
+// if it is in the middle of the range: the next answer halves the range.
+func (c *apiClock) tellingPause(now time.Time) time.Duration {
+	there := now.Add((c.least + c.most) / 2)
+	return there.Truncate(time.Second).Add(time.Second).Sub(there)
+}
+
+// logins are the sessions that the Client's own creates have returned or found:
+// no other login's search may take them. It remembers the last 4096.
+type logins struct {
+	mu    sync.Mutex
+	known map[ID]bool
+	order []ID
+}
+
+const maxLogins = 4096
+
+// add reports whether id is new.
+func (l *logins) add(id ID) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.known[id] {
+		return false
+	}
+	if l.known == nil {
+		l.known = map[ID]bool{}
+	}
+	l.known[id] = true
+	l.order = append(l.order, id)
+	if len(l.order) > maxLogins {
+		delete(l.known, l.order[0])
+		l.order = l.order[1:]
+	}
+	return true
+}
+
+func (l *logins) has(id ID) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.known[id]
 }

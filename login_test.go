@@ -1,11 +1,13 @@
 package ricloud_test
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"strings"
 	"testing"
@@ -30,6 +32,12 @@ type account struct {
 	clock     time.Duration // of the server, ahead of ours
 	fail      error         // of a list
 	delivered []string      // codes
+
+	written string        // the identifier as the API writes it; "": as it was given
+	exact   bool          // the API's filter by identifier knows its own spelling only
+	lag     time.Duration // until lists show a session
+	missing int           // reads of a session that answer 404
+	pending bool          // a list shows sessions as they are before they are decided
 }
 
 func (a *account) RoundTrip(req *http.Request) (*http.Response, error) {
@@ -48,9 +56,13 @@ func (a *account) RoundTrip(req *http.Request) (*http.Response, error) {
 		if a.fail != nil {
 			return nil, a.fail
 		}
+		if given := req.URL.Query().Get("identifier"); a.exact && given != "" && given != a.written {
+			answer = []any{}
+			break
+		}
 		answer = []any{
 			map[string]any{"id": 6, "type": "icloud.backup", "identifier": "jane@example.com"},
-			map[string]any{"id": 7, "type": "icloud.account", "identifier": "jane@example.com"},
+			map[string]any{"id": 7, "type": "icloud.account", "identifier": cmp.Or(a.written, "jane@example.com")},
 			map[string]any{"id": 8, "type": "icloud.account", "identifier": "jane@example.com.other"},
 		}
 	case route == "GET /sessions":
@@ -58,7 +70,10 @@ func (a *account) RoundTrip(req *http.Request) (*http.Response, error) {
 			answer = []any{}
 			break
 		}
-		answer = a.sessions
+		answer = a.listed()
+	case strings.HasPrefix(route, "GET /sessions/") && a.missing > 0:
+		a.missing--
+		return httpmock.NewStringResponse(http.StatusNotFound, `{"error":"not-found","message":"No such session."}`), nil
 	case strings.HasPrefix(route, "GET /sessions/"):
 		for _, s := range a.sessions {
 			if s["id"] == strings.TrimPrefix(req.URL.Path, "/sessions/") {
@@ -71,6 +86,20 @@ func (a *account) RoundTrip(req *http.Request) (*http.Response, error) {
 		resp.Header.Set("Date", a.now().Format(http.TimeFormat))
 	}
 	return resp, err
+}
+
+// listed are the sessions that a lagging list shows.
+func (a *account) listed() (shown []map[string]any) {
+	for _, s := range a.sessions {
+		if created, ok := s["date_created"].(time.Time); !ok || a.now().Sub(created) >= a.lag {
+			if a.pending {
+				s = maps.Clone(s)
+				s["state"] = "pending"
+			}
+			shown = append(shown, s)
+		}
+	}
+	return shown
 }
 
 func (a *account) now() time.Time { return time.Now().Add(a.clock).UTC() }
@@ -99,7 +128,9 @@ func (a *account) login(ctx context.Context, t *testing.T, opts ...ricloud.CallO
 	return client.Sessions.Login(ctx, ricloud.SessionCreateParams{
 		Source:  ricloud.SourceParams{User: "1", Type: ricloud.SourceICloudAccount, Identifier: "jane@example.com"},
 		Payload: ricloud.SessionPayload{Password: ricloud.NewSecret("pw")},
-	}, func(context.Context, ricloud.CodeChallenge) (ricloud.Secret, error) { return ricloud.NewSecret("123456"), nil }, opts...)
+	}, func(context.Context, ricloud.CodeChallenge) (ricloud.Secret, error) {
+		return ricloud.NewSecret("123456"), nil
+	}, opts...)
 }
 
 func TestLoginGoesOnWithTheSessionItMayHaveCreated(t *testing.T) {
@@ -114,8 +145,8 @@ func TestLoginGoesOnWithTheSessionItMayHaveCreated(t *testing.T) {
 		{"found", account{lost: map[int]bool{1: true}}, "s1", 1},
 		{"found although the server's clock is ahead", account{lost: map[int]bool{1: true}, clock: time.Hour}, "s1", 1},
 		{"found although the server's clock is behind", account{lost: map[int]bool{1: true}, clock: -time.Hour}, "s1", 1},
-		{"found at the last look", account{lost: map[int]bool{1: true}, late: 2}, "s1", 1},
-		{"found too late", account{lost: map[int]bool{1: true}, late: 3}, "", 1},
+		{"found at the last look", account{lost: map[int]bool{1: true}, late: 5}, "s1", 1},
+		{"found too late", account{lost: map[int]bool{1: true}, late: 6}, "", 1},
 		{"never created", account{lost: map[int]bool{1: true}, refused: true}, "", 1},
 		{"never created, clock ahead", account{lost: map[int]bool{1: true}, refused: true, clock: time.Hour}, "", 1},
 		{"the first round's", account{lost: map[int]bool{1: true}, code: "123456"}, "s2", 2},
@@ -181,5 +212,135 @@ func TestARelayLoginIsNotGuessed(t *testing.T) {
 		require.True(t, ok, err)
 		assert.True(t, call.MaybeApplied())
 		assert.Equal(t, 1, a.creates)
+	})
+}
+
+func TestLoginFindsItsSessionHoweverTheAPIShowsIt(t *testing.T) {
+	t.Parallel()
+	lost := map[int]bool{1: true}
+	for _, tt := range []struct {
+		name    string
+		account account
+		earlier time.Duration // before this login: one that failed; 0: none
+		want    string        // the session; "": none may be found
+	}{
+		{name: "in other case", account: account{lost: lost, written: "Jane@Example.COM"}, want: "s1"},
+		{name: "in other case, filtered", account: account{lost: lost, written: "JANE@example.com", exact: true}, want: "s1"},
+		{name: "with blanks", account: account{lost: lost, written: " jane@example.com ", exact: true}, want: "s1"},
+		{name: "5 s late", account: account{lost: lost, lag: 5 * time.Second}, want: "s1"},
+		{name: "20 s late, clock ahead", account: account{lost: lost, lag: 20 * time.Second, clock: time.Hour}, want: "s1"},
+		{name: "not read at once", account: account{lost: lost, missing: 3, pending: true}, want: "s1"},
+		{name: "after another", account: account{lost: lost}, earlier: 50 * time.Millisecond, want: "s1"},
+		{name: "after another, clock ahead", account: account{lost: lost, clock: time.Hour}, earlier: 50 * time.Millisecond, want: "s1"},
+		{name: "after another, late", account: account{lost: lost, clock: -time.Hour, lag: 5 * time.Second}, earlier: 50 * time.Millisecond, want: "s1"},
+		{name: "only another", account: account{lost: lost, refused: true}, earlier: 50 * time.Millisecond},
+		{name: "only another, clock ahead", account: account{lost: lost, refused: true, clock: time.Hour}, earlier: 50 * time.Millisecond},
+		{name: "only another, clock behind", account: account{lost: lost, refused: true, clock: -90 * time.Minute}, earlier: 50 * time.Millisecond},
+		{name: "only another, odd clock", account: account{lost: lost, refused: true, clock: 1234567 * time.Microsecond}, earlier: 100 * time.Millisecond},
+		{name: "only another person's", account: account{lost: lost, written: "jane@example.co"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				a := &tt.account
+				time.Sleep(123 * time.Millisecond) //nolint:forbidigo // virtual: a time that is no whole second
+				if tt.earlier > 0 {
+					a.sessions = []map[string]any{{
+						"id": "earlier", "source": "7", "state": "failed", "error": "code-required",
+						"date_created": a.now().Add(-tt.earlier),
+					}}
+				}
+				session, err := a.login(t.Context(), t)
+				assert.Equal(t, 1, a.creates, "logins a real account sees")
+				if tt.want == "" {
+					call, ok := errors.AsType[*ricloud.CallError](err)
+					require.True(t, ok, err)
+					assert.True(t, call.MaybeApplied())
+					return
+				}
+				require.NoError(t, err)
+				assert.Equal(t, ricloud.ID(tt.want), session.ID)
+			})
+		})
+	}
+}
+
+// Two logins to one account, whose answers are lost, do not take the same
+// session.
+func TestLoginTakesNoSessionOfAnotherLogin(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		a := account{lost: map[int]bool{1: true, 2: true}}
+		client, err := ricloud.NewClient("token", ricloud.WithTransport(&a))
+		require.NoError(t, err)
+		params := ricloud.SessionCreateParams{
+			Source:  ricloud.SourceParams{User: "1", Type: ricloud.SourceICloudAccount, Identifier: "jane@example.com"},
+			Payload: ricloud.SessionPayload{Password: ricloud.NewSecret("pw")},
+		}
+		first, err := client.Sessions.Login(t.Context(), params, nil)
+		require.NoError(t, err)
+		second, err := client.Sessions.Login(t.Context(), params, nil)
+		require.NoError(t, err)
+		assert.NotEqual(t, first.ID, second.ID)
+		a.refused, a.lost[3] = true, true
+		_, err = client.Sessions.Login(t.Context(), params, nil)
+		require.ErrorContains(t, err, "found none")
+	})
+}
+
+func TestFindIsForBackendsThatCreateAndWait(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		a := account{lost: map[int]bool{1: true}}
+		client, err := ricloud.NewClient("token", ricloud.WithTransport(&a))
+		require.NoError(t, err)
+		source := ricloud.SourceParams{User: "1", Type: ricloud.SourceICloudAccount, Identifier: "jane@example.com"}
+		since := time.Now()
+		_, err = client.Sessions.Create(t.Context(), ricloud.SessionCreateParams{
+			Source: source, Payload: ricloud.SessionPayload{Password: ricloud.NewSecret("pw")},
+		})
+		require.Error(t, err)
+		find := ricloud.SessionFindParams{Source: source, Since: since}
+		session, err := client.Sessions.Find(t.Context(), find)
+		require.NoError(t, err)
+		assert.Equal(t, ricloud.ID("s1"), session.ID)
+		find.Known = []ricloud.ID{"s1"}
+		_, err = client.Sessions.Find(t.Context(), find)
+		require.ErrorIs(t, err, ricloud.ErrNotFound)
+		for field, find := range map[string]ricloud.SessionFindParams{
+			"Since":             {Source: source},
+			"Source.User":       {Since: since},
+			"Source.Identifier": {Since: since, Source: ricloud.SourceParams{User: "1", Type: ricloud.SourceRelayInstance}},
+		} {
+			_, err := client.Sessions.Find(t.Context(), find)
+			param, ok := errors.AsType[*ricloud.ParamError](err)
+			require.True(t, ok, "%v", err)
+			assert.Equal(t, []string{"Sessions.Find", field}, []string{param.Operation, param.Field})
+		}
+	})
+}
+
+func TestLoginTellsAWrongCodeFromAMissingOne(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		a := account{code: "654321"} // login answers 123456
+		var rejected []bool
+		client, err := ricloud.NewClient("token", ricloud.WithTransport(&a))
+		require.NoError(t, err)
+		params := ricloud.SessionCreateParams{
+			Source:  ricloud.SourceParams{User: "1", Type: ricloud.SourceICloudAccount, Identifier: "jane@example.com"},
+			Payload: ricloud.SessionPayload{Password: ricloud.NewSecret("pw")},
+		}
+		_, err = client.Sessions.Login(t.Context(), params, nil)
+		require.ErrorIs(t, err, ricloud.ErrCodeRequired)
+		require.NotErrorIs(t, err, ricloud.ErrCodeRejected)
+		_, err = client.Sessions.Login(t.Context(), params, func(_ context.Context, c ricloud.CodeChallenge) (ricloud.Secret, error) {
+			rejected = append(rejected, c.Rejected)
+			return ricloud.NewSecret(" 123-456\n"), nil
+		})
+		require.ErrorIs(t, err, ricloud.ErrCodeRejected)
+		require.ErrorIs(t, err, ricloud.ErrCodeRequired)
+		assert.Equal(t, []bool{false, true, true}, rejected)
+		assert.Equal(t, []string{"", "", "123456", "123456", "123456"}, a.delivered)
 	})
 }

@@ -210,6 +210,7 @@ func (s *SessionsService) Create(
 	r := request{op: transport.SessionsCreate, body: params}
 	session, err := do[Session](ctx, s.client, r, opts)
 	if err == nil {
+		s.client.waits.logins.add(session.ID)
 		s.client.waits.sessions.hub.Know(session)
 	}
 	return session, err

@@ -44,6 +44,7 @@ type waits struct {
 	polls         *waiter[Poll]
 	tasks         *waiter[Task]
 	subscriptions *waiter[Subscription]
+	logins        *logins
 }
 
 func newWaits(c *Client, cfg config) waits {
@@ -59,6 +60,7 @@ func newWaits(c *Client, cfg config) waits {
 		allowance: rate.NewLimiter(rate.Limit(quota/waitShare), waitBurst),
 	}
 	return waits{
+		logins:   new(logins),
 		sessions: newWaiter(shared, transport.SessionsGet, transport.SessionsList, sessionStatus, nil),
 		polls:    newWaiter(shared, transport.PollsGet, transport.PollsList, pollStatus, sortTasks),
 		tasks:    newWaiter(shared, transport.TasksGet, transport.TasksList, taskStatus, nil),
