@@ -154,6 +154,13 @@ func (c *call) endAttempt(resp *http.Response, err error) (*Response, *Attempt) 
 	c.attempts = append(c.attempts, Attempt{})
 	attempt := &c.attempts[len(c.attempts)-1]
 	answer, err := c.read(resp, err, attempt)
+	switch {
+	case answer == nil:
+	case answer.StatusCode == http.StatusTooManyRequests:
+		c.client.pacer.limited(answer, sent, c.client.cfg.RetryAfterMax)
+	default:
+		c.client.pacer.answered()
+	}
 	c.endTurn() // before Close, which may wait for the end of the request
 	if resp != nil {
 		_ = resp.Body.Close()
@@ -162,12 +169,7 @@ func (c *call) endAttempt(resp *http.Response, err error) (*Response, *Attempt) 
 	c.now = time.Now()
 	attempt.Duration = c.now.Sub(sent)
 	attempt.Err = err
-	switch {
-	case answer == nil:
-	case answer.StatusCode == http.StatusTooManyRequests:
-		c.client.pacer.limited(answer, sent, c.client.cfg.RetryAfterMax)
-	default:
-		c.client.pacer.answered()
+	if answer != nil {
 		c.client.answers.add(attempt.Duration - c.req.await())
 	}
 	return answer, attempt

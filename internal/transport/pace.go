@@ -39,7 +39,7 @@ func (c *call) takeTurn(p *pacer) error {
 		c.turnWait = c.now.Sub(wanted)
 		c.waited += c.turnWait
 	}()
-	latest, err := c.latestTurn(wanted)
+	left, err := c.leftForTurn(wanted)
 	if err != nil {
 		return err
 	}
@@ -47,37 +47,54 @@ func (c *call) takeTurn(p *pacer) error {
 	if c.req.Background {
 		priority = Background
 	}
+	latest := c.latestTurn(left)
 	if err := p.wait(c, priority, latest); err != nil {
 		return err
 	}
 	if p.outer != nil {
 		if err := c.outerTurn(p.outer, priority, latest); err != nil {
-			p.done()
+			p.giveBack()
 			return err
+		}
+	}
+	// Answers may take longer by now than when the call began to wait.
+	if now := time.Now(); !latest.IsZero() && now.After(wanted) {
+		if latest = c.latestTurn(left); now.After(latest) {
+			p.giveBack()
+			return tooLate(0, latest.Sub(now))
 		}
 	}
 	c.hasTurn = true
 	return nil
 }
 
-// latestTurn returns until when a turn is of use: the answer must arrive
-// before the call must end. It is zero where nothing bounds the wait.
-func (c *call) latestTurn(now time.Time) (time.Time, error) {
+// leftForTurn returns what the caller's context leaves for turn and answer, or
+// an error if that is too little for what the API is asked to await.
+func (c *call) leftForTurn(now time.Time) (time.Duration, error) {
 	await := c.req.await()
-	if left := c.deadline().Sub(now); left <= await {
-		return time.Time{}, c.noTime(left, await)
+	left := c.deadline().Sub(now)
+	if left <= await {
+		return 0, c.noTime(left, await)
 	}
+	if deadline, bounded := c.Deadline(); bounded {
+		if left = deadline.Sub(now); left <= await {
+			return 0, c.noTime(left, await)
+		}
+	}
+	return left, nil
+}
+
+// latestTurn returns until when a turn is of use, with left for turn and
+// answer in all: the answer must arrive before the context ends. It takes a
+// while after the work that is awaited; where the caller leaves little time in
+// all, half of that is kept for it. It is zero where no deadline bounds the wait.
+func (c *call) latestTurn(left time.Duration) time.Time {
 	deadline, bounded := c.Deadline()
 	if !bounded {
-		return time.Time{}, nil
+		return time.Time{}
 	}
-	left := deadline.Sub(now)
-	if left <= await {
-		return time.Time{}, c.noTime(left, await)
-	}
-	// An answer takes a while after the work that is awaited. Where the caller
-	// leaves little time in all, half of that is kept for it.
-	return deadline.Add(-await - min(c.client.answers.typical(), (left-await)/2)), nil
+	await := c.req.await()
+	return deadline.Add(-await - min(c.client.answers.typical(), (left-await)/2))
 }
 
 func (c *call) noTime(left, await time.Duration) error {

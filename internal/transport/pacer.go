@@ -129,6 +129,9 @@ func (p *pacer) wait(ctx context.Context, priority Priority, latest time.Time) e
 }
 
 func tooLate(turn, left time.Duration) error {
+	if left < 0 {
+		return fmt.Errorf("its turn came %v too late for an answer in time: %w", -left.Round(time.Millisecond), ErrTooLate)
+	}
 	return fmt.Errorf("its turn comes in %v, and must come within %v for an answer in time: %w",
 		turn.Round(time.Millisecond), left.Round(time.Millisecond), ErrTooLate)
 }
@@ -141,11 +144,23 @@ func (p *pacer) leave(t *turn, priority Priority, why error) error {
 	if i := slices.Index(p.queues[priority], t); i >= 0 {
 		p.queues[priority] = slices.Delete(p.queues[priority], i, i+1)
 	} else if t.err == nil {
-		p.next = p.next.Add(-p.every)
-		p.inFlight--
+		p.untake()
 	}
 	p.dispatch(time.Now())
 	return why
+}
+
+// giveBack gives a turn back that was not used.
+func (p *pacer) giveBack() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.untake()
+	p.dispatch(time.Now())
+}
+
+func (p *pacer) untake() {
+	p.next = p.next.Add(-p.every)
+	p.inFlight--
 }
 
 // done says that a request which had its turn has ended.
