@@ -270,7 +270,7 @@ func TestTheCanaryTestWouldNotice(t *testing.T) {
 			defer mu.Unlock()
 			assert.Equal(t, "Token "+canaryToken, req.Header.Get("Authorization"))
 			sentSecrets[op.Name] = strings.Contains(echo, canary+`-\"secret`)
-			return httpmock.NewStringResponse(200, `{}`), nil
+			return httpmock.NewStringResponse(200, `{"id":"1"}`), nil
 		})
 		client, err := ricloud.NewClient(canaryToken, ricloud.WithTransport(api))
 		require.NoError(t, err)

@@ -136,7 +136,7 @@ func TestACallDoesNotSeeWhatWasDoneToAnothersToken(t *testing.T) {
 	api.RegisterResponder(http.MethodGet, "=~.*", func(req *http.Request) (*http.Response, error) {
 		assert.Equal(t, []string{"Token test-token"}, req.Header["Authorization"])
 		req.Header["Authorization"][0] = redacted
-		return httpmock.NewStringResponse(http.StatusOK, `{}`), nil
+		return httpmock.NewStringResponse(http.StatusOK, `{"id":"1"}`), nil
 	})
 	for range 2 {
 		_, err := c.Users.Get(t.Context(), "1")

@@ -88,12 +88,25 @@ func (c *Client) receive(r *request, resp *transport.Response, err error, into a
 			Operation: r.op.Name, Snapshot: snapshot(resp.Masked()), Err: errors.New("the answer is not JSON"),
 		}
 	default:
-		err = c.decodeAnswer(r.op.Name, resp, into)
+		if err = c.decodeAnswer(r.op.Name, resp, into); err == nil {
+			err = r.checkAnswer(resp, into)
+		}
 	}
 	if err != nil {
 		return r.undecodable(resp, err)
 	}
 	return nil
+}
+
+// checkAnswer refuses a success that lacks the ID of its resource: "{}", null
+// or a proxy's own JSON. Without it, the caller has nothing to go on with.
+func (r *request) checkAnswer(resp *transport.Response, v any) error {
+	if resource, ok := v.(interface{ ident() ID }); !ok || resource.ident() != "" || r.op.MayBeEmpty() {
+		return nil
+	}
+	return &DecodeError{
+		Operation: r.op.Name, Path: "id", Snapshot: snapshot(resp.Masked()), Err: errors.New("the answer has none"),
+	}
 }
 
 // build checks r and returns it as the transport takes it.

@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"reflect"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/jarcoal/httpmock"
 	"github.com/stretchr/testify/assert"
@@ -114,4 +116,83 @@ func TestCallAcceptsOnlyJSON(t *testing.T) {
 	var raw json.RawMessage
 	require.NoError(t, c.Call(t.Context(), http.MethodGet, "/x", nil, &raw))
 	assert.JSONEq(t, `{"a":1}`, string(raw))
+}
+
+// A success without what makes it one is an answer of unknown outcome.
+func TestASuccessWithoutAnIDIsNoSuccess(t *testing.T) {
+	t.Parallel()
+	bodies := map[string]string{
+		"empty object": `{}`, "null": `null`, "list": `[]`, "nothing": ``, "blank": " \n", "OK": `OK`, "string": `"OK"`,
+		"HTML": `<!DOCTYPE html><title>Sign in</title>`, "id null": `{"id":null}`, "id empty": `{"id":""}`,
+		"id in an envelope": `{"data":{"id":"s"}}`, "a proxy's own": `{"status":"ok"}`, "an error": `{"error":"x","message":"y"}`,
+		"a list object": `{"data":[],"has_more":false}`, "true": `true`, "number": `7`,
+	}
+	for _, op := range []struct {
+		name  string
+		reads bool
+		call  func(context.Context, *Client) error
+	}{
+		{"Sessions.Create", false, func(ctx context.Context, c *Client) error { return result(c.Sessions.Create(ctx, janesLogin())) }},
+		{"Polls.Create", false, func(ctx context.Context, c *Client) error {
+			return result(c.Polls.Create(ctx, PollCreateParams{Session: "s", Payload: PollPayload{DataTypes: []string{"x"}}}))
+		}},
+		{"Users.Create", false, func(ctx context.Context, c *Client) error {
+			return result(c.Users.Create(ctx, UserCreateParams{Identifier: "x"}))
+		}},
+		{"Keys.Rotate", false, func(ctx context.Context, c *Client) error { return result(c.Keys.Rotate(ctx, "1", KeyRotateParams{})) }},
+		{"StorageConfigs.Test", false, func(ctx context.Context, c *Client) error { return result(c.StorageConfigs.Test(ctx, "1")) }},
+		{"Sessions.Get", true, func(ctx context.Context, c *Client) error { return result(c.Sessions.Get(ctx, "s")) }},
+	} {
+		for name, body := range bodies {
+			for _, status := range []int{http.StatusOK, http.StatusCreated, http.StatusAccepted} {
+				c, api := newTestClient(t)
+				api.RegisterNoResponder(httpmock.NewStringResponder(status, body))
+				err := op.call(t.Context(), c)
+				require.Error(t, err, "%s: %d %s", op.name, status, name)
+				_, ok := errors.AsType[*DecodeError](err)
+				assert.True(t, ok, "%s: %d %s: %v", op.name, status, name, err)
+				call, ok := errors.AsType[*CallError](err)
+				assert.Equal(t, !op.reads, ok && call.MaybeApplied(), "%s: %d %s: %v", op.name, status, name, err)
+				assert.Len(t, api.all(), 1, "it is not sent again")
+			}
+		}
+	}
+	c, api := newTestClient(t)
+	api.RegisterNoResponder(httpmock.NewStringResponder(http.StatusOK, `{"date_created":null}`))
+	_, err := c.Users.Update(t.Context(), "1", UserUpdateParams{Identifier: "x"})
+	require.NoError(t, err, "an update may answer with what it changed")
+}
+
+func TestACallThatIsNotSentSaysSo(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c, api := newTestClient(t, WithRateLimit(1, time.Minute), WithRetries(0))
+		api.RegisterNoResponder(jsonResponder(429, `{"error":"slow-down"}`))
+		_, err := c.Users.Get(t.Context(), "1")
+		require.ErrorIs(t, err, ErrRateLimited)
+		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+		defer cancel()
+		_, err = c.Sessions.Create(ctx, janesLogin(), WithAwait(10*time.Second))
+		call, ok := errors.AsType[*CallError](err)
+		require.True(t, ok)
+		assert.False(t, call.MaybeApplied())
+		assert.Empty(t, call.Attempts)
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		require.ErrorIs(t, err, ErrRateLimited)
+		apiErr, ok := errors.AsType[*Error](err)
+		require.True(t, ok)
+		assert.Equal(t, "Users.Get", apiErr.Operation)
+		assert.Equal(t, ErrorCode("slow-down"), apiErr.Code)
+		require.EqualError(t, err, "ricloud: Sessions.Create: not sent: its turn comes in 1m0s, and must come within 19s "+
+			"for an answer in time: too late to be answered: context deadline exceeded; the last answer was: "+
+			"ricloud: Users.Get: 429 Too Many Requests: slow-down")
+
+		_, err = c.Sessions.Create(ctx, janesLogin(), WithAwait(10*time.Second), WithQuery("x", "y"))
+		require.ErrorContains(t, err, "not sent")
+		short, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		defer cancel()
+		_, err = c.Sessions.Create(short, janesLogin(), WithAwait(10*time.Second))
+		require.ErrorContains(t, err, "not sent: the API may hold its answer back for 10s (Ricloud-Await), and the call must end in 5s")
+		assert.Len(t, api.all(), 1)
+	})
 }
