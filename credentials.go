@@ -8,17 +8,17 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"strings"
 )
 
 // maxCredentials bounds a credentials file: real ones have a few kilobytes.
 const maxCredentials = 1 << 20
 
-// CredentialsFromFile reads the credentials of a storage config from a file as
-// its service hands it out: the JSON of a Google service account, or the CSV
-// of an access key from the AWS IAM console. It returns an error that names
-// the field which is missing, and never repeats a value.
+// CredentialsFromFile reads the credentials of a storage config from the file
+// that a cloud hands out: the JSON of a Google service account, or the CSV of an
+// access key from the AWS IAM console. Its error names the field that is missing,
+// and no value. For a profile of the AWS SDK, see Credentials in the module
+// storage/s3.
 func CredentialsFromFile(path string) (Credentials, error) {
 	raw, err := readSmall(path)
 	if err != nil {
@@ -33,37 +33,8 @@ func CredentialsFromFile(path string) (Credentials, error) {
 	return c, inFile(path, err)
 }
 
-// CredentialsFromProfile reads the access key of a profile from an AWS
-// credentials file. An empty path is ~/.aws/credentials, an empty profile
-// "default". A profile with a session token is refused: it will have expired
-// when the API publishes.
-func CredentialsFromProfile(path, profile string) (Credentials, error) {
-	if path == "" {
-		home, err := os.UserHomeDir()
-		if err != nil {
-			return nil, fmt.Errorf("ricloud: credentials: %w", err)
-		}
-		path = filepath.Join(home, ".aws", "credentials")
-	}
-	if profile == "" {
-		profile = "default"
-	}
-	raw, err := readSmall(path)
-	if err != nil {
-		return nil, err
-	}
-	fields, found := profileFields(string(raw), profile)
-	if !found {
-		return nil, inFile(path, fmt.Errorf("has no profile %q", profile))
-	}
-	if fields["aws_session_token"] != "" {
-		return nil, inFile(path, fmt.Errorf("profile %q holds a session token; an IAM user's own key is needed", profile))
-	}
-	c, err := CredentialsFromKey(fields["aws_access_key_id"], NewSecret(fields["aws_secret_access_key"]))
-	return c, inFile(path, err)
-}
-
-// CredentialsFromKey returns the credentials that are an AWS access key.
+// CredentialsFromKey returns an AWS access key as the credentials of a storage
+// config.
 func CredentialsFromKey(id string, secret Secret) (Credentials, error) {
 	if err := required("access_key_id", id, "secret_access_key", secret.Reveal()); err != nil {
 		return nil, err
@@ -140,23 +111,4 @@ func accessKey(text []byte) (Credentials, error) {
 		}
 	}
 	return CredentialsFromKey(fields["access_key_id"], NewSecret(fields["secret_access_key"]))
-}
-
-// profileFields returns the settings of one profile.
-func profileFields(text, profile string) (fields map[string]string, found bool) {
-	fields = map[string]string{}
-	here := false
-	for line := range strings.Lines(text) {
-		line = strings.TrimSpace(line)
-		switch name, value, ok := strings.Cut(line, "="); {
-		case line == "" || line[0] == '#' || line[0] == ';':
-		case line[0] == '[':
-			section := strings.TrimSpace(strings.Trim(line, "[]"))
-			here = section == profile || section == "profile "+profile
-			found = found || here
-		case here && ok:
-			fields[strings.ToLower(strings.TrimSpace(name))] = strings.TrimSpace(value)
-		}
-	}
-	return fields, found
 }

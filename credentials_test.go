@@ -59,53 +59,14 @@ func TestCredentialsFromFile(t *testing.T) {
 	require.ErrorIs(t, err, os.ErrNotExist)
 }
 
-func TestCredentialsFromProfile(t *testing.T) {
-	path := filepath.Join(t.TempDir(), ".aws", "credentials")
-	require.NoError(t, os.MkdirAll(filepath.Dir(path), 0o700))
-	require.NoError(t, os.WriteFile(path, []byte(`# keys
-[default]
-aws_access_key_id = AKIA1
-aws_secret_access_key=canary=
-
-[profile publisher]
-AWS_ACCESS_KEY_ID=AKIA2
-aws_secret_access_key = canary2
-; a comment
-[temporary]
-aws_access_key_id = ASIA
-aws_secret_access_key = canary
-aws_session_token = canary
-[empty]
-`), 0o600))
-	t.Setenv("HOME", filepath.Dir(filepath.Dir(path)))
-	for profile, want := range map[string]Credentials{
-		"":          {"access_key_id": NewSecret("AKIA1"), "secret_access_key": NewSecret("canary=")},
-		"default":   {"access_key_id": NewSecret("AKIA1"), "secret_access_key": NewSecret("canary=")},
-		"publisher": {"access_key_id": NewSecret("AKIA2"), "secret_access_key": NewSecret("canary2")},
-	} {
-		got, err := CredentialsFromProfile("", profile)
-		require.NoError(t, err)
-		assert.Equal(t, want, got)
-	}
-	for profile, want := range map[string]string{
-		"missing": `has no profile "missing"`, "temporary": "session token", "empty": "access_key_id is required",
-	} {
-		_, err := CredentialsFromProfile(path, profile)
-		require.ErrorContains(t, err, want)
-		assert.NotContains(t, err.Error(), "canary")
-	}
-}
-
 func FuzzCredentials(f *testing.F) {
 	f.Add(serviceAccountJSON)
 	f.Add("Access key ID,Secret access key\nAKIA1,secret")
-	f.Add("[default]\naws_access_key_id = AKIA1\naws_secret_access_key = secret")
 	f.Fuzz(func(t *testing.T, text string) {
 		for _, read := range []func([]byte) (Credentials, error){serviceAccount, accessKey} {
 			if c, err := read([]byte(text)); err == nil {
 				assert.NotEmpty(t, c)
 			}
 		}
-		profileFields(text, "default")
 	})
 }

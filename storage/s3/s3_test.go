@@ -29,7 +29,11 @@ import (
 	"github.com/reincubate/ricloud-go/storage/s3"
 )
 
-const bucket = "results"
+const (
+	bucket    = "results"
+	accessKey = "AKIACANARY"
+	secretKey = "canary-secret"
+)
 
 // newS3 returns a client of an S3 server in memory that has one bucket.
 // Requests pass through between on their way.

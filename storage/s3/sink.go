@@ -1,0 +1,247 @@
+package s3
+
+import (
+	"bytes"
+	"context"
+	"crypto/md5" //nolint:gosec // what S3 verifies
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
+	awss3 "github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/s3/types"
+
+	ricloud "github.com/reincubate/ricloud-go"
+)
+
+// Sink stores result files in a bucket, for [ricloud.ResultsService.SaveAllTo].
+// It is safe for concurrent use.
+//
+// An object appears under its key only when all of its bytes were verified. It
+// is created on condition that the key is free, so no object is ever overwritten.
+// It carries the MD5 and the SHA-256 of the file as metadata, by which a later
+// Store recognises it without reading it. If another object has the key, the file
+// gets a key with "~" and the MD5.
+//
+// Memory holds two parts of each file that is being stored. The client needs
+// s3:PutObject, s3:GetObject, s3:AbortMultipartUpload and, for a retention,
+// s3:PutObjectRetention.
+type Sink struct {
+	client *awss3.Client
+	params SinkParams
+}
+
+// SinkParams configure a [Sink].
+type SinkParams struct {
+	Bucket string
+	Prefix string // before the file's name in the key, such as "cases/42/"
+
+	// RetainUntil, if set, locks each object until then: the bucket must have
+	// object lock enabled. LockMode is COMPLIANCE if it is empty.
+	RetainUntil time.Time
+	LockMode    types.ObjectLockMode
+
+	// PartSize is the size of the parts of an upload in bytes, at least 5 MiB. The
+	// default is 16 MiB. It grows for files of more than 10,000 parts.
+	PartSize int64
+}
+
+const (
+	minPartSize     = 5 << 20
+	defaultPartSize = 16 << 20
+	maxParts        = 10_000
+	abortTimeout    = 30 * time.Second
+
+	metaMD5    = "ricloud-md5"
+	metaSHA256 = "ricloud-sha256"
+)
+
+// NewSink returns a sink. It returns a *ricloud.ParamError for params that cannot
+// work.
+func NewSink(client *awss3.Client, params SinkParams) (*Sink, error) {
+	refuse := func(field, reason string) error {
+		return &ricloud.ParamError{Operation: "s3.NewSink", Field: field, Reason: reason}
+	}
+	switch {
+	case client == nil:
+		return nil, refuse("client", "is nil")
+	case params.Bucket == "":
+		return nil, refuse("Bucket", "is required")
+	case params.PartSize != 0 && params.PartSize < minPartSize:
+		return nil, refuse("PartSize", "is less than 5 MiB")
+	case params.LockMode != "" && params.RetainUntil.IsZero():
+		return nil, refuse("LockMode", "needs RetainUntil")
+	}
+	if params.PartSize == 0 {
+		params.PartSize = defaultPartSize
+	}
+	if params.LockMode == "" && !params.RetainUntil.IsZero() {
+		params.LockMode = types.ObjectLockModeCompliance
+	}
+	return &Sink{client, params}, nil
+}
+
+// Store implements [ricloud.Sink].
+func (s *Sink) Store(ctx context.Context, file ricloud.SinkFile) (ricloud.StoredFile, error) {
+	key, there, err := s.choose(ctx, file)
+	if err != nil || there.Location != "" {
+		return there, err
+	}
+	u := upload{
+		Sink: s, key: key, md5: strings.ToLower(file.Result.Checksum),
+		part: max(s.params.PartSize, file.Result.Size/maxParts+1),
+	}
+	if file.Result.Size <= u.part {
+		err = u.whole(ctx, file)
+	} else {
+		err = u.inParts(ctx, file)
+	}
+	if status, ok := errors.AsType[*ricloud.StorageError](err); ok && status.StatusCode == http.StatusPreconditionFailed {
+		// Another Store was faster. If it stored the same file, that is found.
+		if _, there, chooseErr := s.choose(ctx, file); chooseErr == nil && there.Location != "" {
+			return there, nil
+		}
+	}
+	if err != nil {
+		return ricloud.StoredFile{}, err
+	}
+	return ricloud.StoredFile{Location: s.location(key)}, nil
+}
+
+func (s *Sink) location(key string) string { return "s3://" + s.params.Bucket + "/" + key }
+
+// choose returns a key that is free, or the object that is the file already.
+func (s *Sink) choose(ctx context.Context, file ricloud.SinkFile) (string, ricloud.StoredFile, error) {
+	sum := strings.ToLower(file.Result.Checksum)
+	for _, key := range []string{s.params.Prefix + file.Name, s.params.Prefix + file.Name + "~" + sum} {
+		head, err := s.client.HeadObject(ctx, &awss3.HeadObjectInput{Bucket: &s.params.Bucket, Key: &key})
+		if err != nil {
+			if answer, ok := errors.AsType[*awshttp.ResponseError](err); ok && answer.HTTPStatusCode() == http.StatusNotFound {
+				return key, ricloud.StoredFile{}, nil
+			}
+			return "", ricloud.StoredFile{}, translate(err, s.params.Bucket)
+		}
+		if head.Metadata[metaMD5] == sum && aws.ToInt64(head.ContentLength) == file.Result.Size {
+			return key, ricloud.StoredFile{Location: s.location(key), SHA256: head.Metadata[metaSHA256]}, nil
+		}
+	}
+	return "", ricloud.StoredFile{}, fmt.Errorf("s3: bucket %s has other objects under both keys of %s", s.params.Bucket, file.Name)
+}
+
+// upload is one file on its way into the bucket.
+type upload struct {
+	*Sink
+
+	key  string
+	md5  string
+	part int64
+}
+
+func (u *upload) retention() *time.Time {
+	if u.params.RetainUntil.IsZero() {
+		return nil
+	}
+	return &u.params.RetainUntil
+}
+
+// whole stores a file in one request, after its last byte was verified.
+func (u *upload) whole(ctx context.Context, file ricloud.SinkFile) error {
+	var body bytes.Buffer
+	if _, err := io.Copy(&body, file.Body); err != nil {
+		return err
+	}
+	digest, err := hex.DecodeString(u.md5)
+	if err != nil {
+		return err
+	}
+	sha := sha256.Sum256(body.Bytes())
+	_, err = u.client.PutObject(ctx, &awss3.PutObjectInput{
+		Bucket: &u.params.Bucket, Key: &u.key, Body: bytes.NewReader(body.Bytes()),
+		ContentMD5: aws.String(base64.StdEncoding.EncodeToString(digest)), ChecksumAlgorithm: types.ChecksumAlgorithmSha256,
+		ChecksumSHA256: aws.String(base64.StdEncoding.EncodeToString(sha[:])), IfNoneMatch: aws.String("*"),
+		Metadata:       map[string]string{metaMD5: u.md5, metaSHA256: hex.EncodeToString(sha[:])},
+		ObjectLockMode: u.params.LockMode, ObjectLockRetainUntilDate: u.retention(),
+	})
+	return u.failed(err)
+}
+
+func (u *upload) failed(err error) error {
+	if err == nil {
+		return nil
+	}
+	return translate(err, u.params.Bucket)
+}
+
+// inParts stores a large file: nothing is visible until its last part is stored,
+// which is read only after the bytes were verified. The metadata of such an
+// object are fixed before its SHA-256 is known, so it has the MD5 alone.
+func (u *upload) inParts(ctx context.Context, file ricloud.SinkFile) error {
+	created, err := u.client.CreateMultipartUpload(ctx, &awss3.CreateMultipartUploadInput{
+		Bucket: &u.params.Bucket, Key: &u.key, ChecksumAlgorithm: types.ChecksumAlgorithmSha256,
+		Metadata:       map[string]string{metaMD5: u.md5},
+		ObjectLockMode: u.params.LockMode, ObjectLockRetainUntilDate: u.retention(),
+	})
+	if err != nil {
+		return u.failed(err)
+	}
+	parts, err := u.parts(ctx, file, created.UploadId)
+	if err == nil {
+		_, err = u.client.CompleteMultipartUpload(ctx, &awss3.CompleteMultipartUploadInput{
+			Bucket: &u.params.Bucket, Key: &u.key, UploadId: created.UploadId, IfNoneMatch: aws.String("*"),
+			MultipartUpload: &types.CompletedMultipartUpload{Parts: parts},
+		})
+		err = u.failed(err)
+	}
+	if err == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), abortTimeout)
+	defer cancel()
+	_, abortErr := u.client.AbortMultipartUpload(ctx, &awss3.AbortMultipartUploadInput{
+		Bucket: &u.params.Bucket, Key: &u.key, UploadId: created.UploadId,
+	})
+	return errors.Join(err, u.failed(abortErr))
+}
+
+// parts reads the file to its verified end and stores its parts.
+func (u *upload) parts(ctx context.Context, file ricloud.SinkFile, id *string) ([]types.CompletedPart, error) {
+	var parts []types.CompletedPart
+	buffer := make([]byte, u.part)
+	for number := int32(1); ; number++ {
+		n, err := io.ReadFull(file.Body, buffer)
+		last := err == io.EOF || err == io.ErrUnexpectedEOF //nolint:errorlint // bare, as io.ReadFull returns them
+		if err != nil && !last {
+			return nil, err
+		}
+		if n == 0 {
+			return parts, nil
+		}
+		if last { // ReadFull hides which end this was
+			if _, err := file.Body.Read(make([]byte, 1)); err != io.EOF { //nolint:errorlint // bare: the file is verified
+				return nil, err
+			}
+		}
+		sum := md5.Sum(buffer[:n]) //nolint:gosec // see the import
+		stored, err := u.client.UploadPart(ctx, &awss3.UploadPartInput{
+			Bucket: &u.params.Bucket, Key: &u.key, UploadId: id, PartNumber: &number, Body: bytes.NewReader(buffer[:n]),
+			ContentMD5: aws.String(base64.StdEncoding.EncodeToString(sum[:])), ChecksumAlgorithm: types.ChecksumAlgorithmSha256,
+		})
+		if err != nil {
+			return nil, u.failed(err)
+		}
+		parts = append(parts, types.CompletedPart{
+			ETag: stored.ETag, PartNumber: aws.Int32(number), ChecksumSHA256: stored.ChecksumSHA256,
+		})
+		if last {
+			return parts, nil
+		}
+	}
+}
