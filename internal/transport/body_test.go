@@ -9,6 +9,7 @@ import (
 	"testing"
 	"testing/iotest"
 	"testing/synctest"
+	"time"
 
 	"github.com/jarcoal/httpmock"
 	"github.com/stretchr/testify/assert"
@@ -147,4 +148,25 @@ func TestAnAnswerCutShortIsAskedForAgain(t *testing.T) {
 		require.ErrorIs(t, resp.Attempts[0].Err, io.ErrUnexpectedEOF)
 		assert.Equal(t, 200, resp.Attempts[0].StatusCode)
 	})
+}
+
+// A 503 whose body drips was known to be one from the start.
+func TestADrippingErrorBodyEndsTheAttempt(t *testing.T) {
+	t.Parallel()
+	for _, code := range []int{400, 404, 429, 500, 503} {
+		synctest.Test(t, func(t *testing.T) {
+			mock := play(func(req *http.Request) (*http.Response, error) {
+				resp, err := after(0, drip(1_000_000, 100*time.Millisecond))(req)
+				resp.StatusCode = code
+				return resp, err
+			})
+			began := time.Now()
+			resp, err := newClient(t, mock, func(c *Config) { c.MaxRetries = -1 }).Do(t.Context(), request(PollsCreate))
+			require.NoError(t, err)
+			assert.Equal(t, code, resp.StatusCode)
+			assert.Equal(t, maxErrorTime, time.Since(began))
+			assert.NotEmpty(t, resp.Body, "what came of it is kept")
+			time.Sleep(time.Hour) //nolint:forbidigo // virtual: lets the fake's writer end
+		})
+	}
 }

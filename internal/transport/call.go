@@ -261,7 +261,7 @@ func (c *call) retryWait(attempt *Attempt, answer *Response) time.Duration {
 }
 
 // notSent reports whether it is proven that the request did not leave.
-func (c *call) notSent(err error) bool { return c.delivery.notSent() || notSent(err) }
+func (c *call) notSent(err error) bool { return c.delivery.notSent() || notSent(withoutURLError(err)) }
 
 // end returns how the call ended.
 func (c *call) end() (*Response, error) {

@@ -1,13 +1,17 @@
 package transport
 
 import (
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"html"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/jarcoal/httpmock"
 	"github.com/stretchr/testify/assert"
@@ -107,4 +111,123 @@ func TestWhatIsTooShortIsNoSecret(t *testing.T) {
 	t.Parallel()
 	assert.NotEmpty(t, spellings("1234"))
 	assert.Empty(t, spellings("123"), "it stands in much that is none")
+}
+
+// TestASecretIsMaskedInEverySpelling writes a password as web frameworks and
+// languages echo it.
+func TestASecretIsMaskedInEverySpelling(t *testing.T) {
+	t.Parallel()
+	const secret = `p&ss<w>'"q é/+ \n`
+	each := func(write func(r rune) string) string {
+		var b strings.Builder
+		for _, r := range secret {
+			b.WriteString(write(r))
+		}
+		return b.String()
+	}
+	special := func(write func(r rune) string) string {
+		return each(func(r rune) string {
+			if r == 'p' || r == 's' || r == 'w' || r == 'q' || r == 'n' {
+				return string(r)
+			}
+			return write(r)
+		})
+	}
+	format := func(f string) func(rune) string { return func(r rune) string { return fmt.Sprintf(f, r) } }
+	spelled := map[string]string{
+		"Go's html":            html.EscapeString(secret),
+		"Python's html":        strings.NewReplacer("&", "&amp;", "<", "&lt;", ">", "&gt;", `"`, "&quot;", "'", "&#x27;").Replace(secret),
+		"Django, Jinja":        strings.NewReplacer("&", "&amp;", "<", "&lt;", ">", "&gt;", `"`, "&#34;", "'", "&#39;").Replace(secret),
+		"XML":                  strings.NewReplacer("&", "&amp;", "<", "&lt;", ">", "&gt;", `"`, "&quot;", "'", "&apos;", "é", "&eacute;").Replace(secret),
+		"decimal":              each(format("&#%d;")),
+		"decimal, padded":      special(format("&#%05d;")),
+		"hexadecimal":          each(format("&#x%x;")),
+		"hexadecimal, capital": special(format("&#X%04X;")),
+		"JSON, all escaped":    each(format(`\u%04x`)),
+		"JSON, capital":        special(format(`\u%04X`)),
+		"JavaScript":           special(format(`\x%02x`)),
+		"ES6":                  special(format(`\u{%x}`)),
+		"Python's wide":        special(format(`\U%08x`)),
+		"octal":                special(format(`\%03o`)),
+		"a query":              url.QueryEscape(secret),
+		"a query, lower":       strings.ToLower(url.QueryEscape(secret)),
+		"a path":               url.PathEscape(secret),
+		"a path, lower":        strings.ToLower(url.PathEscape(secret)),
+		"all of it in a URL":   each(func(r rune) string { return percentAll(string(r)) }),
+		"a URL in Latin-1":     special(format("%%%02X")),
+		"JavaScript's escape":  special(format("%%u%04X")),
+		"JSON in HTML":         html.EscapeString(quote(secret)),
+		"HTML in JSON":         quote(html.EscapeString(secret)),
+		"HTML twice":           html.EscapeString(html.EscapeString(secret)),
+		"a URL in JSON":        quote(url.QueryEscape(secret)),
+		"a URL twice":          url.QueryEscape(url.QueryEscape(secret)),
+		"JSON in a URL":        url.QueryEscape(quote(secret)),
+		"HTML in JSON in HTML": html.EscapeString(quote(html.EscapeString(secret))),
+		"base64":               base64.StdEncoding.EncodeToString([]byte(secret)),
+		"base64 for URLs":      base64.RawURLEncoding.EncodeToString([]byte(secret)),
+		"basic authentication": base64.StdEncoding.EncodeToString([]byte("jane@example.com:" + secret)),
+		"in a longer base64":   base64.StdEncoding.EncodeToString([]byte("ab" + secret + "cd")),
+		"hex":                  fmt.Sprintf("%x", secret),
+		"hex, capital":         fmt.Sprintf("%X", secret),
+		"Go's quotes":          strconv.QuoteToASCII(secret),
+	}
+	for name, spelling := range spelled {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			page := "<p>bad password " + spelling + " & 100% \\ sure &amp; so on</p>"
+			req := &Request{Operation: SessionsCreate, Body: []byte("{}"), Secrets: []string{secret}}
+			resp, err := newClient(t, play(httpmock.NewStringResponder(400, page))).Do(t.Context(), req)
+			require.NoError(t, err)
+			got := string(resp.Body)
+			assert.Contains(t, got, redacted, spelling)
+			assert.NotContains(t, got, spelling)
+			assert.Contains(t, got, " & 100% \\ sure &amp; so on</p>", "the rest stays as it is")
+			assert.Less(t, len(got), len("<p>bad password  & 100% \\ sure &amp; so on</p>")+len(redacted)+30, got)
+		})
+	}
+}
+
+func percentAll(s string) string {
+	var b strings.Builder
+	for _, c := range []byte(s) {
+		fmt.Fprintf(&b, "%%%02x", c)
+	}
+	return b.String()
+}
+
+func TestMaskingALargePageTakesNoTime(t *testing.T) {
+	t.Parallel()
+	page := strings.Repeat(`<a href="/x?a=%20b&amp;c=\"\\u0041\"">+</a>`, 2000)
+	began := time.Now()
+	req := &Request{Operation: SessionsCreate, Secrets: []string{"a secret", "another one"}}
+	_, err := newClient(t, play(httpmock.NewStringResponder(400, page))).Do(t.Context(), req)
+	require.NoError(t, err)
+	assert.Less(t, time.Since(began), 5*time.Second)
+}
+
+func TestNoTransportsErrorShowsAQuery(t *testing.T) {
+	t.Parallel()
+	const signed = "https://bucket.s3.test/a/b?X-Amz-Signature=hunter2&X-Amz-Expires=60"
+	inner := errors.New("connection refused")
+	req := &Request{Operation: PollsCreate, Body: []byte("{}"), Query: url.Values{"user": {"hunter2@example.com"}}}
+	for name, err := range map[string]error{
+		"net/http":                   &url.Error{Op: "Get", URL: signed, Err: inner},
+		"without a reason":           &url.Error{Op: "Get", URL: signed},
+		"wrapped":                    fmt.Errorf("traced: %w", &url.Error{Op: "Get", URL: signed, Err: inner}),
+		"nested":                     &url.Error{URL: signed, Err: fmt.Errorf("x: %w", &url.Error{URL: signed, Err: inner})},
+		"joined":                     errors.Join(&url.Error{URL: signed, Err: inner}, &url.Error{URL: signed, Err: inner}),
+		"go-retryablehttp":           fmt.Errorf("GET %s giving up after 5 attempt(s): %w", signed, inner),
+		"only text":                  errors.New("Get \"" + signed + "\": EOF"),
+		"in brackets":                fmt.Errorf("request <%s> failed", signed),
+		"a relative URL":             errors.New("/a/b?X-Amz-Signature=hunter2: EOF"),
+		"with a user":                errors.New("proxyconnect http://jane:hunter2@proxy.test:3128/: refused"),
+		"a fragment":                 errors.New("https://h.test/#access_token=hunter2 refused"),
+		"an error that joins itself": errors.Join(inner, fmt.Errorf("%q", signed)),
+	} {
+		_, got := newClient(t, play(fails(err)), func(c *Config) { c.MaxRetries = -1 }).Do(t.Context(), req)
+		for at := error(failure(t, got).Cause); at != nil; at = errors.Unwrap(at) {
+			assert.NotContains(t, fmt.Sprintf("%v %+v %#v", at, at, at), "hunter2", name)
+		}
+		assert.NotContains(t, fmt.Sprintf("%v", failure(t, got).Attempts[0].Err), "hunter2", name)
+	}
 }

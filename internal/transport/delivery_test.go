@@ -1,0 +1,455 @@
+package transport
+
+import (
+	"bufio"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/binary"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// The frames of HTTP/2 that the tests need (RFC 9113).
+const (
+	frameData     = 0x0
+	frameHeaders  = 0x1
+	frameReset    = 0x3
+	frameSettings = 0x4
+	framePing     = 0x6
+	frameGoAway   = 0x7
+
+	endStream  = 0x1
+	endHeaders = 0x4
+	ack        = 0x1
+
+	codeNone     = 0x0
+	codeProtocol = 0x1
+	codeInternal = 0x2
+	codeRefused  = 0x7
+	codeCalm     = 0xb
+)
+
+// peer is the server's end of one HTTP/2 connection, frame by frame.
+type peer struct {
+	net.Conn
+
+	requests *atomic.Int64 // of all connections
+}
+
+func (p *peer) send(kind, flags byte, stream uint32, payload ...byte) {
+	frame := make([]byte, 9, 9+len(payload))
+	frame[2] = byte(len(payload))
+	frame[3], frame[4] = kind, flags
+	binary.BigEndian.PutUint32(frame[5:], stream)
+	_, _ = p.Write(append(frame, payload...)) // the client may be gone
+}
+
+func (p *peer) code(kind byte, stream uint32, values ...uint32) {
+	var payload []byte
+	for _, v := range values {
+		payload = binary.BigEndian.AppendUint32(payload, v)
+	}
+	p.send(kind, 0, stream, payload...)
+}
+
+func (p *peer) answer(stream uint32) { p.send(frameHeaders, endHeaders|endStream, stream, 0x88) } // :status 200
+
+// serve calls request for each request that came whole, with its number over
+// all connections and its stream.
+func (p *peer) serve(request func(p *peer, n int, stream uint32)) {
+	defer p.Close()
+	r := bufio.NewReader(p.Conn)
+	if _, err := io.CopyN(io.Discard, r, int64(len("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"))); err != nil {
+		return
+	}
+	p.send(frameSettings, 0, 0)
+	for {
+		var header [9]byte
+		if _, err := io.ReadFull(r, header[:]); err != nil {
+			return
+		}
+		length := int64(header[0])<<16 | int64(header[1])<<8 | int64(header[2])
+		payload, err := io.ReadAll(io.LimitReader(r, length)) //nolint:forbidigo // bounded
+		if err != nil {
+			return
+		}
+		kind, flags, stream := header[3], header[4], binary.BigEndian.Uint32(header[5:])
+		switch {
+		case kind == frameSettings && flags&ack == 0:
+			p.send(frameSettings, ack, 0)
+		case kind == framePing && flags&ack == 0:
+			p.send(framePing, ack, 0, payload...)
+		case (kind == frameHeaders || kind == frameData) && flags&endStream != 0:
+			request(p, int(p.requests.Add(1)), stream)
+		}
+	}
+}
+
+// tlsFor returns a server's TLS configuration and the client's.
+func tlsFor(t *testing.T) (server, client *tls.Config) {
+	t.Helper()
+	s := httptest.NewTLSServer(http.NotFoundHandler())
+	defer s.Close()
+	roots := x509.NewCertPool()
+	roots.AddCert(s.Certificate())
+	return &tls.Config{Certificates: s.TLS.Certificates, NextProtos: []string{"h2"}}, &tls.Config{RootCAs: roots} //nolint:gosec // a test's
+}
+
+// listen calls handle for each connection, and closes all at the end.
+func listen(t *testing.T, handle func(net.Conn)) net.Listener {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // a test's
+	require.NoError(t, err)
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	var open []net.Conn
+	wg.Go(func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			mu.Lock()
+			open = append(open, conn)
+			mu.Unlock()
+			wg.Go(func() { handle(conn) })
+		}
+	})
+	t.Cleanup(func() {
+		_ = listener.Close()
+		mu.Lock()
+		for _, conn := range open {
+			_ = conn.Close()
+		}
+		mu.Unlock()
+		wg.Wait()
+	})
+	return listener
+}
+
+// serveHTTP2 returns a client of a server that answers frame by frame, and the
+// number of requests that it had.
+func serveHTTP2(t *testing.T, request func(p *peer, n int, stream uint32), edit ...func(*Config)) (*Client, *atomic.Int64) {
+	t.Helper()
+	serverTLS, clientTLS := tlsFor(t)
+	requests := new(atomic.Int64)
+	listener := listen(t, func(conn net.Conn) {
+		(&peer{Conn: tls.Server(conn, serverTLS), requests: requests}).serve(request)
+	})
+	own := newTransport(nil)
+	own.TLSClientConfig = clientTLS
+	own.HTTP2.SendPingTimeout, own.HTTP2.PingTimeout = 100*time.Millisecond, 100*time.Millisecond
+	t.Cleanup(own.CloseIdleConnections)
+	return newClient(t, own, append(edit, func(c *Config) {
+		c.BaseURL = "https://" + listener.Addr().String()
+		c.RetryWaitMin, c.RetryWaitMax = 1, 1
+	})...), requests
+}
+
+// TestACreateIsSentOnceOverHTTP2: net/http repeats a request that the server
+// resets with PROTOCOL_ERROR if it can, though the server may have acted on it.
+func TestACreateIsSentOnceOverHTTP2(t *testing.T) {
+	t.Parallel()
+	reset := func(code uint32) func(*peer, int, uint32) {
+		return func(p *peer, _ int, stream uint32) { p.code(frameReset, stream, code) }
+	}
+	for _, tt := range []struct {
+		name    string
+		request func(*peer, int, uint32)
+	}{
+		{"reset with PROTOCOL_ERROR", reset(codeProtocol)},
+		{"reset with INTERNAL_ERROR", reset(codeInternal)},
+		{"reset with NO_ERROR", reset(codeNone)},
+		{"reset with ENHANCE_YOUR_CALM", reset(codeCalm)},
+		{"a GOAWAY that counts it, then the end", func(p *peer, _ int, stream uint32) {
+			p.code(frameGoAway, 0, stream, codeNone)
+			_ = p.Close()
+		}},
+		{"the end", func(p *peer, _ int, _ uint32) { _ = p.Close() }},
+		{"silence", func(p *peer, _ int, _ uint32) { _, _ = io.Copy(io.Discard, p.Conn) }},
+	} {
+		for name, body := range map[string][]byte{"with a body": []byte(`{"a":1}`), "without": nil} {
+			t.Run(tt.name+" "+name, func(t *testing.T) {
+				t.Parallel()
+				client, requests := serveHTTP2(t, tt.request)
+				_, err := client.Do(t.Context(), &Request{Operation: SessionsCreate, Body: body})
+				f := failure(t, err)
+				assert.True(t, f.MaybeApplied, "%v", err)
+				assert.Len(t, f.Attempts, 1)
+				assert.EqualValues(t, 1, requests.Load())
+			})
+		}
+	}
+}
+
+func TestWhatHTTP2ServersDoNotProcessIsSentAgain(t *testing.T) {
+	t.Parallel()
+	goAway := func(code uint32) func(*peer, uint32) {
+		return func(p *peer, _ uint32) { p.code(frameGoAway, 0, 0, code) }
+	}
+	for _, tt := range []struct {
+		name   string
+		refuse func(*peer, uint32)
+	}{
+		{"REFUSED_STREAM", func(p *peer, stream uint32) { p.code(frameReset, stream, codeRefused) }},
+		{"a GOAWAY from before it", goAway(codeNone)},
+		{"a GOAWAY with an error", goAway(codeCalm)},
+	} {
+		for name, body := range map[string][]byte{"with a body": []byte(`{"a":1}`), "without": nil} {
+			t.Run(tt.name+" "+name, func(t *testing.T) {
+				t.Parallel()
+				client, requests := serveHTTP2(t, func(p *peer, n int, stream uint32) {
+					if n < 3 {
+						tt.refuse(p, stream)
+						return
+					}
+					p.answer(stream)
+				})
+				resp, err := client.Do(t.Context(), &Request{Operation: SessionsCreate, Body: body})
+				require.NoError(t, err)
+				assert.Len(t, resp.Attempts, 3)
+				assert.False(t, resp.MaybeApplied)
+				assert.EqualValues(t, 3, requests.Load())
+
+				client, _ = serveHTTP2(t, func(p *peer, _ int, stream uint32) { tt.refuse(p, stream) },
+					func(c *Config) { c.MaxRetries = 1 })
+				_, err = client.Do(t.Context(), &Request{Operation: SessionsCreate, Body: body})
+				assert.False(t, failure(t, err).MaybeApplied, "%v", err)
+			})
+		}
+	}
+}
+
+// A text that only quotes such an error proves nothing.
+func TestNotSentTrustsNoQuotation(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]bool{
+		"stream error: stream ID 7; REFUSED_STREAM; received from peer":                                                 true,
+		"http2: Transport: cannot retry err [stream error: stream ID 1; REFUSED_STREAM; received from peer] after R":    true,
+		"http2: Transport: cannot retry err [stream error: stream ID 1; PROTOCOL_ERROR; received from peer] after R":    false,
+		`http2: server sent GOAWAY and closed the connection; LastStreamID=1, ErrCode=NO_ERROR, debug="REFUSED_STREAM"`: false,
+		"stream error: stream ID 7; CANCEL; REFUSED_STREAM":                                                             false,
+		"net/http: TLS handshake timeout":                             true,
+		"unexpected answer: net/http: TLS handshake timeout, it said": false,
+	} {
+		assert.Equal(t, want, notSent(errors.New(text)), text)
+	}
+	assert.False(t, notSent(nil))
+}
+
+func TestASilentHTTP2ConnectionIsReplaced(t *testing.T) {
+	t.Parallel()
+	assert.LessOrEqual(t, newTransport(nil).HTTP2.SendPingTimeout+newTransport(nil).HTTP2.PingTimeout, 10*time.Second)
+	var silent atomic.Bool
+	client, _ := serveHTTP2(t, func(p *peer, n int, stream uint32) {
+		if n == 2 {
+			silent.Store(true)
+			_, _ = io.Copy(io.Discard, p.Conn) // a NAT forgot the connection: nothing comes back
+			return
+		}
+		p.answer(stream)
+	})
+	for range 3 {
+		began := time.Now()
+		resp, err := client.Do(t.Context(), request(PollsList))
+		require.NoError(t, err)
+		assert.LessOrEqual(t, len(resp.Attempts), 2)
+		assert.Less(t, time.Since(began), 20*time.Second)
+	}
+	assert.True(t, silent.Load())
+}
+
+// TestWithoutAConnectionNothingWasSent: whatever ends an attempt before its
+// connection stands, the create was not sent.
+func TestWithoutAConnectionNothingWasSent(t *testing.T) {
+	t.Parallel()
+	hang := func(conn net.Conn) { _, _ = io.Copy(io.Discard, conn) }
+	connect := func(status string) func(net.Conn) {
+		return func(conn net.Conn) {
+			_, _ = http.ReadRequest(bufio.NewReader(conn))
+			_, _ = io.WriteString(conn, "HTTP/1.1 "+status+"\r\nContent-Length: 0\r\n\r\n")
+			if !strings.HasPrefix(status, "200") {
+				_ = conn.Close()
+			}
+		}
+	}
+	for _, tt := range []struct {
+		name   string
+		handle func(net.Conn)
+		proxy  bool
+		edit   func(*http.Transport)
+	}{
+		{"a handshake that never ends", hang, false, nil},
+		{"a handshake that takes too long", hang, false, func(t *http.Transport) { t.TLSHandshakeTimeout = 30 * time.Millisecond }},
+		{"a handshake that ends in EOF", func(conn net.Conn) { _ = conn.Close() }, false, nil},
+		{"a handshake that ends in a reset", func(conn net.Conn) {
+			_ = conn.(*net.TCPConn).SetLinger(0) //nolint:forcetypeassert // it is
+			_ = conn.Close()
+		}, false, nil},
+		{"a server without TLS", func(conn net.Conn) {
+			_, _ = io.WriteString(conn, "HTTP/1.1 400 Bad Request\r\n\r\n")
+			_ = conn.Close()
+		}, false, nil},
+		{"half a handshake", func(conn net.Conn) {
+			_, _ = io.CopyN(io.Discard, conn, 100)
+			_, _ = conn.Write([]byte{0x16, 3, 3, 0, 50, 2})
+			_ = conn.Close()
+		}, false, nil},
+		{"a proxy that refuses CONNECT", connect("403 Forbidden"), true, nil},
+		{"a proxy that wants a password", connect("407 Proxy Authentication Required"), true, nil},
+		{"a proxy that fails", connect("502 Bad Gateway"), true, nil},
+		{"a proxy that never answers CONNECT", hang, true, nil},
+		{"a proxy that hangs up", func(conn net.Conn) { _ = conn.Close() }, true, nil},
+		{"a proxy whose tunnel is silent", connect("200 OK"), true, nil},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			listener := listen(t, tt.handle)
+			own := newTransport(nil)
+			if tt.edit != nil {
+				tt.edit(own)
+			}
+			base := "https://" + listener.Addr().String()
+			if tt.proxy {
+				base = testBase
+				own.Proxy = http.ProxyURL(&url.URL{Scheme: "http", Host: listener.Addr().String()})
+			}
+			t.Cleanup(own.CloseIdleConnections)
+			client := newClient(t, own, func(c *Config) {
+				c.BaseURL, c.AttemptTimeout, c.MaxRetries = base, 200*time.Millisecond, 1
+				c.RetryWaitMin, c.RetryWaitMax = 1, 1
+			})
+			_, err := client.Do(t.Context(), &Request{Operation: SessionsCreate, Body: []byte("{}")})
+			f := failure(t, err)
+			assert.False(t, f.MaybeApplied, "%v", err)
+			permanent := tt.name == "a server without TLS"
+			assert.Equal(t, !permanent, len(f.Attempts) == 2, "it is safe to try again: %v", err)
+		})
+	}
+}
+
+// A create that met a connection which the server has just closed is sent
+// again only if no byte of it was on the wire.
+func TestAConnectionThatBreaksBeforeTheRequest(t *testing.T) {
+	t.Parallel()
+	near, far := net.Pipe()
+	_ = far.Close()
+	counting := &countingConn{Conn: near}
+	d := &delivery{}
+	d.wanted.Store(true)
+	d.connected.Store(true)
+	d.conn.Store(counting)
+	assert.True(t, d.notSent())
+	_, err := counting.Write([]byte("POST"))
+	require.Error(t, err)
+	assert.False(t, d.notSent(), "what may be on the wire is on the wire")
+	assert.False(t, (*delivery)(nil).notSent())
+	assert.False(t, new(delivery).notSent(), "a transport that tells nothing proves nothing")
+}
+
+func TestACreateCarriesNothingToRepeatItWith(t *testing.T) {
+	t.Parallel()
+	for _, op := range []Operation{SessionsCreate, KeysRotate, Custom("Call POST /x", http.MethodPost, "/x")} {
+		for name, body := range map[string][]byte{"with a body": []byte("{}"), "without": nil} {
+			for _, replay := range []bool{false, true} {
+				mock := play(status(503))
+				req := &Request{Operation: op, Body: body, Replay: replay}
+				if strings.Contains(op.Path, "{id}") {
+					req.ID = "1"
+				}
+				_, err := newClient(t, mock, func(c *Config) { c.MaxRetries = -1 }).Do(t.Context(), req)
+				require.NoError(t, err)
+				sent := mock.seen[0]
+				if !replay {
+					assert.Nil(t, sent.GetBody, "%s %s", op.Name, name)
+					assert.NotNil(t, sent.Body)
+					assert.NotEqual(t, http.NoBody, sent.Body, "net/http repeats a request without a body")
+				}
+				for header := range sent.Header {
+					assert.NotContains(t, strings.ToLower(header), "idempotency")
+				}
+			}
+		}
+	}
+}
+
+// TestStatusesThatAnswerNothing: they end at once or with the attempt, and
+// cancelling works.
+func TestStatusesThatAnswerNothing(t *testing.T) {
+	t.Parallel()
+	raw := func(text string, repeat bool) func(net.Conn) {
+		return func(conn net.Conn) {
+			_, _ = http.ReadRequest(bufio.NewReader(conn))
+			for {
+				if _, err := io.WriteString(conn, text); err != nil || !repeat {
+					break
+				}
+				time.Sleep(time.Millisecond) //nolint:forbidigo // paces a flood
+			}
+			_, _ = io.Copy(io.Discard, conn)
+		}
+	}
+	const upgrade = "Upgrade: x\r\nConnection: Upgrade\r\n\r\n"
+	for _, tt := range []struct {
+		name   string
+		handle func(net.Conn)
+		status int
+	}{
+		{"101 and silence", raw("HTTP/1.1 101 Switching Protocols\r\n"+upgrade, false), 101},
+		{"101 with a length", raw("HTTP/1.1 101 Switching Protocols\r\nContent-Length: 5\r\n"+upgrade, false), 101},
+		{"100 and silence", raw("HTTP/1.1 100 Continue\r\n\r\n", false), 0},
+		{"102 for ever", raw("HTTP/1.1 102 Processing\r\n\r\n", true), 0},
+		{"103 for ever", raw("HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n", true), 0},
+		{"199", raw("HTTP/1.1 199 Odd\r\n\r\n", false), 0},
+		{"half a header", raw("HTTP/1.1 200 OK\r\nContent-Le", false), 0},
+		{"200 and half a body", raw("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n{", false), 200},
+	} {
+		for _, op := range []Operation{PollsList, PollsCreate} {
+			t.Run(tt.name+" "+op.Name, func(t *testing.T) {
+				t.Parallel()
+				listener := listen(t, tt.handle)
+				client := newClient(t, nil, func(c *Config) {
+					c.BaseURL, c.MaxRetries = "http://"+listener.Addr().String(), -1
+					c.AttemptTimeout, c.StallTimeout = 300*time.Millisecond, 300*time.Millisecond
+				})
+				t.Cleanup(client.Close)
+				began := time.Now()
+				_, err := client.Do(t.Context(), request(op))
+				f := failure(t, err)
+				assert.Less(t, time.Since(began), 10*time.Second)
+				assert.Equal(t, op.Method != http.MethodGet, f.MaybeApplied)
+				assert.Equal(t, tt.status, f.Attempts[0].StatusCode, "%v", err)
+			})
+		}
+	}
+}
+
+func TestEveryListedStatusEnds(t *testing.T) {
+	t.Parallel()
+	for _, code := range []int{-1, 0, 1, 99, 100, 101, 150, 199, 206, 226, 299, 300, 304, 306, 399, 418, 451, 499, 599, 600, 999} {
+		mock := play(status(code))
+		resp, err := newClient(t, mock, func(c *Config) { c.MaxRetries = -1 }).Do(t.Context(), request(PollsCreate))
+		switch {
+		case code < 200:
+			require.ErrorContains(t, err, "does not answer the request", code)
+			assert.True(t, failure(t, err).MaybeApplied)
+		case code/100 == 3:
+			require.ErrorIs(t, err, ErrRedirect)
+		default:
+			require.NoError(t, err)
+			assert.Equal(t, code, resp.StatusCode)
+		}
+	}
+}
