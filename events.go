@@ -395,9 +395,8 @@ func (l *listedEvent) UnmarshalJSON(b []byte) error {
 type eventReader struct {
 	client     *Client
 	opts       []CallOption
-	limit      int                         // events a page
-	background bool                        // yield to other calls
-	pace       func(context.Context) error // before each request; may be nil
+	limit      int  // events a page
+	background bool // yield to other calls
 
 	now time.Time // by the API's clock, when the first page was read; zero: unknown
 }
@@ -409,58 +408,41 @@ func (r *eventReader) read(
 	ctx context.Context, params EventListParams, after ID,
 	yield func(*listedEvent) bool, over func(time.Time) bool,
 ) error {
-	seen, limit := map[ID]bool{}, r.limit
-	for {
+	var resp Response
+	opts := slices.Concat(r.opts, []CallOption{WithResponse(&resp)})
+	if asked := newCallOptions(r.opts).response; asked != nil {
+		defer func() { *asked = resp }()
+	}
+	defer r.readClock(&resp)
+	for limit := r.limit; ; {
 		params.AfterID, params.Limit = after, limit
-		page, err := r.page(ctx, params)
-		if errors.Is(err, transport.ErrBodyTooLarge) && limit > 1 {
-			limit = max(1, limit/10) //nolint:mnd // large events: fewer at a time
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		fresh := false
-		for i := range page.Data {
-			item := &page.Data[i]
-			after = item.ID
-			if seen[item.ID] {
-				continue
+		list := request{op: transport.EventsList, list: params, background: r.background}
+		tooLarge := false
+		for e, err := range paginate[listedEvent](ctx, r.client, list, opts) {
+			if tooLarge = limit > 1 && errors.Is(err, transport.ErrBodyTooLarge); tooLarge {
+				break
 			}
-			fresh, seen[item.ID] = true, true
-			if !yield(item) || over(item.DateCreated) {
+			if err != nil {
+				return err
+			}
+			r.readClock(&resp)
+			after = e.ID
+			if !yield(e) || over(e.DateCreated) {
 				return nil
 			}
 		}
-		if !page.HasMore || len(page.Data) == 0 {
+		if !tooLarge {
 			return nil
 		}
-		if !fresh && params.AfterID != "" {
-			return fmt.Errorf("ricloud: Events.List: the page after %q has nothing new, "+
-				"yet the API says that there is more", params.AfterID)
-		}
+		limit = max(1, limit/10) //nolint:mnd // large events: fewer at a time
 	}
 }
 
-func (r *eventReader) page(
-	ctx context.Context, params EventListParams,
-) (*List[listedEvent], error) {
-	if r.pace != nil {
-		if err := r.pace(ctx); err != nil {
-			return nil, err
-		}
-	}
-	var resp Response
-	opts := slices.Concat(r.opts, []CallOption{WithResponse(&resp)})
-	req := request{op: transport.EventsList, list: params, background: r.background}
-	page, err := do[List[listedEvent]](ctx, r.client, req, opts)
-	if asked := newCallOptions(r.opts).response; asked != nil {
-		*asked = resp
-	}
-	if err == nil && r.now.IsZero() {
+// readClock takes the API's time from the header of its first answer.
+func (r *eventReader) readClock(resp *Response) {
+	if r.now.IsZero() {
 		r.now, _ = http.ParseTime(resp.Header.Get("Date"))
 	}
-	return page, err
 }
 
 // newestFirst recognises a list that comes newest first, and when all that is
@@ -769,7 +751,6 @@ func newEventWatch(client *Client, params EventWatchParams, opts []CallOption) *
 	return &eventWatch{
 		eventReader: eventReader{
 			client: client, opts: opts, limit: watchLimit, background: true,
-			pace: client.waits.polls.allowance.Wait,
 		},
 		params: params, since: params.Since, seen: map[ID]time.Time{},
 	}
@@ -790,7 +771,11 @@ func (w *eventWatch) run(ctx context.Context, yield func(*Event, error) bool) er
 	rhythm := w.client.waits.polls.rhythm
 	interval, failing := rhythm.Shortest, time.Time{}
 	for {
-		found, err := w.look(ctx)
+		err := w.client.waits.polls.allowance.Wait(ctx) // the waits' share of the quota
+		var found []*listedEvent
+		if err == nil {
+			found, err = w.look(ctx)
+		}
 		switch {
 		case ctx.Err() != nil:
 			return &CallError{Operation: "Events.Watch", Err: backoff.Cause(ctx)}

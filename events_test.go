@@ -8,10 +8,15 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"net/http"
+	"net/url"
+	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/jarcoal/httpmock"
@@ -351,4 +356,540 @@ func TestReplayReadsNoFurtherThanItMust(t *testing.T) {
 		assert.Equal(t, 3, n, name)
 		assert.LessOrEqual(t, requests(), tt.requests, name)
 	}
+}
+
+// lists is an API whose lists of events a test answers itself. now is its clock;
+// its answers have no date if that is zero.
+type lists struct {
+	mu      sync.Mutex
+	now     time.Time
+	queries []url.Values
+	list    func(query url.Values, n int) []string // n counts requests, from 0
+}
+
+func (l *lists) RoundTrip(r *http.Request) (*http.Response, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	query := r.URL.Query()
+	l.queries = append(l.queries, query)
+	events := l.list(query, len(l.queries)-1)
+	if after := query.Get("after_id"); after != "" {
+		for i, e := range events {
+			if strings.Contains(e, `"id":"`+after+`"`) {
+				events = events[i+1:]
+				break
+			}
+		}
+	}
+	limit, err := strconv.Atoi(query.Get("limit"))
+	if err != nil {
+		return nil, err
+	}
+	page := events[:min(limit, len(events))]
+	body := fmt.Sprintf(`{"data":[%s],"has_more":%t}`, strings.Join(page, ","), len(page) < len(events))
+	resp := httpmock.NewStringResponse(http.StatusOK, body)
+	if !l.now.IsZero() {
+		resp.Header.Set("Date", l.now.UTC().Format(http.TimeFormat))
+	}
+	return resp, nil
+}
+
+func (l *lists) client(t *testing.T, opts ...ricloud.Option) *ricloud.Client {
+	t.Helper()
+	client, err := ricloud.NewClient("token", append([]ricloud.Option{ricloud.WithTransport(l)}, opts...)...)
+	require.NoError(t, err)
+	return client
+}
+
+// ids collects the events that a replay hands over.
+type ids []ricloud.ID
+
+func (g *ids) take(_ context.Context, e *ricloud.Event) error {
+	*g = append(*g, e.ID)
+	return nil
+}
+
+// An event that fails to be delivered while Replay reads is in one list first
+// and in the other then.
+func TestReplayFindsAnEventThatFailsMeanwhile(t *testing.T) {
+	t.Parallel()
+	state := "pending"
+	api := &lists{list: func(query url.Values, _ int) (events []string) {
+		if query.Get("state") == state {
+			events = []string{recorded("moving", 1)}
+		}
+		state = "failed" // behind the first request
+		return events
+	}}
+	var got ids
+	n, err := api.client(t).Events.Replay(t.Context(), epoch, got.take)
+	require.NoError(t, err)
+	assert.Equal(t, 1, n)
+	assert.Equal(t, ids{"moving"}, got)
+
+	// One that is in both lists is handed over once.
+	api = &lists{list: func(url.Values, int) []string { return []string{recorded("both", 1)} }}
+	got = nil
+	n, err = api.client(t).Events.Replay(t.Context(), epoch, got.take)
+	require.NoError(t, err)
+	assert.Equal(t, 1, n)
+	assert.Equal(t, ids{"both"}, got)
+}
+
+// An entry that is no event is reported by its ID; the others are handed over.
+func TestReplayReportsTheOddAndGoesOn(t *testing.T) {
+	t.Parallel()
+	for _, odd := range []string{
+		`{"id":"odd","type":7,"date_created":"2020-02-25T00:02:00Z"}`,
+		`{"id":"odd"}`,
+		`{"id":"odd","type":null,"data":"canary"}`,
+		`{"id":"odd","type":["canary"]}`,
+		`{"id":"odd","type":"poll","data":"[redacted]"}`,
+	} {
+		client, _ := record(t, map[string][]string{"failed": {recorded("a", 3), odd, recorded("b", 1)}})
+		var got ids
+		n, err := client.Events.Replay(t.Context(), epoch, got.take)
+		require.ErrorContains(t, err, "event odd", odd)
+		assert.NotContains(t, err.Error(), "canary")
+		assert.Equal(t, ids{"b", "a"}, got, odd)
+		assert.Equal(t, 2, n, odd)
+	}
+	for _, odd := range []string{`7`, `"x"`, `null`, `[]`, `{}`} {
+		client, _ := record(t, map[string][]string{"failed": {recorded("a", 3), odd, recorded("b", 1)}})
+		var got ids
+		_, err := client.Events.Replay(t.Context(), epoch, got.take)
+		require.Error(t, err, odd)
+		assert.Equal(t, ids{"b", "a"}, got, odd)
+	}
+	// Secondary fields of odd types are nothing to report.
+	fine := `{"id":"c","type":"poll","data":{"id":"p"},"retries":"5","date_created":"2020-02-25 00:02:00","state":3,"action":null}`
+	client, _ := record(t, map[string][]string{"failed": {recorded("a", 3), fine, recorded("b", 1)}})
+	var got ids
+	_, err := client.Events.Replay(t.Context(), epoch, got.take)
+	require.NoError(t, err)
+	assert.Equal(t, ids{"b", "c", "a"}, got)
+}
+
+// No order of the list, and no number of events in one second, hides an event.
+func TestReplayReadsPastOldEventsOfOneSecond(t *testing.T) {
+	t.Parallel()
+	var oneSecond, twoSeconds, jitter []string
+	for i := range 1_500 {
+		oneSecond = append(oneSecond, recorded(fmt.Sprint("old", i), -60))
+		twoSeconds = append(twoSeconds, recorded(fmt.Sprint("old", i), -60+i/750))
+		jitter = append(jitter, recorded(fmt.Sprint("old", i), -3_000+i-(i%2)*2))
+	}
+	missed := []string{recorded("m1", 1), recorded("m2", 1), recorded("m3", 2)}
+	shuffled := slices.Concat(jitter, missed)
+	rand.Shuffle(len(shuffled), func(i, j int) { shuffled[i], shuffled[j] = shuffled[j], shuffled[i] })
+	for name, events := range map[string][]string{
+		"one second":    slices.Concat(oneSecond, missed),
+		"two seconds":   slices.Concat(twoSeconds, missed),
+		"with jitter":   slices.Concat(jitter, missed),
+		"shuffled":      shuffled,
+		"one newer":     slices.Concat([]string{recorded("old newer", -50)}, oneSecond, missed),
+		"undated":       slices.Concat(oneSecond, []string{`{"id":"undated","type":"poll","date_created":null}`}, missed),
+		"missed behind": slices.Concat(missed[:1], oneSecond, missed[1:]),
+	} {
+		client, _ := record(t, map[string][]string{"failed": events})
+		got := map[ricloud.ID]int{}
+		_, err := client.Events.Replay(t.Context(), epoch, func(_ context.Context, e *ricloud.Event) error {
+			got[e.ID]++
+			return nil
+		})
+		require.NoError(t, err, name)
+		delete(got, "undated")
+		assert.Equal(t, map[ricloud.ID]int{"m1": 1, "m2": 1, "m3": 1}, got, name)
+	}
+}
+
+// Dates of whole seconds do not hide an event that came later in the second.
+func TestReplaySinceIsBySecond(t *testing.T) {
+	t.Parallel()
+	client, _ := record(t, map[string][]string{"failed": {recorded("a", 0)}})
+	n, err := client.Events.Replay(t.Context(), epoch.Add(900*time.Millisecond), (&ids{}).take)
+	require.NoError(t, err)
+	assert.Equal(t, 1, n)
+}
+
+func TestReplayRefuses(t *testing.T) {
+	t.Parallel()
+	client, requests := record(t, nil)
+	_, err := client.Events.Replay(t.Context(), epoch, nil)
+	var p *ricloud.ParamError
+	require.ErrorAs(t, err, &p)
+	assert.Equal(t, "fn", p.Field)
+	_, err = newWebhook(t, ignore).Replay(t.Context(), nil)
+	require.ErrorAs(t, err, &p)
+	assert.Zero(t, requests(), "before anything is read")
+	require.ErrorAs(t, newWebhook(t, ignore).Handle(t.Context(), nil), &p)
+	lost := &ricloud.Event{ID: "1", Type: "poll", Data: []byte(`"[redacted]"`)}
+	require.ErrorAs(t, newWebhook(t, ignore).Handle(t.Context(), lost), &p)
+	client.Notify(nil) // nothing to tell
+}
+
+// Its count is what was newly handled.
+func TestReplayCountsWhatIsNew(t *testing.T) {
+	t.Parallel()
+	events := map[string][]string{"failed": {recorded("a", 1), recorded("b", 2)}, "pending": {recorded("c", 3)}}
+	client, _ := record(t, events)
+	handler := newWebhook(t, ignore)
+	require.NoError(t, handler.Handle(t.Context(), &ricloud.Event{ID: "b", Type: "poll"}))
+	wrapped := func(ctx context.Context, e *ricloud.Event) error { return handler.Handle(ctx, e) }
+	n, err := client.Events.Replay(t.Context(), epoch, wrapped)
+	require.NoError(t, err)
+	assert.Equal(t, 2, n)
+	n, err = client.Events.Replay(t.Context(), epoch, wrapped)
+	require.NoError(t, err)
+	assert.Zero(t, n)
+	done := func(context.Context, *ricloud.Event) error { return ricloud.ErrEventDone }
+	n, err = client.Events.Replay(t.Context(), epoch, done)
+	require.NoError(t, err, "the caller's own deduplication may say so, too")
+	assert.Zero(t, n)
+}
+
+// Large events are read fewer at a time.
+func TestReplayReadsLargeEvents(t *testing.T) {
+	t.Parallel()
+	var events []string
+	for i := range 30 {
+		e := recorded(strconv.Itoa(i), 30-i)
+		events = append(events, strings.Replace(e, `"data":{`, `"data":{"padding":"`+strings.Repeat("x", 20_000)+`",`, 1))
+	}
+	api := &lists{list: func(q url.Values, _ int) []string {
+		if q.Get("state") == "failed" {
+			return events
+		}
+		return nil
+	}}
+	n, err := api.client(t, ricloud.WithMaxBody(100_000)).Events.Replay(t.Context(), epoch, (&ids{}).take)
+	require.NoError(t, err)
+	assert.Equal(t, 30, n)
+}
+
+// A receiver that replays on a timer hands an event over once, with nothing
+// configured, though the API calls it failed for ever.
+func TestReplayOnATimerHandlesAnEventOnce(t *testing.T) {
+	t.Parallel()
+	for name, replay := range map[string]func(*ricloud.WebhookHandler, *ricloud.Client) (int, error){
+		"with a date of its own": func(h *ricloud.WebhookHandler, c *ricloud.Client) (int, error) {
+			return c.Events.Replay(context.Background(), time.Now().Add(-3*24*time.Hour), h.Handle)
+		},
+		"with the handler's": func(h *ricloud.WebhookHandler, c *ricloud.Client) (int, error) {
+			return h.Replay(context.Background(), c)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				created := time.Now().Add(time.Hour)
+				api := &lists{}
+				api.list = func(q url.Values, _ int) []string {
+					if time.Now().Before(created) || q.Get("state") != "failed" {
+						return nil
+					}
+					return []string{dated("a", created)}
+				}
+				client, calls := api.client(t), 0
+				handler := newWebhook(t, func(context.Context, *ricloud.Event) error { calls++; return nil })
+				for range 20 * 24 {
+					api.mu.Lock()
+					api.now = time.Now()
+					api.mu.Unlock()
+					_, err := replay(handler, client)
+					require.NoError(t, err)
+					time.Sleep(time.Hour) //nolint:forbidigo // virtual
+				}
+				assert.Equal(t, 1, calls)
+			})
+		})
+	}
+}
+
+func dated(id string, at time.Time) string {
+	return fmt.Sprintf(`{"id":%q,"type":"poll","action":"completed","data":{"id":"p"},"date_created":%q}`,
+		id, at.UTC().Format(time.RFC3339))
+}
+
+// The handler's own position: nothing that fails in the downtime is lost,
+// whenever it was created and whatever this machine's clock says.
+func TestHandlerReplayKeepsItsPosition(t *testing.T) {
+	t.Parallel()
+	for name, offset := range map[string]time.Duration{
+		"clocks agree": 0, "an hour fast": time.Hour, "an hour slow": -time.Hour,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				now := func() time.Time { return time.Now().Add(-offset) } // the API's clock
+				var events []string
+				api := &lists{list: func(q url.Values, _ int) []string {
+					if q.Get("state") == "failed" {
+						return events
+					}
+					return nil
+				}}
+				client, dedupe := api.client(t), ricloud.NewMemoryDeduplicator(0, 0)
+				var got ids
+				fail := ricloud.ID("")
+				handler := newWebhook(t, func(ctx context.Context, e *ricloud.Event) error {
+					if e.ID == fail {
+						return errors.New("not yet")
+					}
+					return got.take(ctx, e)
+				}, ricloud.WithWebhookDeduplicator(dedupe))
+				replay := func() (int, error) {
+					api.now = now()
+					return handler.Replay(t.Context(), client)
+				}
+				_, err := replay()
+				require.NoError(t, err)
+				position, err := dedupe.Cursor(t.Context())
+				require.NoError(t, err)
+				assert.False(t, position.IsZero())
+				assert.Less(t, position, now().Add(-20*time.Hour), "with room for retries and clocks")
+
+				// Created before the stop; its last retry fails in the downtime.
+				stopped := now()
+				time.Sleep(5 * 24 * time.Hour) //nolint:forbidigo // virtual
+				events = []string{
+					dated("during", stopped.Add(48*time.Hour)),
+					dated("retried", stopped.Add(-6*time.Hour)),
+					dated("ancient", stopped.Add(-60*24*time.Hour)),
+				}
+				fail = "retried"
+				n, err := replay()
+				require.ErrorContains(t, err, "not yet")
+				assert.Equal(t, 1, n)
+				assert.Equal(t, ids{"during"}, got)
+
+				fail = ""                       // what failed holds the position back
+				time.Sleep(10 * 24 * time.Hour) //nolint:forbidigo // virtual
+				n, err = replay()
+				require.NoError(t, err)
+				assert.Equal(t, 1, n)
+				assert.Equal(t, ids{"during", "retried"}, got)
+				position, err = dedupe.Cursor(t.Context())
+				require.NoError(t, err)
+				assert.Greater(t, position, now().Add(-25*time.Hour))
+			})
+		})
+	}
+}
+
+// A record that cannot be read to its end does not move the position.
+func TestHandlerReplayKeepsItsPositionWhenReadingFails(t *testing.T) {
+	t.Parallel()
+	api := httpmock.NewMockTransport()
+	api.RegisterResponder(http.MethodGet, `=~/events\b`, func(r *http.Request) (*http.Response, error) {
+		if r.URL.Query().Get("state") == "failed" {
+			return httpmock.NewStringResponse(http.StatusForbidden, `{}`), nil
+		}
+		return httpmock.NewStringResponse(http.StatusOK, `{"data":[`+recorded("a", 1)+`]}`), nil
+	})
+	client, err := ricloud.NewClient("token", ricloud.WithTransport(api))
+	require.NoError(t, err)
+	dedupe := ricloud.NewMemoryDeduplicator(0, 0)
+	handler := newWebhook(t, ignore, ricloud.WithWebhookDeduplicator(dedupe))
+	_, err = handler.Replay(t.Context(), client)
+	require.ErrorIs(t, err, ricloud.ErrForbidden)
+	position, err := dedupe.Cursor(t.Context())
+	require.NoError(t, err)
+	assert.True(t, position.IsZero())
+}
+
+// Every event that appears in the record is yielded once, in whatever order the
+// record lists them, and late ones too.
+func TestWatchYieldsNewEvents(t *testing.T) {
+	t.Parallel()
+	orders := map[string]func([]string){
+		"newest first": slices.Reverse[[]string],
+		"oldest first": func([]string) {},
+		"in no order": func(s []string) {
+			rand.Shuffle(len(s), func(i, j int) { s[i], s[j] = s[j], s[i] })
+		},
+	}
+	for name, order := range orders {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				var log []string // oldest first
+				api := &lists{list: func(url.Values, int) []string {
+					events := slices.Clone(log)
+					order(events)
+					return events
+				}}
+				add := func(id string, ago time.Duration) {
+					api.mu.Lock()
+					defer api.mu.Unlock()
+					log = append(log, dated(id, time.Now().Add(-ago)))
+				}
+				for i := range 150 {
+					add(fmt.Sprint("before", i), time.Hour)
+				}
+				ctx, cancel := context.WithTimeout(t.Context(), 45*time.Minute)
+				defer cancel()
+				want := []ricloud.ID{}
+				go func() {
+					time.Sleep(time.Minute) //nolint:forbidigo // virtual
+					for i := range 8 {
+						for j := range 30 { // many share a second
+							add(fmt.Sprint(i, "-", j), 0)
+						}
+						if i == 4 {
+							add("late", 20*time.Minute)
+						}
+						time.Sleep(4 * time.Minute) //nolint:forbidigo // virtual
+					}
+				}()
+				for i := range 8 {
+					for j := range 30 {
+						want = append(want, ricloud.ID(fmt.Sprint(i, "-", j)))
+					}
+				}
+				var got []ricloud.ID
+				var err error
+				for event, failure := range api.client(t).Events.Watch(ctx, ricloud.EventWatchParams{}) {
+					if err = failure; failure == nil {
+						got = append(got, event.ID)
+					}
+				}
+				require.ErrorIs(t, err, context.DeadlineExceeded)
+				assert.ElementsMatch(t, append(want, "late"), got, "each once")
+			})
+		})
+	}
+}
+
+// A watch that is interrupted and resumed from its cursor misses nothing, and
+// with a handler handles nothing twice.
+func TestWatchResumes(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var log []string
+		api := &lists{list: func(url.Values, int) []string {
+			events := slices.Clone(log)
+			slices.Reverse(events)
+			return events
+		}}
+		client, dedupe := api.client(t), ricloud.NewMemoryDeduplicator(0, 0)
+		var got ids
+		handler := newWebhook(t, got.take, ricloud.WithWebhookDeduplicator(dedupe))
+		made := 0
+		add := func() {
+			api.mu.Lock()
+			defer api.mu.Unlock()
+			made++
+			log = append(log, dated(strconv.Itoa(made), time.Now()))
+		}
+		run := func(d time.Duration) {
+			ctx, cancel := context.WithTimeout(t.Context(), d)
+			defer cancel()
+			params := ricloud.EventWatchParams{Cursor: dedupe}
+			for event, err := range client.Events.Watch(ctx, params) {
+				if err == nil {
+					require.NoError(t, handler.Handle(ctx, event))
+				}
+			}
+		}
+		go func() {
+			for range 100 {
+				time.Sleep(time.Minute) //nolint:forbidigo // virtual
+				add()
+			}
+		}()
+		run(10*time.Minute + 30*time.Second)
+		time.Sleep(50 * time.Minute) //nolint:forbidigo // virtual: an outage
+		run(2 * time.Hour)
+		assert.Len(t, got, 100)
+		slices.Sort(got)
+		assert.Len(t, slices.Compact(got), 100)
+	})
+}
+
+// Watch outlives failures that pass, reports what it cannot read, and ends with
+// what will not pass.
+func TestWatchFailures(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		status := http.StatusOK
+		var log []string
+		api := httpmock.NewMockTransport()
+		api.RegisterResponder(http.MethodGet, `=~/events\b`, func(*http.Request) (*http.Response, error) {
+			return httpmock.NewStringResponse(status, `{"data":[`+strings.Join(log, ",")+`]}`), nil
+		})
+		client, err := ricloud.NewClient("token", ricloud.WithTransport(api))
+		require.NoError(t, err)
+		go func() {
+			time.Sleep(time.Minute) //nolint:forbidigo // virtual
+			status = http.StatusBadGateway
+			time.Sleep(5 * time.Minute) //nolint:forbidigo // virtual
+			status = http.StatusOK
+			log = []string{`{"id":"odd","type":8}`, dated("a", time.Now())}
+			time.Sleep(time.Minute) //nolint:forbidigo // virtual
+			status = http.StatusForbidden
+		}()
+		var got []string
+		for event, err := range client.Events.Watch(t.Context(), ricloud.EventWatchParams{}) {
+			if err != nil {
+				got = append(got, err.Error())
+				continue
+			}
+			got = append(got, string(event.ID))
+		}
+		require.Len(t, got, 3)
+		assert.Contains(t, got[0], "event odd")
+		assert.Equal(t, "a", got[1])
+		assert.Contains(t, got[2], "403")
+	})
+}
+
+// A watch takes few requests while nothing happens.
+func TestWatchIsModest(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		api := &lists{list: func(url.Values, int) []string { return nil }}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+		defer cancel()
+		for range api.client(t).Events.Watch(ctx, ricloud.EventWatchParams{}) {
+			continue
+		}
+		assert.Less(t, len(api.queries), 500, "of 10,000 an hour")
+		assert.Greater(t, len(api.queries), 100)
+	})
+}
+
+// A watch can end the client's waits: the API never shows this poll completed.
+func TestWatchFeedsTheWaits(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		begun := time.Now()
+		api := httpmock.NewMockTransport()
+		api.RegisterResponder(http.MethodGet, `=~/polls\b`,
+			httpmock.NewStringResponder(http.StatusOK, `{"id":"p","state":"processing"}`))
+		api.RegisterResponder(http.MethodGet, `=~/events\b`, func(*http.Request) (*http.Response, error) {
+			if time.Since(begun) < time.Minute {
+				return httpmock.NewStringResponse(http.StatusOK, `{"data":[]}`), nil
+			}
+			e := strings.Replace(dated("e", begun.Add(time.Minute)), `{"id":"p"}`, `{"id":"p","state":"completed"}`, 1)
+			return httpmock.NewStringResponse(http.StatusOK, `{"data":[`+e+`]}`), nil
+		})
+		client, err := ricloud.NewClient("token", ricloud.WithTransport(api))
+		require.NoError(t, err)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+		defer cancel()
+		watched := make(chan struct{})
+		go func() {
+			defer close(watched)
+			for range client.Events.Watch(ctx, ricloud.EventWatchParams{Notify: true}) {
+				continue
+			}
+		}()
+		poll, err := client.Polls.Wait(ctx, "p")
+		require.NoError(t, err)
+		assert.Equal(t, ricloud.PollCompleted, poll.State)
+		assert.Less(t, time.Since(begun), 2*time.Minute)
+		cancel()
+		<-watched
+	})
 }
