@@ -19,11 +19,13 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/jarcoal/httpmock"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -635,4 +637,284 @@ func FuzzWebhookHandler(f *testing.F) {
 			require.False(t, called, "nobody signed this: %s", strings.ToValidUTF8(string(body), "?"))
 		}
 	})
+}
+
+// What costs nothing is refused before the body is read.
+func TestWebhookHandlerRefusesBeforeItReads(t *testing.T) {
+	t.Parallel()
+	begun, release := make(chan struct{}), make(chan struct{})
+	busy := newWebhook(t, func(context.Context, *ricloud.Event) error {
+		close(begun)
+		<-release
+		return nil
+	}, ricloud.WithWebhookMaxConcurrent(1))
+	var handling sync.WaitGroup
+	handling.Go(func() { serve(busy, delivery(t, eventBody("slow"))) })
+	<-begun
+	defer func() { close(release); handling.Wait() }()
+
+	unready, err := ricloud.NewWebhookHandler(ignore)
+	require.NoError(t, err)
+	ready := newWebhook(t, ignore, ricloud.WithWebhookMaxBody(1000))
+	for name, tt := range map[string]struct {
+		handler http.Handler
+		change  func(*http.Request)
+		want    int
+	}{
+		"method":              {ready, func(r *http.Request) { r.Method = http.MethodGet }, 405},
+		"length":              {ready, func(r *http.Request) { r.ContentLength = 1001 }, 413},
+		"missing signature":   {ready, func(r *http.Request) { r.Header.Del(ricloud.SignatureHeader) }, 401},
+		"empty signature":     {ready, func(r *http.Request) { r.Header.Set(ricloud.SignatureHeader, "") }, 401},
+		"malformed signature": {ready, func(r *http.Request) { r.Header.Set(ricloud.SignatureHeader, "t=1") }, 401},
+		"no secret":           {unready, nil, 503},
+		"busy":                {busy, nil, 503},
+	} {
+		r := delivery(t, eventBody("e1"))
+		r.Body = io.NopCloser(unreadable{t})
+		if tt.change != nil {
+			tt.change(r)
+		}
+		assert.Equal(t, tt.want, serve(tt.handler, r).Code, name)
+	}
+}
+
+// unreadable fails the test that reads it.
+type unreadable struct{ t *testing.T }
+
+func (u unreadable) Read([]byte) (int, error) {
+	u.t.Error("the body is read")
+	return 0, io.EOF
+}
+
+// Senders of bodies that never end share a bounded memory, do not take the
+// slots of what is signed, and are cut off.
+func TestWebhookHandlerBoundsUnfinishedBodies(t *testing.T) { //nolint:paralleltest // it measures memory
+	const senders, maxBody = 100, 1 << 20
+	h := newWebhook(t, ignore, ricloud.WithWebhookMaxConcurrent(4), ricloud.WithWebhookMaxBody(maxBody))
+	sent := make([]byte, maxBody-1) // all but the last byte
+	before := heapInUse()
+	synctest.Test(t, func(t *testing.T) {
+		codes := make(chan int, senders)
+		var pipes []*io.PipeWriter
+		for range senders {
+			body, sender := io.Pipe()
+			pipes = append(pipes, sender)
+			r := delivery(t, nil)
+			r.Header.Set(ricloud.SignatureHeader, sign("wrong", time.Now(), nil))
+			r.ContentLength, r.Body = -1, body
+			go func() { codes <- serve(h, r).Code }()
+			go func() { _, _ = sender.Write(sent) }()
+		}
+		synctest.Wait()
+		assert.Less(t, heapInUse()-before, int64(8<<20), "the bodies of %d senders", senders)
+		assert.Equal(t, http.StatusOK, serve(h, delivery(t, eventBody("e1"))).Code, "a signed delivery gets through")
+		for _, sender := range pipes {
+			require.NoError(t, sender.Close())
+		}
+		answers := map[int]int{}
+		for range senders {
+			answers[<-codes]++
+		}
+		assert.Positive(t, answers[http.StatusServiceUnavailable], "%v", answers)
+		assert.Equal(t, senders, answers[http.StatusServiceUnavailable]+answers[http.StatusUnauthorized], "%v", answers)
+		assert.Equal(t, http.StatusOK, serve(h, delivery(t, eventBody("e2"))).Code, "what was reserved is free again")
+	})
+}
+
+// The default limit suits the largest events that are known.
+func TestWebhookHandlerTakesLargeEvents(t *testing.T) {
+	t.Parallel()
+	padding := strings.Repeat("x", 5<<20)
+	body := fmt.Appendf(nil, `{"id":"e1","type":"poll","action":"completed","data":{"id":"p1","padding":%q}}`, padding)
+	var got *ricloud.Event
+	h := newWebhook(t, func(_ context.Context, e *ricloud.Event) error { got = e; return nil })
+	for _, length := range []int64{int64(len(body)), -1} {
+		got = nil
+		body = bytes.Replace(body, []byte(`"e1"`), fmt.Appendf(nil, `"e%d"`, length), 1)
+		r := delivery(t, body)
+		r.ContentLength = length
+		require.Equal(t, http.StatusOK, serve(h, r).Code)
+		require.NotNil(t, got)
+		assert.Equal(t, len(body), len(got.Body))
+		body = bytes.Replace(body, fmt.Appendf(nil, `"e%d"`, length), []byte(`"e1"`), 1)
+	}
+}
+
+// logOf returns a request as a server with a log of its own gives it.
+func logOf(r *http.Request) (*http.Request, *bytes.Buffer) {
+	var logged bytes.Buffer
+	server := &http.Server{ErrorLog: log.New(&logged, "", 0)}
+	return r.WithContext(context.WithValue(r.Context(), http.ServerContextKey, server)), &logged
+}
+
+// A clock that is wrong is named, to the operator and in the answer.
+func TestWebhookHandlerNamesTheClock(t *testing.T) {
+	t.Parallel()
+	for offset, want := range map[time.Duration]string{
+		2 * time.Minute:   `dated in the future: by 2m[01]s, and 1m0s are allowed; this machine's clock is probably slow`,
+		-20 * time.Minute: `too old: it is 20m[01]s old and 10m0s are allowed; unless .* this machine's clock is fast`,
+	} {
+		r, logged := logOf(delivery(t, eventBody("e1")))
+		r.Header.Set(ricloud.SignatureHeader, sign(webhookSecret, time.Now().Add(offset), eventBody("e1")))
+		w := serve(newWebhook(t, ignore), r)
+		assert.Equal(t, http.StatusUnauthorized, w.Code)
+		assert.Contains(t, w.Body.String(), "clock")
+		assert.Regexp(t, want, logged.String())
+
+		r, logged = logOf(delivery(t, eventBody("e1")))
+		r.Header.Set(ricloud.SignatureHeader, sign("wrong", time.Now().Add(offset), eventBody("e1")))
+		serve(newWebhook(t, ignore), r)
+		assert.NotContains(t, logged.String(), "clock", "what nobody signed has no date")
+	}
+}
+
+// Refusals are visible by default where net/http logs, each reason once a
+// minute, and answers do not repeat what is logged.
+func TestWebhookHandlerLogsRefusals(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		h := newWebhook(t, func(context.Context, *ricloud.Event) error { return errors.New("fn-canary") })
+		var logged bytes.Buffer
+		server := &http.Server{ErrorLog: log.New(&logged, "", 0)}
+		send := func(change func(*http.Request)) string {
+			r := delivery(t, eventBody("e1"))
+			change(r)
+			return serve(h, r.WithContext(context.WithValue(r.Context(), http.ServerContextKey, server))).Body.String()
+		}
+		unsigned := func(r *http.Request) { r.Header.Del(ricloud.SignatureHeader) }
+		broken := func(r *http.Request) { r.Body = io.NopCloser(brokenReader{}) }
+		for range 50 {
+			send(unsigned)
+			assert.NotContains(t, send(broken), "connection broke", "the sender learns no inner error")
+			assert.NotContains(t, send(func(*http.Request) {}), "canary")
+		}
+		assert.Equal(t, 3, strings.Count(logged.String(), "\n"), logged.String())
+		assert.Contains(t, logged.String(), "401: webhook signature: the Ricloud-Signature header is missing")
+		assert.Contains(t, logged.String(), "400: cannot read the body: the connection broke")
+		assert.Contains(t, logged.String(), "event e1 (poll.completed): fn-canary")
+
+		logged.Reset()
+		time.Sleep(time.Minute) //nolint:forbidigo // virtual
+		send(unsigned)
+		assert.Equal(t, 1, strings.Count(logged.String(), "\n"))
+		assert.Contains(t, logged.String(), "49 more")
+	})
+}
+
+// A handler that is tied to a client tells its waits before it calls fn.
+func TestWebhookHandlerNotifiesItsClient(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		api := httpmock.NewMockTransport()
+		api.RegisterResponder(http.MethodGet, `=~/polls\b`,
+			httpmock.NewStringResponder(http.StatusOK, `{"id":"p1","state":"processing"}`))
+		client, err := ricloud.NewClient("token", ricloud.WithTransport(api))
+		require.NoError(t, err)
+		waited := make(chan error, 1)
+		h := newWebhook(t, func(context.Context, *ricloud.Event) error {
+			synctest.Wait()
+			select {
+			case err := <-waited:
+				return err
+			default:
+				return errors.New("the wait goes on")
+			}
+		}, ricloud.WithWebhookClient(client))
+		go func() {
+			_, err := client.Polls.Wait(t.Context(), "p1")
+			waited <- err
+		}()
+		time.Sleep(time.Minute) //nolint:forbidigo // virtual
+		assert.Equal(t, http.StatusOK, serve(h, delivery(t, eventBody("e1"))).Code)
+	})
+}
+
+// Secrets that no delivery can be signed with are refused at once.
+func TestWebhookSecretsThatCannotBeRight(t *testing.T) {
+	t.Parallel()
+	h, known := newWebhook(t, ignore), ricloud.NewSecret(webhookSecret)
+	for _, secret := range []string{"", "x\n", "x\r\n", "\tx", " x", "x ", "\u00a0x", "[redacted]"} {
+		s := ricloud.NewSecret(secret)
+		var p *ricloud.ParamError
+		require.ErrorAs(t, h.SetSecrets(s), &p, "%q", secret)
+		require.ErrorAs(t, h.AddSecrets(known, s), &p, "%q", secret)
+		require.ErrorAs(t, ricloud.VerifyWebhook("t=1,s=x", nil, s), &p, "%q", secret)
+		_, err := ricloud.NewWebhookHandler(ignore, ricloud.WithWebhookSecrets(s))
+		require.ErrorAs(t, err, &p, "%q", secret)
+		_, err = sandboxClient(t).WebhookConfigs.Ensure(t.Context(), ricloud.WebhookConfigEnsureParams{
+			URL: receiverURL, Secrets: []ricloud.Secret{s},
+		})
+		require.ErrorAs(t, err, &p, "%q", secret)
+	}
+	assert.Equal(t, http.StatusOK, serve(h, delivery(t, eventBody("e1"))).Code, "what is refused changes nothing")
+}
+
+func sandboxClient(t *testing.T) *ricloud.Client {
+	t.Helper()
+	client, err := ricloud.NewClient("token", ricloud.WithTransport(httpmock.NewMockTransport()))
+	require.NoError(t, err)
+	return client
+}
+
+// Secrets that are added come beside those that are there.
+func TestWebhookHandlerAddSecrets(t *testing.T) {
+	t.Parallel()
+	h, err := ricloud.NewWebhookHandler(ignore)
+	require.NoError(t, err)
+	known := ricloud.NewSecret(webhookSecret)
+	require.NoError(t, h.AddSecrets(known))
+	require.NoError(t, h.AddSecrets(ricloud.NewSecret("next"), known))
+	for i, secret := range []string{webhookSecret, "next"} {
+		body := eventBody(fmt.Sprint("e", i))
+		r := delivery(t, body)
+		r.Header.Set(ricloud.SignatureHeader, sign(secret, time.Now(), body))
+		assert.Equal(t, http.StatusOK, serve(h, r).Code)
+	}
+}
+
+// No verb prints the secrets of a verifier.
+func TestWebhookVerifierPrintsNoSecret(t *testing.T) {
+	t.Parallel()
+	v := ageless(ricloud.NewSecret(webhookSecret))
+	type box struct {
+		Value   ricloud.WebhookVerifier
+		Pointer *ricloud.WebhookVerifier
+		All     []*ricloud.WebhookVerifier
+	}
+	for verb := 'a'; verb <= 'z'; verb++ {
+		for _, flag := range []string{"%", "%+", "%#"} {
+			for _, x := range []any{v, &v, []*ricloud.WebhookVerifier{&v}, box{v, &v, []*ricloud.WebhookVerifier{&v}}} {
+				printed := fmt.Sprintf(flag+string(verb), x)
+				require.NotContains(t, printed, webhookSecret, flag+string(verb))
+				require.NotContains(t, printed, fmt.Sprintf("%x", webhookSecret))
+			}
+		}
+	}
+}
+
+// The older encoding is accepted as the vendor's 3.0.1 receiver read it: a JSON
+// string, signed over the JSON in it, byte by byte.
+func TestVerifyWebhookOlderEncoding(t *testing.T) {
+	t.Parallel()
+	for name, inner := range map[string]string{
+		"plain":   `{"id":"1","type":"poll"}`,
+		"spaced":  " {\"id\":\"1\",\n\"type\":\"poll\"}\n",
+		"unicode": `{"id":"1","type":"poll","data":{"name":"müller 日本 🎉"}}`,
+	} {
+		body, err := json.Marshal(inner)
+		require.NoError(t, err)
+		require.NoError(t, verifyDefault(sign(webhookSecret, time.Now(), []byte(inner)), body), name)
+		event, err := ricloud.ParseEvent(body)
+		require.NoError(t, err, name)
+		assert.Equal(t, ricloud.ID("1"), event.ID)
+		assert.Equal(t, string(body), string([]byte(event.Body)))
+		for _, forged := range []string{strings.TrimSpace(inner) + "x", inner + " ", `{"id":"2","type":"poll"}`} {
+			other, err := json.Marshal(forged)
+			require.NoError(t, err)
+			require.ErrorIs(t, verifyDefault(sign(webhookSecret, time.Now(), []byte(inner)), other),
+				ricloud.ErrSignatureMismatch, name)
+		}
+		require.ErrorIs(t, verifyDefault(sign("x", time.Now(), []byte(inner)), body),
+			ricloud.ErrSignatureMismatch)
+	}
 }
