@@ -2,12 +2,19 @@ package ricloud_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/jarcoal/httpmock"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -132,5 +139,336 @@ func TestEnsureWebhookConfigStops(t *testing.T) {
 		config, err = client.WebhookConfigs.Ensure(ctx, ricloud.WebhookConfigEnsureParams{URL: receiverURL})
 		require.ErrorIs(t, err, context.DeadlineExceeded)
 		assert.Equal(t, ricloud.ConfigNew, config.State)
+	})
+}
+
+// configs is an API of webhook configs that a test bends: a minimal one whose
+// tests of configs the test decides.
+type configs struct {
+	mu        sync.Mutex
+	all       []*webhookConfig
+	next      int
+	calls     []string
+	tests     func(n int) bool // whether the nth test of all succeeds
+	tested    int
+	showOnce  bool   // secrets are shown by creates only
+	beforeAdd func() // called within a create, unlocked
+	now       func() time.Time
+}
+
+type webhookConfig struct {
+	id, url, secret, state string
+	created                time.Time
+}
+
+func (c *configs) RoundTrip(r *http.Request) (*http.Response, error) {
+	path := strings.Split(strings.Trim(r.URL.Path, "/"), "/")
+	if c.beforeAdd != nil && r.Method == http.MethodPost && r.URL.Path == "/configs/webhook" {
+		c.beforeAdd()
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.calls = append(c.calls, r.Method+" "+r.URL.Path)
+	status, body := http.StatusOK, `{}`
+	switch {
+	case path[0] == "tasks":
+		state := map[bool]string{true: "succeeded", false: "failed"}[strings.HasSuffix(path[1], "ok")]
+		body = fmt.Sprintf(`{"id":%q,"type":"webhook_config.test","state":%q}`, path[1], state)
+	case path[0] != "configs":
+		body = `{"id":"1"}`
+	case len(path) == 4: // a test
+		config := c.find(path[2])
+		if config == nil {
+			status = http.StatusNotFound
+			break
+		}
+		c.tested++
+		id := fmt.Sprintf("%d-failed", c.tested)
+		if config.state = "invalid"; c.tests == nil || c.tests(c.tested) {
+			config.state, id = "valid", fmt.Sprintf("%d-ok", c.tested)
+		}
+		body = fmt.Sprintf(`{"id":%q,"type":"webhook_config.test","state":"pending"}`, id)
+	case len(path) == 3 && r.Method == http.MethodDelete:
+		c.all = slices.DeleteFunc(c.all, func(w *webhookConfig) bool { return w.id == path[2] })
+	case len(path) == 3:
+		if config := c.find(path[2]); config != nil {
+			body = c.show(config, false)
+		} else {
+			status = http.StatusNotFound
+		}
+	case r.Method == http.MethodPost:
+		c.next++
+		var asked struct{ URL string }
+		if err := json.NewDecoder(r.Body).Decode(&asked); err != nil {
+			return nil, err
+		}
+		config := &webhookConfig{
+			id: strconv.Itoa(c.next), url: asked.URL, secret: fmt.Sprint("secret-", c.next), state: "new",
+			created: time.Now().Truncate(time.Second),
+		}
+		c.all = append(c.all, config)
+		body = c.show(config, true)
+	default:
+		var shown []string
+		for _, config := range slices.Backward(c.all) { // newest first
+			shown = append(shown, c.show(config, false))
+		}
+		body = `{"data":[` + strings.Join(shown, ",") + `]}`
+	}
+	resp := httpmock.NewStringResponse(status, body)
+	if c.now != nil {
+		resp.Header.Set("Date", c.now().UTC().Format(http.TimeFormat))
+	}
+	return resp, nil
+}
+
+func (c *configs) find(id string) *webhookConfig {
+	for _, config := range c.all {
+		if config.id == id {
+			return config
+		}
+	}
+	return nil
+}
+
+func (c *configs) show(w *webhookConfig, created bool) string {
+	secret := fmt.Sprintf(`,"secret":%q`, w.secret)
+	if c.showOnce && !created {
+		secret = ""
+	}
+	return fmt.Sprintf(`{"id":%q,"url":%q,"state":%q,"date_created":%q%s}`,
+		w.id, w.url, w.state, w.created.UTC().Format(time.RFC3339), secret)
+}
+
+func (c *configs) client(t *testing.T) *ricloud.Client {
+	t.Helper()
+	client, err := ricloud.NewClient("token", ricloud.WithTransport(c))
+	require.NoError(t, err)
+	return client
+}
+
+// secrets collects what BeforeTest is given.
+type secrets []string
+
+func (s *secrets) take(given ...ricloud.Secret) error {
+	for _, secret := range given {
+		*s = append(*s, secret.Reveal())
+	}
+	return nil
+}
+
+// A valid config stays valid through any number of starts, whatever a test of it
+// would have said.
+func TestEnsureLeavesAValidConfigAlone(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		api := &configs{tests: func(n int) bool { return n == 1 }}
+		client := api.client(t)
+		for range 5 {
+			var got secrets
+			config, err := client.WebhookConfigs.Ensure(t.Context(), ricloud.WebhookConfigEnsureParams{
+				URL: receiverURL, BeforeTest: got.take,
+			})
+			require.NoError(t, err)
+			assert.Equal(t, ricloud.ConfigValid, config.State)
+			assert.Equal(t, secrets{"secret-1"}, got)
+		}
+		assert.Equal(t, 1, api.tested)
+		assert.Len(t, api.all, 1)
+	})
+}
+
+// A valid one is chosen before an older one that is not.
+func TestEnsureChoosesTheValidConfig(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		api := &configs{all: []*webhookConfig{
+			{id: "1", url: receiverURL, state: "invalid", secret: "a"},
+			{id: "2", url: receiverURL + "/", state: "valid", secret: "b", created: time.Now()},
+			{id: "3", url: receiverURL, state: "deactivated", secret: "c"},
+			{id: "4", url: receiverURL + "/other", state: "valid", secret: "d"},
+		}}
+		var got secrets
+		config, err := api.client(t).WebhookConfigs.Ensure(t.Context(), ricloud.WebhookConfigEnsureParams{
+			URL: receiverURL, BeforeTest: got.take,
+			Secrets: []ricloud.Secret{ricloud.NewSecret("former"), ricloud.NewSecret("b")},
+		})
+		require.NoError(t, err)
+		assert.Equal(t, ricloud.ID("2"), config.ID)
+		assert.Equal(t, secrets{"b", "a", "former"}, got, "its own first, then all live ones, then the caller's")
+		assert.Zero(t, api.tested)
+	})
+}
+
+// A test that meets a balancer's hiccup is repeated.
+func TestEnsureRepeatsAFailedTest(t *testing.T) {
+	t.Parallel()
+	for failures, want := range map[int]ricloud.ConfigState{0: "valid", 1: "valid", 2: "valid", 3: "invalid"} {
+		t.Run(strconv.Itoa(failures), func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				api := &configs{tests: func(n int) bool { return n > failures }}
+				config, err := api.client(t).WebhookConfigs.Ensure(t.Context(),
+					ricloud.WebhookConfigEnsureParams{URL: receiverURL})
+				_, failed := errors.AsType[*ricloud.StateError](err)
+				assert.Equal(t, want == "invalid", failed, "%v", err)
+				assert.Equal(t, want, config.State)
+				assert.Equal(t, min(failures+1, 3), api.tested)
+			})
+		})
+	}
+}
+
+// Replicas that start together end with one config, whose secret all know.
+func TestEnsureConverges(t *testing.T) {
+	t.Parallel()
+	for _, replicas := range []int{2, 3, 8} {
+		t.Run(strconv.Itoa(replicas), func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				var arrived sync.WaitGroup // all have seen that there is no config
+				arrived.Add(replicas)
+				api := &configs{beforeAdd: func() { arrived.Done(); arrived.Wait() }}
+				client := api.client(t)
+				got := make([]secrets, replicas)
+				chosen := make([]ricloud.ID, replicas)
+				var group sync.WaitGroup
+				for i := range replicas {
+					group.Go(func() {
+						config, err := client.WebhookConfigs.Ensure(t.Context(), ricloud.WebhookConfigEnsureParams{
+							URL: receiverURL, BeforeTest: got[i].take,
+						})
+						if assert.NoError(t, err) {
+							chosen[i] = config.ID
+						}
+					})
+				}
+				group.Wait()
+				require.Len(t, api.all, 1, "the duplicates are deleted")
+				for i := range replicas {
+					assert.Equal(t, ricloud.ID(api.all[0].id), chosen[i])
+					assert.Contains(t, got[i], api.all[0].secret)
+				}
+				assert.Equal(t, "valid", api.all[0].state)
+			})
+		})
+	}
+}
+
+// A secret that the API shows only once is kept, and later starts do not fail
+// for want of it.
+func TestEnsureKeepsASecretShownOnce(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		api := &configs{showOnce: true}
+		client := api.client(t)
+		var got secrets
+		config, err := client.WebhookConfigs.Ensure(t.Context(), ricloud.WebhookConfigEnsureParams{
+			URL: receiverURL, BeforeTest: got.take,
+		})
+		require.NoError(t, err)
+		assert.Equal(t, secrets{"secret-1"}, got)
+		assert.Equal(t, "secret-1", config.Secret.Reveal())
+		kept := config.Secret
+
+		handler, err := ricloud.NewWebhookHandler(ignore, ricloud.WithWebhookSecrets(kept))
+		require.NoError(t, err)
+		config, err = client.WebhookConfigs.Ensure(t.Context(), ricloud.WebhookConfigEnsureParams{
+			URL: receiverURL, BeforeTest: handler.SetSecrets,
+		})
+		require.NoError(t, err)
+		assert.True(t, config.Secret.IsZero())
+
+		got = nil
+		_, err = client.WebhookConfigs.Ensure(t.Context(), ricloud.WebhookConfigEnsureParams{
+			URL: receiverURL, BeforeTest: got.take, Secrets: []ricloud.Secret{kept},
+		})
+		require.NoError(t, err)
+		assert.Equal(t, secrets{"secret-1"}, got)
+	})
+}
+
+// A clock that differs from the API's is named where a test fails.
+func TestEnsureNamesTheClock(t *testing.T) {
+	t.Parallel()
+	for drift, want := range map[time.Duration]string{
+		-2 * time.Minute: "ahead of the API's", 2 * time.Minute: "behind the API's",
+	} {
+		t.Run(want, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				api := &configs{
+					tests: func(int) bool { return false },
+					now:   func() time.Time { return time.Now().Add(drift) },
+				}
+				_, err := api.client(t).WebhookConfigs.Ensure(t.Context(),
+					ricloud.WebhookConfigEnsureParams{URL: receiverURL})
+				require.ErrorContains(t, err, want)
+			})
+		})
+	}
+}
+
+// A URL that no event can be delivered to is refused before any request.
+func TestEnsureRefusesURLs(t *testing.T) {
+	t.Parallel()
+	api := &configs{}
+	client := api.client(t)
+	for _, raw := range []string{
+		"", "receiver", "https://", "https:///path", "https://:8080/x", "//host/path", "ftp://host/x",
+		receiverURL + "?key=canary", receiverURL + "?", receiverURL + "#canary", receiverURL + "#",
+		"https://user:canary@host/x", "https://canary@host/x", " " + receiverURL, receiverURL + "\n", "https://host/a b",
+	} {
+		var p *ricloud.ParamError
+		_, err := client.WebhookConfigs.Ensure(t.Context(), ricloud.WebhookConfigEnsureParams{URL: raw})
+		require.ErrorAs(t, err, &p, "%q", raw)
+		assert.Equal(t, "URL", p.Field, "%q", raw)
+		assert.NotContains(t, err.Error(), "canary")
+		_, err = client.WebhookConfigs.Create(t.Context(), ricloud.WebhookConfigCreateParams{URL: raw})
+		require.ErrorAs(t, err, &p, "%q", raw)
+		_, err = client.WebhookConfigs.Update(t.Context(), "1", ricloud.WebhookConfigUpdateParams{URL: raw})
+		require.ErrorAs(t, err, &p, "%q", raw)
+	}
+	assert.Empty(t, api.calls)
+	for _, raw := range []string{receiverURL, receiverURL + "/", "http://127.0.0.1:8080/hooks", "https://[::1]/x"} {
+		_, err := client.WebhookConfigs.Create(t.Context(), ricloud.WebhookConfigCreateParams{URL: raw})
+		require.NoError(t, err, "%q", raw)
+	}
+}
+
+// A valid storage config is left alone, too, unless its settings differ or the
+// caller says that the credentials changed.
+func TestEnsureStorageConfigLeavesAValidOneAlone(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		srv := ricloudtest.NewServer(ricloudtest.WithUnconfigured())
+		defer srv.Close()
+		client := srv.Client()
+		credentials, err := ricloud.CredentialsFromKey("AKIA1", ricloud.NewSecret("secret"))
+		require.NoError(t, err)
+		params := ricloud.StorageConfigEnsureParams{
+			URL: "s3://my-bucket/results", Credentials: credentials, SignedURLsEnabled: new(true), MakeKeyDefault: true,
+		}
+		updates := func() int { return srv.CountCalls("StorageConfigs.Update") }
+		for range 3 {
+			config, err := client.StorageConfigs.Ensure(t.Context(), params)
+			require.NoError(t, err)
+			assert.Equal(t, ricloud.ConfigValid, config.State)
+		}
+		assert.Equal(t, 0, updates())
+		assert.Equal(t, 1, srv.CountCalls("StorageConfigs.Create"))
+		assert.Equal(t, 1, srv.CountCalls("Keys.UpdateCurrent"), "it is the default already")
+		tests := srv.CountCalls("StorageConfigs.Test")
+
+		params.SignedURLsEnabled = new(false)
+		config, err := client.StorageConfigs.Ensure(t.Context(), params)
+		require.NoError(t, err)
+		assert.False(t, config.SignedURLsEnabled)
+		assert.Equal(t, 1, updates())
+		params.ReplaceCredentials = true
+		_, err = client.StorageConfigs.Ensure(t.Context(), params)
+		require.NoError(t, err)
+		assert.Equal(t, 2, updates())
+		assert.Greater(t, srv.CountCalls("StorageConfigs.Test"), tests)
 	})
 }
