@@ -1,7 +1,390 @@
 package dedupesql_test
 
-import "context"
+import (
+	"bytes"
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"log/slog"
+	"maps"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
 
-const receiverDSN = "RICLOUD_TEST_RECEIVER"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 
-func receive(context.Context) error { return nil }
+	"github.com/reincubate/ricloud-go"
+	dedupesql "github.com/reincubate/ricloud-go/dedupe/sql"
+	"github.com/reincubate/ricloud-go/ricloudtest"
+)
+
+// What a receiver's process is told.
+const (
+	receiverDSN     = "RICLOUD_TEST_RECEIVER_DSN"
+	receiverDriver  = "RICLOUD_TEST_RECEIVER_DRIVER"
+	receiverDialect = "RICLOUD_TEST_RECEIVER_DIALECT"
+	receiverPrefix  = "RICLOUD_TEST_RECEIVER_PREFIX"
+	receiverAddr    = "RICLOUD_TEST_RECEIVER_ADDR"
+	receiverAPI     = "RICLOUD_TEST_RECEIVER_API"
+)
+
+const (
+	chaosSecret   = "whsec_chaos"
+	chaosLease    = 5 * time.Second
+	chaosReplay   = 3 * time.Second // how often a receiver replays
+	chaosAttempts = 3               // deliveries of an event
+)
+
+// receive is a receiver's process. The effect of an event is a row. For one half
+// of the events it shares the transaction with the record that the event is
+// done; for the other half it does not.
+func receive(ctx context.Context) error {
+	log.SetOutput(io.Discard)
+	dialect, err := strconv.Atoi(os.Getenv(receiverDialect))
+	if err != nil {
+		return err
+	}
+	db, err := sql.Open(os.Getenv(receiverDriver), os.Getenv(receiverDSN))
+	if err != nil {
+		return err
+	}
+	if dedupesql.Dialect(dialect) == dedupesql.SQLite {
+		db.SetMaxOpenConns(1)
+	}
+	prefix := os.Getenv(receiverPrefix)
+	dedupe, err := dedupesql.New(db, dedupesql.Dialect(dialect),
+		dedupesql.WithPrefix(prefix), dedupesql.WithLease(chaosLease))
+	if err != nil {
+		return err
+	}
+	handler, err := ricloud.NewWebhookHandler(func(ctx context.Context, e *ricloud.Event) error {
+		effect := fmt.Sprintf("INSERT INTO %seffects (event, life) VALUES ('%s', %d)", prefix, e.ID, os.Getpid())
+		if isTransactional(e.ID) {
+			return dedupe.InTx(ctx, func(tx *sql.Tx) error {
+				_, err := tx.ExecContext(ctx, effect)
+				return err
+			})
+		}
+		if _, err := db.ExecContext(ctx, effect); err != nil {
+			return err
+		}
+		<-time.After(time.Duration(rand.IntN(5)) * time.Millisecond) // to be killed here
+		return nil
+	},
+		ricloud.WithWebhookSecrets(ricloud.NewSecret(chaosSecret)),
+		ricloud.WithWebhookDeduplicator(dedupe), ricloud.WithWebhookLogger(slog.New(slog.DiscardHandler)))
+	if err != nil {
+		return err
+	}
+	client, err := ricloud.NewClient("token", ricloud.WithBaseURL(os.Getenv(receiverAPI)))
+	if err != nil {
+		return err
+	}
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", os.Getenv(receiverAddr))
+	if err != nil {
+		return err
+	}
+	go func() { _ = (&http.Server{Handler: handler, ReadHeaderTimeout: time.Minute}).Serve(listener) }()
+	for { // until it is killed
+		_, _ = handler.Replay(ctx, client)
+		<-time.After(chaosReplay)
+	}
+}
+
+func isTransactional(id ricloud.ID) bool { return strings.HasSuffix(string(id), "t") }
+
+// chaosAPI records events and delivers them through a balancer that loses,
+// doubles, delays and reorders.
+type chaosAPI struct {
+	*httptest.Server
+
+	receivers []string // addresses
+	client    *http.Client
+
+	mu     sync.Mutex
+	events []*chaosEvent // oldest first
+	counts map[string]int
+}
+
+type chaosEvent struct {
+	id, state string
+	created   time.Time
+}
+
+func newChaosAPI(t *testing.T, events int, receivers []string) *chaosAPI {
+	t.Helper()
+	transport := &http.Transport{MaxIdleConnsPerHost: 16}
+	t.Cleanup(transport.CloseIdleConnections)
+	a := &chaosAPI{
+		receivers: receivers, client: &http.Client{Transport: transport, Timeout: 3 * time.Second},
+		counts: map[string]int{},
+	}
+	for i := range events {
+		id := fmt.Sprintf("event-%d-%c", i, "ot"[i%2])
+		created := time.Now().Truncate(time.Second)
+		a.events = append(a.events, &chaosEvent{id: id, state: "pending", created: created})
+	}
+	a.Server = httptest.NewServer(http.HandlerFunc(a.list))
+	t.Cleanup(a.Close)
+	return a
+}
+
+func (a *chaosAPI) count(what string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.counts[what]++
+}
+
+func (a *chaosAPI) body(e *chaosEvent) string {
+	return fmt.Sprintf(`{"id":%q,"type":"poll","action":"completed","data":{"id":"p"},"state":%q,"date_created":%q}`,
+		e.id, e.state, e.created.UTC().Format(time.RFC3339))
+}
+
+// list answers GET /events, newest first.
+func (a *chaosAPI) list(w http.ResponseWriter, r *http.Request) {
+	q := r.URL.Query()
+	limit, _ := strconv.Atoi(q.Get("limit"))
+	behind, more := q.Get("after_id") == "", false
+	var page []string
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, e := range slices.Backward(a.events) {
+		if behind && e.state == q.Get("state") {
+			if more = len(page) == limit; more {
+				break
+			}
+			page = append(page, a.body(e))
+		}
+		behind = behind || e.id == q.Get("after_id")
+	}
+	w.Header().Set("Content-Type", "application/json")
+	_, _ = fmt.Fprintf(w, `{"data":[%s],"has_more":%t}`, strings.Join(page, ","), more)
+}
+
+// deliver delivers all events, many at a time.
+func (a *chaosAPI) deliver(ctx context.Context) {
+	order := rand.Perm(len(a.events)) // reordered
+	var group sync.WaitGroup
+	slots := make(chan struct{}, 16)
+	for _, i := range order {
+		slots <- struct{}{}
+		group.Go(func() {
+			defer func() { <-slots }()
+			a.attempt(ctx, a.events[i])
+		})
+	}
+	group.Wait()
+}
+
+func (a *chaosAPI) attempt(ctx context.Context, e *chaosEvent) {
+	state := "failed"
+	for range chaosAttempts {
+		if rand.Float64() < 0.05 { // late
+			a.count("late")
+			<-time.After(time.Duration(rand.IntN(300)) * time.Millisecond)
+		}
+		if rand.Float64() < 0.1 { // the balancer drops it
+			a.count("dropped")
+			continue
+		}
+		copies := 1
+		if rand.Float64() < 0.2 {
+			a.count("doubled")
+			copies = 2
+		}
+		accepted := make(chan bool, copies)
+		for range copies {
+			go func() { accepted <- a.post(ctx, e) }()
+		}
+		ok := false
+		for range copies {
+			ok = <-accepted || ok
+		}
+		if ok && rand.Float64() < 0.05 { // the answer is lost
+			a.count("answer lost")
+			ok = false
+		}
+		if ok {
+			state = "delivered"
+			break
+		}
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	e.state = state
+	a.counts[state]++
+}
+
+func (a *chaosAPI) post(ctx context.Context, e *chaosEvent) bool {
+	a.mu.Lock()
+	body := []byte(a.body(e))
+	a.mu.Unlock()
+	url := "http://" + a.receivers[rand.IntN(len(a.receivers))] + "/webhooks/" + e.id
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader(body))
+	if err != nil {
+		return false
+	}
+	r.Header.Set(ricloud.SignatureHeader, ricloudtest.SignWebhook(chaosSecret, time.Now(), body))
+	resp, err := a.client.Do(r)
+	if err != nil {
+		return false
+	}
+	_, _ = io.Copy(io.Discard, resp.Body)
+	_ = resp.Body.Close()
+	return resp.StatusCode == http.StatusOK
+}
+
+// receivers are three processes behind the balancer.
+type receivers struct {
+	t      *testing.T
+	env    []string
+	addrs  []string
+	mu     sync.Mutex
+	alive  []*exec.Cmd
+	killed map[int]bool // by process ID
+}
+
+func (r *receivers) start(i int) {
+	cmd := exec.CommandContext(context.Background(), os.Args[0]) //nolint:gosec // this very binary
+	cmd.Env = append(slices.Clone(r.env), receiverAddr+"="+r.addrs[i])
+	cmd.Stderr = os.Stderr
+	require.NoError(r.t, cmd.Start())
+	r.alive[i] = cmd
+}
+
+func (r *receivers) kill(i int) {
+	r.killed[r.alive[i].Process.Pid] = true
+	_ = r.alive[i].Process.Kill()
+	_ = r.alive[i].Wait()
+}
+
+// run kills and restarts receivers at random until ctx ends.
+func (r *receivers) run(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(time.Duration(200+rand.IntN(600)) * time.Millisecond):
+		}
+		i := rand.IntN(len(r.addrs))
+		r.mu.Lock()
+		r.kill(i)
+		r.start(i)
+		r.mu.Unlock()
+	}
+}
+
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	for {
+		listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", fmt.Sprint("127.0.0.1:", 20_000+rand.IntN(10_000)))
+		if err == nil {
+			require.NoError(t, listener.Close())
+			return listener.Addr().String()
+		}
+	}
+}
+
+// Three receivers share a table behind a balancer that drops, doubles, delays and
+// reorders, and are killed at random. No event is lost. An effect happens twice
+// only where a receiver died between it and its record, and never where both
+// share a transaction. The full number of events:
+//
+//	RICLOUD_CHAOS_EVENTS=20000 go test -run Chaos -v .
+func TestChaos(t *testing.T) {
+	t.Parallel()
+	events := 300
+	if n, err := strconv.Atoi(os.Getenv("RICLOUD_CHAOS_EVENTS")); err == nil {
+		events = n
+	}
+	onEach(t, func(t *testing.T, db *sql.DB, s server, prefix string) {
+		migrated(t, db, s, prefix)
+		execute(t, db, "CREATE TABLE "+prefix+"effects (event VARCHAR(64) NOT NULL, life BIGINT NOT NULL)")
+		r := &receivers{t: t, alive: make([]*exec.Cmd, 3), killed: map[int]bool{}}
+		for range r.alive {
+			r.addrs = append(r.addrs, freeAddress(t))
+		}
+		api := newChaosAPI(t, events, r.addrs)
+		r.env = append(os.Environ(),
+			receiverDSN+"="+s.dsn, receiverDriver+"="+s.driver, receiverPrefix+"="+prefix,
+			receiverDialect+"="+strconv.Itoa(int(s.dialect)), receiverAPI+"="+api.URL)
+		for i := range r.alive {
+			r.start(i)
+		}
+		defer func() {
+			for i := range r.alive {
+				r.kill(i)
+			}
+		}()
+
+		begun := time.Now()
+		killing, stop := context.WithCancel(t.Context())
+		var killer sync.WaitGroup
+		killer.Go(func() { r.run(killing) })
+		api.deliver(t.Context())
+		stop()
+		killer.Wait()
+		killed := maps.Clone(r.killed)
+		delivered := time.Since(begun)
+
+		done := func() (n int) {
+			row := db.QueryRowContext(t.Context(), "SELECT COUNT(*) FROM "+prefix+"events WHERE done")
+			require.NoError(t, row.Scan(&n))
+			return n
+		}
+		require.Eventually(t, func() bool { return done() == events }, 5*time.Minute, 200*time.Millisecond,
+			"every event is handled")
+
+		lives := map[string][]int{}
+		rows, err := db.QueryContext(t.Context(), "SELECT event, life FROM "+prefix+"effects")
+		require.NoError(t, err)
+		for rows.Next() {
+			var event string
+			var life int
+			require.NoError(t, rows.Scan(&event, &life))
+			lives[event] = append(lives[event], life)
+		}
+		require.NoError(t, errors.Join(rows.Err(), rows.Close()))
+		lost, twice, transactionalTwice, unexplained := 0, 0, 0, 0
+		for _, e := range api.events {
+			switch n := len(lives[e.id]); {
+			case n == 0:
+				lost++
+			case n > 1 && isTransactional(ricloud.ID(e.id)):
+				transactionalTwice++
+			case n > 1:
+				twice++
+				died := 0
+				for _, life := range lives[e.id] {
+					if killed[life] {
+						died++
+					}
+				}
+				if died < n-1 {
+					unexplained++
+				}
+			}
+		}
+		t.Logf("%d events, %d kills, delivered in %s, all done after %s; %v; "+
+			"lost %d, twice %d (each died between effect and record), twice in a transaction %d",
+			events, len(killed), delivered.Round(time.Millisecond), time.Since(begun).Round(time.Millisecond),
+			api.counts, lost, twice, transactionalTwice)
+		assert.Zero(t, lost)
+		assert.Zero(t, transactionalTwice)
+		assert.Zero(t, unexplained, "an effect happened twice without a death")
+		assert.NotEmpty(t, killed)
+	})
+}

@@ -107,7 +107,7 @@ func migrated(
 	return d
 }
 
-func exec(t *testing.T, db *sql.DB, statement string) {
+func execute(t *testing.T, db *sql.DB, statement string) {
 	t.Helper()
 	_, err := db.ExecContext(t.Context(), statement)
 	require.NoError(t, err)
@@ -144,7 +144,7 @@ func TestALostLeaseNeitherFreesNorOverwrites(t *testing.T) {
 	t.Parallel()
 	onEach(t, func(t *testing.T, db *sql.DB, s server, prefix string) {
 		ctx, d := t.Context(), migrated(t, db, s, prefix)
-		expire := func() { exec(t, db, "UPDATE "+prefix+"events SET lease_until = 0") }
+		expire := func() { execute(t, db, "UPDATE "+prefix+"events SET lease_until = 0") }
 
 		a, err := d.Begin(ctx, "1")
 		require.NoError(t, err)
@@ -272,14 +272,14 @@ func TestForget(t *testing.T) {
 			lease, err := d.Begin(ctx, id)
 			require.NoError(t, err)
 			require.NoError(t, d.Done(ctx, lease))
-			exec(t, db, fmt.Sprintf("UPDATE %sevents SET done_at = done_at - %d WHERE owner = '%s'",
+			execute(t, db, fmt.Sprintf("UPDATE %sevents SET done_at = done_at - %d WHERE owner = '%s'",
 				prefix, age.Milliseconds(), lease.Owner))
 		}
 		_, err := d.Begin(ctx, "in progress")
 		require.NoError(t, err)
 		_, err = d.Begin(ctx, "abandoned")
 		require.NoError(t, err)
-		exec(t, db, "UPDATE "+prefix+"events SET lease_until = 0 WHERE id = 'abandoned'")
+		execute(t, db, "UPDATE "+prefix+"events SET lease_until = 0 WHERE id = 'abandoned'")
 		_, err = d.Forget(ctx, 0)
 		var p *ricloud.ParamError
 		require.ErrorAs(t, err, &p)
@@ -311,7 +311,7 @@ func TestForgetWithoutAPosition(t *testing.T) {
 		lease, err := d.Begin(t.Context(), "a")
 		require.NoError(t, err)
 		require.NoError(t, d.Done(t.Context(), lease))
-		exec(t, db, "UPDATE "+prefix+"events SET done_at = 1")
+		execute(t, db, "UPDATE "+prefix+"events SET done_at = 1")
 		n, err := d.Forget(t.Context(), time.Hour)
 		require.NoError(t, err)
 		assert.EqualValues(t, 1, n)
@@ -323,7 +323,7 @@ func TestInTx(t *testing.T) {
 	t.Parallel()
 	onEach(t, func(t *testing.T, db *sql.DB, s server, prefix string) {
 		d := migrated(t, db, s, prefix)
-		exec(t, db, "CREATE TABLE "+prefix+"effects (event VARCHAR(64))")
+		execute(t, db, "CREATE TABLE "+prefix+"effects (event VARCHAR(64))")
 		effects := func() (n int) {
 			row := db.QueryRowContext(t.Context(), "SELECT COUNT(*) FROM "+prefix+"effects")
 			require.NoError(t, row.Scan(&n))
@@ -365,7 +365,7 @@ func TestInTxRefusesALostLease(t *testing.T) {
 		d := migrated(t, db, s, prefix)
 		called := false
 		handler, err := ricloud.NewWebhookHandler(func(ctx context.Context, _ *ricloud.Event) error {
-			exec(t, db, "UPDATE "+prefix+"events SET lease_until = 0")
+			execute(t, db, "UPDATE "+prefix+"events SET lease_until = 0")
 			if _, err := d.Begin(ctx, "1"); err != nil { // another process takes over
 				return err
 			}
