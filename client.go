@@ -110,8 +110,7 @@ func newClient(operation, token string, opts []Option) (*Client, error) {
 	}
 	c := &Client{transport: t, noBatch: new(atomic.Bool), downloads: newDownloads(cfg, t.Bare())}
 	c.cascades = new(cascades)
-	c.hooks, c.counts = observers, new(counts)
-	c.oddities = newOddities(cfg.Logger)
+	c.hooks, c.counts, c.oddities = observers, new(counts), new(oddities)
 	c.quota = quotaPerHour
 	if cfg.RateLimit > 0 {
 		c.quota = int64(min(float64(cfg.RateLimit)/cfg.RatePer.Hours(), math.MaxInt32))

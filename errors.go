@@ -1,6 +1,7 @@
 package ricloud
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -447,4 +448,31 @@ func required(pairs ...string) error {
 		}
 	}
 	return nil
+}
+
+const maxSnapshot = 512
+
+// snapshot returns the beginning of what did not fit, up to the first key that
+// may hold a secret.
+func snapshot(raw []byte) string {
+	head := bytes.ReplaceAll(raw[:min(len(raw), maxSnapshot)], []byte(`\`), nil) // JSON within a string has keys, too
+	end := len(head)
+	for _, key := range []string{`"token"`, `"secret"`, `"password"`, `"code"`, `"credentials"`, `"signed_url"`, `"signed_urls"`, `"url"`} {
+		if i := bytes.Index(head[:end], []byte(key)); i >= 0 {
+			end = i + len(key)
+		}
+	}
+	if end < len(head) {
+		return bounded(head[:end]) + ":" + redacted
+	}
+	return bounded(raw)
+}
+
+// bounded returns the beginning of text.
+func bounded(text []byte) string {
+	s := strings.ToValidUTF8(string(text[:min(len(text), maxSnapshot)]), "\uFFFD")
+	if len(text) > maxSnapshot {
+		return s + "…"
+	}
+	return s
 }

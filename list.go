@@ -277,7 +277,7 @@ func (p *pager[T]) read(ctx context.Context, r request, opts []CallOption) (item
 	}
 	for i, raw := range page.Data {
 		v := new(T)
-		if err := p.client.decode(r.op.Name, raw, v); err != nil {
+		if err := p.client.decode(ctx, r.op.Name, raw, v); err != nil {
 			if e, ok := errors.AsType[*DecodeError](err); ok {
 				e.Path = strings.TrimSuffix(fmt.Sprintf("data[%d].%s", i, e.Path), ".")
 			}

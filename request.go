@@ -6,15 +6,18 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"net/http"
 	"net/url"
 	"reflect"
 	"slices"
 	"strings"
+	"sync"
 	"unicode/utf8"
 
 	"github.com/reincubate/ricloud-go/internal/transport"
+	"github.com/reincubate/ricloud-go/internal/wire"
 )
 
 // request is one call as a service makes it.
@@ -61,7 +64,7 @@ func (c *Client) send(ctx context.Context, r request, opts []CallOption, into an
 	if o.response != nil {
 		*o.response = newResponse(resp, err)
 	}
-	err = c.receive(&r, resp, err, into)
+	err = c.receive(ctx, &r, resp, err, into)
 	if ended != nil {
 		ended(callResult(resp, err))
 	}
@@ -70,7 +73,7 @@ func (c *Client) send(ctx context.Context, r request, opts []CallOption, into an
 
 // receive decodes an answer, or returns the error of a call that has none that
 // can be used.
-func (c *Client) receive(r *request, resp *transport.Response, err error, into any) error {
+func (c *Client) receive(ctx context.Context, r *request, resp *transport.Response, err error, into any) error {
 	switch {
 	case err != nil:
 		return r.failure(err)
@@ -88,7 +91,7 @@ func (c *Client) receive(r *request, resp *transport.Response, err error, into a
 			Operation: r.op.Name, Snapshot: snapshot(resp.Masked()), Err: errors.New("the answer is not JSON"),
 		}
 	default:
-		if err = c.decodeAnswer(r.op.Name, resp, into); err == nil {
+		if err = c.decodeAnswer(ctx, r.op.Name, resp, into); err == nil {
 			err = r.checkAnswer(resp, into)
 		}
 	}
@@ -274,12 +277,12 @@ func findInMap(v reflect.Value, path string, depth int, matches func(reflect.Val
 
 // decodeAnswer decodes resp into v. Its error quotes the answer only after the
 // secrets of the call are masked in it.
-func (c *Client) decodeAnswer(operation string, resp *transport.Response, v any) error {
-	err := c.decode(operation, resp.Body, v)
+func (c *Client) decodeAnswer(ctx context.Context, operation string, resp *transport.Response, v any) error {
+	err := c.decode(ctx, operation, resp.Body, v)
 	if err == nil {
 		return nil
 	}
-	if masked := c.decode(operation, resp.Masked(), v); masked != nil {
+	if masked := c.decode(ctx, operation, resp.Masked(), v); masked != nil {
 		return masked
 	}
 	return &DecodeError{
@@ -320,4 +323,77 @@ func (r *request) failure(err error) error {
 		e.last = newError(f.Last.Operation, f.Last) // may be another call's, which paused the client
 	}
 	return e
+}
+
+// decode decodes JSON from the API into v. The error is a *DecodeError.
+func decode(operation string, body []byte, v any) error {
+	_, err := decodeOdd(operation, body, v)
+	return err
+}
+
+// decodeOdd is decode that also returns the values that were left zero because
+// they had the wrong type.
+func decodeOdd(operation string, body []byte, v any) ([]wire.Oddity, error) {
+	odd, err := wire.Decode(body, v)
+	if err == nil {
+		return odd, nil
+	}
+	e, ok := errors.AsType[*wire.Error](err)
+	if !ok {
+		e = &wire.Error{Raw: body, Err: err}
+	}
+	shown := redacted
+	if e.Raw != nil {
+		shown = snapshot(e.Raw)
+	}
+	return nil, &DecodeError{Operation: operation, Path: e.Path, Snapshot: shown, Err: e.Err}
+}
+
+// decode is decode that reports each odd value of an operation once.
+func (c *Client) decode(ctx context.Context, operation string, body []byte, v any) error {
+	odd, err := decodeOdd(operation, body, v)
+	for _, o := range odd {
+		if c.oddities.first(operation + " " + wire.Pattern(o.Path)) {
+			c.hooks.odd(ctx, DecodeInfo{Operation: operation, Path: o.Path, Reason: o.Reason})
+		}
+	}
+	return err
+}
+
+// maxOddities bounds what a Client remembers of the odd values it has reported.
+const maxOddities = 256
+
+// oddities are the odd values that a Client has reported.
+type oddities struct {
+	mu   sync.Mutex
+	told map[string]bool
+}
+
+// first reports whether key is new.
+func (o *oddities) first(key string) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.told[key] || len(o.told) >= maxOddities {
+		return false
+	}
+	if o.told == nil {
+		o.told = map[string]bool{}
+	}
+	o.told[key] = true
+	return true
+}
+
+// odd tells the logger and the hooks of a field of an odd type.
+func (h *hooks) odd(ctx context.Context, info DecodeInfo) {
+	if h.logger != nil {
+		h.logger.LogAttrs(ctx, slog.LevelWarn, "ricloud odd value",
+			slog.String("operation", info.Operation), slog.String("path", info.Path),
+			slog.String("reason", info.Reason))
+	}
+	for _, hook := range h.decode {
+		func() {
+			defer h.contain(ctx)
+			hook.Decode(ctx, info)
+		}()
+	}
 }

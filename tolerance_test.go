@@ -2,6 +2,7 @@ package ricloud
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"log/slog"
@@ -120,7 +121,7 @@ func TestOddValuesThatAreRememberedAreBounded(t *testing.T) {
 	t.Parallel()
 	c, _ := newTestClient(t, WithLogger(slog.New(slog.DiscardHandler)))
 	for i := range 10 * maxOddities {
-		require.NoError(t, c.decode(fmt.Sprint("Operation", i), []byte(`{"state":{}}`), new(User)))
+		require.NoError(t, c.decode(t.Context(), fmt.Sprint("Operation", i), []byte(`{"state":{}}`), new(User)))
 	}
 	assert.Len(t, c.oddities.told, maxOddities)
 }
@@ -144,4 +145,27 @@ func TestHasMoreIsTrueUnlessItSaysNo(t *testing.T) {
 		require.NoError(t, json.Unmarshal([]byte(`{"data":[],"has_more":`+body+`}`), &l), body)
 		assert.Equal(t, want, l.HasMore, body)
 	}
+}
+
+type decodeHook func(context.Context, DecodeInfo)
+
+func (f decodeHook) Decode(ctx context.Context, info DecodeInfo) { f(ctx, info) }
+
+func TestAHookIsToldOfOddValuesOnce(t *testing.T) {
+	t.Parallel()
+	var told []DecodeInfo
+	c, api := newTestClient(t, WithHooks(
+		decodeHook(func(context.Context, DecodeInfo) { panic("a hook's own fault") }),
+		decodeHook(func(_ context.Context, info DecodeInfo) { told = append(told, info) }),
+	))
+	api.RegisterResponder(http.MethodGet, "=~/users/", jsonResponder(200, `{"id":1,"identifier":{},"state":[]}`))
+	for range 3 {
+		user, err := c.Users.Get(t.Context(), "1")
+		require.NoError(t, err)
+		assert.Equal(t, &User{ID: "1"}, user)
+	}
+	assert.Equal(t, []DecodeInfo{
+		{Operation: "Users.Get", Path: "identifier", Reason: "got object, want string"},
+		{Operation: "Users.Get", Path: "state", Reason: "got array, want string"},
+	}, told)
 }

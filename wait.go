@@ -287,7 +287,7 @@ func (r reader[T]) List(
 			continue
 		}
 		v := new(T)
-		if r.client.decode(r.list.Name, raw, v) == nil && r.status(v).State != "" {
+		if r.client.decode(ctx, r.list.Name, raw, v) == nil && r.status(v).State != "" {
 			page.Wanted = append(page.Wanted, v)
 		}
 	}
