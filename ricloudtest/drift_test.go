@@ -1,0 +1,108 @@
+package ricloudtest_test
+
+import (
+	"errors"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/synctest"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	ricloud "github.com/reincubate/ricloud-go"
+	"github.com/reincubate/ricloud-go/ricloudtest"
+)
+
+// What the sandbox answers, in every generation, is what the contract knows: the recorder writes
+// it, without secrets, and the checker finds nothing.
+func TestRecordAndCheck(t *testing.T) {
+	t.Parallel()
+	eachGeneration(t, func(t *testing.T, generation ricloudtest.Option) {
+		dir := filepath.Join(t.TempDir(), "fixtures")
+		synctest.Test(t, func(t *testing.T) {
+			srv := ricloudtest.NewServer(generation, ricloudtest.WithReceiver(receiver, http.HandlerFunc(accept)))
+			defer srv.Close()
+			recorder := ricloudtest.Record(dir, srv)
+			c := srv.Client(ricloud.WithTransport(recorder))
+			w := newWorld(t.Context(), t, c)
+			w.rest(t.Context())
+			login(t.Context(), t, c, "john.appleseed@example.com", "hunter2")
+			require.NoError(t, recorder.Err())
+		})
+		found, err := ricloudtest.CheckDir(dir)
+		require.NoError(t, err)
+		assert.Empty(t, found)
+		files, err := filepath.Glob(filepath.Join(dir, "*.json"))
+		require.NoError(t, err)
+		assert.Greater(t, len(files), 50)
+		var all strings.Builder
+		for _, file := range files {
+			raw, err := os.ReadFile(file)
+			require.NoError(t, err)
+			all.Write(raw)
+		}
+		for _, secret := range []string{"hunter2", "PAIR-1234", "sandbox-token", "whsec_", "john.appleseed", "signature=", `"key_`} {
+			assert.NotContains(t, all.String(), secret)
+		}
+		assert.Contains(t, all.String(), "[redacted]")
+		assert.Contains(t, all.String(), "someone@example.com")
+	})
+}
+
+func TestCheckReports(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		fixture ricloudtest.Fixture
+		want    string
+	}{
+		"a field":      {answer("/users/1", `{"resource":"user","id":"1","colour":"red"}`), "GET /users/{id} colour: a field of user"},
+		"a state":      {answer("/polls/1", `{"resource":"poll","state":"paused"}`), "the state paused of poll"},
+		"a resource":   {answer("/users/1", `{"resource":"robot"}`), "the resource robot"},
+		"a nested one": {answer("/sessions/1", `{"resource":"session","source":{"resource":"source","wheels":4}}`), "source.wheels"},
+		"in a list":    {answer("/users", `{"data":[{"resource":"user","x":1}],"has_more":false,"y":2}`), "y: a field of a list"},
+		"in its data":  {answer("/users", `{"data":[{"resource":"user","x":1}],"has_more":false}`), "data[].x"},
+		"a code":       {ricloudtest.Fixture{Method: "GET", Path: "/key", Status: 403, Response: []byte(`{"error":"go-away","extra":1}`)}, "the error code go-away"},
+		"its fields":   {ricloudtest.Fixture{Method: "GET", Path: "/key", Status: 403, Response: []byte(`{"error":"unconfigured","extra":1}`)}, "extra: a field of an error"},
+		"a session's":  {answer("/sessions/1", `{"resource":"session","state":"failed","error":"password-wrong"}`), "password-wrong"},
+		"an event":     {answer("/events/1", `{"resource":"event","type":"poll","action":"paused"}`), "the event poll.paused"},
+		"a type":       {answer("/results/1", `{"resource":"result","size":"big"}`), "size: is a string, want a number"},
+		"an endpoint":  {answer("/robots", `{}`), "no such endpoint"},
+		"a header":     {ricloudtest.Fixture{Method: "GET", Path: "/key", Status: 200, Header: http.Header{"Retry-After": {"1"}}, Response: []byte(`{}`)}, "Retry-After"},
+		"not JSON":     {ricloudtest.Fixture{Method: "GET", Path: "/key", Status: 200}, "not JSON"},
+		"not an error": {ricloudtest.Fixture{Method: "GET", Path: "/key", Status: 500, Response: []byte(`[]`)}, "not an object"},
+	} {
+		var all []string
+		for _, drift := range ricloudtest.Check(test.fixture) {
+			all = append(all, drift.String())
+		}
+		assert.Contains(t, strings.Join(all, "\n"), test.want, name)
+	}
+	_, err := ricloudtest.CheckDir(t.TempDir())
+	require.ErrorContains(t, err, "no fixtures")
+	dir := t.TempDir()
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "x.json"), []byte("no"), 0o600))
+	_, err = ricloudtest.CheckDir(dir)
+	require.ErrorContains(t, err, "x.json")
+}
+
+func answer(path, body string) ricloudtest.Fixture {
+	return ricloudtest.Fixture{Method: "GET", Path: path, Status: 200, Response: []byte(body)}
+}
+
+// What cannot be recorded does not disturb the traffic.
+func TestRecorderStepsAside(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "file")
+	require.NoError(t, os.WriteFile(file, nil, 0o600))
+	srv := start(t)
+	recorder := ricloudtest.Record(filepath.Join(file, "folder"), srv)
+	_, err := srv.Client(ricloud.WithTransport(recorder)).Keys.Current(t.Context())
+	require.NoError(t, err)
+	require.Error(t, recorder.Err())
+	broken := ricloudtest.Record(t.TempDir(), roundTrip(func(*http.Request) (*http.Response, error) { return nil, errors.New("down") }))
+	_, err = srv.Client(ricloud.WithTransport(broken), ricloud.WithRetries(0)).Keys.Current(t.Context())
+	require.ErrorContains(t, err, "down")
+}
