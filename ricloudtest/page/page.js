@@ -6,7 +6,8 @@ const main = document.getElementById("main");
 const message = document.getElementById("message");
 let current = "";
 let shown = ""; // what the section shows, to leave it alone while nothing changes
-let busy = false;
+let queue = Promise.resolve(); // refreshes, one after the other
+let waiting = 0; // refreshes that are under way
 
 // make builds an element. Text is never read as HTML.
 function make(tag, attributes, ...children) {
@@ -41,14 +42,15 @@ async function call(method, path, body) {
 
 // act calls the admin API for a button, says what came of it, and shows the section again.
 async function act(done, method, path, body) {
+  let problem = null;
   try {
     await call(method, path, body);
-    say(done);
-  } catch (problem) {
-    say(problem.message, true);
+  } catch (failure) {
+    problem = failure;
   }
   shown = "";
   await refresh();
+  say(problem ? problem.message : done, problem !== null);
 }
 
 function button(label, done, method, path, body) {
@@ -212,25 +214,30 @@ function writing() {
     main.querySelector("details[open]") !== null;
 }
 
-async function refresh() {
-  if (busy) return;
-  busy = true;
+// refresh shows the section as it is now, after any refresh that is under way.
+function refresh() {
+  queue = queue.then(refreshOnce);
+  return queue;
+}
+
+async function refreshOnce() {
+  waiting++;
   try {
-    const status = await call("GET", "status");
-    showStatus(status);
+    showStatus(await call("GET", "status"));
     const name = current;
     const found = await sections[name].read();
     const now = name + JSON.stringify(found);
     if (now !== shown && name === current && !(shown !== "" && writing())) {
       const refocus = main.contains(document.activeElement);
       main.replaceChildren(...sections[name].show(found).filter((e) => e != null));
+      main.dataset.section = name;
       shown = now;
       if (refocus) main.focus();
     }
   } catch (problem) {
     say("The sandbox does not answer: " + problem.message, true);
   } finally {
-    busy = false;
+    waiting--;
   }
 }
 
@@ -276,7 +283,7 @@ async function begin() {
   for (const s of await call("GET", "scenarios")) {
     scenario.append(make("option", { value: s.name, title: s.description }, s.name));
   }
-  setInterval(() => { if (!document.hidden) refresh(); }, 1000);
+  setInterval(() => { if (!document.hidden && waiting === 0) refresh(); }, 1000);
 }
 
 begin();
