@@ -583,8 +583,14 @@ func TestCredentialsAreNeverShown(t *testing.T) {
 		path := fmt.Sprint("/configs/storage/", made["id"])
 		var answers []map[string]any
 		for _, ask := range []struct{ method, path, body string }{
-			{"GET", path, ""}, {"POST", path, body}, {"POST", path + "/test", ""}, {"GET", "/configs/storage", ""},
-			{"GET", "/organisation", ""}, {"GET", "/tasks", ""}, {"GET", "/events", ""}, {"DELETE", path, ""},
+			{"GET", path, ""},
+			{"POST", path, body},
+			{"POST", path + "/test", ""},
+			{"GET", "/configs/storage", ""},
+			{"GET", "/organisation", ""},
+			{"GET", "/tasks", ""},
+			{"GET", "/events", ""},
+			{"DELETE", path, ""},
 		} {
 			_, answer := send(ctx, t, srv, ask.method, ask.path, srv.Token(), ask.body)
 			answers = append(answers, answer)
