@@ -430,7 +430,7 @@ func TestWorkIsBounded(t *testing.T) {
 		ctx, c := t.Context(), srv.Client()
 		_, err := c.Subscriptions.Create(ctx, ricloud.SubscriptionCreateParams{
 			Session:     john(ctx, t, c).ID,
-			PollPayload: ricloud.PollPayload{DataTypes: []string{"callkit.calls"}}, Interval: ricloud.Duration(time.Minute),
+			PollPayload: ricloud.PollPayload{DataTypes: []string{"callkit.calls"}}, Interval: time.Minute,
 		})
 		require.NoError(t, err)
 		pass(10 * time.Second)
@@ -514,7 +514,7 @@ func TestPublishSourceFiles(t *testing.T) {
 		assert.Empty(t, files(new(false)))
 
 		subscription, err := w.Subscriptions.Create(ctx, ricloud.SubscriptionCreateParams{
-			Session: w.session.ID, Source: w.device.ID, Interval: ricloud.Duration(time.Hour),
+			Session: w.session.ID, Source: w.device.ID, Interval: time.Hour,
 			PollPayload: ricloud.PollPayload{DataTypes: []string{"ios_messages.messages"}},
 		})
 		require.NoError(t, err)
