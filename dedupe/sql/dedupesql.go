@@ -40,7 +40,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/reincubate/ricloud-go"
+	ricloud "github.com/reincubate/ricloud-go"
 )
 
 // DefaultLease is how long an event may take unless WithLease says otherwise.

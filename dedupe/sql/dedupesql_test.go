@@ -20,7 +20,7 @@ import (
 	"go.uber.org/goleak"
 	_ "modernc.org/sqlite"
 
-	"github.com/reincubate/ricloud-go"
+	ricloud "github.com/reincubate/ricloud-go"
 	dedupesql "github.com/reincubate/ricloud-go/dedupe/sql"
 )
 
