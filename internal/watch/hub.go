@@ -118,10 +118,10 @@ type entry[R any] struct {
 
 	began, due time.Time
 	read       time.Time // when the last read succeeded; at first, began
-	index      int  // in the queue; -1: it is being read, or has ended
-	hasEvents  bool // an event about it has arrived
-	unlisted   bool // the last scan did not show it
-	scan       int  // the last scan that showed it
+	index      int       // in the queue; -1: it is being read, or has ended
+	hasEvents  bool      // an event about it has arrived
+	unlisted   bool      // the last scan did not show it
+	scan       int       // the last scan that showed it
 
 	failure error     // of the last read; nil: it succeeded
 	failing time.Time // the first of the failed reads in a row

@@ -45,16 +45,20 @@ func (h *Hub[R]) step(ctx context.Context) time.Duration {
 	defer h.mu.Unlock()
 	now := time.Now()
 	for len(h.queue) > 0 && ctx.Err() == nil {
-		if wait := h.notYet(now); wait > 0 {
+		next, wait := h.next(now)
+		if wait = max(wait, h.noAllowance(now)); wait == 0 {
+			wait = h.noPlace(now)
+		}
+		if wait > 0 {
 			return wait
 		}
 		h.allowance.ReserveN(now, 1)
 		h.outage.hold(now, h.rhythm)
-		if !h.scanning && h.scanPays(now) {
+		if next == 0 && !h.scanning && h.scanPays(now) {
 			h.beginScan(ctx, now)
 			continue
 		}
-		e := heap.Pop(&h.queue).(*entry[R]) //nolint:forcetypeassert // the queue holds nothing else
+		e := heap.Remove(&h.queue, next).(*entry[R]) //nolint:forcetypeassert // it holds nothing else
 		rd := &read[R]{entry: e, sent: now}
 		rd.ctx, rd.cancel = context.WithCancelCause(ctx)
 		h.reads = append(h.reads, rd)
@@ -63,24 +67,39 @@ func (h *Hub[R]) step(ctx context.Context) time.Duration {
 	return forever
 }
 
-// notYet returns how long to wait before the next request: until something is
-// due, the outage's next request may go, a place is free, and the allowance
-// suffices.
-func (h *Hub[R]) notYet(now time.Time) time.Duration {
-	if wait := h.queue[0].due.Sub(now); wait > 0 {
-		return wait
+// next returns the index of the entry to read next, and how long to wait until
+// then. In an outage a request goes only now and then, but an entry that has not
+// failed itself is read at once: it may be only the others that cannot be read.
+func (h *Hub[R]) next(now time.Time) (index int, wait time.Duration) {
+	wait = h.queue[0].due.Sub(now)
+	hold := h.outage.next.Sub(now)
+	if wait > 0 || hold <= 0 {
+		return 0, max(wait, 0)
 	}
-	if wait := h.outage.next.Sub(now); wait > 0 {
-		return wait
+	index = -1
+	for i, e := range h.queue {
+		if e.failure == nil && (index < 0 || e.due.Before(h.queue[index].due)) {
+			index = i
+		}
 	}
-	if wait := h.noPlace(now); wait > 0 {
-		return wait
+	if index < 0 {
+		return 0, hold
 	}
-	if missing := 1 - h.allowance.TokensAt(now); missing > 0 {
-		seconds := missing / float64(h.allowance.Limit())
-		return max(time.Duration(seconds*float64(time.Second)), time.Millisecond)
+	if wait = max(h.queue[index].due.Sub(now), 0); wait > hold {
+		return 0, hold
 	}
-	return 0
+	return index, wait
+}
+
+// noAllowance returns how long it takes until the allowance suffices for a
+// request.
+func (h *Hub[R]) noAllowance(now time.Time) time.Duration {
+	missing := 1 - h.allowance.TokensAt(now)
+	if missing <= 0 {
+		return 0
+	}
+	seconds := missing / float64(h.allowance.Limit())
+	return max(time.Duration(seconds*float64(time.Second)), time.Millisecond)
 }
 
 // read is a Get in progress.

@@ -1,0 +1,608 @@
+package ricloud
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/jarcoal/httpmock"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// roundTripFunc is an API in a function.
+type roundTripFunc func(*http.Request) (*http.Response, error)
+
+func (f roundTripFunc) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+func answer(status int, body string) (*http.Response, error) {
+	resp := httpmock.NewStringResponse(status, body)
+	if strings.HasPrefix(body, "<") {
+		resp.Header.Set("Content-Type", "text/html")
+	}
+	return resp, nil
+}
+
+// hangs answers when the client gives up.
+func hangs(r *http.Request) (*http.Response, error) {
+	<-r.Context().Done()
+	return nil, context.Cause(r.Context())
+}
+
+// outages are answers that are not the API's, or say nothing.
+func outages() map[string]roundTripFunc {
+	fixed := func(status int, body string) roundTripFunc {
+		return func(*http.Request) (*http.Response, error) { return answer(status, body) }
+	}
+	return map[string]roundTripFunc{
+		"500":                   fixed(500, `{"error":"server-error","message":"x"}`),
+		"502 of a proxy":        fixed(502, "<html>bad gateway</html>"),
+		"503 bare":              fixed(503, ""),
+		"429":                   fixed(429, `{"error":"rate-limited","message":"x"}`),
+		"page with 200":         fixed(200, "<html>We are down for maintenance</html>"),
+		"nothing with 200":      fixed(200, ""),
+		"JSON of something":     fixed(200, `{"status":"maintenance"}`),
+		"array with 200":        fixed(200, `[]`),
+		"string with 200":       fixed(200, `"ok"`),
+		"another resource":      fixed(200, `{"id":"other","state":"completed"}`),
+		"page with 404":         fixed(404, "<html>no such site</html>"),
+		"gateway's 404":         fixed(404, `{"message":"no Route matched with those values"}`),
+		"page with 403":         fixed(403, "<html>blocked by the firewall</html>"),
+		"page with 401":         fixed(401, "<html>log in to the proxy</html>"),
+		"proxy wants a log-in":  fixed(407, "<html>407</html>"),
+		"captive portal":        fixed(511, "<html>accept our terms</html>"),
+		"no content":            fixed(204, ""),
+		"redirect to a portal":  func(r *http.Request) (*http.Response, error) { return redirect(r, "https://portal.example.com/") },
+		"connection reset":      func(*http.Request) (*http.Response, error) { return nil, errors.New("connection reset by peer") },
+		"silence":               hangs,
+		"cut in the middle":     fixed(200, `{"id":"x0","sta`),
+		"the state is missing":  fixed(200, `{"id":"x0"}`),
+		"a page that is a list": fixed(200, `{"data":[],"has_more":false}`),
+	}
+}
+
+func redirect(r *http.Request, to string) (*http.Response, error) {
+	resp, err := answer(302, "")
+	resp.Header.Set("Location", to)
+	resp.Request = r
+	return resp, err
+}
+
+// Ten waits outlive nine minutes of each outage, cost no more than a fifth of
+// the quota, and end soon after it.
+func TestWaitsOutliveEveryOutage(t *testing.T) {
+	t.Parallel()
+	const lasts, begins = 9 * time.Minute, 3 * time.Second
+	for name, outage := range outages() {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				began := time.Now()
+				var requests atomic.Int64
+				c, err := NewClient("token", WithTransport(roundTripFunc(func(r *http.Request) (*http.Response, error) {
+					after := time.Since(began)
+					if after > begins && after < begins+lasts {
+						requests.Add(1)
+						return outage(r)
+					}
+					state := "processing"
+					if after > begins+lasts {
+						state = "completed"
+					}
+					if id, ok := strings.CutPrefix(r.URL.Path, "/polls/"); ok {
+						return answer(200, fmt.Sprintf(`{"id":%q,"state":%q}`, id, state))
+					}
+					var all []string
+					for i := range 10 {
+						all = append(all, fmt.Sprintf(`{"id":"x%d","state":%q}`, i, state))
+					}
+					return answer(200, `{"data":[`+strings.Join(all, ",")+`]}`)
+				})))
+				require.NoError(t, err)
+				var waits sync.WaitGroup
+				for i := range 10 {
+					waits.Go(func() {
+						p, err := c.Polls.Wait(t.Context(), ID("x"+strconv.Itoa(i)))
+						require.NoError(t, err)
+						assert.Equal(t, PollCompleted, p.State)
+					})
+				}
+				waits.Wait()
+				assert.Less(t, time.Since(began), begins+lasts+time.Minute, "the end is known soon after the outage")
+				allowed := 1.1 * lasts.Hours() * defaultQuota / waitShare
+				assert.LessOrEqual(t, float64(requests.Load()), allowed, "no outage takes more than a fifth of the quota")
+			})
+		})
+	}
+}
+
+// A wait does not outlive an outage of more than ten minutes, and says why.
+func TestAWaitEndsWithItsOutage(t *testing.T) {
+	t.Parallel()
+	for name, outage := range outages() {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				began := time.Now()
+				c, err := NewClient("token", WithTransport(outage))
+				require.NoError(t, err)
+				ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+				defer cancel()
+				_, err = c.Polls.Wait(ctx, "x0")
+				require.ErrorIs(t, err, context.DeadlineExceeded)
+				require.ErrorContains(t, err, "; the last read failed: ", "whatever ends a wait, the last failure is in its error")
+				_, err = c.Polls.Wait(t.Context(), "x0")
+				require.Error(t, err)
+				assert.Greater(t, time.Since(began), 10*time.Minute)
+				assert.Less(t, time.Since(began), 14*time.Minute)
+			})
+		})
+	}
+}
+
+func TestWhatCannotHealEndsAWaitAtOnce(t *testing.T) {
+	t.Parallel()
+	tests := map[string]struct {
+		fault roundTripFunc
+		is    error
+	}{
+		"an untrusted certificate": {func(*http.Request) (*http.Response, error) {
+			return nil, &tls.CertificateVerificationError{Err: x509.UnknownAuthorityError{}}
+		}, nil},
+		"another host's certificate": {func(*http.Request) (*http.Response, error) {
+			return nil, x509.HostnameError{Certificate: &x509.Certificate{}, Host: "api.example.com"}
+		}, nil},
+		"a refused token": {func(*http.Request) (*http.Response, error) {
+			return answer(401, `{"error":"unauthorized","message":"x"}`)
+		}, ErrUnauthorized},
+		"a refused token without a body": {func(*http.Request) (*http.Response, error) { return answer(401, "") }, ErrUnauthorized},
+		"not permitted": {func(*http.Request) (*http.Response, error) {
+			return answer(403, `{"error":"missing-scope","message":"x"}`)
+		}, ErrMissingScope},
+		"no such poll": {func(*http.Request) (*http.Response, error) {
+			return answer(404, `{"error":"not-found","message":"x"}`)
+		}, ErrNotFound},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				began := time.Now()
+				c, err := NewClient("token", WithTransport(tc.fault))
+				require.NoError(t, err)
+				_, err = c.Polls.Wait(t.Context(), "p")
+				require.Error(t, err)
+				require.ErrorContains(t, err, "Polls.Wait")
+				if tc.is != nil {
+					require.ErrorIs(t, err, tc.is)
+				} else {
+					require.ErrorContains(t, err, "certificate")
+				}
+				assert.Less(t, time.Since(began), 10*time.Second)
+			})
+		})
+	}
+}
+
+// A token that is refused once may be one that is being rotated.
+func TestATokenRefusedOnceIsNoEnd(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		n := 0
+		c, err := NewClient("token", WithTransport(roundTripFunc(func(*http.Request) (*http.Response, error) {
+			if n++; n == 1 {
+				return answer(401, `{"error":"unauthorized"}`)
+			}
+			return answer(200, `{"id":"p","state":"completed"}`)
+		})))
+		require.NoError(t, err)
+		_, err = c.Polls.Wait(t.Context(), "p")
+		require.NoError(t, err)
+	})
+}
+
+// Reads that hang, and lists that hang, delay no other wait by more than an
+// interval.
+func TestWhatHangsDelaysNobody(t *testing.T) {
+	t.Parallel()
+	for _, n := range []int{1, 7, 8, 30, 100} {
+		t.Run(strconv.Itoa(n), func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				c, err := NewClient("token", WithRateLimit(1_000_000, time.Hour), WithTransport(roundTripFunc(func(r *http.Request) (*http.Response, error) {
+					if r.URL.Path != "/polls/good" {
+						return hangs(r)
+					}
+					return answer(200, `{"id":"good","state":"completed"}`)
+				})))
+				require.NoError(t, err)
+				ctx, cancel := context.WithCancel(t.Context())
+				var waits sync.WaitGroup
+				for i := range n {
+					waits.Go(func() {
+						_, err := c.Polls.Wait(ctx, ID("hangs-"+strconv.Itoa(i)))
+						assert.Error(t, err)
+					})
+				}
+				for _, after := range []time.Duration{time.Second, 5 * time.Second, 35 * time.Second, 2 * time.Minute} {
+					<-time.NewTimer(after).C
+					began := time.Now()
+					_, err = c.Polls.Wait(ctx, "good")
+					require.NoError(t, err)
+					assert.LessOrEqual(t, time.Since(began), 10*time.Second, "after %s", after)
+				}
+				cancel()
+				waits.Wait()
+			})
+		})
+	}
+}
+
+func TestBeingOutrunByOnesOwnCallsIsNoOutage(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		began := time.Now()
+		c, err := NewClient("token", WithRateLimit(10_000, time.Hour), WithTransport(roundTripFunc(func(r *http.Request) (*http.Response, error) {
+			if r.Method == http.MethodPost {
+				return answer(200, `{"id":"r","state":"consumed"}`)
+			}
+			state := "processing"
+			if time.Since(began) > 30*time.Minute {
+				state = "completed"
+			}
+			return answer(200, fmt.Sprintf(`{"id":"p","state":%q}`, state))
+		})))
+		require.NoError(t, err)
+		ctx, cancel := context.WithCancel(t.Context())
+		var others sync.WaitGroup
+		for range 20 {
+			others.Go(func() {
+				for ctx.Err() == nil {
+					_, _ = c.Results.Acknowledge(ctx, "r")
+				}
+			})
+		}
+		_, err = c.Polls.Wait(t.Context(), "p")
+		require.NoError(t, err)
+		assert.Less(t, time.Since(began), 31*time.Minute, "waits keep a share")
+		cancel()
+		others.Wait()
+	})
+}
+
+// A page of 300 big polls is over the limit of a body: it is asked for smaller.
+func TestAListPageThatIsTooLargeIsAskedForSmaller(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		const polls, size = 300, 46_000
+		padding := strings.Repeat("x", size)
+		began := time.Now()
+		tooLarge, lists, gets := 0, 0, 0
+		c, err := NewClient("token", WithMaxBody(2<<20), WithTransport(roundTripFunc(func(r *http.Request) (*http.Response, error) {
+			state := "processing"
+			if time.Since(began) > 10*time.Minute {
+				state = "completed"
+			}
+			poll := func(id string) string { return fmt.Sprintf(`{"id":%q,"state":%q,"pad":%q}`, id, state, padding) }
+			if id, ok := strings.CutPrefix(r.URL.Path, "/polls/"); ok {
+				gets++
+				return answer(200, poll(id))
+			}
+			limit, err := strconv.Atoi(r.URL.Query().Get("limit"))
+			require.NoError(t, err)
+			lists++
+			if limit*size > 2<<20 {
+				tooLarge++
+			}
+			from := 0
+			if after := r.URL.Query().Get("after_id"); after != "" {
+				from, err = strconv.Atoi(after)
+				require.NoError(t, err)
+				from++
+			}
+			var page []string
+			for i := from; i < min(from+limit, polls); i++ {
+				page = append(page, poll(strconv.Itoa(i)))
+			}
+			return answer(200, fmt.Sprintf(`{"data":[%s],"has_more":%t}`, strings.Join(page, ","), from+limit < polls))
+		})))
+		require.NoError(t, err)
+		var waits sync.WaitGroup
+		for i := range polls {
+			waits.Go(func() {
+				_, err := c.Polls.Wait(t.Context(), ID(strconv.Itoa(i)))
+				require.NoError(t, err)
+			})
+		}
+		waits.Wait()
+		t.Logf("%d lists, of which %d too large, %d gets, ended %s late", lists, tooLarge, gets, time.Since(began)-10*time.Minute)
+		assert.Less(t, tooLarge, 12, "what is learnt is remembered")
+		assert.Less(t, time.Since(began), 11*time.Minute)
+	})
+}
+
+func TestAListThatIsNotPermittedIsSaid(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		lists := 0
+		var lines strings.Builder // the hub logs from one goroutine
+		c, err := NewClient("token", WithLogger(slog.New(slog.NewTextHandler(&lines, nil))), WithTransport(roundTripFunc(func(r *http.Request) (*http.Response, error) {
+			if id, ok := strings.CutPrefix(r.URL.Path, "/polls/"); ok {
+				return answer(200, fmt.Sprintf(`{"id":%q,"state":"processing"}`, id))
+			}
+			lists++
+			return answer(403, `{"error":"missing-scope","message":"no lists for you"}`)
+		})))
+		require.NoError(t, err)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+		defer cancel()
+		var waits sync.WaitGroup
+		for i := range 50 {
+			waits.Go(func() {
+				_, err := c.Polls.Wait(ctx, ID(strconv.Itoa(i)))
+				require.ErrorIs(t, err, ErrMissingScope)
+				require.ErrorContains(t, err, "the key may not list")
+			})
+		}
+		waits.Wait()
+		assert.Less(t, lists, 12)
+		assert.Equal(t, 1, strings.Count(lines.String(), "cannot list"))
+		assert.Contains(t, lines.String(), "Client.Notify")
+	})
+}
+
+// Events of other resources do not make the reads of a wait rarer.
+func TestEventsOfOthersSlowNothingDown(t *testing.T) {
+	t.Parallel()
+	for _, other := range []*Event{
+		event("session", `{"id":"other","state":"expired"}`),
+		event("task", `{"id":"t","session":"other","state":"processing"}`),
+		event("task", `{"id":"t","poll":"other","state":"succeeded"}`),
+		event("poll", `{"id":"other","state":"completed"}`),
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			began := time.Now()
+			c, err := NewClient("token", WithTransport(roundTripFunc(func(*http.Request) (*http.Response, error) {
+				if time.Since(began) > 8*time.Second {
+					return answer(200, `{"id":"s","state":"active"}`)
+				}
+				return answer(200, `{"id":"s","state":"pending"}`)
+			})))
+			require.NoError(t, err)
+			for i := range 20 {
+				time.AfterFunc(time.Duration(i)*time.Second, func() { c.Notify(other) })
+			}
+			_, err = c.Sessions.Wait(t.Context(), "s")
+			require.NoError(t, err)
+			assert.Less(t, time.Since(began), 11*time.Second)
+		})
+	}
+}
+
+// Two waits for one poll may each change what they get.
+func TestWaitsShareNothing(t *testing.T) {
+	t.Parallel()
+	c, api := newTestClient(t, WithPolling(time.Millisecond, time.Millisecond))
+	var n atomic.Int64
+	api.RegisterResponder(http.MethodGet, "=~/polls/p", func(*http.Request) (*http.Response, error) {
+		state := "processing"
+		if n.Add(1) > 20 {
+			state = "completed"
+		}
+		return answer(200, fmt.Sprintf(`{"id":"p","state":%q,"tasks_succeeded":["a","b","c"],"tasks_processing":%s,
+			"results":[{"id":"r","signed_url":{"url":"https://x/"}}],"errors":[{"code":"x"}]}`,
+			state, strings.Repeat("[", 1)+strings.TrimSuffix(strings.Repeat(`"t",`, int(n.Load())), ",")+"]"))
+	})
+	var waits sync.WaitGroup
+	for range 4 {
+		waits.Go(func() {
+			for p, err := range c.Polls.Watch(t.Context(), "p") {
+				assert.NoError(t, err)
+				p.TasksSucceeded[0], p.Results.Data[0].ID, p.Errors.Data[0].Raw[0] = "z", "z", 'z'
+			}
+		})
+	}
+	waits.Wait()
+}
+
+// What was remembered ends a wait only while it is fresh, and expired is the
+// last word in any order.
+func TestNoStaleTruth(t *testing.T) {
+	t.Parallel()
+	active, expired := `{"id":"s","state":"active"}`, `{"id":"s","state":"expired","error":"service"}`
+	create := SessionCreateParams{
+		Source:  SourceParams{User: "1", Type: SourceMock, Identifier: "jane"},
+		Payload: SessionPayload{Password: NewSecret("pw")},
+	}
+	tests := map[string]struct {
+		between func(context.Context, *Client)
+		now     string // what the API says at the end
+		is      error
+		fresh   bool // the wait begins at once
+	}{
+		"a day later":               {func(context.Context, *Client) {}, expired, ErrSessionExpired, false},
+		"a day later, still active": {func(context.Context, *Client) {}, active, nil, false},
+		"an event said so":          {func(_ context.Context, c *Client) { c.Notify(event("session", expired)) }, active, ErrSessionExpired, false},
+		"an event said so, and an older one came late": {func(_ context.Context, c *Client) {
+			c.Notify(event("session", expired))
+			c.Notify(event("session", active))
+		}, active, ErrSessionExpired, true},
+		"Get said so":    {func(ctx context.Context, c *Client) { _, _ = c.Sessions.Get(ctx, "s") }, expired, ErrSessionExpired, true},
+		"it was deleted": {func(ctx context.Context, c *Client) { _, _ = c.Sessions.Delete(ctx, "s") }, active, ErrSessionExpired, true},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				c, api := newTestClient(t)
+				api.RegisterResponder(http.MethodPost, "=~/sessions", jsonResponder(201, active))
+				api.RegisterResponder(http.MethodGet, "=~/sessions/s", jsonResponder(200, tc.now))
+				api.RegisterResponder(http.MethodDelete, "=~/sessions/s", httpmock.NewStringResponder(204, ""))
+				_, err := c.Sessions.Create(t.Context(), create)
+				require.NoError(t, err)
+				tc.between(t.Context(), c)
+				if !tc.fresh {
+					<-time.NewTimer(24 * time.Hour).C
+				}
+				_, err = c.Sessions.Wait(t.Context(), "s")
+				if tc.is == nil {
+					require.NoError(t, err)
+					return
+				}
+				require.ErrorIs(t, err, tc.is)
+			})
+		})
+	}
+}
+
+func TestASubscriptionThatWasDeletedIsNotActive(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c, api := newTestClient(t)
+		api.RegisterResponder(http.MethodPost, "=~/subscriptions", jsonResponder(201, `{"id":"s","state":"active"}`))
+		api.RegisterResponder(http.MethodDelete, "=~/subscriptions/s", httpmock.NewStringResponder(204, ""))
+		_, err := c.Subscriptions.Create(t.Context(), SubscriptionCreateParams{
+			Session: "x", PollPayload: PollPayload{DataTypes: []string{"x"}},
+		})
+		require.NoError(t, err)
+		got, err := c.Subscriptions.Wait(t.Context(), "s")
+		require.NoError(t, err)
+		assert.Equal(t, SubscriptionActive, got.State, "Create has told the waits")
+		assert.Len(t, api.all(), 1)
+		_, err = c.Subscriptions.Create(t.Context(), SubscriptionCreateParams{
+			Session: "x", PollPayload: PollPayload{DataTypes: []string{"x"}},
+		})
+		require.NoError(t, err)
+		_, err = c.Subscriptions.Delete(t.Context(), "s")
+		require.NoError(t, err)
+		got, err = c.Subscriptions.Wait(t.Context(), "s")
+		_, ok := errors.AsType[*StateError](err)
+		require.True(t, ok, "%v", err)
+		assert.Equal(t, SubscriptionDeleted, got.State)
+	})
+}
+
+func TestAnUnknownStateIsNoSuccess(t *testing.T) {
+	t.Parallel()
+	const date = `"2026-01-02T03:04:05Z"`
+	synctest.Test(t, func(t *testing.T) {
+		c, api := newTestClient(t)
+		api.RegisterResponder(http.MethodGet, "=~/polls/x", jsonResponder(200, `{"id":"x","state":"cancelled","date_completed":`+date+`}`))
+		api.RegisterResponder(http.MethodGet, "=~/tasks/x", jsonResponder(200, `{"id":"x","state":"cancelled","date_completed":`+date+`}`))
+		api.RegisterResponder(http.MethodGet, "=~/sessions/x", jsonResponder(200, `{"id":"x","state":"revoked","date_expired":`+date+`}`))
+		poll, err := c.Polls.Wait(t.Context(), "x")
+		require.ErrorContains(t, err, "is cancelled")
+		assert.Equal(t, PollState("cancelled"), poll.State)
+		poll, err = c.Polls.Get(t.Context(), "x")
+		require.NoError(t, err)
+		assert.Equal(t, PollState("cancelled"), poll.State)
+		_, err = c.Tasks.Wait(t.Context(), "x")
+		require.ErrorContains(t, err, "is cancelled")
+		_, err = c.Sessions.Wait(t.Context(), "x")
+		require.ErrorContains(t, err, "is revoked")
+	})
+}
+
+// The oldest API calls failed tasks completed. They are asked for.
+func TestTasksThatAPollHidesAreAskedFor(t *testing.T) {
+	t.Parallel()
+	for name, list := range map[string]string{
+		"by a list":     `{"data":[{"id":"a","poll":"p","state":"succeeded"},{"id":"b","poll":"p","state":"failed","error":"x"}]}`,
+		"one by one":    `{"data":[{"id":"z","poll":"other","state":"succeeded"}]}`,
+		"partly listed": `[{"id":"b","state":"failed"}]`,
+		"no list":       `<html>`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			for _, byEvent := range []bool{false, true} {
+				synctest.Test(t, func(t *testing.T) {
+					c, api := newTestClient(t)
+					body := `{"id":"p","state":"processing","tasks_completed":["a","b"],"date_completed":"2018-11-22T14:20:53Z"}`
+					api.RegisterResponder(http.MethodGet, "=~/polls/p$", jsonResponder(200, body))
+					api.RegisterResponder(http.MethodGet, "=~/tasks$", func(*http.Request) (*http.Response, error) { return answer(200, list) })
+					api.RegisterResponder(http.MethodGet, "=~/tasks/a", jsonResponder(200, `{"id":"a","state":"succeeded"}`))
+					api.RegisterResponder(http.MethodGet, "=~/tasks/b", jsonResponder(200, `{"id":"b","state":"failed"}`))
+					if byEvent {
+						c.Notify(event("poll", body))
+					}
+					poll, err := c.Polls.Wait(t.Context(), "p")
+					require.ErrorIs(t, err, ErrTasksFailed)
+					assert.Equal(t, []ID{"a"}, poll.TasksSucceeded)
+					assert.Equal(t, []ID{"b"}, poll.TasksFailed)
+				})
+			}
+		})
+	}
+}
+
+type tenant struct{}
+
+func TestAWaitWithOptionsKeepsItsContextsValues(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		n, with := 0, 0
+		c, err := NewClient("token", WithTransport(roundTripFunc(func(r *http.Request) (*http.Response, error) {
+			n++
+			if r.Context().Value(tenant{}) == "acme" {
+				with++
+			}
+			state := "processing"
+			if n > 20 {
+				state = "completed"
+			}
+			return answer(200, fmt.Sprintf(`{"id":"p","state":%q}`, state))
+		})))
+		require.NoError(t, err)
+		ctx := context.WithValue(t.Context(), tenant{}, "acme")
+		_, err = c.Polls.Wait(ctx, "p", WithQuery("expand", "x"))
+		require.NoError(t, err)
+		assert.Equal(t, n, with)
+	})
+}
+
+func TestErrorsNameTheCallThatWasMade(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c, api := newTestClient(t)
+		api.RegisterNoResponder(jsonResponder(403, `{"error":"missing-scope","message":"x"}`))
+		var end error
+		for _, err := range c.Polls.Results(t.Context(), "p") {
+			end = err
+		}
+		require.ErrorContains(t, end, "ricloud: Polls.Results: ")
+		for _, err := range c.Tasks.Watch(t.Context(), "p") {
+			end = err
+		}
+		require.ErrorContains(t, end, "ricloud: Tasks.Watch: ")
+		_, end = c.Subscriptions.Wait(t.Context(), "p")
+		require.ErrorContains(t, end, "ricloud: Subscriptions.Wait: ")
+	})
+}
+
+func TestPollFailureKeepsItsTask(t *testing.T) {
+	t.Parallel()
+	for body, want := range map[string]PollFailure{
+		`{"task":"t1","code":"service","message":"down"}`: {Task: "t1", Code: "service", Message: "down"},
+		`{"task_id":7,"error":"x"}`:                       {Task: "7", Code: "x"},
+		`{"task":{"id":"t2"}}`:                            {Task: "t2"},
+		`"service"`:                                       {Code: "service"},
+		`{"task":[]}`:                                     {},
+	} {
+		var got PollFailure
+		require.NoError(t, json.Unmarshal([]byte(body), &got))
+		got.Raw = nil
+		assert.Equal(t, want, got, body)
+	}
+}
