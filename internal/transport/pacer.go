@@ -261,20 +261,17 @@ func (p *pacer) ring() {
 }
 
 // limited takes notice of a 429: the answer to a request that was sent at a
-// time. All requests wait for its hint, if it has one, but no longer than most.
-// A bare 429 pauses the client for longer each time, and lets it start again
-// with one request at a time. Answers to requests that were sent before the
-// slowdown began say nothing new.
+// time. All requests wait for its hint, but no longer than most. A 429 without
+// a hint, or with a longer one, pauses the client for longer each time, and
+// lets it start again with one request at a time. Answers to requests that were
+// sent before the slowdown began say nothing new.
 func (p *pacer) limited(answer *Response, sent time.Time, most time.Duration) {
 	p.mu.Lock()
 	now := time.Now()
-	var pause time.Duration
-	switch {
-	case answer.RetryAfter > 0:
-		pause = min(answer.RetryAfter, most)
-	case !sent.After(p.slowed):
-	default:
-		pause = backoff.Spread(backoff.Ceiling(p.strikes, p.first, p.longest), pauseSpread)
+	pause := min(answer.RetryAfter, most)
+	if useful := answer.RetryAfter > 0 && answer.RetryAfter <= most; !useful && sent.After(p.slowed) {
+		slow := backoff.Spread(backoff.Ceiling(p.strikes, p.first, p.longest), pauseSpread)
+		pause = max(pause, slow)
 		p.strikes = min(p.strikes+1, 10) // past the longest pause
 		p.window, p.slowed = 1, now
 	}
