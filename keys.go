@@ -27,7 +27,7 @@ func (k *Key) ident() ID { return k.ID }
 // KeyState is the state of a key.
 type KeyState string
 
-// The states of a key (contract §5).
+// The states of a key; see docs/contract.md#keys.
 const (
 	KeyActive      KeyState = "active"
 	KeyDeactivated KeyState = "deactivated" // by the organisation

@@ -95,7 +95,7 @@ type ListParams struct {
 	BeforeID ID  // end before this item
 }
 
-const maxLimit = 1000 // contract §1.8
+const maxLimit = 1000 // see docs/contract.md#lists
 
 // listParams is what the params of every list have: ListParams by itself, or
 // embedded in a type that adds its own filters to values.

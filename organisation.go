@@ -33,7 +33,7 @@ type PublishingConfig struct {
 // OrganisationState is the state of an organisation.
 type OrganisationState string
 
-// The states of an organisation (contract §3).
+// The states of an organisation; see docs/contract.md#organisations.
 const (
 	OrganisationUnconfigured OrganisationState = "unconfigured" // no valid storage config: polls cannot publish
 	OrganisationActive       OrganisationState = "active"

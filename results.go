@@ -58,7 +58,7 @@ type SignedURL struct {
 // ResultState is the state of a result.
 type ResultState string
 
-// The states of a result (contract §11).
+// The states of a result; see docs/contract.md#results.
 const (
 	ResultAvailable ResultState = "available"
 	ResultConsumed  ResultState = "consumed" // acknowledged

@@ -44,7 +44,7 @@ type SourceInfo struct {
 // SourceType names a service and a kind of source within it. The set is open.
 type SourceType string
 
-// The source types the contract names (§7).
+// The source types that are known; see docs/contract.md#sources.
 const (
 	SourceICloudAccount SourceType = "icloud.account"
 	SourceICloudBackup  SourceType = "icloud.backup"    // a child of an account; early versions of the API
@@ -56,7 +56,7 @@ const (
 // SourceState is the state of a source.
 type SourceState string
 
-// The states of a source (contract §7).
+// The states of a source; see docs/contract.md#sources.
 const (
 	SourceUnvalidated SourceState = "unvalidated" // no session has succeeded yet
 	SourceActive      SourceState = "active"

@@ -51,7 +51,7 @@ func (c *StorageConfig) ident() ID { return c.ID }
 // ConfigState is the state of a storage or webhook config.
 type ConfigState string
 
-// The states of a config (contract §14, §15).
+// The states of a config; see docs/contract.md#storage-configs.
 const (
 	ConfigNew         ConfigState = "new" // not tested since it was created or changed
 	ConfigValid       ConfigState = "valid"

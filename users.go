@@ -24,7 +24,7 @@ func (u *User) ident() ID { return u.ID }
 // UserState is the state of a user.
 type UserState string
 
-// The states of a user (contract §6).
+// The states of a user; see docs/contract.md#users.
 const (
 	UserActive      UserState = "active"
 	UserDeactivated UserState = "deactivated" // by the organisation
@@ -48,7 +48,7 @@ type UserUpdateParams struct {
 type UserListParams struct {
 	ListParams
 
-	Identifier string // likely, not confirmed by the contract (§6)
+	Identifier string // an assumption: no document shows this filter
 }
 
 func (p UserListParams) values() url.Values {
