@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -105,6 +106,85 @@ func TestResultsWithFiles(t *testing.T) {
 			assert.Len(t, slices.Compact(identifiers), n)
 			assert.Equal(t, 3, sandbox.CountCalls("Polls.Create"))
 		})
+	}
+}
+
+// A rerun over a complete folder makes no poll and fetches nothing, and even the
+// first run reads each object once.
+func TestResultsWithFilesResume(t *testing.T) {
+	t.Parallel()
+	for name, opts := range map[string]func(*ricloud.Poll) []ricloud.SaveAllOption{
+		"plain":         func(*ricloud.Poll) []ricloud.SaveAllOption { return nil },
+		"with manifest": func(p *ricloud.Poll) []ricloud.SaveAllOption { return []ricloud.SaveAllOption{ricloud.WithManifest(p)} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			const n = 150
+			sandbox := ricloudtest.NewServer(ricloudtest.WithAccounts(fileAccount(n)), ricloudtest.WithSpeed(1000))
+			defer sandbox.Close()
+			client := sandbox.Client(ricloud.WithPolling(time.Millisecond, 10*time.Millisecond))
+			defer client.Close()
+			poll, dir := pollMessages(t, client), t.TempDir()
+			save := func() []ricloud.Saved {
+				results := client.Polls.Results(t.Context(), poll.ID, ricloud.WithFiles())
+				saved, err := client.Results.SaveAll(t.Context(), results, dir, append(opts(poll), ricloud.WithAcknowledge())...)
+				require.NoError(t, err)
+				require.Len(t, saved, n+1)
+				return saved
+			}
+			first := save()
+			assert.Equal(t, n+1, sandbox.CountCalls("Storage.Get"), "each object is read once")
+			polls := sandbox.CountCalls("Polls.Create")
+			assert.Equal(t, 3, polls)
+			save()
+			assert.Equal(t, polls, sandbox.CountCalls("Polls.Create"), "a complete folder needs no poll")
+			assert.Equal(t, n+1, sandbox.CountCalls("Storage.Get"))
+
+			for _, s := range first { // one file and the data result are gone: one poll
+				if s.Result.DataType() == "file-007" {
+					require.NoError(t, os.Remove(s.Path))
+				}
+			}
+			save()
+			assert.Equal(t, polls+1, sandbox.CountCalls("Polls.Create"))
+			assert.Equal(t, n+2, sandbox.CountCalls("Storage.Get"))
+			if name == "with manifest" {
+				require.NoError(t, ricloud.VerifyFolder(t.Context(), dir))
+			}
+		})
+	}
+}
+
+// One of a hundred is not acknowledged: the others are, and it is named.
+func TestSaveAllSaysWhatIsAcknowledged(t *testing.T) {
+	t.Parallel()
+	sandbox := ricloudtest.NewServer(ricloudtest.WithAccounts(fileAccount(20)), ricloudtest.WithSpeed(1000), ricloudtest.WithoutBatchAcknowledge())
+	defer sandbox.Close()
+	client := sandbox.Client(ricloud.WithPolling(time.Millisecond, 10*time.Millisecond), ricloud.WithRetries(0))
+	defer client.Close()
+	poll := pollMessages(t, client)
+	var results []*ricloud.Result
+	for r, err := range client.Polls.Results(t.Context(), poll.ID, ricloud.WithFiles()) {
+		require.NoError(t, err)
+		results = append(results, r)
+	}
+	sandbox.SetFaults(ricloudtest.Fault{Operation: "Results.Acknowledge", Nth: 5, Status: http.StatusNotFound})
+	saved, err := client.Results.SaveAll(t.Context(), sequence(results), t.TempDir(), ricloud.WithAcknowledge())
+	require.ErrorIs(t, err, ricloud.ErrNotFound)
+	require.Len(t, saved, len(results))
+	acknowledged := map[ricloud.ID]bool{}
+	for r, err := range client.Results.All(t.Context(), ricloud.ResultListParams{State: ricloud.ResultConsumed}) {
+		require.NoError(t, err)
+		acknowledged[r.ID] = true
+	}
+	assert.Len(t, acknowledged, len(results)-1)
+	for _, s := range saved {
+		assert.Equal(t, acknowledged[s.Result.ID], s.Acknowledged)
+		if !s.Acknowledged {
+			var failed *ricloud.DownloadError
+			require.ErrorAs(t, err, &failed)
+			assert.Equal(t, s.Result.ID, failed.Result)
+		}
 	}
 }
 

@@ -27,6 +27,7 @@ import (
 
 const (
 	testStorage   = "storage.test"
+	apiHost       = "ricloud-api.reincubate.com"
 	testSignature = "X-Signature=canary-signature"
 )
 
@@ -43,6 +44,10 @@ type vault struct {
 	apiGets  int
 	acked    []string
 	problems []string
+
+	expires      time.Time // of the signed URLs that the API gives; zero: in an hour
+	noSignedURLs bool
+	otherHosts   bool // every host but the API's is storage
 }
 
 // fault is given the number of the request, from 0, and the true answer.
@@ -91,7 +96,7 @@ func (v *vault) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	w := httptest.NewRecorder()
 	id := req.URL.Path[strings.LastIndexByte(req.URL.Path, '/')+1:]
-	if req.URL.Host != testStorage {
+	if req.URL.Host != testStorage && (!v.otherHosts || req.URL.Host == apiHost) {
 		v.api(w, req)
 		return w.Result(), nil
 	}
@@ -126,9 +131,16 @@ func (v *vault) api(w *httptest.ResponseRecorder, req *http.Request) {
 	case len(parts) == 2 && parts[0] == "results":
 		v.apiGets++
 		r := v.result(parts[1], parts[1])
+		if !v.expires.IsZero() {
+			r.SignedURL.DateExpires = v.expires
+		}
+		signed := map[string]any{"url": r.SignedURL.URL.Reveal(), "date_expires": r.SignedURL.DateExpires}
+		if v.noSignedURLs {
+			signed = nil
+		}
 		answer, _ := json.Marshal(map[string]any{ //nolint:errchkjson // strings, a number and a time
 			"id": r.ID, "identifier": r.Identifier, "url": r.URL, "size": r.Size, "checksum": r.Checksum,
-			"signed_url": map[string]any{"url": r.SignedURL.URL.Reveal(), "date_expires": r.SignedURL.DateExpires},
+			"signed_url": signed,
 		})
 		_, _ = w.Write(answer)
 	default:

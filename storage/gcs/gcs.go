@@ -34,7 +34,8 @@ func New(client *storage.Client) *Opener { return &Opener{client} }
 // the service answers with a status of 400 or more is a
 // *ricloud.StorageError.
 func (o *Opener) OpenObject(ctx context.Context, req ricloud.ObjectRequest) (*ricloud.Object, error) {
-	handle := o.client.Bucket(req.Bucket).Object(req.Key)
+	// Size and MD5 of a result are those of the object as it is stored.
+	handle := o.client.Bucket(req.Bucket).Object(req.Key).ReadCompressed(true)
 	if req.Version != "" {
 		generation, err := strconv.ParseInt(req.Version, 10, 64)
 		if err != nil {
