@@ -2,6 +2,7 @@ package gcs_test
 
 import (
 	"bytes"
+	"compress/gzip"
 	"crypto/md5"
 	"encoding/hex"
 	"math/rand/v2"
@@ -164,4 +165,40 @@ func TestOpenObjectAtAnOffset(t *testing.T) {
 	assert.Equal(t, int64(4), object.Offset)
 	assert.Equal(t, int64(10), object.Size)
 	assert.NotEmpty(t, object.Version)
+}
+
+// An object that is stored with Content-Encoding: gzip is read as it is stored.
+func TestOpenObjectThatIsStoredCompressed(t *testing.T) {
+	t.Parallel()
+	plain := bytes.Repeat([]byte("text "), 1000)
+	var stored bytes.Buffer
+	w := gzip.NewWriter(&stored)
+	_, _ = w.Write(plain)
+	require.NoError(t, w.Close())
+	body := stored.Bytes()
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("X-Goog-Generation", "7")
+		w.Header().Set("X-Goog-Stored-Content-Encoding", "gzip")
+		if !strings.Contains(r.Header.Get("Accept-Encoding"), "gzip") {
+			_, _ = w.Write(plain) // what the service does for those who do not ask
+			return
+		}
+		w.Header().Set("Content-Encoding", "gzip")
+		http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(body))
+	}))
+	defer server.Close()
+	objects, err := storage.NewClient(t.Context(), option.WithEndpoint(server.URL), option.WithoutAuthentication())
+	require.NoError(t, err)
+	defer func() { _ = objects.Close() }()
+	client, err := ricloud.NewClient("canary-token", ricloud.WithStorage("gs", gcs.New(objects)), ricloud.WithRetries(0))
+	require.NoError(t, err)
+	defer client.Close()
+	sum := md5.Sum(body)
+	saved, err := client.Results.Save(t.Context(), &ricloud.Result{
+		ID: "r", Identifier: "a", URL: "gs://" + bucket + "/a", Checksum: hex.EncodeToString(sum[:]), Size: int64(len(body)),
+	}, t.TempDir())
+	require.NoError(t, err)
+	got, err := os.ReadFile(saved.Path)
+	require.NoError(t, err)
+	assert.True(t, bytes.Equal(body, got))
 }
