@@ -12,9 +12,9 @@ import (
 )
 
 const (
-	maxBatch  = 1000 // results an acknowledgement takes
-	ackFlush  = 10 * time.Second
-	ackBounds = 4 * maxBatch // that wait before the next goes at once
+	maxBatch   = 1000 // results an acknowledgement takes
+	ackStretch = 3    // how many readings an acknowledgement waits for others
+	ackTimeout = 30 * time.Second
 )
 
 // pendingAck is a job whose results are handled and not acknowledged yet.
@@ -49,15 +49,20 @@ func (a *acker) add(p pendingAck) {
 
 // run acknowledges until begin ends, and then once more what is left.
 func (a *acker) run(begin, ctx context.Context) {
-	for begin.Err() == nil {
+	for waited := 1; begin.Err() == nil; waited++ {
 		timer := time.NewTimer(a.leader.cfg.ReadEvery)
+		full := false
 		select {
 		case <-timer.C:
 		case <-a.full:
+			full = true
 		case <-begin.Done():
 		}
 		timer.Stop()
-		a.flush(ctx)
+		if full || waited >= ackStretch || begin.Err() != nil || a.leader.isQuiet() {
+			a.flush(ctx)
+			waited = 0
+		}
 	}
 }
 
@@ -92,7 +97,7 @@ func (a *acker) send(ctx context.Context, ids []ricloud.ID) []ricloud.ID {
 	if len(ids) == 0 {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, ackFlush+a.leader.cfg.ReadEvery)
+	ctx, cancel := context.WithTimeout(ctx, ackTimeout+a.leader.cfg.ReadEvery)
 	defer cancel()
 	err := a.leader.client.Results.AcknowledgeAll(background(ctx), ids)
 	failed, ok := errors.AsType[*ricloud.AcknowledgeError](err)

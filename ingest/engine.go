@@ -50,8 +50,8 @@ type Config struct {
 
 	// ReadEvery is how often the one process that reads for all looks for
 	// sessions and polls that have ended, while no events arrive; it looks six
-	// times as rarely while they do. Acknowledgements wait as long, to go many
-	// at a time. A longer time costs fewer requests. Default 10 seconds.
+	// times as rarely while they do. Acknowledgements wait three times as long,
+	// to go many at a time. A longer time costs fewer requests. Default 10 seconds.
 	ReadEvery time.Duration
 
 	// Lease is how long a process may be silent before others take over its

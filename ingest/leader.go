@@ -24,6 +24,8 @@ const (
 	// begun it cannot send it any more when another looks.
 	createTimeout = 20 * time.Second
 	settleTime    = 30 * time.Second
+	// In a folder, the process that has begun it is known to be gone.
+	settleAlone = 10 * time.Second
 )
 
 var errLeaseLost = errors.New("another process leads")
@@ -34,6 +36,7 @@ type leader struct {
 
 	lease *lease
 	acks  *acker
+	onEnd func(func()) (stop func() bool) // calls a function when no more is begun
 
 	mu        sync.Mutex
 	items     map[string]*item // by the escaped key
@@ -48,6 +51,7 @@ type leader struct {
 	forgotten map[ricloud.ID]bool // polls of subscriptions that hold nothing to handle
 	wake      chan struct{}
 	synced    bool
+	settle    time.Duration
 }
 
 // classes of steps; those nearer to the end go first.
@@ -99,7 +103,10 @@ func (r *runner) lead(begin, work context.Context, held *lease) (failed bool) {
 		subs: map[ricloud.ID]*item{}, jobs: map[string]map[string]*jobState{}, wake: make(chan struct{}, 1),
 		forgotten: map[ricloud.ID]bool{},
 	}
-	l.acks = newAcker(l)
+	l.acks, l.settle = newAcker(l), settleTime
+	if r.cfg.Dir != "" {
+		l.settle = settleAlone
+	}
 	ctx, cancel := context.WithCancelCause(work)
 	defer cancel(nil)
 	var followers, others sync.WaitGroup
@@ -114,6 +121,7 @@ func (r *runner) lead(begin, work context.Context, held *lease) (failed bool) {
 	defer stop()
 	unhook := context.AfterFunc(ctx, stop)
 	defer unhook()
+	l.onEnd = func(f func()) func() bool { return context.AfterFunc(stepping, f) }
 	followers.Go(func() { l.keepLease(ctx, cancel) })
 	follow(func(ctx context.Context) error { return l.store.Watch(ctx, accountPrefix, l.observeRecord) })
 	follow(func(ctx context.Context) error { return l.store.Watch(ctx, workPrefix, l.observeJob) })
@@ -157,6 +165,13 @@ func (l *leader) holds() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.lease.held()
+}
+
+// isQuiet reports whether no account is on its way to its results.
+func (l *leader) isQuiet() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.sessions)+len(l.polls)+l.running+len(l.ready[beginning]) == 0
 }
 
 func (l *leader) poke() {
@@ -240,7 +255,7 @@ func (l *leader) next(it *item) (when time.Time, class int, ok bool) {
 	case LoggingIn, Requesting:
 		when = it.due
 		if when.IsZero() {
-			when = it.begun.Add(settleTime)
+			when = it.begun.Add(l.settle)
 		}
 		return when, looking, true
 	case Connecting:

@@ -150,7 +150,10 @@ func (e *Engine) Run(ctx context.Context, client *ricloud.Client, h Handlers) er
 	return nil
 }
 
-var errDrained = errors.New("ingest: the time to drain is over")
+var (
+	errDraining = errors.New("ingest: nothing is begun any more")
+	errDrained  = errors.New("ingest: the time to drain is over")
+)
 
 func (r *runner) log(ctx context.Context, msg string, attrs ...slog.Attr) {
 	if r.h.Logger != nil {

@@ -55,7 +55,7 @@ func (l *leader) step(ctx context.Context, it *item, s seen) uint64 {
 		s.code.used <- err // it has room for one
 	}
 	switch {
-	case err == nil, errors.Is(err, store.ErrConflict), errors.Is(err, errLeaseLost), ctx.Err() != nil:
+	case err == nil, errors.Is(err, store.ErrConflict), errors.Is(err, errLeaseLost), errors.Is(err, errDraining), ctx.Err() != nil:
 		return r.revision // done, or another has changed it, or the next leader goes on
 	case errors.Is(err, ricloud.ErrUnauthorized):
 		l.fatal(err)
@@ -157,7 +157,11 @@ func (l *leader) advance(ctx context.Context, r *stored, s seen) error {
 
 // turn waits until one request may be sent, and returns the context to send it with.
 func (l *leader) turn(ctx context.Context) (context.Context, error) {
-	if err := l.pacer.Wait(ctx, ricloud.Foreground); err != nil {
+	waiting, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	stop := l.onEnd(func() { cancel(errDraining) })
+	defer stop()
+	if err := l.pacer.Wait(waiting, ricloud.Foreground); err != nil {
 		return nil, err
 	}
 	return withTurn(ctx), nil

@@ -250,13 +250,19 @@ func (w *worker) protected(ctx context.Context, r *Result) (err error) {
 }
 
 // sign gives a result its signed URL, if there is one. Without one, the client
-// reads it with credentials, or asks the API for another.
+// reads the file with credentials of its own.
 func (w *worker) sign(ctx context.Context, r *Result) {
 	url, known := w.urls.get(r.Poll, r.ID)
-	if !known && r.Poll != "" {
+	stale := !url.Expires.IsZero() && time.Now().After(url.Expires)
+	if r.Poll != "" && (!known || stale || url.URL == "" && r.Attempt > 1) {
 		if poll, err := w.client.Polls.Get(ctx, r.Poll); err == nil { // one request for all its results
 			w.urls.add(urlsOf(poll))
-			url, _ = w.urls.get(r.Poll, r.ID)
+			url, known = w.urls.get(r.Poll, r.ID)
+		}
+	}
+	if !known { // more than a poll shows
+		if result, err := w.client.Results.Get(ctx, r.ID); err == nil {
+			url = signedURL{result.SignedURL.URL.Reveal(), result.SignedURL.DateExpires}
 		}
 	}
 	r.SignedURL = ricloud.SignedURL{URL: ricloud.NewSecret(url.URL), DateExpires: url.Expires}

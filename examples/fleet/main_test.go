@@ -1,51 +1,144 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"strings"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/reincubate/ricloud-go"
+	ricloud "github.com/reincubate/ricloud-go"
+	"github.com/reincubate/ricloud-go/ricloudtest"
 )
 
-// The program is interrupted again and again, and yet logs in to each account
-// once.
-func TestAnInterruptedFleetGoesOn(t *testing.T) {
-	t.Parallel()
-	const accounts = 60
-	sandbox, all := newSandbox(accounts)
-	t.Cleanup(sandbox.Close)
-	requests := &counter{next: sandbox}
-	client := sandbox.Client(ricloud.WithTransport(requests))
-	s := settings{atOnce: 20, state: filepath.Join(t.TempDir(), "fleet.state")}
-	for patience := 50 * time.Millisecond; ; patience *= 2 {
-		ctx, cancel := context.WithTimeout(t.Context(), patience)
-		err := run(ctx, client, requests, all, s)
-		cancel()
-		if err == nil {
-			break
-		}
-		require.Less(t, patience, time.Minute)
+// The test binary is also the program.
+func TestMain(m *testing.M) {
+	if os.Getenv("FLEET_TEST_CHILD") != "" {
+		main()
+		os.Exit(0)
 	}
-	journal, err := openJournal(s.state)
-	require.NoError(t, err)
-	defer func() { require.NoError(t, journal.close()) }()
-	assert.Equal(t, map[string]int{done: 58, needsCode: 2}, journal.outcomes())
-	assert.Equal(t, accounts, sandbox.CountCalls("Sessions.Create"), "no login is repeated")
+	os.Exit(m.Run())
 }
 
-// A state file that cannot be read is no empty one: the logins in it would be
-// made again.
-func TestAStateFileThatCannotBeRead(t *testing.T) {
+func TestTheSandbox(t *testing.T) {
 	t.Parallel()
-	name := filepath.Join(t.TempDir(), "fleet.state")
-	require.NoError(t, os.WriteFile(name, make([]byte, 1<<20), 0o600))
-	_, err := openJournal(name)
-	require.ErrorIs(t, err, bufio.ErrTooLong)
+	require.NoError(t, start(t.Context(), settings{accounts: 100, out: t.TempDir()}))
+}
+
+// fleet is the program on a file of accounts, and the API it talks to.
+type fleet struct {
+	sandbox *ricloudtest.Server
+	dir     string
+}
+
+func newFleet(t *testing.T, accounts int, faults ...ricloudtest.Fault) fleet {
+	t.Helper()
+	sandbox, passwords := newSandbox(accounts, 50)
+	t.Cleanup(sandbox.Close)
+	require.NoError(t, sandbox.Start())
+	sandbox.SetFaults(faults...)
+	rows := "\ufeffE-Mail;Password\r\n"
+	for identifier, password := range passwords {
+		row := identifier + ";" + password.Reveal() + "\r\n"
+		rows += row + row
+	}
+	f := fleet{sandbox, t.TempDir()}
+	require.NoError(t, os.WriteFile(filepath.Join(f.dir, "accounts.csv"), []byte(rows), 0o600))
+	return f
+}
+
+func (f fleet) command(ctx context.Context) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, os.Args[0], "-file", filepath.Join(f.dir, "accounts.csv"), "-state", filepath.Join(f.dir, "state")) //nolint:gosec // this test itself
+	cmd.Env = append(os.Environ(), "FLEET_TEST_CHILD=1", "RICLOUD_TOKEN="+f.sandbox.Token(), "RICLOUD_URL="+f.sandbox.URL())
+	return cmd
+}
+
+// logins counts the sessions that the API has made.
+func (f fleet) logins(t *testing.T) (n int) {
+	t.Helper()
+	for _, err := range f.sandbox.Client().Sessions.All(t.Context(), ricloud.SessionListParams{}) {
+		require.NoError(t, err)
+		n++
+	}
+	return n
+}
+
+// reached waits until the API has had n requests.
+func (f fleet) reached(n int) {
+	for f.sandbox.CountCalls("") < n {
+		<-time.NewTimer(10 * time.Millisecond).C
+	}
+}
+
+// Killed in the middle, it goes on; a second one on the same state is refused.
+func TestKilled(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, 8)
+	first := f.command(t.Context())
+	require.NoError(t, first.Start())
+	f.reached(6)
+	out, err := f.command(t.Context()).CombinedOutput()
+	require.Error(t, err)
+	assert.Contains(t, string(out), "another process uses the folder")
+	require.NoError(t, first.Process.Kill())
+	_ = first.Wait()
+
+	ctx, cancel := context.WithTimeout(t.Context(), 80*time.Second)
+	defer cancel()
+	out, err = f.command(ctx).CombinedOutput()
+	require.NoError(t, err, string(out))
+	assert.Contains(t, string(out), "8 done")
+	assert.Equal(t, 8, f.logins(t))
+}
+
+// Ctrl-C ends it within ten seconds, and no login begins after it.
+func TestCtrlC(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, 30, ricloudtest.Fault{Operation: "Polls.Create", Count: -1, Delay: 20 * time.Second})
+	cmd := f.command(t.Context())
+	require.NoError(t, cmd.Start())
+	f.reached(8)
+	before, began := f.logins(t), time.Now()
+	require.NoError(t, cmd.Process.Signal(syscall.SIGINT))
+	require.Error(t, cmd.Wait())
+	assert.Less(t, time.Since(began), 10*time.Second)
+	assert.LessOrEqual(t, f.logins(t), before+2)
+}
+
+func TestAccountsAsPeopleWriteThem(t *testing.T) {
+	t.Parallel()
+	for name, text := range map[string]string{
+		"plain":           "a@example.com,one\nb@example.com,two\n",
+		"mark and header": "\ufeffidentifier,password\na@example.com,one\nb@example.com,two",
+		"semicolons":      "E-Mail;Passwort\r\na@example.com;one\r\nb@example.com;two\r\n",
+		"tabs, more":      "a@example.com\tone\tJane\nb@example.com\ttwo\n",
+		"twice, spaces":   "a@example.com,one\n A@Example.com ,one\n\nb@example.com,two\n",
+		"quotes":          "\"a@example.com\",\"one\"\n\"b@example.com\",two\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			accounts, err := parseAccounts(strings.NewReader(text))
+			require.NoError(t, err)
+			require.Len(t, accounts, 2)
+			assert.Equal(t, "one", accounts["a@example.com"].Reveal())
+			assert.Equal(t, "two", accounts["b@example.com"].Reveal())
+		})
+	}
+	for name, text := range map[string]string{
+		"no password":           "a@example.com\n",
+		"two passwords for one": "a@example.com,one\nA@example.com,two\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			_, err := parseAccounts(strings.NewReader(text))
+			require.ErrorContains(t, err, "line ")
+			assert.NotContains(t, err.Error(), "two")
+		})
+	}
 }

@@ -94,7 +94,7 @@ func chaos(ctx context.Context, s settings) error {
 func growth(ctx context.Context, s settings) error {
 	s.calm = true
 	if s.quota == 0 {
-		s.quota = s.accounts * 2
+		s.quota = int(10_000 / 60 * s.speed) // what the API allows, in its own time
 	}
 	for _, s.webhooks = range []bool{true, false} {
 		for _, s.workers = range []int{1, 2, 4, 8} {

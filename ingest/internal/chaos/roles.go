@@ -110,7 +110,7 @@ func work(s script) error {
 	err = engine.Run(ctx, client, ingest.Handlers{
 		Concurrency: s.Concurrency, RetryWait: 500 * time.Millisecond, Attempts: 12, Timeout: time.Minute, Logger: logger,
 		Secret: func(_ context.Context, key string) (ricloud.Secret, error) {
-			return ricloud.NewSecret(s.Password+key), nil
+			return ricloud.NewSecret(s.Password + key), nil
 		},
 		Result: func(ctx context.Context, r *ingest.Result) error {
 			file, err := r.Open(ctx)
