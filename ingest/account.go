@@ -147,18 +147,7 @@ const (
 )
 
 // escape makes a token of a subject out of a key.
-func escape(key string) string {
-	var b strings.Builder
-	for _, c := range []byte(key) {
-		switch {
-		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9', c == '-', c == '_':
-			b.WriteByte(c)
-		default:
-			fmt.Fprintf(&b, "=%02x", c)
-		}
-	}
-	return b.String()
-}
+func escape(key string) string { return store.Token(key) }
 
 func invalid(operation, field, reason string) error {
 	return &ricloud.ParamError{Operation: "ingest." + operation, Field: field, Reason: reason}

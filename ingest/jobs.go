@@ -239,7 +239,7 @@ func (l *leader) acknowledged(a pendingAck) {
 		}
 	}
 	if it := l.items[a.account]; it != nil {
-		it.seen.closed = true
+		it.news().closed = true
 		l.schedule(it)
 	}
 }

@@ -67,18 +67,36 @@ type item struct {
 	key      string // escaped
 	state    State
 	revision uint64
-	due      time.Time
-	begun    time.Time
+	due      instant
+	begun    instant
+	since    instant // when its session or poll was made
 	session  ricloud.ID
 	poll     ricloud.ID
 	sub      ricloud.ID
-	since    time.Time // when its session or poll was made
 
 	busy    bool
 	queued  bool
-	written uint64    // the revision that its last step wrote
-	when    time.Time // in later
-	seen    seen
+	written uint64  // the revision that its last step wrote
+	when    instant // in later
+	seen    *seen   // nil: nothing
+}
+
+// instant is a time in a third of the space: nanoseconds since 1970, 0 is none.
+type instant int64
+
+func instantOf(t time.Time) instant {
+	if t.IsZero() {
+		return 0
+	}
+	return instant(t.UnixNano())
+}
+
+// news returns what was seen of an account, to add to.
+func (it *item) news() *seen {
+	if it.seen == nil {
+		it.seen = new(seen)
+	}
+	return it.seen
 }
 
 // seen is what was learned about an account since its last step.
@@ -205,10 +223,10 @@ func (l *leader) observeRecord(entry store.Entry) {
 	if err != nil {
 		return // of a newer version: its processes know what to do
 	}
-	it.revision, it.state, it.due, it.begun = r.revision, known(r.State), r.Due, r.Begun
+	it.revision, it.state, it.due, it.begun = r.revision, known(r.State), instantOf(r.Due), instantOf(r.Begun)
 	it.session, it.poll, it.sub = r.Session, r.Poll, r.Subscription
 	if n := len(r.History); n > 0 {
-		it.since = r.History[n-1].Time
+		it.since = instantOf(r.History[n-1].Time)
 	}
 	l.link(it)
 	l.schedule(it)
@@ -242,37 +260,41 @@ func (l *leader) link(it *item) {
 		l.subs[it.sub] = it
 	case Done, Dead: // nothing more will be seen of it
 		it.session, it.poll, it.sub = "", "", ""
-		it.seen = seen{}
+		it.seen = nil
 	default:
 	}
 }
 
 // next says when an account's next step may be made, and in which class.
-func (l *leader) next(it *item) (when time.Time, class int, ok bool) {
+func (l *leader) next(it *item) (when instant, class int, ok bool) {
+	var s seen
+	if it.seen != nil {
+		s = *it.seen
+	}
 	switch it.state {
 	case Submitted:
 		return it.due, beginning, true
 	case LoggingIn, Requesting:
 		when = it.due
-		if when.IsZero() {
-			when = it.begun.Add(l.settle)
+		if when == 0 {
+			when = it.begun + instant(l.settle)
 		}
 		return when, looking, true
 	case Connecting:
-		return it.due, finishing, it.seen.session != nil
+		return it.due, finishing, s.session != nil
 	case CodeNeeded:
-		return it.due, looking, it.seen.code != nil
+		return it.due, looking, s.code != nil
 	case Connected:
 		return it.due, finishing, true
 	case Polling:
-		return it.due, finishing, len(it.seen.polls) > 0
+		return it.due, finishing, len(s.polls) > 0
 	case Subscribed:
-		return it.due, finishing, len(it.seen.polls) > 0 || it.seen.closed
+		return it.due, finishing, len(s.polls) > 0 || s.closed
 	case Handling:
-		return it.due, finishing, it.seen.closed
+		return it.due, finishing, s.closed
 	case Done, Dead:
 	}
-	return when, 0, false
+	return 0, 0, false
 }
 
 // schedule puts an account where its next step is found. l.mu is held.
@@ -283,12 +305,12 @@ func (l *leader) schedule(it *item) {
 	when, class, ok := l.next(it)
 	switch {
 	case !ok:
-		it.when = time.Time{}
-	case !when.After(time.Now()):
+		it.when = 0
+	case when <= instantOf(time.Now()):
 		it.queued = true
 		l.ready[class] = append(l.ready[class], it)
 		l.poke()
-	case !it.when.Equal(when):
+	case it.when != when:
 		it.when = when
 		heap.Push(&l.later, timed{when, it})
 		l.poke()
@@ -330,11 +352,11 @@ func (l *leader) dispatch(begin, ctx context.Context) {
 func (l *leader) pick() (*item, seen, time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	now := time.Now()
-	for len(l.later) > 0 && !l.later[0].when.After(now) {
+	now := instantOf(time.Now())
+	for len(l.later) > 0 && l.later[0].when <= now {
 		t, _ := heap.Pop(&l.later).(timed)
-		if t.item.when.Equal(t.when) {
-			t.item.when = time.Time{}
+		if t.item.when == t.when {
+			t.item.when = 0
 			l.schedule(t.item)
 		}
 	}
@@ -344,19 +366,19 @@ func (l *leader) pick() (*item, seen, time.Duration) {
 			l.ready[class] = l.ready[class][1:]
 			it.queued = false
 			when, _, ok := l.next(it)
-			if it.busy || it.revision < it.written || !ok || when.After(now) {
+			if it.busy || it.revision < it.written || !ok || when > now {
 				l.schedule(it)
 				continue
 			}
 			it.busy = true
 			l.running++
-			s := it.seen
-			it.seen = seen{}
+			s := *it.news()
+			it.seen = nil
 			return it, s, 0
 		}
 	}
 	if len(l.later) > 0 {
-		return nil, seen{}, max(l.later[0].when.Sub(now), time.Millisecond)
+		return nil, seen{}, max(time.Duration(l.later[0].when-now), time.Millisecond)
 	}
 	return nil, seen{}, 0
 }
@@ -366,7 +388,7 @@ func (l *leader) observeSession(session *ricloud.Session) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	it := l.sessions[session.ID]
-	if it != nil && session.State.Ended() && it.seen.session == nil {
+	if it != nil && session.State.Ended() && it.news().session == nil {
 		it.seen.session = session
 		l.schedule(it)
 	}
@@ -381,7 +403,7 @@ func (l *leader) observePoll(poll *ricloud.Poll) {
 		it = l.subs[poll.Subscription]
 	}
 	if it == nil || !poll.State.Ended() ||
-		slices.ContainsFunc(it.seen.polls, func(p *ricloud.Poll) bool { return p.ID == poll.ID }) {
+		slices.ContainsFunc(it.news().polls, func(p *ricloud.Poll) bool { return p.ID == poll.ID }) {
 		return
 	}
 	poll.Results.Data = unsigned(poll.Results.Data)
@@ -427,7 +449,7 @@ func (l *leader) takeCode(ctx context.Context, data []byte) []byte {
 	case it == nil:
 		l.mu.Unlock()
 		return []byte("no such account: " + q.Key)
-	case it.state != CodeNeeded || it.busy || it.seen.code != nil:
+	case it.state != CodeNeeded || it.busy || it.news().code != nil:
 		state := it.state
 		l.mu.Unlock()
 		return []byte(q.Key + " is " + string(state) + ": no code is wanted now")
@@ -450,12 +472,12 @@ func (l *leader) takeCode(ctx context.Context, data []byte) []byte {
 type timers []timed
 
 type timed struct {
-	when time.Time
+	when instant
 	item *item
 }
 
 func (t timers) Len() int           { return len(t) }
-func (t timers) Less(i, j int) bool { return t[i].when.Before(t[j].when) }
+func (t timers) Less(i, j int) bool { return t[i].when < t[j].when }
 func (t timers) Swap(i, j int)      { t[i], t[j] = t[j], t[i] }
 func (t *timers) Push(x any) {
 	if v, ok := x.(timed); ok {

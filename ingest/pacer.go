@@ -19,7 +19,7 @@ const (
 
 	maxSlots      = 25               // that a process takes at a time
 	maxGrace      = 2 * time.Second  // how late a slot may be used
-	maxCarry      = 5 * time.Minute  // a clock that is further ahead is not believed
+	maxAhead      = 1000             // slots, and an hour: a clock further ahead is not believed
 	foregroundRun = 4                // turns in a row, while background waits
 	storeRetry    = time.Second      // after a failure of the store
 	pauseFloor    = time.Millisecond // shorter pauses are not told to others
@@ -222,7 +222,7 @@ func (p *pacer) take(ctx context.Context, n int) ([]time.Time, error) {
 		}
 		now := time.Now()
 		first := now.Add(-time.Duration(p.burst-1) * p.every)
-		if s.Next.After(first) && s.Next.Sub(now) < maxCarry {
+		if s.Next.After(first) && s.Next.Sub(now) < time.Hour+maxAhead*p.every {
 			first = s.Next
 		}
 		s = slots{Next: first.Add(time.Duration(n) * p.every), By: p.id}

@@ -55,6 +55,7 @@ func TestOneQuotaForAllProcesses(t *testing.T) {
 		{"small", 3, 10, time.Minute},
 		{"one", 2, 1, time.Minute},
 		{"fast", 8, 500, time.Second},
+		{"slow", 2, 20, 30 * 24 * time.Hour},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()

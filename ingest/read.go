@@ -69,8 +69,8 @@ func (l *leader) awaited(of map[ricloud.ID]*item) (ids map[ricloud.ID]bool, olde
 	ids = map[ricloud.ID]bool{}
 	for id, it := range of {
 		ids[id] = true
-		if oldest.IsZero() || it.since.Before(oldest) {
-			oldest = it.since
+		if since := time.Unix(0, int64(it.since)); oldest.IsZero() || since.Before(oldest) {
+			oldest = since
 		}
 	}
 	return ids, oldest

@@ -72,7 +72,7 @@ func (l *leader) step(ctx context.Context, it *item, s seen) uint64 {
 func (l *leader) restore(it *item, s seen) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if it.seen.session == nil {
+	if it.news().session == nil {
 		it.seen.session = s.session
 	}
 	it.seen.polls = append(it.seen.polls, s.polls...)

@@ -16,6 +16,7 @@ const (
 	lockFile     = "ingest.lock"
 	startTimeout = 30 * time.Second
 	maxMemory    = 16 << 20 // of JetStream's streams in memory: there are none
+	maxStore     = 1 << 50  // the streams have bounds of their own, which may change
 )
 
 // embedded is a NATS server inside the process. It opens no port.
@@ -35,7 +36,12 @@ func Embed(ctx context.Context, dir string, o Options) (*Store, error) {
 		return nil, err
 	}
 	e := &embedded{lock: lock}
-	s, err := e.start(ctx, dir, o)
+	var s *Store
+	if where, moved := Moved(dir); moved {
+		err = fmt.Errorf("the state in %s has moved to %s: set Config.URL", dir, where)
+	} else {
+		s, err = e.start(ctx, dir, o)
+	}
 	if err != nil {
 		return nil, errors.Join(err, e.close())
 	}
@@ -45,7 +51,7 @@ func Embed(ctx context.Context, dir string, o Options) (*Store, error) {
 func (e *embedded) start(ctx context.Context, dir string, o Options) (*Store, error) {
 	srv, err := server.NewServer(&server.Options{
 		ServerName: "ricloud-ingest", DontListen: true, NoLog: true, NoSigs: true,
-		JetStream: true, StoreDir: dir, JetStreamMaxMemory: maxMemory, JetStreamMaxStore: o.MaxBytes + o.MaxEventBytes + maxMemory,
+		JetStream: true, StoreDir: dir, JetStreamMaxMemory: maxMemory, JetStreamMaxStore: maxStore,
 		SyncAlways: true, DisableJetStreamBanner: true, // confirmed means on disk
 	})
 	if err != nil {
@@ -56,7 +62,7 @@ func (e *embedded) start(ctx context.Context, dir string, o Options) (*Store, er
 	if !srv.ReadyForConnections(startTimeout) {
 		return nil, fmt.Errorf("the NATS server in %s did not start", dir)
 	}
-	conn, err := nats.Connect("", nats.InProcessServer(srv), nats.Name("ricloud ingest"), nats.MaxReconnects(-1))
+	conn, err := nats.Connect("", nats.InProcessServer(srv), nats.Name("ricloud ingest"), nats.MaxReconnects(-1), quiet())
 	if err != nil {
 		return nil, err
 	}

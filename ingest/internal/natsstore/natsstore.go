@@ -47,7 +47,7 @@ type Store struct {
 func Connect(ctx context.Context, url string, o Options, opts ...nats.Option) (*Store, error) {
 	opts = append([]nats.Option{
 		nats.Name("ricloud ingest"), nats.MaxReconnects(-1), nats.ReconnectWait(retryWait), nats.Timeout(attemptTimeout),
-		nats.PingInterval(attemptTimeout), nats.MaxPingsOutstanding(2),
+		nats.PingInterval(attemptTimeout), nats.MaxPingsOutstanding(2), quiet(),
 	}, opts...)
 	conn, err := nats.Connect(url, opts...)
 	if err != nil {
@@ -60,6 +60,10 @@ func Connect(ctx context.Context, url string, o Options, opts ...nats.Option) (*
 	}
 	return s, nil
 }
+
+// quiet keeps the client from printing what goes wrong in its background: it
+// connects again, and calls return their errors.
+func quiet() nats.Option { return nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}) }
 
 // open finds or makes the streams. A cluster that elects its leaders may need
 // several attempts.
