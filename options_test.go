@@ -161,7 +161,6 @@ func TestWithPacerIsAskedBeforeEachRequest(t *testing.T) {
 	_, err := c.Users.Get(t.Context(), "1")
 	require.NoError(t, err)
 	assert.Equal(t, []Priority{Foreground}, pacer.asked)
-
 }
 
 func TestNewClientRefusesWhatCannotWork(t *testing.T) {

@@ -206,7 +206,7 @@ func isMaskedSecret(v reflect.Value) bool {
 
 // textOf returns the text of a string or a Secret.
 func textOf(v reflect.Value) string {
-	if s, ok := v.Interface().(Secret); ok {
+	if s, ok := reflect.TypeAssert[Secret](v); ok {
 		return s.Reveal()
 	}
 	return v.String()

@@ -69,5 +69,5 @@ func TestCauseOfAnOrdinaryEnd(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	assert.Equal(t, context.Canceled, Cause(ctx)) //nolint:testifylint // the very error
+	assert.Equal(t, context.Canceled, Cause(ctx))
 }

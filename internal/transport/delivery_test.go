@@ -69,7 +69,7 @@ func (p *peer) answer(stream uint32) { p.send(frameHeaders, endHeaders|endStream
 // serve calls request for each request that came whole, with its number over
 // all connections and its stream.
 func (p *peer) serve(request func(p *peer, n int, stream uint32)) {
-	defer p.Close()
+	defer func() { _ = p.Close() }()
 	r := bufio.NewReader(p.Conn)
 	if _, err := io.CopyN(io.Discard, r, int64(len("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"))); err != nil {
 		return
@@ -104,7 +104,7 @@ func tlsFor(t *testing.T) (server, client *tls.Config) {
 	defer s.Close()
 	roots := x509.NewCertPool()
 	roots.AddCert(s.Certificate())
-	return &tls.Config{Certificates: s.TLS.Certificates, NextProtos: []string{"h2"}}, &tls.Config{RootCAs: roots} //nolint:gosec // a test's
+	return &tls.Config{Certificates: s.TLS.Certificates, NextProtos: []string{"h2"}}, &tls.Config{RootCAs: roots}
 }
 
 // listen calls handle for each connection, and closes all at the end.

@@ -82,7 +82,7 @@ func latin1(s string) []byte {
 		if r > 0xff {
 			return nil
 		}
-		out = append(out, byte(r))
+		out = append(out, byte(r)) //nolint:gosec // at most 0xff
 	}
 	if string(out) == s {
 		return nil
@@ -220,7 +220,7 @@ func backslash(text []byte) (char []byte, length int) {
 			n++
 		}
 		value, _ := strconv.ParseUint(string(text[1:n]), 8, 16)
-		return []byte{byte(value)}, n
+		return []byte{byte(value)}, n //nolint:gosec // at most 0o377
 	default:
 		if i := strings.IndexByte("abefnrtv", c); i >= 0 {
 			return []byte{"\a\b\x1b\f\n\r\t\v"[i]}, 2

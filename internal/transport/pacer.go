@@ -91,7 +91,7 @@ func newPacer(cfg *Config) *pacer {
 	p := &pacer{outer: cfg.Pacer, first: 2 * cfg.RetryWaitMin, longest: max(cfg.RetryWaitMax/2, 1)}
 	if n := cfg.RateLimit; n > 0 {
 		p.every = max(1, cfg.RatePer/time.Duration(n))
-		p.burst = max(0, (time.Second/p.every-1)*p.every)
+		p.burst = max(0, time.Second-time.Second%p.every-p.every)
 	}
 	return p
 }

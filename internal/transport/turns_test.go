@@ -34,8 +34,8 @@ func (n *tally) add(resp *Response, err error) {
 }
 
 // slow answers 200 after d.
-func slow(d time.Duration) func(int, *http.Request) (*http.Response, error) {
-	return func(_ int, req *http.Request) (*http.Response, error) { return after(d, nil)(req) }
+func slow(d time.Duration) *concurrent {
+	return &concurrent{respond: func(_ int, req *http.Request) (*http.Response, error) { return after(d, nil)(req) }}
 }
 
 // concurrent is clocked without its lock held while it answers.
@@ -69,7 +69,7 @@ func TestAQueueOfCreatesLosesNone(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				mock := &concurrent{respond: slow(tt.answer)}
+				mock := slow(tt.answer)
 				client := newClient(t, mock, paced(10_000, time.Hour))
 				ctx, cancel := context.WithCancel(t.Context())
 				if tt.timeout > 0 {
@@ -104,7 +104,7 @@ func TestWhatCannotBeAnsweredInTimeIsNotSent(t *testing.T) {
 		{"an await longer than the call timeout", time.Hour, func(c *Config) { c.CallTimeout = 8 * time.Second }},
 	} {
 		synctest.Test(t, func(t *testing.T) {
-			mock := &concurrent{respond: slow(time.Second)}
+			mock := slow(time.Second)
 			edit := tt.edit
 			if edit == nil {
 				edit = func(*Config) {}
@@ -121,7 +121,7 @@ func TestWhatCannotBeAnsweredInTimeIsNotSent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) { // little time in all is time enough for a quick answer
 		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 		defer cancel()
-		_, err := newClient(t, &concurrent{respond: slow(5 * time.Millisecond)}).Do(ctx, request(PollsCreate))
+		_, err := newClient(t, slow(5*time.Millisecond)).Do(ctx, request(PollsCreate))
 		require.NoError(t, err)
 	})
 }
