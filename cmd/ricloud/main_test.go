@@ -19,7 +19,9 @@ import (
 // token is the key's. Like the other secrets below it may stand in no output.
 const token = "canary-token-6f1d"
 
-func secrets() []string { return []string{token, "canary-password", "canary-code", "hunter2", "whsec_"} }
+func secrets() []string {
+	return []string{token, "canary-password", "canary-code", "hunter2", "whsec_"}
+}
 
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){"ricloud": recorded})

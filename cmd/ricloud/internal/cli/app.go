@@ -129,7 +129,7 @@ With an account: ricloud auth login, then the same commands without --sandbox.`,
 		}
 	}
 	group("journeys", "From an account to its data:",
-		a.loginCommand(), a.pairCommand(), a.fetchCommand(), a.recordsCommand())
+		a.loginCommand(), a.pairCommand(), a.fetchCommand(), a.recordsCommand(), a.fleetCommand())
 	group("events", "Events:",
 		a.listenCommand(), a.triggerCommand())
 	group("resources", "Resources of the API:", a.resourceCommands()...)

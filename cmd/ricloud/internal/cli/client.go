@@ -17,11 +17,12 @@ import (
 var errDryRun = errors.New("nothing was sent: this is a dry run")
 
 // client returns the client of this run: of the sandbox, or of the API.
-func (a *app) client() (*ricloud.Client, error) {
+func (a *app) client(more ...ricloud.Option) (*ricloud.Client, error) {
 	opts := []ricloud.Option{ricloud.WithUserAgent("ricloud-cli/" + ricloud.Version)}
-	if a.quota > 0 {
+	if a.quota > 0 && len(more) == 0 { // a fleet brings its own pacer
 		opts = append(opts, ricloud.WithRateLimit(a.quota, time.Hour))
 	}
+	opts = append(opts, more...)
 	if a.verbose {
 		handler := slog.NewTextHandler(a.errs, &slog.HandlerOptions{Level: slog.LevelDebug})
 		opts = append(opts, ricloud.WithLogger(slog.New(handler)))

@@ -61,16 +61,17 @@ func (a *app) configTestCommand(kind string) *cobra.Command {
 			}
 			spinner := a.spinner("testing " + r.one + " " + args[0])
 			defer spinner.stop()
-			task, err := begin(cmd.Context(), ricloud.ID(args[0]), ricloud.WithAwait(10*time.Second))
+			var resp ricloud.Response
+			task, err := begin(cmd.Context(), ricloud.ID(args[0]), ricloud.WithAwait(10*time.Second), ricloud.WithResponse(&resp))
 			if err != nil {
 				return err
 			}
 			if !a.noWait {
-				task, err = client.Tasks.Wait(cmd.Context(), task.ID)
+				task, err = client.Tasks.Wait(cmd.Context(), task.ID, ricloud.WithResponse(&resp))
 			}
 			spinner.stop()
 			if task != nil {
-				if printErr := a.print(resourceNamed("tasks"), task); printErr != nil {
+				if printErr := a.print(resourceNamed("tasks"), []byte(resp.Body)); printErr != nil {
 					return printErr
 				}
 			}

@@ -324,29 +324,31 @@ func (a *app) deleteCommand(name string) *cobra.Command {
 type changes func(yield func(v any, err error) bool)
 
 // watch returns the changes of one resource of a kind that has Watch.
-func watch(ctx context.Context, c *ricloud.Client, kind string, id ricloud.ID) changes {
+func watch(
+	ctx context.Context, c *ricloud.Client, kind string, id ricloud.ID, opts ...ricloud.CallOption,
+) changes {
 	return func(yield func(any, error) bool) {
 		switch kind {
 		case "sessions":
-			for v, err := range c.Sessions.Watch(ctx, id) {
+			for v, err := range c.Sessions.Watch(ctx, id, opts...) {
 				if !yield(orNil(v), err) {
 					return
 				}
 			}
 		case "polls":
-			for v, err := range c.Polls.Watch(ctx, id) {
+			for v, err := range c.Polls.Watch(ctx, id, opts...) {
 				if !yield(orNil(v), err) {
 					return
 				}
 			}
 		case "tasks":
-			for v, err := range c.Tasks.Watch(ctx, id) {
+			for v, err := range c.Tasks.Watch(ctx, id, opts...) {
 				if !yield(orNil(v), err) {
 					return
 				}
 			}
 		case "subscriptions":
-			for v, err := range c.Subscriptions.Watch(ctx, id) {
+			for v, err := range c.Subscriptions.Watch(ctx, id, opts...) {
 				if !yield(orNil(v), err) {
 					return
 				}
@@ -396,17 +398,18 @@ func (a *app) follow(cmd *cobra.Command, r *resource, id string, every bool) err
 	a.resume = fmt.Sprintf("ricloud %s %s %s", r.name, cmd.Name(), id)
 	spinner := a.spinner("waiting for " + r.one + " " + id)
 	defer spinner.stop()
-	var last any
+	var last []byte
 	var ended error
-	for v, err := range watch(cmd.Context(), client, r.name, ricloud.ID(id)) {
+	var resp ricloud.Response
+	for v, err := range watch(cmd.Context(), client, r.name, ricloud.ID(id), ricloud.WithResponse(&resp)) {
 		ended = err
 		if v == nil {
 			continue
 		}
-		last = v
+		last = resp.Body
 		spinner.say(r.one + " " + id + " is " + stateOf(v))
 		if every {
-			if err := a.print(r, v); err != nil {
+			if err := a.print(r, last); err != nil {
 				return err
 			}
 		}

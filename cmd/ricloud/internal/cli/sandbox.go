@@ -176,4 +176,3 @@ ricloud sandbox reset makes the sandbox of --sandbox new again.`,
 	})
 	return cmd
 }
-
