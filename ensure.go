@@ -16,15 +16,23 @@ import (
 
 // ensurer does for one kind of config what Ensure needs.
 type ensurer interface {
+	configAccess
+	configSetup
+}
+
+type configAccess interface {
 	// list returns the configs for the URL that are not deactivated.
 	list(ctx context.Context) ([]place, error)
 	create(ctx context.Context) (place, error)
+	get(ctx context.Context, id ID) (place, *Response, error)
+	remove(ctx context.Context, id ID) error
+}
+
+type configSetup interface {
 	// prepare makes the receiver or the config ready, and returns the state that
 	// the config is then in. all are the configs for the URL.
 	prepare(ctx context.Context, chosen place, all []place, created bool) (ConfigState, error)
 	test(ctx context.Context, id ID) (*Task, error)
-	get(ctx context.Context, id ID) (place, *Response, error)
-	remove(ctx context.Context, id ID) error
 	// adopt makes a valid config the default where that is asked for.
 	adopt(ctx context.Context, id ID) error
 }
@@ -97,29 +105,30 @@ func (e *ensuring) choose(ctx context.Context) (chosen place, all []place, creat
 		slices.SortFunc(all, validThenOldest)
 		return all[0], all, false, nil
 	}
-	own, err := e.create(ctx)
-	if lost, ok := errors.AsType[*CallError](err); err != nil && (!ok || !lost.MaybeApplied()) {
-		return place{}, nil, false, err
+	own, failure := e.create(ctx)
+	if failure != nil {
+		if lost, ok := errors.AsType[*CallError](failure); !ok || !lost.MaybeApplied() {
+			return place{}, nil, false, failure
+		}
 	}
-	var listing error
-	all, listing = e.list(ctx)
+	all, err = e.list(ctx)
 	switch {
-	case err != nil && (listing != nil || len(all) == 0): // the create is really lost
+	case failure != nil && (err != nil || len(all) == 0): // nothing was created
+		return place{}, nil, false, failure
+	case err != nil:
 		return place{}, nil, false, err
-	case listing != nil:
-		return place{}, nil, false, listing
 	case len(all) == 0: // a list that lags behind
 		return own, []place{own}, true, nil
 	}
 	slices.SortFunc(all, oldest)
-	chosen = all[0]
-	if err == nil && chosen.id != own.id {
-		if err := e.remove(ctx, own.id); err != nil && !errors.Is(err, ErrNotFound) {
-			return chosen, all, false, err
-		}
-		all = slices.DeleteFunc(all, func(p place) bool { return p.id == own.id })
+	if chosen = all[0]; failure != nil || chosen.id == own.id {
+		return chosen, all, true, nil
 	}
-	return chosen, all, err != nil || chosen.id == own.id, nil
+	if err := e.remove(ctx, own.id); err != nil && !errors.Is(err, ErrNotFound) {
+		return chosen, all, false, err
+	}
+	all = slices.DeleteFunc(all, func(p place) bool { return p.id == own.id })
+	return chosen, all, false, nil
 }
 
 func validThenOldest(a, b place) int {
@@ -171,11 +180,11 @@ func (e *ensuring) validate(ctx context.Context, id ID) error {
 			return err
 		}
 		e.compareClocks(resp)
-		switch state = config.state; state {
-		case ConfigValid:
+		if state = config.state; state == ConfigValid {
 			return nil
-		case ConfigDeactivated:
-			return e.explain(id, state, failed)
+		}
+		if state == ConfigDeactivated {
+			break
 		}
 	}
 	return e.explain(id, state, failed)

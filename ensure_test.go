@@ -198,7 +198,9 @@ func (c *configs) RoundTrip(r *http.Request) (*http.Response, error) {
 		}
 	case r.Method == http.MethodPost:
 		c.next++
-		var asked struct{ URL string }
+		var asked struct {
+			URL string `json:"url"`
+		}
 		if err := json.NewDecoder(r.Body).Decode(&asked); err != nil {
 			return nil, err
 		}

@@ -27,7 +27,7 @@ import (
 //
 // An Event cannot be encoded as JSON, because that would either lose its data
 // or show it. Put Body into a queue, and read it back with ParseEvent.
-type Event struct {
+type Event struct { //nolint:recvcheck // JSON encodes values and decodes into pointers
 	ID            ID         `json:"id" wire:"strict"`
 	Type          string     `json:"type" wire:"strict"` // the kind of resource: "poll"
 	Action        string     `json:"action"`             // what happened to it: "completed"

@@ -12,7 +12,7 @@ import (
 )
 
 // StorageConfig says where results are published.
-type StorageConfig struct {
+type StorageConfig struct { //nolint:recvcheck // JSON encodes values and decodes into pointers
 	ID                ID            `json:"id" wire:"strict"`
 	Organisation      ID            `json:"organisation,omitempty"`
 	Type              string        `json:"type"` // "s3" or "gs", from the URL

@@ -645,11 +645,13 @@ func (h *WebhookHandler) failed(
 		return
 	}
 	if others, ok := h.noted.allow(msg); ok {
-		text := fmt.Sprintf("ricloud: %s: event %s (%s): %v%s", msg, event.ID, event.Name(), err, others)
-		for _, attr := range more {
-			text += "\n" + attr.Value.String()
+		lines := []string{
+			fmt.Sprintf("ricloud: %s: event %s (%s): %v%s", msg, event.ID, event.Name(), err, others),
 		}
-		serverLog(ctx).Print(text)
+		for _, attr := range more {
+			lines = append(lines, attr.Value.String())
+		}
+		serverLog(ctx).Print(strings.Join(lines, "\n"))
 	}
 }
 
