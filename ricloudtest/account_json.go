@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	ricloud "github.com/reincubate/ricloud-go"
+	"github.com/reincubate/ricloud-go/ricloudtest/internal/reply"
 )
 
 // accountJSON is an Account as scenario files, the admin API and dumps write it.
@@ -62,7 +63,7 @@ func (a Account) MarshalJSON() ([]byte, error) {
 			return nil, refuse("account %q: data %s: %w", a.Identifier, name, err)
 		}
 		if !json.Valid(raw) {
-			raw, _ = json.Marshal(fileJSON{Base64: raw}) // a struct of bytes always marshals
+			raw = reply.Encode(fileJSON{Base64: raw})
 		}
 		if out.Data == nil {
 			out.Data = map[string]json.RawMessage{}

@@ -146,7 +146,7 @@ func (a *account) find(kind, target string) (*blob, string, bool) {
 
 // addAccount makes an account known, in place of one with the same service and identifier. The
 // sources of the old one become sources of the new one. s.mu is held.
-func (s *Server) addAccount(a Account) *account {
+func (s *Server) addAccount(a Account) {
 	acc := newAccount(a, "")
 	if old := s.known[acc.name]; old != nil {
 		s.forgetAccount(old)
@@ -165,7 +165,6 @@ func (s *Server) addAccount(a Account) *account {
 			x.Account = replacements[x.Account.name]
 		}
 	}
-	return acc
 }
 
 func (s *Server) forgetAccount(a *account) {

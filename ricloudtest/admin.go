@@ -258,7 +258,7 @@ func (s *Server) adminReset(r *adminRequest) (any, error) {
 		return nil, err
 	}
 	s.Reset(in.Seed)
-	return nil, nil
+	return object{"ok": true}, nil
 }
 
 func (s *Server) adminScenarios(*adminRequest) (any, error) {
@@ -320,7 +320,7 @@ func optionalNumber(query url.Values, name string, otherwise int) (int, error) {
 
 func (s *Server) adminClearCalls(*adminRequest) (any, error) {
 	s.ResetCalls()
-	return nil, nil
+	return object{"ok": true}, nil
 }
 
 func (s *Server) adminFaults(*adminRequest) (any, error) {
@@ -427,7 +427,7 @@ func (s *Server) adminAddData(r *adminRequest) (any, error) {
 	changed.Suspend = merge(merge(nil, changed.Suspend), more.Suspend)
 	changed.Children = slices.Concat(changed.Children, more.Children)
 	s.addAccount(changed)
-	return nil, nil
+	return object{"ok": true}, nil
 }
 
 func (s *Server) adminTrialKey(r *adminRequest) (any, error) {

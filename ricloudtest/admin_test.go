@@ -221,7 +221,7 @@ func TestAdminRefuses(t *testing.T) {
 	srv := start(t)
 	for request, want := range map[string]string{
 		`POST accounts {"identifier":"x","service":"skype"}`:         "skype",
-		`POST accounts {"identifer":"x"}`:                            "identifer",
+		`POST accounts {"ident":"x"}`:                                "ident",
 		`POST accounts/lock {"identifier":"nobody"}`:                 "nobody",
 		`POST accounts/data {"identifier":"nobody"}`:                 "nobody",
 		`POST accounts {"identifier":"x","data":{"a":7}}`:            "array of records",

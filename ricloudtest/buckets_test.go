@@ -34,7 +34,16 @@ func bucketed(t *testing.T, opts ...ricloudtest.Option) (*ricloudtest.Server, []
 	return srv, paths
 }
 
-func readBucket(t *testing.T, srv *ricloudtest.Server, method, path string, header http.Header) (*http.Response, []byte) {
+// bucketAnswer is an answer whose body was read.
+type bucketAnswer struct {
+	StatusCode    int
+	ContentLength int64
+	Header        http.Header
+}
+
+func readBucket(
+	t *testing.T, srv *ricloudtest.Server, method, path string, header http.Header,
+) (bucketAnswer, []byte) {
 	t.Helper()
 	r, err := http.NewRequestWithContext(t.Context(), method, "https://storage.ricloud.test"+path, http.NoBody)
 	require.NoError(t, err)
@@ -44,7 +53,7 @@ func readBucket(t *testing.T, srv *ricloudtest.Server, method, path string, head
 	body, err := readAll(res)
 	require.NoError(t, err)
 	require.NoError(t, res.Body.Close())
-	return res, body
+	return bucketAnswer{res.StatusCode, res.ContentLength, res.Header}, body
 }
 
 func aws(id string) http.Header {
@@ -71,9 +80,9 @@ func TestBucketsSpeakS3(t *testing.T) {
 		Next      string `xml:"NextContinuationToken"`
 		Count     int    `xml:"KeyCount"`
 		Contents  []struct {
-			Key  string
-			Size int64
-		}
+			Key  string `xml:"Key"`
+			Size int64  `xml:"Size"`
+		} `xml:"Contents"`
 	}
 	bucket, key, _ := strings.Cut(paths[0], "/")
 	prefix := key[:strings.LastIndex(key, "/")]

@@ -3,6 +3,8 @@ package ricloudtest_test
 import (
 	"fmt"
 	"net/http"
+	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -92,7 +94,7 @@ func TestVerbsAndPaths(t *testing.T) {
 		for _, call := range srv.Calls() {
 			called[call.Operation+" "+call.Method+" "+id.ReplaceAllString(call.Path, "/{id}$2")] = true
 		}
-		for _, line := range strings.Split(strings.TrimSpace(endpoints), "\n") {
+		for line := range strings.SplitSeq(strings.TrimSpace(endpoints), "\n") {
 			assert.True(t, called[line], "the sandbox was not called so: %s", line)
 		}
 	})
@@ -760,5 +762,27 @@ func TestCursors(t *testing.T) {
 		assert.Equal(t, http.StatusBadRequest, status, "a date that is none is refused")
 		status, _ = send(t.Context(), t, srv, "GET", "/users?date_created__near=2020-01-01", srv.Token(), "")
 		assert.Equal(t, http.StatusBadRequest, status)
+	}
+}
+
+// The table of facts names tests that exist.
+func TestTableOfFacts(t *testing.T) {
+	t.Parallel()
+	table, err := os.ReadFile("../docs/contract-tests.md")
+	require.NoError(t, err)
+	var sources strings.Builder
+	for _, pattern := range []string{"*_test.go", "../*_test.go"} {
+		files, err := filepath.Glob(pattern)
+		require.NoError(t, err)
+		for _, file := range files {
+			source, err := os.ReadFile(file)
+			require.NoError(t, err)
+			sources.Write(source)
+		}
+	}
+	named := regexp.MustCompile("`(Test[A-Za-z]+)`").FindAllStringSubmatch(string(table), -1)
+	assert.Greater(t, len(named), 50)
+	for _, name := range named {
+		assert.Contains(t, sources.String(), "func "+name[1]+"(")
 	}
 }

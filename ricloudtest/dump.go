@@ -233,7 +233,7 @@ func (s *Server) dump() (json.RawMessage, error) {
 		}
 		d.Objects[path] = storedJSON{o.kind, sum, o.etag, o.created}
 	}
-	return json.Marshal(d)
+	return json.Marshal(d) //nolint:musttag // resources are written under their Go names
 }
 
 // Load replaces the state of the server with a dump. Work that was under way when the dump was
@@ -241,6 +241,7 @@ func (s *Server) dump() (json.RawMessage, error) {
 // receivers, stay as they are.
 func (s *Server) Load(r io.Reader) error {
 	var d dump
+	//nolint:musttag // resources are written under their Go names
 	if err := json.NewDecoder(r).Decode(&d); err != nil {
 		return fmt.Errorf("ricloudtest: load: %w", err)
 	}
@@ -264,7 +265,7 @@ func (s *Server) Load(r io.Reader) error {
 	previous := s.state
 	s.state = fresh
 	if err := s.restore(&d); err != nil {
-		s.state.clock.Close()
+		s.clock.Close()
 		s.state = previous
 		return fmt.Errorf("ricloudtest: load: %w", err)
 	}

@@ -121,12 +121,12 @@ func TestFaultsStrikeTheCallsTheyName(t *testing.T) {
 		return status
 	}
 	broken := ricloudtest.Fault{Operation: "Keys.Current", Nth: 2, Count: 2, Status: 500, Body: "{}"}
-	srv.SetFaults(broken)
+	require.NoError(t, srv.SetFaults(broken))
 	assert.Equal(t, []int{200, 200, 500, 500, 200}, []int{status("/key"), status("/keys"), status("/key"), status("/key"), status("/key")})
 	broken.Count = -1
-	srv.SetFaults(broken)
+	require.NoError(t, srv.SetFaults(broken))
 	assert.Equal(t, []int{200, 500, 500, 500}, []int{status("/key"), status("/key"), status("/key"), status("/key")})
-	srv.SetFaults(ricloudtest.Fault{Count: -1, Rate: 0.5, Status: 500, Body: "{}"})
+	require.NoError(t, srv.SetFaults(ricloudtest.Fault{Count: -1, Rate: 0.5, Status: 500, Body: "{}"}))
 	failed := 0
 	for range 400 {
 		if status("/key") == http.StatusInternalServerError {

@@ -262,8 +262,12 @@ func (v *vendorRun) download(result map[string]any) []string {
 	require.NoError(v.t, err)
 	var document struct {
 		Data []struct {
-			Files       []struct{ ID string } `json:"files"`
-			File        struct{ ID string }   `json:"file"`
+			Files []struct {
+				ID string `json:"id"`
+			} `json:"files"`
+			File struct {
+				ID string `json:"id"`
+			} `json:"file"`
 			Attachments []struct {
 				ID string `json:"file_id"`
 			} `json:"attachments"`
@@ -313,7 +317,9 @@ func (l *vendorListener) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if l.wrapped && json.Unmarshal(body, &text) != nil {
 		text = ""
 	}
-	var event struct{ Type, Action string }
+	var event struct {
+		Type string `json:"type"`
+	}
 	header := r.Header.Get("Ricloud-Signature")
 	seconds, _ := strconv.ParseInt(strings.TrimPrefix(strings.Split(header, ",")[0], "t="), 10, 64)
 	switch {

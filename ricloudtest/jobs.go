@@ -50,8 +50,8 @@ func (d Delays) firstTest() Delay {
 	return d.FirstTest
 }
 
-// named lists the delays by the names that scenarios use.
-func (d *Delays) named() map[string]*Delay {
+// namedDelays lists the delays by the names that scenarios use.
+func namedDelays(d *Delays) map[string]*Delay {
 	return map[string]*Delay{
 		"session": &d.Session, "poll": &d.Poll, "task": &d.Task, "suspend": &d.Suspend,
 		"config": &d.Config, "first_test": &d.FirstTest, "subscription": &d.Subscription,
@@ -60,7 +60,7 @@ func (d *Delays) named() map[string]*Delay {
 }
 
 func (d Delays) check() error {
-	for name, delay := range d.named() {
+	for name, delay := range namedDelays(&d) {
 		if delay.Min < 0 || delay.Max < 0 {
 			return refuse("delay of %s: %v to %v is negative", name, delay.Min, delay.Max)
 		}
@@ -160,7 +160,7 @@ func (s *Server) performOnSession(x *session, j job) {
 }
 
 func (s *Server) performOnTask(t *task, j job) {
-	switch j.Do { //nolint:exhaustive // the verbs that concern tasks
+	switch j.Do {
 	case endTask:
 		s.conclude(t)
 	case suspendTask:

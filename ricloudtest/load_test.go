@@ -18,9 +18,6 @@ import (
 // Ten thousand accounts log in and retrieve, all at once.
 func TestTenThousandInFlight(t *testing.T) {
 	t.Parallel()
-	if testing.Short() {
-		t.Skip("it takes seconds")
-	}
 	accounts := 10_000
 	if raceDetector {
 		accounts = 1000 // it breaks down itself with many more goroutines at once

@@ -83,7 +83,7 @@ func newConfig(opts []Option) (config, error) {
 	}
 	for i, opt := range opts {
 		if opt == nil {
-			c.reject("option %d is nil", i)
+			c.rejectf("option %d is nil", i)
 			continue
 		}
 		opt(&c)
@@ -95,7 +95,7 @@ func newConfig(opts []Option) (config, error) {
 	return c, errors.Join(c.wrong...)
 }
 
-func (c *config) reject(format string, args ...any) {
+func (c *config) rejectf(format string, args ...any) {
 	c.wrong = append(c.wrong, refuse(format, args...))
 }
 
@@ -210,7 +210,7 @@ func WithInFlightLimit(n int) Option { return func(c *config) { c.inFlight = n }
 func WithReceiver(urlPrefix string, h http.Handler) Option {
 	return func(c *config) {
 		if h == nil {
-			c.reject("the receiver for %q is nil", urlPrefix)
+			c.rejectf("the receiver for %q is nil", urlPrefix)
 			return
 		}
 		c.receivers[urlPrefix] = h
@@ -222,7 +222,7 @@ func WithReceiver(urlPrefix string, h http.Handler) Option {
 func WithWebhookTransport(rt http.RoundTripper) Option {
 	return func(c *config) {
 		if rt == nil {
-			c.reject("the webhook transport is nil")
+			c.rejectf("the webhook transport is nil")
 		}
 		c.deliverer = rt
 	}
@@ -252,7 +252,7 @@ func WithWebhookFaults(f WebhookFaults) Option { return func(c *config) { c.nois
 func WithPublisher(p Publisher) Option {
 	return func(c *config) {
 		if p == nil {
-			c.reject("the publisher is nil")
+			c.rejectf("the publisher is nil")
 		}
 		c.publisher = p
 	}
@@ -263,7 +263,7 @@ func WithPublisher(p Publisher) Option {
 func WithLocalStorage(dir string) Option {
 	return func(c *config) {
 		if dir == "" {
-			c.reject("the folder for local storage has no name")
+			c.rejectf("the folder for local storage has no name")
 		}
 		c.localDir = dir
 	}
@@ -274,7 +274,7 @@ func WithLocalStorage(dir string) Option {
 func WithStorageKey(id, secret string) Option {
 	return func(c *config) {
 		if id == "" || secret == "" {
-			c.reject("the storage key needs an ID and a secret")
+			c.rejectf("the storage key needs an ID and a secret")
 		}
 		c.storageKey = []string{id, secret}
 	}

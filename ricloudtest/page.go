@@ -8,7 +8,7 @@ import (
 // pageFiles are the files of the page at /_sandbox/.
 //
 //go:embed page
-var pageFiles embed.FS //nolint:gochecknoglobals // embedded files are read-only
+var pageFiles embed.FS
 
 // addPage serves the page. It loads nothing from elsewhere, and the browser is told so.
 func addPage(mux *http.ServeMux) {

@@ -15,7 +15,7 @@ import (
 // scenarioFiles are the scenarios that come with the sandbox, and the schema of all scenarios.
 //
 //go:embed scenarios
-var scenarioFiles embed.FS //nolint:gochecknoglobals // embedded files are read-only
+var scenarioFiles embed.FS
 
 // Scenario is a prepared world: accounts and their data, configs, faults and delays. It is a list
 // of options that was read from JSON. See docs/sandbox.md for the format, and ScenarioSchema for
@@ -119,7 +119,7 @@ func (in *scenarioJSON) options() ([]Option, error) {
 	}
 	delays := defaultDelays()
 	for name, delay := range in.Delays {
-		to := delays.named()[name]
+		to := namedDelays(&delays)[name]
 		if to == nil {
 			return nil, refuse("there is no delay %q", name)
 		}
@@ -186,7 +186,7 @@ func NamedScenario(name string) (Scenario, error) {
 	if err != nil {
 		return Scenario{}, refuse("there is no scenario %q, see Scenarios", name)
 	}
-	defer file.Close()
+	defer func() { _ = file.Close() }() // it is embedded
 	return ReadScenario(file)
 }
 

@@ -85,7 +85,7 @@ func TestAccountsChange(t *testing.T) {
 		srv := ricloudtest.NewServer()
 		defer srv.Close()
 		c, ctx := srv.Client(), t.Context()
-		srv.AddAccount(ricloudtest.Account{Identifier: "new@example.com"})
+		require.NoError(t, srv.AddAccount(ricloudtest.Account{Identifier: "new@example.com"}))
 		session := login(ctx, t, c, "new@example.com", "anything")
 		state := func() ricloud.SourceState {
 			source, err := c.Sources.Get(ctx, session.Source.ID)

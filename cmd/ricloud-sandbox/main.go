@@ -20,6 +20,6 @@ func main() {
 	stop()
 	if err != nil && !errors.Is(err, flag.ErrHelp) {
 		fmt.Fprintln(os.Stderr, "ricloud-sandbox:", err)
-		os.Exit(1) //nolint:forbidigo // the program's own end
+		os.Exit(1)
 	}
 }

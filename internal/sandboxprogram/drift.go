@@ -63,6 +63,6 @@ func (set *settings) recordUpstream(ctx context.Context, out, errs io.Writer) er
 	go func() { ended <- server.Serve(l) }()
 	<-ctx.Done()
 	err = server.Close()
-	<-ended
+	_ = <-ended // that the server is closed
 	return errors.Join(err, recorder.Err())
 }

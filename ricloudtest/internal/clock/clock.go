@@ -118,7 +118,7 @@ func (c *Clock[T]) Restore(offset time.Duration, jobs []Job[T]) {
 }
 
 // queue is a heap of jobs.
-type queue[T any] []Job[T] //nolint:recvcheck // heap.Interface needs both kinds of receiver
+type queue[T any] []Job[T]
 
 // Len implements heap.Interface.
 func (q queue[T]) Len() int { return len(q) }

@@ -37,7 +37,7 @@ type Filter[T Entity] struct {
 }
 
 // ErrNoItem reports that a collection has no resource with an ID.
-var ErrNoItem = errors.New("no such resource") //nolint:gochecknoglobals // a sentinel error
+var ErrNoItem = errors.New("no such resource")
 
 // ParamError reports a query parameter that cannot be used.
 type ParamError struct{ Name, Why string }

@@ -1,0 +1,173 @@
+package ricloudtest_test
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	ricloud "github.com/reincubate/ricloud-go"
+	"github.com/reincubate/ricloud-go/ricloudtest"
+)
+
+// Every state of the contract can be reached by hand, or comes by itself.
+func TestSetState(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		ctx := t.Context()
+		srv, in, _ := subscribe(ctx, t, ricloudtest.WithDelays(ricloudtest.Delays{
+			Task: ricloudtest.Fixed(time.Hour),
+		}))
+		defer srv.Close()
+		c := srv.Client()
+		session := john(ctx, t, c)
+		poll, err := c.Polls.Create(ctx, ricloud.PollCreateParams{
+			Session: session.ID, Payload: ricloud.PollPayload{DataTypes: []string{"a", "b"}},
+		})
+		require.NoError(t, err)
+		pass(time.Minute)
+		poll, err = c.Polls.Get(ctx, poll.ID)
+		require.NoError(t, err)
+		require.Len(t, poll.TasksProcessing, 2)
+		first, second := poll.TasksProcessing[0], poll.TasksProcessing[1]
+		task := func(id ricloud.ID) *ricloud.Task {
+			got, err := c.Tasks.Get(ctx, id)
+			require.NoError(t, err)
+			return got
+		}
+		require.NoError(t, srv.SetState("task", first, "suspended"))
+		assert.Equal(t, ricloud.TaskSuspended, task(first).State)
+		require.NoError(t, srv.SetState("task", first, "processing"))
+		pass(time.Second)
+		assert.Equal(t, ricloud.TaskSucceeded, task(first).State, "it goes on where it was")
+		in.take()
+		require.NoError(t, srv.SetState("task", second, "failed"))
+		pass(time.Second)
+		var slugs []string
+		for _, event := range in.take() {
+			slugs = append(slugs, event.slug)
+		}
+		assert.ElementsMatch(t, []string{"task.failed", "poll.completed"}, slugs, "its events are sent")
+		poll, err = c.Polls.Get(ctx, poll.ID)
+		require.NoError(t, err)
+		require.Len(t, poll.Results.Data, 1)
+		result := poll.Results.Data[0].ID
+		require.NoError(t, srv.SetState("result", result, "consumed"))
+		require.NoError(t, srv.SetState("result", result, "expired"))
+		for _, refused := range []struct {
+			kind  string
+			id    ricloud.ID
+			state string
+		}{
+			{"task", first, "failed"}, {"task", second, "pending"}, {"poll", poll.ID, "failed"},
+			{"poll", poll.ID, "pending"}, {"result", result, "available"}, {"session", session.ID, "pending"},
+			{"session", session.ID, "failed"}, {"organisation", "", "unconfigured"},
+		} {
+			require.ErrorContains(t, srv.SetState(refused.kind, refused.id, refused.state), "by hand", "%+v", refused)
+		}
+		require.NoError(t, srv.SetState("session", session.ID, "active"))
+		require.NoError(t, srv.SetState("session", session.ID, "expired"))
+		pass(time.Second)
+		got := in.take()
+		require.Len(t, got, 1)
+		assert.Equal(t, "session.expired", got[0].slug)
+		for kind, state := range map[string]string{"storage_config": "invalid", "webhook_config": "invalid"} {
+			require.NoError(t, srv.SetState(kind, "1", state))
+		}
+		_, err = c.Polls.Create(ctx, ricloud.PollCreateParams{
+			Session: session.ID, Payload: ricloud.PollPayload{DataTypes: []string{"a"}},
+		})
+		require.Error(t, err)
+		org, err := c.Organisation.Get(ctx)
+		require.NoError(t, err)
+		assert.Equal(t, ricloud.OrganisationState("unconfigured"), org.State)
+	})
+}
+
+// Pending sessions and subscriptions are settled by hand as well.
+func TestSetStateOfWhatIsPending(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		srv := ricloudtest.NewServer()
+		defer srv.Close()
+		ctx, c := t.Context(), srv.Client()
+		user, err := c.Users.Create(ctx, ricloud.UserCreateParams{Identifier: "u"})
+		require.NoError(t, err)
+		for _, state := range []ricloud.SessionState{"failed", "active"} {
+			session, err := c.Sessions.Create(ctx, ricloud.SessionCreateParams{
+				Source:  ricloud.SourceParams{User: user.ID, Type: ricloud.SourceMock, Identifier: string(state)},
+				Payload: ricloud.SessionPayload{Password: ricloud.NewSecret("x")},
+			})
+			require.NoError(t, err)
+			require.NoError(t, srv.SetState("session", session.ID, string(state)))
+			pass(time.Minute)
+			session, err = c.Sessions.Get(ctx, session.ID)
+			require.NoError(t, err)
+			assert.Equal(t, state, session.State, "and stays so")
+			if state == ricloud.SessionActive {
+				subscription, err := c.Subscriptions.Create(ctx, ricloud.SubscriptionCreateParams{
+					Session: session.ID, PollPayload: ricloud.PollPayload{DataTypes: []string{"a"}},
+				})
+				require.NoError(t, err)
+				require.NoError(t, srv.SetState("subscription", subscription.ID, "active"))
+				pass(time.Minute)
+				polls, err := c.Polls.List(ctx, ricloud.PollListParams{Subscription: subscription.ID})
+				require.NoError(t, err)
+				assert.Len(t, polls.Data, 1, "it polls once, not twice")
+			}
+		}
+	})
+}
+
+// Faults choose calls by account, request and ID.
+func TestFaultsChooseCalls(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		srv := ricloudtest.NewServer()
+		defer srv.Close()
+		ctx, c := t.Context(), srv.Client(ricloud.WithRetries(0))
+		session := john(ctx, t, c)
+		poll, err := retrieve(ctx, t, srv)
+		require.NoError(t, err)
+		require.NoError(t, srv.AddAccount(ricloudtest.Account{Identifier: "kate@example.com"}))
+		other := login(ctx, t, c, "kate@example.com", "any")
+		object := poll.Results.Data[0].SignedURL.URL.Reveal()
+		status := func(path string) int {
+			got, _ := send(ctx, t, srv, "GET", path, srv.Token(), "")
+			return got
+		}
+		bad := ricloudtest.Fault{Status: 503, Body: "{}", Count: -1}
+		john := bad
+		john.Account = "john.appleseed@example.com"
+		require.NoError(t, srv.SetFaults(john))
+		for _, path := range []string{
+			"/sessions/" + string(session.ID), "/polls/" + string(poll.ID), "/tasks/" + string(poll.TasksSucceeded[0]),
+			"/results/" + string(poll.Results.Data[0].ID), "/sources/" + string(session.Source.ID),
+		} {
+			assert.Equal(t, 503, status(path), path)
+		}
+		for _, path := range []string{"/sessions/" + string(other.ID), "/sources/" + string(other.Source.ID), "/key", "/polls"} {
+			assert.Equal(t, 200, status(path), path)
+		}
+		res, err := fetch(ctx, srv, object, nil)
+		require.NoError(t, err)
+		require.NoError(t, res.Body.Close())
+		assert.Equal(t, 503, res.StatusCode, "its objects too")
+		got, _ := send(ctx, t, srv, "POST", "/polls", srv.Token(), `{"session":"`+string(session.ID)+`","payload":{"files":[]}}`)
+		assert.Equal(t, 503, got)
+		got, _ = send(ctx, t, srv, "POST", "/sessions", srv.Token(), `{"source":{"user":"1","type":"icloud.account","identifier":"john.appleseed@example.com"},"payload":{}}`)
+		assert.Equal(t, 503, got)
+		got, _ = send(ctx, t, srv, "POST", "/sessions", srv.Token(), `{"source":{"user":"1","type":"icloud.account","identifier":"kate@example.com"},"payload":{}}`)
+		assert.Equal(t, 201, got)
+
+		byRequest, byID := bad, bad
+		byRequest.Request, byID.ID = "GET /polls/*", string(other.ID)
+		require.NoError(t, srv.SetFaults(byRequest, byID))
+		assert.Equal(t, 503, status("/polls/"+string(poll.ID)))
+		assert.Equal(t, 200, status("/polls"))
+		assert.Equal(t, 503, status("/sessions/"+string(other.ID)))
+		assert.Equal(t, 200, status("/sessions/"+string(session.ID)))
+	})
+}
