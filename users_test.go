@@ -2,11 +2,9 @@ package ricloud
 
 import (
 	"net/http"
-	"path/filepath"
 	"testing"
 	"time"
 
-	"github.com/jarcoal/httpmock"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
@@ -31,10 +29,4 @@ func TestUsersCreateNeedsAnIdentifier(t *testing.T) {
 	_, err := client.Users.Create(t.Context(), UserCreateParams{})
 	require.ErrorAs(t, err, new(*ParamError))
 	assert.Empty(t, api.all(), "no request was sent")
-}
-
-// respondWith answers with a file of testdata.
-func respondWith(fixture string) httpmock.Responder {
-	body := httpmock.File(filepath.Join("testdata", filepath.FromSlash(fixture)))
-	return httpmock.NewBytesResponder(http.StatusOK, body.Bytes())
 }

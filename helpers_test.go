@@ -1,0 +1,72 @@
+package ricloud
+
+import (
+	"bytes"
+	"io"
+	"net/http"
+	"path/filepath"
+	"sync"
+	"testing"
+
+	"github.com/jarcoal/httpmock"
+	"github.com/stretchr/testify/require"
+)
+
+// recorded is a request as the server saw it.
+type recorded struct {
+	Method, Path, Query, Body string
+	Header                    http.Header
+}
+
+// recorder is an API that answers what a test says, and remembers what it was
+// asked.
+type recorder struct {
+	*httpmock.MockTransport
+
+	mu    sync.Mutex
+	calls []recorded
+}
+
+func (r *recorder) RoundTrip(req *http.Request) (*http.Response, error) {
+	var body bytes.Buffer
+	if req.Body != nil {
+		_, _ = body.ReadFrom(req.Body)
+		_ = req.Body.Close()
+		req.Body = io.NopCloser(bytes.NewReader(body.Bytes()))
+	}
+	r.mu.Lock()
+	r.calls = append(r.calls, recorded{req.Method, req.URL.EscapedPath(), req.URL.RawQuery, body.String(), req.Header.Clone()})
+	r.mu.Unlock()
+	return r.MockTransport.RoundTrip(req)
+}
+
+func (r *recorder) all() []recorded {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return append([]recorded(nil), r.calls...)
+}
+
+func (r *recorder) last() recorded {
+	calls := r.all()
+	if len(calls) == 0 {
+		return recorded{}
+	}
+	return calls[len(calls)-1]
+}
+
+// newTestClient returns a client and the API it talks to, which answers
+// requests no responder was registered for with an ID.
+func newTestClient(t *testing.T, opts ...Option) (*Client, *recorder) {
+	t.Helper()
+	api := &recorder{MockTransport: httpmock.NewMockTransport()}
+	api.RegisterNoResponder(httpmock.NewStringResponder(http.StatusOK, `{"id":"1"}`))
+	c, err := NewClient("test-token", append([]Option{WithTransport(api)}, opts...)...)
+	require.NoError(t, err)
+	return c, api
+}
+
+// respondWith answers with a file of testdata.
+func respondWith(fixture string) httpmock.Responder {
+	body := httpmock.File(filepath.Join("testdata", filepath.FromSlash(fixture)))
+	return httpmock.NewBytesResponder(http.StatusOK, body.Bytes())
+}
