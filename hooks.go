@@ -275,6 +275,7 @@ func (h *hooks) contain(ctx context.Context) {
 			slog.Any("panic", p), slog.String("stack", string(debug.Stack())))
 	}
 }
+
 // observe returns what the transport shows attempts to, or nil if no hook wants them.
 func (h *hooks) observe() transport.Observe {
 	if len(h.attempt) == 0 {
@@ -508,4 +509,45 @@ func (w *waiting) end() {
 		w.result.Duration, w.result.Err = time.Since(w.began), w.err
 		w.ended(w.result)
 	}
+}
+
+// observe tells the hooks that an event is about to be handled. ended is nil where nobody looks.
+func (h *WebhookHandler) observe(
+	ctx context.Context, event *Event, byHTTP bool,
+) (_ context.Context, ended func(WebhookOutcome, error)) {
+	if len(h.hooks) == 0 {
+		return ctx, nil
+	}
+	info := WebhookInfo{Event: event.ID, Name: event.Name()}
+	began := time.Now()
+	if !event.DateCreated.IsZero() {
+		info.Age = began.Sub(event.DateCreated)
+	}
+	ctx, told := h.begin(ctx, info)
+	return ctx, func(outcome WebhookOutcome, err error) {
+		result := WebhookResult{Outcome: outcome, Duration: time.Since(began), Err: err}
+		if byHTTP {
+			result.StatusCode = map[WebhookOutcome]int{
+				WebhookHandled: http.StatusOK, WebhookDuplicate: http.StatusOK,
+				WebhookInProgress: http.StatusServiceUnavailable, WebhookFailed: http.StatusInternalServerError,
+			}[outcome]
+		}
+		told(result)
+	}
+}
+
+// observeRefusal tells the hooks that a delivery was refused.
+func (h *WebhookHandler) observeRefusal(ctx context.Context, refused *refusal) {
+	if len(h.hooks) == 0 {
+		return
+	}
+	_, told := h.begin(ctx, WebhookInfo{})
+	told(WebhookResult{Outcome: WebhookRefused, StatusCode: refused.status, Err: refused})
+}
+
+func (h *WebhookHandler) begin(ctx context.Context, info WebhookInfo) (context.Context, func(WebhookResult)) {
+	return begin(ctx, h.seen, h.hooks,
+		func(hook WebhookHook, ctx context.Context) (context.Context, func(WebhookResult)) {
+			return hook.Webhook(ctx, info)
+		})
 }

@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync"
 	"testing"
@@ -256,4 +257,55 @@ func TestStatsCountRetriesAndTurns(t *testing.T) {
 	assert.Equal(t, int64(1), stats.Retries)
 	assert.Equal(t, int64(1), stats.ServerErrors)
 	assert.Equal(t, int64(3598), stats.QuotaLeft)
+}
+
+func (w *watcher) Webhook(ctx context.Context, info ricloud.WebhookInfo) (context.Context, func(ricloud.WebhookResult)) {
+	w.say("webhook %s aged=%v", info.Name, info.Age > 0)
+	return context.WithValue(ctx, nested{}, info.Name), func(r ricloud.WebhookResult) {
+		w.say("webhook ended %s %d err=%v", r.Outcome, r.StatusCode, r.Err != nil)
+	}
+}
+
+func TestHooksSeeDeliveries(t *testing.T) {
+	t.Parallel()
+	hook, fail := &watcher{}, true
+	secret := ricloud.NewSecret("whsec_canary")
+	handler, err := ricloud.NewWebhookHandler(func(ctx context.Context, event *ricloud.Event) error {
+		assert.Equal(t, event.Name(), ctx.Value(nested{}), "the handler runs in the hook's context")
+		if fail {
+			return errors.New("not now")
+		}
+		return nil
+	}, ricloud.WithWebhookSecrets(secret), ricloud.WithWebhookHooks(hook))
+	require.NoError(t, err)
+	body := `{"id":"e1","type":"poll","action":"completed","data":{"id":"p1"},"date_created":"2020-01-02T03:04:05Z"}`
+	deliver := func(signature string) int {
+		req := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/webhooks/e1", strings.NewReader(body))
+		req.Header.Set(ricloud.SignatureHeader, signature)
+		w := httptest.NewRecorder()
+		handler.ServeHTTP(w, req)
+		return w.Code
+	}
+	signature := ricloudtest.SignWebhook(secret.Reveal(), time.Now(), []byte(body))
+	assert.Equal(t, http.StatusInternalServerError, deliver(signature))
+	fail = false
+	assert.Equal(t, http.StatusOK, deliver(signature))
+	assert.Equal(t, http.StatusOK, deliver(signature))
+	assert.Equal(t, http.StatusUnauthorized, deliver("t=1,s=nonsense"))
+
+	assert.Equal(t, []string{
+		"webhook poll.completed aged=true", "webhook ended failed 500 err=true",
+		"webhook poll.completed aged=true", "webhook ended handled 200 err=false",
+		"webhook poll.completed aged=true", "webhook ended duplicate 200 err=false",
+		"webhook  aged=false", "webhook ended refused 401 err=true",
+	}, strings.Split(hook.all(), "\n"))
+	assert.NotContains(t, hook.all(), "canary")
+}
+
+func TestHooksOfOtherThingsAreRefusedForWebhooks(t *testing.T) {
+	t.Parallel()
+	_, err := ricloud.NewWebhookHandler(func(context.Context, *ricloud.Event) error { return nil },
+		ricloud.WithWebhookHooks(waitHook{}))
+	_, ok := errors.AsType[*ricloud.ParamError](err)
+	assert.True(t, ok)
 }

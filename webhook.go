@@ -201,6 +201,7 @@ type WebhookHandler struct {
 	slots   chan struct{}            // nil: no limit
 	reading atomic.Int64             // bytes of bodies that are not verified, beyond freeBody each
 	noted   throttle
+	seen    *hooks
 	webhookSettings
 }
 
@@ -212,6 +213,7 @@ type webhookSettings struct {
 	maxConcurrent int
 	logger        *slog.Logger
 	client        *Client
+	hooks         []WebhookHook
 	err           error // of the first option that cannot work
 	setSecrets    func(*WebhookHandler) error
 }
@@ -315,6 +317,18 @@ func WithWebhookLogger(l *slog.Logger) WebhookOption {
 	}
 }
 
+// WithWebhookHooks adds hooks that observe deliveries. Those of the client that
+// WithWebhookClient names observe them, too. Each must be a [WebhookHook].
+func WithWebhookHooks(added ...Hook) WebhookOption {
+	return func(s *webhookSettings) {
+		for i, hook := range added {
+			if !add(&s.hooks, hook) {
+				s.refuse("WithWebhookHooks", fmt.Sprintf("hook %d is a %T, which does not observe deliveries", i, hook))
+			}
+		}
+	}
+}
+
 // NewWebhookHandler returns a handler that calls fn once for each event, as far
 // as that is possible: see Deduplicator. Calls are concurrent, and events may
 // come in any order. When fn returns an error, the API delivers the event
@@ -343,6 +357,10 @@ func NewWebhookHandler(
 	if h.err != nil {
 		return nil, h.err
 	}
+	if h.client != nil {
+		h.hooks = append(slices.Clip(h.client.hooks.webhook), h.hooks...)
+	}
+	h.seen = &hooks{logger: h.logger, webhook: h.hooks}
 	if h.maxConcurrent > 0 {
 		h.slots = make(chan struct{}, h.maxConcurrent)
 	}
@@ -419,6 +437,9 @@ func (h *WebhookHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	refused, ok := errors.AsType[*refusal](err)
+	if ok {
+		h.observeRefusal(r.Context(), refused)
+	}
 	switch {
 	case ok:
 		h.note(r.Context(), refused)
@@ -540,7 +561,7 @@ func (h *WebhookHandler) handleInSlot(ctx context.Context, event *Event) error {
 			return errTooBusy()
 		}
 	}
-	return h.Handle(ctx, event)
+	return h.handle(ctx, event, true)
 }
 
 // Handle calls the handler's function for an event unless the event was handled
@@ -550,6 +571,11 @@ func (h *WebhookHandler) handleInSlot(ctx context.Context, event *Event) error {
 // function or the Deduplicator returned. A panic of the function is logged and
 // returned as an error.
 func (h *WebhookHandler) Handle(ctx context.Context, event *Event) error {
+	return h.handle(ctx, event, false)
+}
+
+// handle is Handle, as hooks see it. byHTTP reports whether the event came as a delivery.
+func (h *WebhookHandler) handle(ctx context.Context, event *Event, byHTTP bool) error {
 	const operation = "WebhookHandler.Handle"
 	switch {
 	case event == nil:
@@ -562,6 +588,16 @@ func (h *WebhookHandler) Handle(ctx context.Context, event *Event) error {
 	case dataLost(event.Data):
 		return &ParamError{Operation: operation, Field: "event.Data", Reason: lostData}
 	}
+	ctx, ended := h.observe(ctx, event, byHTTP)
+	outcome, err := h.handleOnce(ctx, event)
+	if ended != nil {
+		ended(outcome, err)
+	}
+	return err
+}
+
+// handleOnce hands the event to fn unless it has been handled.
+func (h *WebhookHandler) handleOnce(ctx context.Context, event *Event) (WebhookOutcome, error) {
 	if h.client != nil {
 		h.client.Notify(event)
 	}
@@ -569,13 +605,13 @@ func (h *WebhookHandler) Handle(ctx context.Context, event *Event) error {
 	switch {
 	case errors.Is(err, ErrEventDone):
 		reportDone(ctx)
-		return nil
+		return WebhookDuplicate, nil
 	case errors.Is(err, ErrEventInProgress):
-		return err
+		return WebhookInProgress, err
 	case err != nil:
 		err = fmt.Errorf("ricloud: event %s: deduplicator: %w", event.ID, err)
 		h.failed(ctx, "webhook event not begun", event, err)
-		return err
+		return WebhookFailed, err
 	}
 	settle := h.dedupe.Failed
 	defer func() { // whatever becomes of fn, even runtime.Goexit
@@ -587,10 +623,10 @@ func (h *WebhookHandler) Handle(ctx context.Context, event *Event) error {
 		}
 	}()
 	if err := h.call(ctx, lease, event); err != nil {
-		return err
+		return WebhookFailed, err
 	}
 	settle = h.dedupe.Done
-	return nil
+	return WebhookHandled, nil
 }
 
 // call calls fn within its time and logs its failure. A panic is turned into an
