@@ -286,7 +286,8 @@ func (e *CallError) advice() string {
 	case e.repeatable:
 		return "the request may have been applied; it is safe to repeat"
 	case verb == "Create":
-		return fmt.Sprintf("it may have been created: look for it with %s.List, newest first, before you create another", service)
+		return fmt.Sprintf("it may have been created: "+
+			"look for it with %s.List, newest first, before you create another", service)
 	case verb == "Rotate":
 		return "the key may have been rotated: read its token with Keys.Get under another key"
 	}

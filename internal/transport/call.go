@@ -197,7 +197,8 @@ func (c *call) read(resp *http.Response, err error, attempt *Attempt) (*Response
 		answer = &c.first.answer
 	}
 	*answer = Response{
-		Operation: c.req.Operation.Name, StatusCode: resp.StatusCode, Header: resp.Header, Body: body, call: c,
+		Operation: c.req.Operation.Name, StatusCode: resp.StatusCode, Header: resp.Header,
+		Body: body, call: c,
 	}
 	return c.accept(answer), nil
 }
@@ -207,7 +208,8 @@ func (c *call) readBody(resp *http.Response) ([]byte, error) {
 	switch {
 	case resp.StatusCode < http.StatusOK:
 		// The body of a 101 is the connection itself, which no limit would end.
-		return nil, fmt.Errorf("the status %d %s does not answer the request", resp.StatusCode, http.StatusText(resp.StatusCode))
+		return nil, fmt.Errorf("the status %d %s does not answer the request",
+			resp.StatusCode, http.StatusText(resp.StatusCode))
 	case resp.StatusCode >= http.StatusBadRequest:
 		c.timer.bound(min(maxErrorTime, c.client.cfg.StallTimeout))
 	}
@@ -261,7 +263,9 @@ func (c *call) retryWait(attempt *Attempt, answer *Response) time.Duration {
 }
 
 // notSent reports whether it is proven that the request did not leave.
-func (c *call) notSent(err error) bool { return c.delivery.notSent() || notSent(withoutURLError(err)) }
+func (c *call) notSent(err error) bool {
+	return c.delivery.notSent() || notSent(withoutURLError(err))
+}
 
 // end returns how the call ended.
 func (c *call) end() (*Response, error) {

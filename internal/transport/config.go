@@ -44,8 +44,8 @@ type Config struct {
 	AllowHTTP bool              // allow http:// to a host that is not loopback
 	Authorize func(http.Header) // sets the credentials; called for requests to BaseURL's host only
 	UserAgent string
-	Transport http.RoundTripper                     // nil: an own net/http transport with bounded dial, TLS and header times
-	Proxy     func(*http.Request) (*url.URL, error) // for the own transport; nil: none, the environment is not read
+	Transport http.RoundTripper                     // nil: one of its own, with bounded times
+	Proxy     func(*http.Request) (*url.URL, error) // for its own transport; nil: none
 	Logger    *slog.Logger                          // nil: silent
 	Observe   Observe                               // nil: nobody looks
 

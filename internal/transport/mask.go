@@ -62,7 +62,8 @@ func spellings(secret string) [][]byte {
 	if len(secret) < minEncoded {
 		return all
 	}
-	all = append(all, []byte(hex.EncodeToString([]byte(secret))), []byte(strings.ToUpper(hex.EncodeToString([]byte(secret)))))
+	digits := hex.EncodeToString([]byte(secret))
+	all = append(all, []byte(digits), []byte(strings.ToUpper(digits)))
 	// In base64 a secret reads in three ways, by where in a longer text it
 	// begins. The characters that other text shares are left out.
 	for before := range 3 {
@@ -236,7 +237,7 @@ func unicodeEscape(text []byte) (char []byte, length int) {
 			return codePoint(text[3:end], 16, end+1)
 		}
 	}
-	if high, ok := hex4(text, 2); ok && utf16.IsSurrogate(high) && len(text) >= 12 && text[6] == '\\' && text[7] == 'u' {
+	if high, ok := hex4(text, 2); ok && utf16.IsSurrogate(high) && bytes.HasPrefix(text[6:], []byte(`\u`)) {
 		if low, ok := hex4(text, 8); ok {
 			return utf8.AppendRune(nil, utf16.DecodeRune(high, low)), 12
 		}

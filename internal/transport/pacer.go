@@ -68,13 +68,13 @@ type pacer struct {
 	ahead  int        // foreground turns since the last background one that had to wait
 	timer  *time.Timer
 
-	paused   time.Time // no request before
-	cause    *Response // the 429 that paused or slowed the client; nil: neither
-	inFlight int
-	window   int       // most requests in flight after a bare 429; 0: no limit
-	grown    time.Time // when the window grew without an answer
-	slowed   time.Time // when the last slowdown began
-	strikes  int       // slowdowns that were not followed by success
+	paused    time.Time // no request before
+	cause     *Response // the 429 that paused or slowed the client; nil: neither
+	inFlight  int
+	window    int       // most requests in flight after a bare 429; 0: no limit
+	grown     time.Time // when the window grew without an answer
+	slowed    time.Time // when the last slowdown began
+	slowdowns int       // those that were not followed by success
 }
 
 // turn is a request that waits.
@@ -270,9 +270,9 @@ func (p *pacer) limited(answer *Response, sent time.Time, most time.Duration) {
 	now := time.Now()
 	pause := min(answer.RetryAfter, most)
 	if useful := answer.RetryAfter > 0 && answer.RetryAfter <= most; !useful && sent.After(p.slowed) {
-		slow := backoff.Spread(backoff.Ceiling(p.strikes, p.first, p.longest), pauseSpread)
+		slow := backoff.Spread(backoff.Ceiling(p.slowdowns, p.first, p.longest), pauseSpread)
 		pause = max(pause, slow)
-		p.strikes = min(p.strikes+1, 10) // past the longest pause
+		p.slowdowns = min(p.slowdowns+1, 10) // past the longest pause
 		p.window, p.slowed = 1, now
 	}
 	if until := now.Add(pause); pause > 0 && until.After(p.paused) {
@@ -314,7 +314,7 @@ func (p *pacer) answered() {
 		return
 	}
 	p.window++
-	p.strikes = max(0, p.strikes-1)
+	p.slowdowns = max(0, p.slowdowns-1)
 	p.dispatch(time.Now())
 }
 
@@ -329,7 +329,7 @@ func (p *pacer) grow(now time.Time) {
 		p.grown = p.grown.Add(time.Duration(periods) * windowPeriod)
 	}
 	if p.window >= widestWindow || now.Sub(p.slowed) > oldSlowdown {
-		p.window, p.strikes = 0, 0
+		p.window, p.slowdowns = 0, 0
 	}
 }
 

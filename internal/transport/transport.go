@@ -146,7 +146,9 @@ func New(cfg Config) (*Client, error) {
 	c.loop.HTTPClient = &http.Client{Transport: next}
 	c.loop.RetryMax = math.MaxInt // checkRetry counts
 	c.loop.CheckRetry = checkRetry
-	c.loop.Backoff = func(_, _ time.Duration, _ int, _ *http.Response) time.Duration { return 0 } // checkRetry has waited
+	c.loop.Backoff = func(_, _ time.Duration, _ int, _ *http.Response) time.Duration {
+		return 0 // checkRetry has waited
+	}
 	c.loop.ErrorHandler = retryablehttp.PassthroughErrorHandler
 	return c, nil
 }
