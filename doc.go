@@ -1,92 +1,95 @@
-// Package ricloud is a client for version 3 of Reincubate's ricloud API: with
-// an account owner's consent, it logs in to an iCloud account or a device,
-// polls it for data, and hands over the results as verified files and signed
-// events.
+// Package ricloud is a client for version 3 of Reincubate's ricloud API. With the consent of an
+// account's owner, it logs in to an iCloud account or a device, polls it for data, and delivers
+// the results as verified files and signed events.
 //
 // # The journey
 //
-// An organisation holds keys, whose tokens authenticate. A user is an end user
-// of yours. A session logs in to a source. A poll asks the source for data,
-// with tasks that publish results as files in your own bucket:
+// An organisation holds keys, and the token of a key authenticates each call. A user is an end
+// user of yours. A session logs in to a source, such as the user's iCloud account. A poll asks the
+// source for data. Its tasks publish results, which are files in your own bucket:
 //
 //	client, err := ricloud.NewClient(token)
 //	user, err := client.Users.Create(ctx, ricloud.UserCreateParams{Identifier: "customer-42"})
 //	session, err := client.Sessions.Login(ctx, ricloud.SessionCreateParams{
-//		Source:  ricloud.SourceParams{User: user.ID, Type: ricloud.SourceICloudAccount, Identifier: "jane@example.com"},
-//		Payload: ricloud.SessionPayload{Password: password},
-//	}, func(ctx context.Context, c ricloud.CodeChallenge) (ricloud.Secret, error) { return ask(c.Attempt) })
+//		Source: ricloud.SourceParams{
+//			User: user.ID, Type: ricloud.SourceICloudAccount, Identifier: "jane@example.com",
+//		},
+//		Payload: ricloud.SessionPayload{Password: ricloud.NewSecret(password)},
+//	}, func(ctx context.Context, c ricloud.CodeChallenge) (ricloud.Secret, error) {
+//		return askForCode(ctx, c.Attempt)
+//	})
 //	poll, err := client.Polls.Create(ctx, ricloud.PollCreateParams{
 //		Session: session.ID,
 //		Payload: ricloud.PollPayload{DataTypes: []string{"callkit.calls"}},
 //	})
 //	for result, err := range client.Polls.Results(ctx, poll.ID) { // while the poll still runs
-//		saved, err := client.Results.Save(ctx, result, dir) // size and MD5 verified, atomic, resumable
+//		saved, err := client.Results.Save(ctx, result, dir) // verified by size and MD5
 //		_, err = client.Results.Acknowledge(ctx, result.ID)
 //	}
 //
-// The examples folder has whole programs: a quickstart, a backend that gets
-// the two-factor code in a later request, a webhook receiver, a fleet.
+// The examples folder has whole programs. Among them are a quickstart, a backend that gets the
+// two-factor code in a later request, a webhook receiver, and a fleet of many accounts.
 //
 // # Services
 //
-// A [Client] has a service for each resource, with the verbs the resource has:
-// Get, Create, Update, Delete, List for one page and All for every page.
-// What takes time has Wait, which returns the last state it saw whatever the
-// error, and Watch, which yields each change. An endpoint this package does
-// not know is reached with [Client.Call].
+// A [Client] has a service for each kind of resource. Services have the methods that their
+// resource supports: Get, Create, Update, Delete, List for one page, and All for every page.
+// Sessions, polls, tasks and subscriptions also have Watch, which yields each change, and Wait,
+// which returns when the resource is ready or has failed. [Client.Call] reaches an endpoint that
+// this package does not know.
 //
 // # Waiting
 //
-// All waits of a client share their requests: a few resources are read one by
-// one, many by list pages, and those that events tell of ([Client.Notify])
-// hardly ever. They take a fifth of the quota at most, and yield to other
-// calls when WithRateLimit is short. The goroutine that serves them is there
-// while anything waits. A wait outlives ten minutes in which the API cannot be
-// read. One that ends with its context can be taken up again later, in another
-// process, with the id alone.
+// The waits of a client share their requests, so that many of them cost little. Together they use
+// at most a fifth of the quota, and your own calls go first. Webhook events that you pass to
+// [Client.Notify] replace most of the reads. A wait tolerates ten minutes of failed reads. A wait
+// whose context ended can be started again with the ID alone, also by another process.
 //
 // # Errors
 //
-// Errors are found by meaning, with errors.Is and the Err… values, and by
-// detail, with errors.AsType. An error of an ended context is its cause and
-// its Err; the client's own timeouts are context.DeadlineExceeded, too, and
-// leave ctx.Err() nil.
+// Use errors.Is with the Err… values to find out what an error means, and errors.AsType with these
+// types for its details:
 //
-//   - [*Error]: the API answered 400 or more.
-//   - [*CallError]: no usable answer came. MaybeApplied says whether the API
-//     may have acted all the same.
-//   - [*DecodeError]: an answer does not fit its Go type.
-//   - [*AcknowledgeError]: an AcknowledgeAll did not reach all results.
-//   - [*StateError]: a resource ended in failure, or a poll completed with
-//     tasks that did not succeed.
-//   - [*ParamError]: a parameter was refused before any request.
+//   - [*ParamError]: a parameter or an option was refused. Nothing was sent.
+//   - [*Error]: the API answered with a status of 400 or more.
+//   - [*CallError]: a call ended without an answer that can be used. Its MaybeApplied method
+//     reports whether the API may have acted on the request.
+//   - [*DecodeError]: an answer is not JSON, or a field that matters has the wrong type.
+//   - [*StateError]: a resource ended in failure, or a poll completed with tasks that failed.
+//   - [*AcknowledgeError]: AcknowledgeAll did not acknowledge all results.
+//   - [*DownloadError]: a result could not be downloaded or verified.
+//   - [*StorageError]: a storage service answered with a status of 400 or more.
+//   - [*RecordError]: a data result is damaged, or a record does not fit its Go type.
 //
-// # What is sent twice, and what never is
+// When a context ends, errors.Is matches both context.Cause(ctx) and ctx.Err(). The client's own
+// timeouts match context.DeadlineExceeded and leave ctx.Err() nil.
 //
-// Reads, deletes, updates, acknowledgements, config tests and Users.Create
-// (which returns an existing user) are tried again when they fail in passing.
-// Other creates, and Keys.Rotate, are sent once, unless it is proven that the
-// API did not act: no connection was made, or it answered 429. A session
-// created twice would prompt the account's owner twice.
+// # Retries
 //
-// # Limits and times
+// Reads, deletes, updates, acknowledgements, config tests and Users.Create, which returns an
+// existing user, are retried after a temporary failure. Other creates and Keys.Rotate are sent
+// once, unless it is certain that the API did not act on the request. A session that is created
+// twice would prompt the owner of the account twice.
 //
-// One attempt takes 30 seconds at most, a whole call 2 minutes; a body that
-// falls silent for 30 seconds is given up, and one of more than 32 MiB is
-// refused. A call is tried again 4 times, after waits that double from half a
-// second to 30 seconds at most, drawn at random; a Retry-After of up to a
-// minute is obeyed. Each has an [Option].
+// # Limits
+//
+// An attempt takes at most 30 seconds, and a call at most 2 minutes. An answer may pause for at
+// most 30 seconds and be at most 32 MiB long. A call is retried at most 4 times. The pauses between
+// attempts are random and grow from half a second to 30 seconds. A Retry-After header of up to a
+// minute is obeyed. Each of these limits has an [Option].
 //
 // # Versions of the API
 //
-// The API's documents disagree about shapes: ids are strings or numbers,
-// nested lists arrays or objects, a session's source an id or a resource. All
-// variants read into the same Go types. Unknown fields, states and codes never
-// fail a call; [WithResponse] gives the raw answer.
+// Versions of the API disagree about types: an ID can be a string or a number, a list inside a
+// resource an array or an object, the source of a session an ID or a resource. All of them are
+// read into the same Go types. Unknown fields, states and codes never fail a call. A field of an
+// unexpected type is left empty and reported to the logger and to [DecodeHook], unless the call or
+// a wait depends on it. [WithResponse] returns the answer as it came. The file docs/contract.md
+// says what is known of the API, and how sure it is.
 //
 // # Secrets
 //
-// A [Secret] prints as [redacted], and encoders fail on it. No error, log
-// record or dump of this package holds a token, password, code, credential,
-// webhook secret or signed query.
+// A [Secret] prints as [redacted], and encoders fail on it. No error, log record or printed value
+// of this package shows a token, a password, a code, a credential, a webhook secret or a signed
+// URL.
 package ricloud

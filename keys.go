@@ -8,7 +8,7 @@ import (
 	"github.com/reincubate/ricloud-go/internal/transport"
 )
 
-// Key grants access to the API.
+// Key grants access to the API with its token.
 type Key struct {
 	ID            ID               `json:"id" wire:"strict"`
 	Organisation  ID               `json:"organisation"`
@@ -19,7 +19,7 @@ type Key struct {
 	Token         Secret           `json:"token"`
 	State         KeyState         `json:"state"`
 	DateCreated   time.Time        `json:"date_created,omitzero"`
-	DateExpires   time.Time        `json:"date_expires,omitzero"` // zero: never; mainly for trial keys
+	DateExpires   time.Time        `json:"date_expires,omitzero"` // zero: never; trial keys expire
 }
 
 func (k *Key) ident() ID { return k.ID }
@@ -41,19 +41,18 @@ type KeyCreateParams struct {
 	WebhookConfig ID `json:"webhook_config,omitempty"`
 }
 
-// KeyUpdateParams says what to change; fields left out stay as they are. A
-// pointer to the empty ID clears a config, so that the organisation's default
-// holds again.
+// KeyUpdateParams says what to change. Empty fields are not changed. A pointer to
+// the empty ID clears a config, so that the organisation's default applies again.
 type KeyUpdateParams struct {
 	Config        *PublishingConfig `json:"config,omitempty"`
 	StorageConfig *ID               `json:"storage_config,omitempty"`
 	WebhookConfig *ID               `json:"webhook_config,omitempty"`
 }
 
-// KeyRotateParams says how to rotate.
+// KeyRotateParams describes the rotation of a key.
 type KeyRotateParams struct {
-	// Expire is how long the old token still works. The contract does not say
-	// what the API does without one: the old token may end at once.
+	// Expire is how long the old token still works. No document says what happens
+	// if it is 0. The old token may then stop working at once.
 	Expire time.Duration `json:"expire,omitempty"`
 }
 
@@ -70,7 +69,7 @@ func (p KeyRotateParams) wire() any {
 	}{seconds(p.Expire)}
 }
 
-// KeyListParams filters and pages a list of keys.
+// KeyListParams selects a page of a list of keys.
 type KeyListParams struct{ ListParams }
 
 // KeysService manages keys.
@@ -86,14 +85,18 @@ func (s *KeysService) Current(ctx context.Context, opts ...CallOption) (*Key, er
 // UpdateCurrent changes the key whose token the Client uses.
 //
 // POST /key
-func (s *KeysService) UpdateCurrent(ctx context.Context, params KeyUpdateParams, opts ...CallOption) (*Key, error) {
+func (s *KeysService) UpdateCurrent(
+	ctx context.Context, params KeyUpdateParams, opts ...CallOption,
+) (*Key, error) {
 	return do[Key](ctx, s.client, request{op: transport.KeysUpdateCurrent, body: params}, opts)
 }
 
-// Create creates a key. The answer holds its token.
+// Create creates a key and returns it with its token.
 //
 // POST /keys
-func (s *KeysService) Create(ctx context.Context, params KeyCreateParams, opts ...CallOption) (*Key, error) {
+func (s *KeysService) Create(
+	ctx context.Context, params KeyCreateParams, opts ...CallOption,
+) (*Key, error) {
 	return do[Key](ctx, s.client, request{op: transport.KeysCreate, body: params}, opts)
 }
 
@@ -107,29 +110,37 @@ func (s *KeysService) Get(ctx context.Context, id ID, opts ...CallOption) (*Key,
 // List returns one page of keys.
 //
 // GET /keys
-func (s *KeysService) List(ctx context.Context, params KeyListParams, opts ...CallOption) (*List[Key], error) {
+func (s *KeysService) List(
+	ctx context.Context, params KeyListParams, opts ...CallOption,
+) (*List[Key], error) {
 	return list[Key](ctx, s.client, transport.KeysList, params, opts)
 }
 
 // All iterates over all keys, page by page.
 //
 // GET /keys
-func (s *KeysService) All(ctx context.Context, params KeyListParams, opts ...CallOption) iter.Seq2[*Key, error] {
+func (s *KeysService) All(
+	ctx context.Context, params KeyListParams, opts ...CallOption,
+) iter.Seq2[*Key, error] {
 	return all[Key](ctx, s.client, transport.KeysList, params, opts)
 }
 
 // Update changes a key and returns it.
 //
 // POST /keys/{id}
-func (s *KeysService) Update(ctx context.Context, id ID, params KeyUpdateParams, opts ...CallOption) (*Key, error) {
+func (s *KeysService) Update(
+	ctx context.Context, id ID, params KeyUpdateParams, opts ...CallOption,
+) (*Key, error) {
 	return do[Key](ctx, s.client, request{op: transport.KeysUpdate, id: id, body: params}, opts)
 }
 
-// Rotate gives a key a new token, which the answer holds. It is sent once: an
-// answer that gets lost leaves a *CallError whose MaybeApplied is true. A
-// Client that uses the key goes on with the old token; make a new Client.
+// Rotate gives a key a new token and returns the key with it. It is never sent
+// twice: if the answer is lost, it returns a *CallError whose MaybeApplied is
+// true. A Client that uses the key keeps the old token, so make a new Client.
 //
 // POST /keys/{id}/rotate
-func (s *KeysService) Rotate(ctx context.Context, id ID, params KeyRotateParams, opts ...CallOption) (*Key, error) {
+func (s *KeysService) Rotate(
+	ctx context.Context, id ID, params KeyRotateParams, opts ...CallOption,
+) (*Key, error) {
 	return do[Key](ctx, s.client, request{op: transport.KeysRotate, id: id, body: params}, opts)
 }

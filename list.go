@@ -17,17 +17,16 @@ import (
 	"github.com/reincubate/ricloud-go/internal/wire"
 )
 
-// List is one page of resources, or the list inside a resource. It reads a
-// list object, a bare array or null. Data is nil only when the API said
-// nothing at all.
+// List is one page of resources, or a list inside a resource. Data is nil only if
+// the API sent no list at all.
 type List[T any] struct {
 	Data       []T    `json:"data" wire:"strict"`
-	HasMore    bool   `json:"has_more"`      // there is more behind the last item
-	TotalCount int    `json:"total_count"`   // as the API says; known to be wrong at times
+	HasMore    bool   `json:"has_more"`      // the list goes on after the last item
+	TotalCount int    `json:"total_count"`   // as the API sends it, which can be wrong
 	URL        string `json:"url,omitempty"` // where the list can be read, relative to the base URL
 }
 
-// UnmarshalJSON reads a list object, an array or null.
+// UnmarshalJSON reads a list object, a plain array or null.
 func (l *List[T]) UnmarshalJSON(b []byte) error {
 	*l = List[T]{}
 	if b[0] == '[' {
@@ -59,7 +58,9 @@ func (f *flag) UnmarshalJSON(b []byte) error {
 // first error and yields it. T may be a type of your own.
 //
 //	for child, err := range source.Children.All(ctx, client) { … }
-func (l *List[T]) All(ctx context.Context, client *Client, opts ...CallOption) iter.Seq2[*T, error] {
+func (l *List[T]) All(
+	ctx context.Context, client *Client, opts ...CallOption,
+) iter.Seq2[*T, error] {
 	return func(yield func(*T, error) bool) {
 		p := newPager[T](client, len(l.Data))
 		if !l.HasMore {
@@ -88,10 +89,10 @@ func (l *List[T]) behind(id ID) request {
 	return request{op: transport.ListURL, url: l.URL, list: ListParams{AfterID: id}}
 }
 
-// ListParams selects a page. Every list takes it.
+// ListParams selects a page. The params of every list have it.
 type ListParams struct {
-	Limit    int // items a page, 1 to 1000; 0: the API's 10 for List, 1000 for All
-	AfterID  ID  // begin behind this item
+	Limit    int // items on a page, at most 1,000; 0: 10 for List, 1,000 for All
+	AfterID  ID  // begin after this item
 	BeforeID ID  // end before this item
 }
 
@@ -152,17 +153,23 @@ func checkPeriod(since, before time.Time, name string) error {
 func formatTime(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000Z") }
 
 // list reads one page.
-func list[T any](ctx context.Context, c *Client, op transport.Operation, params listParams, opts []CallOption) (*List[T], error) {
+func list[T any](
+	ctx context.Context, c *Client, op transport.Operation, params listParams, opts []CallOption,
+) (*List[T], error) {
 	return do[List[T]](ctx, c, request{op: op, list: params}, opts)
 }
 
 // all iterates over the items of every page.
-func all[T any](ctx context.Context, c *Client, op transport.Operation, params listParams, opts []CallOption) iter.Seq2[*T, error] {
+func all[T any](
+	ctx context.Context, c *Client, op transport.Operation, params listParams, opts []CallOption,
+) iter.Seq2[*T, error] {
 	return paginate[T](ctx, c, request{op: op, list: params}, opts)
 }
 
 // paginate iterates over the items of every page of the list that r reads.
-func paginate[T any](ctx context.Context, c *Client, r request, opts []CallOption) iter.Seq2[*T, error] {
+func paginate[T any](
+	ctx context.Context, c *Client, r request, opts []CallOption,
+) iter.Seq2[*T, error] {
 	return func(yield func(*T, error) bool) { newPager[T](c, 0).run(ctx, r, opts, yield) }
 }
 
@@ -241,14 +248,16 @@ func (p *pager[T]) run(ctx context.Context, r request, opts []CallOption, yield 
 		case len(items) == 0, !hasMore && (stuck || !full || p.cursor == ""):
 			return // a full page may have more behind it even where has_more is false
 		case p.cursor == "":
-			yield(nil, fmt.Errorf("ricloud: %s: the list has more items, but those of its first page have no id to go on from", r.op.Name))
+			yield(nil, fmt.Errorf(
+				"ricloud: %s: the list has more items, but those of its first page have no id to go on from",
+				r.op.Name))
 			return
 		case !stuck && !p.inCircles():
 			promised, moved = hasMore, asked
 		case fresh == 0 && len(items) == 1 && items[0].id == p.cursor:
 			return // the cursor itself is all that is left
 		default:
-			yield(nil, fmt.Errorf("ricloud: %s: the list does not end: its has_more is true, but the page at %q has only items that came before",
+			yield(nil, fmt.Errorf("ricloud: %s: the list does not end: has_more is true, but the page at %q has no new items",
 				r.op.Name, p.cursor))
 			return
 		}
@@ -263,7 +272,9 @@ func hasCursor(params listParams) bool {
 
 // read returns a page. A type that is not of this package may not keep the id
 // that the API sent, so it is taken from the JSON.
-func (p *pager[T]) read(ctx context.Context, r request, opts []CallOption) (items []item[T], hasMore bool, err error) {
+func (p *pager[T]) read(
+	ctx context.Context, r request, opts []CallOption,
+) (items []item[T], hasMore bool, err error) {
 	if isIdentified[T]() {
 		page, err := do[List[T]](ctx, p.client, r, opts)
 		if err != nil {

@@ -7,7 +7,7 @@ import (
 	"github.com/reincubate/ricloud-go/internal/transport"
 )
 
-// Organisation is the owner of the calling key.
+// Organisation owns the key that the Client uses, and other keys.
 type Organisation struct {
 	ID                   ID                  `json:"id" wire:"strict"`
 	Type                 string              `json:"type,omitempty"` // shown to internal administrators only
@@ -15,7 +15,7 @@ type Organisation struct {
 	Slug                 string              `json:"slug"`
 	APIVersion           string              `json:"api_version,omitempty"`
 	Config               PublishingConfig    `json:"config,omitzero"`
-	Permissions          Permissions         `json:"permissions"` // the base permissions
+	Permissions          Permissions         `json:"permissions"` // no key can have more
 	StorageConfigs       List[StorageConfig] `json:"storage_configs"`
 	StorageConfigDefault ID                  `json:"storage_config_default"`
 	WebhookConfigs       List[WebhookConfig] `json:"webhook_configs"`
@@ -24,10 +24,12 @@ type Organisation struct {
 	DateCreated          time.Time           `json:"date_created,omitzero"`
 }
 
-// PublishingConfig holds settings of an organisation or a key; a key's override its
-// organisation's. A nil field is not set.
+// PublishingConfig holds settings of an organisation or a key. Those of a key
+// override those of its organisation. A nil field is not set.
 type PublishingConfig struct {
-	PublishSourceFiles *bool `json:"publish_source_files,omitempty"` // publish the files data refers to; Relay only
+	// PublishSourceFiles also publishes the files that data was read from, such as
+	// a database. It applies to Relay only.
+	PublishSourceFiles *bool `json:"publish_source_files,omitempty"`
 }
 
 // OrganisationState is the state of an organisation.
@@ -35,14 +37,14 @@ type OrganisationState string
 
 // The states of an organisation; see docs/contract.md#organisations.
 const (
-	OrganisationUnconfigured OrganisationState = "unconfigured" // no valid storage config: polls cannot publish
+	OrganisationUnconfigured OrganisationState = "unconfigured" // there is no valid storage config, so polls cannot publish
 	OrganisationActive       OrganisationState = "active"
 	OrganisationDeactivated  OrganisationState = "deactivated" // at the owner's request
 	OrganisationBlocked      OrganisationState = "blocked"     // by the API's administrators
 )
 
-// OrganisationUpdateParams says what to change; fields left out stay as they
-// are. A pointer to the empty ID clears a default:
+// OrganisationUpdateParams says what to change. Empty fields are not changed. A
+// pointer to the empty ID clears a default:
 //
 //	ricloud.OrganisationUpdateParams{WebhookConfigDefault: new(ricloud.ID)}
 type OrganisationUpdateParams struct {
@@ -65,6 +67,9 @@ func (s *OrganisationService) Get(ctx context.Context, opts ...CallOption) (*Org
 // Update changes the organisation and returns it.
 //
 // POST /organisation
-func (s *OrganisationService) Update(ctx context.Context, params OrganisationUpdateParams, opts ...CallOption) (*Organisation, error) {
-	return do[Organisation](ctx, s.client, request{op: transport.OrganisationUpdate, body: params}, opts)
+func (s *OrganisationService) Update(
+	ctx context.Context, params OrganisationUpdateParams, opts ...CallOption,
+) (*Organisation, error) {
+	r := request{op: transport.OrganisationUpdate, body: params}
+	return do[Organisation](ctx, s.client, r, opts)
 }

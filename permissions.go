@@ -9,7 +9,7 @@ import (
 	"github.com/reincubate/ricloud-go/internal/transport"
 )
 
-// Permissions say what may be done, scope by scope.
+// Permissions say what a key may do, scope by scope.
 type Permissions struct {
 	ID           ID                      `json:"id" wire:"strict"`
 	Organisation ID                      `json:"organisation,omitempty"`
@@ -18,7 +18,7 @@ type Permissions struct {
 	DateCreated  time.Time               `json:"date_created,omitzero"`
 }
 
-// UnmarshalJSON reads permissions, or their id alone.
+// UnmarshalJSON reads permissions, or only its ID where the API sends no more.
 func (p *Permissions) UnmarshalJSON(b []byte) error {
 	type plain Permissions
 	return readRef(b, &p.ID, (*plain)(p))
@@ -26,15 +26,15 @@ func (p *Permissions) UnmarshalJSON(b []byte) error {
 
 func (p *Permissions) ident() ID { return p.ID }
 
-// ScopeLimit bounds a scope.
+// ScopeLimit limits how often a scope may be used.
 type ScopeLimit struct {
-	Level string `json:"level"` // what is counted within: "organisation", "key" or "user"
+	Level string `json:"level"` // "organisation", "key" or "user": each has a count of its own
 	Type  string `json:"type"`  // "count"
-	Value int    `json:"value"` // the most that is allowed
+	Value int    `json:"value"` // the largest count that is allowed
 }
 
-// PermissionsCreateParams describes new permissions. The contract does not
-// show what the API takes here; these are its attributes.
+// PermissionsCreateParams describes new permissions. Its fields are assumptions:
+// no document shows what the API accepts.
 type PermissionsCreateParams struct {
 	Key    ID                      `json:"key,omitempty"`
 	Scopes map[string][]ScopeLimit `json:"scopes"` // required
@@ -56,14 +56,14 @@ func (p PermissionsUpdateParams) check() error {
 	return PermissionsCreateParams{Scopes: p.Scopes}.check()
 }
 
-// MarshalJSON writes a scope without limits as the API does, as [].
+// MarshalJSON writes a scope without limits as [].
 func (p PermissionsCreateParams) MarshalJSON() ([]byte, error) {
 	type plain PermissionsCreateParams
 	p.Scopes = withoutNil(p.Scopes)
 	return json.Marshal(plain(p))
 }
 
-// MarshalJSON writes a scope without limits as the API does, as [].
+// MarshalJSON writes a scope without limits as [].
 func (p PermissionsUpdateParams) MarshalJSON() ([]byte, error) {
 	type plain PermissionsUpdateParams
 	p.Scopes = withoutNil(p.Scopes)
@@ -78,43 +78,55 @@ func withoutNil(scopes map[string][]ScopeLimit) map[string][]ScopeLimit {
 	return full
 }
 
-// PermissionsListParams filters and pages a list of permissions.
+// PermissionsListParams selects a page of a list of permissions.
 type PermissionsListParams struct{ ListParams }
 
 // PermissionsService manages permissions.
 type PermissionsService service
 
-// Create creates permissions; they cannot exceed the organisation's own.
+// Create creates permissions. They cannot exceed those of the organisation.
 //
 // POST /permissions
-func (s *PermissionsService) Create(ctx context.Context, params PermissionsCreateParams, opts ...CallOption) (*Permissions, error) {
-	return do[Permissions](ctx, s.client, request{op: transport.PermissionsCreate, body: params}, opts)
+func (s *PermissionsService) Create(
+	ctx context.Context, params PermissionsCreateParams, opts ...CallOption,
+) (*Permissions, error) {
+	r := request{op: transport.PermissionsCreate, body: params}
+	return do[Permissions](ctx, s.client, r, opts)
 }
 
 // Get returns permissions.
 //
 // GET /permissions/{id}
-func (s *PermissionsService) Get(ctx context.Context, id ID, opts ...CallOption) (*Permissions, error) {
+func (s *PermissionsService) Get(
+	ctx context.Context, id ID, opts ...CallOption,
+) (*Permissions, error) {
 	return do[Permissions](ctx, s.client, request{op: transport.PermissionsGet, id: id}, opts)
 }
 
 // List returns one page of permissions.
 //
 // GET /permissions
-func (s *PermissionsService) List(ctx context.Context, params PermissionsListParams, opts ...CallOption) (*List[Permissions], error) {
+func (s *PermissionsService) List(
+	ctx context.Context, params PermissionsListParams, opts ...CallOption,
+) (*List[Permissions], error) {
 	return list[Permissions](ctx, s.client, transport.PermissionsList, params, opts)
 }
 
 // All iterates over all permissions, page by page.
 //
 // GET /permissions
-func (s *PermissionsService) All(ctx context.Context, params PermissionsListParams, opts ...CallOption) iter.Seq2[*Permissions, error] {
+func (s *PermissionsService) All(
+	ctx context.Context, params PermissionsListParams, opts ...CallOption,
+) iter.Seq2[*Permissions, error] {
 	return all[Permissions](ctx, s.client, transport.PermissionsList, params, opts)
 }
 
 // Update changes permissions and returns them.
 //
 // POST /permissions/{id}
-func (s *PermissionsService) Update(ctx context.Context, id ID, params PermissionsUpdateParams, opts ...CallOption) (*Permissions, error) {
-	return do[Permissions](ctx, s.client, request{op: transport.PermissionsUpdate, id: id, body: params}, opts)
+func (s *PermissionsService) Update(
+	ctx context.Context, id ID, params PermissionsUpdateParams, opts ...CallOption,
+) (*Permissions, error) {
+	r := request{op: transport.PermissionsUpdate, id: id, body: params}
+	return do[Permissions](ctx, s.client, r, opts)
 }

@@ -35,7 +35,7 @@ type Result struct {
 	DateDeleted  time.Time   `json:"date_deleted,omitzero"`
 }
 
-// UnmarshalJSON reads a result, or its id alone, which then is all it has.
+// UnmarshalJSON reads a result, or only its ID where the API sends no more.
 func (r *Result) UnmarshalJSON(b []byte) error {
 	type plain Result
 	return readRef(b, &r.ID, (*plain)(r))

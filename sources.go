@@ -9,14 +9,14 @@ import (
 	"github.com/reincubate/ricloud-go/internal/transport"
 )
 
-// Source is where data comes from: an iCloud account, or a device behind
-// Reincubate Relay. Sources are made by creating sessions, and child sources
-// by the API itself.
+// Source is where data comes from: an iCloud account, or a device that runs
+// Reincubate Relay. Creating a session creates its source. The API itself creates
+// child sources.
 type Source struct {
 	ID          ID           `json:"id" wire:"strict"`
 	User        ID           `json:"user,omitempty"`
 	Type        SourceType   `json:"type,omitempty"`
-	Identifier  string       `json:"identifier,omitempty"` // unique within its type: an account's username, for instance
+	Identifier  string       `json:"identifier,omitempty"` // unique within its type, such as an account's username
 	Info        *SourceInfo  `json:"info,omitempty"`
 	Parent      ID           `json:"parent,omitempty"`
 	Children    List[Source] `json:"children,omitzero"`
@@ -24,7 +24,7 @@ type Source struct {
 	DateCreated time.Time    `json:"date_created,omitzero"`
 }
 
-// UnmarshalJSON reads a source, or its id alone, which then is all it has.
+// UnmarshalJSON reads a source, or only its ID where the API sends no more.
 func (s *Source) UnmarshalJSON(b []byte) error {
 	type plain Source
 	return readRef(b, &s.ID, (*plain)(s))
@@ -41,7 +41,8 @@ type SourceInfo struct {
 	IsEncrypted  bool   `json:"is_encrypted,omitempty"`
 }
 
-// SourceType names a service and a kind of source within it. The set is open.
+// SourceType names a service and a kind of source within it. The API may send
+// types that this package does not know.
 type SourceType string
 
 // The source types that are known; see docs/contract.md#sources.
@@ -50,7 +51,7 @@ const (
 	SourceICloudBackup  SourceType = "icloud.backup"    // a child of an account; early versions of the API
 	SourceRelayInstance SourceType = "rirelay.instance" // a paired Relay app
 	SourceRelayDevice   SourceType = "rirelay.source"   // a device: child of an instance
-	SourceMock          SourceType = "mocks.mock"       // for tests: takes any credentials
+	SourceMock          SourceType = "mocks.mock"       // for tests; accepts any credentials
 )
 
 // SourceState is the state of a source.
@@ -62,11 +63,11 @@ const (
 	SourceActive      SourceState = "active"
 	SourceDeactivated SourceState = "deactivated" // by the organisation
 	SourceBlocked     SourceState = "blocked"     // by the API's administrators
-	SourceLocked      SourceState = "locked"      // restricted by the third party until its user unlocks it
+	SourceLocked      SourceState = "locked"      // the service restricts the account until its owner unlocks it
 )
 
-// SourceUpdateParams says what to change. The contract does not show what the
-// API takes; the state is what an organisation can have a say in.
+// SourceUpdateParams says what to change. State is an assumption: no document
+// shows what the API accepts.
 type SourceUpdateParams struct {
 	State SourceState `json:"state,omitempty"`
 }
@@ -99,34 +100,45 @@ func (s *SourcesService) Get(ctx context.Context, id ID, opts ...CallOption) (*S
 // List returns one page of sources.
 //
 // GET /sources
-func (s *SourcesService) List(ctx context.Context, params SourceListParams, opts ...CallOption) (*List[Source], error) {
+func (s *SourcesService) List(
+	ctx context.Context, params SourceListParams, opts ...CallOption,
+) (*List[Source], error) {
 	return list[Source](ctx, s.client, transport.SourcesList, params, opts)
 }
 
 // All iterates over all sources, page by page.
 //
 // GET /sources
-func (s *SourcesService) All(ctx context.Context, params SourceListParams, opts ...CallOption) iter.Seq2[*Source, error] {
+func (s *SourcesService) All(
+	ctx context.Context, params SourceListParams, opts ...CallOption,
+) iter.Seq2[*Source, error] {
 	return all[Source](ctx, s.client, transport.SourcesList, params, opts)
 }
 
 // Children returns one page of a source's children.
 //
 // GET /sources/{id}/children
-func (s *SourcesService) Children(ctx context.Context, id ID, params ListParams, opts ...CallOption) (*List[Source], error) {
+func (s *SourcesService) Children(
+	ctx context.Context, id ID, params ListParams, opts ...CallOption,
+) (*List[Source], error) {
 	return do[List[Source]](ctx, s.client, request{op: transport.SourcesChildren, id: id, list: params}, opts)
 }
 
 // AllChildren iterates over all children of a source, page by page.
 //
 // GET /sources/{id}/children
-func (s *SourcesService) AllChildren(ctx context.Context, id ID, params ListParams, opts ...CallOption) iter.Seq2[*Source, error] {
+func (s *SourcesService) AllChildren(
+	ctx context.Context, id ID, params ListParams, opts ...CallOption,
+) iter.Seq2[*Source, error] {
 	return paginate[Source](ctx, s.client, request{op: transport.SourcesChildren, id: id, list: params}, opts)
 }
 
 // Update changes a source and returns it.
 //
 // POST /sources/{id}
-func (s *SourcesService) Update(ctx context.Context, id ID, params SourceUpdateParams, opts ...CallOption) (*Source, error) {
-	return do[Source](ctx, s.client, request{op: transport.SourcesUpdate, id: id, body: params}, opts)
+func (s *SourcesService) Update(
+	ctx context.Context, id ID, params SourceUpdateParams, opts ...CallOption,
+) (*Source, error) {
+	r := request{op: transport.SourcesUpdate, id: id, body: params}
+	return do[Source](ctx, s.client, r, opts)
 }

@@ -23,7 +23,7 @@ type StorageConfig struct { //nolint:recvcheck // JSON encodes values and decode
 	DateCreated       time.Time     `json:"date_created,omitzero"`
 }
 
-// UnmarshalJSON reads a config, or its id alone, which then is all it has.
+// UnmarshalJSON reads a config, or only its ID where the API sends no more.
 func (c *StorageConfig) UnmarshalJSON(b []byte) error {
 	type plain StorageConfig
 	aux := struct {

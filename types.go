@@ -16,10 +16,9 @@ import (
 	"github.com/reincubate/ricloud-go/internal/wire"
 )
 
-// ID identifies a resource. The API writes ids as strings or as numbers, or
-// puts the whole resource where its id is meant; all three read as the same
-// ID. It is always sent as a string, and the empty ID as null, which clears a
-// reference in an update.
+// ID identifies a resource. The API sends it as a string, as a number or as the
+// whole resource, and all three are read as the same ID. It is always sent as a
+// string. In an update, the empty ID is sent as null and clears a reference.
 type ID string
 
 // UnmarshalJSON reads a string, a number, an object with an "id", or null.
@@ -197,7 +196,7 @@ func (s seconds) MarshalJSON() ([]byte, error) {
 	return json.Marshal(time.Duration(s).Seconds())
 }
 
-// readRef reads a resource where the API may have put its id alone.
+// readRef reads a resource that the API may send as its ID alone.
 func readRef(b []byte, id *ID, object any) error {
 	if len(b) > 0 && b[0] == '{' {
 		return json.Unmarshal(b, object)

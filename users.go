@@ -9,12 +9,12 @@ import (
 	"github.com/reincubate/ricloud-go/internal/transport"
 )
 
-// User is an end user of yours, on whose behalf sources are read.
+// User is an end user of yours, whose sources are read with consent.
 type User struct {
 	ID           ID        `json:"id" wire:"strict"`
 	Organisation ID        `json:"organisation"`
 	Key          ID        `json:"key"`
-	Identifier   string    `json:"identifier"` // your own name for the user; opaque to the API
+	Identifier   string    `json:"identifier"` // your own name for the user
 	State        UserState `json:"state"`
 	DateCreated  time.Time `json:"date_created,omitzero"`
 }
@@ -39,7 +39,7 @@ type UserCreateParams struct {
 
 func (p UserCreateParams) check() error { return required("Identifier", p.Identifier) }
 
-// UserUpdateParams says what to change; fields left out stay as they are.
+// UserUpdateParams says what to change. Empty fields are not changed.
 type UserUpdateParams struct {
 	Identifier string `json:"identifier,omitempty"`
 }
@@ -60,11 +60,13 @@ func (p UserListParams) values() url.Values {
 // UsersService manages users.
 type UsersService service
 
-// Create returns the user with the identifier, creating it if there is none.
-// It may therefore be repeated, and is retried like a read.
+// Create returns the user with the identifier, and creates it if there is none.
+// It is therefore safe to repeat, and is retried like a read.
 //
 // POST /users
-func (s *UsersService) Create(ctx context.Context, params UserCreateParams, opts ...CallOption) (*User, error) {
+func (s *UsersService) Create(
+	ctx context.Context, params UserCreateParams, opts ...CallOption,
+) (*User, error) {
 	return do[User](ctx, s.client, request{op: transport.UsersCreate, body: params}, opts)
 }
 
@@ -78,20 +80,26 @@ func (s *UsersService) Get(ctx context.Context, id ID, opts ...CallOption) (*Use
 // List returns one page of users.
 //
 // GET /users
-func (s *UsersService) List(ctx context.Context, params UserListParams, opts ...CallOption) (*List[User], error) {
+func (s *UsersService) List(
+	ctx context.Context, params UserListParams, opts ...CallOption,
+) (*List[User], error) {
 	return list[User](ctx, s.client, transport.UsersList, params, opts)
 }
 
 // All iterates over all users, page by page.
 //
 // GET /users
-func (s *UsersService) All(ctx context.Context, params UserListParams, opts ...CallOption) iter.Seq2[*User, error] {
+func (s *UsersService) All(
+	ctx context.Context, params UserListParams, opts ...CallOption,
+) iter.Seq2[*User, error] {
 	return all[User](ctx, s.client, transport.UsersList, params, opts)
 }
 
 // Update changes a user and returns it.
 //
 // POST /users/{id}
-func (s *UsersService) Update(ctx context.Context, id ID, params UserUpdateParams, opts ...CallOption) (*User, error) {
+func (s *UsersService) Update(
+	ctx context.Context, id ID, params UserUpdateParams, opts ...CallOption,
+) (*User, error) {
 	return do[User](ctx, s.client, request{op: transport.UsersUpdate, id: id, body: params}, opts)
 }

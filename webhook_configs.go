@@ -19,7 +19,7 @@ type WebhookConfig struct {
 	DateCreated  time.Time   `json:"date_created,omitzero"`
 }
 
-// UnmarshalJSON reads a config, or its id alone, which then is all it has.
+// UnmarshalJSON reads a config, or only its ID where the API sends no more.
 func (c *WebhookConfig) UnmarshalJSON(b []byte) error {
 	type plain WebhookConfig
 	return readRef(b, &c.ID, (*plain)(c))
