@@ -2,8 +2,6 @@ module github.com/reincubate/ricloud-go/ingest
 
 go 1.26.0
 
-replace github.com/reincubate/ricloud-go => ../
-
 require (
 	github.com/nats-io/nats-server/v2 v2.15.2
 	github.com/nats-io/nats.go v1.55.0
