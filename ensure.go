@@ -97,7 +97,9 @@ func (e *ensuring) once(ctx context.Context) (ID, error) {
 // choose returns the config to use, and all that are live. A valid one is left
 // alone. If there is none, it creates one. Processes that do so at the same time
 // all see the oldest, choose that, and delete what else they created.
-func (e *ensuring) choose(ctx context.Context) (chosen place, all []place, created bool, err error) {
+func (e *ensuring) choose(
+	ctx context.Context,
+) (chosen place, all []place, created bool, err error) {
 	if all, err = e.list(ctx); err != nil {
 		return place{}, nil, false, err
 	}

@@ -155,43 +155,58 @@ type StorageConfigsService service
 // Create creates a storage config, which the API then tests: see Test.
 //
 // POST /configs/storage
-func (s *StorageConfigsService) Create(ctx context.Context, params StorageConfigCreateParams, opts ...CallOption) (*StorageConfig, error) {
-	return do[StorageConfig](ctx, s.client, request{op: transport.StorageConfigsCreate, body: params}, opts)
+func (s *StorageConfigsService) Create(
+	ctx context.Context, params StorageConfigCreateParams, opts ...CallOption,
+) (*StorageConfig, error) {
+	req := request{op: transport.StorageConfigsCreate, body: params}
+	return do[StorageConfig](ctx, s.client, req, opts)
 }
 
 // Get returns a storage config, without its credentials.
 //
 // GET /configs/storage/{id}
-func (s *StorageConfigsService) Get(ctx context.Context, id ID, opts ...CallOption) (*StorageConfig, error) {
+func (s *StorageConfigsService) Get(
+	ctx context.Context, id ID, opts ...CallOption,
+) (*StorageConfig, error) {
 	return do[StorageConfig](ctx, s.client, request{op: transport.StorageConfigsGet, id: id}, opts)
 }
 
 // List returns one page of storage configs.
 //
 // GET /configs/storage
-func (s *StorageConfigsService) List(ctx context.Context, params StorageConfigListParams, opts ...CallOption) (*List[StorageConfig], error) {
+func (s *StorageConfigsService) List(
+	ctx context.Context, params StorageConfigListParams, opts ...CallOption,
+) (*List[StorageConfig], error) {
 	return list[StorageConfig](ctx, s.client, transport.StorageConfigsList, params, opts)
 }
 
 // All iterates over all storage configs, page by page.
 //
 // GET /configs/storage
-func (s *StorageConfigsService) All(ctx context.Context, params StorageConfigListParams, opts ...CallOption) iter.Seq2[*StorageConfig, error] {
+func (s *StorageConfigsService) All(
+	ctx context.Context, params StorageConfigListParams, opts ...CallOption,
+) iter.Seq2[*StorageConfig, error] {
 	return all[StorageConfig](ctx, s.client, transport.StorageConfigsList, params, opts)
 }
 
 // Update changes a storage config, which the API then tests, and returns it.
 //
 // POST /configs/storage/{id}
-func (s *StorageConfigsService) Update(ctx context.Context, id ID, params StorageConfigUpdateParams, opts ...CallOption) (*StorageConfig, error) {
-	return do[StorageConfig](ctx, s.client, request{op: transport.StorageConfigsUpdate, id: id, body: params}, opts)
+func (s *StorageConfigsService) Update(
+	ctx context.Context, id ID, params StorageConfigUpdateParams, opts ...CallOption,
+) (*StorageConfig, error) {
+	req := request{op: transport.StorageConfigsUpdate, id: id, body: params}
+	return do[StorageConfig](ctx, s.client, req, opts)
 }
 
 // Delete deletes a storage config and returns it.
 //
 // DELETE /configs/storage/{id}
-func (s *StorageConfigsService) Delete(ctx context.Context, id ID, opts ...CallOption) (*StorageConfig, error) {
-	return do[StorageConfig](ctx, s.client, request{op: transport.StorageConfigsDelete, id: id}, opts)
+func (s *StorageConfigsService) Delete(
+	ctx context.Context, id ID, opts ...CallOption,
+) (*StorageConfig, error) {
+	req := request{op: transport.StorageConfigsDelete, id: id}
+	return do[StorageConfig](ctx, s.client, req, opts)
 }
 
 // Test begins a test of the config and returns its task: Tasks.Wait tells how
@@ -199,7 +214,9 @@ func (s *StorageConfigsService) Delete(ctx context.Context, id ID, opts ...CallO
 // seconds. It may be repeated.
 //
 // POST /configs/storage/{id}/test
-func (s *StorageConfigsService) Test(ctx context.Context, id ID, opts ...CallOption) (*Task, error) {
+func (s *StorageConfigsService) Test(
+	ctx context.Context, id ID, opts ...CallOption,
+) (*Task, error) {
 	return do[Task](ctx, s.client, request{op: transport.StorageConfigsTest, id: id}, opts)
 }
 

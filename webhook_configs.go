@@ -51,43 +51,58 @@ type WebhookConfigsService service
 // answer holds the secret that deliveries are signed with.
 //
 // POST /configs/webhook
-func (s *WebhookConfigsService) Create(ctx context.Context, params WebhookConfigCreateParams, opts ...CallOption) (*WebhookConfig, error) {
-	return do[WebhookConfig](ctx, s.client, request{op: transport.WebhookConfigsCreate, body: params}, opts)
+func (s *WebhookConfigsService) Create(
+	ctx context.Context, params WebhookConfigCreateParams, opts ...CallOption,
+) (*WebhookConfig, error) {
+	req := request{op: transport.WebhookConfigsCreate, body: params}
+	return do[WebhookConfig](ctx, s.client, req, opts)
 }
 
 // Get returns a webhook config.
 //
 // GET /configs/webhook/{id}
-func (s *WebhookConfigsService) Get(ctx context.Context, id ID, opts ...CallOption) (*WebhookConfig, error) {
+func (s *WebhookConfigsService) Get(
+	ctx context.Context, id ID, opts ...CallOption,
+) (*WebhookConfig, error) {
 	return do[WebhookConfig](ctx, s.client, request{op: transport.WebhookConfigsGet, id: id}, opts)
 }
 
 // List returns one page of webhook configs.
 //
 // GET /configs/webhook
-func (s *WebhookConfigsService) List(ctx context.Context, params WebhookConfigListParams, opts ...CallOption) (*List[WebhookConfig], error) {
+func (s *WebhookConfigsService) List(
+	ctx context.Context, params WebhookConfigListParams, opts ...CallOption,
+) (*List[WebhookConfig], error) {
 	return list[WebhookConfig](ctx, s.client, transport.WebhookConfigsList, params, opts)
 }
 
 // All iterates over all webhook configs, page by page.
 //
 // GET /configs/webhook
-func (s *WebhookConfigsService) All(ctx context.Context, params WebhookConfigListParams, opts ...CallOption) iter.Seq2[*WebhookConfig, error] {
+func (s *WebhookConfigsService) All(
+	ctx context.Context, params WebhookConfigListParams, opts ...CallOption,
+) iter.Seq2[*WebhookConfig, error] {
 	return all[WebhookConfig](ctx, s.client, transport.WebhookConfigsList, params, opts)
 }
 
 // Update changes a webhook config, which the API then tests, and returns it.
 //
 // POST /configs/webhook/{id}
-func (s *WebhookConfigsService) Update(ctx context.Context, id ID, params WebhookConfigUpdateParams, opts ...CallOption) (*WebhookConfig, error) {
-	return do[WebhookConfig](ctx, s.client, request{op: transport.WebhookConfigsUpdate, id: id, body: params}, opts)
+func (s *WebhookConfigsService) Update(
+	ctx context.Context, id ID, params WebhookConfigUpdateParams, opts ...CallOption,
+) (*WebhookConfig, error) {
+	req := request{op: transport.WebhookConfigsUpdate, id: id, body: params}
+	return do[WebhookConfig](ctx, s.client, req, opts)
 }
 
 // Delete deletes a webhook config and returns it.
 //
 // DELETE /configs/webhook/{id}
-func (s *WebhookConfigsService) Delete(ctx context.Context, id ID, opts ...CallOption) (*WebhookConfig, error) {
-	return do[WebhookConfig](ctx, s.client, request{op: transport.WebhookConfigsDelete, id: id}, opts)
+func (s *WebhookConfigsService) Delete(
+	ctx context.Context, id ID, opts ...CallOption,
+) (*WebhookConfig, error) {
+	req := request{op: transport.WebhookConfigsDelete, id: id}
+	return do[WebhookConfig](ctx, s.client, req, opts)
 }
 
 // Test begins a test of the config, which calls its URL, and returns its task:
@@ -95,7 +110,9 @@ func (s *WebhookConfigsService) Delete(ctx context.Context, id ID, opts ...CallO
 // then, up to 10 seconds. It may be repeated.
 //
 // POST /configs/webhook/{id}/test
-func (s *WebhookConfigsService) Test(ctx context.Context, id ID, opts ...CallOption) (*Task, error) {
+func (s *WebhookConfigsService) Test(
+	ctx context.Context, id ID, opts ...CallOption,
+) (*Task, error) {
 	return do[Task](ctx, s.client, request{op: transport.WebhookConfigsTest, id: id}, opts)
 }
 

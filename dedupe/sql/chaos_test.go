@@ -26,7 +26,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/reincubate/ricloud-go"
+	ricloud "github.com/reincubate/ricloud-go"
 	dedupesql "github.com/reincubate/ricloud-go/dedupe/sql"
 	"github.com/reincubate/ricloud-go/ricloudtest"
 )
@@ -71,17 +71,18 @@ func receive(ctx context.Context) error {
 		return err
 	}
 	handler, err := ricloud.NewWebhookHandler(func(ctx context.Context, e *ricloud.Event) error {
-		effect := fmt.Sprintf("INSERT INTO %seffects (event, life) VALUES ('%s', %d)", prefix, e.ID, os.Getpid())
+		effect := fmt.Sprintf( //nolint:gosec // the names are the test's own
+			"INSERT INTO %seffects (event, life) VALUES ('%s', %d)", prefix, e.ID, os.Getpid())
 		if isTransactional(e.ID) {
 			return dedupe.InTx(ctx, func(tx *sql.Tx) error {
-				_, err := tx.ExecContext(ctx, effect)
+				_, err := tx.ExecContext(ctx, effect) //nolint:gosec // the test's own
 				return err
 			})
 		}
-		if _, err := db.ExecContext(ctx, effect); err != nil {
+		if _, err := db.ExecContext(ctx, effect); err != nil { //nolint:gosec // the test's own
 			return err
 		}
-		<-time.After(time.Duration(rand.IntN(5)) * time.Millisecond) // to be killed here
+		pause(ctx, time.Duration(rand.IntN(5))*time.Millisecond) // to be killed here
 		return nil
 	},
 		ricloud.WithWebhookSecrets(ricloud.NewSecret(chaosSecret)),
@@ -89,7 +90,7 @@ func receive(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	client, err := ricloud.NewClient("token", ricloud.WithBaseURL(os.Getenv(receiverAPI)))
+	client, err := ricloud.NewClient("token", ricloud.WithBaseURL(os.Getenv(receiverAPI))) //nolint:contextcheck // none
 	if err != nil {
 		return err
 	}
@@ -100,7 +101,17 @@ func receive(ctx context.Context) error {
 	go func() { _ = (&http.Server{Handler: handler, ReadHeaderTimeout: time.Minute}).Serve(listener) }()
 	for { // until it is killed
 		_, _ = handler.Replay(ctx, client)
-		<-time.After(chaosReplay)
+		pause(ctx, chaosReplay)
+	}
+}
+
+// pause waits in real time: processes have no other.
+func pause(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
 	}
 }
 
@@ -194,7 +205,7 @@ func (a *chaosAPI) attempt(ctx context.Context, e *chaosEvent) {
 	for range chaosAttempts {
 		if rand.Float64() < 0.05 { // late
 			a.count("late")
-			<-time.After(time.Duration(rand.IntN(300)) * time.Millisecond)
+			pause(ctx, time.Duration(rand.IntN(300))*time.Millisecond)
 		}
 		if rand.Float64() < 0.1 { // the balancer drops it
 			a.count("dropped")
@@ -274,15 +285,14 @@ func (r *receivers) kill(i int) {
 // run kills and restarts receivers at random until ctx ends.
 func (r *receivers) run(ctx context.Context) {
 	for {
-		select {
-		case <-ctx.Done():
+		pause(ctx, time.Duration(200+rand.IntN(600))*time.Millisecond)
+		if ctx.Err() != nil {
 			return
-		case <-time.After(time.Duration(200+rand.IntN(600)) * time.Millisecond):
 		}
 		i := rand.IntN(len(r.addrs))
 		r.mu.Lock()
 		r.kill(i)
-		r.start(i)
+		r.start(i) //nolint:contextcheck // it outlives the killing
 		r.mu.Unlock()
 	}
 }
@@ -341,7 +351,8 @@ func TestChaos(t *testing.T) {
 		delivered := time.Since(begun)
 
 		done := func() (n int) {
-			row := db.QueryRowContext(t.Context(), "SELECT COUNT(*) FROM "+prefix+"events WHERE done")
+			query := "SELECT COUNT(*) FROM " + prefix + "events WHERE done" //nolint:gosec // a name of the test's
+			row := db.QueryRowContext(t.Context(), query)
 			require.NoError(t, row.Scan(&n))
 			return n
 		}
@@ -349,7 +360,8 @@ func TestChaos(t *testing.T) {
 			"every event is handled")
 
 		lives := map[string][]int{}
-		rows, err := db.QueryContext(t.Context(), "SELECT event, life FROM "+prefix+"effects")
+		query := "SELECT event, life FROM " + prefix + "effects" //nolint:gosec // a name of the test's
+		rows, err := db.QueryContext(t.Context(), query)
 		require.NoError(t, err)
 		for rows.Next() {
 			var event string

@@ -368,10 +368,12 @@ func (d *Deduplicator) retry(ctx context.Context, f func() error) (err error) {
 		if err = f(); err == nil || ctx.Err() != nil {
 			return err
 		}
+		timer := time.NewTimer(tryPause << i)
 		select {
 		case <-ctx.Done():
+			timer.Stop()
 			return err
-		case <-time.After(tryPause << i):
+		case <-timer.C:
 		}
 	}
 	return err

@@ -64,14 +64,15 @@ var tables atomic.Int64 //nolint:gochecknoglobals // each test has its own table
 func onEach(t *testing.T, test func(t *testing.T, db *sql.DB, s server, prefix string)) {
 	t.Helper()
 	for _, s := range servers(t) {
+		if s.env != "" {
+			s.dsn = os.Getenv(s.env)
+		}
+		if s.dsn == "" { // bash .ci/run databases fails then
+			t.Logf("%s is not set: this does not run on %s", s.env, s.name)
+			continue
+		}
 		t.Run(s.name, func(t *testing.T) {
 			t.Parallel()
-			if s.env != "" {
-				s.dsn = os.Getenv(s.env)
-			}
-			if s.dsn == "" {
-				t.Skipf("%s is not set: this does not run on %s", s.env, s.name)
-			}
 			db := open(t, s)
 			prefix := fmt.Sprintf("t%d_%d_", os.Getpid(), tables.Add(1))
 			t.Cleanup(func() {
@@ -238,7 +239,8 @@ func TestMigrateCanBeRepeatedAndShared(t *testing.T) {
 		require.ErrorIs(t, err, ricloud.ErrEventDone, "a migration keeps what is there")
 
 		var version int
-		row := db.QueryRowContext(t.Context(), "SELECT MAX(version) FROM "+prefix+"schema")
+		query := "SELECT MAX(version) FROM " + prefix + "schema" //nolint:gosec // a name of the test's
+		row := db.QueryRowContext(t.Context(), query)
 		require.NoError(t, row.Scan(&version))
 		assert.Equal(t, 1, version)
 	})
@@ -325,7 +327,8 @@ func TestInTx(t *testing.T) {
 		d := migrated(t, db, s, prefix)
 		execute(t, db, "CREATE TABLE "+prefix+"effects (event VARCHAR(64))")
 		effects := func() (n int) {
-			row := db.QueryRowContext(t.Context(), "SELECT COUNT(*) FROM "+prefix+"effects")
+			query := "SELECT COUNT(*) FROM " + prefix + "effects" //nolint:gosec // a name of the test's
+			row := db.QueryRowContext(t.Context(), query)
 			require.NoError(t, row.Scan(&n))
 			return n
 		}
@@ -333,7 +336,7 @@ func TestInTx(t *testing.T) {
 		var outcome error
 		handler, err := ricloud.NewWebhookHandler(func(ctx context.Context, e *ricloud.Event) error {
 			return d.InTx(ctx, func(tx *sql.Tx) error {
-				statement := "INSERT INTO " + prefix + "effects (event) VALUES ('" + string(e.ID) + "')"
+				statement := "INSERT INTO " + prefix + "effects (event) VALUES ('" + string(e.ID) + "')" //nolint:gosec // the test's own
 				if _, err := tx.ExecContext(ctx, statement); err != nil {
 					return err
 				}
@@ -365,8 +368,8 @@ func TestInTxRefusesALostLease(t *testing.T) {
 		d := migrated(t, db, s, prefix)
 		called := false
 		handler, err := ricloud.NewWebhookHandler(func(ctx context.Context, _ *ricloud.Event) error {
-			execute(t, db, "UPDATE "+prefix+"events SET lease_until = 0")
-			if _, err := d.Begin(ctx, "1"); err != nil { // another process takes over
+			execute(t, db, "UPDATE "+prefix+"events SET lease_until = 0") //nolint:contextcheck // the test's own
+			if _, err := d.Begin(ctx, "1"); err != nil {                  // another process takes over
 				return err
 			}
 			return d.InTx(ctx, func(*sql.Tx) error { called = true; return nil })
