@@ -193,7 +193,7 @@ func withoutFiles(o *callOptions) { o.files = false }
 // "attachments", to every object within it that has a "file_id" or says in its
 // "data_type" that it is a file, and to itself if it is such an object. The ID is
 // the "file_id", or else the "id". Digital Touch messages are left out: they are
-// attachments without a file. What is not JSON refers to no file.
+// attachments without a file. A record that is not JSON refers to no file.
 func FileRefs(record json.RawMessage) []ID {
 	var ids []ID
 	for _, id := range wire.FileRefs(record) {

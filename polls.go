@@ -276,7 +276,7 @@ func (p PollCreateParams) check() error {
 
 // PollListParams filters and pages a list of polls. The filters by source, state
 // and date are assumptions: no document shows them, and an API that does not
-// know one returns the polls that it should leave out, too.
+// know one also returns the polls that it should leave out.
 type PollListParams struct {
 	ListParams
 

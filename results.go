@@ -76,7 +76,7 @@ type ResultListParams struct {
 	Task  ID
 	State ResultState
 	// Poll is an assumption: no document shows it. An API that does not know it
-	// returns the results of other polls, too, so look at Result.Poll.
+	// also returns the results of other polls, so check Result.Poll.
 	Poll ID
 }
 

@@ -210,7 +210,7 @@ func (s *StorageConfigsService) Delete(
 }
 
 // Test begins a test of the config and returns its task: Tasks.Wait tells how
-// it ends. WithAwait lets the API hold its answer until then, up to 10
+// it ends. With WithAwait, the API holds its answer until then, for up to 10
 // seconds. It may be repeated.
 //
 // POST /configs/storage/{id}/test

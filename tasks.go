@@ -51,8 +51,8 @@ const (
 func (s TaskState) Ended() bool { return s == TaskSucceeded || s == TaskFailed }
 
 // TaskListParams filters and pages a list of tasks. All filters are assumptions:
-// no document shows them, and an API that does not know one returns the tasks
-// that it should leave out, too.
+// no document shows them, and an API that does not know one also returns the tasks
+// that it should leave out.
 type TaskListParams struct {
 	ListParams
 

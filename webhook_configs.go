@@ -106,8 +106,8 @@ func (s *WebhookConfigsService) Delete(
 }
 
 // Test begins a test of the config, which calls its URL, and returns its task:
-// Tasks.Wait tells how it ends. WithAwait lets the API hold its answer until
-// then, up to 10 seconds. It may be repeated.
+// Tasks.Wait tells how it ends. With WithAwait, the API holds its answer until
+// then, for up to 10 seconds. It may be repeated.
 //
 // POST /configs/webhook/{id}/test
 func (s *WebhookConfigsService) Test(
