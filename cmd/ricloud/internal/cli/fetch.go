@@ -17,12 +17,15 @@ import (
 
 func (a *app) fetchCommand() *cobra.Command {
 	var dir, poll string
-	var withFiles, ack bool
+	var withFiles, ack, bare bool
 	cmd := &cobra.Command{
 		Use: "fetch SESSION --data TYPES", Short: "Fetch an account's data into a folder of verified files",
 		Long: `Fetch an account's data: poll it, wait, download each result and verify it against the size
-and checksum that the API published. What a connection broke off is resumed. Run the printed command
-to go on after an interruption: what is in the folder is not fetched again.`,
+and checksum that the API published. What a connection broke off is resumed. Run the printed command to go on after
+an interruption: what is in the folder is not fetched again.
+
+The folder is a BagIt bag (RFC 8493): the files are in data, with manifests of their hashes and a log of
+what was done. ricloud results verify FOLDER checks it, without a request.`,
 		Example: `  ricloud fetch SESSION --data callkit.calls,ios_messages.messages --dir out
   ricloud fetch SESSION --data ios_messages.messages --files --ack --yes
   ricloud fetch --poll POLL --dir out`,
@@ -33,6 +36,7 @@ to go on after an interruption: what is in the folder is not fetched again.`,
 	cmd.Flags().StringVar(&dir, "dir", "", "the `folder` to save to; ricloud-POLL by default")
 	cmd.Flags().StringVar(&poll, "poll", "", "go on with this `poll` instead of making one")
 	cmd.Flags().BoolVar(&withFiles, "files", false, "fetch the files that records refer to, too")
+	cmd.Flags().BoolVar(&bare, "no-manifest", false, "save the files alone, without manifests and log")
 	cmd.Flags().BoolVar(&ack, "ack", false, "acknowledge what was saved and verified")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if (poll == "") == (len(args) == 0) {
@@ -61,24 +65,27 @@ to go on after an interruption: what is in the folder is not fetched again.`,
 		if dir == "" {
 			dir = "ricloud-" + string(id)
 		}
-		a.resume = fetchAgain(id, dir, withFiles, ack)
+		a.resume = fetchAgain(id, dir, withFiles, ack, bare)
 		if a.noWait {
 			a.next(a.resume)
 			return a.print(nil, map[string]any{"id": id, "dir": dir})
 		}
-		return a.fetch(cmd, client, id, dir, withFiles, ack)
+		return a.fetch(cmd, client, id, dir, withFiles, ack, bare)
 	}
 	return cmd
 }
 
 // fetchAgain is the command that continues a fetch.
-func fetchAgain(poll ricloud.ID, dir string, withFiles, ack bool) string {
+func fetchAgain(poll ricloud.ID, dir string, withFiles, ack, bare bool) string {
 	command := fmt.Sprintf("ricloud fetch --poll %s --dir %s", poll, shellQuote(dir))
 	if withFiles {
 		command += " --files"
 	}
 	if ack {
 		command += " --ack"
+	}
+	if bare {
+		command += " --no-manifest"
 	}
 	return command
 }
@@ -97,8 +104,14 @@ func files() *resource {
 	}}
 }
 
-func (a *app) fetch(cmd *cobra.Command, client *ricloud.Client, id ricloud.ID, dir string, withFiles, ack bool) error {
+func (a *app) fetch(
+	cmd *cobra.Command, client *ricloud.Client, id ricloud.ID, dir string, withFiles, ack, bare bool,
+) error {
 	ctx := cmd.Context()
+	poll, err := client.Polls.Get(ctx, id)
+	if err != nil {
+		return err
+	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
@@ -111,13 +124,16 @@ func (a *app) fetch(cmd *cobra.Command, client *ricloud.Client, id ricloud.ID, d
 	if ack {
 		opts = append(opts, ricloud.WithAcknowledge())
 	}
+	if !bare {
+		opts = append(opts, ricloud.WithManifest(poll))
+	}
 	saved, err := client.Results.SaveAll(ctx, client.Polls.Results(ctx, id, calls...), dir, opts...)
 	bars.stop()
 	a.printer.list()
 	for _, s := range saved {
 		item := map[string]any{
 			"id": s.Result.ID, "identifier": s.Result.Identifier, "size": s.Result.Size, "path": s.Path,
-			"checksum": s.Result.Checksum, "acknowledged": s.Acknowledged,
+			"md5": s.MD5, "sha256": s.SHA256, "acknowledged": s.Acknowledged,
 		}
 		if err := a.printItem(files(), item); err != nil {
 			return err
@@ -173,14 +189,23 @@ func (a *app) resultsDownloadCommand() *cobra.Command {
 func (a *app) resultsVerifyCommand() *cobra.Command {
 	var poll string
 	cmd := &cobra.Command{
-		Use: "verify DIR", Short: "Hash the files of a folder again and compare them with the API's record", Args: cobra.ExactArgs(1),
-		Long: `Hash the files of a folder again and compare them with the size and checksum that the API
-published. The exit code is 8 where a file differs or is missing.`,
-		Example: "  ricloud results verify out --poll POLL",
+		Use: "verify DIR", Short: "Hash the files of a folder again and compare them with the manifests", Args: cobra.ExactArgs(1),
+		Long: `Hash the files of a folder again and compare them with the folder's own manifests and log, without
+a request. With --poll, compare them with the size and checksum that the API published instead: that
+suits folders without manifests. The exit code is 8 where a file differs or is missing.`,
+		Example: "  ricloud results verify out\n  ricloud results verify out --poll POLL",
 	}
-	cmd.Flags().StringVar(&poll, "poll", "", "the `poll` whose results are in the folder")
-	_ = cmd.MarkFlagRequired("poll")
+	cmd.Flags().StringVar(&poll, "poll", "", "compare with the results of this `poll`")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if poll == "" {
+			if err := ricloud.VerifyFolder(cmd.Context(), args[0]); err != nil {
+				if _, differs := errors.AsType[*ricloud.FolderError](err); differs {
+					return fmt.Errorf("%w: %w", errVerification, err)
+				}
+				return err
+			}
+			return a.print(nil, map[string]any{"path": args[0], "state": "verified"})
+		}
 		client, err := a.client()
 		if err != nil {
 			return err
@@ -192,7 +217,10 @@ published. The exit code is 8 where a file differs or is missing.`,
 			if err != nil {
 				return err
 			}
-			path := filepath.Join(args[0], ricloud.FileName(result.Identifier))
+			path := filepath.Join(args[0], ricloud.FileName(result.DataType()))
+			if _, err := os.Stat(filepath.Join(args[0], "bagit.txt")); err == nil {
+				path = filepath.Join(args[0], "data", ricloud.FileName(result.DataType()))
+			}
 			state, found := verifyFile(path, result)
 			if state != "verified" {
 				bad++
