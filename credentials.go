@@ -67,7 +67,8 @@ func inFile(path string, err error) error {
 	if err == nil {
 		return nil
 	}
-	return fmt.Errorf("ricloud: credentials: %s: %s", path, strings.TrimPrefix(err.Error(), "ricloud: "))
+	return fmt.Errorf("ricloud: credentials: %s: %s", path, strings.TrimPrefix(err.Error(),
+		"ricloud: "))
 }
 
 // serviceAccount reads the key file of a Google service account.
@@ -85,8 +86,10 @@ func serviceAccount(text []byte) (Credentials, error) {
 	if kind := fields["type"]; kind != "service_account" {
 		return nil, errors.New("is not the key of a service account: its type is not service_account")
 	}
-	err := required("client_email", c["client_email"].Reveal(), "private_key", c["private_key"].Reveal(),
-		"private_key_id", c["private_key_id"].Reveal(), "project_id", c["project_id"].Reveal(), "token_uri", c["token_uri"].Reveal())
+	err := required("client_email", c["client_email"].Reveal(), "private_key",
+		c["private_key"].Reveal(),
+		"private_key_id", c["private_key_id"].Reveal(), "project_id", c["project_id"].Reveal(),
+		"token_uri", c["token_uri"].Reveal())
 	if err != nil {
 		return nil, err
 	}
@@ -107,7 +110,8 @@ func accessKey(text []byte) (Credentials, error) {
 	fields := map[string]string{}
 	for i, title := range rows[0] {
 		if i < len(rows[1]) {
-			fields[strings.ReplaceAll(strings.ToLower(strings.TrimSpace(title)), " ", "_")] = strings.TrimSpace(rows[1][i])
+			fields[strings.ReplaceAll(strings.ToLower(strings.TrimSpace(title)), " ",
+				"_")] = strings.TrimSpace(rows[1][i])
 		}
 	}
 	return CredentialsFromKey(fields["access_key_id"], NewSecret(fields["secret_access_key"]))

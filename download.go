@@ -98,7 +98,9 @@ type downloadOptions struct {
 const defaultParallel = 4
 
 // newDownloadOptions applies opts, by one of the three apply methods.
-func newDownloadOptions[O any](operation string, opts []O, apply func(O, *downloadOptions)) (downloadOptions, error) {
+func newDownloadOptions[O any](
+	operation string, opts []O, apply func(O, *downloadOptions),
+) (downloadOptions, error) {
 	o := downloadOptions{
 		progress: func(Progress) {}, name: (*Result).DataType, parallel: defaultParallel,
 	}
@@ -240,7 +242,8 @@ func (c *Client) file(
 		return nil, nil, fail(0, forOperation(operation, err))
 	}
 	return &download.File{
-		Bucket: object.Bucket, Key: object.Key, Size: own.Size, MD5: want, Permanent: permanent, Fail: fail,
+		Bucket: object.Bucket, Key: object.Key, Size: own.Size, MD5: want, Permanent: permanent,
+		Fail: fail,
 		Open: func(ctx context.Context, req download.Request) (*download.Object, error) {
 			object, err := seen.open(ctx, opener, ObjectRequest(req))
 			return (*download.Object)(object), err
@@ -284,7 +287,10 @@ func permanent(err error) bool {
 func (s *ResultsService) Open(
 	ctx context.Context, result *Result, opts ...DownloadOption,
 ) (io.ReadCloser, error) {
-	o, err := newDownloadOptions("Results.Open", opts, func(opt DownloadOption, to *downloadOptions) { opt(to) })
+	o, err := newDownloadOptions("Results.Open", opts, func(opt DownloadOption,
+		to *downloadOptions) {
+		opt(to)
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -387,7 +393,8 @@ func openFolder(operation, dir, sub string) (*download.Folder, error) {
 // save keeps the file of saved.Result in folder and fills in what is known of
 // it.
 func (s *ResultsService) save(
-	ctx context.Context, operation string, folder *download.Folder, saved *savedFile, o downloadOptions,
+	ctx context.Context, operation string, folder *download.Folder, saved *savedFile,
+	o downloadOptions,
 ) (err error) {
 	ctx, seen := s.client.beginTransfer(ctx, operation, saved.Result)
 	defer func() { seen.end(err == nil, saved.kept.Found, err) }()
@@ -406,7 +413,8 @@ func (s *ResultsService) save(
 // fail names the result in an error that came after it was saved.
 func (s *Saved) fail(err error) error {
 	return &DownloadError{
-		Result: s.Result.ID, Identifier: s.Result.Identifier, Done: s.Result.Size, Size: s.Result.Size, Err: err,
+		Result: s.Result.ID, Identifier: s.Result.Identifier, Done: s.Result.Size,
+		Size: s.Result.Size, Err: err,
 	}
 }
 
@@ -530,7 +538,8 @@ func (s *ResultsService) store(
 		}
 		return err
 	}
-	item.Path, item.MD5, item.SHA256, item.kept.Found = stored.Location, strings.ToLower(own.Checksum), stored.SHA256, !body.begun
+	item.Path, item.MD5, item.SHA256, item.kept.Found = stored.Location,
+		strings.ToLower(own.Checksum), stored.SHA256, !body.begun
 	if body.begun {
 		_, sha := body.Sums()
 		item.SHA256 = hex.EncodeToString(sha)
@@ -573,7 +582,8 @@ type saveAll struct {
 
 func newSaveAll(operation string, s *ResultsService, o downloadOptions) *saveAll {
 	a := &saveAll{
-		operation: operation, service: s, options: o, cascaded: map[*Result]*savedFile{}, noted: map[*Result]bool{},
+		operation: operation, service: s, options: o, cascaded: map[*Result]*savedFile{},
+		noted: map[*Result]bool{},
 	}
 	var reporting sync.Mutex
 	a.options.progress = func(p Progress) {
@@ -612,7 +622,9 @@ func (a *saveAll) fail(err error) {
 }
 
 // items iterates over the results that are to be saved.
-func (a *saveAll) items(ctx context.Context, results iter.Seq2[*Result, error]) iter.Seq[*savedFile] {
+func (a *saveAll) items(
+	ctx context.Context, results iter.Seq2[*Result, error],
+) iter.Seq[*savedFile] {
 	return func(yield func(*savedFile) bool) {
 		for result, err := range results {
 			if err != nil {
@@ -691,7 +703,8 @@ func (a *saveAll) savedFiles(poll ID, ids []ID) []*Result {
 			continue // a line that was cut off
 		}
 		result := &Result{
-			ID: note.Result, Poll: note.Poll, Task: note.Task, Identifier: note.Identifier, Type: note.Type, URL: note.URL,
+			ID: note.Result, Poll: note.Poll, Task: note.Task, Identifier: note.Identifier,
+			Type: note.Type, URL: note.URL,
 			Checksum: note.Checksum, Size: note.Size, State: ResultAvailable, DateCreated: note.DateCreated,
 		}
 		id := ID(result.DataType())
@@ -729,7 +742,8 @@ func (a *saveAll) note(items []*savedFile) {
 		a.mu.Unlock()
 		if r := item.Result; item.poll != "" && r.Poll != item.poll && !noted {
 			line, err := json.Marshal(fileNote{
-				Name: item.kept.Name, Result: r.ID, Poll: r.Poll, Task: r.Task, Identifier: r.Identifier, Type: r.Type, URL: r.URL,
+				Name: item.kept.Name, Result: r.ID, Poll: r.Poll, Task: r.Task, Identifier: r.Identifier,
+				Type: r.Type, URL: r.URL,
 				Checksum: r.Checksum, Size: r.Size, DateCreated: r.DateCreated,
 			})
 			if err == nil {
@@ -793,7 +807,8 @@ func (a *saveAll) record(items []*savedFile) error {
 			fetched = "found"
 		}
 		published := map[string]any{
-			"identifier": r.Identifier, "type": r.Type, "url": cutQuery(r.URL), "size": r.Size, "md5": r.Checksum,
+			"identifier": r.Identifier, "type": r.Type, "url": cutQuery(r.URL), "size": r.Size,
+			"md5":          r.Checksum,
 			"organisation": r.Organisation, "poll": r.Poll, "task": r.Task,
 		}
 		lines = append(lines,
@@ -815,7 +830,8 @@ func (a *saveAll) recordAcknowledged(items []*savedFile) {
 	var lines []bag.Line
 	for _, item := range items {
 		if item.Acknowledged && !a.bag.Has(string(item.Result.ID), "acknowledged") {
-			lines = append(lines, bag.Line{Time: time.Now(), Step: "acknowledged", Result: string(item.Result.ID)})
+			lines = append(lines, bag.Line{Time: time.Now(), Step: "acknowledged",
+				Result: string(item.Result.ID)})
 		}
 	}
 	if err := a.bag.Log(lines...); err != nil {

@@ -265,7 +265,9 @@ type saver interface {
 	savedFiles(poll ID, ids []ID) []*Result
 }
 
-func (s *PollsService) cascade(ctx context.Context, id ID, opts []CallOption) iter.Seq2[*Result, error] {
+func (s *PollsService) cascade(
+	ctx context.Context, id ID, opts []CallOption,
+) iter.Seq2[*Result, error] {
 	return func(yield func(*Result, error) bool) {
 		poll, err := s.Get(ctx, id, opts...)
 		if err != nil {
@@ -330,7 +332,9 @@ func (c *cascade) run(ctx context.Context, opts []CallOption, yield func(*Result
 
 // files iterates over the results of files: those that are saved already, then
 // those that have to be asked for.
-func (c *cascade) files(ctx context.Context, ids []ID, opts []CallOption) iter.Seq2[*Result, error] {
+func (c *cascade) files(
+	ctx context.Context, ids []ID, opts []CallOption,
+) iter.Seq2[*Result, error] {
 	return func(yield func(*Result, error) bool) {
 		var saved []*Result
 		if saver := c.service.client.cascades.saver(c); saver != nil {

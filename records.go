@@ -35,7 +35,8 @@ func (e *RecordError) Error() string {
 	cause := e.Err
 	if mismatch, ok := errors.AsType[*json.UnmarshalTypeError](cause); ok {
 		kind, _, _ := strings.Cut(mismatch.Value, " ") // without the number itself
-		cause = fmt.Errorf("cannot decode %s: got %s, want %s", cmp.Or(mismatch.Field, "it"), kind, mismatch.Type)
+		cause = fmt.Errorf("cannot decode %s: got %s, want %s", cmp.Or(mismatch.Field, "it"), kind,
+			mismatch.Type)
 	}
 	return fmt.Sprintf("ricloud: record %d, at byte %d: %s",
 		e.Index, e.Offset, strings.TrimPrefix(cause.Error(), "ricloud: "))

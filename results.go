@@ -102,14 +102,18 @@ func (s *ResultsService) Get(ctx context.Context, id ID, opts ...CallOption) (*R
 // List returns one page of results.
 //
 // GET /results
-func (s *ResultsService) List(ctx context.Context, params ResultListParams, opts ...CallOption) (*List[Result], error) {
+func (s *ResultsService) List(
+	ctx context.Context, params ResultListParams, opts ...CallOption,
+) (*List[Result], error) {
 	return list[Result](ctx, s.client, transport.ResultsList, params, opts)
 }
 
 // All iterates over all results, page by page.
 //
 // GET /results
-func (s *ResultsService) All(ctx context.Context, params ResultListParams, opts ...CallOption) iter.Seq2[*Result, error] {
+func (s *ResultsService) All(
+	ctx context.Context, params ResultListParams, opts ...CallOption,
+) iter.Seq2[*Result, error] {
 	return all[Result](ctx, s.client, transport.ResultsList, params, opts)
 }
 
@@ -117,7 +121,9 @@ func (s *ResultsService) All(ctx context.Context, params ResultListParams, opts 
 // on. Acknowledge what was saved and verified only. It may be repeated.
 //
 // POST /results/{id}/ack
-func (s *ResultsService) Acknowledge(ctx context.Context, id ID, opts ...CallOption) (*Result, error) {
+func (s *ResultsService) Acknowledge(
+	ctx context.Context, id ID, opts ...CallOption,
+) (*Result, error) {
 	return do[Result](ctx, s.client, request{op: transport.ResultsAcknowledge, id: id}, opts)
 }
 
@@ -131,7 +137,8 @@ func (s *ResultsService) Acknowledge(ctx context.Context, id ID, opts ...CallOpt
 // POST /results/ack
 func (s *ResultsService) AcknowledgeAll(ctx context.Context, ids []ID, opts ...CallOption) error {
 	if i := slices.Index(ids, ""); i >= 0 {
-		return &ParamError{Operation: "Results.AcknowledgeAll", Field: fmt.Sprintf("ids[%d]", i), Reason: "is empty"}
+		return &ParamError{Operation: "Results.AcknowledgeAll", Field: fmt.Sprintf("ids[%d]", i),
+			Reason: "is empty"}
 	}
 	var failed AcknowledgeError
 	for begin := 0; begin < len(ids); begin += maxLimit {
@@ -154,7 +161,9 @@ func (s *ResultsService) AcknowledgeAll(ctx context.Context, ids []ID, opts ...C
 
 // acknowledgeChunk acknowledges at most 1,000 results, by one request if the
 // API has it, and returns those that remain.
-func (s *ResultsService) acknowledgeChunk(ctx context.Context, ids []ID, opts []CallOption) (remaining []ID, err error) {
+func (s *ResultsService) acknowledgeChunk(
+	ctx context.Context, ids []ID, opts []CallOption,
+) (remaining []ID, err error) {
 	missing := false
 	if !s.client.noBatch.Load() {
 		body := map[string][]ID{"results": ids}
@@ -188,7 +197,8 @@ func (s *ResultsService) acknowledgeChunk(ctx context.Context, ids []ID, opts []
 // one was refused, not the caller, and the API is well.
 func isAboutOne(err error) bool {
 	e, ok := errors.AsType[*Error](err)
-	return ok && slices.Contains([]int{http.StatusBadRequest, http.StatusNotFound, http.StatusMethodNotAllowed}, e.StatusCode)
+	return ok && slices.Contains([]int{http.StatusBadRequest, http.StatusNotFound,
+		http.StatusMethodNotAllowed}, e.StatusCode)
 }
 
 // AcknowledgerParams configure an [Acknowledger].
@@ -225,16 +235,21 @@ type Acknowledger struct {
 
 // Acknowledger returns an acknowledger. Its requests in the background have the
 // values of ctx and end with it; what is queued then waits for Flush or Close.
-func (s *ResultsService) Acknowledger(ctx context.Context, params AcknowledgerParams) (*Acknowledger, error) {
+func (s *ResultsService) Acknowledger(
+	ctx context.Context, params AcknowledgerParams,
+) (*Acknowledger, error) {
 	switch {
 	case params.MaxResults < 0 || params.MaxResults > maxLimit:
-		return nil, &ParamError{Operation: "Results.Acknowledger", Field: "MaxResults", Reason: "must be between 1 and 1000"}
+		return nil, &ParamError{Operation: "Results.Acknowledger", Field: "MaxResults",
+			Reason: "must be between 1 and 1000"}
 	case params.MaxDelay < 0:
-		return nil, &ParamError{Operation: "Results.Acknowledger", Field: "MaxDelay", Reason: "is negative"}
+		return nil, &ParamError{Operation: "Results.Acknowledger", Field: "MaxDelay",
+			Reason: "is negative"}
 	}
 	params.MaxResults = cmp.Or(params.MaxResults, maxLimit)
 	params.MaxDelay = cmp.Or(params.MaxDelay, 10*time.Second)
-	a := &Acknowledger{service: s, params: params, flushes: make(chan struct{}, 1), known: map[ID]bool{}}
+	a := &Acknowledger{service: s, params: params, flushes: make(chan struct{}, 1),
+		known: map[ID]bool{}}
 	a.ctx, a.cancel = context.WithCancel(ctx)
 	return a, nil
 }
@@ -247,7 +262,8 @@ var ErrClosed = errors.New("ricloud: the acknowledger is closed")
 // queues none.
 func (a *Acknowledger) Add(ids ...ID) error {
 	if i := slices.Index(ids, ""); i >= 0 {
-		return &ParamError{Operation: "Acknowledger.Add", Field: fmt.Sprintf("ids[%d]", i), Reason: "is empty"}
+		return &ParamError{Operation: "Acknowledger.Add", Field: fmt.Sprintf("ids[%d]", i),
+			Reason: "is empty"}
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -104,7 +104,8 @@ func (s *signedURL) unsigned(renewal error) error {
 	}
 	if s.result.State == ResultExpired {
 		return &StorageError{
-			Host: s.scheme + "://", StatusCode: http.StatusGone, Code: "the result has expired and is deleted",
+			Host: s.scheme + "://", StatusCode: http.StatusGone,
+			Code: "the result has expired and is deleted",
 		}
 	}
 	module := map[string]string{"s3": "s3", "gs": "gcs"}[s.scheme]
@@ -115,7 +116,8 @@ func (s *signedURL) unsigned(renewal error) error {
 		return fmt.Errorf("%w: there is no signed URL, and no opener for %s:// (see ricloud.WithStorage)",
 			ErrNoStorage, s.scheme)
 	}
-	return fmt.Errorf("%w: there is no signed URL; add the module github.com/reincubate/ricloud-go/storage/%s "+
+	return fmt.Errorf("%w: there is no signed URL; "+
+		"add the module github.com/reincubate/ricloud-go/storage/%s "+
 		"and the option ricloud.WithStorage(%q, %s.New(…)), or enable signed URLs in the storage config",
 		ErrNoStorage, module, s.scheme, module)
 }
@@ -137,7 +139,9 @@ func (s *signedURL) get(ctx context.Context, req ObjectRequest) (*Object, error)
 
 // follow makes the request and follows redirects. It reports whether the body
 // has a Content-Encoding.
-func (s *signedURL) follow(ctx context.Context, req ObjectRequest) (object *Object, encoded bool, err error) {
+func (s *signedURL) follow(
+	ctx context.Context, req ObjectRequest,
+) (object *Object, encoded bool, err error) {
 	target, err := url.Parse(s.result.SignedURL.URL.Reveal())
 	if err != nil {
 		return nil, false, invalid("SignedURL", "does not parse")
@@ -148,9 +152,11 @@ func (s *signedURL) follow(ctx context.Context, req ObjectRequest) (object *Obje
 		if err := d.policy.Check(target); err != nil {
 			return nil, false, invalid("SignedURL", err.Error())
 		}
-		resp, err := d.transport.RoundTrip(s.request(d.policy.Guard(ctx, target), target, req)) //nolint:bodyclose // readObject and drop do
+		httpReq := s.request(d.policy.Guard(ctx, target), target, req)
+		resp, err := d.transport.RoundTrip(httpReq) //nolint:bodyclose // readObject and drop do
 		if _, local := errors.AsType[*download.LocalError](err); local {
-			return nil, false, invalid("SignedURL", fmt.Sprintf("leads to %s: %s", target.Host, (&download.LocalError{}).Error()))
+			return nil, false, invalid("SignedURL", fmt.Sprintf("leads to %s: %s", target.Host,
+				(&download.LocalError{}).Error()))
 		}
 		if err != nil {
 			return nil, false, fmt.Errorf("storage at %s: %w", target.Host, download.HideURL(err, seen...))

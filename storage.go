@@ -61,7 +61,8 @@ type StorageError struct {
 // Error says which service answered what. It leaves out the rest of the answer,
 // which may repeat a signature.
 func (e *StorageError) Error() string {
-	text := fmt.Sprintf("storage at %s answered %d %s", e.Host, e.StatusCode, http.StatusText(e.StatusCode))
+	text := fmt.Sprintf("storage at %s answered %d %s", e.Host, e.StatusCode,
+		http.StatusText(e.StatusCode))
 	if e.Code != "" {
 		text += ": " + e.Code
 	}
@@ -90,7 +91,8 @@ func (e *StorageError) Is(target error) bool {
 
 // mayPass reports whether the same request may succeed later.
 func (e *StorageError) mayPass() bool {
-	return e.StatusCode >= http.StatusInternalServerError || e.StatusCode == http.StatusTooManyRequests ||
+	return e.StatusCode >= http.StatusInternalServerError ||
+		e.StatusCode == http.StatusTooManyRequests ||
 		e.StatusCode == http.StatusRequestTimeout
 }
 
@@ -187,7 +189,8 @@ func (dir localFiles) OpenObject(_ context.Context, req ObjectRequest) (*Object,
 	name, err := filepath.Rel(own, full)
 	if err != nil || !filepath.IsLocal(name) {
 		return nil, &StorageError{
-			Host: "local://", StatusCode: http.StatusForbidden, Code: "the file is outside the folder of WithLocalFiles",
+			Host: "local://", StatusCode: http.StatusForbidden,
+			Code: "the file is outside the folder of WithLocalFiles",
 		}
 	}
 	root, err := os.OpenRoot(own)

@@ -225,7 +225,9 @@ func (b *Bag) Write() error {
 const notesSuffix = ".files"
 
 // tagFiles are the files that the tag manifests list, in their order.
-func tagFiles() []string { return []string{infoName, declaration, manifestMD5, manifestSHA, LogName} }
+func tagFiles() []string {
+	return []string{infoName, declaration, manifestMD5, manifestSHA, LogName}
+}
 
 func (b *Bag) writeTagManifests() error {
 	var md5, sha strings.Builder
@@ -278,7 +280,8 @@ func escape(name string) string {
 }
 
 func unescape(name string) string {
-	return strings.NewReplacer("%25", "%", "%0A", "\n", "%0a", "\n", "%0D", "\r", "%0d", "\r").Replace(name)
+	return strings.NewReplacer("%25", "%", "%0A", "\n", "%0a", "\n", "%0D", "\r", "%0d",
+		"\r").Replace(name)
 }
 
 // chain computes the hashes of the log. A line is its hash, a space and JSON; the

@@ -72,7 +72,8 @@ func (v *verifier) manifest(name string, digits int) (*listing, error) {
 			continue
 		}
 		sum, path, ok := strings.Cut(strings.TrimSuffix(line, "\n"), "  ")
-		if !ok || len(sum) != digits || strings.Trim(sum, "0123456789abcdef") != "" || !strings.HasSuffix(line, "\n") {
+		if !ok || len(sum) != digits || strings.Trim(sum, "0123456789abcdef") != "" ||
+			!strings.HasSuffix(line, "\n") {
 			v.differs(name, "line %d is not a checksum, two spaces and a path", n+1)
 			continue
 		}
@@ -131,7 +132,8 @@ func (v *verifier) tags() error {
 // union returns all names that are listed or expected.
 func (v *verifier) union(a, b *listing, expected []string) []string {
 	all := map[string]bool{}
-	for _, name := range slices.Concat(slices.Collect(maps.Keys(a.sums)), slices.Collect(maps.Keys(b.sums)), expected) {
+	for _, name := range slices.Concat(slices.Collect(maps.Keys(a.sums)),
+		slices.Collect(maps.Keys(b.sums)), expected) {
 		all[name] = true
 	}
 	return slices.Sorted(maps.Keys(all))
@@ -145,7 +147,8 @@ func (v *verifier) compare(name string, md5, sha *listing, md5Name, shaName stri
 	}
 	if err != nil && (md5.sums[name] == "" || sha.sums[name] == "") {
 		// A path that one manifest alone has is a misspelt one.
-		v.differs(only(md5.sums[name] != "", md5Name, shaName), "lists %s, which is not in the folder", name)
+		v.differs(only(md5.sums[name] != "", md5Name, shaName),
+			"lists %s, which is not in the folder", name)
 		return nil
 	}
 	if err != nil {

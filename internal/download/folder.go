@@ -88,7 +88,9 @@ var errMoved = errors.New("the file was moved by another process")
 // Save keeps a file under the name of its identifier. A file of that name with
 // the same content is left as it is, and nothing is read from storage. One with
 // another content is never overwritten: the new file then gets a second name.
-func (f *Folder) Save(ctx context.Context, identifier string, limits Limits, file *File) (Kept, error) {
+func (f *Folder) Save(
+	ctx context.Context, identifier string, limits Limits, file *File,
+) (Kept, error) {
 	own := *file
 	own.SHA256 = true
 	s := &saving{
@@ -393,7 +395,9 @@ func OpenRegular(root *os.Root, name string, flag int) (*os.File, error) {
 }
 
 // HashFile returns the MD5 and the SHA-256 of a regular file, and its size.
-func HashFile(ctx context.Context, root *os.Root, name string) (md5, sha256 []byte, size int64, err error) {
+func HashFile(
+	ctx context.Context, root *os.Root, name string,
+) (md5, sha256 []byte, size int64, err error) {
 	f, err := OpenRegular(root, name, os.O_RDONLY)
 	if err != nil {
 		return nil, nil, 0, err

@@ -30,7 +30,8 @@ func otherName(identifier string, md5 []byte) string {
 
 func isPlain(name string) bool {
 	return name != "" && len(name) <= maxReadable && strings.IndexFunc(name, isUnsafe) < 0 &&
-		name == strings.ToLower(name) && name[0] != '.' && name[0] != '-' && name[len(name)-1] != '.' && !isDevice(name)
+		name == strings.ToLower(name) && name[0] != '.' && name[0] != '-' &&
+		name[len(name)-1] != '.' && !isDevice(name)
 }
 
 // label returns what is readable of identifier, with a digest of distinct.

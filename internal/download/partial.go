@@ -98,7 +98,8 @@ func (s *saving) openOrCreate(name string) (f *os.File, info fs.FileInfo, create
 func (s *saving) uniquePartial() (*partial, error) {
 	var random [8]byte
 	_, _ = rand.Read(random[:]) // never fails
-	name := strings.TrimSuffix(s.partial, partialSuffix) + "-" + hex.EncodeToString(random[:]) + partialSuffix
+	name := strings.TrimSuffix(s.partial, partialSuffix) + "-" + hex.EncodeToString(random[:]) +
+		partialSuffix
 	f, err := s.root.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return nil, err

@@ -33,7 +33,9 @@ func New(client *storage.Client) *Opener { return &Opener{client} }
 // OpenObject implements ricloud.ObjectOpener. A version is a generation. What
 // the service answers with a status of 400 or more is a
 // *ricloud.StorageError.
-func (o *Opener) OpenObject(ctx context.Context, req ricloud.ObjectRequest) (*ricloud.Object, error) {
+func (o *Opener) OpenObject(
+	ctx context.Context, req ricloud.ObjectRequest,
+) (*ricloud.Object, error) {
 	handle := o.client.Bucket(req.Bucket).Object(req.Key)
 	if req.Version != "" {
 		generation, err := strconv.ParseInt(req.Version, 10, 64)
@@ -53,7 +55,8 @@ func (o *Opener) OpenObject(ctx context.Context, req ricloud.ObjectRequest) (*ri
 		return nil, translate(err, req.Bucket)
 	}
 	return &ricloud.Object{
-		Body: r, Offset: r.Attrs.StartOffset, Size: r.Attrs.Size, Version: strconv.FormatInt(r.Attrs.Generation, 10),
+		Body: r, Offset: r.Attrs.StartOffset, Size: r.Attrs.Size,
+		Version: strconv.FormatInt(r.Attrs.Generation, 10),
 	}, nil
 }
 

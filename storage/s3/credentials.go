@@ -18,7 +18,9 @@ import (
 //
 // Credentials that expire are refused: the API publishes later. Use the key of
 // an IAM user.
-func Credentials(ctx context.Context, provider aws.CredentialsProvider) (ricloud.Credentials, error) {
+func Credentials(
+	ctx context.Context, provider aws.CredentialsProvider,
+) (ricloud.Credentials, error) {
 	if provider == nil {
 		return nil, &ricloud.ParamError{Operation: "s3.Credentials", Field: "provider", Reason: "is nil"}
 	}
@@ -28,10 +30,12 @@ func Credentials(ctx context.Context, provider aws.CredentialsProvider) (ricloud
 	}
 	if key.SessionToken != "" || key.CanExpire {
 		return nil, &ricloud.ParamError{
-			Operation: "s3.Credentials", Field: "provider", Reason: "gives credentials that expire; an IAM user's own key is needed",
+			Operation: "s3.Credentials", Field: "provider",
+			Reason: "gives credentials that expire; an IAM user's own key is needed",
 		}
 	}
-	credentials, err := ricloud.CredentialsFromKey(key.AccessKeyID, ricloud.NewSecret(key.SecretAccessKey))
+	credentials, err := ricloud.CredentialsFromKey(key.AccessKeyID,
+		ricloud.NewSecret(key.SecretAccessKey))
 	if err != nil {
 		return nil, fmt.Errorf("s3: %w", err)
 	}

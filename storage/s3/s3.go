@@ -3,7 +3,8 @@
 //
 //	cfg, err := config.LoadDefaultConfig(ctx)
 //	…
-//	client, err := ricloud.NewClient(token, ricloud.WithStorage("s3", s3.New(awss3.NewFromConfig(cfg))))
+//	opener := s3.New(awss3.NewFromConfig(cfg))
+//	client, err := ricloud.NewClient(token, ricloud.WithStorage("s3", opener))
 //
 // Region, credentials, endpoint and retries are those of the AWS client. It
 // needs the permission s3:GetObject on the bucket.
@@ -30,7 +31,9 @@ func New(client *awss3.Client) *Opener { return &Opener{client} }
 
 // OpenObject implements ricloud.ObjectOpener with GetObject. What S3 answers
 // with a status of 400 or more is a *ricloud.StorageError.
-func (o *Opener) OpenObject(ctx context.Context, req ricloud.ObjectRequest) (*ricloud.Object, error) {
+func (o *Opener) OpenObject(
+	ctx context.Context, req ricloud.ObjectRequest,
+) (*ricloud.Object, error) {
 	input := &awss3.GetObjectInput{Bucket: &req.Bucket, Key: &req.Key}
 	if req.Offset > 0 {
 		input.Range = aws.String(fmt.Sprintf("bytes=%d-", req.Offset))
@@ -50,7 +53,8 @@ func (o *Opener) OpenObject(ctx context.Context, req ricloud.ObjectRequest) (*ri
 		return object, nil
 	}
 	if _, err := fmt.Sscanf(*out.ContentRange, "bytes %d-", &object.Offset); err != nil {
-		return nil, errors.Join(fmt.Errorf("s3: bucket %s sent an unreadable Content-Range", req.Bucket), out.Body.Close())
+		return nil, errors.Join(fmt.Errorf("s3: bucket %s sent an unreadable Content-Range",
+			req.Bucket), out.Body.Close())
 	}
 	return object, nil
 }
@@ -62,7 +66,8 @@ func translate(err error, bucket string) error {
 	if !ok {
 		return fmt.Errorf("s3: bucket %s: %w", bucket, err)
 	}
-	storage := &ricloud.StorageError{Host: "s3://" + bucket, StatusCode: answer.HTTPStatusCode(), Err: err}
+	storage := &ricloud.StorageError{Host: "s3://" + bucket, StatusCode: answer.HTTPStatusCode(),
+		Err: err}
 	if api, ok := errors.AsType[smithy.APIError](err); ok {
 		storage.Code = api.ErrorCode()
 	}

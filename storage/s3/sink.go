@@ -104,7 +104,8 @@ func (s *Sink) Store(ctx context.Context, file ricloud.SinkFile) (ricloud.Stored
 	} else {
 		err = u.inParts(ctx, file)
 	}
-	if status, ok := errors.AsType[*ricloud.StorageError](err); ok && status.StatusCode == http.StatusPreconditionFailed {
+	if status, ok := errors.AsType[*ricloud.StorageError](err); ok &&
+		status.StatusCode == http.StatusPreconditionFailed {
 		// Another Store was faster. If it stored the same file, that is found.
 		if _, there, chooseErr := s.choose(ctx, file); chooseErr == nil && there.Location != "" {
 			return there, nil
@@ -119,12 +120,16 @@ func (s *Sink) Store(ctx context.Context, file ricloud.SinkFile) (ricloud.Stored
 func (s *Sink) location(key string) string { return "s3://" + s.params.Bucket + "/" + key }
 
 // choose returns a key that is free, or the object that is the file already.
-func (s *Sink) choose(ctx context.Context, file ricloud.SinkFile) (string, ricloud.StoredFile, error) {
+func (s *Sink) choose(
+	ctx context.Context, file ricloud.SinkFile,
+) (string, ricloud.StoredFile, error) {
 	sum := strings.ToLower(file.Result.Checksum)
-	for _, key := range []string{s.params.Prefix + file.Name, s.params.Prefix + file.Name + "~" + sum} {
+	for _, key := range []string{s.params.Prefix + file.Name, s.params.Prefix + file.Name + "~" +
+		sum} {
 		head, err := s.client.HeadObject(ctx, &awss3.HeadObjectInput{Bucket: &s.params.Bucket, Key: &key})
 		if err != nil {
-			if answer, ok := errors.AsType[*awshttp.ResponseError](err); ok && answer.HTTPStatusCode() == http.StatusNotFound {
+			if answer, ok := errors.AsType[*awshttp.ResponseError](err); ok &&
+				answer.HTTPStatusCode() == http.StatusNotFound {
 				return key, ricloud.StoredFile{}, nil
 			}
 			return "", ricloud.StoredFile{}, translate(err, s.params.Bucket)
@@ -133,7 +138,8 @@ func (s *Sink) choose(ctx context.Context, file ricloud.SinkFile) (string, riclo
 			return key, ricloud.StoredFile{Location: s.location(key), SHA256: head.Metadata[metaSHA256]}, nil
 		}
 	}
-	return "", ricloud.StoredFile{}, fmt.Errorf("s3: bucket %s has other objects under both keys of %s", s.params.Bucket, file.Name)
+	return "", ricloud.StoredFile{},
+		fmt.Errorf("s3: bucket %s has other objects under both keys of %s", s.params.Bucket, file.Name)
 }
 
 // upload is one file on its way into the bucket.
@@ -165,10 +171,12 @@ func (u *upload) whole(ctx context.Context, file ricloud.SinkFile) error {
 	sha := sha256.Sum256(body.Bytes())
 	_, err = u.client.PutObject(ctx, &awss3.PutObjectInput{
 		Bucket: &u.params.Bucket, Key: &u.key, Body: bytes.NewReader(body.Bytes()),
-		ContentMD5: aws.String(base64.StdEncoding.EncodeToString(digest)), ChecksumAlgorithm: types.ChecksumAlgorithmSha256,
-		ChecksumSHA256: aws.String(base64.StdEncoding.EncodeToString(sha[:])), IfNoneMatch: aws.String("*"),
-		Metadata:       map[string]string{metaMD5: u.md5, metaSHA256: hex.EncodeToString(sha[:])},
-		ObjectLockMode: u.params.LockMode, ObjectLockRetainUntilDate: u.retention(),
+		ContentMD5:        aws.String(base64.StdEncoding.EncodeToString(digest)),
+		ChecksumAlgorithm: types.ChecksumAlgorithmSha256,
+		ChecksumSHA256:    aws.String(base64.StdEncoding.EncodeToString(sha[:])),
+		IfNoneMatch:       aws.String("*"),
+		Metadata:          map[string]string{metaMD5: u.md5, metaSHA256: hex.EncodeToString(sha[:])},
+		ObjectLockMode:    u.params.LockMode, ObjectLockRetainUntilDate: u.retention(),
 	})
 	return u.failed(err)
 }
@@ -212,12 +220,14 @@ func (u *upload) inParts(ctx context.Context, file ricloud.SinkFile) error {
 }
 
 // parts reads the file to its verified end and stores its parts.
-func (u *upload) parts(ctx context.Context, file ricloud.SinkFile, id *string) ([]types.CompletedPart, error) {
+func (u *upload) parts(
+	ctx context.Context, file ricloud.SinkFile, id *string,
+) ([]types.CompletedPart, error) {
 	var parts []types.CompletedPart
 	buffer := make([]byte, u.part)
 	for number := int32(1); ; number++ {
 		n, err := io.ReadFull(file.Body, buffer)
-		last := err == io.EOF || err == io.ErrUnexpectedEOF //nolint:errorlint // bare, as io.ReadFull returns them
+		last := err == io.EOF || err == io.ErrUnexpectedEOF //nolint:errorlint // bare, of ReadFull
 		if err != nil && !last {
 			return nil, err
 		}
@@ -225,14 +235,17 @@ func (u *upload) parts(ctx context.Context, file ricloud.SinkFile, id *string) (
 			return parts, nil
 		}
 		if last { // ReadFull hides which end this was
-			if _, err := file.Body.Read(make([]byte, 1)); err != io.EOF { //nolint:errorlint // bare: the file is verified
+			_, err := file.Body.Read(make([]byte, 1))
+			if err != io.EOF { //nolint:errorlint // bare, it says that the file is verified
 				return nil, err
 			}
 		}
 		sum := md5.Sum(buffer[:n]) //nolint:gosec // see the import
 		stored, err := u.client.UploadPart(ctx, &awss3.UploadPartInput{
-			Bucket: &u.params.Bucket, Key: &u.key, UploadId: id, PartNumber: &number, Body: bytes.NewReader(buffer[:n]),
-			ContentMD5: aws.String(base64.StdEncoding.EncodeToString(sum[:])), ChecksumAlgorithm: types.ChecksumAlgorithmSha256,
+			Bucket: &u.params.Bucket, Key: &u.key, UploadId: id, PartNumber: &number,
+			Body:              bytes.NewReader(buffer[:n]),
+			ContentMD5:        aws.String(base64.StdEncoding.EncodeToString(sum[:])),
+			ChecksumAlgorithm: types.ChecksumAlgorithmSha256,
 		})
 		if err != nil {
 			return nil, u.failed(err)
