@@ -18,7 +18,7 @@ const (
 	lastRetry  = 5 * time.Minute
 	giveUp     = 24 * time.Hour  // a step that keeps failing for so long
 	lookAgain  = 5 * time.Second // for what a create may have made
-	looks      = 2               // in a row that must find nothing
+	looks      = 2               // in a row that must find nothing, at least
 	clockSkew  = 10 * time.Minute
 	maxCodes   = ricloud.MaxCodeAttempts
 	maxUnknown = 5 // logins in a row that were not made after all
@@ -279,8 +279,9 @@ func (l *leader) findLogin(ctx context.Context, r *stored) error {
 // enough looks have found nothing.
 func (l *leader) notFound(ctx context.Context, r *stored, back State, what string) error {
 	r.Failures, r.FailingSince, r.Reason = 0, time.Time{}, "" // it could look
-	if r.Looks++; r.Looks < looks {
-		r.Due = time.Now().UTC().Add(lookAgain)
+	now := time.Now().UTC()
+	if r.Looks++; r.Looks < looks || now.Sub(r.Begun) < settleTime { // lists can lag behind a create
+		r.Due = now.Add(lookAgain << (r.Looks - 1))
 		return l.saveStep(ctx, r, r.State, "no "+what+" found; looks once more")
 	}
 	r.Begun, r.Due, r.Looks = time.Time{}, time.Time{}, 0

@@ -89,7 +89,7 @@ func TestKilled(t *testing.T) {
 	require.NoError(t, first.Process.Kill())
 	_ = first.Wait()
 
-	ctx, cancel := context.WithTimeout(t.Context(), 80*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	out, err = f.command(ctx).CombinedOutput()
 	require.NoError(t, err, string(out))
