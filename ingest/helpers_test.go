@@ -161,8 +161,8 @@ func (b *bench) wait(n int, states ...ingest.State) {
 			return
 		}
 		if time.Now().After(deadline) {
-			for a := range b.engine.Accounts(b.t.Context()) {
-				if !slices.Contains(states, a.State) {
+			for a, err := range b.engine.Accounts(b.t.Context()) {
+				if err == nil && !slices.Contains(states, a.State) {
 					b.t.Logf("%s %s %s %v", a.Account.Key, a.State, a.Reason, a.History)
 				}
 			}

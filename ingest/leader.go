@@ -423,7 +423,7 @@ func (l *leader) observeEvent(event *ricloud.Event) {
 	case *ricloud.Poll:
 		l.observePoll(r) // its URLs were shared when it came
 	case *ricloud.Task:
-		// The end of the task that a session's creation is is the session's.
+		// A session's creation is a task, and its end is the session's.
 		if r.Poll != "" || r.Session == "" || !r.State.Ended() {
 			return
 		}
@@ -476,9 +476,9 @@ type timed struct {
 	item *item
 }
 
-func (t timers) Len() int           { return len(t) }
-func (t timers) Less(i, j int) bool { return t[i].when < t[j].when }
-func (t timers) Swap(i, j int)      { t[i], t[j] = t[j], t[i] }
+func (t *timers) Len() int           { return len(*t) }
+func (t *timers) Less(i, j int) bool { return (*t)[i].when < (*t)[j].when }
+func (t *timers) Swap(i, j int)      { (*t)[i], (*t)[j] = (*t)[j], (*t)[i] }
 func (t *timers) Push(x any) {
 	if v, ok := x.(timed); ok {
 		*t = append(*t, v)

@@ -4,8 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"maps"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -44,12 +42,6 @@ func (p *processes) isDead(id string, grace time.Duration) bool {
 		p.gone[id] = time.Now()
 	}
 	return time.Since(p.gone[id]) >= grace
-}
-
-func (p *processes) all() []Process {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return slices.SortedFunc(maps.Values(p.alive), func(a, b Process) int { return strings.Compare(a.ID, b.ID) })
 }
 
 // beat shows that this process is alive, until ctx ends.

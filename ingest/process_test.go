@@ -20,7 +20,11 @@ import (
 // The test binary is also the process that is killed.
 const childVariable = "INGEST_TEST_CHILD"
 
-type childSettings struct{ Dir, URL, Token string }
+type childSettings struct {
+	Dir   string `json:"dir"`
+	URL   string `json:"url"`
+	Token string `json:"token"`
+}
 
 func (c childSettings) config() ingest.Config {
 	return ingest.Config{Dir: c.Dir, Requests: 500, Per: time.Second, ReadEvery: 200 * time.Millisecond}

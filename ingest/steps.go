@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"slices"
 	"strings"
 	"time"
@@ -107,7 +108,7 @@ func isFinal(err error) bool {
 	}
 	answer, ok := errors.AsType[*ricloud.Error](err)
 	return ok && answer.StatusCode >= 400 && answer.StatusCode < 500 &&
-		!errors.Is(err, ricloud.ErrRateLimited) && !errors.Is(err, ricloud.ErrUnconfigured) && answer.StatusCode != 408
+		!errors.Is(err, ricloud.ErrRateLimited) && !errors.Is(err, ricloud.ErrUnconfigured) && answer.StatusCode != http.StatusRequestTimeout
 }
 
 // saveStep writes a record that came to a state.

@@ -50,9 +50,9 @@ func TestAnOutageWritesNobodyOff(t *testing.T) {
 		b.submit(here...)
 		for _, status := range []int{http.StatusServiceUnavailable, http.StatusTooManyRequests, http.StatusInternalServerError} {
 			<-time.NewTimer(5 * time.Second).C
-			b.sandbox.SetFaults(ricloudtest.Fault{Status: status, Count: -1})
+			require.NoError(t, b.sandbox.SetFaults(ricloudtest.Fault{Status: status, Count: -1}))
 			<-time.NewTimer(3 * time.Minute).C
-			b.sandbox.SetFaults()
+			require.NoError(t, b.sandbox.SetFaults())
 		}
 		b.wait(40, ingest.Done)
 		stop()
@@ -133,7 +133,7 @@ func TestALoginInADyingProcess(t *testing.T) {
 				ctx, cancel := context.WithCancel(t.Context())
 				ended := make(chan error, 1)
 				go func() {
-					ended <- engine.Run(ctx, sandbox.Client(ricloud.WithTransport(transport), ricloud.WithPacer(engine.Pacer())), b.handlers())
+					ended <- engine.Run(ctx, sandbox.Client(ricloud.WithTransport(transport), ricloud.WithPacer(engine.Pacer())), b.handlers()) //nolint:contextcheck // a client has no context
 				}()
 				b.engine = engine
 				b.submit(here...)
@@ -264,7 +264,7 @@ func TestWhatIsNotVerifiedIsNotAcknowledged(t *testing.T) {
 			require.NoError(t, err)
 			assert.Equal(t, ricloud.ResultAvailable, result.State)
 		}
-		b.sandbox.SetFaults()
+		require.NoError(t, b.sandbox.SetFaults())
 		for _, a := range here {
 			require.NoError(t, b.engine.Retry(t.Context(), a.Key))
 		}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"sync"
 	"time"
 
@@ -148,9 +149,7 @@ func (c *urlCache) add(urls *pollURLs) {
 		c.order = append(c.order, urls.Poll)
 		c.polls[urls.Poll] = map[ricloud.ID]signedURL{}
 	}
-	for id, url := range urls.Results {
-		c.polls[urls.Poll][id] = url
-	}
+	maps.Copy(c.polls[urls.Poll], urls.Results)
 	for len(c.order) > maxURLs {
 		delete(c.polls, c.order[0])
 		c.order = c.order[1:]

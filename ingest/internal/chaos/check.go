@@ -37,7 +37,7 @@ func (w *world) check(ctx context.Context, finished bool) error {
 	w.checkResults(ctx, fail)
 	worst := w.checkQuota(calls, fail)
 	disk := w.checkSecrets(fail)
-	each := float64(len(calls)) / float64(w.settings.accounts)
+	each := float64(len(calls)) / float64(w.accounts)
 	limit := 4.0
 	if w.calm {
 		limit = 3.7
@@ -50,14 +50,17 @@ func (w *world) check(ctx context.Context, finished bool) error {
 	}
 	fmt.Printf("%d accounts, %d workers, webhooks %v, %d kills, seed %d: %v, %.2f requests an account, "+
 		"worst minute %d of %d, %.1f ms CPU an account, %.1f KB on disk an account\n",
-		w.settings.accounts, w.settings.workers, w.webhooks, w.kills, w.seed, took.Round(time.Second), each, worst, w.quota,
-		float64(w.cpu.Microseconds())/1000/float64(w.settings.accounts), float64(disk)/1024/float64(w.settings.accounts))
+		w.accounts, w.settings.workers, w.webhooks, w.kills, w.seed, took.Round(time.Second), each, worst, w.quota,
+		float64(w.cpu.Microseconds())/1000/float64(w.accounts), float64(disk)/1024/float64(w.accounts))
 	fmt.Println("requests:", counts)
 	if len(wrong) == 0 {
 		return nil
 	}
 	return errors.New(strings.Join(wrong, "\n  "))
 }
+
+// plain is a client of its own, which no pacer holds back.
+func (w *world) plain() *ricloud.Client { return w.sandbox.Client() }
 
 type failer func(format string, args ...any)
 
@@ -80,15 +83,17 @@ func (w *world) checkAccounts(ctx context.Context, fail failer) {
 			fail("%s is %s (%s), not %s: %v", a.Account.Key, a.State, a.Reason, want, a.History)
 		}
 	}
-	if i != w.settings.accounts {
+	if i != w.accounts {
 		fail("%d accounts are in the store", i)
 	}
 }
 
 // checkLogins: one session an account, and one more where a code was asked for.
 func (w *world) checkLogins(ctx context.Context, fail failer) {
-	plain := w.sandbox.Client()
-	w.sandbox.SetFaults()
+	plain := w.plain()
+	if err := w.sandbox.SetFaults(); err != nil {
+		fail("faults: %v", err)
+	}
 	sessions := map[string]int{}
 	sources := map[ricloud.ID]string{}
 	for s, err := range plain.Sources.All(ctx, ricloud.SourceListParams{ListParams: ricloud.ListParams{Limit: 1000}}) {
@@ -105,7 +110,7 @@ func (w *world) checkLogins(ctx context.Context, fail failer) {
 		}
 		sessions[sources[s.Source.ID]]++
 	}
-	for i := range w.settings.accounts {
+	for i := range w.accounts {
 		want := 1
 		if w.hasCode(i) {
 			want = 2
@@ -126,7 +131,7 @@ func (w *world) checkResults(ctx context.Context, fail failer) {
 		calls[e.Result] = append(calls[e.Result], e)
 	}
 	results, records, again := 0, 0, 0
-	for poll, err := range w.sandbox.Client().Polls.All(ctx, ricloud.PollListParams{ListParams: ricloud.ListParams{Limit: 1000}}) {
+	for poll, err := range w.plain().Polls.All(ctx, ricloud.PollListParams{ListParams: ricloud.ListParams{Limit: 1000}}) {
 		if err != nil {
 			fail("polls: %v", err)
 			return

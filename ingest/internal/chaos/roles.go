@@ -30,20 +30,20 @@ const (
 
 // script is what a child needs to know.
 type script struct {
-	Name        string
-	Dir         string
-	Port        int
-	Cluster     int    // a NATS server's port for the others
-	Routes      string // of all servers
-	NATS        string // the servers' URLs
-	API         string
-	Token       string
-	Effects     string // where a worker tells what its handler does
-	Secret      string // of the webhook config
-	Password    string
-	Quota       int
-	ReadEvery   time.Duration
-	Concurrency int
+	Name        string        `json:"name"`
+	Dir         string        `json:"dir"`
+	Port        int           `json:"port"`
+	Cluster     int           `json:"cluster"` // a NATS server's port for the others
+	Routes      string        `json:"routes"`  // of all servers
+	NATS        string        `json:"nats"`    // the servers' URLs
+	API         string        `json:"api"`
+	Token       string        `json:"token"`
+	Effects     string        `json:"effects"` // where a worker tells what its handler does
+	Secret      string        `json:"secret"`  // of the webhook config
+	Password    string        `json:"password"`
+	Quota       int           `json:"quota"`
+	ReadEvery   time.Duration `json:"read_every"`
+	Concurrency int           `json:"concurrency"`
 }
 
 func play(role string) error {
@@ -148,11 +148,11 @@ func replicas(urls string) int { return min(3, strings.Count(urls, ",")+1) }
 
 // effect is what a handler did with a result.
 type effect struct {
-	Worker  string
-	PID     int
-	Account string
-	Result  string
-	Keys    []string
+	Worker  string   `json:"worker"`
+	PID     int      `json:"pid"`
+	Account string   `json:"account"`
+	Result  string   `json:"result"`
+	Keys    []string `json:"keys"`
 	at      time.Time
 }
 

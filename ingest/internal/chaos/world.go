@@ -232,7 +232,7 @@ func (w *world) open(ctx context.Context, nats string) error {
 	for range 30 {
 		w.engine, err = ingest.Open(ctx, ingest.Config{URL: nats, Requests: w.quota, Per: time.Minute, Replicas: replicas(nats)})
 		if err == nil {
-			w.client, err = ricloud.NewClient(w.sandbox.Token(), ricloud.WithBaseURL(w.sandbox.URL()), ricloud.WithPacer(w.engine.Pacer()))
+			w.client, err = ricloud.NewClient(w.sandbox.Token(), ricloud.WithBaseURL(w.sandbox.URL()), ricloud.WithPacer(w.engine.Pacer())) //nolint:contextcheck // a client has no context
 			return err
 		}
 		if err := sleep(ctx, time.Second); err != nil {
@@ -244,7 +244,7 @@ func (w *world) open(ctx context.Context, nats string) error {
 
 // launch starts a process.
 func (w *world) launch(c *child) error {
-	body, err := json.Marshal(c.script)
+	body, err := json.Marshal(c.script) //nolint:gosec // secrets of a sandbox, for a child of ours
 	if err != nil {
 		return err
 	}
@@ -376,7 +376,7 @@ func (w *world) finish(ctx context.Context, patience time.Duration) bool {
 	for time.Now().Before(end) && ctx.Err() == nil {
 		w.giveCodes(ctx)
 		s, err := w.engine.Stats(ctx)
-		if err == nil && s.Accounts[ingest.Done]+s.Accounts[ingest.Dead] == w.settings.accounts {
+		if err == nil && s.Accounts[ingest.Done]+s.Accounts[ingest.Dead] == w.accounts {
 			return true
 		}
 		if err == nil && time.Since(shown) > 20*time.Second {

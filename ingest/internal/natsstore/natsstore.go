@@ -387,7 +387,7 @@ func (s *Store) Usage(ctx context.Context) (store.Usage, error) {
 	return u, nil
 }
 
-func limit(n int64) uint64 { return uint64(max(n, 0)) } //nolint:gosec // it is not negative
+func limit(n int64) uint64 { return uint64(max(n, 0)) }
 
 // Close ends the connection, and the server inside the process.
 func (s *Store) Close() error {

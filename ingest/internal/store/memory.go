@@ -66,17 +66,28 @@ func (m *Memory) Put(_ context.Context, e Entry, ttl time.Duration) (uint64, err
 	m.revision++
 	now := &expiring{Entry: Entry{Key: e.Key, Value: bytes.Clone(e.Value), Revision: m.revision}}
 	if ttl > 0 {
-		now.timer = time.AfterFunc(ttl, func() { _ = m.Remove(context.Background(), e.Key, now.Revision) })
+		now.timer = time.AfterFunc(ttl, func() { m.expire(e.Key, now.Revision) })
 	}
 	m.entries[e.Key] = now
 	m.tell(e.Key, now.Entry)
 	return now.Revision, nil
 }
 
+// expire removes a value whose time is over.
+func (m *Memory) expire(key string, revision uint64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	_ = m.remove(key, revision) // it may have changed just now
+}
+
 // Remove removes a key.
 func (m *Memory) Remove(_ context.Context, key string, revision uint64) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	return m.remove(key, revision)
+}
+
+func (m *Memory) remove(key string, revision uint64) error {
 	old := m.entries[key]
 	if old == nil || old.Revision != revision {
 		return ErrConflict
