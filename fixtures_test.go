@@ -254,7 +254,12 @@ func TestFixtures(t *testing.T) {
 			t.Parallel()
 			body, err := os.ReadFile(filepath.Join("testdata", f.file))
 			require.NoError(t, err)
-			assert.Equal(t, f.want, f.read(t, body))
+			got := f.read(t, body)
+			if event, ok := got.(*Event); ok {
+				assert.Equal(t, string(body), string(event.Body))
+				event.Body = nil
+			}
+			assert.Equal(t, f.want, got)
 		})
 		t.Run(f.file+" again", func(t *testing.T) {
 			t.Parallel()
@@ -262,7 +267,7 @@ func TestFixtures(t *testing.T) {
 			// secret is neither shown nor lost.
 			stored, err := json.Marshal(f.want)
 			if err != nil {
-				require.ErrorContains(t, err, "is never encoded")
+				require.Regexp(t, "is (never|not) encoded", err.Error())
 				return
 			}
 			assert.NotContains(t, string(stored), `"[redacted]"`)
