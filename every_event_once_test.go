@@ -49,7 +49,7 @@ func TestEveryEventTakesEffectOnce(t *testing.T) {
 			}
 		})
 		srv := ricloudtest.NewServer(
-			ricloudtest.WithReceiver(receiverURL, receiver),
+			ricloudtest.WithReceiver(receiverURL, receiver), ricloudtest.WithoutUndeliveredEvents(),
 			ricloudtest.WithWebhookFaults(ricloudtest.WebhookFaults{Duplicate: .3, Reorder: .3, WrongSignature: .2, OldTimestamp: .2}),
 		)
 		defer srv.Close()

@@ -89,7 +89,7 @@ func TestEncodersFailOnASecret(t *testing.T) {
 	_, err := json.Marshal(map[Secret]int{h.Field: 1})
 	require.Error(t, err, "as a key")
 	_, err = json.Marshal(Event{Data: Raw(canary)})
-	require.ErrorContains(t, err, "ricloud: a Raw is never encoded")
+	require.ErrorContains(t, err, "ricloud: an Event is not encoded as JSON")
 
 	out, err := json.Marshal(Key{ID: "1"})
 	require.NoError(t, err, "nothing is lost with an empty one")
