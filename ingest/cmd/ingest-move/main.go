@@ -40,7 +40,10 @@ func run(ctx context.Context, args []string) error {
 	flags.StringVar(&o.Name, "name", "ricloud", "the organisation's `name`: Config.Name")
 	flags.IntVar(&o.Replicas, "replicas", 3, "how many servers hold the state")
 	flags.Int64Var(&o.MaxBytes, "max-bytes", 1<<30, "Config.MaxBytes")
-	if err := flags.Parse(args); err != nil {
+	switch err := flags.Parse(args); {
+	case errors.Is(err, flag.ErrHelp):
+		return nil
+	case err != nil:
 		return err
 	}
 	if *dir == "" || *url == "" {
