@@ -288,7 +288,8 @@ func (s *ResultsService) Open(
 	ctx context.Context, result *Result, opts ...DownloadOption,
 ) (io.ReadCloser, error) {
 	o, err := newDownloadOptions("Results.Open", opts, func(opt DownloadOption,
-		to *downloadOptions) {
+		to *downloadOptions,
+	) {
 		opt(to)
 	})
 	if err != nil {
@@ -830,8 +831,10 @@ func (a *saveAll) recordAcknowledged(items []*savedFile) {
 	var lines []bag.Line
 	for _, item := range items {
 		if item.Acknowledged && !a.bag.Has(string(item.Result.ID), "acknowledged") {
-			lines = append(lines, bag.Line{Time: time.Now(), Step: "acknowledged",
-				Result: string(item.Result.ID)})
+			lines = append(lines, bag.Line{
+				Time: time.Now(), Step: "acknowledged",
+				Result: string(item.Result.ID),
+			})
 		}
 	}
 	if err := a.bag.Log(lines...); err != nil {

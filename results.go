@@ -137,8 +137,10 @@ func (s *ResultsService) Acknowledge(
 // POST /results/ack
 func (s *ResultsService) AcknowledgeAll(ctx context.Context, ids []ID, opts ...CallOption) error {
 	if i := slices.Index(ids, ""); i >= 0 {
-		return &ParamError{Operation: "Results.AcknowledgeAll", Field: fmt.Sprintf("ids[%d]", i),
-			Reason: "is empty"}
+		return &ParamError{
+			Operation: "Results.AcknowledgeAll", Field: fmt.Sprintf("ids[%d]", i),
+			Reason: "is empty",
+		}
 	}
 	var failed AcknowledgeError
 	for begin := 0; begin < len(ids); begin += maxLimit {
@@ -197,8 +199,10 @@ func (s *ResultsService) acknowledgeChunk(
 // one was refused, not the caller, and the API is well.
 func isAboutOne(err error) bool {
 	e, ok := errors.AsType[*Error](err)
-	return ok && slices.Contains([]int{http.StatusBadRequest, http.StatusNotFound,
-		http.StatusMethodNotAllowed}, e.StatusCode)
+	return ok && slices.Contains([]int{
+		http.StatusBadRequest, http.StatusNotFound,
+		http.StatusMethodNotAllowed,
+	}, e.StatusCode)
 }
 
 // AcknowledgerParams configure an [Acknowledger].
@@ -240,16 +244,22 @@ func (s *ResultsService) Acknowledger(
 ) (*Acknowledger, error) {
 	switch {
 	case params.MaxResults < 0 || params.MaxResults > maxLimit:
-		return nil, &ParamError{Operation: "Results.Acknowledger", Field: "MaxResults",
-			Reason: "must be between 1 and 1000"}
+		return nil, &ParamError{
+			Operation: "Results.Acknowledger", Field: "MaxResults",
+			Reason: "must be between 1 and 1000",
+		}
 	case params.MaxDelay < 0:
-		return nil, &ParamError{Operation: "Results.Acknowledger", Field: "MaxDelay",
-			Reason: "is negative"}
+		return nil, &ParamError{
+			Operation: "Results.Acknowledger", Field: "MaxDelay",
+			Reason: "is negative",
+		}
 	}
 	params.MaxResults = cmp.Or(params.MaxResults, maxLimit)
 	params.MaxDelay = cmp.Or(params.MaxDelay, 10*time.Second)
-	a := &Acknowledger{service: s, params: params, flushes: make(chan struct{}, 1),
-		known: map[ID]bool{}}
+	a := &Acknowledger{
+		service: s, params: params, flushes: make(chan struct{}, 1),
+		known: map[ID]bool{},
+	}
 	a.ctx, a.cancel = context.WithCancel(ctx)
 	return a, nil
 }
@@ -262,8 +272,10 @@ var ErrClosed = errors.New("ricloud: the acknowledger is closed")
 // queues none.
 func (a *Acknowledger) Add(ids ...ID) error {
 	if i := slices.Index(ids, ""); i >= 0 {
-		return &ParamError{Operation: "Acknowledger.Add", Field: fmt.Sprintf("ids[%d]", i),
-			Reason: "is empty"}
+		return &ParamError{
+			Operation: "Acknowledger.Add", Field: fmt.Sprintf("ids[%d]", i),
+			Reason: "is empty",
+		}
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()

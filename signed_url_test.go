@@ -307,7 +307,7 @@ func TestLocalFiles(t *testing.T) {
 	v, dir := newVault(), t.TempDir()
 	shared := filepath.Join(dir, "shared")
 	require.NoError(t, os.Mkdir(shared, 0o700))
-	write := func(path string, content string) *Result {
+	write := func(path, content string) *Result {
 		require.NoError(t, os.WriteFile(path, []byte(content), 0o600))
 		sum := md5.Sum([]byte(content))
 		return &Result{

@@ -74,8 +74,19 @@ func TestAnOddSecondaryFieldNeverFailsAnAnswer(t *testing.T) {
 		`{"data":[{"id":[]}],"has_more":{},"total_count":"3"}`, `"yesterday"`, `{"url":{}}`, `{"id":{}}`, `[{"id":false}]`,
 	}
 	for _, resource := range []any{
-		Organisation{}, Key{}, Permissions{}, User{}, Source{}, Session{}, Poll{}, Task{}, Result{}, Subscription{}, Event{},
-		StorageConfig{}, WebhookConfig{},
+		Organisation{},
+		Key{},
+		Permissions{},
+		User{},
+		Source{},
+		Session{},
+		Poll{},
+		Task{},
+		Result{},
+		Subscription{},
+		Event{},
+		StorageConfig{},
+		WebhookConfig{},
 	} {
 		typ := reflect.TypeOf(resource)
 		t.Run(typ.Name(), func(t *testing.T) {

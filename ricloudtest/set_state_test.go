@@ -61,9 +61,14 @@ func TestSetState(t *testing.T) {
 			id    ricloud.ID
 			state string
 		}{
-			{"task", first, "failed"}, {"task", second, "pending"}, {"poll", poll.ID, "failed"},
-			{"poll", poll.ID, "pending"}, {"result", result, "available"}, {"session", session.ID, "pending"},
-			{"session", session.ID, "failed"}, {"organisation", "", "unconfigured"},
+			{"task", first, "failed"},
+			{"task", second, "pending"},
+			{"poll", poll.ID, "failed"},
+			{"poll", poll.ID, "pending"},
+			{"result", result, "available"},
+			{"session", session.ID, "pending"},
+			{"session", session.ID, "failed"},
+			{"organisation", "", "unconfigured"},
 		} {
 			require.ErrorContains(t, srv.SetState(refused.kind, refused.id, refused.state), "by hand", "%+v", refused)
 		}

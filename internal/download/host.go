@@ -88,8 +88,10 @@ func parseAddr(host string) (netip.Addr, bool) {
 	if value > 1<<32-1 {
 		return netip.Addr{}, false
 	}
-	return netip.AddrFrom4([4]byte{byte(value >> 24), byte(value >> 16), byte(value >> 8),
-		byte(value)}), true
+	return netip.AddrFrom4([4]byte{
+		byte(value >> 24), byte(value >> 16), byte(value >> 8),
+		byte(value),
+	}), true
 }
 
 // isLocal reports whether addr is this machine, in a private network, or
@@ -99,8 +101,10 @@ func isLocal(addr netip.Addr) bool {
 	if !addr.IsGlobalUnicast() || addr.IsPrivate() { // loopback, unspecified, link-local, multicast
 		return true
 	}
-	for _, prefix := range []string{"0.0.0.0/8", "100.64.0.0/10", "192.0.0.0/24", "240.0.0.0/4",
-		"::/96", "fec0::/10"} {
+	for _, prefix := range []string{
+		"0.0.0.0/8", "100.64.0.0/10", "192.0.0.0/24", "240.0.0.0/4",
+		"::/96", "fec0::/10",
+	} {
 		if netip.MustParsePrefix(prefix).Contains(addr) {
 			return true
 		}

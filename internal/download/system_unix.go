@@ -30,7 +30,9 @@ func countNames(f *os.File) (uint64, error) {
 // be synced here, and not that syncing failed.
 func cannotSync(err error) bool {
 	return errors.Is(err, errors.ErrUnsupported) || errors.Is(err, fs.ErrPermission) ||
-		slices.ContainsFunc([]error{syscall.EINVAL, syscall.EBADF, syscall.EISDIR, syscall.EROFS,
-			syscall.ENOTTY, syscall.ENODEV},
+		slices.ContainsFunc([]error{
+			syscall.EINVAL, syscall.EBADF, syscall.EISDIR, syscall.EROFS,
+			syscall.ENOTTY, syscall.ENODEV,
+		},
 			func(e error) bool { return errors.Is(err, e) })
 }

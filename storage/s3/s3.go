@@ -66,8 +66,10 @@ func translate(err error, bucket string) error {
 	if !ok {
 		return fmt.Errorf("s3: bucket %s: %w", bucket, err)
 	}
-	storage := &ricloud.StorageError{Host: "s3://" + bucket, StatusCode: answer.HTTPStatusCode(),
-		Err: err}
+	storage := &ricloud.StorageError{
+		Host: "s3://" + bucket, StatusCode: answer.HTTPStatusCode(),
+		Err: err,
+	}
 	if api, ok := errors.AsType[smithy.APIError](err); ok {
 		storage.Code = api.ErrorCode()
 	}

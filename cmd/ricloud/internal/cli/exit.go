@@ -52,43 +52,53 @@ func outcomes() []outcome {
 	return []outcome{
 		{[]error{errDryRun}, 0, ""},
 		{
-			[]error{ricloud.ErrCodeRequired}, exitCodeRequired,
+			[]error{ricloud.ErrCodeRequired},
+			exitCodeRequired,
 			"run the login again and enter the code that the owner's device shows: ricloud login USER ACCOUNT",
 		},
 		{
-			[]error{ricloud.ErrRateLimited}, exitQuota,
+			[]error{ricloud.ErrRateLimited},
+			exitQuota,
 			"the quota is used up: wait, or pace the program with --quota N",
 		},
 		{
-			[]error{errVerification, ricloud.ErrChecksum, ricloud.ErrSize, ricloud.ErrRecordCount}, exitVerification,
+			[]error{errVerification, ricloud.ErrChecksum, ricloud.ErrSize, ricloud.ErrRecordCount},
+			exitVerification,
 			"do not acknowledge the result; fetch it again, then: ricloud results verify FOLDER",
 		},
 		{
-			[]error{ricloud.ErrSessionExpired}, exitState,
+			[]error{ricloud.ErrSessionExpired},
+			exitState,
 			"the session has ended: ricloud login USER ACCOUNT",
 		},
 		{
-			[]error{ricloud.ErrTasksFailed}, exitState,
+			[]error{ricloud.ErrTasksFailed},
+			exitState,
 			"see why: ricloud tasks list --poll POLL; what succeeded was kept",
 		},
 		{
-			[]error{ricloud.ErrUnauthorized}, exitAuth,
+			[]error{ricloud.ErrUnauthorized},
+			exitAuth,
 			"the API does not accept the token: ricloud auth status, then ricloud auth login",
 		},
 		{
-			[]error{ricloud.ErrForbidden, ricloud.ErrMissingScope}, exitAuth,
+			[]error{ricloud.ErrForbidden, ricloud.ErrMissingScope},
+			exitAuth,
 			"the key lacks a scope: ricloud auth status shows what it may do",
 		},
 		{
-			[]error{ricloud.ErrLimitExceeded}, exitAuth,
+			[]error{ricloud.ErrLimitExceeded},
+			exitAuth,
 			"a permission limit would be exceeded: ricloud auth status shows the limits",
 		},
 		{
-			[]error{ricloud.ErrUnconfigured}, exitFailed,
+			[]error{ricloud.ErrUnconfigured},
+			exitFailed,
 			"the organisation has no valid storage config: ricloud doctor",
 		},
 		{
-			[]error{ricloud.ErrNotFound}, exitNotFound,
+			[]error{ricloud.ErrNotFound},
+			exitNotFound,
 			"check the id with the resource's list command, and the profile with: ricloud auth status",
 		},
 	}

@@ -143,7 +143,8 @@ func resources() []*resource {
 			name: "polls", one: "poll", path: "/polls",
 			columns: []column{
 				field("id"), field("session"), field("source"), field("state"),
-				{"tasks", tasksDone}, countOf("results", "results"), created(),
+				{"tasks", tasksDone},
+				countOf("results", "results"), created(),
 			},
 			filters: []filter{
 				{flag: "session", usage: "only the polls of this `session`", of: "sessions"},
