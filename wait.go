@@ -93,7 +93,7 @@ func newWaiter[T any](
 		pollingOf: shared, get: get, list: list, status: status, complete: complete,
 		links: new(links), warned: new(atomic.Bool),
 	}
-	return &waiter[T]{r, watch.New(context.Background(), r, shared.rhythm, shared.allowance)}
+	return &waiter[T]{r, watch.New(r, shared.rhythm, shared.allowance)}
 }
 
 // watch yields a resource at each change until a wait for it is over. known is
@@ -109,7 +109,7 @@ func (w *waiter[T]) watch(
 		if len(opts) > 0 {
 			own := w.reader
 			own.opts, own.raw = opts, &raw
-			hub = watch.New(ctx, own, w.rhythm, w.allowance)
+			hub = watch.New(own, w.rhythm, w.allowance).WithValues(ctx)
 		}
 		began, wait := time.Now(), hub.Join(string(id), known)
 		defer wait.Leave()

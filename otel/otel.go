@@ -71,14 +71,15 @@ type Hooks struct {
 	measurements cache[measuredKey, []metric.RecordOption]
 }
 
-var _ interface { // what ricloud calls
-	ricloud.CallHook
-	ricloud.AttemptHook
-	ricloud.DownloadHook
-	ricloud.WaitHook
-	ricloud.WebhookHook
-	ricloud.DecodeHook
-} = (*Hooks)(nil)
+// What ricloud calls.
+var (
+	_ ricloud.CallHook     = (*Hooks)(nil)
+	_ ricloud.AttemptHook  = (*Hooks)(nil)
+	_ ricloud.DownloadHook = (*Hooks)(nil)
+	_ ricloud.WaitHook     = (*Hooks)(nil)
+	_ ricloud.WebhookHook  = (*Hooks)(nil)
+	_ ricloud.DecodeHook   = (*Hooks)(nil)
+)
 
 // Option configures the hooks.
 type Option func(*settings)

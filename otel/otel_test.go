@@ -152,7 +152,7 @@ func TestNothingSecretIsRecorded(t *testing.T) {
 // broken is a transport whose errors name the request.
 type broken struct{}
 
-func (broken) RoundTrip(r *http.Request) (*http.Response, error) { return nil, io.ErrUnexpectedEOF }
+func (broken) RoundTrip(*http.Request) (*http.Response, error) { return nil, io.ErrUnexpectedEOF }
 
 func TestPropagationReachesTheAPIOnly(t *testing.T) {
 	t.Parallel()

@@ -140,9 +140,7 @@ func report(ctx context.Context, engine *ingest.Engine) error {
 		}
 		outcome := string(a.State)
 		if a.State == ingest.Dead {
-			outcome += ": " + a.Reason
 			fmt.Fprintf(os.Stderr, "%s: %s\n", a.Account.Key, a.Reason)
-			outcome = string(a.State)
 		}
 		counts[outcome]++
 	}

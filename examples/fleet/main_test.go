@@ -42,14 +42,15 @@ func newFleet(t *testing.T, accounts int, faults ...ricloudtest.Fault) fleet {
 	sandbox, passwords := newSandbox(accounts, 50)
 	t.Cleanup(sandbox.Close)
 	require.NoError(t, sandbox.Start())
-	sandbox.SetFaults(faults...)
-	rows := "\ufeffE-Mail;Password\r\n"
+	require.NoError(t, sandbox.SetFaults(faults...))
+	var rows strings.Builder
+	rows.WriteString("\ufeffE-Mail;Password\r\n")
 	for identifier, password := range passwords {
 		row := identifier + ";" + password.Reveal() + "\r\n"
-		rows += row + row
+		rows.WriteString(row + row)
 	}
 	f := fleet{sandbox, t.TempDir()}
-	require.NoError(t, os.WriteFile(filepath.Join(f.dir, "accounts.csv"), []byte(rows), 0o600))
+	require.NoError(t, os.WriteFile(filepath.Join(f.dir, "accounts.csv"), []byte(rows.String()), 0o600))
 	return f
 }
 

@@ -41,8 +41,9 @@ func main() {
 	addr := flag.String("addr", "127.0.0.1:9464", "the `host:port` of the metrics")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer stop()
-	if err := run(ctx, *tenants, *addr, os.Stdout.WriteString); err != nil {
+	err := run(ctx, *tenants, *addr, os.Stdout.WriteString)
+	stop()
+	if err != nil {
 		log.Fatal(err)
 	}
 }
@@ -132,10 +133,8 @@ func undelivered(
 			if oldest.Store(0); !found.IsZero() {
 				oldest.Store(found.Unix())
 			}
-			select {
-			case <-ctx.Done():
+			if !sleep(ctx, time.Minute) {
 				return
-			case <-time.After(time.Minute):
 			}
 		}
 	})
@@ -154,10 +153,19 @@ func work(ctx context.Context, client *ricloud.Client, name string) {
 		if err := once(ctx, client, name, dir); err != nil && !errors.Is(err, context.Canceled) {
 			log.Printf("%s: %v", name, err)
 		}
-		select {
-		case <-ctx.Done():
-		case <-time.After(5 * time.Second):
-		}
+		sleep(ctx, 5*time.Second)
+	}
+}
+
+// sleep waits for d and returns false if ctx ends first.
+func sleep(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-timer.C:
+		return true
 	}
 }
 

@@ -22,9 +22,11 @@ func TestDashboard(t *testing.T) {
 	require.NoError(t, err)
 	var dashboard struct {
 		Panels []struct {
-			Title   string
-			Targets []struct{ Expr string }
-		}
+			Title   string `json:"title"`
+			Targets []struct {
+				Expr string `json:"expr"`
+			} `json:"targets"`
+		} `json:"panels"`
 	}
 	require.NoError(t, json.Unmarshal(raw, &dashboard))
 

@@ -197,10 +197,10 @@ func TestEveryRunShowsItsEvents(t *testing.T) {
 	for run := range 2 {
 		before := done()
 		ctx, cancel := context.WithCancel(t.Context())
-		ended := make(chan error, 1)
+		ended, addr := make(chan error, 1), address(t)
 		go func() {
 			ended <- start(ctx, settings{
-				addr: address(t), database: file, handleTimeout: 5 * time.Second, replayEvery: time.Hour,
+				addr: addr, database: file, handleTimeout: 5 * time.Second, replayEvery: time.Hour,
 			})
 		}()
 		require.Eventually(t, func() bool { return done() > before+2 }, time.Minute, 20*time.Millisecond,

@@ -36,7 +36,7 @@ func (*idle) Classify(err error) Verdict { return (*api)(nil).Classify(err) }
 
 func waiting(n int) (*Hub[job], []*Wait[job]) {
 	a := &idle{}
-	h := New[job](context.Background(), a, Rhythm{Shortest: time.Hour, Longest: time.Hour}, nil)
+	h := New[job](a, Rhythm{Shortest: time.Hour, Longest: time.Hour}, nil)
 	waits := make([]*Wait[job], n)
 	for i := range n {
 		a.ids = append(a.ids, strconv.Itoa(i))

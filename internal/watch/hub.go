@@ -71,7 +71,7 @@ const (
 // callers, so they end with the last wait and not with one caller's context. A
 // Hub is safe for concurrent use.
 type Hub[R any] struct {
-	base      context.Context //nolint:containedctx // carries values only
+	base      context.Context //nolint:containedctx // carries values only; nil: none
 	source    Source[R]
 	rhythm    Rhythm
 	allowance *rate.Limiter
@@ -93,19 +93,23 @@ type Hub[R any] struct {
 	refused time.Time // the token was refused first; zero: it was not
 }
 
-// New returns a Hub whose requests carry the values of base. Hubs that share an
-// allowance share its requests; nil means no limit.
-func New[R any](
-	base context.Context, source Source[R], rhythm Rhythm, allowance *rate.Limiter,
-) *Hub[R] {
+// New returns a Hub. Hubs that share an allowance share its requests; nil means
+// no limit.
+func New[R any](source Source[R], rhythm Rhythm, allowance *rate.Limiter) *Hub[R] {
 	if allowance == nil {
 		allowance = rate.NewLimiter(rate.Inf, 1)
 	}
 	return &Hub[R]{
-		base:   context.WithoutCancel(base),
 		source: source, rhythm: rhythm, allowance: allowance,
 		entries: map[string]*entry[R]{}, lists: lists{limit: maxPage},
 	}
+}
+
+// WithValues makes the requests of a Hub carry the values of ctx. It returns
+// the Hub, and is for one that nothing waits on yet.
+func (h *Hub[R]) WithValues(ctx context.Context) *Hub[R] {
+	h.base = context.WithoutCancel(ctx)
+	return h
 }
 
 // entry is a resource that is waited for.

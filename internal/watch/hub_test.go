@@ -21,7 +21,7 @@ func TestFewAreReadOneByOne(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		a := newAPI()
-		h := New[job](t.Context(), a, rhythm, nil)
+		h := New[job](a, rhythm, nil)
 		id := a.create(30 * time.Second)
 		states, err := wait(t.Context(), h, id, nil)
 		require.NoError(t, err)
@@ -42,7 +42,7 @@ func TestManyShareListPages(t *testing.T) {
 				for range others {
 					a.create(time.Hour)
 				}
-				h := New[job](t.Context(), a, rhythm, nil)
+				h := New[job](a, rhythm, nil)
 				var all sync.WaitGroup
 				for i := range 500 {
 					id := a.create(time.Duration(30+i) * time.Second)
@@ -67,7 +67,7 @@ func TestTheListRuleAmongManyOthers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := newAPI()
 		allowance := rate.NewLimiter(0.5, 50)
-		h := New[job](t.Context(), a, rhythm, allowance)
+		h := New[job](a, rhythm, allowance)
 		began := time.Now()
 		var all sync.WaitGroup
 		for range 300 { // 25,000 in five minutes
@@ -94,7 +94,7 @@ func TestWhatNoPageShowsIsReadByItself(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		a := newAPI()
-		h := New[job](t.Context(), a, rhythm, nil)
+		h := New[job](a, rhythm, nil)
 		var all sync.WaitGroup
 		for i := range 20 {
 			id := a.create(time.Minute)
@@ -132,7 +132,7 @@ func TestAListThatFailsOrHangs(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				a := newAPI()
 				a.latency = 100 * time.Millisecond
-				h := New[job](t.Context(), a, rhythm, nil)
+				h := New[job](a, rhythm, nil)
 				var all sync.WaitGroup
 				began := time.Now()
 				for range 20 {
@@ -165,7 +165,7 @@ func TestAListThatAnswersLateHoldsNothingUp(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		a := newAPI()
-		h := New[job](t.Context(), lateLists{a}, rhythm, nil)
+		h := New[job](lateLists{a}, rhythm, nil)
 		var all sync.WaitGroup
 		began := time.Now()
 		for range 20 {
@@ -195,7 +195,7 @@ func TestErrorsEndWhatTheyAreAbout(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				a := newAPI()
-				h := New[job](t.Context(), a, rhythm, nil)
+				h := New[job](a, rhythm, nil)
 				first, second := a.create(time.Minute), a.create(time.Minute)
 				a.fault = func(_, id string) error { // the API's mutex is held
 					if id == first && a.gets[id] > 3 {
@@ -226,7 +226,7 @@ func TestOneResourceThatCannotBeReadDelaysNoOther(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		a := newAPI()
-		h := New[job](t.Context(), a, rhythm, nil)
+		h := New[job](a, rhythm, nil)
 		broken, fine := a.create(time.Minute), a.create(30*time.Second)
 		a.fault = func(_, id string) error {
 			if id == broken {
@@ -255,7 +255,7 @@ func TestOneCallerLeavesTheOthersStay(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		a := newAPI()
-		h := New[job](t.Context(), a, rhythm, nil)
+		h := New[job](a, rhythm, nil)
 		id := a.create(time.Minute)
 		gone := errors.New("gone")
 		ctx, cancel := context.WithCancelCause(t.Context())
@@ -279,7 +279,7 @@ func TestEventsSpareRequestsAndNeverGoBack(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		a := newAPI()
-		h := New[job](t.Context(), a, rhythm, nil)
+		h := New[job](a, rhythm, nil)
 		id := a.create(time.Hour)
 		w := h.Join(id, a.job(id))
 		defer w.Leave()
@@ -305,7 +305,7 @@ func TestAnEventThatComesBeforeItsWait(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		a := newAPI()
-		h := New[job](t.Context(), a, rhythm, nil)
+		h := New[job](a, rhythm, nil)
 		id := a.create(time.Hour)
 		h.Know(a.job(id))
 		h.NotifyChange(id, func(j *job) { j.step = 3 })
@@ -336,7 +336,7 @@ func TestAllowanceStretchesTheInterval(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := newAPI()
 		a.fault = onList(errMissing)
-		h := New[job](t.Context(), a, rhythm, rate.NewLimiter(0.5, 50))
+		h := New[job](a, rhythm, rate.NewLimiter(0.5, 50))
 		began := time.Now()
 		var all sync.WaitGroup
 		for range 100 {
@@ -380,7 +380,7 @@ func randomSchedule(t *testing.T, r *rand.Rand) {
 		}
 		return nil
 	}
-	h := New[job](t.Context(), a, rhythm, rate.NewLimiter(rate.Limit(0.5+r.Float64()*20), 50))
+	h := New[job](a, rhythm, rate.NewLimiter(rate.Limit(0.5+r.Float64()*20), 50))
 	events := r.IntN(2) == 0
 	var all sync.WaitGroup
 	for range 1 + r.IntN(120) {

@@ -19,7 +19,11 @@ func (h *Hub[R]) start() {
 		return
 	}
 	var ctx context.Context
-	ctx, h.stop = context.WithCancel(h.base) //nolint:gosec // remove calls it, after the last wait
+	base := h.base
+	if base == nil {
+		base = context.Background()
+	}
+	ctx, h.stop = context.WithCancel(base) //nolint:gosec // remove calls it, after the last wait
 	// A channel of its own: a goroutine that is ending must not take its signals.
 	h.wakeup = make(chan struct{}, 1)
 	go h.run(ctx, h.wakeup)

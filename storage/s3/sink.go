@@ -236,7 +236,7 @@ func (u *upload) parts(
 		}
 		if last { // ReadFull hides which end this was
 			_, err := file.Body.Read(make([]byte, 1))
-			if err != io.EOF { //nolint:errorlint // bare, it says that the file is verified
+			if err != io.EOF {
 				return nil, err
 			}
 		}
