@@ -27,7 +27,7 @@ func TestDocs(t *testing.T) {
 	require.True(t, found, "%s has lost its marker", path)
 	want := head + marker + cli.Reference()
 	if *update {
-		require.NoError(t, os.WriteFile(path, []byte(want), 0o600))
+		require.NoError(t, os.WriteFile(path, []byte(want), 0o600)) //nolint:gosec // the path is a constant
 		return
 	}
 	assert.Equal(t, want, string(text), "run: go test ./cmd/ricloud -run Docs -update")

@@ -5,7 +5,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 	"testing"
 
@@ -30,7 +29,7 @@ func TestMain(m *testing.M) {
 // recorded runs the program and keeps a copy of all that it prints, for the search for secrets.
 func recorded() {
 	path := os.Getenv("CANARY_LOG")
-	log, err := os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+	log, err := os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600) //nolint:gosec // TestCommands names the file
 	if path == "" || err != nil {
 		main()
 		return
@@ -111,10 +110,10 @@ func checkLog(script, path string) {
 		return // the script printed nothing
 	}
 	for _, secret := range secrets() {
-		if i := bytes.Index(raw, []byte(secret)); i >= 0 {
-			line := string(raw[bytes.LastIndexByte(raw[:i], '\n')+1:])
-			line, _, _ = strings.Cut(line, "\n")
-			leaks.add(script + " printed a secret: " + line)
+		if before, after, printed := bytes.Cut(raw, []byte(secret)); printed {
+			begin := before[bytes.LastIndexByte(before, '\n')+1:]
+			end, _, _ := bytes.Cut(after, []byte("\n"))
+			leaks.add(script + " printed a secret: " + string(begin) + secret + string(end))
 		}
 	}
 }

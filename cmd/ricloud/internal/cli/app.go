@@ -4,9 +4,11 @@ package cli
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"os/signal"
+	"slices"
 	"syscall"
 	"time"
 
@@ -117,7 +119,7 @@ With an account: ricloud auth login, then the same commands without --sandbox.`,
 	flags.BoolVarP(&a.verbose, "verbose", "v", false, "log every request to standard error")
 	flags.IntVar(&a.quota, "quota", 10_000, "the most `requests` an hour; 0 for no limit")
 	flags.BoolVar(&a.showSecrets, "show-secrets", false, "print tokens and secrets in the clear")
-	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usageError(cmd, err) })
+	root.SetFlagErrorFunc(usageError)
 	_ = root.RegisterFlagCompletionFunc("output", fixed("table", "json", "ndjson", "yaml", "id"))
 	_ = root.RegisterFlagCompletionFunc("profile", a.completeProfiles)
 
@@ -169,9 +171,14 @@ func (a *app) flush() error {
 }
 
 func (a *app) close() {
-	for i := len(a.closers) - 1; i >= 0; i-- {
-		a.closers[i]()
+	for _, end := range slices.Backward(a.closers) {
+		end()
 	}
+}
+
+// sayf writes to standard error.
+func (a *app) sayf(format string, args ...any) {
+	_, _ = fmt.Fprintf(a.errs, format, args...)
 }
 
 // terminal reports whether a person reads the stream.

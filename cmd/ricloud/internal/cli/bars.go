@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"fmt"
 	"sync"
 
 	"github.com/vbauerster/mpb/v8"
@@ -38,7 +37,7 @@ func (b *bars) plain(p ricloud.Progress) {
 		return
 	}
 	b.ended[p.Result.ID] = true
-	fmt.Fprintf(b.app.errs, "fetched %s (%d bytes)\n", oneLine(p.Result.Identifier), p.Size)
+	b.app.sayf("fetched %s (%d bytes)\n", oneLine(p.Result.Identifier), p.Size)
 }
 
 func (b *bars) draw(p ricloud.Progress) {

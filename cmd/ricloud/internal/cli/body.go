@@ -41,14 +41,18 @@ func (a *app) apiBody(input string, fields []string) (any, error) {
 
 func (a *app) readInput(path string) ([]byte, error) {
 	if path == "-" {
-		return io.ReadAll(io.LimitReader(a.in, maxInput))
+		return readAtMost(a.in, maxInput)
 	}
-	f, err := os.Open(path)
+	f, err := os.Open(path) //nolint:gosec // the user names the file
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close()
-	return io.ReadAll(io.LimitReader(f, maxInput))
+	defer f.Close() //nolint:errcheck // only read
+	return readAtMost(f, maxInput)
+}
+
+func readAtMost(r io.Reader, limit int64) ([]byte, error) {
+	return io.ReadAll(io.LimitReader(r, limit)) //nolint:forbidigo // bounded here
 }
 
 // setPath sets "data.state=completed" in fields. A value that is JSON is kept as it is, any other

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net/http"
 	"time"
@@ -36,7 +35,7 @@ func (a *app) client(more ...ricloud.Option) (*ricloud.Client, error) {
 	}
 	opts = append(opts, ricloud.WithBaseURL(found.url))
 	if a.dryRun {
-		opts = append(opts, ricloud.WithTransport(&dryRun{app: a, next: http.DefaultTransport}))
+		opts = append(opts, ricloud.WithTransport(&dryRun{app: a, next: http.DefaultTransport})) //nolint:forbidigo // it only sends reads
 	}
 	client, err := ricloud.NewClient(found.token.Reveal(), opts...)
 	if err == nil {
@@ -62,7 +61,7 @@ func (d *dryRun) RoundTrip(r *http.Request) (*http.Response, error) {
 		"header": map[string]string{"Authorization": "Token " + redacted},
 	}
 	if r.Body != nil {
-		raw, err := io.ReadAll(io.LimitReader(r.Body, 1<<20))
+		raw, err := readAtMost(r.Body, 1<<20)
 		_ = r.Body.Close()
 		if err != nil {
 			return nil, err
@@ -75,7 +74,7 @@ func (d *dryRun) RoundTrip(r *http.Request) (*http.Response, error) {
 			shown["body"] = mask(body)
 		}
 	}
-	if err := d.app.print(nil, shown); err != nil {
+	if err := d.app.print(nil, shown); err != nil { //nolint:forbidigo // a method
 		return nil, err
 	}
 	return nil, errDryRun

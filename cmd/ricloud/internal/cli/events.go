@@ -9,9 +9,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -82,7 +82,7 @@ func (f *forwarder) deliver(ctx context.Context, event object) delivered {
 		return d
 	}
 	defer resp.Body.Close()
-	answer, _ := io.ReadAll(io.LimitReader(resp.Body, 512))
+	answer, _ := readAtMost(resp.Body, 512)
 	d.Status, d.Answer = resp.StatusCode, oneLine(strings.TrimSpace(string(answer)))
 	return d
 }
@@ -145,6 +145,33 @@ func (f *forwarding) open(ctx context.Context, a *app, client *ricloud.Client) (
 	return newForwarder(f.to, secret)
 }
 
+// deliver hands n events to a local receiver and prints what came of each. Without a receiver it
+// prints the events.
+func (a *app) deliver(ctx context.Context, to *forwarder, n int, get func(i int) (object, error)) error {
+	refused := 0
+	for i := range n {
+		event, err := get(i)
+		if err != nil {
+			return err
+		}
+		kind, item := resourceNamed("events"), any(event)
+		if to != nil {
+			d := to.deliver(ctx, event)
+			if d.Status/100 != 2 {
+				refused++
+			}
+			kind, item = deliveries(), d
+		}
+		if err := a.printItem(kind, item); err != nil {
+			return err
+		}
+	}
+	if refused > 0 {
+		return fmt.Errorf("the receiver did not take %d of %d events", refused, n)
+	}
+	return nil
+}
+
 func (a *app) eventsResendCommand() *cobra.Command {
 	var f forwarding
 	cmd := &cobra.Command{
@@ -164,24 +191,10 @@ func (a *app) eventsResendCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		refused := 0
-		for _, id := range ids {
-			var event object
-			if err := client.Call(ctx, http.MethodGet, "/events/"+url.PathEscape(id), nil, &event); err != nil {
-				return err
-			}
-			d := to.deliver(ctx, event)
-			if d.Status/100 != 2 {
-				refused++
-			}
-			if err := a.printItem(deliveries(), d); err != nil {
-				return err
-			}
-		}
-		if refused > 0 {
-			return fmt.Errorf("the receiver did not take %d of %d events", refused, len(ids))
-		}
-		return nil
+		return a.deliver(ctx, to, len(ids), func(i int) (event object, err error) {
+			err = client.Call(ctx, http.MethodGet, "/events/"+url.PathEscape(ids[i]), nil, &event)
+			return event, err
+		})
 	}
 	return cmd
 }
@@ -227,20 +240,8 @@ your own, oldest first. The receiver tells events that it has handled by their i
 			}
 		}
 		a.printer.list()
-		refused := 0
-		for i := len(missed) - 1; i >= 0; i-- {
-			d := to.deliver(ctx, missed[i])
-			if d.Status/100 != 2 {
-				refused++
-			}
-			if err := a.printItem(deliveries(), d); err != nil {
-				return err
-			}
-		}
-		if refused > 0 {
-			return fmt.Errorf("the receiver did not take %d of %d events", refused, len(missed))
-		}
-		return nil
+		slices.Reverse(missed)
+		return a.deliver(ctx, to, len(missed), func(i int) (object, error) { return missed[i], nil })
 	}
 	return cmd
 }
@@ -283,32 +284,15 @@ task.failed or any other name. No account and no request to the API is needed.`,
 				return usageError(cmd, err)
 			}
 		}
-		refused := 0
-		for range count {
+		return a.deliver(cmd.Context(), to, count, func(int) (object, error) {
 			event := madeUp(kind, action)
 			for _, pair := range sets {
 				if err := setPath(event, pair); err != nil {
-					return usageError(cmd, fmt.Errorf("--set: %w", err))
+					return nil, usageError(cmd, fmt.Errorf("--set: %w", err))
 				}
 			}
-			if to == nil {
-				if err := a.printItem(resourceNamed("events"), event); err != nil {
-					return err
-				}
-				continue
-			}
-			d := to.deliver(cmd.Context(), event)
-			if d.Status/100 != 2 {
-				refused++
-			}
-			if err := a.printItem(deliveries(), d); err != nil {
-				return err
-			}
-		}
-		if refused > 0 {
-			return fmt.Errorf("the receiver did not take %d of %d events", refused, count)
-		}
-		return nil
+			return event, nil
+		})
 	}
 	return cmd
 }

@@ -3,7 +3,6 @@ package cli
 import (
 	"context"
 	"errors"
-	"fmt"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -110,27 +109,27 @@ func (a *app) report(ctx context.Context, err error) int {
 		return 0
 	}
 	if errors.Is(err, errInterrupted) || errors.Is(context.Cause(ctx), errInterrupted) {
-		fmt.Fprintln(a.errs, "ricloud: interrupted")
+		a.sayf("ricloud: interrupted\n")
 		a.next(a.resume)
 		return exitInterrupted
 	}
 	if u, ok := errors.AsType[*usage](err); ok {
-		fmt.Fprintf(a.errs, "ricloud: %s\nsee: %s --help\n", oneLine(u.Error()), u.command)
+		a.sayf("ricloud: %s\nsee: %s --help\n", oneLine(u.Error()), u.command)
 		return exitUsage
 	}
 	code, advice := classify(err)
 	if code == 0 {
 		return 0
 	}
-	fmt.Fprintf(a.errs, "ricloud: %s\n", oneLine(strings.TrimPrefix(err.Error(), "ricloud: ")))
+	a.sayf("ricloud: %s\n", oneLine(strings.TrimPrefix(err.Error(), "ricloud: ")))
 	switch call, _ := errors.AsType[*ricloud.CallError](err); {
 	case call != nil && call.MaybeApplied():
-		fmt.Fprintln(a.errs, "the request may have been applied: look before you repeat it")
+		a.sayf("the request may have been applied: look before you repeat it\n")
 	case errors.Is(err, context.DeadlineExceeded) && a.timeout > 0:
 		a.next(a.resume)
 	}
 	if advice != "" {
-		fmt.Fprintf(a.errs, "next: %s\n", advice)
+		a.sayf("next: %s\n", advice)
 	}
 	return code
 }
@@ -162,7 +161,7 @@ func classify(err error) (code int, advice string) {
 // next prints the command that continues.
 func (a *app) next(command string) {
 	if command != "" {
-		fmt.Fprintf(a.errs, "to continue: %s\n", command)
+		a.sayf("to continue: %s\n", command)
 	}
 }
 

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"crypto/md5" //nolint:gosec // the API publishes MD5
 	"encoding/hex"
 	"errors"
@@ -142,7 +143,7 @@ func (a *app) fetch(
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(a.errs, "%d files are in %s, verified\n", len(saved), dir)
+	a.sayf("%d files are in %s, verified\n", len(saved), dir)
 	return nil
 }
 
@@ -198,13 +199,7 @@ suits folders without manifests. The exit code is 8 where a file differs or is m
 	cmd.Flags().StringVar(&poll, "poll", "", "compare with the results of this `poll`")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if poll == "" {
-			if err := ricloud.VerifyFolder(cmd.Context(), args[0]); err != nil {
-				if _, differs := errors.AsType[*ricloud.FolderError](err); differs {
-					return fmt.Errorf("%w: %w", errVerification, err)
-				}
-				return err
-			}
-			return a.print(nil, map[string]any{"path": args[0], "state": "verified"})
+			return a.verifyFolder(cmd.Context(), args[0])
 		}
 		client, err := a.client()
 		if err != nil {
@@ -238,13 +233,24 @@ suits folders without manifests. The exit code is 8 where a file differs or is m
 	return cmd
 }
 
+// verifyFolder compares a folder with its own manifests.
+func (a *app) verifyFolder(ctx context.Context, dir string) error {
+	if err := ricloud.VerifyFolder(ctx, dir); err != nil {
+		if _, differs := errors.AsType[*ricloud.FolderError](err); differs {
+			return fmt.Errorf("%w: %w", errVerification, err)
+		}
+		return err
+	}
+	return a.print(nil, map[string]any{"path": dir, "state": "verified"})
+}
+
 // verifyFile compares a file with what the API published.
 func verifyFile(path string, result *ricloud.Result) (state, found string) {
-	f, err := os.Open(path)
+	f, err := os.Open(path) //nolint:gosec // the user names the folder
 	if err != nil {
 		return "missing", ""
 	}
-	defer f.Close()
+	defer f.Close()   //nolint:errcheck // only read
 	hash := md5.New() //nolint:gosec // the API publishes MD5
 	size, err := io.Copy(hash, f)
 	sum := hex.EncodeToString(hash.Sum(nil))

@@ -131,7 +131,7 @@ terminal, or of --code-command; without either, the account waits for ricloud fl
 // readAccounts reads rows of an identifier and a password, as people write them: with a header, a
 // byte order mark, blank lines, semicolons or repeated rows.
 func readAccounts(path string) (map[string]ricloud.Secret, error) {
-	raw, err := os.ReadFile(path)
+	raw, err := os.ReadFile(path) //nolint:gosec // the user names the file
 	if err != nil {
 		return nil, err
 	}
@@ -167,7 +167,7 @@ func readAccounts(path string) (map[string]ricloud.Secret, error) {
 }
 
 func passwordOf(ctx context.Context, command, key string, errs io.Writer) (ricloud.Secret, error) {
-	run := exec.CommandContext(ctx, "sh", "-c", command)
+	run := exec.CommandContext(ctx, "sh", "-c", command) //nolint:gosec // the user's own command
 	run.Env = append(os.Environ(), "RICLOUD_ACCOUNT="+key)
 	run.Stderr = errs
 	out, err := run.Output()
@@ -182,7 +182,7 @@ func (a *app) runFleet(
 	ctx context.Context, engine *ingest.Engine, dir, codeCommand string, keep bool,
 	secret func(context.Context, string) (ricloud.Secret, error),
 ) error {
-	client, err := a.client(ricloud.WithPacer(engine.Pacer()))
+	client, err := a.client(ricloud.WithPacer(engine.Pacer())) //nolint:contextcheck // the client outlives a call
 	if err != nil {
 		return err
 	}
@@ -197,7 +197,7 @@ func (a *app) runFleet(
 	step := func(ctx context.Context, key string, step ingest.Step) {
 		mu.Lock()
 		defer mu.Unlock()
-		fmt.Fprintf(a.errs, "%s: %s %s\n", oneLine(key), step.State, oneLine(step.Note))
+		a.sayf("%s: %s %s\n", oneLine(key), step.State, oneLine(step.Note))
 		if step.State == ingest.CodeNeeded {
 			select {
 			case codes <- key:
@@ -246,14 +246,14 @@ func (a *app) giveCodes(ctx context.Context, engine *ingest.Engine, command stri
 		case terminal(a.in):
 			code, err = a.hidden(ctx, "Code of "+oneLine(key)+": ")
 		default:
-			fmt.Fprintf(a.errs, "%s asks for a code: run with --code-command, or on a terminal\n", oneLine(key))
+			a.sayf("%s asks for a code: run with --code-command, or on a terminal\n", oneLine(key))
 			continue
 		}
 		if err == nil {
 			err = engine.Code(ctx, key, ricloud.NewSecret(code))
 		}
 		if err != nil && ctx.Err() == nil {
-			fmt.Fprintf(a.errs, "%s: the code was not given: %s\n", oneLine(key), oneLine(err.Error()))
+			a.sayf("%s: the code was not given: %s\n", oneLine(key), oneLine(err.Error()))
 		}
 	}
 }

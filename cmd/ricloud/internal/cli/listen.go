@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/url"
 	"slices"
@@ -49,34 +50,11 @@ func (a *app) tail(
 	ctx context.Context, client *ricloud.Client, since time.Time, names []string, take func(object) error,
 ) error {
 	seen := map[ricloud.ID]bool{}
-	begun := !since.IsZero()
-	for {
-		var fresh []object
-		known := 0
-		for event, err := range a.items(ctx, client, resourceNamed("events"), url.Values{"limit": {"100"}}) {
-			if err != nil {
-				return err
-			}
-			made, _ := time.Parse(time.RFC3339, show(event["date_created"]))
-			if made.Before(since) {
-				break
-			}
-			if seen[event.id()] {
-				if known++; known > 100 {
-					break
-				}
-				continue
-			}
-			seen[event.id()] = true
-			if !begun {
-				if len(seen) >= 100 {
-					break
-				}
-				continue
-			}
-			fresh = append(fresh, event)
+	for begun := !since.IsZero(); ; begun = true {
+		fresh, err := a.unseen(ctx, client, since, seen, begun)
+		if err != nil {
+			return err
 		}
-		begun = true
 		for _, event := range slices.Backward(fresh) {
 			if len(names) > 0 && !slices.Contains(names, eventName(event)) {
 				continue
@@ -85,12 +63,43 @@ func (a *app) tail(
 				return err
 			}
 		}
-		select {
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		case <-time.After(listenInterval):
+		if err := pause(ctx, listenInterval); err != nil {
+			return err
 		}
 	}
+}
+
+// unseen reads the events that are not in seen and adds them to it. Until tail has begun, it returns
+// none.
+func (a *app) unseen(
+	ctx context.Context, client *ricloud.Client, since time.Time, seen map[ricloud.ID]bool, begun bool,
+) ([]object, error) {
+	var fresh []object
+	known := 0
+	for event, err := range a.items(ctx, client, resourceNamed("events"), url.Values{"limit": {"100"}}) {
+		if err != nil {
+			return nil, err
+		}
+		made, _ := time.Parse(time.RFC3339, show(event["date_created"]))
+		if made.Before(since) {
+			break
+		}
+		if seen[event.id()] {
+			if known++; known > 100 {
+				break
+			}
+			continue
+		}
+		seen[event.id()] = true
+		if !begun {
+			if len(seen) >= 100 {
+				break
+			}
+			continue
+		}
+		fresh = append(fresh, event)
+	}
+	return fresh, nil
 }
 
 func (a *app) listenCommand() *cobra.Command {
@@ -125,7 +134,7 @@ and posted to URL/EVENT-ID, and the receiver's answer is shown.`,
 		if err != nil {
 			return usageError(cmd, fmt.Errorf("--since: %w", err))
 		}
-		fmt.Fprintln(a.errs, "Listening. Ctrl-C ends it.")
+		a.sayf("Listening. Ctrl-C ends it.\n")
 		a.resume = "ricloud listen --since 1h"
 		err = a.tail(ctx, client, from, names, func(event object) error {
 			kind, item := resourceNamed("events"), any(event)
@@ -151,4 +160,4 @@ and posted to URL/EVENT-ID, and the receiver's answer is shown.`,
 	return cmd
 }
 
-var errOnce = fmt.Errorf("one event was enough")
+var errOnce = errors.New("one event was enough")

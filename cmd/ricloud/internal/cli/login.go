@@ -87,7 +87,7 @@ func (a *app) login(
 // code gets a two-factor code from the command, or from where from says.
 func (a *app) code(ctx context.Context, command, from string, attempt int) (ricloud.Secret, error) {
 	if command != "" {
-		run := exec.CommandContext(ctx, "sh", "-c", command)
+		run := exec.CommandContext(ctx, "sh", "-c", command) //nolint:gosec // the user's own command
 		run.Env = append(os.Environ(), fmt.Sprintf("RICLOUD_ATTEMPT=%d", attempt))
 		run.Stderr = a.errs
 		out, err := run.Output()
@@ -100,7 +100,7 @@ func (a *app) code(ctx context.Context, command, from string, attempt int) (ricl
 		if from != "prompt" {
 			return ricloud.NewSecret(""), fmt.Errorf("the code was not accepted: %w", ricloud.ErrCodeRequired)
 		}
-		fmt.Fprintln(a.errs, "That code was not accepted.")
+		a.sayf("That code was not accepted.\n")
 	}
 	return a.secret(ctx, from, "code from the owner's device")
 }
@@ -149,7 +149,7 @@ func (a *app) pairCommand() *cobra.Command {
 		if err != nil {
 			return loginError(err, session)
 		}
-		fmt.Fprintf(a.errs, "session %s is %s\n", session.ID, session.State)
+		a.sayf("session %s is %s\n", session.ID, session.State)
 		children := *resourceNamed("sources")
 		a.printer.list()
 		for child, err := range client.Sources.AllChildren(ctx, session.Source.ID, ricloud.ListParams{}) {

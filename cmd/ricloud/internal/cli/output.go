@@ -25,7 +25,6 @@ type printer struct {
 	reveal bool
 	table  *table
 	screen screen
-	rows   int
 	items  []any // for json and yaml, which need the whole list
 	listed bool
 }

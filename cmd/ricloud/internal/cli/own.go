@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"iter"
 	"net/http"
 	"net/url"
 	"os"
@@ -85,7 +86,7 @@ func (a *app) keepSecret(kind string, body ricloud.Raw, secret ricloud.Secret, p
 		if err := writePrivate(path, []byte(secret.Reveal()+"\n")); err != nil {
 			return fmt.Errorf("the API has made the secret and it could not be written to %s: %w; show it with --show-secrets", path, err)
 		}
-		fmt.Fprintf(a.errs, "the secret is in %s\n", path)
+		a.sayf("the secret is in %s\n", path)
 	}
 	return a.print(resourceNamed(kind), []byte(body))
 }
@@ -186,7 +187,7 @@ func (a *app) keysRotateCommand() *cobra.Command {
 
 // scopesFrom reads a JSON object of scopes and their limits.
 func scopesFrom(path string) (map[string][]ricloud.ScopeLimit, error) {
-	raw, err := os.ReadFile(path)
+	raw, err := os.ReadFile(path) //nolint:gosec // the user names the file
 	if err != nil {
 		return nil, err
 	}
@@ -327,31 +328,24 @@ type changes func(yield func(v any, err error) bool)
 func watch(
 	ctx context.Context, c *ricloud.Client, kind string, id ricloud.ID, opts ...ricloud.CallOption,
 ) changes {
+	switch kind {
+	case "sessions":
+		return changesOf(c.Sessions.Watch(ctx, id, opts...))
+	case "polls":
+		return changesOf(c.Polls.Watch(ctx, id, opts...))
+	case "tasks":
+		return changesOf(c.Tasks.Watch(ctx, id, opts...))
+	case "subscriptions":
+		return changesOf(c.Subscriptions.Watch(ctx, id, opts...))
+	}
+	return func(func(any, error) bool) {}
+}
+
+func changesOf[T any](watched iter.Seq2[*T, error]) changes {
 	return func(yield func(any, error) bool) {
-		switch kind {
-		case "sessions":
-			for v, err := range c.Sessions.Watch(ctx, id, opts...) {
-				if !yield(orNil(v), err) {
-					return
-				}
-			}
-		case "polls":
-			for v, err := range c.Polls.Watch(ctx, id, opts...) {
-				if !yield(orNil(v), err) {
-					return
-				}
-			}
-		case "tasks":
-			for v, err := range c.Tasks.Watch(ctx, id, opts...) {
-				if !yield(orNil(v), err) {
-					return
-				}
-			}
-		case "subscriptions":
-			for v, err := range c.Subscriptions.Watch(ctx, id, opts...) {
-				if !yield(orNil(v), err) {
-					return
-				}
+		for v, err := range watched {
+			if !yield(orNil(v), err) {
+				return
 			}
 		}
 	}

@@ -48,7 +48,7 @@ func readSettings() (*settings, error) {
 	if err != nil {
 		return nil, err
 	}
-	raw, err := os.ReadFile(path)
+	raw, err := os.ReadFile(path) //nolint:gosec // the program's own file
 	if errors.Is(err, fs.ErrNotExist) {
 		return s, nil
 	}
@@ -211,11 +211,11 @@ func vendorSettings() map[string]string {
 	if err != nil {
 		return values
 	}
-	f, err := os.Open(filepath.Join(home, ".ricloud.ini"))
+	f, err := os.Open(filepath.Join(home, ".ricloud.ini")) //nolint:gosec // the vendor's own file
 	if err != nil {
 		return values
 	}
-	defer f.Close()
+	defer f.Close() //nolint:errcheck // only read
 	section := ""
 	for lines := bufio.NewScanner(f); lines.Scan(); {
 		line := strings.TrimSpace(strings.TrimPrefix(lines.Text(), "\ufeff"))

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"sync"
@@ -32,10 +33,12 @@ func (a *app) spinner(text string) *spinner {
 
 func (s *spinner) run() {
 	defer close(s.done)
+	quiet := time.NewTimer(time.Second)
+	defer quiet.Stop()
 	select {
 	case <-s.quit:
 		return
-	case <-time.After(time.Second):
+	case <-quiet.C:
 	}
 	ticker := time.NewTicker(100 * time.Millisecond)
 	defer ticker.Stop()
@@ -46,15 +49,15 @@ func (s *spinner) run() {
 		s.mu.Unlock()
 		switch {
 		case s.terminal:
-			fmt.Fprintf(s.out, "\r\x1b[K%c %s (%s)", spinnerFrames[frame%len(spinnerFrames)], text, span(time.Since(began)+time.Second))
+			_, _ = fmt.Fprintf(s.out, "\r\x1b[K%c %s (%s)", spinnerFrames[frame%len(spinnerFrames)], text, span(time.Since(began)+time.Second))
 		case text != shown:
-			fmt.Fprintln(s.out, text)
+			_, _ = fmt.Fprintln(s.out, text)
 			shown = text
 		}
 		select {
 		case <-s.quit:
 			if s.terminal {
-				fmt.Fprint(s.out, "\r\x1b[K")
+				_, _ = fmt.Fprint(s.out, "\r\x1b[K")
 			}
 			return
 		case <-ticker.C:
@@ -79,4 +82,16 @@ func (s *spinner) stop() {
 	}
 	s.mu.Unlock()
 	<-s.done
+}
+
+// pause waits, or returns why the run ends.
+func pause(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-timer.C:
+		return nil
+	}
 }

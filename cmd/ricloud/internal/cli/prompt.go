@@ -19,7 +19,7 @@ const maxSecret = 64 << 10
 
 // secretHelp ends the description of each flag that takes a secret. A secret is never an argument:
 // other users of the machine could read it in the list of processes.
-const secretHelp = "`from` where: prompt, - (standard input), @FILE or env:NAME"
+const secretHelp = "`from` where: prompt, - (standard input), @FILE or env:NAME" //nolint:gosec // a help text
 
 // secret reads a secret from where from says. what names it in the prompt and in errors.
 func (a *app) secret(ctx context.Context, from, what string) (ricloud.Secret, error) {
@@ -37,15 +37,15 @@ func (a *app) secret(ctx context.Context, from, what string) (ricloud.Secret, er
 func (a *app) readSecret(ctx context.Context, from, what string) (string, error) {
 	switch {
 	case from == "-":
-		raw, err := io.ReadAll(io.LimitReader(a.in, maxSecret))
+		raw, err := readAtMost(a.in, maxSecret)
 		return string(raw), err
 	case strings.HasPrefix(from, "@"):
 		f, err := os.Open(from[1:])
 		if err != nil {
 			return "", fmt.Errorf("cannot read the %s: %w", what, err)
 		}
-		defer f.Close()
-		raw, err := io.ReadAll(io.LimitReader(f, maxSecret))
+		defer f.Close() //nolint:errcheck // only read
+		raw, err := readAtMost(f, maxSecret)
 		return string(raw), err
 	case strings.HasPrefix(from, "env:"):
 		value, set := os.LookupEnv(from[4:])
@@ -69,9 +69,9 @@ func (a *app) hidden(ctx context.Context, prompt string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	fmt.Fprint(a.errs, prompt)
+	a.sayf("%s", prompt)
 	value, err := await(ctx, func() ([]byte, error) { return term.ReadPassword(fd) })
-	fmt.Fprintln(a.errs)
+	a.sayf("\n")
 	if err != nil {
 		_ = term.Restore(fd, before) // the read may still hold the terminal without echo
 		return "", err
@@ -81,10 +81,10 @@ func (a *app) hidden(ctx context.Context, prompt string) (string, error) {
 
 // line asks on the terminal for one line.
 func (a *app) line(ctx context.Context, prompt string) (string, error) {
-	fmt.Fprint(a.errs, prompt)
+	a.sayf("%s", prompt)
 	text, err := await(ctx, func() (string, error) { return bufio.NewReader(a.in).ReadString('\n') })
 	if err != nil && !errors.Is(err, io.EOF) {
-		fmt.Fprintln(a.errs)
+		a.sayf("\n")
 		return "", err
 	}
 	return strings.TrimSpace(text), nil

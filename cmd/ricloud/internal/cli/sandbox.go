@@ -135,10 +135,8 @@ func lock(ctx context.Context, path string) (unlock func(), err error) {
 			_ = os.Remove(path)
 			continue
 		}
-		select {
-		case <-ctx.Done():
-			return nil, context.Cause(ctx)
-		case <-time.After(5 * time.Millisecond):
+		if err := pause(ctx, 5*time.Millisecond); err != nil {
+			return nil, err
 		}
 	}
 }
