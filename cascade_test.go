@@ -168,7 +168,7 @@ func TestSaveAllSaysWhatIsAcknowledged(t *testing.T) {
 		require.NoError(t, err)
 		results = append(results, r)
 	}
-	sandbox.SetFaults(ricloudtest.Fault{Operation: "Results.Acknowledge", Nth: 5, Status: http.StatusNotFound})
+	require.NoError(t, sandbox.SetFaults(ricloudtest.Fault{Operation: "Results.Acknowledge", Nth: 5, Status: http.StatusNotFound}))
 	saved, err := client.Results.SaveAll(t.Context(), sequence(results), t.TempDir(), ricloud.WithAcknowledge())
 	require.ErrorIs(t, err, ricloud.ErrNotFound)
 	require.Len(t, saved, len(results))

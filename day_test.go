@@ -176,7 +176,7 @@ func TestDay(t *testing.T) {
 				mu.Lock()
 				defer mu.Unlock()
 				kill()
-				process, kill = context.WithCancel(t.Context())
+				process, kill = context.WithCancel(t.Context()) //nolint:fatcontext // it does not nest
 			})
 		}
 		all := make([]*dayAccount, accounts)

@@ -23,7 +23,7 @@ func TestDocumentsAreTrue(t *testing.T) {
 		text := readFile(t, file)
 		for _, found := range link.FindAllStringSubmatch(text, -1) {
 			_, err := os.Stat(filepath.Join(filepath.Dir(file), found[1]))
-			assert.NoError(t, err, "linked from %s", file)
+			require.NoError(t, err, "linked from %s", file)
 		}
 		for _, found := range quote.FindAllStringSubmatch(text, -1) {
 			source := readFile(t, found[1])

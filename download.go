@@ -528,7 +528,7 @@ func (s *ResultsService) store(
 	}
 	file.SHA256 = true
 	body.Reader = download.NewReader(ctx, s.client.downloads.limits, file)
-	defer body.Close()
+	defer func() { _ = body.Close() }()
 	stored, err := sink.Store(ctx, SinkFile{Result: own, Name: FileName(o.name(own)), Body: &body})
 	if err == nil && body.begun && !body.Verified() {
 		err = errors.New("the sink did not read the file to its end")
@@ -603,7 +603,7 @@ func (a *saveAll) run(ctx context.Context, results iter.Seq2[*Result, error]) ([
 	}
 	batch.Run(a.items(ctx, results))
 	if a.bag != nil {
-		if err := a.bag.Write(); err != nil {
+		if err := a.bag.Write(); err != nil { //nolint:contextcheck // the manifest tells of what is on disk, also after ctx has ended
 			a.fail(fmt.Errorf("ricloud: %s: cannot write the manifest: %w", a.operation, err))
 		}
 	}
@@ -766,7 +766,7 @@ func (a *saveAll) settle(ctx context.Context, items []*savedFile) {
 		synced, err = a.folder.Sync(kept...)
 	}
 	if err == nil && a.bag != nil {
-		if err = a.record(items); err != nil {
+		if err = a.record(items); err != nil { //nolint:contextcheck // what is on disk is recorded, also after ctx has ended
 			err = fmt.Errorf("cannot write the manifest: %w", err)
 		}
 	}

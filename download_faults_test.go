@@ -195,7 +195,7 @@ func TestSaveAllUnderEveryFault(t *testing.T) {
 			f.Operation, f.Count = ricloudtest.StorageGet, -1
 			return f
 		}
-		sandbox.SetFaults(
+		require.NoError(t, sandbox.SetFaults(
 			storage(ricloudtest.Fault{Rate: 0.05, After: true, Corrupt: true}),
 			storage(ricloudtest.Fault{Rate: 0.1, After: true, Truncate: 7}),
 			storage(ricloudtest.Fault{Rate: 0.05, After: true, ContentLength: 9}),
@@ -203,7 +203,7 @@ func TestSaveAllUnderEveryFault(t *testing.T) {
 			storage(ricloudtest.Fault{Rate: 0.02, Hang: true}),
 			storage(ricloudtest.Fault{Rate: 0.05, Status: http.StatusServiceUnavailable}),
 			storage(ricloudtest.Fault{Rate: 0.05, Status: http.StatusForbidden}),
-		)
+		))
 		dir := t.TempDir()
 		saved, err := client.Results.SaveAll(t.Context(), sequence(results), dir, ricloud.WithAcknowledge(), ricloud.WithParallel(8))
 		require.ErrorIs(t, err, ricloud.ErrNotFound)
@@ -225,7 +225,7 @@ func TestSaveAllUnderEveryFault(t *testing.T) {
 				require.ErrorContains(t, err, "result "+string(r.ID)+" (", "every failure is named")
 			}
 		}
-		sandbox.SetFaults() // the next run completes it
+		require.NoError(t, sandbox.SetFaults()) // the next run completes it
 		saved, err = client.Results.SaveAll(t.Context(), sequence(results), dir, ricloud.WithAcknowledge())
 		require.Error(t, err)
 		assert.Len(t, saved, len(results)-2)

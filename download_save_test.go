@@ -161,7 +161,7 @@ func TestSaveTheSameResultAtOnce(t *testing.T) {
 	for range 8 {
 		group.Go(func() {
 			saved, err := c.Results.Save(t.Context(), r, dir)
-			if assert.NoError(t, err) { //nolint:testifylint // require is for the test's goroutine
+			if assert.NoError(t, err) {
 				assert.Equal(t, filepath.Join(dir, "a"), saved.Path)
 			}
 		})

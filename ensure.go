@@ -124,7 +124,7 @@ func (e *ensuring) choose(
 	}
 	slices.SortFunc(all, oldest)
 	if chosen = all[0]; failure != nil || chosen.id == own.id {
-		return chosen, all, true, nil
+		return chosen, all, true, nil //nolint:nilerr // the one that may have been created is there
 	}
 	if err := e.remove(ctx, own.id); err != nil && !errors.Is(err, ErrNotFound) {
 		return chosen, all, false, err

@@ -172,7 +172,7 @@ func TestAnEventSurvivesAQueue(t *testing.T) {
 	} {
 		event, err := ricloud.ParseEvent([]byte(body))
 		require.NoError(t, err, name)
-		assert.True(t, body == string(event.Body), "%s: as it came", name)
+		assert.Equal(t, body, string(event.Body), "%s: as it came", name)
 		back, err := ricloud.ParseEvent(event.Body)
 		require.NoError(t, err, name)
 		assert.Equal(t, event, back, name)
@@ -195,7 +195,7 @@ func TestAnEventSurvivesAQueue(t *testing.T) {
 	event, err := ricloud.ParseEvent(buffer)
 	require.NoError(t, err)
 	clear(buffer)
-	assert.True(t, pollEvent == string(event.Body))
+	assert.True(t, pollEvent == string(event.Body)) //nolint:testifylint // byte by byte
 	_, err = event.Poll()
 	require.NoError(t, err)
 
@@ -203,7 +203,7 @@ func TestAnEventSurvivesAQueue(t *testing.T) {
 	client, _ := record(t, map[string][]string{"": {pollEvent}})
 	for event, err := range client.Events.All(t.Context(), ricloud.EventListParams{}) {
 		require.NoError(t, err)
-		assert.True(t, pollEvent == string(event.Body))
+		assert.True(t, pollEvent == string(event.Body)) //nolint:testifylint // byte by byte
 	}
 }
 

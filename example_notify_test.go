@@ -30,7 +30,8 @@ func waitByEvents(ctx context.Context) error {
 	}
 	sandbox := ricloudtest.NewServer(ricloudtest.WithReceiver("https://hooks.example.com", handler))
 	defer sandbox.Close()
-	client = sandbox.Client(ricloud.WithPolling(time.Minute, time.Hour)) // polling alone would take too long
+	// Polling alone would take too long.
+	client = sandbox.Client(ricloud.WithPolling(time.Minute, time.Hour)) //nolint:contextcheck // a client outlives ctx
 	_, err = client.WebhookConfigs.Ensure(ctx, ricloud.WebhookConfigEnsureParams{
 		URL: "https://hooks.example.com", BeforeTest: handler.SetSecrets, MakeKeyDefault: true,
 	})

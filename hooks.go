@@ -241,15 +241,15 @@ func begin[H, R any](
 	for _, hook := range list {
 		inner, ended := started(ctx, h, hook, start)
 		if inner != nil {
-			ctx = inner
+			ctx = inner //nolint:fatcontext // each hook adds to it
 		}
 		if ended != nil {
 			ends = append(ends, ended)
 		}
 	}
 	return ctx, func(result R) {
-		for i := len(ends) - 1; i >= 0; i-- {
-			end(ctx, h, ends[i], result)
+		for _, ended := range slices.Backward(ends) {
+			end(ctx, h, ended, result)
 		}
 	}
 }
@@ -347,7 +347,7 @@ type links struct {
 }
 
 // add adds a wait and returns what removes it.
-func (l *links) add(id ID, ctx context.Context) func() {
+func (l *links) add(ctx context.Context, id ID) func() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.byID == nil {

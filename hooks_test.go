@@ -26,7 +26,7 @@ type watcher struct {
 	lines []string
 }
 
-func (w *watcher) say(format string, args ...any) {
+func (w *watcher) sayf(format string, args ...any) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.lines = append(w.lines, fmt.Sprintf(format, args...))
@@ -41,37 +41,37 @@ func (w *watcher) all() string {
 type nested struct{}
 
 func (w *watcher) Call(ctx context.Context, info ricloud.CallInfo) (context.Context, func(ricloud.CallResult)) {
-	w.say("call %s %s %s background=%v waits=%v", info.Operation, info.Method, info.Path, info.Background, len(info.Waits) > 0)
+	w.sayf("call %s %s %s background=%v waits=%v", info.Operation, info.Method, info.Path, info.Background, len(info.Waits) > 0)
 	return ctx, func(r ricloud.CallResult) {
-		w.say("call ended %s %d after %d err=%v", info.Operation, r.StatusCode, r.Attempts, r.Err != nil)
+		w.sayf("call ended %s %d after %d err=%v", info.Operation, r.StatusCode, r.Attempts, r.Err != nil)
 	}
 }
 
 func (w *watcher) Attempt(
 	ctx context.Context, info ricloud.AttemptInfo,
 ) (context.Context, func(ricloud.AttemptResult)) {
-	w.say("attempt %s %s %s %d", info.Operation, info.Method, info.Path, info.Number)
+	w.sayf("attempt %s %s %s %d", info.Operation, info.Method, info.Path, info.Number)
 	if info.Header != nil {
 		info.Header.Set("Traceparent", "00-trace")
 		info.Header.Set("Authorization", "Token stolen") // the Client's own stays
 	}
 	return context.WithValue(ctx, nested{}, info.Operation), func(r ricloud.AttemptResult) {
-		w.say("attempt ended %d %v", r.StatusCode, r.Err != nil)
+		w.sayf("attempt ended %d %v", r.StatusCode, r.Err != nil)
 	}
 }
 
 func (w *watcher) Download(
 	ctx context.Context, info ricloud.DownloadInfo,
 ) (context.Context, func(ricloud.DownloadResult)) {
-	w.say("download %s %s %d", info.Operation, info.Scheme, info.Size)
+	w.sayf("download %s %s %d", info.Operation, info.Scheme, info.Size)
 	return ctx, func(r ricloud.DownloadResult) {
-		w.say("download ended %d bytes verified=%v found=%v err=%v", r.Done, r.Verified, r.Found, r.Err != nil)
+		w.sayf("download ended %d bytes verified=%v found=%v err=%v", r.Done, r.Verified, r.Found, r.Err != nil)
 	}
 }
 
 func (w *watcher) Wait(ctx context.Context, info ricloud.WaitInfo) (context.Context, func(ricloud.WaitResult)) {
-	w.say("wait %s", info.Resource)
-	return ctx, func(r ricloud.WaitResult) { w.say("wait ended %s err=%v", r.State, r.Err != nil) }
+	w.sayf("wait %s", info.Resource)
+	return ctx, func(r ricloud.WaitResult) { w.sayf("wait ended %s err=%v", r.State, r.Err != nil) }
 }
 
 // journey logs in, polls and returns the first result.
@@ -189,7 +189,7 @@ func (p panicking) Attempt(
 	return ctx, func(ricloud.AttemptResult) { panic("a hook of the user's") }
 }
 
-func (p panicking) Wait(ctx context.Context, _ ricloud.WaitInfo) (context.Context, func(ricloud.WaitResult)) {
+func (p panicking) Wait(context.Context, ricloud.WaitInfo) (context.Context, func(ricloud.WaitResult)) {
 	return nil, func(ricloud.WaitResult) { panic("a hook of the user's") }
 }
 
@@ -260,9 +260,9 @@ func TestStatsCountRetriesAndTurns(t *testing.T) {
 }
 
 func (w *watcher) Webhook(ctx context.Context, info ricloud.WebhookInfo) (context.Context, func(ricloud.WebhookResult)) {
-	w.say("webhook %s aged=%v", info.Name, info.Age > 0)
+	w.sayf("webhook %s aged=%v", info.Name, info.Age > 0)
 	return context.WithValue(ctx, nested{}, info.Name), func(r ricloud.WebhookResult) {
-		w.say("webhook ended %s %d err=%v", r.Outcome, r.StatusCode, r.Err != nil)
+		w.sayf("webhook ended %s %d err=%v", r.Outcome, r.StatusCode, r.Err != nil)
 	}
 }
 

@@ -353,7 +353,7 @@ func TestListsEndAndLoseNothing(t *testing.T) {
 		{name: "has_more is always true, inclusive", shelf: shelf{things: many, most: 10, inclusive: true, hasMore: always(true)}, want: names25, most: 4},
 		{name: "has_more is always false", shelf: shelf{things: many, hasMore: always(false)}, limit: 10, want: names25, most: 3},
 		{name: "has_more is always false, of whole pages", shelf: shelf{things: many, hasMore: always(false)}, limit: 5, want: names25, most: 6},
-		{name: "has_more is a word", shelf: shelf{things: many, most: 10, hasMore: func(more bool) any { return fmt.Sprint(more) }}, want: names25, most: 3},
+		{name: "has_more is a word", shelf: shelf{things: many, most: 10, hasMore: func(more bool) any { return strconv.FormatBool(more) }}, want: names25, most: 3},
 		{name: "has_more is null", shelf: shelf{things: many, hasMore: always(nil)}, limit: 10, want: names25, most: 3},
 		{name: "items without an id", shelf: shelf{things: without}, want: namesWithout, most: 1},
 		{name: "items without an id, on pages", shelf: shelf{things: without, most: 3}, want: namesWithout, most: 4},
@@ -376,9 +376,9 @@ func TestListsEndAndLoseNothing(t *testing.T) {
 				assert.Equal(t, tt.want, names)
 				if tt.err != "" {
 					require.ErrorContains(t, err, "ricloud: Things.List: the list ")
-					assert.ErrorContains(t, err, tt.err)
+					require.ErrorContains(t, err, tt.err)
 				} else {
-					assert.NoError(t, err)
+					require.NoError(t, err)
 				}
 				assert.LessOrEqual(t, tt.shelf.requests, tt.most)
 				tt.shelf.requests = 0

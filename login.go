@@ -213,8 +213,7 @@ func (s *SessionsService) lookClosely(
 		if newest == nil || err != nil {
 			return nil, err
 		}
-		switch since := params.Since; {
-		case clock.exact() || !newest.DateCreated.Before(since.Add(clock.most)):
+		if clock.exact() || !newest.DateCreated.Before(params.Since.Add(clock.most)) {
 			return newest, nil
 		}
 		if err := backoff.Sleep(ctx, clock.tellingPause(time.Now())); err != nil {

@@ -121,16 +121,16 @@ func (a *account) create(req *http.Request) any {
 	return session
 }
 
-func (a *account) login(ctx context.Context, t *testing.T, opts ...ricloud.CallOption) (*ricloud.Session, error) {
+func (a *account) login(ctx context.Context, t *testing.T) (*ricloud.Session, error) {
 	t.Helper()
-	client, err := ricloud.NewClient("token", ricloud.WithTransport(a))
+	client, err := ricloud.NewClient("token", ricloud.WithTransport(a)) //nolint:contextcheck // a client outlives its calls
 	require.NoError(t, err)
 	return client.Sessions.Login(ctx, ricloud.SessionCreateParams{
 		Source:  ricloud.SourceParams{User: "1", Type: ricloud.SourceICloudAccount, Identifier: "jane@example.com"},
 		Payload: ricloud.SessionPayload{Password: ricloud.NewSecret("pw")},
 	}, func(context.Context, ricloud.CodeChallenge) (ricloud.Secret, error) {
 		return ricloud.NewSecret("123456"), nil
-	}, opts...)
+	})
 }
 
 func TestLoginGoesOnWithTheSessionItMayHaveCreated(t *testing.T) {

@@ -70,7 +70,7 @@ func (p *Poll) UnmarshalJSON(b []byte) error {
 }
 
 // finished reports whether the poll has a date of completion and no task left.
-func (p Poll) finished() bool {
+func (p *Poll) finished() bool {
 	return !p.DateCompleted.IsZero() && len(p.TasksPending)+len(p.TasksProcessing) == 0
 }
 
@@ -374,7 +374,7 @@ func (s *PollsService) Wait(ctx context.Context, id ID, opts ...CallOption) (*Po
 }
 
 // failures is what Poll.Errors says, for a StateError.
-func (p Poll) failures() string {
+func (p *Poll) failures() string {
 	var all []string
 	for _, e := range p.Errors.Data {
 		if text := strings.Trim(string(e.Code)+": "+e.Message, ": "); text != "" {

@@ -119,10 +119,10 @@ func (d *document) read(record func() (stop bool, err error)) error {
 	case d.count != nil && *d.count != d.index && !d.whole:
 		return fmt.Errorf("%w: %d came, it says %d", ErrRecordCount, d.index, *d.count)
 	}
-	switch _, err := d.Token(); {
-	case err == nil:
+	switch _, err := d.Token(); err {
+	case nil:
 		return errors.New("something follows the document")
-	case err == io.EOF: //nolint:errorlint // bare, it says that the reader has verified everything
+	case io.EOF: //nolint:errorlint // bare, it says that the reader has verified everything
 		return nil
 	default:
 		return err
@@ -228,7 +228,7 @@ func readFileRefs(r io.Reader, mustBeDocument bool) ([]ID, error) {
 	case err != nil && err != io.EOF: //nolint:errorlint // an io.Reader returns io.EOF bare
 		return nil, err
 	case !mustBeDocument && (err != nil || first != '{'):
-		return nil, nil
+		return nil, nil //nolint:nilerr // an empty file
 	}
 	var refs idSet
 	d := document{Decoder: json.NewDecoder(input)}

@@ -107,7 +107,7 @@ func TestRecordsThatBreakOff(t *testing.T) {
 		_, failures := collect[json.RawMessage](strings.NewReader(document[:n]))
 		require.Len(t, failures, 1, "%d bytes", n)
 		require.ErrorIs(t, failures[0], io.ErrUnexpectedEOF, "%d bytes", n)
-		assert.NotErrorIs(t, failures[0], io.EOF, "%d bytes", n)
+		require.NotErrorIs(t, failures[0], io.EOF, "%d bytes", n)
 		_, failures = collect[json.RawMessage](io.MultiReader(strings.NewReader(document[:n]), iotest.ErrReader(ErrChecksum)))
 		require.Len(t, failures, 1, "%d bytes", n)
 		require.ErrorIs(t, failures[0], ErrChecksum, "%d bytes", n)

@@ -41,7 +41,7 @@ func TestAcknowledgerBatchesAcrossAccounts(t *testing.T) {
 		for account := range 50 {
 			group.Go(func() {
 				for i := range 7 {
-					assert.NoError(t, a.Add(ID("r"+strconv.Itoa(account*7+i)))) //nolint:testifylint // require is for the test's goroutine
+					assert.NoError(t, a.Add(ID("r"+strconv.Itoa(account*7+i))))
 				}
 			})
 		}

@@ -110,8 +110,9 @@ func (p SessionCreateParams) check() error {
 		)
 	case SourceRelayInstance:
 		return required("Payload.Code", code)
+	default:
+		return nil
 	}
-	return nil
 }
 
 // code returns the code as it is sent.
@@ -154,8 +155,8 @@ func digit(r rune) rune {
 		}
 	}
 	for _, tens := range unicode.Nd.R32 {
-		if rune(tens.Lo) <= r && r <= rune(tens.Hi) {
-			return (r - rune(tens.Lo)) % 10
+		if lo, hi := rune(tens.Lo), rune(tens.Hi); lo <= r && r <= hi { //nolint:gosec // a code point is a rune
+			return (r - lo) % 10
 		}
 	}
 	return r - '0'

@@ -75,12 +75,12 @@ func TestOpenThatIsCancelledIsCauseAndErr(t *testing.T) {
 			resp.Body = io.NopCloser(io.MultiReader(io.LimitReader(resp.Body, 100), silent{req.Context()}))
 			return resp, nil
 		}
-		why := errors.New("shutting down")
+		client, why := v.client(t), errors.New("shutting down")
 		for name, call := range map[string]func(ctx context.Context) error{
-			"Read": func(ctx context.Context) error { _, err := read(ctx, v.client(t), r); return err },
-			"Save": func(ctx context.Context) error { _, err := v.client(t).Results.Save(ctx, r, t.TempDir()); return err },
+			"Read": func(ctx context.Context) error { _, err := read(ctx, client, r); return err },
+			"Save": func(ctx context.Context) error { _, err := client.Results.Save(ctx, r, t.TempDir()); return err },
 			"SaveAll": func(ctx context.Context) error {
-				_, err := v.client(t).Results.SaveAll(ctx, each(r), t.TempDir())
+				_, err := client.Results.SaveAll(ctx, each(r), t.TempDir())
 				return err
 			},
 		} {

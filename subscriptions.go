@@ -11,7 +11,7 @@ import (
 )
 
 // Subscription asks a source for data again and again.
-type Subscription struct {
+type Subscription struct { //nolint:recvcheck // a value is marshalled, too
 	ID           ID                `json:"id" wire:"strict"`
 	Organisation ID                `json:"organisation"` // also where the API says org
 	Source       ID                `json:"source"`

@@ -49,7 +49,7 @@ func TestNothingShowsASecret(t *testing.T) {
 	var shown failing
 	for _, v := range []any{h.Field, &h.Field, h, &h, []hidden{h}, map[string]*hidden{"k": &h}, Key{Token: h.Field}, []*Key{{Token: h.Field}}} {
 		for _, verb := range []string{"%v", "%+v", "%#v", "%q", "%s", "%x", "%X", "%d", "%t", "%p"} {
-			fmt.Fprintf(&shown, verb, v)
+			_, _ = fmt.Fprintf(&shown, verb, v)
 		}
 		slog.New(slog.NewTextHandler(&shown, nil)).Info("", slog.Any("v", v))
 		slog.New(slog.NewJSONHandler(&shown, nil)).Info("", slog.Any("v", v))
@@ -107,7 +107,7 @@ func TestASecretIsReadAndCompared(t *testing.T) {
 	require.NoError(t, json.Unmarshal([]byte(`{"token":"a\u0062c"}`), &key))
 	assert.Equal(t, "abc", key.Token.Reveal())
 	assert.Equal(t, NewSecret("abc"), key.Token)
-	assert.True(t, key.Token == NewSecret("abc"))
+	assert.True(t, key.Token == NewSecret("abc")) //nolint:testifylint // secrets can be compared with ==
 	assert.NotEqual(t, NewSecret("abd"), key.Token)
 	assert.False(t, key.Token.IsZero())
 	require.NoError(t, json.Unmarshal([]byte(`{"token":""}`), &key))
@@ -123,7 +123,7 @@ func TestTheWordRedactedIsNoSecret(t *testing.T) {
 	for name, read := range map[string]func() error{
 		"Secret":   func() error { return json.Unmarshal([]byte(`"[redacted]"`), new(Secret)) },
 		"text":     func() error { return new(Secret).UnmarshalText([]byte(" [redacted]\n")) },
-		"payload":  func() error { return json.Unmarshal([]byte(`{"Password":"[redacted]"}`), new(SessionPayload)) },
+		"payload":  func() error { return json.Unmarshal([]byte(`{"Password":"[redacted]"}`), new(SessionPayload)) }, //nolint:musttag // it is written as it is
 		"key":      func() error { return json.Unmarshal([]byte(`{"token":"[redacted]"}`), new(Key)) },
 		"webhook":  func() error { return json.Unmarshal([]byte(`{"secret":"[redacted]"}`), new(WebhookConfig)) },
 		"Raw":      func() error { return json.Unmarshal([]byte(`{"data":"[redacted]"}`), new(Event)) },
@@ -134,7 +134,7 @@ func TestTheWordRedactedIsNoSecret(t *testing.T) {
 		},
 		"access key": func() error { return result(CredentialsFromKey("AK", NewSecret("[redacted]"))) },
 	} {
-		assert.ErrorContains(t, read(), "[redacted]", name)
+		require.ErrorContains(t, read(), "[redacted]", name)
 	}
 
 	c, api := newTestClient(t)

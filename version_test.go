@@ -30,7 +30,7 @@ func TestVersionAgrees(t *testing.T) {
 		if err != nil || filepath.Base(path) != "go.mod" {
 			return err
 		}
-		mod, err := os.ReadFile(path)
+		mod, err := os.ReadFile(path) //nolint:gosec // our own tree
 		for _, require := range required.FindAllSubmatch(mod, -1) {
 			assert.Equal(t, "v"+ricloud.Version, string(require[1]), path)
 		}

@@ -116,7 +116,7 @@ func (w *waiter[T]) watch(
 		ctx, seen := w.client.beginWait(ctx, w.get, id)
 		defer seen.end()
 		if len(w.client.hooks.call) > 0 {
-			defer w.links.add(id, ctx)()
+			defer w.links.add(ctx, id)()
 		}
 		for {
 			v, end, err := wait.Next(ctx)

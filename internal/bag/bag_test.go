@@ -145,14 +145,14 @@ func TestVerifyNamesEveryFlippedBit(t *testing.T) {
 			}
 			flipped := bytes.Clone(content)
 			flipped[i] ^= 1 << (i % 8)
-			require.NoError(t, os.WriteFile(path, flipped, 0o600))
+			require.NoError(t, os.WriteFile(path, flipped, 0o600)) //nolint:gosec // in the test's own folder
 			named := map[string]bool{}
 			for _, d := range verify(t, dir) {
 				named[d.Path] = true
 			}
 			require.Equal(t, map[string]bool{name: true}, named, "byte %d of %s", i, name)
 		}
-		require.NoError(t, os.WriteFile(path, content, 0o600))
+		require.NoError(t, os.WriteFile(path, content, 0o600)) //nolint:gosec // in the test's own folder
 	}
 }
 
@@ -202,7 +202,7 @@ func TestBagAfterACrash(t *testing.T) {
 	content, err := os.ReadFile(filepath.Join(dir, LogName))
 	require.NoError(t, err)
 	content[100] ^= 1
-	require.NoError(t, os.WriteFile(filepath.Join(dir, LogName), content, 0o600))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, LogName), content, 0o600)) //nolint:gosec // in the test's own folder
 	root, err := os.OpenRoot(dir)
 	require.NoError(t, err)
 	defer func() { _ = root.Close() }()

@@ -3,6 +3,7 @@ package bag
 import (
 	"bufio"
 	"context"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -51,7 +52,7 @@ type listing struct {
 	sums map[string]string // by path
 }
 
-func (v *verifier) differs(path, format string, args ...any) {
+func (v *verifier) differsf(path, format string, args ...any) {
 	v.bad[path] = true
 	v.found = append(v.found, Difference{path, fmt.Sprintf(format, args...)})
 }
@@ -74,12 +75,12 @@ func (v *verifier) manifest(name string, digits int) (*listing, error) {
 		sum, path, ok := strings.Cut(strings.TrimSuffix(line, "\n"), "  ")
 		if !ok || len(sum) != digits || strings.Trim(sum, "0123456789abcdef") != "" ||
 			!strings.HasSuffix(line, "\n") {
-			v.differs(name, "line %d is not a checksum, two spaces and a path", n+1)
+			v.differsf(name, "line %d is not a checksum, two spaces and a path", n+1)
 			continue
 		}
 		path = unescape(path)
 		if _, twice := l.sums[path]; twice {
-			v.differs(name, "lists %s twice", path)
+			v.differsf(name, "lists %s twice", path)
 		}
 		l.sums[path] = sum
 	}
@@ -91,7 +92,7 @@ func (v *verifier) read(name string) (string, error) {
 	f, err := download.OpenRegular(v.root, name, os.O_RDONLY)
 	if err != nil {
 		if v.ctx.Err() == nil {
-			v.differs(name, "cannot be read: %v", err)
+			v.differsf(name, "cannot be read: %v", err)
 			return "", nil
 		}
 		return "", err
@@ -124,7 +125,7 @@ func (v *verifier) tags() error {
 		}
 	}
 	if text, err := v.read(declaration); err != nil || text != declarationText && !v.bad[declaration] {
-		v.differs(declaration, "is not the declaration of BagIt 1.0")
+		v.differsf(declaration, "is not the declaration of BagIt 1.0")
 	}
 	return nil
 }
@@ -147,24 +148,24 @@ func (v *verifier) compare(name string, md5, sha *listing, md5Name, shaName stri
 	}
 	if err != nil && (md5.sums[name] == "" || sha.sums[name] == "") {
 		// A path that one manifest alone has is a misspelt one.
-		v.differs(only(md5.sums[name] != "", md5Name, shaName),
+		v.differsf(only(md5.sums[name] != "", md5Name, shaName),
 			"lists %s, which is not in the folder", name)
 		return nil
 	}
 	if err != nil {
-		v.differs(name, "cannot be read: %v", err)
+		v.differsf(name, "cannot be read: %v", err)
 		return nil
 	}
 	v.sizes += size
-	okMD5, okSHA := md5.sums[name] == fmt.Sprintf("%x", m), sha.sums[name] == fmt.Sprintf("%x", s)
+	okMD5, okSHA := md5.sums[name] == hex.EncodeToString(m), sha.sums[name] == hex.EncodeToString(s)
 	switch {
 	case okMD5 && okSHA:
 	case !okMD5 && !okSHA && md5.sums[name] == "" && sha.sums[name] == "":
-		v.differs(name, "is in no manifest")
+		v.differsf(name, "is in no manifest")
 	case !okMD5 && !okSHA:
-		v.differs(name, "has other bytes than the manifests say (SHA-256 %x)", s)
+		v.differsf(name, "has other bytes than the manifests say (SHA-256 %x)", s)
 	default:
-		v.differs(only(okSHA, md5Name, shaName), "does not have the checksum of %s", name)
+		v.differsf(only(okSHA, md5Name, shaName), "does not have the checksum of %s", name)
 	}
 	return nil
 }
@@ -205,9 +206,9 @@ func (v *verifier) payload() error {
 	// one alone speaks for the payload.
 	switch {
 	case v.bad[manifestMD5] && !v.bad[manifestSHA]:
-		return v.payloadBy(sha, there, func(md5, sha []byte) []byte { return sha })
+		return v.payloadBy(sha, there, func(_, sha []byte) []byte { return sha })
 	case v.bad[manifestSHA] && !v.bad[manifestMD5]:
-		return v.payloadBy(md5, there, func(md5, sha []byte) []byte { return md5 })
+		return v.payloadBy(md5, there, func(md5, _ []byte) []byte { return md5 })
 	}
 	v.sizes = 0
 	names := v.union(md5, sha, there)
@@ -226,11 +227,11 @@ func (v *verifier) payloadBy(l *listing, there []string, pick func(md5, sha []by
 		case v.ctx.Err() != nil:
 			return err
 		case err != nil:
-			v.differs(name, "cannot be read: %v", err)
+			v.differsf(name, "cannot be read: %v", err)
 		case l.sums[name] == "":
-			v.differs(name, "is in no manifest")
-		case l.sums[name] != fmt.Sprintf("%x", pick(m, s)):
-			v.differs(name, "has other bytes than the manifest says (SHA-256 %x)", s)
+			v.differsf(name, "is in no manifest")
+		case l.sums[name] != hex.EncodeToString(pick(m, s)):
+			v.differsf(name, "has other bytes than the manifest says (SHA-256 %x)", s)
 		}
 	}
 	return nil
@@ -244,7 +245,7 @@ func (v *verifier) oxum(files int) error {
 	}
 	want := oxum + ": " + strconv.FormatInt(v.sizes, 10) + "." + strconv.Itoa(files) + "\n"
 	if len(v.found) == 0 && !strings.Contains(text, want) {
-		v.differs(infoName, "does not say %s", strings.TrimSpace(want))
+		v.differsf(infoName, "does not say %s", strings.TrimSpace(want))
 	}
 	return nil
 }
@@ -264,7 +265,7 @@ func (v *verifier) log() error {
 		}
 		parsed, err := c.read(strings.TrimSuffix(line, "\n"))
 		if err != nil || !strings.HasSuffix(line, "\n") {
-			v.differs(LogName, "line %d is not as it was written", n+1)
+			v.differsf(LogName, "line %d is not as it was written", n+1)
 			return nil //nolint:nilerr // it is a difference
 		}
 		if parsed.Entry != nil {
@@ -276,7 +277,7 @@ func (v *verifier) log() error {
 	}
 	for _, path := range slices.Sorted(maps.Keys(last)) {
 		if sum := v.listed[manifestSHA].sums[path]; sum != last[path].SHA256 {
-			v.differs(manifestSHA, "does not have the checksum that the log has for %s", path)
+			v.differsf(manifestSHA, "does not have the checksum that the log has for %s", path)
 		}
 	}
 	return nil

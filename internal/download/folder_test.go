@@ -211,7 +211,7 @@ func TestSync(t *testing.T) {
 		kept := requireSaved(t, f, dir, "a", &object{content: random(10)})
 		f.sys.syncFolder = func(*os.File) error { return unsupported }
 		synced, err := f.Sync(kept)
-		require.NoError(t, err, unsupported)
+		require.NoError(t, err, "%v", unsupported)
 		assert.False(t, synced)
 		assert.Equal(t, []string{"a"}, names(t, dir))
 	}
@@ -246,26 +246,26 @@ func TestSaveMeetsOddThings(t *testing.T) {
 		"folder":                   func(path string) error { return os.Mkdir(path, 0o700) },
 	}
 	addOddThings(odd)
-	for name, make := range odd {
+	for name, create := range odd {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 			defer cancel()
 			f, dir := folder(t)
 			require.NoError(t, os.WriteFile(filepath.Join(dir, "elsewhere"), []byte("elsewhere"), 0o600))
-			require.NoError(t, make(filepath.Join(dir, partial)))
+			require.NoError(t, create(filepath.Join(dir, partial)))
 			_, err := f.Save(ctx, "a", limits(), o.file())
 			require.ErrorContains(t, err, partial+" is not a regular file")
 			require.NoError(t, ctx.Err(), "it takes no time")
 
 			f, dir = folder(t)
 			require.NoError(t, os.WriteFile(filepath.Join(dir, "elsewhere"), []byte("elsewhere"), 0o600))
-			require.NoError(t, make(filepath.Join(dir, "a")))
+			require.NoError(t, create(filepath.Join(dir, "a")))
 			kept, err := f.Save(ctx, "a", limits(), o.file())
 			require.NoError(t, err)
 			requireContent(t, filepath.Join(dir, kept.Name), o.content)
-			require.NoError(t, make(filepath.Join(dir, FileName("b"))))
-			require.NoError(t, make(filepath.Join(dir, otherName("b", o.file().MD5))))
+			require.NoError(t, create(filepath.Join(dir, FileName("b"))))
+			require.NoError(t, create(filepath.Join(dir, otherName("b", o.file().MD5))))
 			_, err = f.Save(ctx, "b", limits(), o.file())
 			require.ErrorIs(t, err, fs.ErrExist)
 			requireContent(t, filepath.Join(dir, "elsewhere"), []byte("elsewhere"))
@@ -340,7 +340,7 @@ func TestSaveOfTheSameFileAtOnce(t *testing.T) {
 		for range 8 {
 			group.Go(func() {
 				kept, err := f.Save(t.Context(), "a", limits(), o.file())
-				if assert.NoError(t, err) { //nolint:testifylint // require is for the test's goroutine
+				if assert.NoError(t, err) {
 					assert.Equal(t, "a", kept.Name)
 				}
 			})

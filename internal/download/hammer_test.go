@@ -32,13 +32,13 @@ const hammered = 40 // files; few, so that processes meet
 // stopped wherever they are. No Save may succeed for anything but the whole file,
 // nothing else may stand under a name, and no taken file may change.
 func TestHammer(t *testing.T) {
+	t.Parallel()
 	if job := os.Getenv(hammerEnv); job != "" {
 		system, rest, _ := strings.Cut(job, "|")
 		dir, report, _ := strings.Cut(rest, "|")
 		hammer(t, system, dir, report)
 		return
 	}
-	t.Parallel()
 	rounds := 12
 	if testing.Short() {
 		rounds = 4
@@ -83,7 +83,7 @@ func startAndKill(t *testing.T, rounds int, system, dir, report string) {
 	for range rounds {
 		child := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestHammer$", "-test.count=1") //nolint:gosec // this very program
 		child.Env = append(os.Environ(), hammerEnv+"="+system+"|"+dir+"|"+report)
-		if !assert.NoError(t, child.Start()) {
+		if !assert.NoError(t, child.Start()) { //nolint:testifylint // require is for the test's goroutine
 			return
 		}
 		for range 3 {
@@ -165,7 +165,7 @@ func hammerOnce(f *Folder, dir string, i int, content []byte) string {
 		return ""
 	}
 	path := filepath.Join(dir, kept.Name)
-	got, err := os.ReadFile(path)
+	got, err := os.ReadFile(path) //nolint:gosec // in the test's own folder
 	switch {
 	case err != nil:
 		return "" // taken by another goroutine
@@ -174,13 +174,13 @@ func hammerOnce(f *Folder, dir string, i int, content []byte) string {
 	}
 	if rand.IntN(4) == 0 { // the user archives it
 		taken := fmt.Sprintf("%s~%s", hammerName(i), hex.EncodeToString(fmt.Append(nil, rand.Uint64())))
-		_ = os.Rename(path, filepath.Join(dir, "taken", taken))
+		_ = os.Rename(path, filepath.Join(dir, "taken", taken)) //nolint:gosec // in the test's own folder
 	}
 	return ""
 }
 
 func tell(report, text string) {
-	file, err := os.OpenFile(report, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	file, err := os.OpenFile(report, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600) //nolint:gosec // in the test's own folder
 	if err == nil {
 		_, _ = fmt.Fprintln(file, text)
 		_ = file.Close()

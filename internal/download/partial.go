@@ -149,7 +149,7 @@ func (f *Folder) removeStale(name string, before time.Time) (bool, error) {
 	}
 	locked, err := f.sys.lock(file)
 	if err == nil && !locked || err != nil && before.IsZero() {
-		return false, nil //nolint:nilerr // without locks, only the age tells
+		return false, nil // without locks, only the age tells
 	}
 	p := &partial{File: file, name: name, info: info}
 	if !f.stillNamed(p) {

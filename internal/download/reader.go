@@ -62,19 +62,8 @@ func (r *Reader) remaining() int64 { return r.file.Size - r.next.Offset }
 // Read reads the next bytes.
 func (r *Reader) Read(p []byte) (int, error) {
 	for r.err == nil && len(p) > 0 {
-		if r.remaining() == 0 {
-			r.err = r.verify()
+		if r.err = r.prepare(); r.err != nil {
 			break
-		}
-		if r.ctx.Err() != nil { // not every body obeys it
-			r.err = r.fail(backoff.Cause(r.ctx))
-			break
-		}
-		if r.attempt == nil {
-			if err := r.connect(); err != nil {
-				r.err = r.fail(err)
-				break
-			}
 		}
 		n, err := r.attempt.Read(p[:min(int64(len(p)), r.remaining())])
 		r.sums.write(p[:n])
@@ -103,6 +92,22 @@ func (r *Reader) Read(p []byte) (int, error) {
 		return 0, nil
 	}
 	return 0, r.err
+}
+
+// prepare connects if there is more to read. Its error, maybe io.EOF, is the end.
+func (r *Reader) prepare() error {
+	if r.remaining() == 0 {
+		return r.verify()
+	}
+	if r.ctx.Err() != nil { // not every body obeys it
+		return r.fail(backoff.Cause(r.ctx))
+	}
+	if r.attempt == nil {
+		if err := r.connect(); err != nil {
+			return r.fail(err)
+		}
+	}
+	return nil
 }
 
 // WriteTo makes io.Copy use a buffer that suits the hash.
@@ -275,7 +280,7 @@ func (s sums) hashAll(ctx context.Context, r io.Reader, buffer []byte) (int64, e
 		n, err := r.Read(buffer)
 		s.write(buffer[:n])
 		total += int64(n)
-		if err == io.EOF { //nolint:errorlint // an io.Reader returns io.EOF bare
+		if err == io.EOF { // an io.Reader returns io.EOF bare
 			return total, nil
 		}
 		if err != nil {

@@ -84,7 +84,7 @@ func TestReaderOfBadStorage(t *testing.T) {
 			second.Version = "2"
 			return second, nil
 		}, ErrChanged},
-		"nothing at all":   {func(Request) (*Object, error) { return nil, nil }, nil},
+		"nothing at all":   {func(Request) (*Object, error) { return nil, nil }, nil}, //nolint:nilnil // what it tests
 		"no body":          {func(Request) (*Object, error) { return &Object{Size: 1000}, nil }, nil},
 		"reads of nothing": {func(Request) (*Object, error) { return &Object{Body: io.NopCloser(emptyReader{}), Size: 1000}, nil }, io.ErrNoProgress},
 		"a later offset":   {func(Request) (*Object, error) { return o.from(1), nil }, nil},

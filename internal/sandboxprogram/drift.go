@@ -59,10 +59,13 @@ func (set *settings) recordUpstream(ctx context.Context, out, errs io.Writer) er
 		reachable(l.Addr()), upstream, set.record); err != nil {
 		return errors.Join(err, l.Close())
 	}
-	ended := make(chan error, 1)
-	go func() { ended <- server.Serve(l) }()
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_ = server.Serve(l)
+	}()
 	<-ctx.Done()
 	err = server.Close()
-	_ = <-ended // that the server is closed
+	<-ended
 	return errors.Join(err, recorder.Err())
 }

@@ -216,7 +216,7 @@ func TestRecordAndCheck(t *testing.T) {
 }
 
 // The environment sets flags, and a bad value names its variable.
-func TestEnvironment(t *testing.T) { //nolint:paralleltest // it sets the environment
+func TestEnvironment(t *testing.T) {
 	t.Setenv("RICLOUD_SANDBOX_TOKEN", "tok-env")
 	b, end := running(t)
 	assert.Equal(t, "tok-env", b.Token)

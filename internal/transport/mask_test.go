@@ -225,7 +225,7 @@ func TestNoTransportsErrorShowsAQuery(t *testing.T) {
 		"an error that joins itself": errors.Join(inner, fmt.Errorf("%q", signed)),
 	} {
 		_, got := newClient(t, play(fails(err)), func(c *Config) { c.MaxRetries = -1 }).Do(t.Context(), req)
-		for at := error(failure(t, got).Cause); at != nil; at = errors.Unwrap(at) {
+		for at := failure(t, got).Cause; at != nil; at = errors.Unwrap(at) {
 			assert.NotContains(t, fmt.Sprintf("%v %+v %#v", at, at, at), "hunter2", name)
 		}
 		assert.NotContains(t, fmt.Sprintf("%v", failure(t, got).Attempts[0].Err), "hunter2", name)

@@ -17,8 +17,8 @@ func detach(v reflect.Value) {
 	}
 	switch v.Kind() {
 	case reflect.Struct:
-		for i := range v.NumField() {
-			detach(v.Field(i))
+		for _, field := range v.Fields() {
+			detach(field)
 		}
 	case reflect.Array:
 		for i := range v.Len() {

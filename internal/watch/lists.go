@@ -31,7 +31,7 @@ type lists struct {
 // a Get for each: it costs a request per page, and a Get for each resource that
 // it does not show. While nothing is known of the list, its first page is
 // expected to show everything.
-func (l lists) breakEven(now time.Time) int {
+func (l *lists) breakEven(now time.Time) int {
 	switch {
 	case l.pages == 0, l.share == 0 && !now.Before(l.retry):
 		return few
@@ -44,7 +44,7 @@ func (l lists) breakEven(now time.Time) int {
 // deeper reports whether a scan reads on after its page number pages, which
 // showed shown resources, while missing are still to be found. It does so while
 // pages pay for themselves, and down to where they did the last time.
-func (l lists) deeper(pages, shown, missing int) bool {
+func (l *lists) deeper(pages, shown, missing int) bool {
 	reach := l.pages
 	if reach == 0 || l.share == 0 {
 		reach = explored
@@ -54,7 +54,7 @@ func (l lists) deeper(pages, shown, missing int) bool {
 
 // firstPage returns how many resources to ask for: what the last scan needed,
 // and some that are new since.
-func (l lists) firstPage(waiting int) int {
+func (l *lists) firstPage(waiting int) int {
 	need := l.depth
 	if need == 0 {
 		need = 4 * waiting

@@ -56,8 +56,8 @@ func TestDeeper(t *testing.T) {
 
 func TestFirstPage(t *testing.T) {
 	t.Parallel()
-	assert.Equal(t, 100, lists{limit: maxPage}.firstPage(3), "never tiny")
-	assert.Equal(t, 600, lists{limit: maxPage}.firstPage(100))
-	assert.Equal(t, 300, lists{depth: 200, limit: maxPage}.firstPage(100), "what the last scan needed, and some")
-	assert.Equal(t, 1000, lists{depth: 4000, limit: maxPage}.firstPage(100), "what the API allows")
+	assert.Equal(t, 100, (&lists{limit: maxPage}).firstPage(3), "never tiny")
+	assert.Equal(t, 600, (&lists{limit: maxPage}).firstPage(100))
+	assert.Equal(t, 300, (&lists{depth: 200, limit: maxPage}).firstPage(100), "what the last scan needed, and some")
+	assert.Equal(t, 1000, (&lists{depth: 4000, limit: maxPage}).firstPage(100), "what the API allows")
 }

@@ -64,7 +64,7 @@ func (h *Hub[R]) step(ctx context.Context) time.Duration {
 		}
 		e := heap.Remove(&h.queue, next).(*entry[R]) //nolint:forcetypeassert // it holds nothing else
 		rd := &read[R]{entry: e, sent: now}
-		rd.ctx, rd.cancel = context.WithCancelCause(ctx)
+		rd.ctx, rd.cancel = context.WithCancelCause(ctx) //nolint:fatcontext // a context for each read
 		h.reads = append(h.reads, rd)
 		go h.get(rd)
 	}
@@ -245,6 +245,7 @@ func (h *Hub[R]) failed(verdict Verdict, err error, sent, now time.Time) {
 		if h.refused.IsZero() {
 			h.refused = now
 		}
+	default: // only an outage counts
 	}
 	h.outage.add(err, sent, now, h.rhythm)
 	if !h.outage.outage() {

@@ -209,7 +209,6 @@ func (h *Hub[R]) scanFailed(ctx context.Context, err error, size int, sent time.
 	retry, one, permitted := now.Add(h.rhythm.Shortest), false, true
 	switch {
 	case errors.Is(cause, errSlow):
-		err = cause
 		h.lists.smaller(size, minPage)
 	case verdict == Missing, verdict == Final, verdict == TooLarge:
 		permitted, h.refusal = false, err

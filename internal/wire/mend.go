@@ -72,7 +72,7 @@ func (m *mender) mendItems(raw json.RawMessage, t reflect.Type, path string, str
 	itemType := itemOf(t)
 	var items []json.RawMessage
 	if itemType == nil || json.Unmarshal(raw, &items) != nil {
-		return raw, nil
+		return raw, nil //nolint:nilerr // not an array
 	}
 	for i, item := range items {
 		mended, err := m.mend(item, itemType, fmt.Sprintf("%s[%d]", path, i), strict)
@@ -92,7 +92,7 @@ func (m *mender) mendItems(raw json.RawMessage, t reflect.Type, path string, str
 func (m *mender) mendFields(raw json.RawMessage, t reflect.Type, path string, strict bool) (json.RawMessage, error) {
 	var fields map[string]json.RawMessage
 	if json.Unmarshal(raw, &fields) != nil {
-		return raw, nil
+		return raw, nil //nolint:nilerr // not an object
 	}
 	names := make([]string, 0, len(fields))
 	for name := range fields {
