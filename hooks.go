@@ -136,7 +136,7 @@ type WaitInfo struct {
 type WaitResult struct {
 	State    string // the last one seen; empty: none was
 	Changes  int    // how many changes the wait was told
-	ByEvent  bool   // an event ended it; else a read did, or its context
+	ByEvent  bool   // an event, or the call that made the resource, brought the last change; else a read did
 	Duration time.Duration
 	Err      error
 }
@@ -500,7 +500,12 @@ func (c *Client) beginWait(
 }
 
 // change notes that the wait was told of a state.
-func (w *waiting) change(state string) { w.result.State, w.result.Changes = state, w.result.Changes+1 }
+func (w *waiting) change(state string, byRead bool) {
+	w.result.State, w.result.Changes, w.result.ByEvent = state, w.result.Changes+1, !byRead
+	if !byRead {
+		w.client.counts.readsByEvents.Add(1)
+	}
+}
 
 // end tells the hooks that the wait has ended.
 func (w *waiting) end() {

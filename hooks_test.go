@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/assert"
@@ -308,4 +309,37 @@ func TestHooksOfOtherThingsAreRefusedForWebhooks(t *testing.T) {
 		ricloud.WithWebhookHooks(waitHook{}))
 	_, ok := errors.AsType[*ricloud.ParamError](err)
 	assert.True(t, ok)
+}
+
+// Two waits for one poll share their reads, and an event spares them the last.
+func TestStatsCountSharedReadsAndEvents(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		server := ricloudtest.NewServer()
+		defer server.Close()
+		hook := &watcher{}
+		client := server.Client(ricloud.WithHooks(hook), ricloud.WithPolling(time.Second, time.Second))
+		user, err := client.Users.Create(t.Context(), ricloud.UserCreateParams{Identifier: "customer"})
+		require.NoError(t, err)
+		session, err := client.Sessions.Login(t.Context(), ricloud.SessionCreateParams{
+			Source:  ricloud.SourceParams{User: user.ID, Type: ricloud.SourceMock, Identifier: "anyone"},
+			Payload: ricloud.SessionPayload{Password: ricloud.NewSecret("hunter2")},
+		}, nil)
+		require.NoError(t, err)
+		poll, err := client.Polls.Create(t.Context(), ricloud.PollCreateParams{
+			Session: session.ID, Payload: ricloud.PollPayload{DataTypes: []string{"callkit.calls"}},
+		})
+		require.NoError(t, err)
+		var waiting sync.WaitGroup
+		for range 2 {
+			waiting.Go(func() {
+				_, err := client.Polls.Wait(t.Context(), poll.ID)
+				assert.NoError(t, err)
+			})
+		}
+		waiting.Wait()
+		stats := client.Stats()
+		assert.Positive(t, stats.ReadsByShare)
+		assert.Positive(t, stats.ReadsByEvents, "what Create returned spared the first read")
+	})
 }

@@ -21,8 +21,8 @@ type Stats struct {
 	QuotaLeft int64
 
 	Waits         int64 // in progress now
-	ReadsByShare  int64 // reads of waits that another wait's request made unnecessary
-	ReadsByEvents int64 // reads of waits that an event made unnecessary
+	ReadsByShare  int64 // reads that were saved because one request served several waits
+	ReadsByEvents int64 // changes that waits were told of without a read
 
 	Downloads       int64 // in progress now
 	Verified        int64 // downloads that ended with the published size and MD5
@@ -33,7 +33,7 @@ type Stats struct {
 
 // counts are the counters behind Stats that the transport does not keep.
 type counts struct {
-	waits, readsByShare, readsByEvents        atomic.Int64
+	waits, readsByEvents                      atomic.Int64
 	downloads, verified, unverified, received atomic.Int64
 	resumes                                   atomic.Int64
 }
@@ -50,7 +50,7 @@ func (c *Client) Stats() Stats {
 		Sent: t.Sent, Retries: t.Retries, Succeeded: t.Succeeded, Refused: t.Refused,
 		RateLimited: t.RateLimited, ServerErrors: t.ServerError, NoAnswer: t.NoAnswer,
 		InFlight: t.InFlight, TurnsWaiting: t.TurnsWanted, QuotaLeft: max(0, c.quota-t.LastHour),
-		Waits: n.waits.Load(), ReadsByShare: n.readsByShare.Load(), ReadsByEvents: n.readsByEvents.Load(),
+		Waits: n.waits.Load(), ReadsByShare: c.waits.shared(), ReadsByEvents: n.readsByEvents.Load(),
 		Downloads: n.downloads.Load(), Verified: n.verified.Load(), Unverified: n.unverified.Load(),
 		BytesDownloaded: n.received.Load(), Resumes: n.resumes.Load(),
 	}

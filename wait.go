@@ -130,7 +130,7 @@ func (w *waiter[T]) watch(
 				*o.response = *r
 			}
 			if v != nil {
-				seen.change(w.status(v).State)
+				seen.change(w.status(v).State, wait.ByRead())
 			}
 			seen.err = err
 			if !yield(v, err) || end {
@@ -424,4 +424,9 @@ func (c *Client) notifyOwner(task *Task) {
 	case task.Session != "":
 		c.waits.sessions.hub.NotifyChange(string(task.Session), nil)
 	}
+}
+
+// shared returns how many reads the waits have saved each other.
+func (w waits) shared() int64 {
+	return w.sessions.hub.Shared() + w.polls.hub.Shared() + w.tasks.hub.Shared() + w.subscriptions.hub.Shared()
 }

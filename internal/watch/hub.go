@@ -84,13 +84,22 @@ type Hub[R any] struct {
 	wakeup  chan struct{}
 	reads   []*read[R] // the Gets in progress, oldest first
 
-	scanning bool // a list is being read
-	scans    int  // the number of scans so far
+	scanning bool  // a list is being read
+	scans    int   // the number of scans so far
+	shared   int64 // reads that one request for several waits has saved
 	lists    lists
 	refusal  error // why lists are not permitted; nil: they are
 
 	outage  streak
 	refused time.Time // the token was refused first; zero: it was not
+}
+
+// Shared returns how many reads were saved because one request served several
+// waits.
+func (h *Hub[R]) Shared() int64 {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.shared
 }
 
 // New returns a Hub. Hubs that share an allowance share its requests; nil means
@@ -158,7 +167,7 @@ func (h *Hub[R]) Join(id string, known *R) *Wait[R] {
 	w.entry = e
 	e.waits = append(e.waits, w)
 	if e.known != nil {
-		w.tell(e.known, e.status)
+		w.tell(e.known, e.status, false)
 	}
 	return w
 }
@@ -323,7 +332,7 @@ func (h *Hub[R]) learn(e *entry[R], r *R, read bool) bool {
 	e.known, e.status = r, st
 	if changed {
 		for _, w := range e.waits {
-			w.tell(r, st)
+			w.tell(r, st, read)
 		}
 	}
 	if st.Ended {

@@ -182,6 +182,7 @@ func (h *Hub[R]) get(rd *read[R]) {
 	if err == nil {
 		h.succeeded(now)
 		e.succeeded(now)
+		h.shared += int64(len(e.waits) - 1)
 		h.learn(e, r, true)
 	} else {
 		h.getFailed(rd, verdict, err, now)

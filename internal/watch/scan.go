@@ -143,6 +143,7 @@ func (h *Hub[R]) show(page []*R) (shown int) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.succeeded(time.Now())
+	served := 0
 	for _, r := range page {
 		e := h.entries[h.source.Status(r).ID]
 		if e == nil || e.scan == h.scans {
@@ -151,8 +152,10 @@ func (h *Hub[R]) show(page []*R) (shown int) {
 		shown++
 		e.scan = h.scans
 		e.succeeded(time.Now())
+		served += len(e.waits)
 		h.learn(e, r, true)
 	}
+	h.shared += int64(max(served-1, 0))
 	return shown
 }
 

@@ -9,7 +9,12 @@ type Wait[R any] struct {
 	ready chan struct{}
 	news  []news[R] // guarded by the hub's mutex
 	last  *R
+	read  bool // a read brought what Next returned last
 }
+
+// ByRead reports whether a read brought what Next returned last, rather than an
+// event.
+func (w *Wait[R]) ByRead() bool { return w.read }
 
 // news is a change that a wait has not returned yet.
 type news[R any] struct {
@@ -17,6 +22,7 @@ type news[R any] struct {
 	state    string
 	end      bool
 	err      error
+	read     bool // a read brought it; else an event did, or a call of the caller's
 }
 
 // Next returns the resource when it has changed since the last call. The first
@@ -30,6 +36,7 @@ func (w *Wait[R]) Next(ctx context.Context) (resource *R, end bool, err error) {
 			if n.resource != nil {
 				w.last = n.resource
 			}
+			w.read = n.read
 			return w.last, n.end, n.err
 		}
 		select {
@@ -81,8 +88,8 @@ func (w *Wait[R]) Leave() {
 
 // tell queues a change for the caller, who gets a copy of its own. A caller that
 // is slower than the changes misses steps within a state, never a state.
-func (w *Wait[R]) tell(r *R, st Status) {
-	n := news[R]{resource: w.hub.source.Clone(r), state: st.State, end: st.Ended, err: st.Err}
+func (w *Wait[R]) tell(r *R, st Status, read bool) {
+	n := news[R]{resource: w.hub.source.Clone(r), state: st.State, end: st.Ended, err: st.Err, read: read}
 	if last := len(w.news) - 1; last >= 0 && w.news[last].state == n.state {
 		w.news[last] = n
 	} else {
