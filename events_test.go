@@ -812,22 +812,29 @@ func TestWatchResumes(t *testing.T) {
 func TestWatchFailures(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
+		var mu sync.Mutex
 		status := http.StatusOK
 		var log []string
+		set := func(code int, events ...string) {
+			mu.Lock()
+			defer mu.Unlock()
+			status, log = code, append(log, events...)
+		}
 		api := httpmock.NewMockTransport()
 		api.RegisterResponder(http.MethodGet, `=~/events\b`, func(*http.Request) (*http.Response, error) {
+			mu.Lock()
+			defer mu.Unlock()
 			return httpmock.NewStringResponse(status, `{"data":[`+strings.Join(log, ",")+`]}`), nil
 		})
 		client, err := ricloud.NewClient("token", ricloud.WithTransport(api))
 		require.NoError(t, err)
 		go func() {
 			time.Sleep(time.Minute) //nolint:forbidigo // virtual
-			status = http.StatusBadGateway
+			set(http.StatusBadGateway)
 			time.Sleep(5 * time.Minute) //nolint:forbidigo // virtual
-			status = http.StatusOK
-			log = []string{`{"id":"odd","type":8}`, dated("a", time.Now())}
+			set(http.StatusOK, `{"id":"odd","type":8}`, dated("a", time.Now()))
 			time.Sleep(time.Minute) //nolint:forbidigo // virtual
-			status = http.StatusForbidden
+			set(http.StatusForbidden)
 		}()
 		var got []string
 		for event, err := range client.Events.Watch(t.Context(), ricloud.EventWatchParams{}) {

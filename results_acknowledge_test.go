@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -15,6 +16,7 @@ import (
 
 // acks is an API that acknowledges, perhaps not in batches.
 type acks struct {
+	mu      sync.Mutex
 	batch   int // the batch endpoint's status
 	unknown []string
 	status  map[string]int // of single results
@@ -24,6 +26,8 @@ type acks struct {
 }
 
 func (a *acks) RoundTrip(req *http.Request) (*http.Response, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
 	if req.URL.Path == "/results/ack" {
 		_, body, _ := strings.Cut(readBody(req), "[")
 		ids := strings.Split(strings.Trim(body, `]}"`), `","`)
@@ -49,6 +53,25 @@ func (a *acks) RoundTrip(req *http.Request) (*http.Response, error) {
 	return jsonResponder(200, fmt.Sprintf(`{"id":%q,"state":"consumed"}`, id))(req)
 }
 
+// seen returns what the API has seen so far.
+func (a *acks) seen() (s struct {
+	batches [][]string
+	acked   []string
+	singles int
+}) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	s.batches, s.acked, s.singles = slices.Clone(a.batches), slices.Clone(a.acked), a.singles
+	return s
+}
+
+// heal makes the API well but for the results it does not know.
+func (a *acks) heal(unknown ...string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.batch, a.unknown = 200, unknown
+}
+
 func readBody(req *http.Request) string {
 	var b strings.Builder
 	_, _ = io.Copy(&b, req.Body)
@@ -65,37 +88,37 @@ func names(n int) (ids []ID) {
 func TestAcknowledgeAll(t *testing.T) {
 	t.Parallel()
 	tests := map[string]struct {
-		api       acks
+		api       *acks
 		ids       []ID
 		batches   int
 		singles   int
 		remaining []ID
 		is        error
 	}{
-		"nothing":           {acks{batch: 200}, nil, 0, 0, nil, nil},
-		"one batch":         {acks{batch: 200}, names(10), 1, 0, nil, nil},
-		"in chunks":         {acks{batch: 200}, names(2500), 3, 0, nil, nil},
-		"no such endpoint":  {acks{batch: 404}, names(10), 1, 10, nil, nil},
-		"another method":    {acks{batch: 405}, names(10), 1, 10, nil, nil},
-		"another body":      {acks{batch: 400}, names(10), 1, 10, nil, nil},
-		"an unknown result": {acks{batch: 200, unknown: []string{"r1"}}, names(3), 1, 3, []ID{"r1"}, ErrNotFound},
+		"nothing":           {&acks{batch: 200}, nil, 0, 0, nil, nil},
+		"one batch":         {&acks{batch: 200}, names(10), 1, 0, nil, nil},
+		"in chunks":         {&acks{batch: 200}, names(2500), 3, 0, nil, nil},
+		"no such endpoint":  {&acks{batch: 404}, names(10), 1, 10, nil, nil},
+		"another method":    {&acks{batch: 405}, names(10), 1, 10, nil, nil},
+		"another body":      {&acks{batch: 400}, names(10), 1, 10, nil, nil},
+		"an unknown result": {&acks{batch: 200, unknown: []string{"r1"}}, names(3), 1, 3, []ID{"r1"}, ErrNotFound},
 		"unknown in one chunk": {
-			acks{batch: 200, unknown: []string{"r1500"}}, names(2500), 3, 1000, []ID{"r1500"}, ErrNotFound,
+			&acks{batch: 200, unknown: []string{"r1500"}}, names(2500), 3, 1000, []ID{"r1500"}, ErrNotFound,
 		},
-		"not permitted": {acks{batch: 403}, names(3), 1, 0, names(3), ErrForbidden},
-		"not even one":  {acks{batch: 404, status: map[string]int{"r1": 403}}, names(3), 1, 2, []ID{"r1", "r2"}, ErrForbidden},
-		"a broken API":  {acks{batch: 500}, names(1200), 1, 0, names(1200), ErrServer},
+		"not permitted": {&acks{batch: 403}, names(3), 1, 0, names(3), ErrForbidden},
+		"not even one":  {&acks{batch: 404, status: map[string]int{"r1": 403}}, names(3), 1, 2, []ID{"r1", "r2"}, ErrForbidden},
+		"a broken API":  {&acks{batch: 500}, names(1200), 1, 0, names(1200), ErrServer},
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			api := tc.api
-			c, err := NewClient("token", WithTransport(&api), WithRetries(0))
+			c, err := NewClient("token", WithTransport(api), WithRetries(0))
 			require.NoError(t, err)
 			err = c.Results.AcknowledgeAll(t.Context(), tc.ids)
-			assert.Len(t, api.batches, tc.batches)
-			assert.Equal(t, tc.singles, api.singles)
-			assert.Len(t, api.acked, len(tc.ids)-len(tc.remaining))
+			assert.Len(t, api.seen().batches, tc.batches)
+			assert.Equal(t, tc.singles, api.seen().singles)
+			assert.Len(t, api.seen().acked, len(tc.ids)-len(tc.remaining))
 			if tc.remaining == nil {
 				require.NoError(t, err)
 				return
@@ -116,8 +139,8 @@ func TestAcknowledgeAllRemembersThatThereIsNoBatch(t *testing.T) {
 	for range 3 {
 		require.NoError(t, c.Results.AcknowledgeAll(t.Context(), names(2)))
 	}
-	assert.Len(t, api.batches, 1)
-	assert.Equal(t, 6, api.singles)
+	assert.Len(t, api.seen().batches, 1)
+	assert.Equal(t, 6, api.seen().singles)
 	err = c.Results.AcknowledgeAll(t.Context(), []ID{"r", ""})
 	require.EqualError(t, err, "ricloud: Results.AcknowledgeAll: ids[1] is empty")
 }

@@ -46,21 +46,21 @@ func TestAcknowledgerBatchesAcrossAccounts(t *testing.T) {
 			})
 		}
 		group.Wait()
-		assert.Empty(t, api.batches, "they wait for others")
+		assert.Empty(t, api.seen().batches, "they wait for others")
 		rest(11 * time.Second)
 		synctest.Wait()
-		require.Len(t, api.batches, 1, "50 accounts, one request")
-		assert.Len(t, api.acked, 350)
+		require.Len(t, api.seen().batches, 1, "50 accounts, one request")
+		assert.Len(t, api.seen().acked, 350)
 
 		require.NoError(t, a.Add(names(1000)...))
 		synctest.Wait()
 		rest(time.Millisecond)
 		synctest.Wait()
-		assert.Len(t, api.batches, 2, "a full batch waits for nothing")
+		assert.Len(t, api.seen().batches, 2, "a full batch waits for nothing")
 		require.NoError(t, a.Add(names(2500)...))
 		require.NoError(t, a.Close(t.Context()))
-		assert.Len(t, api.batches, 5)
-		assert.Len(t, api.acked, 350+1000+2500)
+		assert.Len(t, api.seen().batches, 5)
+		assert.Len(t, api.seen().acked, 350+1000+2500)
 		require.ErrorIs(t, a.Add("late"), ErrClosed)
 		require.NoError(t, a.Close(t.Context()))
 	})
@@ -88,16 +88,16 @@ func TestAcknowledgerReportsWhatRemains(t *testing.T) {
 		assert.Equal(t, []ID{"r0", "r1", "r2"}, failed.Remaining)
 		require.ErrorIs(t, err, ErrServer)
 
-		api.batch, api.unknown = 200, []string{"r1"} // the API is well again
+		api.heal("r1") // the API is well again
 		rest(10 * time.Second)
 		synctest.Wait()
-		assert.Equal(t, []string{"r0", "r2"}, api.acked, "what waited is acknowledged by itself")
+		assert.Equal(t, []string{"r0", "r2"}, api.seen().acked, "what waited is acknowledged by itself")
 		assert.Equal(t, 2, done)
 		err = a.Close(t.Context())
 		require.ErrorAs(t, err, &failed)
 		assert.Equal(t, []ID{"r1"}, failed.Remaining)
 		require.ErrorIs(t, err, ErrNotFound)
-		assert.Len(t, reported, len(api.batches))
+		assert.Len(t, reported, len(api.seen().batches))
 	})
 }
 
