@@ -1,6 +1,7 @@
 package ricloud_test
 
 import (
+	"context"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -86,4 +87,23 @@ func TestMemoryDeduplicatorRemembersBackToItsCursor(t *testing.T) {
 		_, err = d.Begin(ctx, "a")
 		require.NoError(t, err, "no replay reads it again")
 	})
+}
+
+// What a function of the handler's needs to record an event in its own transaction.
+func TestTheHandlersFunctionFindsItsLease(t *testing.T) {
+	t.Parallel()
+	var found ricloud.Lease
+	handler, err := ricloud.NewWebhookHandler(func(ctx context.Context, _ *ricloud.Event) error {
+		lease, ok := ricloud.LeaseFromContext(ctx)
+		assert.True(t, ok)
+		found = lease
+		return nil
+	})
+	require.NoError(t, err)
+	event, err := ricloud.ParseEvent([]byte(`{"id":"e1","type":"poll","action":"completed","data":{"id":"p1"}}`))
+	require.NoError(t, err)
+	require.NoError(t, handler.Handle(t.Context(), event))
+	assert.Equal(t, ricloud.ID("e1"), found.Event)
+	_, ok := ricloud.LeaseFromContext(t.Context())
+	assert.False(t, ok)
 }

@@ -12,6 +12,8 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -585,4 +587,16 @@ func TestStorageErrorMeans(t *testing.T) {
 		require.ErrorIs(t, err, io.ErrClosedPipe)
 		require.NotErrorIs(t, err, ErrChecksum)
 	}
+}
+
+func TestRemovePartialsLeavesWhatIsNotItsOwn(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "notes.part"), []byte("mine"), 0o600))
+	removed, err := RemovePartials(t.Context(), dir, 0)
+	require.NoError(t, err)
+	assert.Empty(t, removed)
+	assert.FileExists(t, filepath.Join(dir, "notes.part"))
+	_, err = RemovePartials(t.Context(), filepath.Join(dir, "nowhere"), time.Hour)
+	require.ErrorContains(t, err, "RemovePartials")
 }

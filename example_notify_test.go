@@ -31,7 +31,7 @@ func waitByEvents(ctx context.Context) error {
 	sandbox := ricloudtest.NewServer(ricloudtest.WithReceiver("https://hooks.example.com", handler))
 	defer sandbox.Close()
 	// Polling alone would take too long.
-	client = sandbox.Client(ricloud.WithPolling(time.Minute, time.Hour)) //nolint:contextcheck // a client outlives ctx
+	client = sandbox.Client(ricloud.WithPolling(time.Minute, time.Hour))
 	_, err = client.WebhookConfigs.Ensure(ctx, ricloud.WebhookConfigEnsureParams{
 		URL: "https://hooks.example.com", BeforeTest: handler.SetSecrets, MakeKeyDefault: true,
 	})

@@ -123,7 +123,7 @@ func (a *account) create(req *http.Request) any {
 
 func (a *account) login(ctx context.Context, t *testing.T) (*ricloud.Session, error) {
 	t.Helper()
-	client, err := ricloud.NewClient("token", ricloud.WithTransport(a)) //nolint:contextcheck // a client outlives its calls
+	client, err := ricloud.NewClient("token", ricloud.WithTransport(a))
 	require.NoError(t, err)
 	return client.Sessions.Login(ctx, ricloud.SessionCreateParams{
 		Source:  ricloud.SourceParams{User: "1", Type: ricloud.SourceICloudAccount, Identifier: "jane@example.com"},

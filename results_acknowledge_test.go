@@ -58,7 +58,8 @@ func (a *acks) seen() (s struct {
 	batches [][]string
 	acked   []string
 	singles int
-}) {
+},
+) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	s.batches, s.acked, s.singles = slices.Clone(a.batches), slices.Clone(a.acked), a.singles

@@ -133,7 +133,7 @@ func TestALoginInADyingProcess(t *testing.T) {
 				ctx, cancel := context.WithCancel(t.Context())
 				ended := make(chan error, 1)
 				go func() {
-					ended <- engine.Run(ctx, sandbox.Client(ricloud.WithTransport(transport), ricloud.WithPacer(engine.Pacer())), b.handlers()) //nolint:contextcheck // a client has no context
+					ended <- engine.Run(ctx, sandbox.Client(ricloud.WithTransport(transport), ricloud.WithPacer(engine.Pacer())), b.handlers())
 				}()
 				b.engine = engine
 				b.submit(here...)

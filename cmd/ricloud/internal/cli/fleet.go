@@ -182,7 +182,7 @@ func (a *app) runFleet(
 	ctx context.Context, engine *ingest.Engine, dir, codeCommand string, keep bool,
 	secret func(context.Context, string) (ricloud.Secret, error),
 ) error {
-	client, err := a.client(ricloud.WithPacer(engine.Pacer())) //nolint:contextcheck // the client outlives a call
+	client, err := a.client(ricloud.WithPacer(engine.Pacer()))
 	if err != nil {
 		return err
 	}

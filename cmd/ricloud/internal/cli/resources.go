@@ -271,7 +271,7 @@ func (a *app) getCommand(r *resource) *cobra.Command {
 
 // one makes a request without a body and prints the resource that it returns.
 func (a *app) one(ctx context.Context, r *resource, method, path string) error {
-	client, err := a.client() //nolint:contextcheck // the client outlives a call
+	client, err := a.client()
 	if err != nil {
 		return err
 	}
@@ -360,7 +360,7 @@ func orElse(s, other string) string {
 
 // list prints at most limit items; 0 is no limit.
 func (a *app) list(ctx context.Context, r *resource, query url.Values, limit int) error {
-	client, err := a.client() //nolint:contextcheck // the client outlives a call
+	client, err := a.client()
 	if err != nil {
 		return err
 	}
