@@ -6,7 +6,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	ricloud "github.com/reincubate/ricloud-go"
@@ -28,8 +27,7 @@ func TestSinkReportsARefusal(t *testing.T) {
 		Result: &ricloud.Result{ID: "r1", Checksum: "5d41402abc4b2a76b9719d911017c592", Size: 5},
 		Name:   "callkit.calls", Body: strings.NewReader("hello"),
 	})
-	require.Error(t, err)
-	assert.ErrorIs(t, err, ricloud.ErrForbidden)
+	require.ErrorIs(t, err, ricloud.ErrForbidden)
 	_, err = s3.NewSink(client, s3.SinkParams{})
 	require.Error(t, err)
 }
