@@ -16,7 +16,7 @@ type Stats struct {
 	InFlight     int64 // requests to the API now
 	TurnsWaiting int64 // requests that wait for their turn now
 
-	// QuotaLeft is what is left of the quota of this hour, if no other client uses it: 10,000
+	// QuotaLeft is the rest of this hour's quota, if no other client uses it: 10,000
 	// requests or what WithRateLimit allows in an hour, less those sent in the last 60 minutes.
 	QuotaLeft int64
 

@@ -231,7 +231,7 @@ func (w *worker) call(ctx context.Context, j *storedJob, t *task, calls *sync.Wa
 	timer := time.NewTimer(handlerGrace)
 	defer timer.Stop()
 	select {
-	case err := <-ended: // late, and done all the same
+	case err := <-ended: // late, but done
 		return err
 	case <-timer.C:
 		return errHung
