@@ -150,15 +150,9 @@ func FuzzRecords(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, document string) {
 		records, failures := collect[json.RawMessage](strings.NewReader(document))
-		var plain struct {
-			Data     []json.RawMessage `json:"data"`
-			Metadata struct {
-				Count *int `json:"count"`
-			} `json:"metadata"`
-		}
 		if len(failures) == 0 {
 			require.True(t, json.Valid([]byte(document)), "accepted what is not JSON")
-		} else if err := json.Unmarshal([]byte(document), &plain); err == nil && strings.Count(document, "data") == 1 {
+		} else if hasOneData(document) {
 			assert.ErrorIs(t, failures[len(failures)-1], ErrRecordCount, "refused what is good")
 		}
 		for _, r := range records {
@@ -166,6 +160,15 @@ func FuzzRecords(f *testing.F) {
 			FileRefs(r)
 		}
 	})
+}
+
+// hasOneData reports whether the document surely has one array "data" at its top: without escapes,
+// no other spelling of the name can stand before it.
+func hasOneData(document string) bool {
+	var top map[string]json.RawMessage
+	return json.Unmarshal([]byte(document), &top) == nil &&
+		strings.HasPrefix(string(top["data"]), "[") &&
+		strings.Count(document, "data") == 1 && !strings.Contains(document, `\`)
 }
 
 func BenchmarkRecords(b *testing.B) {

@@ -66,7 +66,7 @@ func startServer(t *testing.T) (endpoint string) {
 	}()
 	t.Cleanup(func() {
 		cancel()
-		<-ended
+		assert.NoError(t, <-ended)
 	})
 	require.Eventually(t, func() bool {
 		conn, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", address)
