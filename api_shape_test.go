@@ -43,7 +43,8 @@ func TestServiceMethodsHaveOneShape(t *testing.T) {
 			if name == "Results.Acknowledger" { // it makes no request: what it returns does
 				continue
 			}
-			assert.Equal(t, reflect.TypeFor[context.Context](), signature.In(1), "%s takes a context first", name)
+			assert.Equal(t, reflect.TypeFor[context.Context](), signature.In(1), "%s takes a context first",
+				name)
 			assert.True(t, signature.IsVariadic(), "%s takes options last", name)
 			options := signature.In(signature.NumIn() - 1)
 			assert.Contains(t, []reflect.Type{

@@ -90,7 +90,11 @@ func says(status int, format func(echo string) string, header ...string) leaky {
 func asIs(echo string) string { return "<html>" + echo }
 
 func asError(echo string) string {
-	text, _ := json.Marshal(map[string]any{"error": echo, "message": echo, "params": map[string]string{"payload": echo}}) //nolint:errchkjson // strings
+	//nolint:errchkjson // strings
+	text, _ := json.Marshal(map[string]any{
+		"error": echo, "message": echo,
+		"params": map[string]string{"payload": echo},
+	})
 	return string(text)
 }
 
@@ -102,16 +106,21 @@ func asValue(field string) func(string) string {
 }
 
 // resource is an answer that holds every secret the API gives out.
-const resource = `{"id":"1","state":"active","token":"CANARY-key","secret":"CANARY-webhook","url":"https://example.com",
-	"webhook_configs":[{"id":1,"secret":"CANARY-webhook"}],"storage_configs":[{"id":1,"credentials":{"private_key":"CANARY-private"}}],
+const resource = `{"id":"1","state":"active","token":"CANARY-key","secret":"CANARY-webhook",
+	"url":"https://example.com",
+	"webhook_configs":[{"id":1,"secret":"CANARY-webhook"}],
+	"storage_configs":[{"id":1,"credentials":{"private_key":"CANARY-private"}}],
 	"signed_url":{"url":"https://s.test/f?CANARY-signature","date_expires":"2026-01-01T00:00:00Z"},
-	"results":[{"id":"r","signed_url":{"url":"https://s.test/f?CANARY-signature"}}],"credentials":{"private_key":"CANARY-private"}`
+	"results":[{"id":"r","signed_url":{"url":"https://s.test/f?CANARY-signature"}}],
+	"credentials":{"private_key":"CANARY-private"}`
 
 func leaks() map[string]leaky {
 	whole := func(string) string { return resource + "}" }
 	return map[string]leaky{
-		"success":            says(200, whole),
-		"list":               says(200, func(string) string { return `{"data":[` + resource + `}],"has_more":false}` }),
+		"success": says(200, whole),
+		"list": says(200, func(string) string {
+			return `{"data":[` + resource + `}],"has_more":false}`
+		}),
 		"truncated resource": says(200, func(string) string { return resource + `,"date_created":` }),
 		"misfit beside secrets": says(200, func(string) string {
 			return resource + `,"date_created":[7],"data":[` + resource + `,"state":[]}]}`
@@ -119,13 +128,15 @@ func leaks() map[string]leaky {
 		"misfit secrets": says(200, func(string) string {
 			return `{"token":["CANARY-key"],"secret":["CANARY-webhook"],"signed_url":["CANARY"]}`
 		}),
-		"400":               says(400, asError),
-		"401":               says(401, asError),
-		"403 as text":       says(403, asIs),
-		"429":               says(429, asError),
-		"500":               says(500, asIs),
-		"503":               says(503, asError, "Retry-After", "1"),
-		"long error":        says(502, func(echo string) string { return strings.Repeat(echo+" ", 70<<10/len(echo)) }),
+		"400":         says(400, asError),
+		"401":         says(401, asError),
+		"403 as text": says(403, asIs),
+		"429":         says(429, asError),
+		"500":         says(500, asIs),
+		"503":         says(503, asError, "Retry-After", "1"),
+		"long error": says(502, func(echo string) string {
+			return strings.Repeat(echo+" ", 70<<10/len(echo))
+		}),
 		"HTML":              says(200, asIs),
 		"misfit id":         says(200, asValue("id")),
 		"misfit state":      says(200, asValue("state")),
@@ -136,7 +147,10 @@ func leaks() map[string]leaky {
 			return nil, fmt.Errorf("malformed answer %q %s", echo, echo)
 		},
 		"URL in the error": func(req *http.Request, _ string) (*http.Response, error) {
-			return nil, &url.Error{Op: "Get", URL: req.URL.String() + "?" + canaryQuery, Err: errors.New("reset")}
+			return nil, &url.Error{
+				Op: "Get", URL: req.URL.String() + "?" + canaryQuery,
+				Err: errors.New("reset"),
+			}
 		},
 		"cut short": func(_ *http.Request, echo string) (*http.Response, error) {
 			resp := httpmock.NewStringResponse(200, echo)
@@ -200,7 +214,8 @@ func TestNothingSecretComesOut(t *testing.T) {
 				t.Parallel()
 				synctest.Test(t, func(t *testing.T) {
 					var logs bytes.Buffer
-					client, err := ricloud.NewClient(canaryToken, ricloud.WithTransport(api), ricloud.WithRetries(1),
+					client, err := ricloud.NewClient(canaryToken, ricloud.WithTransport(api),
+						ricloud.WithRetries(1),
 						ricloud.WithLogger(slog.New(slog.NewMultiHandler(
 							slog.NewTextHandler(&logs, &slog.HandlerOptions{Level: slog.LevelDebug - 10}),
 							slog.NewJSONHandler(&logs, &slog.HandlerOptions{Level: slog.LevelDebug - 10}),
@@ -211,7 +226,8 @@ func TestNothingSecretComesOut(t *testing.T) {
 						plant(v)
 						params = append(params, v.Interface())
 					}
-					results, err := perform(t.Context(), t, client, op, keep, ricloud.WithQuery("signature", canaryQuery))
+					results, err := perform(t.Context(), t, client, op, keep,
+						ricloud.WithQuery("signature", canaryQuery))
 
 					if name == "success" { // the same whatever the answer
 						assertSilent(t, "the client", client)
@@ -293,11 +309,18 @@ func TestALoginThatFailsKeepsItsSecrets(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				client, err := ricloud.NewClient(canaryToken, ricloud.WithTransport(api), ricloud.WithRetries(1))
+				client, err := ricloud.NewClient(canaryToken, ricloud.WithTransport(api),
+					ricloud.WithRetries(1))
 				require.NoError(t, err)
 				params := ricloud.SessionCreateParams{
-					Source:  ricloud.SourceParams{User: "1", Type: ricloud.SourceICloudAccount, Identifier: "jane@example.com"},
-					Payload: ricloud.SessionPayload{Password: ricloud.NewSecret(canary + "-password"), Code: ricloud.NewSecret(canary + "-code")},
+					Source: ricloud.SourceParams{
+						User: "1", Type: ricloud.SourceICloudAccount,
+						Identifier: "jane@example.com",
+					},
+					Payload: ricloud.SessionPayload{
+						Password: ricloud.NewSecret(canary + "-password"),
+						Code:     ricloud.NewSecret(canary + "-code"),
+					},
 				}
 				ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
 				defer cancel()

@@ -48,14 +48,23 @@ func (b *bucket) OpenObject(_ context.Context, req ricloud.ObjectRequest) (*ricl
 
 // fileAccount has n messages with a file each, every file twice.
 func fileAccount(n int) ricloudtest.Account {
-	a := ricloudtest.Account{Identifier: "john.appleseed@example.com", Password: "hunter2", Files: map[string]ricloudtest.File{}, Fail: map[string]string{}}
+	a := ricloudtest.Account{
+		Identifier: "john.appleseed@example.com", Password: "hunter2",
+		Files: map[string]ricloudtest.File{}, Fail: map[string]string{},
+	}
 	var records []any
 	for i := range n {
 		id := fmt.Sprintf("file-%03d", i)
-		a.Files[id] = ricloudtest.File{Type: "jpg", Content: bytes.NewReader([]byte("the content of " + id))}
+		a.Files[id] = ricloudtest.File{
+			Type:    "jpg",
+			Content: bytes.NewReader([]byte("the content of " + id)),
+		}
 		records = append(records,
 			map[string]any{"files": []any{map[string]any{"id": id}}},
-			map[string]any{"attachments": []any{map[string]any{"file_id": id}, map[string]any{"file_id": "dtouch-1"}}})
+			map[string]any{"attachments": []any{
+				map[string]any{"file_id": id},
+				map[string]any{"file_id": "dtouch-1"},
+			}})
 	}
 	a.Data = map[string]ricloudtest.Content{"ios_messages.messages": ricloudtest.Records(records...)}
 	return a
@@ -66,7 +75,8 @@ func pollMessages(t *testing.T, client *ricloud.Client) *ricloud.Poll {
 	session, err := login(t.Context(), client)
 	require.NoError(t, err)
 	poll, err := client.Polls.Create(t.Context(), ricloud.PollCreateParams{
-		Session: session.ID, Type: "data", Payload: ricloud.PollPayload{DataTypes: []string{"ios_messages.messages"}},
+		Session: session.ID, Type: "data",
+		Payload: ricloud.PollPayload{DataTypes: []string{"ios_messages.messages"}},
 	})
 	require.NoError(t, err)
 	return poll
@@ -74,16 +84,22 @@ func pollMessages(t *testing.T, client *ricloud.Client) *ricloud.Poll {
 
 func TestResultsWithFiles(t *testing.T) {
 	t.Parallel()
-	for name, generation := range map[string]ricloudtest.Generation{"2018": ricloudtest.Generation2018, "current": ricloudtest.GenerationCurrent} {
+	for name, generation := range map[string]ricloudtest.Generation{
+		"2018":    ricloudtest.Generation2018,
+		"current": ricloudtest.GenerationCurrent,
+	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			const n = 150 // more than one poll's
 			account := fileAccount(n)
 			account.Fail["file-007"] = "not-found"
 			objects := &bucket{objects: map[string]ricloudtest.Content{}} // the older API has no signed URLs
-			sandbox := ricloudtest.NewServer(ricloudtest.WithPublisher(objects), ricloudtest.WithGeneration(generation), ricloudtest.WithAccounts(account), ricloudtest.WithSpeed(1000))
+			sandbox := ricloudtest.NewServer(ricloudtest.WithPublisher(objects),
+				ricloudtest.WithGeneration(generation), ricloudtest.WithAccounts(account),
+				ricloudtest.WithSpeed(1000))
 			defer sandbox.Close()
-			client := sandbox.Client(ricloud.WithPolling(time.Millisecond, 10*time.Millisecond), ricloud.WithStorage("s3", objects), ricloud.WithStorage("gs", objects))
+			client := sandbox.Client(ricloud.WithPolling(time.Millisecond, 10*time.Millisecond),
+				ricloud.WithStorage("s3", objects), ricloud.WithStorage("gs", objects))
 			defer client.Close()
 			poll := pollMessages(t, client)
 
@@ -114,20 +130,24 @@ func TestResultsWithFiles(t *testing.T) {
 func TestResultsWithFilesResume(t *testing.T) {
 	t.Parallel()
 	for name, opts := range map[string]func(*ricloud.Poll) []ricloud.SaveAllOption{
-		"plain":         func(*ricloud.Poll) []ricloud.SaveAllOption { return nil },
-		"with manifest": func(p *ricloud.Poll) []ricloud.SaveAllOption { return []ricloud.SaveAllOption{ricloud.WithManifest(p)} },
+		"plain": func(*ricloud.Poll) []ricloud.SaveAllOption { return nil },
+		"with manifest": func(p *ricloud.Poll) []ricloud.SaveAllOption {
+			return []ricloud.SaveAllOption{ricloud.WithManifest(p)}
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			const n = 150
-			sandbox := ricloudtest.NewServer(ricloudtest.WithAccounts(fileAccount(n)), ricloudtest.WithSpeed(1000))
+			sandbox := ricloudtest.NewServer(ricloudtest.WithAccounts(fileAccount(n)),
+				ricloudtest.WithSpeed(1000))
 			defer sandbox.Close()
 			client := sandbox.Client(ricloud.WithPolling(time.Millisecond, 10*time.Millisecond))
 			defer client.Close()
 			poll, dir := pollMessages(t, client), t.TempDir()
 			save := func() []ricloud.Saved {
 				results := client.Polls.Results(t.Context(), poll.ID, ricloud.WithFiles())
-				saved, err := client.Results.SaveAll(t.Context(), results, dir, append(opts(poll), ricloud.WithAcknowledge())...)
+				saved, err := client.Results.SaveAll(t.Context(), results, dir,
+					append(opts(poll), ricloud.WithAcknowledge())...)
 				require.NoError(t, err)
 				require.Len(t, saved, n+1)
 				return saved
@@ -158,9 +178,11 @@ func TestResultsWithFilesResume(t *testing.T) {
 // One of a hundred is not acknowledged: the others are, and it is named.
 func TestSaveAllSaysWhatIsAcknowledged(t *testing.T) {
 	t.Parallel()
-	sandbox := ricloudtest.NewServer(ricloudtest.WithAccounts(fileAccount(20)), ricloudtest.WithSpeed(1000), ricloudtest.WithoutBatchAcknowledge())
+	sandbox := ricloudtest.NewServer(ricloudtest.WithAccounts(fileAccount(20)),
+		ricloudtest.WithSpeed(1000), ricloudtest.WithoutBatchAcknowledge())
 	defer sandbox.Close()
-	client := sandbox.Client(ricloud.WithPolling(time.Millisecond, 10*time.Millisecond), ricloud.WithRetries(0))
+	client := sandbox.Client(ricloud.WithPolling(time.Millisecond, 10*time.Millisecond),
+		ricloud.WithRetries(0))
 	defer client.Close()
 	poll := pollMessages(t, client)
 	var results []*ricloud.Result
@@ -168,12 +190,17 @@ func TestSaveAllSaysWhatIsAcknowledged(t *testing.T) {
 		require.NoError(t, err)
 		results = append(results, r)
 	}
-	require.NoError(t, sandbox.SetFaults(ricloudtest.Fault{Operation: "Results.Acknowledge", Nth: 5, Status: http.StatusNotFound}))
-	saved, err := client.Results.SaveAll(t.Context(), sequence(results), t.TempDir(), ricloud.WithAcknowledge())
+	require.NoError(t, sandbox.SetFaults(ricloudtest.Fault{
+		Operation: "Results.Acknowledge", Nth: 5,
+		Status: http.StatusNotFound,
+	}))
+	saved, err := client.Results.SaveAll(t.Context(), sequence(results), t.TempDir(),
+		ricloud.WithAcknowledge())
 	require.ErrorIs(t, err, ricloud.ErrNotFound)
 	require.Len(t, saved, len(results))
 	acknowledged := map[ricloud.ID]bool{}
-	for r, err := range client.Results.All(t.Context(), ricloud.ResultListParams{State: ricloud.ResultConsumed}) {
+	for r, err := range client.Results.All(t.Context(),
+		ricloud.ResultListParams{State: ricloud.ResultConsumed}) {
 		require.NoError(t, err)
 		acknowledged[r.ID] = true
 	}
@@ -214,12 +241,14 @@ func TestFilesStopsAtAnError(t *testing.T) {
 
 func TestAcknowledgeAllWithoutTheBatch(t *testing.T) {
 	t.Parallel()
-	sandbox := ricloudtest.NewServer(ricloudtest.WithoutBatchAcknowledge(), ricloudtest.WithSpeed(1000), ricloudtest.WithAccounts(fileAccount(3)))
+	sandbox := ricloudtest.NewServer(ricloudtest.WithoutBatchAcknowledge(),
+		ricloudtest.WithSpeed(1000), ricloudtest.WithAccounts(fileAccount(3)))
 	defer sandbox.Close()
 	client := sandbox.Client(ricloud.WithPolling(time.Millisecond, 10*time.Millisecond))
 	defer client.Close()
 	poll := pollMessages(t, client)
-	saved, err := client.Results.SaveAll(t.Context(), client.Polls.Results(t.Context(), poll.ID, ricloud.WithFiles()), t.TempDir(), ricloud.WithAcknowledge())
+	saved, err := client.Results.SaveAll(t.Context(), client.Polls.Results(t.Context(), poll.ID,
+		ricloud.WithFiles()), t.TempDir(), ricloud.WithAcknowledge())
 	require.NoError(t, err)
 	require.Len(t, saved, 4)
 	for _, s := range saved {
@@ -228,7 +257,8 @@ func TestAcknowledgeAllWithoutTheBatch(t *testing.T) {
 		require.NoError(t, err)
 		assert.Equal(t, ricloud.ResultConsumed, result.State)
 	}
-	require.ErrorIs(t, client.Results.AcknowledgeAll(t.Context(), []ricloud.ID{"unknown", saved[0].Result.ID}), ricloud.ErrNotFound)
+	require.ErrorIs(t, client.Results.AcknowledgeAll(t.Context(),
+		[]ricloud.ID{"unknown", saved[0].Result.ID}), ricloud.ErrNotFound)
 }
 
 func TestEnsureStorageConfig(t *testing.T) {
@@ -238,7 +268,8 @@ func TestEnsureStorageConfig(t *testing.T) {
 		defer sandbox.Close()
 		client := sandbox.Client()
 		params := ricloud.StorageConfigEnsureParams{
-			URL: "s3://my-bucket/results", Credentials: ricloud.Credentials{"access_key_id": ricloud.NewSecret("AKIA1")},
+			URL:               "s3://my-bucket/results",
+			Credentials:       ricloud.Credentials{"access_key_id": ricloud.NewSecret("AKIA1")},
 			SignedURLsEnabled: new(true), MakeKeyDefault: true, MakeOrganisationDefault: true,
 		}
 		config, err := client.StorageConfigs.Ensure(t.Context(), params)
@@ -276,7 +307,9 @@ func TestEnsureStorageConfig(t *testing.T) {
 func TestResultsWithFilesOfADamagedResult(t *testing.T) {
 	t.Parallel()
 	account := fileAccount(2)
-	account.Data["callkit.calls"] = ricloudtest.Records(map[string]any{"files": []any{map[string]any{"id": "file-000"}}})
+	account.Data["callkit.calls"] = ricloudtest.Records(
+		map[string]any{"files": []any{map[string]any{"id": "file-000"}}},
+	)
 	sandbox := ricloudtest.NewServer(ricloudtest.WithAccounts(account), ricloudtest.WithSpeed(1000))
 	defer sandbox.Close()
 	client := sandbox.Client(ricloud.WithPolling(time.Millisecond, 10*time.Millisecond))
@@ -284,7 +317,10 @@ func TestResultsWithFilesOfADamagedResult(t *testing.T) {
 	session, err := login(t.Context(), client)
 	require.NoError(t, err)
 	poll, err := client.Polls.Create(t.Context(), ricloud.PollCreateParams{
-		Session: session.ID, Payload: ricloud.PollPayload{DataTypes: []string{"ios_messages.messages", "callkit.calls"}},
+		Session: session.ID, Payload: ricloud.PollPayload{DataTypes: []string{
+			"ios_messages.messages",
+			"callkit.calls",
+		}},
 	})
 	require.NoError(t, err)
 	_, err = client.Polls.Wait(t.Context(), poll.ID)
@@ -306,10 +342,12 @@ func TestResultsWithFilesOfADamagedResult(t *testing.T) {
 	}
 	require.Len(t, failures, 1)
 	require.ErrorIs(t, failures[0], ricloud.ErrNotFound)
-	assert.ElementsMatch(t, []string{"ios_messages.messages", "callkit.calls", "file-000"}, identifiers)
+	assert.ElementsMatch(t, []string{"ios_messages.messages", "callkit.calls", "file-000"},
+		identifiers)
 
 	seen := 0
-	for range client.Polls.Results(t.Context(), poll.ID, ricloud.WithFiles()) { //nolint:errcheck // counted only
+	//nolint:errcheck // counted only
+	for range client.Polls.Results(t.Context(), poll.ID, ricloud.WithFiles()) {
 		seen++
 		break
 	}

@@ -106,7 +106,10 @@ func newClient(operation, token string, opts []Option) (*Client, error) {
 	}
 	t, err := transport.New(cfg.Config)
 	if err != nil {
-		return nil, &ParamError{Operation: operation, Field: "opts", Reason: "do not work: " + err.Error()}
+		return nil, &ParamError{
+			Operation: operation, Field: "opts",
+			Reason: "do not work: " + err.Error(),
+		}
 	}
 	c := &Client{transport: t, noBatch: new(atomic.Bool), downloads: newDownloads(cfg, t.Bare())}
 	c.cascades = new(cascades)
@@ -175,13 +178,18 @@ func (c *Client) Close() { c.transport.Close() }
 // Call returns the errors of every other call, and a *ParamError, before any
 // request, for an out that is not a non-nil pointer. A Secret in body is sent
 // as [redacted]: convert it to a string.
-func (c *Client) Call(ctx context.Context, method, path string, body, out any, opts ...CallOption) error {
+func (c *Client) Call(
+	ctx context.Context, method, path string, body, out any, opts ...CallOption,
+) error {
 	r := request{
 		op:  transport.Custom("Call "+method+" "+pathOf(path), method, path),
 		url: path, body: body, custom: true,
 	}
 	if v := reflect.ValueOf(out); out != nil && (v.Kind() != reflect.Pointer || v.IsNil()) {
-		return &ParamError{Operation: r.op.Name, Field: "out", Reason: "must be a non-nil pointer, or nil for none"}
+		return &ParamError{
+			Operation: r.op.Name, Field: "out",
+			Reason: "must be a non-nil pointer, or nil for none",
+		}
 	}
 	return c.send(ctx, r, opts, out)
 }

@@ -154,7 +154,10 @@ func TestDay(t *testing.T) {
 			ricloudtest.WithWebhookFaults(ricloudtest.WebhookFaults{Drop: 0.2}),
 		)
 		defer srv.Close()
-		network := &dayNetwork{next: srv, began: time.Now(), every: day / 6, dice: rand.New(rand.NewPCG(1, 2))}
+		network := &dayNetwork{
+			next: srv, began: time.Now(), every: day / 6,
+			dice: rand.New(rand.NewPCG(1, 2)),
+		}
 		start := func() *ricloud.Client {
 			return srv.Client(
 				ricloud.WithPolling(time.Second, time.Minute),

@@ -45,7 +45,8 @@ func TestMemoryDeduplicator(t *testing.T) {
 
 		time.Sleep(time.Hour + 1) //nolint:forbidigo // virtual
 		handle("c")               // too old
-		require.ErrorIs(t, begin("slow"), ricloud.ErrEventInProgress, "what is being handled is never forgotten")
+		require.ErrorIs(t, begin("slow"), ricloud.ErrEventInProgress,
+			"what is being handled is never forgotten")
 	})
 }
 
@@ -100,7 +101,8 @@ func TestTheHandlersFunctionFindsItsLease(t *testing.T) {
 		return nil
 	})
 	require.NoError(t, err)
-	event, err := ricloud.ParseEvent([]byte(`{"id":"e1","type":"poll","action":"completed","data":{"id":"p1"}}`))
+	event, err := ricloud.ParseEvent([]byte(`{"id":"e1","type":"poll","action":"completed",` +
+		`"data":{"id":"p1"}}`))
 	require.NoError(t, err)
 	require.NoError(t, handler.Handle(t.Context(), event))
 	assert.Equal(t, ricloud.ID("e1"), found.Event)

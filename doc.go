@@ -47,8 +47,8 @@
 //
 // # Errors
 //
-// Use errors.Is with the Err… values to find out what an error means, and errors.AsType with these
-// types for its details:
+// Use errors.Is with the Err… values to find out what an error means, and errors.AsType with
+// these types for its details:
 //
 //   - [*ParamError]: a parameter or an option was refused. Nothing was sent.
 //   - [*Error]: the API answered with a status of 400 or more.

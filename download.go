@@ -603,7 +603,8 @@ func (a *saveAll) run(ctx context.Context, results iter.Seq2[*Result, error]) ([
 	}
 	batch.Run(a.items(ctx, results))
 	if a.bag != nil {
-		if err := a.bag.Write(); err != nil { //nolint:contextcheck // the manifest tells of what is on disk, also after ctx has ended
+		//nolint:contextcheck // the manifest tells of what is on disk, also after ctx has ended
+		if err := a.bag.Write(); err != nil {
 			a.fail(fmt.Errorf("ricloud: %s: cannot write the manifest: %w", a.operation, err))
 		}
 	}
@@ -766,7 +767,8 @@ func (a *saveAll) settle(ctx context.Context, items []*savedFile) {
 		synced, err = a.folder.Sync(kept...)
 	}
 	if err == nil && a.bag != nil {
-		if err = a.record(items); err != nil { //nolint:contextcheck // what is on disk is recorded, also after ctx has ended
+		//nolint:contextcheck // what is on disk is recorded, also after ctx has ended
+		if err = a.record(items); err != nil {
 			err = fmt.Errorf("cannot write the manifest: %w", err)
 		}
 	}

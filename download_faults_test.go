@@ -97,14 +97,17 @@ func (c contents) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // publish puts content behind a signed URL and returns its result.
-func (c contents) publish(t testing.TB, base, name string, content ricloudtest.Content) *ricloud.Result {
+func (c contents) publish(
+	t testing.TB, base, name string, content ricloudtest.Content,
+) *ricloud.Result {
 	t.Helper()
 	hash := md5.New()
 	_, err := io.Copy(hash, io.NewSectionReader(content, 0, content.Size()))
 	require.NoError(t, err)
 	c["/"+name] = content
 	return &ricloud.Result{
-		ID: ricloud.ID(name), Identifier: name, URL: "s3://bucket/" + name, Size: content.Size(), Checksum: hex.EncodeToString(hash.Sum(nil)),
+		ID: ricloud.ID(name), Identifier: name, URL: "s3://bucket/" + name, Size: content.Size(),
+		Checksum:  hex.EncodeToString(hash.Sum(nil)),
 		SignedURL: ricloud.SignedURL{URL: ricloud.NewSecret(base + "/" + name + "?signature=canary")},
 	}
 }
@@ -145,7 +148,9 @@ func TestSaveAllThroughACuttingProxy(t *testing.T) {
 	defer cutter.stop()
 	transport := &http.Transport{}
 	defer transport.CloseIdleConnections()
-	client, err := ricloud.NewClient("token", ricloud.WithTransport(transport), ricloud.WithBaseURL(origin.URL), ricloud.WithRetries(50), ricloud.WithRetryWait(time.Millisecond, 5*time.Millisecond))
+	client, err := ricloud.NewClient("token", ricloud.WithTransport(transport),
+		ricloud.WithBaseURL(origin.URL), ricloud.WithRetries(50), ricloud.WithRetryWait(time.Millisecond,
+			5*time.Millisecond))
 	require.NoError(t, err)
 	defer client.Close()
 
@@ -158,9 +163,11 @@ func TestSaveAllThroughACuttingProxy(t *testing.T) {
 		if i == 100 {
 			size = largest
 		}
-		results = append(results, objects.publish(t, "http://"+cutter.Addr().String(), fmt.Sprintf("file-%d", i), ricloudtest.GenerateBytes(int64(i), size)))
+		results = append(results, objects.publish(t, "http://"+cutter.Addr().String(),
+			fmt.Sprintf("file-%d", i), ricloudtest.GenerateBytes(int64(i), size)))
 	}
-	saved, err := client.Results.SaveAll(t.Context(), sequence(results), t.TempDir(), ricloud.WithParallel(8))
+	saved, err := client.Results.SaveAll(t.Context(), sequence(results), t.TempDir(),
+		ricloud.WithParallel(8))
 	require.NoError(t, err)
 	require.Len(t, saved, len(results))
 	for i, s := range saved {
@@ -177,10 +184,12 @@ func TestSaveAllUnderEveryFault(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		account := fileAccount(200)
-		sandbox := ricloudtest.NewServer(ricloudtest.WithAccounts(account), ricloudtest.WithSpeed(1000), ricloudtest.WithSeed(7))
+		sandbox := ricloudtest.NewServer(ricloudtest.WithAccounts(account), ricloudtest.WithSpeed(1000),
+			ricloudtest.WithSeed(7))
 		defer sandbox.Close()
 		client := sandbox.Client(ricloud.WithPolling(time.Millisecond, 10*time.Millisecond),
-			ricloud.WithRetryWait(time.Millisecond, time.Millisecond), ricloud.WithStallTimeout(100*time.Millisecond), ricloud.WithAttemptTimeout(200*time.Millisecond))
+			ricloud.WithRetryWait(time.Millisecond, time.Millisecond),
+			ricloud.WithStallTimeout(100*time.Millisecond), ricloud.WithAttemptTimeout(200*time.Millisecond))
 		defer client.Close()
 		poll := pollMessages(t, client)
 		var results []*ricloud.Result
@@ -190,7 +199,8 @@ func TestSaveAllUnderEveryFault(t *testing.T) {
 		}
 		require.Len(t, results, 201)
 		require.NoError(t, sandbox.RemoveObject(results[7].ID))
-		require.NoError(t, sandbox.ReplaceObject(results[8].ID, bytes.NewReader([]byte("another content"))))
+		require.NoError(t,
+			sandbox.ReplaceObject(results[8].ID, bytes.NewReader([]byte("another content"))))
 		storage := func(f ricloudtest.Fault) ricloudtest.Fault {
 			f.Operation, f.Count = ricloudtest.StorageGet, -1
 			return f
@@ -205,7 +215,8 @@ func TestSaveAllUnderEveryFault(t *testing.T) {
 			storage(ricloudtest.Fault{Rate: 0.05, Status: http.StatusForbidden}),
 		))
 		dir := t.TempDir()
-		saved, err := client.Results.SaveAll(t.Context(), sequence(results), dir, ricloud.WithAcknowledge(), ricloud.WithParallel(8))
+		saved, err := client.Results.SaveAll(t.Context(), sequence(results), dir,
+			ricloud.WithAcknowledge(), ricloud.WithParallel(8))
 		require.ErrorIs(t, err, ricloud.ErrNotFound)
 		assert.Less(t, len(saved), len(results), "a vanished and a replaced object cannot be saved")
 		ok := map[ricloud.ID]bool{}
@@ -215,7 +226,8 @@ func TestSaveAllUnderEveryFault(t *testing.T) {
 			assert.Equal(t, s.Result.Checksum, md5Of(t, s.Path))
 		}
 		acknowledged := map[ricloud.ID]bool{}
-		for r, err := range client.Results.All(t.Context(), ricloud.ResultListParams{State: ricloud.ResultConsumed}) {
+		for r, err := range client.Results.All(t.Context(),
+			ricloud.ResultListParams{State: ricloud.ResultConsumed}) {
 			require.NoError(t, err)
 			acknowledged[r.ID] = true
 		}
@@ -226,7 +238,8 @@ func TestSaveAllUnderEveryFault(t *testing.T) {
 			}
 		}
 		require.NoError(t, sandbox.SetFaults()) // the next run completes it
-		saved, err = client.Results.SaveAll(t.Context(), sequence(results), dir, ricloud.WithAcknowledge())
+		saved, err = client.Results.SaveAll(t.Context(), sequence(results), dir,
+			ricloud.WithAcknowledge())
 		require.Error(t, err)
 		assert.Len(t, saved, len(results)-2)
 	})
@@ -251,10 +264,14 @@ func TestSaveSurvivesKill(t *testing.T) {
 	dir := t.TempDir()
 	kills := 0
 	for range 12 {
-		cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestSaveSurvivesKill$", "-test.count=1") //nolint:gosec // this very program
+		//nolint:gosec // this very program
+		cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestSaveSurvivesKill$",
+			"-test.count=1")
 		cmd.Env = append(os.Environ(), killed+"="+server.URL, killed+"_DIR="+dir)
 		require.NoError(t, cmd.Start())
-		timer := time.AfterFunc(50*time.Millisecond+rand.N(250*time.Millisecond), func() { _ = cmd.Process.Kill() })
+		timer := time.AfterFunc(50*time.Millisecond+rand.N(250*time.Millisecond), func() {
+			_ = cmd.Process.Kill()
+		})
 		if cmd.Wait() != nil {
 			kills++
 		}
@@ -275,7 +292,9 @@ const (
 // slowly makes a transfer last long enough to be killed in.
 type slowly struct{ next http.Handler }
 
-func (s slowly) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.next.ServeHTTP(slowWriter{w}, r) }
+func (s slowly) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	s.next.ServeHTTP(slowWriter{w}, r)
+}
 
 type slowWriter struct{ http.ResponseWriter }
 
@@ -289,11 +308,13 @@ func saveAllOf(t *testing.T, base, dir string) {
 	t.Helper()
 	transport := &http.Transport{}
 	defer transport.CloseIdleConnections()
-	client, err := ricloud.NewClient("token", ricloud.WithTransport(transport), ricloud.WithBaseURL(base))
+	client, err := ricloud.NewClient("token", ricloud.WithTransport(transport),
+		ricloud.WithBaseURL(base))
 	require.NoError(t, err)
 	var results []*ricloud.Result
 	for i := range killedFiles {
-		results = append(results, contents{}.publish(t, base, fmt.Sprintf("file-%d", i), ricloudtest.GenerateBytes(int64(i), killedSize)))
+		results = append(results, contents{}.publish(t, base, fmt.Sprintf("file-%d", i),
+			ricloudtest.GenerateBytes(int64(i), killedSize)))
 	}
 	saved, err := client.Results.SaveAll(t.Context(), sequence(results), dir)
 	require.NoError(t, err)
@@ -341,14 +362,18 @@ func TestMemory(t *testing.T) { //nolint:paralleltest // it measures the whole p
 	}
 	record := `{"text":"` + strings.Repeat("x", 64<<10-13) + `"},`
 	count := size / int64(len(record))
-	document := repeated{`{"data":[`, record, fmt.Sprintf(`{"text":""}],"metadata":{"count":%d}}`, count+1), count}
+	document := repeated{
+		`{"data":[`, record,
+		fmt.Sprintf(`{"text":""}],"metadata":{"count":%d}}`, count+1), count,
+	}
 	objects := contents{}
 	server := httptest.NewServer(objects)
 	defer server.Close()
 	result := objects.publish(t, server.URL, "large", document)
 	transport := &http.Transport{}
 	defer transport.CloseIdleConnections()
-	client, err := ricloud.NewClient("token", ricloud.WithTransport(transport), ricloud.WithBaseURL(server.URL))
+	client, err := ricloud.NewClient("token", ricloud.WithTransport(transport),
+		ricloud.WithBaseURL(server.URL))
 	require.NoError(t, err)
 
 	const limit = 16 << 20
@@ -396,7 +421,10 @@ func TestMemory(t *testing.T) { //nolint:paralleltest // it measures the whole p
 type inMemory []byte
 
 func (m inMemory) RoundTrip(*http.Request) (*http.Response, error) {
-	return &http.Response{StatusCode: http.StatusOK, ContentLength: int64(len(m)), Body: io.NopCloser(bytes.NewReader(m)), Header: http.Header{}}, nil
+	return &http.Response{
+		StatusCode: http.StatusOK, ContentLength: int64(len(m)),
+		Body: io.NopCloser(bytes.NewReader(m)), Header: http.Header{},
+	}, nil
 }
 
 // BenchmarkOpen reads a result in memory to nowhere, beside MD5 alone.

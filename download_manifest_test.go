@@ -17,7 +17,10 @@ import (
 )
 
 func manifestPoll() *Poll {
-	return &Poll{ID: "p1", Organisation: "o1", Source: "s1", Session: "n1", User: "u1", DateCreated: time.Unix(1e9, 0)}
+	return &Poll{
+		ID: "p1", Organisation: "o1", Source: "s1", Session: "n1", User: "u1",
+		DateCreated: time.Unix(1e9, 0),
+	}
 }
 
 func TestSaveAllWithManifest(t *testing.T) {
@@ -30,7 +33,8 @@ func TestSaveAllWithManifest(t *testing.T) {
 		results = append(results, r)
 	}
 	c := v.client(t)
-	saved, err := c.Results.SaveAll(t.Context(), each(results...), dir, WithManifest(manifestPoll()), WithAcknowledge())
+	saved, err := c.Results.SaveAll(t.Context(), each(results...), dir, WithManifest(manifestPoll()),
+		WithAcknowledge())
 	require.NoError(t, err)
 	require.Len(t, saved, len(results))
 	for i, s := range saved {
@@ -41,8 +45,10 @@ func TestSaveAllWithManifest(t *testing.T) {
 	info, err := os.ReadFile(filepath.Join(dir, "bag-info.txt"))
 	require.NoError(t, err)
 	for _, line := range []string{
-		"Bag-Software-Agent: " + userAgent, "External-Identifier: p1", "Ricloud-Organisation: o1", "Ricloud-Source: s1",
-		"Ricloud-Session: n1", "Ricloud-User: u1", "Ricloud-Poll: p1", "Ricloud-Poll-Created: 2001-09-09T01:46:40Z",
+		"Bag-Software-Agent: " + userAgent, "External-Identifier: p1", "Ricloud-Organisation: o1",
+		"Ricloud-Source: s1",
+		"Ricloud-Session: n1", "Ricloud-User: u1", "Ricloud-Poll: p1",
+		"Ricloud-Poll-Created: 2001-09-09T01:46:40Z",
 	} {
 		assert.Contains(t, string(info), line+"\n")
 	}
@@ -57,14 +63,16 @@ func TestSaveAllWithManifest(t *testing.T) {
 		tools = nil
 	}
 	for _, tool := range tools {
-		check := exec.CommandContext(t.Context(), tool+"sum", "-c", "--quiet", "manifest-"+tool+".txt") //nolint:gosec // a table of two
+		//nolint:gosec // a table of two
+		check := exec.CommandContext(t.Context(), tool+"sum", "-c", "--quiet", "manifest-"+tool+".txt")
 		check.Dir = dir
 		out, err := check.CombinedOutput()
 		require.NoError(t, err, "%s", out)
 	}
 
 	gets := v.gets
-	_, err = c.Results.SaveAll(t.Context(), each(results...), dir, WithManifest(manifestPoll()), WithAcknowledge())
+	_, err = c.Results.SaveAll(t.Context(), each(results...), dir, WithManifest(manifestPoll()),
+		WithAcknowledge())
 	require.NoError(t, err)
 	assert.Equal(t, gets, v.gets, "a rerun fetches nothing")
 	again, err := os.ReadFile(filepath.Join(dir, "ricloud-log.txt"))
@@ -92,14 +100,17 @@ func TestSaveAllWithoutItsLog(t *testing.T) {
 	v, dir := newVault(), t.TempDir()
 	require.NoError(t, os.MkdirAll(filepath.Join(dir, "manifest-md5.txt", "in the way"), 0o700))
 	r := v.add("a", []byte("a"))
-	saved, err := v.client(t).Results.SaveAll(t.Context(), each(r), dir, WithManifest(manifestPoll()), WithAcknowledge())
+	saved, err := v.client(t).Results.SaveAll(t.Context(), each(r), dir, WithManifest(manifestPoll()),
+		WithAcknowledge())
 	require.ErrorContains(t, err, "result r0 (")
 	require.ErrorContains(t, err, "cannot write the manifest")
 	assert.Empty(t, saved)
 	assert.Empty(t, v.acked)
 	require.NoError(t, os.Mkdir(filepath.Join(dir, "x"), 0o700))
-	require.NoError(t, os.WriteFile(filepath.Join(dir, "x", "ricloud-log.txt"), []byte("no hash\n"), 0o600))
-	_, err = v.client(t).Results.SaveAll(t.Context(), each(r), filepath.Join(dir, "x"), WithManifest(manifestPoll()))
+	require.NoError(t,
+		os.WriteFile(filepath.Join(dir, "x", "ricloud-log.txt"), []byte("no hash\n"), 0o600))
+	_, err = v.client(t).Results.SaveAll(t.Context(), each(r), filepath.Join(dir, "x"),
+		WithManifest(manifestPoll()))
 	require.ErrorContains(t, err, "the log of the folder is damaged: line 1")
 }
 

@@ -109,7 +109,9 @@ func TestSaveKeepsNothingUnverified(t *testing.T) {
 			resp.Body = io.NopCloser(bytes.NewReader(make([]byte, 1000)))
 			return resp, nil
 		}, ErrChecksum, -1},
-		"another size": {func(_ *vault, _ int, _ *http.Request, resp *http.Response) (*http.Response, error) {
+		"another size": {func(_ *vault, _ int, _ *http.Request, resp *http.Response) (*http.Response,
+			error,
+		) {
 			resp.ContentLength = 1001
 			return resp, nil
 		}, ErrSize, -1},
@@ -117,7 +119,9 @@ func TestSaveKeepsNothingUnverified(t *testing.T) {
 			resp.StatusCode = http.StatusNotFound
 			return resp, nil
 		}, ErrNotFound, -1},
-		"interrupted": {func(_ *vault, n int, _ *http.Request, resp *http.Response) (*http.Response, error) {
+		"interrupted": {func(_ *vault, n int, _ *http.Request, resp *http.Response) (*http.Response,
+			error,
+		) {
 			cutAt(resp, max(0, 600-int64(n)*600))
 			return resp, nil
 		}, io.ErrUnexpectedEOF, 600},
@@ -206,9 +210,10 @@ func TestSaveAll(t *testing.T) { //nolint:tparallel // steps, one after the othe
 		yield(nil, pollFailed)
 	}
 	running := 0
-	saved, err := v.client(t).Results.SaveAll(t.Context(), input, dir, WithAcknowledge(), WithParallel(8), WithProgress(func(Progress) {
-		running++ // the race detector watches
-	}))
+	saved, err := v.client(t).Results.SaveAll(t.Context(), input, dir, WithAcknowledge(),
+		WithParallel(8), WithProgress(func(Progress) {
+			running++ // the race detector watches
+		}))
 	require.ErrorIs(t, err, pollFailed)
 	for id := range bad {
 		require.ErrorContains(t, err, "result "+string(id)+" (")

@@ -59,7 +59,10 @@ func newVault() *vault { return &vault{objects: map[string][]byte{}} }
 
 func (v *vault) client(t testing.TB, opts ...Option) *Client {
 	t.Helper()
-	c, err := NewClient("canary-token", append([]Option{WithTransport(v), WithRetryWait(time.Millisecond, time.Millisecond)}, opts...)...)
+	c, err := NewClient("canary-token", append([]Option{
+		WithTransport(v),
+		WithRetryWait(time.Millisecond, time.Millisecond),
+	}, opts...)...)
 	require.NoError(t, err)
 	return c
 }
@@ -83,7 +86,10 @@ func (v *vault) result(id, identifier string) *Result {
 }
 
 func signedFor(id string) SignedURL {
-	return SignedURL{URL: NewSecret("https://" + testStorage + "/" + id + "?" + testSignature), DateExpires: time.Now().Add(time.Hour)}
+	return SignedURL{
+		URL:         NewSecret("https://" + testStorage + "/" + id + "?" + testSignature),
+		DateExpires: time.Now().Add(time.Hour),
+	}
 }
 
 func (v *vault) problemf(format string, args ...any) {
@@ -107,7 +113,8 @@ func (v *vault) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	if req.URL.RawQuery != testSignature {
 		w.WriteHeader(http.StatusForbidden)
-		_, _ = io.WriteString(w, "<Error><Code>AccessDenied</Code><Signature>canary-signature</Signature></Error>")
+		_, _ = io.WriteString(w,
+			"<Error><Code>AccessDenied</Code><Signature>canary-signature</Signature></Error>")
 	} else {
 		w.Header().Set("ETag", fmt.Sprintf(`"%x"`, md5.Sum(v.objects[id])))
 		http.ServeContent(w, req, "", time.Time{}, bytes.NewReader(v.objects[id]))
@@ -158,7 +165,8 @@ func random(n int) []byte {
 
 // cutAt ends a body early, the way a broken connection does.
 func cutAt(resp *http.Response, n int64) {
-	resp.Body = io.NopCloser(io.MultiReader(io.LimitReader(resp.Body, n), iotest.ErrReader(io.ErrUnexpectedEOF)))
+	resp.Body = io.NopCloser(io.MultiReader(io.LimitReader(resp.Body, n),
+		iotest.ErrReader(io.ErrUnexpectedEOF)))
 }
 
 func read(ctx context.Context, c *Client, r *Result) ([]byte, error) {
@@ -193,79 +201,114 @@ func TestOpen(t *testing.T) {
 		apiGets int
 	}{
 		"plain": {gets: 1},
-		"cut twice": {gets: 3, fault: func(_ *vault, n int, _ *http.Request, resp *http.Response) (*http.Response, error) {
-			if n < 2 {
-				cutAt(resp, 30_000)
-			}
-			return resp, nil
-		}},
-		"cut, and Range is ignored": {gets: 2, fault: func(v *vault, n int, _ *http.Request, resp *http.Response) (*http.Response, error) {
-			if n == 0 {
-				cutAt(resp, 30_000)
+		"cut twice": {
+			gets: 3,
+			fault: func(_ *vault, n int, _ *http.Request, resp *http.Response) (*http.Response, error) {
+				if n < 2 {
+					cutAt(resp, 30_000)
+				}
 				return resp, nil
-			}
-			w := httptest.NewRecorder()
-			_, _ = w.Write(v.objects["r0"])
-			return w.Result(), nil
-		}},
-		"cut, then busy": {gets: 3, fault: func(_ *vault, n int, _ *http.Request, resp *http.Response) (*http.Response, error) {
-			switch n {
-			case 0:
-				cutAt(resp, 30_000)
-			case 1:
-				return answers(503)(nil, 0, nil, nil)
-			}
-			return resp, nil
-		}},
-		"always cut at once": {gets: 5, want: io.ErrUnexpectedEOF, fault: func(_ *vault, _ int, _ *http.Request, resp *http.Response) (*http.Response, error) {
-			cutAt(resp, 0)
-			return resp, nil
-		}},
-		"replaced midway": {gets: 2, want: ErrObjectChanged, fault: func(v *vault, n int, _ *http.Request, resp *http.Response) (*http.Response, error) {
-			if n == 0 {
-				cutAt(resp, 30_000)
-				v.objects["r0"] = random(100_001)[:100_000]
-			}
-			return resp, nil
-		}},
-		"replaced midway, and If-Match is ignored": {gets: 2, want: ErrObjectChanged, fault: func(_ *vault, n int, req *http.Request, resp *http.Response) (*http.Response, error) {
-			if n == 0 {
-				cutAt(resp, 30_000)
+			},
+		},
+		"cut, and Range is ignored": {
+			gets: 2,
+			fault: func(v *vault, n int, _ *http.Request, resp *http.Response) (*http.Response, error) {
+				if n == 0 {
+					cutAt(resp, 30_000)
+					return resp, nil
+				}
+				w := httptest.NewRecorder()
+				_, _ = w.Write(v.objects["r0"])
+				return w.Result(), nil
+			},
+		},
+		"cut, then busy": {
+			gets: 3,
+			fault: func(_ *vault, n int, _ *http.Request, resp *http.Response) (*http.Response, error) {
+				switch n {
+				case 0:
+					cutAt(resp, 30_000)
+				case 1:
+					return answers(503)(nil, 0, nil, nil)
+				}
 				return resp, nil
-			}
-			w := httptest.NewRecorder()
-			w.Header().Set("ETag", `"another"`)
-			req.Header.Del("If-Match")
-			http.ServeContent(w, req, "", time.Time{}, bytes.NewReader(random(100_000)))
-			return w.Result(), nil
-		}},
-		"one byte is wrong": {gets: 1, want: ErrChecksum, fault: func(_ *vault, _ int, _ *http.Request, resp *http.Response) (*http.Response, error) {
-			b := bytes.Clone(body)
-			b[50_000] ^= 1
-			resp.Body = io.NopCloser(bytes.NewReader(b))
-			return resp, nil
-		}},
-		"shorter object": {gets: 1, want: ErrSize, fault: func(_ *vault, _ int, _ *http.Request, resp *http.Response) (*http.Response, error) {
-			resp.ContentLength = 99_999
-			return resp, nil
-		}},
-		"longer than it says": {gets: 1, want: ErrSize, fault: func(_ *vault, _ int, _ *http.Request, resp *http.Response) (*http.Response, error) {
-			resp.ContentLength, resp.Body = -1, io.NopCloser(bytes.NewReader(append(bytes.Clone(body), 'x')))
-			return resp, nil
-		}},
-		"ends too early, without a length": {gets: 2, fault: func(_ *vault, n int, _ *http.Request, resp *http.Response) (*http.Response, error) {
-			if n == 0 {
-				resp.ContentLength, resp.Body = -1, io.NopCloser(bytes.NewReader(body[:10]))
-			}
-			return resp, nil
-		}},
-		"other bytes than asked for": {gets: 5, want: assert.AnError, fault: func(_ *vault, n int, _ *http.Request, resp *http.Response) (*http.Response, error) {
-			if n == 0 {
-				cutAt(resp, 70_000)
-			}
-			resp.Header.Set("Content-Range", "bytes 99000-99999/100000")
-			return resp, nil
-		}},
+			},
+		},
+		"always cut at once": {
+			gets: 5, want: io.ErrUnexpectedEOF,
+			fault: func(_ *vault, _ int, _ *http.Request, resp *http.Response) (*http.Response, error) {
+				cutAt(resp, 0)
+				return resp, nil
+			},
+		},
+		"replaced midway": {
+			gets: 2, want: ErrObjectChanged,
+			fault: func(v *vault, n int, _ *http.Request, resp *http.Response) (*http.Response, error) {
+				if n == 0 {
+					cutAt(resp, 30_000)
+					v.objects["r0"] = random(100_001)[:100_000]
+				}
+				return resp, nil
+			},
+		},
+		"replaced midway, and If-Match is ignored": {
+			gets: 2, want: ErrObjectChanged,
+			fault: func(_ *vault, n int, req *http.Request, resp *http.Response) (*http.Response, error) {
+				if n == 0 {
+					cutAt(resp, 30_000)
+					return resp, nil
+				}
+				w := httptest.NewRecorder()
+				w.Header().Set("ETag", `"another"`)
+				req.Header.Del("If-Match")
+				http.ServeContent(w, req, "", time.Time{}, bytes.NewReader(random(100_000)))
+				return w.Result(), nil
+			},
+		},
+		"one byte is wrong": {
+			gets: 1, want: ErrChecksum,
+			fault: func(_ *vault, _ int, _ *http.Request, resp *http.Response) (*http.Response, error) {
+				b := bytes.Clone(body)
+				b[50_000] ^= 1
+				resp.Body = io.NopCloser(bytes.NewReader(b))
+				return resp, nil
+			},
+		},
+		"shorter object": {
+			gets: 1, want: ErrSize,
+			fault: func(_ *vault, _ int, _ *http.Request, resp *http.Response) (*http.Response, error) {
+				resp.ContentLength = 99_999
+				return resp, nil
+			},
+		},
+		"longer than it says": {
+			gets: 1, want: ErrSize,
+			fault: func(_ *vault, _ int, _ *http.Request, resp *http.Response) (*http.Response, error) {
+				resp.ContentLength, resp.Body = -1, io.NopCloser(
+					bytes.NewReader(append(bytes.Clone(body), 'x')),
+				)
+				return resp, nil
+			},
+		},
+		"ends too early, without a length": {
+			gets: 2,
+			fault: func(_ *vault, n int, _ *http.Request, resp *http.Response) (*http.Response, error) {
+				if n == 0 {
+					resp.ContentLength, resp.Body = -1, io.NopCloser(bytes.NewReader(body[:10]))
+				}
+				return resp, nil
+			},
+		},
+		"other bytes than asked for": {
+			gets: 5, want: assert.AnError,
+			fault: func(_ *vault, n int, _ *http.Request, resp *http.Response) (*http.Response, error) {
+				if n == 0 {
+					cutAt(resp, 70_000)
+				}
+				resp.Header.Set("Content-Range", "bytes 99000-99999/100000")
+				return resp, nil
+			},
+		},
 		"gone":      {gets: 1, want: ErrNotFound, status: 404},
 		"forbidden": {gets: 2, apiGets: 1, want: ErrForbidden, status: 403},
 		"down":      {gets: 5, want: ErrServer, status: 500},
@@ -277,27 +320,36 @@ func TestOpen(t *testing.T) {
 		}},
 		"link withheld": {gets: 1, apiGets: 1, change: func(r *Result) { r.SignedURL = SignedURL{} }},
 		"only an id":    {gets: 1, apiGets: 1, change: func(r *Result) { *r = Result{ID: r.ID} }},
-		"a redirect": {gets: 2, fault: func(_ *vault, n int, _ *http.Request, resp *http.Response) (*http.Response, error) {
-			if n == 0 {
+		"a redirect": {
+			gets: 2,
+			fault: func(_ *vault, n int, _ *http.Request, resp *http.Response) (*http.Response, error) {
+				if n == 0 {
+					w := httptest.NewRecorder()
+					w.Header().Set("Location", "/r0?"+testSignature)
+					w.WriteHeader(http.StatusFound)
+					return w.Result(), nil
+				}
+				return resp, nil
+			},
+		},
+		"redirects for ever": {
+			gets: 4, want: assert.AnError,
+			fault: func(*vault, int, *http.Request, *http.Response) (*http.Response, error) {
 				w := httptest.NewRecorder()
-				w.Header().Set("Location", "/r0?"+testSignature)
+				w.Header().Set("Location", "https://"+testStorage+"/r0?"+testSignature)
 				w.WriteHeader(http.StatusFound)
 				return w.Result(), nil
-			}
-			return resp, nil
-		}},
-		"redirects for ever": {gets: 4, want: assert.AnError, fault: func(*vault, int, *http.Request, *http.Response) (*http.Response, error) {
-			w := httptest.NewRecorder()
-			w.Header().Set("Location", "https://"+testStorage+"/r0?"+testSignature)
-			w.WriteHeader(http.StatusFound)
-			return w.Result(), nil
-		}},
-		"a redirect into the clear": {gets: 1, want: assert.AnError, fault: func(*vault, int, *http.Request, *http.Response) (*http.Response, error) {
-			w := httptest.NewRecorder()
-			w.Header().Set("Location", "http://"+testStorage+"/r0?"+testSignature)
-			w.WriteHeader(http.StatusFound)
-			return w.Result(), nil
-		}},
+			},
+		},
+		"a redirect into the clear": {
+			gets: 1, want: assert.AnError,
+			fault: func(*vault, int, *http.Request, *http.Response) (*http.Response, error) {
+				w := httptest.NewRecorder()
+				w.Header().Set("Location", "http://"+testStorage+"/r0?"+testSignature)
+				w.WriteHeader(http.StatusFound)
+				return w.Result(), nil
+			},
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -457,12 +509,15 @@ func TestOpenerMissing(t *testing.T) {
 		"gs":    `storage/gcs and the option ricloud.WithStorage("gs", gcs.New(`,
 		"azure": "no opener for azure://",
 	} {
-		api.RegisterResponder(http.MethodGet, "=~/results/1$", jsonResponder(200, `{"id": "1", "signed_url": null}`))
-		_, err := c.Results.Open(t.Context(), &Result{ID: "1", Checksum: checksum, URL: scheme + "://bucket/key"})
+		api.RegisterResponder(http.MethodGet, "=~/results/1$",
+			jsonResponder(200, `{"id": "1", "signed_url": null}`))
+		_, err := c.Results.Open(t.Context(),
+			&Result{ID: "1", Checksum: checksum, URL: scheme + "://bucket/key"})
 		require.ErrorIs(t, err, ErrNoStorage)
 		require.ErrorContains(t, err, advice)
 	}
-	api.RegisterResponder(http.MethodGet, "=~/results/1$", jsonResponder(200, `{"id": "1", "state": "expired"}`))
+	api.RegisterResponder(http.MethodGet, "=~/results/1$",
+		jsonResponder(200, `{"id": "1", "state": "expired"}`))
 	_, err := c.Results.Open(t.Context(), &Result{ID: "1", Checksum: checksum, URL: "s3://bucket/key"})
 	require.ErrorIs(t, err, ErrNotFound)
 	assert.ErrorContains(t, err, "expired")
@@ -483,7 +538,10 @@ func TestParseObjectURL(t *testing.T) {
 		require.NoError(t, err, raw)
 		assert.Equal(t, want, [3]string{scheme, bucket, key})
 	}
-	for _, raw := range []string{"", "s3", "s3://", "s3://bucket", "s3://bucket/", "s3:///key", "://b/k"} {
+	for _, raw := range []string{
+		"", "s3", "s3://", "s3://bucket", "s3://bucket/", "s3:///key",
+		"://b/k",
+	} {
 		_, _, _, err := parseObjectURL(raw)
 		require.Error(t, err, raw)
 	}
@@ -579,7 +637,8 @@ func (o *failingOpener) OpenObject(_ context.Context, req ObjectRequest) (*Objec
 func TestStorageErrorMeans(t *testing.T) {
 	t.Parallel()
 	for status, want := range map[int]error{
-		401: ErrForbidden, 403: ErrForbidden, 404: ErrNotFound, 410: ErrNotFound, 412: ErrObjectChanged, 416: ErrSize,
+		401: ErrForbidden, 403: ErrForbidden, 404: ErrNotFound, 410: ErrNotFound, 412: ErrObjectChanged,
+		416: ErrSize,
 		429: ErrRateLimited, 500: ErrServer, 503: ErrServer,
 	} {
 		err := error(&StorageError{Host: "h", StatusCode: status, Err: io.ErrClosedPipe})

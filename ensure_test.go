@@ -35,7 +35,8 @@ func TestEnsureWebhookConfig(t *testing.T) {
 		defer srv.Close()
 		client := srv.Client()
 		params := ricloud.WebhookConfigEnsureParams{
-			URL: receiverURL, BeforeTest: handler.SetSecrets, MakeKeyDefault: true, MakeOrganisationDefault: true,
+			URL: receiverURL, BeforeTest: handler.SetSecrets, MakeKeyDefault: true,
+			MakeOrganisationDefault: true,
 		}
 		config, err := client.WebhookConfigs.Ensure(t.Context(), params)
 		require.NoError(t, err)
@@ -72,8 +73,9 @@ func TestEnsureWebhookConfigExplains(t *testing.T) {
 		assert.Equal(t, config.ID, failed.ID)
 		assert.Equal(t, ricloud.ConfigInvalid, config.State)
 		assert.NotEmpty(t, config.Secret, "the secret may be what is missing")
-		assert.ErrorContains(t, err, receiverURL+": is the receiver up") //nolint:testifylint // more to come
-		assert.ErrorContains(t, err, "the right time?")                  //nolint:testifylint // more to come
+		//nolint:testifylint // more to come
+		assert.ErrorContains(t, err, receiverURL+": is the receiver up")
+		assert.ErrorContains(t, err, "the right time?") //nolint:testifylint // more to come
 		assert.NotContains(t, err.Error(), config.Secret.Reveal())
 
 		key, err := client.Keys.Current(t.Context())
@@ -90,9 +92,10 @@ func TestEnsureWebhookConfigFindsALostCreate(t *testing.T) {
 		srv := ricloudtest.NewServer(ricloudtest.WithReceiver(receiverURL, handler))
 		defer srv.Close()
 		lose := lostAnswers{srv, http.MethodPost, "/configs/webhook"}
-		config, err := srv.Client(ricloud.WithTransport(lose)).WebhookConfigs.Ensure(t.Context(), ricloud.WebhookConfigEnsureParams{
-			URL: receiverURL, BeforeTest: handler.SetSecrets,
-		})
+		config, err := srv.Client(ricloud.WithTransport(lose)).WebhookConfigs.Ensure(t.Context(),
+			ricloud.WebhookConfigEnsureParams{
+				URL: receiverURL, BeforeTest: handler.SetSecrets,
+			})
 		require.NoError(t, err)
 		assert.Equal(t, ricloud.ConfigValid, config.State)
 		assert.Equal(t, 1, srv.CountCalls("WebhookConfigs.Create"))
@@ -123,7 +126,8 @@ func TestEnsureWebhookConfigStops(t *testing.T) {
 		defer srv.Close()
 		client := srv.Client()
 
-		_, err := client.WebhookConfigs.Ensure(t.Context(), ricloud.WebhookConfigEnsureParams{URL: "receiver"})
+		_, err := client.WebhookConfigs.Ensure(t.Context(),
+			ricloud.WebhookConfigEnsureParams{URL: "receiver"})
 		require.ErrorContains(t, err, "WebhookConfigs.Ensure: URL")
 		assert.Empty(t, srv.Calls())
 
@@ -136,7 +140,8 @@ func TestEnsureWebhookConfigStops(t *testing.T) {
 
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
-		config, err = client.WebhookConfigs.Ensure(ctx, ricloud.WebhookConfigEnsureParams{URL: receiverURL})
+		config, err = client.WebhookConfigs.Ensure(ctx,
+			ricloud.WebhookConfigEnsureParams{URL: receiverURL})
 		require.ErrorIs(t, err, context.DeadlineExceeded)
 		assert.Equal(t, ricloud.ConfigNew, config.State)
 	})
@@ -297,7 +302,8 @@ func TestEnsureChoosesTheValidConfig(t *testing.T) {
 		})
 		require.NoError(t, err)
 		assert.Equal(t, ricloud.ID("2"), config.ID)
-		assert.Equal(t, secrets{"b", "a", "former"}, got, "its own first, then all live ones, then the caller's")
+		assert.Equal(t, secrets{"b", "a", "former"}, got,
+			"its own first, then all live ones, then the caller's")
 		assert.Zero(t, api.tested)
 	})
 }
@@ -305,7 +311,10 @@ func TestEnsureChoosesTheValidConfig(t *testing.T) {
 // A test that meets a balancer's hiccup is repeated.
 func TestEnsureRepeatsAFailedTest(t *testing.T) {
 	t.Parallel()
-	for failures, want := range map[int]ricloud.ConfigState{0: "valid", 1: "valid", 2: "valid", 3: "invalid"} {
+	for failures, want := range map[int]ricloud.ConfigState{
+		0: "valid", 1: "valid", 2: "valid",
+		3: "invalid",
+	} {
 		t.Run(strconv.Itoa(failures), func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
@@ -419,7 +428,8 @@ func TestEnsureRefusesURLs(t *testing.T) {
 	for _, raw := range []string{
 		"", "receiver", "https://", "https:///path", "https://:8080/x", "//host/path", "ftp://host/x",
 		receiverURL + "?key=canary", receiverURL + "?", receiverURL + "#canary", receiverURL + "#",
-		"https://user:canary@host/x", "https://canary@host/x", " " + receiverURL, receiverURL + "\n", "https://host/a b",
+		"https://user:canary@host/x", "https://canary@host/x", " " + receiverURL, receiverURL + "\n",
+		"https://host/a b",
 	} {
 		var p *ricloud.ParamError
 		_, err := client.WebhookConfigs.Ensure(t.Context(), ricloud.WebhookConfigEnsureParams{URL: raw})
@@ -428,11 +438,15 @@ func TestEnsureRefusesURLs(t *testing.T) {
 		assert.NotContains(t, err.Error(), "canary")
 		_, err = client.WebhookConfigs.Create(t.Context(), ricloud.WebhookConfigCreateParams{URL: raw})
 		require.ErrorAs(t, err, &p, "%q", raw)
-		_, err = client.WebhookConfigs.Update(t.Context(), "1", ricloud.WebhookConfigUpdateParams{URL: raw})
+		_, err = client.WebhookConfigs.Update(t.Context(), "1",
+			ricloud.WebhookConfigUpdateParams{URL: raw})
 		require.ErrorAs(t, err, &p, "%q", raw)
 	}
 	assert.Empty(t, api.calls)
-	for _, raw := range []string{receiverURL, receiverURL + "/", "http://127.0.0.1:8080/hooks", "https://[::1]/x"} {
+	for _, raw := range []string{
+		receiverURL, receiverURL + "/", "http://127.0.0.1:8080/hooks",
+		"https://[::1]/x",
+	} {
 		_, err := client.WebhookConfigs.Create(t.Context(), ricloud.WebhookConfigCreateParams{URL: raw})
 		require.NoError(t, err, "%q", raw)
 	}
@@ -449,7 +463,8 @@ func TestEnsureStorageConfigLeavesAValidOneAlone(t *testing.T) {
 		credentials, err := ricloud.CredentialsFromKey("AKIA1", ricloud.NewSecret("secret"))
 		require.NoError(t, err)
 		params := ricloud.StorageConfigEnsureParams{
-			URL: "s3://my-bucket/results", Credentials: credentials, SignedURLsEnabled: new(true), MakeKeyDefault: true,
+			URL: "s3://my-bucket/results", Credentials: credentials, SignedURLsEnabled: new(true),
+			MakeKeyDefault: true,
 		}
 		updates := func() int { return srv.CountCalls("StorageConfigs.Update") }
 		for range 3 {

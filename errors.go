@@ -166,7 +166,8 @@ func quote[S ~string | ~[]byte](text S, limit int) string {
 // Error names the operation, the answer, and what the API said.
 func (e *Error) Error() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "ricloud: %s: %d %s", quote(e.Operation, maxQuote), e.StatusCode, http.StatusText(e.StatusCode))
+	fmt.Fprintf(&b, "ricloud: %s: %d %s", quote(e.Operation, maxQuote), e.StatusCode,
+		http.StatusText(e.StatusCode))
 	if e.Code != "" {
 		fmt.Fprintf(&b, ": %s", quote(e.Code, maxWord))
 	}
@@ -177,7 +178,8 @@ func (e *Error) Error() string {
 		fmt.Fprintf(&b, ": not an answer of the API: %q", quote(snapshot(e.Body), maxQuote))
 	}
 	if len(e.Params) > 0 {
-		fmt.Fprintf(&b, " (params %s)", quote(e.Params, maxQuote)) // secrets that were sent are masked in it
+		// secrets that were sent are masked in it
+		fmt.Fprintf(&b, " (params %s)", quote(e.Params, maxQuote))
 	}
 	if e.RetryAfter > 0 {
 		fmt.Fprintf(&b, " (retry after %s)", e.RetryAfter)
@@ -394,7 +396,8 @@ func (e *StateError) Is(target error) bool {
 	case ErrCodeRejected:
 		return e.CodeSent && e.Code == CodeTwoFactorRequired
 	case ErrSessionExpired:
-		return e.Code == CodeSessionExpired || e.Resource == "session" && e.State == string(SessionExpired)
+		return e.Code == CodeSessionExpired ||
+			e.Resource == "session" && e.State == string(SessionExpired)
 	}
 	return target == e.Code.meaning()
 }
@@ -407,7 +410,8 @@ type AcknowledgeError struct {
 
 // Error says how many results remain and why.
 func (e *AcknowledgeError) Error() string {
-	return fmt.Sprintf("ricloud: Results.AcknowledgeAll: %d results remain: %s: %s; it is safe to acknowledge again",
+	return fmt.Sprintf("ricloud: Results.AcknowledgeAll: %d results remain: %s: %s; it is safe to "+
+		"acknowledge again",
 		len(e.Remaining), joinIDs(e.Remaining), trimPrefix(e.Err, "Results.AcknowledgeAll"))
 }
 
@@ -456,9 +460,13 @@ const maxSnapshot = 512
 // snapshot returns the beginning of what did not fit, up to the first key that
 // may hold a secret.
 func snapshot(raw []byte) string {
-	head := bytes.ReplaceAll(raw[:min(len(raw), maxSnapshot)], []byte(`\`), nil) // JSON within a string has keys, too
+	// JSON within a string has keys, too
+	head := bytes.ReplaceAll(raw[:min(len(raw), maxSnapshot)], []byte(`\`), nil)
 	end := len(head)
-	for _, key := range []string{`"token"`, `"secret"`, `"password"`, `"code"`, `"credentials"`, `"signed_url"`, `"signed_urls"`, `"url"`} {
+	for _, key := range []string{
+		`"token"`, `"secret"`, `"password"`, `"code"`, `"credentials"`,
+		`"signed_url"`, `"signed_urls"`, `"url"`,
+	} {
 		if i := bytes.Index(head[:end], []byte(key)); i >= 0 {
 			end = i + len(key)
 		}

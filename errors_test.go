@@ -28,23 +28,73 @@ func TestErrorsByMeaning(t *testing.T) {
 		is     []error
 		text   string
 	}{
-		{400, `{"error":"invalid-body","message":"Not JSON."}`, []error{ErrInvalidBody}, "ricloud: Users.Get: 400 Bad Request: invalid-body: Not JSON."},
-		{400, `{"error":"invalid-parameter","message":"No.","params":{"identifier":["required"]}}`, []error{ErrInvalidParameter}, `ricloud: Users.Get: 400 Bad Request: invalid-parameter: No. (params {"identifier":["required"]})`},
-		{401, `{"error":"unauthorized","params":null}`, []error{ErrUnauthorized}, "ricloud: Users.Get: 401 Unauthorized: unauthorized"},
-		{403, `{"error":"missing-scope"}`, []error{ErrMissingScope, ErrForbidden}, "ricloud: Users.Get: 403 Forbidden: missing-scope"},
-		{403, `{"error":"unconfigured"}`, []error{ErrUnconfigured}, "ricloud: Users.Get: 403 Forbidden: unconfigured"},
-		{403, `{"error":"limit-exceeded"}`, []error{ErrLimitExceeded}, "ricloud: Users.Get: 403 Forbidden: limit-exceeded"},
-		{400, `{"error":"session-expired"}`, []error{ErrSessionExpired}, "ricloud: Users.Get: 400 Bad Request: session-expired"},
-		{400, `{"error":"code-required"}`, []error{ErrCodeRequired}, "ricloud: Users.Get: 400 Bad Request: code-required"},
-		{400, `{"error":"code-invalid"}`, []error{ErrCodeInvalid}, "ricloud: Users.Get: 400 Bad Request: code-invalid"},
+		{
+			400, `{"error":"invalid-body","message":"Not JSON."}`,
+			[]error{ErrInvalidBody},
+			"ricloud: Users.Get: 400 Bad Request: invalid-body: Not JSON.",
+		},
+		{
+			400, `{"error":"invalid-parameter","message":"No.","params":{"identifier":["required"]}}`,
+			[]error{ErrInvalidParameter},
+			`ricloud: Users.Get: 400 Bad Request: invalid-parameter: No. (params ` +
+				`{"identifier":["required"]})`,
+		},
+		{
+			401, `{"error":"unauthorized","params":null}`,
+			[]error{ErrUnauthorized},
+			"ricloud: Users.Get: 401 Unauthorized: unauthorized",
+		},
+		{
+			403, `{"error":"missing-scope"}`,
+			[]error{ErrMissingScope, ErrForbidden},
+			"ricloud: Users.Get: 403 Forbidden: missing-scope",
+		},
+		{
+			403, `{"error":"unconfigured"}`,
+			[]error{ErrUnconfigured},
+			"ricloud: Users.Get: 403 Forbidden: unconfigured",
+		},
+		{
+			403, `{"error":"limit-exceeded"}`,
+			[]error{ErrLimitExceeded},
+			"ricloud: Users.Get: 403 Forbidden: limit-exceeded",
+		},
+		{
+			400, `{"error":"session-expired"}`,
+			[]error{ErrSessionExpired},
+			"ricloud: Users.Get: 400 Bad Request: session-expired",
+		},
+		{
+			400, `{"error":"code-required"}`,
+			[]error{ErrCodeRequired},
+			"ricloud: Users.Get: 400 Bad Request: code-required",
+		},
+		{
+			400, `{"error":"code-invalid"}`,
+			[]error{ErrCodeInvalid},
+			"ricloud: Users.Get: 400 Bad Request: code-invalid",
+		},
 		{404, ``, []error{ErrNotFound}, "ricloud: Users.Get: 404 Not Found"},
-		{418, `{"error":{"of":"another shape"},"message":7}`, nil, `ricloud: Users.Get: 418 I'm a teapot: not an answer of the API: "{\"error\":{\"of\":\"another shape\"},\"message\":7}"`},
+		{
+			418, `{"error":{"of":"another shape"},"message":7}`, nil,
+			`ricloud: Users.Get: 418 I'm a teapot: not an answer of the API: ` +
+				`"{\"error\":{\"of\":\"another shape\"},\"message\":7}"`,
+		},
 		{500, ``, []error{ErrServer}, "ricloud: Users.Get: 500 Internal Server Error"},
-		{503, `{"token":"x"}`, []error{ErrServer}, `ricloud: Users.Get: 503 Service Unavailable: not an answer of the API: "{\"token\":[redacted]"`},
-		{502, "<html>Bad gateway</html>", []error{ErrServer}, `ricloud: Users.Get: 502 Bad Gateway: not an answer of the API: "<html>Bad gateway</html>"`},
+		{
+			503, `{"token":"x"}`,
+			[]error{ErrServer},
+			`ricloud: Users.Get: 503 Service Unavailable: not an answer of the API: "{\"token\":[redacted]"`,
+		},
+		{
+			502, "<html>Bad gateway</html>",
+			[]error{ErrServer},
+			`ricloud: Users.Get: 502 Bad Gateway: not an answer of the API: "<html>Bad gateway</html>"`,
+		},
 	}
 	sentinels := []error{
-		ErrUnauthorized, ErrForbidden, ErrNotFound, ErrRateLimited, ErrServer, ErrInvalidBody, ErrInvalidParameter, ErrUnconfigured,
+		ErrUnauthorized, ErrForbidden, ErrNotFound, ErrRateLimited, ErrServer, ErrInvalidBody,
+		ErrInvalidParameter, ErrUnconfigured,
 		ErrMissingScope, ErrLimitExceeded, ErrSessionExpired, ErrCodeRequired, ErrCodeInvalid,
 	}
 	for _, tc := range tests {
@@ -130,16 +180,31 @@ func TestDidItHappen(t *testing.T) {
 		calls   int
 		text    string
 	}{
-		{"create, broken", create, broken, true, 1, "it may have been created: look for it with Polls.List, newest first, before you create another"},
+		{
+			"create, broken", create, broken, true, 1,
+			"it may have been created: look for it with Polls.List, newest first, before you create another",
+		},
 		{"create, 502", create, httpmock.NewStringResponder(502, "<html>"), true, 1, "502 Bad Gateway"},
-		{"create, garbage", create, httpmock.NewStringResponder(201, "{"), true, 1, "cannot decode the answer"},
-		{"create, refused", create, jsonResponder(400, `{"error":"invalid-parameter"}`), false, 1, "invalid-parameter"},
-		{"rotate, broken", func(ctx context.Context, c *Client) error { return result(c.Keys.Rotate(ctx, "1", KeyRotateParams{})) }, broken, true, 1, "read its token with Keys.Get"},
+		{
+			"create, garbage", create, httpmock.NewStringResponder(201, "{"), true, 1,
+			"cannot decode the answer",
+		},
+		{
+			"create, refused", create, jsonResponder(400, `{"error":"invalid-parameter"}`), false, 1,
+			"invalid-parameter",
+		},
+		{"rotate, broken", func(ctx context.Context, c *Client) error {
+			return result(c.Keys.Rotate(ctx, "1", KeyRotateParams{}))
+		}, broken, true, 1, "read its token with Keys.Get"},
 		{"update, broken", func(ctx context.Context, c *Client) error {
 			return result(c.Users.Update(ctx, "1", UserUpdateParams{Identifier: "x"}))
 		}, broken, true, 5, "the request may have been applied; it is safe to repeat"},
-		{"read, broken", func(ctx context.Context, c *Client) error { return result(c.Users.Get(ctx, "1")) }, broken, false, 5, "attempt 5"},
-		{"call, broken", func(ctx context.Context, c *Client) error { return c.Call(ctx, http.MethodPost, "/x", nil, nil) }, broken, true, 1, "check before you repeat it"},
+		{"read, broken", func(ctx context.Context, c *Client) error {
+			return result(c.Users.Get(ctx, "1"))
+		}, broken, false, 5, "attempt 5"},
+		{"call, broken", func(ctx context.Context, c *Client) error {
+			return c.Call(ctx, http.MethodPost, "/x", nil, nil)
+		}, broken, true, 1, "check before you repeat it"},
 	}
 	for _, tc := range tests {
 		t.Run(tc.name, func(t *testing.T) {
@@ -179,7 +244,8 @@ func TestAnAnswerWithoutABody(t *testing.T) {
 	_, err = c.Results.Acknowledge(t.Context(), "r")
 	require.NoError(t, err)
 	_, err = c.Users.Get(t.Context(), "1")
-	require.ErrorContains(t, err, "ricloud: Users.Get: cannot decode the answer", "not a user without an id")
+	require.ErrorContains(t, err, "ricloud: Users.Get: cannot decode the answer",
+		"not a user without an id")
 	_, err = c.Sessions.Create(t.Context(), janesLogin())
 	call, ok := errors.AsType[*CallError](err)
 	require.True(t, ok, "%v", err)
@@ -188,9 +254,11 @@ func TestAnAnswerWithoutABody(t *testing.T) {
 
 func TestStateErrorMeans(t *testing.T) {
 	t.Parallel()
-	require.ErrorIs(t, &StateError{Resource: "session", State: "expired"}, ErrSessionExpired, "whatever the API says why")
+	require.ErrorIs(t, &StateError{Resource: "session", State: "expired"}, ErrSessionExpired,
+		"whatever the API says why")
 	require.NotErrorIs(t, &StateError{Resource: "subscription", State: "expired"}, ErrSessionExpired)
-	require.ErrorIs(t, &StateError{Resource: "poll", State: "completed", Suspended: []ID{"1"}}, ErrTasksFailed)
+	require.ErrorIs(t, &StateError{Resource: "poll", State: "completed", Suspended: []ID{"1"}},
+		ErrTasksFailed)
 	require.NotErrorIs(t, &StateError{Resource: "poll", State: "failed"}, ErrTasksFailed)
 
 	ids := []ID{"1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "11"}
@@ -204,7 +272,8 @@ func TestCancelledCallKeepsCauseAndLastAnswer(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		c, api := newTestClient(t)
-		api.RegisterResponder(http.MethodGet, "=~.*", jsonResponder(503, `{"error":"busy"}`).HeaderSet(http.Header{"Retry-After": {"20"}}))
+		api.RegisterResponder(http.MethodGet, "=~.*",
+			jsonResponder(503, `{"error":"busy"}`).HeaderSet(http.Header{"Retry-After": {"20"}}))
 		stopped := errors.New("shutting down")
 		ctx, cancel := context.WithCancelCause(t.Context())
 		time.AfterFunc(5*time.Second, func() { cancel(stopped) })
@@ -230,15 +299,33 @@ func TestDecodeErrorNamesThePath(t *testing.T) {
 		{"array item", `[{"id":1},{"id":true}]`, &List[User]{}, "[1].id", "the value is true"},
 		{"an item that is no object", `[{"id":1},"x"]`, &List[User]{}, "[1]", `the value is "x"`},
 		{"state", `{"id":"s","state":{"a":1}}`, &Session{}, "state", "got object, want string"},
-		{"a state is not converted", `{"id":"s","state":7}`, &Session{}, "state", "got number, want string"},
-		{"a list that decides on success", `{"id":"p","tasks_failed":3}`, &Poll{}, "tasks_failed", "got number, want array"},
-		{"a type of the caller's", `{"a":1,"b":[{"c":"x"}]}`, &struct{ B []struct{ C int } }{}, "b[0].c", `the value is "x"`},
-		{"a secret of the caller's", `{"key":["12345678"]}`, &struct{ Key Secret }{}, "key", "the value is [redacted]"},
+		{
+			"a state is not converted", `{"id":"s","state":7}`, &Session{}, "state",
+			"got number, want string",
+		},
+		{
+			"a list that decides on success", `{"id":"p","tasks_failed":3}`, &Poll{}, "tasks_failed",
+			"got number, want array",
+		},
+		{
+			"a type of the caller's", `{"a":1,"b":[{"c":"x"}]}`, &struct{ B []struct{ C int } }{}, "b[0].c",
+			`the value is "x"`,
+		},
+		{
+			"a secret of the caller's", `{"key":["12345678"]}`, &struct{ Key Secret }{}, "key",
+			"the value is [redacted]",
+		},
 		{"not an object", `[1]`, &User{}, "", "cannot decode the answer: got array, want"},
 		{"cut", `{"id":"s","user":`, &Session{}, "", `the value is {"id":"s","user":`},
 		{"HTML", `<html>` + strings.Repeat("x", 1000), &User{}, "", "the value is <html>"},
-		{"cut behind a token", `{"id":"1","token":"12345678",`, &Key{}, "", `{"id":"1","token":[redacted]`},
-		{"a secret below the misfit", `{"id":[{"password":"12345678"}]}`, &Session{}, "id", `the value is [{"password":[redacted]`},
+		{
+			"cut behind a token", `{"id":"1","token":"12345678",`, &Key{}, "",
+			`{"id":"1","token":[redacted]`,
+		},
+		{
+			"a secret below the misfit", `{"id":[{"password":"12345678"}]}`, &Session{}, "id",
+			`the value is [{"password":[redacted]`,
+		},
 		{"the first of two, by name", `{"state":[1],"id":[2]}`, &Task{}, "id", "the value is [2]"},
 		{"too deep", strings.Repeat(`{"children":["]",`, 5000), &Source{}, "", "nested deeper than 64"},
 	}
@@ -260,7 +347,10 @@ func TestDecodeErrorNamesThePath(t *testing.T) {
 
 func TestSnapshotEndsWhereASecretMayBegin(t *testing.T) {
 	t.Parallel()
-	for _, key := range []string{"token", "secret", "password", "code", "credentials", "signed_url", "signed_urls", "url"} {
+	for _, key := range []string{
+		"token", "secret", "password", "code", "credentials", "signed_url",
+		"signed_urls", "url",
+	} {
 		for _, body := range []string{
 			`{"a":1,"` + key + `":"12345678",`, `"{\"a\":1,\"` + key + `\":\"12345678\"`,
 			`{"a":1,"` + key + `":"12345678","token":"12345678","url":"12345678"`,
@@ -278,7 +368,8 @@ func TestSnapshotEndsWhereASecretMayBegin(t *testing.T) {
 func TestRawKeepsWhatComes(t *testing.T) {
 	t.Parallel()
 	for body, want := range map[string]string{
-		`{"a":1}`: `{"a":1}`, `"{\"a\":1}"`: `{"a":1}`, `" {\"a\":1}\n"`: `{"a":1}`, `"{no"`: `"{no"`, `"words"`: `"words"`, `"7"`: `"7"`, `""`: `""`, `null`: ``,
+		`{"a":1}`: `{"a":1}`, `"{\"a\":1}"`: `{"a":1}`, `" {\"a\":1}\n"`: `{"a":1}`, `"{no"`: `"{no"`,
+		`"words"`: `"words"`, `"7"`: `"7"`, `""`: `""`, `null`: ``,
 	} {
 		raw := Raw("old")
 		require.NoError(t, json.Unmarshal([]byte(body), &raw), body)
@@ -288,7 +379,11 @@ func TestRawKeepsWhatComes(t *testing.T) {
 
 func TestTolerantLeaves(t *testing.T) {
 	t.Parallel()
-	for body, want := range map[string]ID{`"a"`: "a", `"a\u0062\/\""`: `ab/"`, "\"a\xff\"": "a\uFFFD", `7`: "7", `0`: "0", `-1`: "-1", `12345678901234567890`: "12345678901234567890", `{"id":7}`: "7", `null`: "", `{}`: ""} {
+	for body, want := range map[string]ID{
+		`"a"`: "a", `"a\u0062\/\""`: `ab/"`, "\"a\xff\"": "a\uFFFD",
+		`7`: "7", `0`: "0", `-1`: "-1", `12345678901234567890`: "12345678901234567890", `{"id":7}`: "7",
+		`null`: "", `{}`: "",
+	} {
 		id := ID("old")
 		require.NoError(t, json.Unmarshal([]byte(body), &id), body)
 		assert.Equal(t, want, id, body)
@@ -301,7 +396,10 @@ func TestTolerantLeaves(t *testing.T) {
 	require.NoError(t, decode("x", []byte(`{"id":null,"state":"of-tomorrow","unknown":[{}]}`), &user))
 	assert.Equal(t, User{State: "of-tomorrow"}, user)
 	var poll Poll
-	require.NoError(t, decode("x", []byte(`{"state":"of-tomorrow","tasks_completed":[1],"tasks_suspended":null,"results":null,"errors":null}`), &poll))
+	require.NoError(t,
+		decode("x",
+			[]byte(`{"state":"of-tomorrow","tasks_completed":[1],"tasks_suspended":null,"results":null,`+
+				`"errors":null}`), &poll))
 	assert.Equal(t, Poll{State: "of-tomorrow", TasksSucceeded: []ID{"1"}, unsorted: true}, poll)
 }
 
@@ -365,7 +463,9 @@ func TestNewClientFromEnv(t *testing.T) {
 }
 
 // hostile is text that forges log lines, moves the cursor and has no end.
-var hostile = "a\r\nERROR forged\x1b[2J\u202e\u2028\x00" + strings.Repeat("long ", 12<<10) //nolint:gochecknoglobals // a constant in all but name
+//
+//nolint:gochecknoglobals // a constant in all but name
+var hostile = "a\r\nERROR forged\x1b[2J\u202e\u2028\x00" + strings.Repeat("long ", 12<<10)
 
 func TestErrorsAreSafeToPrint(t *testing.T) {
 	t.Parallel()
@@ -375,7 +475,10 @@ func TestErrorsAreSafeToPrint(t *testing.T) {
 	for _, tc := range []struct{ name, body string }{
 		{"message", `{"error":"x","message":` + text + `}`},
 		{"code", `{"error":` + text + `}`},
-		{"params", `{"error":"invalid-parameter","params":{"a":` + text + `,` + "\n" + `"b":` + text + `}}`},
+		{
+			"params",
+			`{"error":"invalid-parameter","params":{"a":` + text + `,` + "\n" + `"b":` + text + `}}`,
+		},
 		{"all", `{"error":` + text + `,"message":` + text + `,"params":` + text + `}`},
 		{"a page", "<html>\n" + hostile},
 	} {
@@ -393,14 +496,27 @@ func TestErrorsAreSafeToPrint(t *testing.T) {
 			assert.NotContains(t, apiErr.Message, "\n")
 			_, err = c.Sessions.Create(t.Context(), janesLogin())
 			requirePrintable(t, err)
-			requirePrintable(t, c.Call(t.Context(), http.MethodPost, "/"+strings.Repeat("x", 9000), nil, nil))
+			requirePrintable(t,
+				c.Call(t.Context(), http.MethodPost, "/"+strings.Repeat("x", 9000), nil, nil))
 		})
 	}
 	for name, err := range map[string]error{
-		"decode":      &DecodeError{Operation: "Users.Get", Path: hostile, Snapshot: hostile, Err: errors.New(hostile)},
-		"call":        &CallError{Operation: "Users.Get", Err: errors.New(hostile), last: &Error{Message: hostile}, maybeApplied: true},
-		"state":       &StateError{Resource: "poll", ID: ID(hostile), State: hostile, Code: ErrorCode(hostile), Detail: hostile, Failed: []ID{ID(hostile)}},
-		"acknowledge": &AcknowledgeError{Remaining: []ID{ID(hostile), ID(hostile)}, Err: &Error{Message: hostile}},
+		"decode": &DecodeError{
+			Operation: "Users.Get", Path: hostile, Snapshot: hostile,
+			Err: errors.New(hostile),
+		},
+		"call": &CallError{
+			Operation: "Users.Get", Err: errors.New(hostile),
+			last: &Error{Message: hostile}, maybeApplied: true,
+		},
+		"state": &StateError{
+			Resource: "poll", ID: ID(hostile), State: hostile,
+			Code: ErrorCode(hostile), Detail: hostile, Failed: []ID{ID(hostile)},
+		},
+		"acknowledge": &AcknowledgeError{
+			Remaining: []ID{ID(hostile), ID(hostile)},
+			Err:       &Error{Message: hostile},
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -426,9 +542,13 @@ func TestWhatAFailedSessionMeans(t *testing.T) {
 	failed.CodeSent = true
 	require.ErrorIs(t, &failed, ErrCodeRequired)
 	require.ErrorIs(t, &failed, ErrCodeRejected)
-	require.EqualError(t, &failed, "ricloud: session s is failed: code-required; the code that was sent was not accepted")
+	require.EqualError(t, &failed,
+		"ricloud: session s is failed: code-required; the code that was sent was not accepted")
 
-	locked := StateError{Resource: "session", ID: "s", State: "failed", Code: "new-code", SourceState: SourceLocked, CodeSent: true}
+	locked := StateError{
+		Resource: "session", ID: "s", State: "failed", Code: "new-code",
+		SourceState: SourceLocked, CodeSent: true,
+	}
 	require.ErrorIs(t, &locked, ErrSourceLocked)
 	require.NotErrorIs(t, &locked, ErrCodeRejected)
 }

@@ -26,19 +26,24 @@ import (
 	ricloud "github.com/reincubate/ricloud-go"
 )
 
-const pollEvent = `{"id":"0e7a0c1e-5a5e-4d0b-9b1e-3f1c2a4d5e6f","resource":"event","type":"poll","action":"completed",` +
+const pollEvent = `{"id":"0e7a0c1e-5a5e-4d0b-9b1e-3f1c2a4d5e6f","resource":"event","type":"poll",` +
+	`"action":"completed",` +
 	`"data":{"id":"p1","resource":"poll","tasks_completed":["t1"],"state":"succeeded"},` +
-	`"state":"pending","retries":1,"date_created":"2020-02-25T10:25:05.123456Z","date_delivered":null,"new_field":{}}`
+	`"state":"pending","retries":1,"date_created":"2020-02-25T10:25:05.123456Z",` +
+	`"date_delivered":null,"new_field":{}}`
 
 func TestParseEvent(t *testing.T) {
 	t.Parallel()
 	asString, err := json.Marshal(pollEvent)
 	require.NoError(t, err)
 	for name, body := range map[string]string{
-		"plain":               pollEvent,
-		"spaced":              "\r\n " + pollEvent + "\n",
-		"string of JSON":      string(asString),
-		"data as JSON string": `{"id":"0e7a0c1e-5a5e-4d0b-9b1e-3f1c2a4d5e6f","type":"poll","action":"completed","retries":1,"state":"pending","date_created":"2020-02-25 10:25:05.123456Z","data":"{\"id\":\"p1\",\"state\":\"completed\",\"tasks_succeeded\":[\"t1\"]}"}`,
+		"plain":          pollEvent,
+		"spaced":         "\r\n " + pollEvent + "\n",
+		"string of JSON": string(asString),
+		"data as JSON string": `{"id":"0e7a0c1e-5a5e-4d0b-9b1e-3f1c2a4d5e6f","type":"poll",` +
+			`"action":"completed","retries":1,"state":"pending",` +
+			`"date_created":"2020-02-25 10:25:05.123456Z","data":"{\"id\":\"p1\",\"state\":\"completed\",` +
+			`\"tasks_succeeded\":[\"t1\"]}"}`,
 	} {
 		event, err := ricloud.ParseEvent([]byte(body))
 		require.NoError(t, err, name)
@@ -59,7 +64,8 @@ func TestParseEvent(t *testing.T) {
 
 func TestParseEventIDs(t *testing.T) {
 	t.Parallel()
-	event, err := ricloud.ParseEvent([]byte(`{"id":17,"type":"task","action":"failed","data":{"id":4,"error":"code-required","state":"failed"}}`))
+	event, err := ricloud.ParseEvent([]byte(`{"id":17,"type":"task","action":"failed",` +
+		`"data":{"id":4,"error":"code-required","state":"failed"}}`))
 	require.NoError(t, err)
 	assert.Equal(t, ricloud.ID("17"), event.ID)
 	task, err := event.Task()
@@ -100,7 +106,10 @@ func TestEventResource(t *testing.T) {
 		require.NoError(t, err, name)
 		assert.Equal(t, event.Data, resource, "%s: what is unknown stays raw", name)
 
-		for _, odd := range []string{``, `null`, `[1]`, `{"id":[]}`, `{"id"`, `"[redacted]"`, `[redacted]`} {
+		for _, odd := range []string{
+			``, `null`, `[1]`, `{"id":[]}`, `{"id"`, `"[redacted]"`,
+			`[redacted]`,
+		} {
 			event = &ricloud.Event{ID: "1", Type: name, Data: []byte(odd)}
 			_, err = want(event)
 			_, isDecodeError := errors.AsType[*ricloud.DecodeError](err)
@@ -115,7 +124,8 @@ func TestEventResource(t *testing.T) {
 func TestParseEventRefuses(t *testing.T) {
 	t.Parallel()
 	for _, body := range []string{
-		``, ` `, `null`, `[]`, `{}`, `1`, `"`, `""`, `"x"`, `"\"x\""`, `{"id":"1"}`, `{"type":"poll"}`, pollEvent + "{}", pollEvent[:80],
+		``, ` `, `null`, `[]`, `{}`, `1`, `"`, `""`, `"x"`, `"\"x\""`, `{"id":"1"}`, `{"type":"poll"}`,
+		pollEvent + "{}", pollEvent[:80],
 		`{"id":"1","type":"webhook_config","data":"{\"secret\":\"canary\"}",`,
 		`"{\"secret\":\"canary`,
 		`{"id":["canary"],"type":"poll"}`, `{"id":"1","type":{"canary":1}}`,
@@ -132,7 +142,8 @@ func TestParseEventRefuses(t *testing.T) {
 // An event can be printed: what its data holds does not show.
 func TestEventPrintsNoSecret(t *testing.T) {
 	t.Parallel()
-	event, err := ricloud.ParseEvent([]byte(`{"id":"1","type":"webhook_config","action":"test","data":{"id":"2","secret":"canary"}}`))
+	event, err := ricloud.ParseEvent([]byte(`{"id":"1","type":"webhook_config","action":"test",` +
+		`"data":{"id":"2","secret":"canary"}}`))
 	require.NoError(t, err)
 	config, err := event.WebhookConfig()
 	require.NoError(t, err)
@@ -143,19 +154,31 @@ func TestEventPrintsNoSecret(t *testing.T) {
 
 	var logged bytes.Buffer
 	type job struct{ Event *ricloud.Event }
-	for _, h := range []slog.Handler{slog.NewTextHandler(&logged, nil), slog.NewJSONHandler(&logged, nil)} {
-		slog.New(h).Info("event", slog.Any("event", event), slog.Any("value", *event), slog.Any("data", event.Data),
+	for _, h := range []slog.Handler{
+		slog.NewTextHandler(&logged, nil),
+		slog.NewJSONHandler(&logged, nil),
+	} {
+		slog.New(h).Info("event", slog.Any("event", event), slog.Any("value", *event),
+			slog.Any("data", event.Data),
 			slog.Any("body", event.Body), slog.Any("resource", resource), slog.Any("job", job{event}))
 	}
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%x", "%q", "%d", "%a"} {
-		for _, v := range []any{event, *event, event.Data, event.Body, job{event}, []*ricloud.Event{event}} {
+		for _, v := range []any{
+			event, *event, event.Data, event.Body,
+			job{event},
+			[]*ricloud.Event{event},
+		} {
 			fmt.Fprintf(&logged, verb, v)
 		}
 	}
-	for _, spelling := range []string{"canary", fmt.Sprintf("%x", "canary"), fmt.Sprintf("%d", []byte("canary"))} {
+	for _, spelling := range []string{
+		"canary", fmt.Sprintf("%x", "canary"),
+		fmt.Sprintf("%d", []byte("canary")),
+	} {
 		assert.NotContains(t, logged.String(), strings.Trim(spelling, "[]"))
 	}
-	assert.JSONEq(t, `{"id":"2","secret":"canary"}`, string([]byte(event.Data)), "the content is a conversion away")
+	assert.JSONEq(t, `{"id":"2","secret":"canary"}`, string([]byte(event.Data)),
+		"the content is a conversion away")
 }
 
 // An event goes through a queue as its body, without loss. Encodings that would
@@ -165,10 +188,11 @@ func TestAnEventSurvivesAQueue(t *testing.T) {
 	asString, err := json.Marshal(pollEvent)
 	require.NoError(t, err)
 	for name, body := range map[string]string{
-		"plain":      pollEvent,
-		"spaced":     "\r\n " + pollEvent + "\n",
-		"string":     string(asString),
-		"odd fields": `{"id":"1","type":"poll","action":"completed","data":{"id":"p1"},"retries":"5","odd":{"b":1,"a":2}}`,
+		"plain":  pollEvent,
+		"spaced": "\r\n " + pollEvent + "\n",
+		"string": string(asString),
+		"odd fields": `{"id":"1","type":"poll","action":"completed","data":{"id":"p1"},"retries":"5",` +
+			`"odd":{"b":1,"a":2}}`,
 	} {
 		event, err := ricloud.ParseEvent([]byte(body))
 		require.NoError(t, err, name)
@@ -180,7 +204,9 @@ func TestAnEventSurvivesAQueue(t *testing.T) {
 		require.NoError(t, err, name)
 		assert.Equal(t, ricloud.ID("p1"), poll.ID, name)
 
-		for _, v := range []any{event, *event, struct{ E *ricloud.Event }{event}, []ricloud.Event{*event}} {
+		for _, v := range []any{
+			event, *event, struct{ E *ricloud.Event }{event}, []ricloud.Event{*event},
+		} {
 			_, err = json.Marshal(v)
 			require.ErrorContains(t, err, "event.Body", name)
 		}
@@ -212,8 +238,11 @@ func TestParseEventToleratesOddFields(t *testing.T) {
 	t.Parallel()
 	created := time.Date(2020, 2, 25, 10, 25, 5, 0, time.UTC)
 	for field, values := range map[string][]string{
-		"retries":        {`"5"`, `5.0`, `"5.0"`},
-		"date_created":   {`"2020-02-25 10:25:05"`, `1582626305`, `"1582626305"`, `1582626305.0`, `"2020-02-25T10:25:05+00:00"`},
+		"retries": {`"5"`, `5.0`, `"5.0"`},
+		"date_created": {
+			`"2020-02-25 10:25:05"`, `1582626305`, `"1582626305"`, `1582626305.0`,
+			`"2020-02-25T10:25:05+00:00"`,
+		},
 		"action":         {`null`, `7`, `true`, `[]`, `{}`, `["x"]`},
 		"state":          {`null`, `7`, `true`, `[]`, `{"a":1}`},
 		"date_delivered": {`null`, `""`, `0`, `-1`, `false`, `"never"`, `{}`, `[1]`, `1e300`},
@@ -267,58 +296,72 @@ func FuzzParseEvent(f *testing.F) {
 }
 
 // record is an API whose lists of events hold these, page by page.
-func record(t *testing.T, byState map[string][]string) (client *ricloud.Client, requests func() int) {
+func record(
+	t *testing.T, byState map[string][]string,
+) (client *ricloud.Client, requests func() int) {
 	t.Helper()
 	api := httpmock.NewMockTransport()
-	api.RegisterResponder(http.MethodGet, `=~/events\b`, func(r *http.Request) (*http.Response, error) {
-		events := byState[r.URL.Query().Get("state")]
-		after := r.URL.Query().Get("after_id")
-		for i, e := range events {
-			if after != "" && strings.Contains(e, `"id":"`+after+`"`) {
-				events = events[i+1:]
-				break
+	api.RegisterResponder(http.MethodGet, `=~/events\b`,
+		func(r *http.Request) (*http.Response, error) {
+			events := byState[r.URL.Query().Get("state")]
+			after := r.URL.Query().Get("after_id")
+			for i, e := range events {
+				if after != "" && strings.Contains(e, `"id":"`+after+`"`) {
+					events = events[i+1:]
+					break
+				}
 			}
-		}
-		limit, err := strconv.Atoi(r.URL.Query().Get("limit"))
-		if err != nil {
-			return nil, err
-		}
-		page := events[:min(limit, len(events))]
-		raw := make([]json.RawMessage, len(page))
-		for i := range page {
-			raw[i] = json.RawMessage(page[i])
-		}
-		return httpmock.NewJsonResponse(http.StatusOK, map[string]any{"data": raw, "has_more": len(page) < len(events)})
-	})
+			limit, err := strconv.Atoi(r.URL.Query().Get("limit"))
+			if err != nil {
+				return nil, err
+			}
+			page := events[:min(limit, len(events))]
+			raw := make([]json.RawMessage, len(page))
+			for i := range page {
+				raw[i] = json.RawMessage(page[i])
+			}
+			return httpmock.NewJsonResponse(http.StatusOK,
+				map[string]any{"data": raw, "has_more": len(page) < len(events)})
+		})
 	client, err := ricloud.NewClient("token", ricloud.WithTransport(api))
 	require.NoError(t, err)
 	return client, api.GetTotalCallCount
 }
 
-var epoch = time.Date(2020, 2, 25, 0, 0, 0, 0, time.UTC) //nolint:gochecknoglobals // a constant in all but name
+//nolint:gochecknoglobals // a constant in all but name
+var epoch = time.Date(2020, 2, 25, 0, 0, 0, 0, time.UTC)
 
 func recorded(id string, minute int) string {
-	return fmt.Sprintf(`{"id":%q,"type":"poll","action":"completed","data":{"id":"p"},"date_created":%q}`,
+	return fmt.Sprintf(`{"id":%q,"type":"poll","action":"completed","data":{"id":"p"},`+
+		`"date_created":%q}`,
 		id, epoch.Add(time.Duration(minute)*time.Minute).Format(time.RFC3339))
 }
 
 func TestReplayHandsOverWhatWasMissed(t *testing.T) {
 	t.Parallel()
 	client, _ := record(t, map[string][]string{
-		"failed":    {recorded("f9", 9), recorded("f3", 3), recorded("f5", 5), recorded("old", -1), recorded("f1", 1)}, // in no order
-		"pending":   {recorded("p4", 4), recorded("p2", 2), `{"id":"undated","type":"poll","action":"created"}`},
+		// in no order
+		"failed": {
+			recorded("f9", 9), recorded("f3", 3), recorded("f5", 5), recorded("old", -1),
+			recorded("f1", 1),
+		},
+		"pending": {
+			recorded("p4", 4), recorded("p2", 2),
+			`{"id":"undated","type":"poll","action":"created"}`,
+		},
 		"delivered": {recorded("d6", 6)},
 		"":          {recorded("d6", 6)},
 	})
 	var got []ricloud.ID
 	bad := errors.New("bad")
-	n, err := client.Events.Replay(t.Context(), epoch, func(_ context.Context, e *ricloud.Event) error {
-		got = append(got, e.ID)
-		if e.ID == "f3" {
-			return bad
-		}
-		return nil
-	})
+	n, err := client.Events.Replay(t.Context(), epoch,
+		func(_ context.Context, e *ricloud.Event) error {
+			got = append(got, e.ID)
+			if e.ID == "f3" {
+				return bad
+			}
+			return nil
+		})
 	require.ErrorIs(t, err, bad)
 	require.ErrorContains(t, err, "f3 (poll.completed)")
 	assert.Equal(t, []ricloud.ID{"undated", "f1", "p2", "f3", "p4", "f5", "f9"}, got)
@@ -355,7 +398,9 @@ func TestReplayReadsNoFurtherThanItMust(t *testing.T) {
 		"oldest first": {oldestFirst, 12}, // one behind the last page, which is full
 	} {
 		client, requests := record(t, map[string][]string{"failed": tt.events})
-		n, err := client.Events.Replay(t.Context(), epoch, func(context.Context, *ricloud.Event) error { return nil })
+		n, err := client.Events.Replay(t.Context(), epoch, func(context.Context, *ricloud.Event) error {
+			return nil
+		})
 		require.NoError(t, err, name)
 		assert.Equal(t, 3, n, name)
 		assert.LessOrEqual(t, requests(), tt.requests, name)
@@ -390,7 +435,8 @@ func (l *lists) RoundTrip(r *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	page := events[:min(limit, len(events))]
-	body := fmt.Sprintf(`{"data":[%s],"has_more":%t}`, strings.Join(page, ","), len(page) < len(events))
+	body := fmt.Sprintf(`{"data":[%s],"has_more":%t}`, strings.Join(page, ","),
+		len(page) < len(events))
 	resp := httpmock.NewStringResponse(http.StatusOK, body)
 	if !l.now.IsZero() {
 		resp.Header.Set("Date", l.now.UTC().Format(http.TimeFormat))
@@ -400,7 +446,8 @@ func (l *lists) RoundTrip(r *http.Request) (*http.Response, error) {
 
 func (l *lists) client(t *testing.T, opts ...ricloud.Option) *ricloud.Client {
 	t.Helper()
-	client, err := ricloud.NewClient("token", append([]ricloud.Option{ricloud.WithTransport(l)}, opts...)...)
+	client, err := ricloud.NewClient("token",
+		append([]ricloud.Option{ricloud.WithTransport(l)}, opts...)...)
 	require.NoError(t, err)
 	return client
 }
@@ -466,7 +513,8 @@ func TestReplayReportsTheOddAndGoesOn(t *testing.T) {
 		assert.Equal(t, ids{"b", "a"}, got, odd)
 	}
 	// Secondary fields of odd types are nothing to report.
-	fine := `{"id":"c","type":"poll","data":{"id":"p"},"retries":"5","date_created":"2020-02-25 00:02:00","state":3,"action":null}`
+	fine := `{"id":"c","type":"poll","data":{"id":"p"},"retries":"5",` +
+		`"date_created":"2020-02-25 00:02:00","state":3,"action":null}`
 	client, _ := record(t, map[string][]string{"failed": {recorded("a", 3), fine, recorded("b", 1)}})
 	var got ids
 	_, err := client.Events.Replay(t.Context(), epoch, got.take)
@@ -487,20 +535,22 @@ func TestReplayReadsPastOldEventsOfOneSecond(t *testing.T) {
 	shuffled := slices.Concat(jitter, missed)
 	rand.Shuffle(len(shuffled), func(i, j int) { shuffled[i], shuffled[j] = shuffled[j], shuffled[i] })
 	for name, events := range map[string][]string{
-		"one second":    slices.Concat(oneSecond, missed),
-		"two seconds":   slices.Concat(twoSeconds, missed),
-		"with jitter":   slices.Concat(jitter, missed),
-		"shuffled":      shuffled,
-		"one newer":     slices.Concat([]string{recorded("old newer", -50)}, oneSecond, missed),
-		"undated":       slices.Concat(oneSecond, []string{`{"id":"undated","type":"poll","date_created":null}`}, missed),
+		"one second":  slices.Concat(oneSecond, missed),
+		"two seconds": slices.Concat(twoSeconds, missed),
+		"with jitter": slices.Concat(jitter, missed),
+		"shuffled":    shuffled,
+		"one newer":   slices.Concat([]string{recorded("old newer", -50)}, oneSecond, missed),
+		"undated": slices.Concat(oneSecond,
+			[]string{`{"id":"undated","type":"poll","date_created":null}`}, missed),
 		"missed behind": slices.Concat(missed[:1], oneSecond, missed[1:]),
 	} {
 		client, _ := record(t, map[string][]string{"failed": events})
 		got := map[ricloud.ID]int{}
-		_, err := client.Events.Replay(t.Context(), epoch, func(_ context.Context, e *ricloud.Event) error {
-			got[e.ID]++
-			return nil
-		})
+		_, err := client.Events.Replay(t.Context(), epoch,
+			func(_ context.Context, e *ricloud.Event) error {
+				got[e.ID]++
+				return nil
+			})
 		require.NoError(t, err, name)
 		delete(got, "undated")
 		assert.Equal(t, map[ricloud.ID]int{"m1": 1, "m2": 1, "m3": 1}, got, name)
@@ -535,7 +585,10 @@ func TestReplayRefuses(t *testing.T) {
 // Its count is what was newly handled.
 func TestReplayCountsWhatIsNew(t *testing.T) {
 	t.Parallel()
-	events := map[string][]string{"failed": {recorded("a", 1), recorded("b", 2)}, "pending": {recorded("c", 3)}}
+	events := map[string][]string{
+		"failed":  {recorded("a", 1), recorded("b", 2)},
+		"pending": {recorded("c", 3)},
+	}
 	client, _ := record(t, events)
 	handler := newWebhook(t, ignore)
 	require.NoError(t, handler.Handle(t.Context(), &ricloud.Event{ID: "b", Type: "poll"}))
@@ -558,7 +611,8 @@ func TestReplayReadsLargeEvents(t *testing.T) {
 	var events []string
 	for i := range 30 {
 		e := recorded(strconv.Itoa(i), 30-i)
-		events = append(events, strings.Replace(e, `"data":{`, `"data":{"padding":"`+strings.Repeat("x", 20_000)+`",`, 1))
+		events = append(events,
+			strings.Replace(e, `"data":{`, `"data":{"padding":"`+strings.Repeat("x", 20_000)+`",`, 1))
 	}
 	api := &lists{list: func(q url.Values, _ int) []string {
 		if q.Get("state") == "failed" {
@@ -566,7 +620,8 @@ func TestReplayReadsLargeEvents(t *testing.T) {
 		}
 		return nil
 	}}
-	n, err := api.client(t, ricloud.WithMaxBody(100_000)).Events.Replay(t.Context(), epoch, (&ids{}).take)
+	n, err := api.client(t, ricloud.WithMaxBody(100_000)).Events.Replay(t.Context(), epoch,
+		(&ids{}).take)
 	require.NoError(t, err)
 	assert.Equal(t, 30, n)
 }
@@ -611,7 +666,8 @@ func TestReplayOnATimerHandlesAnEventOnce(t *testing.T) {
 }
 
 func dated(id string, at time.Time) string {
-	return fmt.Sprintf(`{"id":%q,"type":"poll","action":"completed","data":{"id":"p"},"date_created":%q}`,
+	return fmt.Sprintf(`{"id":%q,"type":"poll","action":"completed","data":{"id":"p"},`+
+		`"date_created":%q}`,
 		id, at.UTC().Format(time.RFC3339))
 }
 
@@ -685,12 +741,13 @@ func TestHandlerReplayKeepsItsPosition(t *testing.T) {
 func TestHandlerReplayKeepsItsPositionWhenReadingFails(t *testing.T) {
 	t.Parallel()
 	api := httpmock.NewMockTransport()
-	api.RegisterResponder(http.MethodGet, `=~/events\b`, func(r *http.Request) (*http.Response, error) {
-		if r.URL.Query().Get("state") == "failed" {
-			return httpmock.NewStringResponse(http.StatusForbidden, `{}`), nil
-		}
-		return httpmock.NewStringResponse(http.StatusOK, `{"data":[`+recorded("a", 1)+`]}`), nil
-	})
+	api.RegisterResponder(http.MethodGet, `=~/events\b`,
+		func(r *http.Request) (*http.Response, error) {
+			if r.URL.Query().Get("state") == "failed" {
+				return httpmock.NewStringResponse(http.StatusForbidden, `{}`), nil
+			}
+			return httpmock.NewStringResponse(http.StatusOK, `{"data":[`+recorded("a", 1)+`]}`), nil
+		})
 	client, err := ricloud.NewClient("token", ricloud.WithTransport(api))
 	require.NoError(t, err)
 	dedupe := ricloud.NewMemoryDeduplicator(0, 0)
@@ -882,7 +939,8 @@ func TestWatchFeedsTheWaits(t *testing.T) {
 			if time.Since(begun) < time.Minute {
 				return httpmock.NewStringResponse(http.StatusOK, `{"data":[]}`), nil
 			}
-			e := strings.Replace(dated("e", begun.Add(time.Minute)), `{"id":"p"}`, `{"id":"p","state":"completed"}`, 1)
+			e := strings.Replace(dated("e", begun.Add(time.Minute)), `{"id":"p"}`,
+				`{"id":"p","state":"completed"}`, 1)
 			return httpmock.NewStringResponse(http.StatusOK, `{"data":[`+e+`]}`), nil
 		})
 		client, err := ricloud.NewClient("token", ricloud.WithTransport(api))

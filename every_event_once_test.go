@@ -50,11 +50,15 @@ func TestEveryEventTakesEffectOnce(t *testing.T) {
 		})
 		srv := ricloudtest.NewServer(
 			ricloudtest.WithReceiver(receiverURL, receiver), ricloudtest.WithoutUndeliveredEvents(),
-			ricloudtest.WithWebhookFaults(ricloudtest.WebhookFaults{Duplicate: .3, Reorder: .3, WrongSignature: .2, OldTimestamp: .2}),
+			ricloudtest.WithWebhookFaults(ricloudtest.WebhookFaults{
+				Duplicate: .3, Reorder: .3,
+				WrongSignature: .2, OldTimestamp: .2,
+			}),
 		)
 		defer srv.Close()
 		ctx, client := t.Context(), srv.Client()
-		_, err = client.WebhookConfigs.Ensure(ctx, ricloud.WebhookConfigEnsureParams{URL: receiverURL, BeforeTest: handler.SetSecrets})
+		_, err = client.WebhookConfigs.Ensure(ctx,
+			ricloud.WebhookConfigEnsureParams{URL: receiverURL, BeforeTest: handler.SetSecrets})
 		require.NoError(t, err)
 		session, err := login(ctx, client)
 		require.NoError(t, err)

@@ -45,7 +45,8 @@ func (q *remoteQuota) Wait(ctx context.Context, p ricloud.Priority) error {
 // Pause tells the quota, without waiting for it, that the API asks for a pause.
 func (q *remoteQuota) Pause(d time.Duration) {
 	go func() {
-		resp, err := q.client.PostForm(q.base+"/pause", url.Values{"for": {d.String()}}) //nolint:noctx // nothing waits for it
+		//nolint:noctx // nothing waits for it
+		resp, err := q.client.PostForm(q.base+"/pause", url.Values{"for": {d.String()}})
 		if err == nil {
 			resp.Body.Close()
 		}

@@ -38,7 +38,8 @@ func ExampleResultsService_SaveAll() {
 		fmt.Println(err)
 		return
 	}
-	results := client.Polls.Results(ctx, poll.ID, ricloud.WithFiles()) // the messages, then their attachments
+	// the messages, then their attachments
+	results := client.Polls.Results(ctx, poll.ID, ricloud.WithFiles())
 	saved, err := client.Results.SaveAll(ctx, results, dir, ricloud.WithAcknowledge())
 	if err != nil {
 		fmt.Println(err) // every failure; the others are saved
@@ -94,7 +95,8 @@ func ExampleStorageConfigsService_Ensure() {
 	defer sandbox.Close()
 	ctx, client := context.Background(), sandbox.Client()
 
-	credentials, err := ricloud.CredentialsFromKey("AKIAEXAMPLE", ricloud.NewSecret("…")) // see also CredentialsFromFile
+	// see also CredentialsFromFile
+	credentials, err := ricloud.CredentialsFromKey("AKIAEXAMPLE", ricloud.NewSecret("…"))
 	if err != nil {
 		fmt.Println(err)
 		return

@@ -24,7 +24,10 @@ func login(ctx context.Context, client *ricloud.Client) (*ricloud.Session, error
 		return nil, err
 	}
 	return client.Sessions.Login(ctx, ricloud.SessionCreateParams{
-		Source:  ricloud.SourceParams{User: user.ID, Type: ricloud.SourceICloudAccount, Identifier: "john.appleseed@example.com"},
+		Source: ricloud.SourceParams{
+			User: user.ID, Type: ricloud.SourceICloudAccount,
+			Identifier: "john.appleseed@example.com",
+		},
 		Payload: ricloud.SessionPayload{Password: ricloud.NewSecret("hunter2")},
 	}, nil)
 }
@@ -141,12 +144,14 @@ func ExamplePermissionsService_Create() {
 	defer sandbox.Close()
 	client := sandbox.Client()
 
-	permissions, err := client.Permissions.Create(context.Background(), ricloud.PermissionsCreateParams{
-		Scopes: map[string][]ricloud.ScopeLimit{
-			"source_type:icloud.account": {{Level: "user", Type: "count", Value: 3}}, // three accounts a user
-			"data_type:*":                nil,                                        // no limit
-		},
-	})
+	permissions, err := client.Permissions.Create(context.Background(),
+		ricloud.PermissionsCreateParams{
+			Scopes: map[string][]ricloud.ScopeLimit{
+				// three accounts a user
+				"source_type:icloud.account": {{Level: "user", Type: "count", Value: 3}},
+				"data_type:*":                nil, // no limit
+			},
+		})
 	if err != nil {
 		fmt.Println(err)
 		return
@@ -186,7 +191,8 @@ func ExampleUsersService_All() {
 			return
 		}
 	}
-	for user, err := range client.Users.All(ctx, ricloud.UserListParams{}) { // as many pages as there are
+	// as many pages as there are
+	for user, err := range client.Users.All(ctx, ricloud.UserListParams{}) {
 		if err != nil {
 			fmt.Println(err)
 			return
@@ -231,7 +237,10 @@ func ExampleSessionsService_Login() {
 		return
 	}
 	session, err := client.Sessions.Login(ctx, ricloud.SessionCreateParams{
-		Source:  ricloud.SourceParams{User: user.ID, Type: ricloud.SourceICloudAccount, Identifier: "jane.appleseed@example.com"},
+		Source: ricloud.SourceParams{
+			User: user.ID, Type: ricloud.SourceICloudAccount,
+			Identifier: "jane.appleseed@example.com",
+		},
 		Payload: ricloud.SessionPayload{Password: ricloud.NewSecret("hunter2")},
 	}, func(_ context.Context, c ricloud.CodeChallenge) (ricloud.Secret, error) {
 		fmt.Println("code, please; attempt", c.Attempt)
@@ -258,7 +267,10 @@ func ExampleSessionsService_Wait() {
 		return
 	}
 	params := ricloud.SessionCreateParams{
-		Source:  ricloud.SourceParams{User: user.ID, Type: ricloud.SourceICloudAccount, Identifier: "jane.appleseed@example.com"},
+		Source: ricloud.SourceParams{
+			User: user.ID, Type: ricloud.SourceICloudAccount,
+			Identifier: "jane.appleseed@example.com",
+		},
 		Payload: ricloud.SessionPayload{Password: ricloud.NewSecret("hunter2")},
 	}
 	session, err := client.Sessions.Create(ctx, params)
@@ -407,8 +419,11 @@ func ExampleStorageConfigsService_Test() {
 	ctx, client := context.Background(), sandbox.Client()
 
 	config, err := client.StorageConfigs.Create(ctx, ricloud.StorageConfigCreateParams{
-		URL:         "s3://my-bucket/results",
-		Credentials: ricloud.Credentials{"access_key_id": ricloud.NewSecret("AKIAEXAMPLE"), "secret_access_key": ricloud.NewSecret("…")},
+		URL: "s3://my-bucket/results",
+		Credentials: ricloud.Credentials{
+			"access_key_id":     ricloud.NewSecret("AKIAEXAMPLE"),
+			"secret_access_key": ricloud.NewSecret("…"),
+		},
 	})
 	if err != nil {
 		fmt.Println(err)
@@ -429,12 +444,14 @@ func ExampleStorageConfigsService_Test() {
 }
 
 func ExampleWebhookConfigsService_Test() {
-	receiver := http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}) // in a program, NewWebhookHandler's
+	// in a program, NewWebhookHandler's
+	receiver := http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})
 	sandbox := ricloudtest.NewServer(ricloudtest.WithReceiver("https://example.com/ricloud", receiver))
 	defer sandbox.Close()
 	ctx, client := context.Background(), sandbox.Client()
 
-	config, err := client.WebhookConfigs.Create(ctx, ricloud.WebhookConfigCreateParams{URL: "https://example.com/ricloud"})
+	config, err := client.WebhookConfigs.Create(ctx,
+		ricloud.WebhookConfigCreateParams{URL: "https://example.com/ricloud"})
 	if err != nil {
 		fmt.Println(err)
 		return
@@ -458,12 +475,14 @@ func ExampleEventsService_All() {
 	defer sandbox.Close()
 	ctx, client := context.Background(), sandbox.Client()
 
-	config, err := client.WebhookConfigs.Create(ctx, ricloud.WebhookConfigCreateParams{URL: "https://example.com/ricloud"})
+	config, err := client.WebhookConfigs.Create(ctx,
+		ricloud.WebhookConfigCreateParams{URL: "https://example.com/ricloud"})
 	if err != nil {
 		fmt.Println(err)
 		return
 	}
-	if _, err = client.WebhookConfigs.Test(ctx, config.ID, ricloud.WithAwait(10*time.Second)); err != nil {
+	if _, err = client.WebhookConfigs.Test(ctx, config.ID, ricloud.WithAwait(10*time.Second)); err !=
+		nil {
 		fmt.Println(err)
 		return
 	}

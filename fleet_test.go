@@ -57,7 +57,10 @@ func dataTypes() []string {
 
 func fleetLogin(i int, user ricloud.ID) ricloud.SessionCreateParams {
 	return ricloud.SessionCreateParams{
-		Source:  ricloud.SourceParams{User: user, Type: "mocks.mock", Identifier: fmt.Sprintf("customer-%d@example.com", i)},
+		Source: ricloud.SourceParams{
+			User: user, Type: "mocks.mock",
+			Identifier: fmt.Sprintf("customer-%d@example.com", i),
+		},
 		Payload: ricloud.SessionPayload{Password: ricloud.NewSecret("hunter2")},
 	}
 }
@@ -73,7 +76,10 @@ func ours(ctx context.Context, c *ricloud.Client, i int, j *journal) error {
 		return err
 	}
 	j.know(j.sessions, session.ID)
-	poll, err := c.Polls.Create(ctx, ricloud.PollCreateParams{Session: session.ID, Payload: ricloud.PollPayload{DataTypes: dataTypes()}})
+	poll, err := c.Polls.Create(ctx, ricloud.PollCreateParams{
+		Session: session.ID,
+		Payload: ricloud.PollPayload{DataTypes: dataTypes()},
+	})
 	if err != nil {
 		return err
 	}
@@ -107,7 +113,10 @@ func plain(ctx context.Context, c *ricloud.Client, i int, j *journal) error {
 		return err
 	}
 	j.know(j.sessions, session.ID)
-	poll, err := c.Polls.Create(ctx, ricloud.PollCreateParams{Session: session.ID, Payload: ricloud.PollPayload{DataTypes: dataTypes()}})
+	poll, err := c.Polls.Create(ctx, ricloud.PollCreateParams{
+		Session: session.ID,
+		Payload: ricloud.PollPayload{DataTypes: dataTypes()},
+	})
 	for err == nil && !poll.State.Ended() {
 		<-time.NewTimer(time.Second).C
 		poll, err = c.Polls.Get(ctx, poll.ID)
@@ -134,11 +143,21 @@ func TestFleet(t *testing.T) {
 	}
 	second := time.Second
 	ways := []way{
-		{name: "a GET a second a wait, single acks", accounts: accounts / 10, run: plain, requests: 400, sessions: second, polls: second},
-		{name: "ours, no webhooks", accounts: accounts, run: ours, requests: 6, sessions: 3 * second, polls: 6 * second},
-		{name: "ours, webhooks delivered", accounts: accounts, run: ours, webhooks: true, requests: 4.2, sessions: second / 10, polls: second / 10},
 		{
-			name: "ours, webhooks, 20 % dropped, doubled, late", accounts: accounts, run: ours, webhooks: true,
+			name: "a GET a second a wait, single acks", accounts: accounts / 10, run: plain, requests: 400,
+			sessions: second, polls: second,
+		},
+		{
+			name: "ours, no webhooks", accounts: accounts, run: ours, requests: 6, sessions: 3 * second,
+			polls: 6 * second,
+		},
+		{
+			name: "ours, webhooks delivered", accounts: accounts, run: ours, webhooks: true, requests: 4.2,
+			sessions: second / 10, polls: second / 10,
+		},
+		{
+			name: "ours, webhooks, 20 % dropped, doubled, late", accounts: accounts, run: ours,
+			webhooks: true,
 			noise:    ricloudtest.WebhookFaults{Drop: 0.2, Duplicate: 0.2, Reorder: 0.2},
 			requests: 4.5, sessions: 3 * second, polls: 6 * second, worst: 20 * second,
 		},
@@ -148,7 +167,8 @@ func TestFleet(t *testing.T) {
 	t.Cleanup(func() {
 		var table bytes.Buffer
 		w := tabwriter.NewWriter(&table, 0, 0, 2, ' ', 0)
-		_, _ = fmt.Fprintln(w, "way\trequests an account\tmedian lag: sessions\tpolls\tworst lag: sessions\tpolls")
+		_, _ = fmt.Fprintln(w,
+			"way\trequests an account\tmedian lag: sessions\tpolls\tworst lag: sessions\tpolls")
 		for _, row := range rows {
 			_, _ = fmt.Fprintln(w, row)
 		}
@@ -162,7 +182,8 @@ func TestFleet(t *testing.T) {
 				requests, sessions, polls := way.measure(t)
 				middle, last := way.accounts/2, way.accounts-1
 				mu.Lock()
-				rows[i] = fmt.Sprintf("%s\t%.2f\t%v\t%v\t%v\t%v", way.name, requests, sessions[middle], polls[middle], sessions[last], polls[last])
+				rows[i] = fmt.Sprintf("%s\t%.2f\t%v\t%v\t%v\t%v", way.name, requests, sessions[middle],
+					polls[middle], sessions[last], polls[last])
 				mu.Unlock()
 				// Waits share requests, so that fewer accounts pay more each.
 				assert.LessOrEqual(t, requests, way.requests+400/float64(way.accounts)-0.4)
@@ -191,7 +212,8 @@ func (w way) measure(t *testing.T) (requests float64, sessions, polls []time.Dur
 			Session: ricloudtest.Delay{Min: 3 * time.Second, Max: 40 * time.Second},
 			Poll:    ricloudtest.Delay{Min: 30 * time.Second, Max: 600 * time.Second},
 		}),
-		ricloudtest.WithReceiver("https://hooks.example.com", hook), ricloudtest.WithWebhookFaults(w.noise),
+		ricloudtest.WithReceiver("https://hooks.example.com", hook),
+		ricloudtest.WithWebhookFaults(w.noise),
 	)
 	defer srv.Close()
 	client = srv.Client(ricloud.WithPolling(time.Second, 10*time.Second)) // as for the live API

@@ -35,9 +35,12 @@ func addFixtures(f *testing.F, add func(body []byte)) {
 	}))
 	require.Positive(f, seeds)
 	for _, odd := range []string{
-		``, `null`, `[]`, `{}`, `"x"`, `7`, `-0.5e3`, `{"id":null}`, `{"id":{"id":{"id":1}}}`, `{"id":[1]}`, `{"data":{}}`,
-		`{"data":[null]}`, `[{"id":1},{"id":"1"}]`, `{"date_created":""}`, `{"date_created":"2018-08-22 10:25:05"}`, `{"date_created":7}`,
-		`{"source":"1"}`, `{"source":{"id":1}}`, `{"results":[{"signed_url":null}]}`, `{"signed_urls_expiry":1e300}`, `{"interval":-0.5}`,
+		``, `null`, `[]`, `{}`, `"x"`, `7`, `-0.5e3`, `{"id":null}`, `{"id":{"id":{"id":1}}}`,
+		`{"id":[1]}`, `{"data":{}}`,
+		`{"data":[null]}`, `[{"id":1},{"id":"1"}]`, `{"date_created":""}`,
+		`{"date_created":"2018-08-22 10:25:05"}`, `{"date_created":7}`,
+		`{"source":"1"}`, `{"source":{"id":1}}`, `{"results":[{"signed_url":null}]}`,
+		`{"signed_urls_expiry":1e300}`, `{"interval":-0.5}`,
 		`{"tasks_completed":["1"]}`, "<html>", "\xff", strings.Repeat("[", 10_001),
 	} {
 		add([]byte(odd))
@@ -51,10 +54,19 @@ func FuzzWireTypes(f *testing.F) {
 	f.Fuzz(func(t *testing.T, body []byte) {
 		for _, fresh := range []func() any{
 			func() any { return new(ricloud.ID) }, func() any { return new(ricloud.List[ricloud.Source]) },
-			func() any { return new(ricloud.Organisation) }, func() any { return new(ricloud.Key) }, func() any { return new(ricloud.Permissions) },
-			func() any { return new(ricloud.User) }, func() any { return new(ricloud.Source) }, func() any { return new(ricloud.Session) },
-			func() any { return new(ricloud.Poll) }, func() any { return new(ricloud.Task) }, func() any { return new(ricloud.Result) },
-			func() any { return new(ricloud.Subscription) }, func() any { return new(ricloud.StorageConfig) },
+			func() any { return new(ricloud.Organisation) }, func() any { return new(ricloud.Key) },
+			func() any {
+				return new(ricloud.Permissions)
+			},
+			func() any { return new(ricloud.User) }, func() any { return new(ricloud.Source) }, func() any {
+				return new(ricloud.Session)
+			},
+			func() any { return new(ricloud.Poll) }, func() any { return new(ricloud.Task) }, func() any {
+				return new(ricloud.Result)
+			},
+			func() any { return new(ricloud.Subscription) }, func() any {
+				return new(ricloud.StorageConfig)
+			},
 		} {
 			first := fresh()
 			if json.Unmarshal(body, first) != nil {
@@ -83,7 +95,8 @@ func FuzzAnswer(f *testing.F) {
 		f.Add(http.StatusOK, body)
 		f.Add(http.StatusBadRequest, body)
 	})
-	f.Add(http.StatusUnauthorized, []byte(`{"error":"invalid-parameter","message":"no","params":{"a":["b"]}}`))
+	f.Add(http.StatusUnauthorized,
+		[]byte(`{"error":"invalid-parameter","message":"no","params":{"a":["b"]}}`))
 	f.Add(http.StatusBadGateway, []byte(`{"error":7,"message":[],"params":null}`))
 	f.Fuzz(func(t *testing.T, status int, body []byte) {
 		if status < 200 || status > 599 {
@@ -113,7 +126,8 @@ func FuzzAnswer(f *testing.F) {
 // FuzzListPages: a list ends whatever its pages say, and yields nothing twice.
 func FuzzListPages(f *testing.F) {
 	addFixtures(f, func(body []byte) { f.Add(body, body) })
-	f.Add([]byte(`{"data":[{"id":1},{"id":"2"}],"has_more":true}`), []byte(`{"data":[{"id":2},{"id":3}],"has_more":true}`))
+	f.Add([]byte(`{"data":[{"id":1},{"id":"2"}],"has_more":true}`),
+		[]byte(`{"data":[{"id":2},{"id":3}],"has_more":true}`))
 	f.Add([]byte(`{"data":[{"id":""}],"has_more":true}`), []byte(`{"data":[],"has_more":true}`))
 	f.Fuzz(func(t *testing.T, first, rest []byte) {
 		requests := 0

@@ -35,7 +35,8 @@ func (r *recorder) RoundTrip(req *http.Request) (*http.Response, error) {
 		req.Body = io.NopCloser(bytes.NewReader(body.Bytes()))
 	}
 	r.mu.Lock()
-	r.calls = append(r.calls, recorded{req.Method, req.URL.EscapedPath(), req.URL.RawQuery, body.String(), req.Header.Clone()})
+	r.calls = append(r.calls,
+		recorded{req.Method, req.URL.EscapedPath(), req.URL.RawQuery, body.String(), req.Header.Clone()})
 	r.mu.Unlock()
 	return r.MockTransport.RoundTrip(req)
 }

@@ -134,9 +134,10 @@ type WaitInfo struct {
 
 // WaitResult says how a wait ended.
 type WaitResult struct {
-	State    string // the last one seen; empty: none was
-	Changes  int    // how many changes the wait was told
-	ByEvent  bool   // an event, or the call that made the resource, brought the last change; else a read did
+	State   string // the last one seen; empty: none was
+	Changes int    // how many changes the wait was told
+	// an event, or the call that made the resource, brought the last change; else a read did
+	ByEvent  bool
 	Duration time.Duration
 	Err      error
 }
@@ -165,8 +166,9 @@ const (
 	WebhookHandled    WebhookOutcome = "handled"
 	WebhookDuplicate  WebhookOutcome = "duplicate"   // handled before
 	WebhookInProgress WebhookOutcome = "in_progress" // another call is handling it
-	WebhookRefused    WebhookOutcome = "refused"     // not signed, too old, too large, too many at once
-	WebhookFailed     WebhookOutcome = "failed"      // the handler or the Deduplicator returned an error
+	// not signed, too old, too large, too many at once
+	WebhookRefused WebhookOutcome = "refused"
+	WebhookFailed  WebhookOutcome = "failed" // the handler or the Deduplicator returned an error
 )
 
 // WebhookResult says how a delivery ended.
@@ -284,20 +286,26 @@ func (h *hooks) observe() transport.Observe {
 	return func(ctx context.Context, s transport.Sending) (context.Context, func(transport.Attempt)) {
 		op := s.Request.Operation
 		name, path := described(op)
-		ctx, ended := begin(ctx, h, h.attempt, func(hook AttemptHook, ctx context.Context) (context.Context, func(AttemptResult)) {
-			return hook.Attempt(ctx, AttemptInfo{
-				Operation: name, Method: op.Method, Path: path, Host: s.Host, Number: s.Number,
-				Background: s.Request.Background, TurnWait: s.TurnWait, Header: s.Header,
+		ctx, ended := begin(ctx, h, h.attempt,
+			func(hook AttemptHook, ctx context.Context) (context.Context, func(AttemptResult)) {
+				return hook.Attempt(ctx, AttemptInfo{
+					Operation: name, Method: op.Method, Path: path, Host: s.Host, Number: s.Number,
+					Background: s.Request.Background, TurnWait: s.TurnWait, Header: s.Header,
+				})
 			})
-		})
 		return ctx, func(a transport.Attempt) {
-			ended(AttemptResult{StatusCode: a.StatusCode, Duration: a.Duration, RetryWait: a.Wait, Err: a.Err})
+			ended(AttemptResult{
+				StatusCode: a.StatusCode, Duration: a.Duration, RetryWait: a.Wait,
+				Err: a.Err,
+			})
 		}
 	}
 }
 
 // beginCall tells the hooks that a call begins. ended is nil where nobody looks.
-func (c *Client) beginCall(ctx context.Context, r *request) (_ context.Context, ended func(CallResult)) {
+func (c *Client) beginCall(
+	ctx context.Context, r *request,
+) (_ context.Context, ended func(CallResult)) {
 	if len(c.hooks.call) == 0 {
 		return ctx, nil
 	}
@@ -325,7 +333,8 @@ func described(op transport.Operation) (name, path string) {
 func callResult(resp *transport.Response, err error) CallResult {
 	result := CallResult{Err: err}
 	if resp != nil {
-		result.StatusCode, result.Attempts, result.Duration = resp.StatusCode, len(resp.Attempts), resp.Duration
+		result.StatusCode, result.Duration = resp.StatusCode, resp.Duration
+		result.Attempts = len(resp.Attempts)
 		return result
 	}
 	if call, ok := errors.AsType[*CallError](err); ok {
@@ -357,7 +366,9 @@ func (l *links) add(ctx context.Context, id ID) func() {
 	return func() {
 		l.mu.Lock()
 		defer l.mu.Unlock()
-		l.byID[id] = slices.DeleteFunc(l.byID[id], func(other context.Context) bool { return other == ctx })
+		l.byID[id] = slices.DeleteFunc(l.byID[id], func(other context.Context) bool {
+			return other == ctx
+		})
 		if len(l.byID[id]) == 0 {
 			delete(l.byID, id)
 		}
@@ -415,7 +426,9 @@ func (c *Client) beginTransfer(
 }
 
 // open opens an object: an attempt of the download.
-func (t *transfer) open(ctx context.Context, opener ObjectOpener, req ObjectRequest) (*Object, error) {
+func (t *transfer) open(
+	ctx context.Context, opener ObjectOpener, req ObjectRequest,
+) (*Object, error) {
 	t.opens++
 	if t.opens > 1 && req.Offset > 0 {
 		t.resumes++
@@ -430,11 +443,12 @@ func (t *transfer) open(ctx context.Context, opener ObjectOpener, req ObjectRequ
 		host = signed.host()
 	}
 	began := time.Now()
-	ctx, ended := begin(ctx, h, h.attempt, func(hook AttemptHook, ctx context.Context) (context.Context, func(AttemptResult)) {
-		return hook.Attempt(ctx, AttemptInfo{
-			Operation: t.operation, Method: http.MethodGet, Host: host, Number: t.opens,
+	ctx, ended := begin(ctx, h, h.attempt,
+		func(hook AttemptHook, ctx context.Context) (context.Context, func(AttemptResult)) {
+			return hook.Attempt(ctx, AttemptInfo{
+				Operation: t.operation, Method: http.MethodGet, Host: host, Number: t.opens,
+			})
 		})
-	})
 	object, err := opener.OpenObject(ctx, req)
 	result := AttemptResult{StatusCode: http.StatusOK, Duration: time.Since(began), Err: err}
 	if object != nil && object.Offset > 0 {
@@ -550,7 +564,9 @@ func (h *WebhookHandler) observeRefusal(ctx context.Context, refused *refusal) {
 	told(WebhookResult{Outcome: WebhookRefused, StatusCode: refused.status, Err: refused})
 }
 
-func (h *WebhookHandler) begin(ctx context.Context, info WebhookInfo) (context.Context, func(WebhookResult)) {
+func (h *WebhookHandler) begin(
+	ctx context.Context, info WebhookInfo,
+) (context.Context, func(WebhookResult)) {
 	return begin(ctx, h.seen, h.hooks,
 		func(hook WebhookHook, ctx context.Context) (context.Context, func(WebhookResult)) {
 			return hook.Webhook(ctx, info)

@@ -41,8 +41,11 @@ func (w *watcher) all() string {
 
 type nested struct{}
 
-func (w *watcher) Call(ctx context.Context, info ricloud.CallInfo) (context.Context, func(ricloud.CallResult)) {
-	w.sayf("call %s %s %s background=%v waits=%v", info.Operation, info.Method, info.Path, info.Background, len(info.Waits) > 0)
+func (w *watcher) Call(
+	ctx context.Context, info ricloud.CallInfo,
+) (context.Context, func(ricloud.CallResult)) {
+	w.sayf("call %s %s %s background=%v waits=%v", info.Operation, info.Method, info.Path,
+		info.Background, len(info.Waits) > 0)
 	return ctx, func(r ricloud.CallResult) {
 		w.sayf("call ended %s %d after %d err=%v", info.Operation, r.StatusCode, r.Attempts, r.Err != nil)
 	}
@@ -66,11 +69,14 @@ func (w *watcher) Download(
 ) (context.Context, func(ricloud.DownloadResult)) {
 	w.sayf("download %s %s %d", info.Operation, info.Scheme, info.Size)
 	return ctx, func(r ricloud.DownloadResult) {
-		w.sayf("download ended %d bytes verified=%v found=%v err=%v", r.Done, r.Verified, r.Found, r.Err != nil)
+		w.sayf("download ended %d bytes verified=%v found=%v err=%v", r.Done, r.Verified, r.Found,
+			r.Err != nil)
 	}
 }
 
-func (w *watcher) Wait(ctx context.Context, info ricloud.WaitInfo) (context.Context, func(ricloud.WaitResult)) {
+func (w *watcher) Wait(
+	ctx context.Context, info ricloud.WaitInfo,
+) (context.Context, func(ricloud.WaitResult)) {
 	w.sayf("wait %s", info.Resource)
 	return ctx, func(r ricloud.WaitResult) { w.sayf("wait ended %s err=%v", r.State, r.Err != nil) }
 }
@@ -135,7 +141,8 @@ func TestHooksSeeAJourney(t *testing.T) {
 	_, err = client.Users.Get(t.Context(), "nobody")
 	require.ErrorIs(t, err, ricloud.ErrNotFound)
 
-	require.NoError(t, client.Call(t.Context(), http.MethodGet, "/organisation?secret=canary-query", nil, nil))
+	require.NoError(t,
+		client.Call(t.Context(), http.MethodGet, "/organisation?secret=canary-query", nil, nil))
 
 	seen := hook.all()
 	assert.NotContains(t, seen, "canary-query")
@@ -164,7 +171,8 @@ func TestHooksSeeAJourney(t *testing.T) {
 
 	for host, header := range sent.byHost {
 		storage := host == "storage.ricloud.test"
-		assert.Equal(t, storage, header.Get("Traceparent") == "", "%s: storage gets no header of a hook", host)
+		assert.Equal(t, storage, header.Get("Traceparent") == "", "%s: storage gets no header of a hook",
+			host)
 		assert.NotContains(t, header.Get("Authorization"), "stolen")
 	}
 
@@ -190,7 +198,9 @@ func (p panicking) Attempt(
 	return ctx, func(ricloud.AttemptResult) { panic("a hook of the user's") }
 }
 
-func (p panicking) Wait(context.Context, ricloud.WaitInfo) (context.Context, func(ricloud.WaitResult)) {
+func (p panicking) Wait(
+	context.Context, ricloud.WaitInfo,
+) (context.Context, func(ricloud.WaitResult)) {
 	return nil, func(ricloud.WaitResult) { panic("a hook of the user's") }
 }
 
@@ -227,11 +237,14 @@ func TestUnknownHooksAreRefused(t *testing.T) {
 // waitHook observes waits only.
 type waitHook struct{}
 
-func (waitHook) Wait(context.Context, ricloud.WaitInfo) (context.Context, func(ricloud.WaitResult)) {
+func (waitHook) Wait(
+	context.Context, ricloud.WaitInfo,
+) (context.Context, func(ricloud.WaitResult)) {
 	return nil, nil
 }
 
-func TestHooksThatDoNotLookCostNothing(t *testing.T) { //nolint:paralleltest // AllocsPerRun counts all goroutines
+//nolint:paralleltest // AllocsPerRun counts all goroutines
+func TestHooksThatDoNotLookCostNothing(t *testing.T) {
 	cost := func(opts ...ricloud.Option) float64 {
 		server := ricloudtest.NewServer()
 		defer server.Close()
@@ -250,7 +263,8 @@ func TestStatsCountRetriesAndTurns(t *testing.T) {
 	server := ricloudtest.NewServer(ricloudtest.WithFaults(
 		ricloudtest.Fault{Operation: "Organisation.Get", Status: 503, Nth: 1}))
 	t.Cleanup(server.Close)
-	client := server.Client(ricloud.WithRetryWait(time.Millisecond, time.Millisecond), ricloud.WithRateLimit(3600, time.Hour))
+	client := server.Client(ricloud.WithRetryWait(time.Millisecond, time.Millisecond),
+		ricloud.WithRateLimit(3600, time.Hour))
 	_, err := client.Organisation.Get(t.Context())
 	require.NoError(t, err)
 	stats := client.Stats()
@@ -260,7 +274,9 @@ func TestStatsCountRetriesAndTurns(t *testing.T) {
 	assert.Equal(t, int64(3598), stats.QuotaLeft)
 }
 
-func (w *watcher) Webhook(ctx context.Context, info ricloud.WebhookInfo) (context.Context, func(ricloud.WebhookResult)) {
+func (w *watcher) Webhook(
+	ctx context.Context, info ricloud.WebhookInfo,
+) (context.Context, func(ricloud.WebhookResult)) {
 	w.sayf("webhook %s aged=%v", info.Name, info.Age > 0)
 	return context.WithValue(ctx, nested{}, info.Name), func(r ricloud.WebhookResult) {
 		w.sayf("webhook ended %s %d err=%v", r.Outcome, r.StatusCode, r.Err != nil)
@@ -279,9 +295,11 @@ func TestHooksSeeDeliveries(t *testing.T) {
 		return nil
 	}, ricloud.WithWebhookSecrets(secret), ricloud.WithWebhookHooks(hook))
 	require.NoError(t, err)
-	body := `{"id":"e1","type":"poll","action":"completed","data":{"id":"p1"},"date_created":"2020-01-02T03:04:05Z"}`
+	body := `{"id":"e1","type":"poll","action":"completed","data":{"id":"p1"},` +
+		`"date_created":"2020-01-02T03:04:05Z"}`
 	deliver := func(signature string) int {
-		req := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/webhooks/e1", strings.NewReader(body))
+		req := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/webhooks/e1",
+			strings.NewReader(body))
 		req.Header.Set(ricloud.SignatureHeader, signature)
 		w := httptest.NewRecorder()
 		handler.ServeHTTP(w, req)

@@ -69,7 +69,8 @@ func (l *List[T]) All(
 		}
 		if l.URL == "" {
 			if _, ok := p.yieldNew(itemsOf(l.Data), yield); ok {
-				yield(nil, errors.New("ricloud: List.All: the list has more items, but no URL to read them from"))
+				yield(nil,
+					errors.New("ricloud: List.All: the list has more items, but no URL to read them from"))
 			}
 			return
 		}
@@ -217,7 +218,9 @@ func newPager[T any](c *Client, known int) *pager[T] {
 }
 
 // run yields every item from r's page on.
-func (p *pager[T]) run(ctx context.Context, r request, opts []CallOption, yield func(*T, error) bool) {
+func (p *pager[T]) run(
+	ctx context.Context, r request, opts []CallOption, yield func(*T, error) bool,
+) {
 	limit, err := strconv.Atoi(r.list.values().Get("limit"))
 	if err != nil {
 		limit = maxLimit
@@ -257,8 +260,10 @@ func (p *pager[T]) run(ctx context.Context, r request, opts []CallOption, yield 
 		case fresh == 0 && len(items) == 1 && items[0].id == p.cursor:
 			return // the cursor itself is all that is left
 		default:
-			yield(nil, fmt.Errorf("ricloud: %s: the list does not end: has_more is true, but the page at %q has no new items",
-				r.op.Name, p.cursor))
+			yield(nil,
+				fmt.Errorf("ricloud: %s: the list does not end: has_more is true, but the page at %q has no "+
+					"new items",
+					r.op.Name, p.cursor))
 			return
 		}
 	}

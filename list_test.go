@@ -23,7 +23,9 @@ import (
 )
 
 func jsonResponder(status int, body string) httpmock.Responder {
-	return httpmock.NewStringResponder(status, body).HeaderSet(http.Header{"Content-Type": {"application/json"}})
+	return httpmock.NewStringResponder(status, body).HeaderSet(
+		http.Header{"Content-Type": {"application/json"}},
+	)
 }
 
 // pages serves n users, after_id inclusive or not, at most 4 a page.
@@ -112,7 +114,8 @@ func TestAListReadsIntoOneThatWasUsed(t *testing.T) {
 func TestAllSaysWhenAPageBringsNothingNew(t *testing.T) {
 	t.Parallel()
 	c, api := newTestClient(t)
-	api.RegisterResponder(http.MethodGet, "=~/users", jsonResponder(200, `{"data":[{"id":1},{"id":2}],"has_more":true}`))
+	api.RegisterResponder(http.MethodGet, "=~/users",
+		jsonResponder(200, `{"data":[{"id":1},{"id":2}],"has_more":true}`))
 	n, err := drain(c.Users.All(t.Context(), UserListParams{}))
 	assert.Equal(t, 2, n)
 	require.ErrorContains(t, err, `ricloud: Users.List: the list does not end`)
@@ -122,7 +125,8 @@ func TestAllSaysWhenAPageBringsNothingNew(t *testing.T) {
 func TestAllEndsAtAnEmptyPage(t *testing.T) {
 	t.Parallel()
 	c, api := newTestClient(t)
-	api.RegisterResponder(http.MethodGet, "=~/users", jsonResponder(200, `{"data":null,"has_more":true}`))
+	api.RegisterResponder(http.MethodGet, "=~/users",
+		jsonResponder(200, `{"data":null,"has_more":true}`))
 	n, err := drain(c.Users.All(t.Context(), UserListParams{}))
 	require.NoError(t, err)
 	assert.Zero(t, n)
@@ -132,8 +136,9 @@ func TestAllEndsAtAnEmptyPage(t *testing.T) {
 func TestAllStopsAtTheFirstError(t *testing.T) {
 	t.Parallel()
 	c, api := newTestClient(t)
-	api.RegisterResponder(http.MethodGet, "=~/users", jsonResponder(200, `{"data":[{"id":1}],"has_more":true}`).
-		Then(jsonResponder(403, `{"error":"missing-scope","message":"no"}`)))
+	api.RegisterResponder(http.MethodGet, "=~/users",
+		jsonResponder(200, `{"data":[{"id":1}],"has_more":true}`).
+			Then(jsonResponder(403, `{"error":"missing-scope","message":"no"}`)))
 	var seen []ID
 	var last error
 	for user, err := range c.Users.All(t.Context(), UserListParams{}) {
@@ -151,9 +156,12 @@ func TestAllStopsAtTheFirstError(t *testing.T) {
 func TestNestedListFollowsItsURL(t *testing.T) {
 	t.Parallel()
 	c, api := newTestClient(t, WithBaseURL("https://api.example.com/prefix"))
-	api.RegisterResponder(http.MethodGet, "=~/prefix/sources/31/children", jsonResponder(200, `{"data":[{"id":32},{"id":33}],"has_more":false}`))
+	api.RegisterResponder(http.MethodGet, "=~/prefix/sources/31/children",
+		jsonResponder(200, `{"data":[{"id":32},{"id":33}],"has_more":false}`))
 	var source Source
-	require.NoError(t, json.Unmarshal([]byte(`{"id":31,"children":{"data":[{"id":32}],"has_more":true,"total_count":0,"url":"/sources/31/children"}}`), &source))
+	require.NoError(t,
+		json.Unmarshal([]byte(`{"id":31,"children":{"data":[{"id":32}],"has_more":true,"total_count":0,`+
+			`"url":"/sources/31/children"}}`), &source))
 	var ids []ID
 	for child, err := range source.Children.All(t.Context(), c) {
 		require.NoError(t, err)
@@ -205,7 +213,8 @@ func TestListFilters(t *testing.T) {
 	t.Parallel()
 	since := time.Date(2026, 1, 2, 4, 4, 5, 678_901_234, time.FixedZone("", 3600))
 	before := since.Add(24 * time.Hour)
-	const period = "date_created__gte=2026-01-02T03:04:05.678Z&date_created__lt=2026-01-03T03:04:05.678Z"
+	const period = "date_created__gte=2026-01-02T03:04:05.678Z&" +
+		"date_created__lt=2026-01-03T03:04:05.678Z"
 	tests := []struct {
 		name   string
 		params listParams
@@ -213,17 +222,26 @@ func TestListFilters(t *testing.T) {
 	}{
 		{name: "no filters", params: PollListParams{}, query: ""},
 		{
-			name:   "polls",
-			params: PollListParams{Source: "x", State: PollCompleted, CreatedSince: since, CreatedBefore: before},
-			query:  period + "&source=x&state=completed",
+			name: "polls",
+			params: PollListParams{
+				Source: "x", State: PollCompleted, CreatedSince: since,
+				CreatedBefore: before,
+			},
+			query: period + "&source=x&state=completed",
 		},
 		{
-			name:   "tasks",
-			params: TaskListParams{Poll: "p", Session: "s", State: TaskFailed, CreatedSince: since, CreatedBefore: before},
-			query:  period + "&poll=p&session=s&state=failed",
+			name: "tasks",
+			params: TaskListParams{
+				Poll: "p", Session: "s", State: TaskFailed, CreatedSince: since,
+				CreatedBefore: before,
+			},
+			query: period + "&poll=p&session=s&state=failed",
 		},
 		{name: "results", params: ResultListParams{Poll: "p"}, query: "poll=p"},
-		{name: "events", params: EventListParams{CreatedSince: since, CreatedBefore: before}, query: period},
+		{
+			name: "events", params: EventListParams{CreatedSince: since, CreatedBefore: before},
+			query: period,
+		},
 		{
 			name:   "the page comes first",
 			params: TaskListParams{ListParams: ListParams{Limit: 3, AfterID: "a", BeforeID: "b"}, Poll: "p"},
@@ -284,7 +302,9 @@ func (s *shelf) serve(req *http.Request) (*http.Response, error) {
 		limit = min(limit, s.most)
 	}
 	find := func(id string) int {
-		return slices.IndexFunc(s.things, func(thing string) bool { return id != "" && wire.ID([]byte(thing)) == id })
+		return slices.IndexFunc(s.things, func(thing string) bool {
+			return id != "" && wire.ID([]byte(thing)) == id
+		})
 	}
 	first, end := 0, len(s.things)
 	after, before := find(q.Get("after_id")), find(q.Get("before_id"))
@@ -313,7 +333,8 @@ func (s *shelf) serve(req *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	return jsonResponder(200, fmt.Sprintf(`{"data":[%s],"has_more":%s,"total_count":0}`, strings.Join(page, ","), more))(req)
+	return jsonResponder(200,
+		fmt.Sprintf(`{"data":[%s],"has_more":%s,"total_count":0}`, strings.Join(page, ","), more))(req)
 }
 
 // things are n things with an id and a name.
@@ -331,7 +352,10 @@ func TestListsEndAndLoseNothing(t *testing.T) {
 	t.Parallel()
 	three, names3 := things(3)
 	many, names25 := things(25)
-	without := []string{`{"name":"a"}`, `{"id":1,"name":"b"}`, `{"name":"c"}`, `{"name":"c"}`, `{"id":2,"name":"d"}`, `{"name":"e"}`, `{"id":3,"name":"f"}`}
+	without := []string{
+		`{"name":"a"}`, `{"id":1,"name":"b"}`, `{"name":"c"}`, `{"name":"c"}`,
+		`{"id":2,"name":"d"}`, `{"name":"e"}`, `{"id":3,"name":"f"}`,
+	}
 	namesWithout := []string{"a", "b", "c", "c", "d", "e", "f"}
 	tests := []struct {
 		name  string
@@ -343,28 +367,81 @@ func TestListsEndAndLoseNothing(t *testing.T) {
 	}{
 		{name: "two pages", shelf: shelf{things: three, most: 2}, want: names3, most: 2},
 		{name: "one at a time", shelf: shelf{things: three}, limit: 1, want: names3, most: 4},
-		{name: "one at a time, inclusive", shelf: shelf{things: three, inclusive: true}, limit: 1, want: names3, most: 5},
-		{name: "two at a time, inclusive", shelf: shelf{things: many, inclusive: true}, limit: 2, want: names25, most: 26},
-		{name: "overlapping pages", shelf: shelf{things: many, overlap: 3}, limit: 4, want: names25, most: 26},
-		{name: "pages that overlap whole", shelf: shelf{things: many, overlap: 4}, limit: 4, want: names25, most: 12},
-		{name: "after means newer", shelf: shelf{things: many, newer: true, most: 10}, want: names25, most: 4},
-		{name: "after means newer, one at a time", shelf: shelf{things: three, newer: true}, limit: 1, want: names3, most: 14},
-		{name: "has_more is always true", shelf: shelf{things: many, most: 10, hasMore: always(true)}, want: names25, most: 4},
-		{name: "has_more is always true, inclusive", shelf: shelf{things: many, most: 10, inclusive: true, hasMore: always(true)}, want: names25, most: 4},
-		{name: "has_more is always false", shelf: shelf{things: many, hasMore: always(false)}, limit: 10, want: names25, most: 3},
-		{name: "has_more is always false, of whole pages", shelf: shelf{things: many, hasMore: always(false)}, limit: 5, want: names25, most: 6},
-		{name: "has_more is a word", shelf: shelf{things: many, most: 10, hasMore: func(more bool) any { return strconv.FormatBool(more) }}, want: names25, most: 3},
-		{name: "has_more is null", shelf: shelf{things: many, hasMore: always(nil)}, limit: 10, want: names25, most: 3},
-		{name: "items without an id", shelf: shelf{things: without}, want: namesWithout, most: 1},
-		{name: "items without an id, on pages", shelf: shelf{things: without, most: 3}, want: namesWithout, most: 4},
-		{name: "items without an id, inclusive", shelf: shelf{things: without, most: 4, inclusive: true}, want: namesWithout, most: 4},
-		{name: "no id at all", shelf: shelf{things: []string{`{"name":"a"}`, `{"name":"a"}`, `{"name":"b"}`}}, want: []string{"a", "a", "b"}, most: 1},
 		{
-			name: "no id at all, on pages", shelf: shelf{things: []string{`{"name":"a"}`, `{"name":"a"}`, `{"name":"b"}`}, most: 2},
+			name: "one at a time, inclusive", shelf: shelf{things: three, inclusive: true}, limit: 1,
+			want: names3, most: 5,
+		},
+		{
+			name: "two at a time, inclusive", shelf: shelf{things: many, inclusive: true}, limit: 2,
+			want: names25, most: 26,
+		},
+		{
+			name: "overlapping pages", shelf: shelf{things: many, overlap: 3}, limit: 4, want: names25,
+			most: 26,
+		},
+		{
+			name: "pages that overlap whole", shelf: shelf{things: many, overlap: 4}, limit: 4,
+			want: names25, most: 12,
+		},
+		{
+			name: "after means newer", shelf: shelf{things: many, newer: true, most: 10}, want: names25,
+			most: 4,
+		},
+		{
+			name: "after means newer, one at a time", shelf: shelf{things: three, newer: true}, limit: 1,
+			want: names3, most: 14,
+		},
+		{
+			name: "has_more is always true", shelf: shelf{things: many, most: 10, hasMore: always(true)},
+			want: names25, most: 4,
+		},
+		{name: "has_more is always true, inclusive", shelf: shelf{
+			things: many, most: 10, inclusive: true,
+			hasMore: always(true),
+		}, want: names25, most: 4},
+		{
+			name: "has_more is always false", shelf: shelf{things: many, hasMore: always(false)}, limit: 10,
+			want: names25, most: 3,
+		},
+		{
+			name:  "has_more is always false, of whole pages",
+			shelf: shelf{things: many, hasMore: always(false)}, limit: 5, want: names25, most: 6,
+		},
+		{name: "has_more is a word", shelf: shelf{things: many, most: 10, hasMore: func(more bool) any {
+			return strconv.FormatBool(more)
+		}}, want: names25, most: 3},
+		{
+			name: "has_more is null", shelf: shelf{things: many, hasMore: always(nil)}, limit: 10,
+			want: names25, most: 3,
+		},
+		{name: "items without an id", shelf: shelf{things: without}, want: namesWithout, most: 1},
+		{
+			name: "items without an id, on pages", shelf: shelf{things: without, most: 3},
+			want: namesWithout, most: 4,
+		},
+		{
+			name: "items without an id, inclusive", shelf: shelf{things: without, most: 4, inclusive: true},
+			want: namesWithout, most: 4,
+		},
+		{name: "no id at all", shelf: shelf{things: []string{
+			`{"name":"a"}`, `{"name":"a"}`,
+			`{"name":"b"}`,
+		}}, want: []string{"a", "a", "b"}, most: 1},
+		{
+			name: "no id at all, on pages", shelf: shelf{things: []string{
+				`{"name":"a"}`, `{"name":"a"}`,
+				`{"name":"b"}`,
+			}, most: 2},
 			want: []string{"a", "a"}, most: 1, err: "have no id to go on from",
 		},
-		{name: "cursors are ignored", shelf: shelf{things: many, most: 10, ignore: true}, want: names25[:10], most: 3, err: "does not end"},
-		{name: "the list begins again", shelf: shelf{things: many, most: 10, circle: true}, want: names25, most: 8, err: "does not end"},
+		{
+			name: "cursors are ignored", shelf: shelf{things: many, most: 10, ignore: true},
+			want: names25[:10], most: 3, err: "does not end",
+		},
+		{
+			name: "the list begins again", shelf: shelf{things: many, most: 10, circle: true}, want: names25,
+			most: 8, err: "does not end",
+		},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -418,7 +495,9 @@ func TestNestedListsOfAnyTypeEnd(t *testing.T) {
 		s := shelf{things: all, most: 2}
 		api.RegisterResponder(http.MethodGet, "=~/things", s.serve)
 		var rows List[row]
-		require.NoError(t, json.Unmarshal([]byte(`{"data":[`+strings.Join(all[:newest], ",")+`],"has_more":true,"url":"/things"}`), &rows))
+		require.NoError(t,
+			json.Unmarshal([]byte(`{"data":[`+strings.Join(all[:newest], ",")+`],"has_more":true,`+
+				`"url":"/things"}`), &rows))
 		var names []string
 		for r, err := range rows.All(t.Context(), c) {
 			require.NoError(t, err)
@@ -432,7 +511,9 @@ func TestNestedListsOfAnyTypeEnd(t *testing.T) {
 	failures := shelf{things: []string{`{"code":"a"}`, `"b"`, `{"code":"a"}`}}
 	api.RegisterResponder(http.MethodGet, "=~/things", failures.serve)
 	var poll Poll
-	require.NoError(t, json.Unmarshal([]byte(`{"id":"p","errors":{"data":[{"code":"a"},"b"],"has_more":true,"url":"/things"}}`), &poll))
+	require.NoError(t,
+		json.Unmarshal([]byte(`{"id":"p","errors":{"data":[{"code":"a"},"b"],"has_more":true,`+
+			`"url":"/things"}}`), &poll))
 	var codes []ErrorCode
 	for f, err := range poll.Errors.All(t.Context(), c) {
 		require.NoError(t, err)

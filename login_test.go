@@ -62,7 +62,10 @@ func (a *account) RoundTrip(req *http.Request) (*http.Response, error) {
 		}
 		answer = []any{
 			map[string]any{"id": 6, "type": "icloud.backup", "identifier": "jane@example.com"},
-			map[string]any{"id": 7, "type": "icloud.account", "identifier": cmp.Or(a.written, "jane@example.com")},
+			map[string]any{
+				"id": 7, "type": "icloud.account",
+				"identifier": cmp.Or(a.written, "jane@example.com"),
+			},
 			map[string]any{"id": 8, "type": "icloud.account", "identifier": "jane@example.com.other"},
 		}
 	case route == "GET /sessions":
@@ -73,7 +76,8 @@ func (a *account) RoundTrip(req *http.Request) (*http.Response, error) {
 		answer = a.listed()
 	case strings.HasPrefix(route, "GET /sessions/") && a.missing > 0:
 		a.missing--
-		return httpmock.NewStringResponse(http.StatusNotFound, `{"error":"not-found","message":"No such session."}`), nil
+		return httpmock.NewStringResponse(http.StatusNotFound,
+			`{"error":"not-found","message":"No such session."}`), nil
 	case strings.HasPrefix(route, "GET /sessions/"):
 		for _, s := range a.sessions {
 			if s["id"] == strings.TrimPrefix(req.URL.Path, "/sessions/") {
@@ -112,7 +116,10 @@ func (a *account) create(req *http.Request) any {
 	}
 	text, _ := io.ReadAll(req.Body) //nolint:forbidigo // our own request
 	_ = json.Unmarshal(text, &body)
-	session := map[string]any{"id": fmt.Sprint("s", a.creates), "source": "7", "state": "active", "date_created": a.now()}
+	session := map[string]any{
+		"id": fmt.Sprint("s", a.creates), "source": "7", "state": "active",
+		"date_created": a.now(),
+	}
 	if a.code != body.Payload.Code {
 		session["state"], session["error"] = "failed", "code-required"
 	}
@@ -126,7 +133,10 @@ func (a *account) login(ctx context.Context, t *testing.T) (*ricloud.Session, er
 	client, err := ricloud.NewClient("token", ricloud.WithTransport(a))
 	require.NoError(t, err)
 	return client.Sessions.Login(ctx, ricloud.SessionCreateParams{
-		Source:  ricloud.SourceParams{User: "1", Type: ricloud.SourceICloudAccount, Identifier: "jane@example.com"},
+		Source: ricloud.SourceParams{
+			User: "1", Type: ricloud.SourceICloudAccount,
+			Identifier: "jane@example.com",
+		},
 		Payload: ricloud.SessionPayload{Password: ricloud.NewSecret("pw")},
 	}, func(context.Context, ricloud.CodeChallenge) (ricloud.Secret, error) {
 		return ricloud.NewSecret("123456"), nil
@@ -135,7 +145,10 @@ func (a *account) login(ctx context.Context, t *testing.T) (*ricloud.Session, er
 
 func TestLoginGoesOnWithTheSessionItMayHaveCreated(t *testing.T) {
 	t.Parallel()
-	yesterday := map[string]any{"id": "old", "source": "7", "state": "active", "date_created": "1999-01-01T00:00:00Z"}
+	yesterday := map[string]any{
+		"id": "old", "source": "7", "state": "active",
+		"date_created": "1999-01-01T00:00:00Z",
+	}
 	for _, tt := range []struct {
 		name    string
 		account account
@@ -143,15 +156,31 @@ func TestLoginGoesOnWithTheSessionItMayHaveCreated(t *testing.T) {
 		creates int
 	}{
 		{"found", account{lost: map[int]bool{1: true}}, "s1", 1},
-		{"found although the server's clock is ahead", account{lost: map[int]bool{1: true}, clock: time.Hour}, "s1", 1},
-		{"found although the server's clock is behind", account{lost: map[int]bool{1: true}, clock: -time.Hour}, "s1", 1},
+		{
+			"found although the server's clock is ahead",
+			account{lost: map[int]bool{1: true}, clock: time.Hour},
+			"s1", 1,
+		},
+		{
+			"found although the server's clock is behind",
+			account{lost: map[int]bool{1: true}, clock: -time.Hour},
+			"s1", 1,
+		},
 		{"found at the last look", account{lost: map[int]bool{1: true}, late: 5}, "s1", 1},
 		{"found too late", account{lost: map[int]bool{1: true}, late: 6}, "", 1},
 		{"never created", account{lost: map[int]bool{1: true}, refused: true}, "", 1},
-		{"never created, clock ahead", account{lost: map[int]bool{1: true}, refused: true, clock: time.Hour}, "", 1},
+		{
+			"never created, clock ahead",
+			account{lost: map[int]bool{1: true}, refused: true, clock: time.Hour},
+			"", 1,
+		},
 		{"the first round's", account{lost: map[int]bool{1: true}, code: "123456"}, "s2", 2},
 		{"the second round's", account{lost: map[int]bool{2: true}, code: "123456"}, "s2", 2},
-		{"not the first round's in the second", account{lost: map[int]bool{2: true}, code: "123456", refused: true}, "", 2},
+		{
+			"not the first round's in the second",
+			account{lost: map[int]bool{2: true}, code: "123456", refused: true},
+			"", 2,
+		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -225,18 +254,45 @@ func TestLoginFindsItsSessionHoweverTheAPIShowsIt(t *testing.T) {
 		want    string        // the session; "": none may be found
 	}{
 		{name: "in other case", account: account{lost: lost, written: "Jane@Example.COM"}, want: "s1"},
-		{name: "in other case, filtered", account: account{lost: lost, written: "JANE@example.com", exact: true}, want: "s1"},
-		{name: "with blanks", account: account{lost: lost, written: " jane@example.com ", exact: true}, want: "s1"},
+		{
+			name:    "in other case, filtered",
+			account: account{lost: lost, written: "JANE@example.com", exact: true}, want: "s1",
+		},
+		{
+			name: "with blanks", account: account{lost: lost, written: " jane@example.com ", exact: true},
+			want: "s1",
+		},
 		{name: "5 s late", account: account{lost: lost, lag: 5 * time.Second}, want: "s1"},
-		{name: "20 s late, clock ahead", account: account{lost: lost, lag: 20 * time.Second, clock: time.Hour}, want: "s1"},
+		{
+			name:    "20 s late, clock ahead",
+			account: account{lost: lost, lag: 20 * time.Second, clock: time.Hour}, want: "s1",
+		},
 		{name: "not read at once", account: account{lost: lost, missing: 3, pending: true}, want: "s1"},
 		{name: "after another", account: account{lost: lost}, earlier: 50 * time.Millisecond, want: "s1"},
-		{name: "after another, clock ahead", account: account{lost: lost, clock: time.Hour}, earlier: 50 * time.Millisecond, want: "s1"},
-		{name: "after another, late", account: account{lost: lost, clock: -time.Hour, lag: 5 * time.Second}, earlier: 50 * time.Millisecond, want: "s1"},
-		{name: "only another", account: account{lost: lost, refused: true}, earlier: 50 * time.Millisecond},
-		{name: "only another, clock ahead", account: account{lost: lost, refused: true, clock: time.Hour}, earlier: 50 * time.Millisecond},
-		{name: "only another, clock behind", account: account{lost: lost, refused: true, clock: -90 * time.Minute}, earlier: 50 * time.Millisecond},
-		{name: "only another, odd clock", account: account{lost: lost, refused: true, clock: 1234567 * time.Microsecond}, earlier: 100 * time.Millisecond},
+		{
+			name: "after another, clock ahead", account: account{lost: lost, clock: time.Hour},
+			earlier: 50 * time.Millisecond, want: "s1",
+		},
+		{name: "after another, late", account: account{
+			lost: lost, clock: -time.Hour,
+			lag: 5 * time.Second,
+		}, earlier: 50 * time.Millisecond, want: "s1"},
+		{
+			name: "only another", account: account{lost: lost, refused: true},
+			earlier: 50 * time.Millisecond,
+		},
+		{
+			name: "only another, clock ahead", account: account{lost: lost, refused: true, clock: time.Hour},
+			earlier: 50 * time.Millisecond,
+		},
+		{name: "only another, clock behind", account: account{
+			lost: lost, refused: true,
+			clock: -90 * time.Minute,
+		}, earlier: 50 * time.Millisecond},
+		{name: "only another, odd clock", account: account{
+			lost: lost, refused: true,
+			clock: 1234567 * time.Microsecond,
+		}, earlier: 100 * time.Millisecond},
 		{name: "only another person's", account: account{lost: lost, written: "jane@example.co"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -274,7 +330,10 @@ func TestLoginTakesNoSessionOfAnotherLogin(t *testing.T) {
 		client, err := ricloud.NewClient("token", ricloud.WithTransport(&a))
 		require.NoError(t, err)
 		params := ricloud.SessionCreateParams{
-			Source:  ricloud.SourceParams{User: "1", Type: ricloud.SourceICloudAccount, Identifier: "jane@example.com"},
+			Source: ricloud.SourceParams{
+				User: "1", Type: ricloud.SourceICloudAccount,
+				Identifier: "jane@example.com",
+			},
 			Payload: ricloud.SessionPayload{Password: ricloud.NewSecret("pw")},
 		}
 		first, err := client.Sessions.Login(t.Context(), params, nil)
@@ -294,7 +353,10 @@ func TestFindIsForBackendsThatCreateAndWait(t *testing.T) {
 		a := account{lost: map[int]bool{1: true}}
 		client, err := ricloud.NewClient("token", ricloud.WithTransport(&a))
 		require.NoError(t, err)
-		source := ricloud.SourceParams{User: "1", Type: ricloud.SourceICloudAccount, Identifier: "jane@example.com"}
+		source := ricloud.SourceParams{
+			User: "1", Type: ricloud.SourceICloudAccount,
+			Identifier: "jane@example.com",
+		}
 		since := time.Now()
 		_, err = client.Sessions.Create(t.Context(), ricloud.SessionCreateParams{
 			Source: source, Payload: ricloud.SessionPayload{Password: ricloud.NewSecret("pw")},
@@ -308,9 +370,12 @@ func TestFindIsForBackendsThatCreateAndWait(t *testing.T) {
 		_, err = client.Sessions.Find(t.Context(), find)
 		require.ErrorIs(t, err, ricloud.ErrNotFound)
 		for field, find := range map[string]ricloud.SessionFindParams{
-			"Since":             {Source: source},
-			"Source.User":       {Since: since},
-			"Source.Identifier": {Since: since, Source: ricloud.SourceParams{User: "1", Type: ricloud.SourceRelayInstance}},
+			"Since":       {Source: source},
+			"Source.User": {Since: since},
+			"Source.Identifier": {
+				Since:  since,
+				Source: ricloud.SourceParams{User: "1", Type: ricloud.SourceRelayInstance},
+			},
 		} {
 			_, err := client.Sessions.Find(t.Context(), find)
 			param, ok := errors.AsType[*ricloud.ParamError](err)
@@ -328,16 +393,20 @@ func TestLoginTellsAWrongCodeFromAMissingOne(t *testing.T) {
 		client, err := ricloud.NewClient("token", ricloud.WithTransport(&a))
 		require.NoError(t, err)
 		params := ricloud.SessionCreateParams{
-			Source:  ricloud.SourceParams{User: "1", Type: ricloud.SourceICloudAccount, Identifier: "jane@example.com"},
+			Source: ricloud.SourceParams{
+				User: "1", Type: ricloud.SourceICloudAccount,
+				Identifier: "jane@example.com",
+			},
 			Payload: ricloud.SessionPayload{Password: ricloud.NewSecret("pw")},
 		}
 		_, err = client.Sessions.Login(t.Context(), params, nil)
 		require.ErrorIs(t, err, ricloud.ErrCodeRequired)
 		require.NotErrorIs(t, err, ricloud.ErrCodeRejected)
-		_, err = client.Sessions.Login(t.Context(), params, func(_ context.Context, c ricloud.CodeChallenge) (ricloud.Secret, error) {
-			rejected = append(rejected, c.Rejected)
-			return ricloud.NewSecret(" 123-456\n"), nil
-		})
+		_, err = client.Sessions.Login(t.Context(), params,
+			func(_ context.Context, c ricloud.CodeChallenge) (ricloud.Secret, error) {
+				rejected = append(rejected, c.Rejected)
+				return ricloud.NewSecret(" 123-456\n"), nil
+			})
 		require.ErrorIs(t, err, ricloud.ErrCodeRejected)
 		require.ErrorIs(t, err, ricloud.ErrCodeRequired)
 		assert.Equal(t, []bool{false, true, true}, rejected)

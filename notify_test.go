@@ -24,24 +24,34 @@ func TestNotifyEndsWaitsWithoutARequest(t *testing.T) {
 	}{
 		"a poll completes": {waitPoll, event("poll", `{"id":"x","state":"completed"}`), "completed", nil},
 		"a session expires": {
-			waitSession, event("session", `{"id":"x","state":"expired","error":"service"}`), "expired", ErrSessionExpired,
+			waitSession, event("session", `{"id":"x","state":"expired","error":"service"}`), "expired",
+			ErrSessionExpired,
 		},
 		"a session's task succeeds": {
-			waitSession, event("task", `{"id":"t","type":"session.create","session":"x","state":"succeeded"}`), "active", nil,
+			waitSession, event("task",
+				`{"id":"t","type":"session.create","session":"x","state":"succeeded"}`), "active", nil,
 		},
 		"a session's task fails": {
-			waitSession, event("task", `{"id":"t","type":"session.create","session":"x","state":"failed","error":"code-required"}`),
+			waitSession, event("task",
+				`{"id":"t","type":"session.create","session":"x","state":"failed","error":"code-required"}`),
 			"failed", ErrCodeRequired,
 		},
-		"a task succeeds":          {waitTask, event("task", `{"id":"x","state":"succeeded"}`), "succeeded", nil},
-		"a subscription activates": {waitSubscription, event("subscription", `{"id":"x","state":"active"}`), "active", nil},
+		"a task succeeds": {
+			waitTask, event("task", `{"id":"x","state":"succeeded"}`),
+			"succeeded", nil,
+		},
+		"a subscription activates": {
+			waitSubscription,
+			event("subscription", `{"id":"x","state":"active"}`), "active", nil,
+		},
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				c, api := newTestClient(t)
-				api.RegisterResponder(http.MethodGet, "=~.*", jsonResponder(200, `{"id":"x","state":"pending"}`))
+				api.RegisterResponder(http.MethodGet, "=~.*",
+					jsonResponder(200, `{"id":"x","state":"pending"}`))
 				began := time.Now()
 				time.AfterFunc(500*time.Millisecond, func() {
 					for _, useless := range []*Event{
@@ -92,13 +102,16 @@ func TestNotifyStreamsResultsOfTasks(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		c, api := newTestClient(t)
-		api.RegisterResponder(http.MethodGet, "=~/polls/p", jsonResponder(200, `{"id":"p","state":"processing","tasks_processing":["a","b"],"results":[]}`))
+		api.RegisterResponder(http.MethodGet, "=~/polls/p",
+			jsonResponder(200, `{"id":"p","state":"processing","tasks_processing":["a","b"],"results":[]}`))
 		events := []*Event{
 			event("task", `{"id":"a","poll":"p","state":"succeeded","results":[{"id":"ra"}]}`),
 			event("task", `{"id":"a","poll":"p","state":"pending"}`),                           // late
 			event("task", `{"id":"a","poll":"p","state":"succeeded","results":[{"id":"ra"}]}`), // again
 			event("task", `{"id":"b","poll":"p","state":"succeeded","results":{"data":[{"id":"rb"}]}}`),
-			event("poll", `{"id":"p","state":"completed","tasks_succeeded":["a","b"],"results":[{"id":"ra"},{"id":"rb"}]}`),
+			event("poll",
+				`{"id":"p","state":"completed","tasks_succeeded":["a","b"],`+
+					`"results":[{"id":"ra"},{"id":"rb"}]}`),
 		}
 		for i, e := range events {
 			time.AfterFunc(time.Duration(i+1)*50*time.Millisecond, func() { c.Notify(e) })
@@ -109,7 +122,8 @@ func TestNotifyStreamsResultsOfTasks(t *testing.T) {
 			require.NoError(t, err)
 			when[r.ID] = time.Since(began)
 		}
-		assert.Equal(t, map[ID]time.Duration{"ra": 50 * time.Millisecond, "rb": 200 * time.Millisecond}, when)
+		assert.Equal(t, map[ID]time.Duration{"ra": 50 * time.Millisecond, "rb": 200 * time.Millisecond},
+			when)
 		assert.Equal(t, 250*time.Millisecond, time.Since(began))
 		assert.Len(t, api.all(), 1)
 	})
@@ -118,7 +132,9 @@ func TestNotifyStreamsResultsOfTasks(t *testing.T) {
 func TestPollTakesOverItsTasks(t *testing.T) {
 	t.Parallel()
 	var before Poll
-	require.NoError(t, json.Unmarshal([]byte(`{"id":"p","tasks_pending":["a"],"tasks_processing":["b"],"tasks_failed":["c"],"results":[]}`), &before))
+	require.NoError(t,
+		json.Unmarshal([]byte(`{"id":"p","tasks_pending":["a"],"tasks_processing":["b"],`+
+			`"tasks_failed":["c"],"results":[]}`), &before))
 	tests := map[string]struct {
 		task Task
 		want string // pending, processing, suspended, succeeded, failed
@@ -135,8 +151,10 @@ func TestPollTakesOverItsTasks(t *testing.T) {
 	for name, tc := range tests {
 		after := before
 		after.applyTask(&tc.task)
-		assert.Equal(t, tc.want, fmt.Sprint(after.TasksPending, after.TasksProcessing, after.TasksSuspended, after.TasksSucceeded, after.TasksFailed), name)
-		assert.Equal(t, "[a] [b] [c]", fmt.Sprint(before.TasksPending, before.TasksProcessing, before.TasksFailed), "others hold the poll as it was")
+		assert.Equal(t, tc.want, fmt.Sprint(after.TasksPending, after.TasksProcessing,
+			after.TasksSuspended, after.TasksSucceeded, after.TasksFailed), name)
+		assert.Equal(t, "[a] [b] [c]", fmt.Sprint(before.TasksPending, before.TasksProcessing,
+			before.TasksFailed), "others hold the poll as it was")
 	}
 }
 
@@ -152,7 +170,10 @@ func TestPollOfTheOldestAPIShowsNoResultsOfItsTasks(t *testing.T) {
 
 func TestASessionTakesOverItsTaskOnlyWhilePending(t *testing.T) {
 	t.Parallel()
-	for state, want := range map[SessionState]SessionState{SessionPending: SessionActive, SessionExpired: SessionExpired, SessionFailed: SessionFailed} {
+	for state, want := range map[SessionState]SessionState{
+		SessionPending: SessionActive,
+		SessionExpired: SessionExpired, SessionFailed: SessionFailed,
+	} {
 		s := Session{State: state}
 		s.apply(&Task{State: TaskSucceeded})
 		assert.Equal(t, want, s.State)
@@ -175,14 +196,17 @@ func TestAPollEndsWhenNoTaskIsLeft(t *testing.T) {
 		assert.Equal(t, want, p.State, body)
 	}
 	var both Poll
-	require.NoError(t, json.Unmarshal([]byte(`{"tasks_succeeded":["a"],"tasks_completed":["b"]}`), &both))
+	require.NoError(t,
+		json.Unmarshal([]byte(`{"tasks_succeeded":["a"],"tasks_completed":["b"]}`), &both))
 	assert.Equal(t, []ID{"a"}, both.TasksSucceeded)
 }
 
 func TestAPollOnItsWayHasNotFailed(t *testing.T) {
 	t.Parallel()
-	require.NoError(t, pollStatus(&Poll{State: PollProcessing, TasksFailed: []ID{"a"}, TasksSuspended: []ID{"b"}}).Err)
-	require.ErrorIs(t, pollStatus(&Poll{State: PollCompleted, TasksSuspended: []ID{"b"}}).Err, ErrTasksFailed)
+	require.NoError(t,
+		pollStatus(&Poll{State: PollProcessing, TasksFailed: []ID{"a"}, TasksSuspended: []ID{"b"}}).Err)
+	require.ErrorIs(t, pollStatus(&Poll{State: PollCompleted, TasksSuspended: []ID{"b"}}).Err,
+		ErrTasksFailed)
 	// Each step is further on than the one before, so that a late answer is known as such.
 	before := -1
 	for _, p := range []Poll{
@@ -198,14 +222,16 @@ func TestAPollOnItsWayHasNotFailed(t *testing.T) {
 		assert.Greater(t, progress, before, "%v", p)
 		before = progress
 	}
-	assert.NotEqual(t, pollStatus(&Poll{}).Version, pollStatus(&Poll{Results: List[Result]{TotalCount: 1}}).Version, "a result more is a change")
+	assert.NotEqual(t, pollStatus(&Poll{}).Version,
+		pollStatus(&Poll{Results: List[Result]{TotalCount: 1}}).Version, "a result more is a change")
 }
 
 func TestASessionThatEndedIsNoLongerPending(t *testing.T) {
 	t.Parallel()
 	pending := sessionStatus(&Session{State: SessionPending}).Progress
 	for _, state := range []SessionState{SessionActive, SessionFailed, SessionExpired} {
-		assert.Greater(t, sessionStatus(&Session{State: state}).Progress, pending, "an answer from before it is late")
+		assert.Greater(t, sessionStatus(&Session{State: state}).Progress, pending,
+			"an answer from before it is late")
 	}
 }
 
@@ -214,14 +240,17 @@ func TestWaitWithOptions(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		c, api := newTestClient(t)
-		api.RegisterResponder(http.MethodGet, "=~/polls/p", states(`{"id":"p","state":"pending"}`, `{"id":"p","state":"completed"}`))
+		api.RegisterResponder(http.MethodGet, "=~/polls/p",
+			states(`{"id":"p","state":"pending"}`, `{"id":"p","state":"completed"}`))
 		var answer Response
 		var bodies []string
-		for _, err := range c.Polls.Watch(t.Context(), "p", WithResponse(&answer), WithQuery("expand", "results")) {
+		for _, err := range c.Polls.Watch(t.Context(), "p", WithResponse(&answer),
+			WithQuery("expand", "results")) {
 			require.NoError(t, err)
 			bodies = append(bodies, string(answer.Body))
 		}
-		assert.Equal(t, []string{`{"id":"p","state":"pending"}`, `{"id":"p","state":"completed"}`}, bodies)
+		assert.Equal(t, []string{`{"id":"p","state":"pending"}`, `{"id":"p","state":"completed"}`},
+			bodies)
 		assert.Equal(t, "expand=results", api.last().Query)
 		_, err := c.Polls.Wait(t.Context(), "p", WithAwait(time.Second))
 		require.ErrorContains(t, err, "WithAwait")
@@ -232,9 +261,12 @@ func TestCreateSparesTheFirstRead(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		c, api := newTestClient(t)
-		api.RegisterResponder(http.MethodPost, "=~/polls", jsonResponder(201, `{"id":"p","state":"pending"}`))
-		api.RegisterResponder(http.MethodGet, "=~/polls/p", jsonResponder(200, `{"id":"p","state":"completed"}`))
-		poll, err := c.Polls.Create(t.Context(), PollCreateParams{Session: "s", Payload: PollPayload{DataTypes: []string{"x"}}})
+		api.RegisterResponder(http.MethodPost, "=~/polls",
+			jsonResponder(201, `{"id":"p","state":"pending"}`))
+		api.RegisterResponder(http.MethodGet, "=~/polls/p",
+			jsonResponder(200, `{"id":"p","state":"completed"}`))
+		poll, err := c.Polls.Create(t.Context(),
+			PollCreateParams{Session: "s", Payload: PollPayload{DataTypes: []string{"x"}}})
 		require.NoError(t, err)
 		began := time.Now()
 		_, err = c.Polls.Wait(t.Context(), poll.ID)

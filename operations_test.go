@@ -47,21 +47,37 @@ func operationCases() []operationCase {
 	page := ListParams{Limit: 5, AfterID: "a/1", BeforeID: "b"}
 	const pageQuery = "after_id=a%2F1&before_id=b&limit=5"
 	return []operationCase{
-		{transport.OrganisationGet, func(ctx context.Context, c *Client) error { return result(c.Organisation.Get(ctx)) }, "/organisation", "", ""},
-		{transport.OrganisationUpdate, func(ctx context.Context, c *Client) error {
-			return result(c.Organisation.Update(ctx, OrganisationUpdateParams{
-				Name: "Müller & Söhne", Config: &PublishingConfig{PublishSourceFiles: new(false)}, StorageConfigDefault: new(ID("2")), WebhookConfigDefault: new(ID),
-			}))
-		}, "/organisation", "", `{"name":"Müller & Söhne","config":{"publish_source_files":false},"storage_config_default":"2","webhook_config_default":null}`},
+		{transport.OrganisationGet, func(ctx context.Context, c *Client) error {
+			return result(c.Organisation.Get(ctx))
+		}, "/organisation", "", ""},
+		{
+			transport.OrganisationUpdate, func(ctx context.Context, c *Client) error {
+				return result(c.Organisation.Update(ctx, OrganisationUpdateParams{
+					Name: "Müller & Söhne", Config: &PublishingConfig{PublishSourceFiles: new(false)},
+					StorageConfigDefault: new(ID("2")), WebhookConfigDefault: new(ID),
+				}))
+			}, "/organisation", "",
+			`{"name":"Müller & Söhne","config":{"publish_source_files":false},` +
+				`"storage_config_default":"2","webhook_config_default":null}`,
+		},
 		{transport.KeysCreate, func(ctx context.Context, c *Client) error {
 			return result(c.Keys.Create(ctx, KeyCreateParams{StorageConfig: "2"}))
 		}, "/keys", "", `{"storage_config":"2"}`},
-		{transport.KeysGet, func(ctx context.Context, c *Client) error { return result(c.Keys.Get(ctx, "1")) }, "/keys/1", "", ""},
-		{transport.KeysList, func(ctx context.Context, c *Client) error { return result(c.Keys.List(ctx, KeyListParams{page})) }, "/keys", pageQuery, ""},
+		{transport.KeysGet, func(ctx context.Context, c *Client) error {
+			return result(c.Keys.Get(ctx, "1"))
+		}, "/keys/1", "", ""},
+		{transport.KeysList, func(ctx context.Context, c *Client) error {
+			return result(c.Keys.List(ctx, KeyListParams{page}))
+		}, "/keys", pageQuery, ""},
 		{transport.KeysUpdate, func(ctx context.Context, c *Client) error {
-			return result(c.Keys.Update(ctx, "1", KeyUpdateParams{Config: &PublishingConfig{}, StorageConfig: new(ID), WebhookConfig: new(ID("5"))}))
+			return result(c.Keys.Update(ctx, "1", KeyUpdateParams{
+				Config:        &PublishingConfig{},
+				StorageConfig: new(ID), WebhookConfig: new(ID("5")),
+			}))
 		}, "/keys/1", "", `{"config":{},"storage_config":null,"webhook_config":"5"}`},
-		{transport.KeysCurrent, func(ctx context.Context, c *Client) error { return result(c.Keys.Current(ctx)) }, "/key", "", ""},
+		{transport.KeysCurrent, func(ctx context.Context, c *Client) error {
+			return result(c.Keys.Current(ctx))
+		}, "/key", "", ""},
 		{transport.KeysUpdateCurrent, func(ctx context.Context, c *Client) error {
 			return result(c.Keys.UpdateCurrent(ctx, KeyUpdateParams{}))
 		}, "/key", "", `{}`},
@@ -69,114 +85,190 @@ func operationCases() []operationCase {
 			return result(c.Keys.Rotate(ctx, "1", KeyRotateParams{Expire: 90 * time.Minute}))
 		}, "/keys/1/rotate", "", `{"expire":5400}`},
 		{transport.PermissionsCreate, func(ctx context.Context, c *Client) error {
-			return result(c.Permissions.Create(ctx, PermissionsCreateParams{Key: "1", Scopes: map[string][]ScopeLimit{"task_type:*": nil}}))
+			return result(c.Permissions.Create(ctx,
+				PermissionsCreateParams{Key: "1", Scopes: map[string][]ScopeLimit{"task_type:*": nil}}))
 		}, "/permissions", "", `{"key":"1","scopes":{"task_type:*":[]}}`},
-		{transport.PermissionsGet, func(ctx context.Context, c *Client) error { return result(c.Permissions.Get(ctx, "1")) }, "/permissions/1", "", ""},
+		{transport.PermissionsGet, func(ctx context.Context, c *Client) error {
+			return result(c.Permissions.Get(ctx, "1"))
+		}, "/permissions/1", "", ""},
 		{transport.PermissionsList, func(ctx context.Context, c *Client) error {
 			return result(c.Permissions.List(ctx, PermissionsListParams{page}))
 		}, "/permissions", pageQuery, ""},
 		{transport.PermissionsUpdate, func(ctx context.Context, c *Client) error {
-			return result(c.Permissions.Update(ctx, "1", PermissionsUpdateParams{Scopes: map[string][]ScopeLimit{"x:y": {{"user", "count", 3}}}}))
+			return result(c.Permissions.Update(ctx, "1",
+				PermissionsUpdateParams{Scopes: map[string][]ScopeLimit{"x:y": {{"user", "count", 3}}}}))
 		}, "/permissions/1", "", `{"scopes":{"x:y":[{"level":"user","type":"count","value":3}]}}`},
 		{transport.UsersCreate, func(ctx context.Context, c *Client) error {
 			return result(c.Users.Create(ctx, UserCreateParams{Identifier: "müller 日本 <x>", Key: "4"}))
 		}, "/users", "", `{"identifier":"müller 日本 <x>","key":"4"}`},
-		{transport.UsersGet, func(ctx context.Context, c *Client) error { return result(c.Users.Get(ctx, "a/b c")) }, "/users/a%2Fb%20c", "", ""},
+		{transport.UsersGet, func(ctx context.Context, c *Client) error {
+			return result(c.Users.Get(ctx, "a/b c"))
+		}, "/users/a%2Fb%20c", "", ""},
 		{transport.UsersList, func(ctx context.Context, c *Client) error {
-			return result(c.Users.List(ctx, UserListParams{Identifier: "x&y"}, WithQuery("z", "1"), WithQuery("z", "2")))
+			return result(c.Users.List(ctx, UserListParams{Identifier: "x&y"}, WithQuery("z", "1"),
+				WithQuery("z", "2")))
 		}, "/users", "identifier=x%26y&z=1&z=2", ""},
 		{transport.UsersUpdate, func(ctx context.Context, c *Client) error {
 			return result(c.Users.Update(ctx, "1", UserUpdateParams{Identifier: "x"}))
 		}, "/users/1", "", `{"identifier":"x"}`},
-		{transport.SourcesGet, func(ctx context.Context, c *Client) error { return result(c.Sources.Get(ctx, "1")) }, "/sources/1", "", ""},
+		{transport.SourcesGet, func(ctx context.Context, c *Client) error {
+			return result(c.Sources.Get(ctx, "1"))
+		}, "/sources/1", "", ""},
 		{transport.SourcesList, func(ctx context.Context, c *Client) error {
-			return result(c.Sources.List(ctx, SourceListParams{User: "1", Identifier: "x", ListParams: page}))
+			return result(
+				c.Sources.List(ctx, SourceListParams{User: "1", Identifier: "x", ListParams: page}),
+			)
 		}, "/sources", "after_id=a%2F1&before_id=b&identifier=x&limit=5&user=1", ""},
 		{transport.SourcesUpdate, func(ctx context.Context, c *Client) error {
 			return result(c.Sources.Update(ctx, "1", SourceUpdateParams{State: SourceDeactivated}))
 		}, "/sources/1", "", `{"state":"deactivated"}`},
-		{transport.SourcesChildren, func(ctx context.Context, c *Client) error { return result(c.Sources.Children(ctx, "1", page)) }, "/sources/1/children", pageQuery, ""},
-		{transport.SessionsCreate, func(ctx context.Context, c *Client) error {
-			return result(c.Sessions.Create(ctx, SessionCreateParams{
-				Source:  SourceParams{User: "1", Type: SourceICloudAccount, Identifier: "jane@example.com"},
-				Payload: SessionPayload{Password: NewSecret(`pa$$ "word"`), Code: NewSecret("123456")},
-			}))
-		}, "/sessions", "", `{"source":{"user":"1","type":"icloud.account","identifier":"jane@example.com"},"payload":{"password":"pa$$ \"word\"","code":"123456"}}`},
-		{transport.SessionsCreate, func(ctx context.Context, c *Client) error {
-			return result(c.Sessions.Create(ctx, SessionCreateParams{
-				Source: SourceParams{User: "1", Type: SourceRelayInstance}, Payload: SessionPayload{Code: NewSecret("PAIR-1234")},
-			}))
-		}, "/sessions", "", `{"source":{"user":"1","type":"rirelay.instance"},"payload":{"code":"PAIR-1234"}}`},
-		{transport.SessionsGet, func(ctx context.Context, c *Client) error { return result(c.Sessions.Get(ctx, "s")) }, "/sessions/s", "", ""},
+		{transport.SourcesChildren, func(ctx context.Context, c *Client) error {
+			return result(c.Sources.Children(ctx, "1", page))
+		}, "/sources/1/children", pageQuery, ""},
+		{
+			transport.SessionsCreate, func(ctx context.Context, c *Client) error {
+				return result(c.Sessions.Create(ctx, SessionCreateParams{
+					Source:  SourceParams{User: "1", Type: SourceICloudAccount, Identifier: "jane@example.com"},
+					Payload: SessionPayload{Password: NewSecret(`pa$$ "word"`), Code: NewSecret("123456")},
+				}))
+			}, "/sessions", "",
+			`{"source":{"user":"1","type":"icloud.account","identifier":"jane@example.com"},` +
+				`"payload":{"password":"pa$$ \"word\"","code":"123456"}}`,
+		},
+		{
+			transport.SessionsCreate, func(ctx context.Context, c *Client) error {
+				return result(c.Sessions.Create(ctx, SessionCreateParams{
+					Source:  SourceParams{User: "1", Type: SourceRelayInstance},
+					Payload: SessionPayload{Code: NewSecret("PAIR-1234")},
+				}))
+			}, "/sessions", "",
+			`{"source":{"user":"1","type":"rirelay.instance"},"payload":{"code":"PAIR-1234"}}`,
+		},
+		{transport.SessionsGet, func(ctx context.Context, c *Client) error {
+			return result(c.Sessions.Get(ctx, "s"))
+		}, "/sessions/s", "", ""},
 		{transport.SessionsList, func(ctx context.Context, c *Client) error {
-			return result(c.Sessions.List(ctx, SessionListParams{Source: "1", State: SessionActive, ListParams: ListParams{Limit: 1}}))
+			return result(c.Sessions.List(ctx,
+				SessionListParams{Source: "1", State: SessionActive, ListParams: ListParams{Limit: 1}}))
 		}, "/sessions", "limit=1&source=1&state=active", ""},
-		{transport.SessionsDelete, func(ctx context.Context, c *Client) error { return result(c.Sessions.Delete(ctx, "s")) }, "/sessions/s", "", ""},
-		{transport.PollsCreate, func(ctx context.Context, c *Client) error {
-			return result(c.Polls.Create(ctx, PollCreateParams{Session: "s", Source: "x", Type: "data", Payload: PollPayload{
-				InfoTypes: []string{"*"}, DataTypes: []string{"callkit.calls"}, Files: []ID{"a/b c"}, PublishSourceFiles: new(false), Since: noon, Until: noon,
-			}}))
-		}, "/polls", "", `{"session":"s","source":"x","type":"data","payload":{"info_types":["*"],"data_types":["callkit.calls"],"files":["a/b c"],"publish_source_files":false,"since":"2026-11-23T12:00:00.000Z","until":"2026-11-23T12:00:00.000Z"}}`},
+		{transport.SessionsDelete, func(ctx context.Context, c *Client) error {
+			return result(c.Sessions.Delete(ctx, "s"))
+		}, "/sessions/s", "", ""},
+		{
+			transport.PollsCreate, func(ctx context.Context, c *Client) error {
+				return result(c.Polls.Create(ctx,
+					PollCreateParams{Session: "s", Source: "x", Type: "data", Payload: PollPayload{
+						InfoTypes: []string{"*"}, DataTypes: []string{"callkit.calls"}, Files: []ID{"a/b c"},
+						PublishSourceFiles: new(false), Since: noon, Until: noon,
+					}}))
+			}, "/polls", "",
+			`{"session":"s","source":"x","type":"data","payload":{"info_types":["*"],` +
+				`"data_types":["callkit.calls"],"files":["a/b c"],"publish_source_files":false,` +
+				`"since":"2026-11-23T12:00:00.000Z","until":"2026-11-23T12:00:00.000Z"}}`,
+		},
 		{transport.PollsCreate, func(ctx context.Context, c *Client) error {
 			return result(c.Polls.Create(ctx, PollCreateParams{Subscription: "sub", Payload: payload}))
 		}, "/polls", "", `{"subscription":"sub","payload":{"data_types":["callkit.calls"]}}`},
-		{transport.PollsGet, func(ctx context.Context, c *Client) error { return result(c.Polls.Get(ctx, "p")) }, "/polls/p", "", ""},
+		{transport.PollsGet, func(ctx context.Context, c *Client) error {
+			return result(c.Polls.Get(ctx, "p"))
+		}, "/polls/p", "", ""},
 		{transport.PollsList, func(ctx context.Context, c *Client) error {
-			return result(c.Polls.List(ctx, PollListParams{Session: "s", Subscription: "sub", Requestor: "subscription"}))
+			return result(c.Polls.List(ctx,
+				PollListParams{Session: "s", Subscription: "sub", Requestor: "subscription"}))
 		}, "/polls", "requestor=subscription&session=s&subscription=sub", ""},
-		{transport.SubscriptionsCreate, func(ctx context.Context, c *Client) error {
-			return result(c.Subscriptions.Create(ctx, SubscriptionCreateParams{
-				Session: "s", Source: "x", PollPayload: payload, Interval: time.Hour, DateStart: noon, DateEnd: noon,
-			}))
-		}, "/subscriptions", "", `{"session":"s","source":"x","poll_payload":{"data_types":["callkit.calls"]},"interval":3600,"date_start":"2026-11-23T12:00:00.000Z","date_end":"2026-11-23T12:00:00.000Z"}`},
-		{transport.SubscriptionsGet, func(ctx context.Context, c *Client) error { return result(c.Subscriptions.Get(ctx, "s")) }, "/subscriptions/s", "", ""},
+		{
+			transport.SubscriptionsCreate, func(ctx context.Context, c *Client) error {
+				return result(c.Subscriptions.Create(ctx, SubscriptionCreateParams{
+					Session: "s", Source: "x", PollPayload: payload, Interval: time.Hour, DateStart: noon,
+					DateEnd: noon,
+				}))
+			}, "/subscriptions", "",
+			`{"session":"s","source":"x","poll_payload":{"data_types":["callkit.calls"]},"interval":3600,` +
+				`"date_start":"2026-11-23T12:00:00.000Z","date_end":"2026-11-23T12:00:00.000Z"}`,
+		},
+		{transport.SubscriptionsGet, func(ctx context.Context, c *Client) error {
+			return result(c.Subscriptions.Get(ctx, "s"))
+		}, "/subscriptions/s", "", ""},
 		{transport.SubscriptionsList, func(ctx context.Context, c *Client) error {
 			return result(c.Subscriptions.List(ctx, SubscriptionListParams{page}))
 		}, "/subscriptions", pageQuery, ""},
-		{transport.SubscriptionsDelete, func(ctx context.Context, c *Client) error { return result(c.Subscriptions.Delete(ctx, "s")) }, "/subscriptions/s", "", ""},
-		{transport.TasksGet, func(ctx context.Context, c *Client) error { return result(c.Tasks.Get(ctx, "t")) }, "/tasks/t", "", ""},
+		{transport.SubscriptionsDelete, func(ctx context.Context, c *Client) error {
+			return result(c.Subscriptions.Delete(ctx, "s"))
+		}, "/subscriptions/s", "", ""},
+		{transport.TasksGet, func(ctx context.Context, c *Client) error {
+			return result(c.Tasks.Get(ctx, "t"))
+		}, "/tasks/t", "", ""},
 		{transport.TasksList, func(ctx context.Context, c *Client) error {
 			return result(c.Tasks.List(ctx, TaskListParams{SourceType: SourceMock}))
 		}, "/tasks", "source_type=mocks.mock", ""},
-		{transport.ResultsGet, func(ctx context.Context, c *Client) error { return result(c.Results.Get(ctx, "r")) }, "/results/r", "", ""},
+		{transport.ResultsGet, func(ctx context.Context, c *Client) error {
+			return result(c.Results.Get(ctx, "r"))
+		}, "/results/r", "", ""},
 		{transport.ResultsList, func(ctx context.Context, c *Client) error {
 			return result(c.Results.List(ctx, ResultListParams{Task: "t", State: ResultConsumed}))
 		}, "/results", "state=consumed&task=t", ""},
-		{transport.ResultsAcknowledge, func(ctx context.Context, c *Client) error { return result(c.Results.Acknowledge(ctx, "r")) }, "/results/r/ack", "", ""},
+		{transport.ResultsAcknowledge, func(ctx context.Context, c *Client) error {
+			return result(c.Results.Acknowledge(ctx, "r"))
+		}, "/results/r/ack", "", ""},
 		{transport.ResultsAcknowledgeAll, func(ctx context.Context, c *Client) error {
 			return c.Results.AcknowledgeAll(ctx, []ID{"r1", "r2"})
 		}, "/results/ack", "", `{"results":["r1","r2"]}`},
-		{transport.EventsGet, func(ctx context.Context, c *Client) error { return result(c.Events.Get(ctx, "e")) }, "/events/e", "", ""},
+		{transport.EventsGet, func(ctx context.Context, c *Client) error {
+			return result(c.Events.Get(ctx, "e"))
+		}, "/events/e", "", ""},
 		{transport.EventsList, func(ctx context.Context, c *Client) error {
-			return result(c.Events.List(ctx, EventListParams{Type: "poll", Action: "completed", State: EventFailed}))
+			return result(c.Events.List(ctx,
+				EventListParams{Type: "poll", Action: "completed", State: EventFailed}))
 		}, "/events", "action=completed&state=failed&type=poll", ""},
-		{transport.StorageConfigsCreate, func(ctx context.Context, c *Client) error {
-			return result(c.StorageConfigs.Create(ctx, StorageConfigCreateParams{
-				URL: "s3://bucket/path", Credentials: Credentials{"access_key_id": NewSecret("AK"), "secret_access_key": NewSecret("SK")},
-				SignedURLsEnabled: new(true), SignedURLsExpiry: time.Hour,
-			}))
-		}, "/configs/storage", "", `{"url":"s3://bucket/path","credentials":{"access_key_id":"AK","secret_access_key":"SK"},"signed_urls_enabled":true,"signed_urls_expiry":3600}`},
-		{transport.StorageConfigsGet, func(ctx context.Context, c *Client) error { return result(c.StorageConfigs.Get(ctx, "1")) }, "/configs/storage/1", "", ""},
+		{
+			transport.StorageConfigsCreate, func(ctx context.Context, c *Client) error {
+				return result(c.StorageConfigs.Create(ctx, StorageConfigCreateParams{
+					URL: "s3://bucket/path", Credentials: Credentials{
+						"access_key_id":     NewSecret("AK"),
+						"secret_access_key": NewSecret("SK"),
+					},
+					SignedURLsEnabled: new(true), SignedURLsExpiry: time.Hour,
+				}))
+			}, "/configs/storage", "",
+			`{"url":"s3://bucket/path","credentials":{"access_key_id":"AK","secret_access_key":"SK"},` +
+				`"signed_urls_enabled":true,"signed_urls_expiry":3600}`,
+		},
+		{transport.StorageConfigsGet, func(ctx context.Context, c *Client) error {
+			return result(c.StorageConfigs.Get(ctx, "1"))
+		}, "/configs/storage/1", "", ""},
 		{transport.StorageConfigsList, func(ctx context.Context, c *Client) error {
 			return result(c.StorageConfigs.List(ctx, StorageConfigListParams{page}))
 		}, "/configs/storage", pageQuery, ""},
 		{transport.StorageConfigsUpdate, func(ctx context.Context, c *Client) error {
-			return result(c.StorageConfigs.Update(ctx, "1", StorageConfigUpdateParams{SignedURLsEnabled: new(false)}))
+			return result(c.StorageConfigs.Update(ctx, "1",
+				StorageConfigUpdateParams{SignedURLsEnabled: new(false)}))
 		}, "/configs/storage/1", "", `{"signed_urls_enabled":false}`},
-		{transport.StorageConfigsDelete, func(ctx context.Context, c *Client) error { return result(c.StorageConfigs.Delete(ctx, "1")) }, "/configs/storage/1", "", ""},
-		{transport.StorageConfigsTest, func(ctx context.Context, c *Client) error { return result(c.StorageConfigs.Test(ctx, "1")) }, "/configs/storage/1/test", "", ""},
+		{transport.StorageConfigsDelete, func(ctx context.Context, c *Client) error {
+			return result(c.StorageConfigs.Delete(ctx, "1"))
+		}, "/configs/storage/1", "", ""},
+		{transport.StorageConfigsTest, func(ctx context.Context, c *Client) error {
+			return result(c.StorageConfigs.Test(ctx, "1"))
+		}, "/configs/storage/1/test", "", ""},
 		{transport.WebhookConfigsCreate, func(ctx context.Context, c *Client) error {
-			return result(c.WebhookConfigs.Create(ctx, WebhookConfigCreateParams{URL: "https://example.com/webhooks/"}))
+			return result(c.WebhookConfigs.Create(ctx,
+				WebhookConfigCreateParams{URL: "https://example.com/webhooks/"}))
 		}, "/configs/webhook", "", `{"url":"https://example.com/webhooks/"}`},
-		{transport.WebhookConfigsGet, func(ctx context.Context, c *Client) error { return result(c.WebhookConfigs.Get(ctx, "1")) }, "/configs/webhook/1", "", ""},
+		{transport.WebhookConfigsGet, func(ctx context.Context, c *Client) error {
+			return result(c.WebhookConfigs.Get(ctx, "1"))
+		}, "/configs/webhook/1", "", ""},
 		{transport.WebhookConfigsList, func(ctx context.Context, c *Client) error {
 			return result(c.WebhookConfigs.List(ctx, WebhookConfigListParams{page}))
 		}, "/configs/webhook", pageQuery, ""},
 		{transport.WebhookConfigsUpdate, func(ctx context.Context, c *Client) error {
-			return result(c.WebhookConfigs.Update(ctx, "1", WebhookConfigUpdateParams{URL: "https://example.com"}))
+			return result(c.WebhookConfigs.Update(ctx, "1",
+				WebhookConfigUpdateParams{URL: "https://example.com"}))
 		}, "/configs/webhook/1", "", `{"url":"https://example.com"}`},
-		{transport.WebhookConfigsDelete, func(ctx context.Context, c *Client) error { return result(c.WebhookConfigs.Delete(ctx, "1")) }, "/configs/webhook/1", "", ""},
-		{transport.WebhookConfigsTest, func(ctx context.Context, c *Client) error { return result(c.WebhookConfigs.Test(ctx, "1")) }, "/configs/webhook/1/test", "", ""},
+		{transport.WebhookConfigsDelete, func(ctx context.Context, c *Client) error {
+			return result(c.WebhookConfigs.Delete(ctx, "1"))
+		}, "/configs/webhook/1", "", ""},
+		{transport.WebhookConfigsTest, func(ctx context.Context, c *Client) error {
+			return result(c.WebhookConfigs.Test(ctx, "1"))
+		}, "/configs/webhook/1/test", "", ""},
 	}
 }
 
@@ -198,7 +290,8 @@ func TestEveryOperationOnTheWire(t *testing.T) {
 			assert.Equal(t, tc.body, got.Body)
 			assert.Equal(t, "Token test-token", got.Header.Get("Authorization"))
 			assert.Equal(t, "application/json", got.Header.Get("Accept"))
-			assert.True(t, strings.HasPrefix(got.Header.Get("User-Agent"), "ricloud-go/"+Version), got.Header.Get("User-Agent"))
+			assert.True(t, strings.HasPrefix(got.Header.Get("User-Agent"), "ricloud-go/"+Version),
+				got.Header.Get("User-Agent"))
 			assert.Empty(t, got.Header.Get("Ricloud-Await"))
 			if tc.body != "" {
 				assert.Equal(t, "application/json", got.Header.Get("Content-Type"))
@@ -230,10 +323,18 @@ func TestBadParamsAreRefusedBeforeAnyRequest(t *testing.T) {
 		operation, field string
 		call             func(context.Context, *Client) error
 	}{
-		{"Users.Create", "Identifier", func(ctx context.Context, c *Client) error { return result(c.Users.Create(ctx, UserCreateParams{})) }},
-		{"Users.Get", "id", func(ctx context.Context, c *Client) error { return result(c.Users.Get(ctx, "")) }},
-		{"Users.Get", "id", func(ctx context.Context, c *Client) error { return result(c.Users.Get(ctx, "..")) }},
-		{"Users.Get", "id", func(ctx context.Context, c *Client) error { return result(c.Users.Get(ctx, ".")) }},
+		{"Users.Create", "Identifier", func(ctx context.Context, c *Client) error {
+			return result(c.Users.Create(ctx, UserCreateParams{}))
+		}},
+		{"Users.Get", "id", func(ctx context.Context, c *Client) error {
+			return result(c.Users.Get(ctx, ""))
+		}},
+		{"Users.Get", "id", func(ctx context.Context, c *Client) error {
+			return result(c.Users.Get(ctx, ".."))
+		}},
+		{"Users.Get", "id", func(ctx context.Context, c *Client) error {
+			return result(c.Users.Get(ctx, "."))
+		}},
 		{"Users.List", "Limit", func(ctx context.Context, c *Client) error {
 			return result(c.Users.List(ctx, UserListParams{ListParams: ListParams{Limit: 1001}}))
 		}},
@@ -247,22 +348,28 @@ func TestBadParamsAreRefusedBeforeAnyRequest(t *testing.T) {
 			return result(c.Sessions.Login(ctx, SessionCreateParams{Source: SourceParams{User: "1"}}, nil))
 		}},
 		{"Sessions.Create", "Source.Identifier", func(ctx context.Context, c *Client) error {
-			return result(c.Sessions.Create(ctx, SessionCreateParams{Source: SourceParams{User: "1", Type: SourceICloudAccount}}))
+			return result(c.Sessions.Create(ctx,
+				SessionCreateParams{Source: SourceParams{User: "1", Type: SourceICloudAccount}}))
 		}},
 		{"Sessions.Create", "Payload.Password", func(ctx context.Context, c *Client) error {
 			return result(c.Sessions.Create(ctx, SessionCreateParams{Source: account}))
 		}},
 		{"Sessions.Create", "Payload.Code", func(ctx context.Context, c *Client) error {
-			return result(c.Sessions.Create(ctx, SessionCreateParams{Source: SourceParams{User: "1", Type: SourceRelayInstance}}))
+			return result(c.Sessions.Create(ctx,
+				SessionCreateParams{Source: SourceParams{User: "1", Type: SourceRelayInstance}}))
 		}},
 		{"Sessions.Create", "WithAwait", func(ctx context.Context, c *Client) error {
-			return result(c.Sessions.Create(ctx, SessionCreateParams{Source: account, Payload: SessionPayload{Password: NewSecret("x")}}, WithAwait(-1)))
+			return result(c.Sessions.Create(ctx, SessionCreateParams{
+				Source:  account,
+				Payload: SessionPayload{Password: NewSecret("x")},
+			}, WithAwait(-1)))
 		}},
 		{"Polls.Create", "Session", func(ctx context.Context, c *Client) error {
 			return result(c.Polls.Create(ctx, PollCreateParams{Payload: payload}))
 		}},
 		{"Polls.Create", "Subscription", func(ctx context.Context, c *Client) error {
-			return result(c.Polls.Create(ctx, PollCreateParams{Session: "s", Subscription: "s", Payload: payload}))
+			return result(c.Polls.Create(ctx,
+				PollCreateParams{Session: "s", Subscription: "s", Payload: payload}))
 		}},
 		{"Polls.Create", "Payload", func(ctx context.Context, c *Client) error {
 			return result(c.Polls.Create(ctx, PollCreateParams{Session: "s"}))
@@ -274,7 +381,8 @@ func TestBadParamsAreRefusedBeforeAnyRequest(t *testing.T) {
 			return result(c.Subscriptions.Create(ctx, SubscriptionCreateParams{Session: "s"}))
 		}},
 		{"Subscriptions.Create", "Interval", func(ctx context.Context, c *Client) error {
-			return result(c.Subscriptions.Create(ctx, SubscriptionCreateParams{Session: "s", PollPayload: payload, Interval: -1}))
+			return result(c.Subscriptions.Create(ctx,
+				SubscriptionCreateParams{Session: "s", PollPayload: payload, Interval: -1}))
 		}},
 		{"Permissions.Create", "Scopes", func(ctx context.Context, c *Client) error {
 			return result(c.Permissions.Create(ctx, PermissionsCreateParams{}))
@@ -289,13 +397,17 @@ func TestBadParamsAreRefusedBeforeAnyRequest(t *testing.T) {
 			return result(c.StorageConfigs.Create(ctx, StorageConfigCreateParams{URL: "s3://bucket"}))
 		}},
 		{"StorageConfigs.Create", "Credentials", func(ctx context.Context, c *Client) error {
-			return result(c.StorageConfigs.Create(ctx, StorageConfigCreateParams{URL: "s3://bucket", Credentials: Credentials{"access_key_id": NewSecret("")}}))
+			return result(c.StorageConfigs.Create(ctx, StorageConfigCreateParams{
+				URL:         "s3://bucket",
+				Credentials: Credentials{"access_key_id": NewSecret("")},
+			}))
 		}},
 		{"StorageConfigs.Update", "URL", func(ctx context.Context, c *Client) error {
 			return result(c.StorageConfigs.Update(ctx, "1", StorageConfigUpdateParams{URL: "bucket"}))
 		}},
 		{"WebhookConfigs.Create", "URL", func(ctx context.Context, c *Client) error {
-			return result(c.WebhookConfigs.Create(ctx, WebhookConfigCreateParams{URL: "example.com/webhooks"}))
+			return result(c.WebhookConfigs.Create(ctx,
+				WebhookConfigCreateParams{URL: "example.com/webhooks"}))
 		}},
 		{"WebhookConfigs.Update", "URL", func(ctx context.Context, c *Client) error {
 			return result(c.WebhookConfigs.Update(ctx, "1", WebhookConfigUpdateParams{}))
@@ -321,14 +433,17 @@ func TestCallReachesUnknownEndpoints(t *testing.T) {
 	c, api := newTestClient(t)
 	var out struct{ Name string }
 	api.RegisterResponder(http.MethodPost, "=~.*", jsonResponder(200, `{"name":"x"}`))
-	err := c.Call(t.Context(), http.MethodPost, "/of/tomorrow", map[string]int{"a": 1}, &out, WithQuery("q", "1"))
+	err := c.Call(t.Context(), http.MethodPost, "/of/tomorrow", map[string]int{"a": 1}, &out,
+		WithQuery("q", "1"))
 	require.NoError(t, err)
 	assert.Equal(t, "x", out.Name)
 	got := api.last()
-	assert.Equal(t, []string{"POST", "/of/tomorrow", "q=1", `{"a":1}`}, []string{got.Method, got.Path, got.Query, got.Body})
+	assert.Equal(t, []string{"POST", "/of/tomorrow", "q=1", `{"a":1}`},
+		[]string{got.Method, got.Path, got.Query, got.Body})
 	require.NoError(t, c.Call(t.Context(), http.MethodPost, "/of/tomorrow", nil, nil))
 	assert.Empty(t, api.last().Body)
-	require.NoError(t, c.Call(t.Context(), http.MethodPost, "/x", "a<b>&c", nil, WithAwait(2*time.Second)))
+	require.NoError(t,
+		c.Call(t.Context(), http.MethodPost, "/x", "a<b>&c", nil, WithAwait(2*time.Second)))
 	assert.Equal(t, "2", api.last().Header.Get("Ricloud-Await"))
 	assert.Equal(t, `"a<b>&c"`, api.last().Body, "as it is, and nothing behind it")
 	err = c.Call(t.Context(), http.MethodPost, "/x", func() {}, nil)
@@ -337,7 +452,10 @@ func TestCallReachesUnknownEndpoints(t *testing.T) {
 
 func TestCallIsRetriedWhereThatIsSafe(t *testing.T) {
 	t.Parallel()
-	for method, calls := range map[string]int{http.MethodGet: 5, http.MethodDelete: 5, http.MethodPost: 1, http.MethodPatch: 1} {
+	for method, calls := range map[string]int{
+		http.MethodGet: 5, http.MethodDelete: 5,
+		http.MethodPost: 1, http.MethodPatch: 1,
+	} {
 		t.Run(method, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {

@@ -220,7 +220,8 @@ func WithMaxBody(n int64) Option {
 func WithRateLimit(n int, per time.Duration) Option {
 	return func(c *config) {
 		if n <= 0 || per <= 0 {
-			c.refuse("WithRateLimit", fmt.Sprintf("needs a number and a period above 0, got %d and %v", n, per))
+			c.refuse("WithRateLimit",
+				fmt.Sprintf("needs a number and a period above 0, got %d and %v", n, per))
 		}
 		c.RateLimit, c.RatePer = n, per
 	}
@@ -283,7 +284,8 @@ func (t turns) Pause(d time.Duration) { t.pacer.Pause(d) }
 func WithPolling(shortest, longest time.Duration) Option {
 	return func(c *config) {
 		if shortest <= 0 || longest < shortest {
-			c.refuse("WithPolling", fmt.Sprintf("needs 0 < shortest <= longest, got %v and %v", shortest, longest))
+			c.refuse("WithPolling",
+				fmt.Sprintf("needs 0 < shortest <= longest, got %v and %v", shortest, longest))
 		}
 		c.polling = watch.Rhythm{Shortest: shortest, Longest: longest}
 	}

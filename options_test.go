@@ -34,11 +34,15 @@ func (s silence) Read([]byte) (int, error) {
 
 // stall answers headers and no body.
 func stall(r *http.Request) (*http.Response, error) {
-	return &http.Response{StatusCode: http.StatusOK, ContentLength: -1, Body: io.NopCloser(silence{r})}, nil
+	return &http.Response{
+		StatusCode: http.StatusOK, ContentLength: -1, Body: io.NopCloser(silence{r}),
+	}, nil
 }
 
 func retryAfter(seconds string) httpmock.Responder {
-	return httpmock.NewStringResponder(http.StatusTooManyRequests, `{}`).HeaderSet(http.Header{"Retry-After": {seconds}})
+	return httpmock.NewStringResponder(http.StatusTooManyRequests, `{}`).HeaderSet(
+		http.Header{"Retry-After": {seconds}},
+	)
 }
 
 // Each option bounds what it says it bounds: how often the API is asked, and
@@ -54,15 +58,47 @@ func TestOptionsBoundACall(t *testing.T) {
 		atLeast time.Duration
 		atMost  time.Duration
 	}{
-		{"WithAttemptTimeout", hang, []Option{WithAttemptTimeout(2 * time.Second), WithRetries(0)}, 1, 2 * time.Second, 2 * time.Second},
-		{"WithCallTimeout", hang, []Option{WithCallTimeout(7 * time.Second), WithRetries(0)}, 1, 7 * time.Second, 7 * time.Second},
-		{"WithStallTimeout", stall, []Option{WithStallTimeout(3 * time.Second), WithRetries(0)}, 1, 3 * time.Second, 3 * time.Second},
+		{
+			"WithAttemptTimeout", hang,
+			[]Option{WithAttemptTimeout(2 * time.Second), WithRetries(0)},
+			1,
+			2 * time.Second, 2 * time.Second,
+		},
+		{
+			"WithCallTimeout", hang,
+			[]Option{WithCallTimeout(7 * time.Second), WithRetries(0)},
+			1,
+			7 * time.Second, 7 * time.Second,
+		},
+		{
+			"WithStallTimeout", stall,
+			[]Option{WithStallTimeout(3 * time.Second), WithRetries(0)},
+			1,
+			3 * time.Second, 3 * time.Second,
+		},
 		{"WithRetries", unavailable, []Option{WithRetries(2)}, 3, 0, 2 * time.Second},
 		{"WithRetries none", unavailable, []Option{WithRetries(0)}, 1, 0, 0},
-		{"WithRetryWait", unavailable, []Option{WithRetryWait(time.Millisecond, 2*time.Millisecond)}, 5, 0, 7 * time.Millisecond},
-		{"WithMaxRetryAfter waits", retryAfter("9"), []Option{WithMaxRetryAfter(10 * time.Second), WithRetries(1)}, 2, 9 * time.Second, 10 * time.Second},
-		{"WithMaxRetryAfter gives up", retryAfter("11"), []Option{WithMaxRetryAfter(10 * time.Second)}, 1, 0, 0},
-		{"WithMaxBody", httpmock.NewStringResponder(http.StatusOK, `{"id": "123456"}`), []Option{WithMaxBody(10)}, 1, 0, 0},
+		{
+			"WithRetryWait", unavailable,
+			[]Option{WithRetryWait(time.Millisecond, 2*time.Millisecond)},
+			5,
+			0, 7 * time.Millisecond,
+		},
+		{"WithMaxRetryAfter waits", retryAfter("9"), []Option{
+			WithMaxRetryAfter(10 * time.Second),
+			WithRetries(1),
+		}, 2, 9 * time.Second, 10 * time.Second},
+		{
+			"WithMaxRetryAfter gives up", retryAfter("11"),
+			[]Option{WithMaxRetryAfter(10 * time.Second)},
+			1,
+			0, 0,
+		},
+		{
+			"WithMaxBody", httpmock.NewStringResponder(http.StatusOK, `{"id": "123456"}`),
+			[]Option{WithMaxBody(10)},
+			1, 0, 0,
+		},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
@@ -184,11 +220,19 @@ func TestNewClientRefusesWhatCannotWork(t *testing.T) {
 		{"not a URL", good, []Option{WithBaseURL("::")}, "WithBaseURL"},
 		{"empty URL", good, []Option{WithBaseURL("")}, "WithBaseURL"},
 		{"another scheme", good, []Option{WithBaseURL("ftp://example.com")}, "WithBaseURL"},
-		{"a password in the URL", good, []Option{WithBaseURL("https://u:canary@example.com")}, "WithBaseURL"},
+		{
+			"a password in the URL", good,
+			[]Option{WithBaseURL("https://u:canary@example.com")},
+			"WithBaseURL",
+		},
 		{"nil transport", good, []Option{WithTransport(nil)}, "WithTransport"},
 		{"typed nil transport", good, []Option{WithTransport((*http.Transport)(nil))}, "WithTransport"},
 		{"nil proxy", good, []Option{WithProxy(nil)}, "WithProxy"},
-		{"proxy and transport", good, []Option{WithProxy(proxy), WithTransport(&http.Transport{})}, "WithProxy"},
+		{
+			"proxy and transport", good,
+			[]Option{WithProxy(proxy), WithTransport(&http.Transport{})},
+			"WithProxy",
+		},
 		{"header in the user agent", good, []Option{WithUserAgent("x\r\nEvil: 1")}, "WithUserAgent"},
 		{"tab in the user agent", good, []Option{WithUserAgent("x\ty")}, "WithUserAgent"},
 		{"user agent that is not ASCII", good, []Option{WithUserAgent("müller/1")}, "WithUserAgent"},
@@ -210,12 +254,20 @@ func TestNewClientRefusesWhatCannotWork(t *testing.T) {
 		{"no period", good, []Option{WithRateLimit(10, 0)}, "WithRateLimit"},
 		{"nil pacer", good, []Option{WithPacer(nil)}, "WithPacer"},
 		{"typed nil pacer", good, []Option{WithPacer((*turnstile)(nil))}, "WithPacer"},
-		{"pacer and rate", good, []Option{WithPacer(&turnstile{}), WithRateLimit(1, time.Second)}, "WithPacer"},
+		{
+			"pacer and rate", good,
+			[]Option{WithPacer(&turnstile{}), WithRateLimit(1, time.Second)},
+			"WithPacer",
+		},
 		{"crossed polling", good, []Option{WithPolling(2, 1)}, "WithPolling"},
 		{"no pause in polling", good, []Option{WithPolling(0, 1)}, "WithPolling"},
 		{"nil opener", good, []Option{WithStorage("s3", nil)}, "WithStorage"},
 		{"typed nil opener", good, []Option{WithStorage("s3", noOpener)}, "WithStorage"},
-		{"scheme with its separator", good, []Option{WithStorage("s3://", &failingOpener{})}, "WithStorage"},
+		{
+			"scheme with its separator", good,
+			[]Option{WithStorage("s3://", &failingOpener{})},
+			"WithStorage",
+		},
 		{"no scheme", good, []Option{WithStorage("", &failingOpener{})}, "WithStorage"},
 		{"digit first", good, []Option{WithStorage("3s", &failingOpener{})}, "WithStorage"},
 	} {
@@ -235,7 +287,10 @@ func TestNewClientRefusesWhatCannotWork(t *testing.T) {
 		{WithBaseURL("http://example.com"), WithInsecureHTTP()},
 		{WithBaseURL("http://127.0.0.1:1")},
 		{WithPolling(time.Second, time.Second)},
-		{WithRetries(0), WithMaxRetryAfter(0), WithProxy(proxy), WithUserAgent("acme/1 (+https://acme.test)")},
+		{
+			WithRetries(0), WithMaxRetryAfter(0), WithProxy(proxy),
+			WithUserAgent("acme/1 (+https://acme.test)"),
+		},
 		{WithStorage("S3", &failingOpener{}), WithStorage("x-y.z+1", &failingOpener{})},
 	} {
 		_, err := NewClient(good, opts...)
@@ -290,7 +345,8 @@ func TestOnlyNewClientFromEnvReadsTheEnvironment(t *testing.T) {
 	require.NoError(t, err)
 
 	_, err = NewClientFromEnv()
-	require.ErrorContains(t, err, "ricloud: NewClientFromEnv: WithBaseURL would send the token unencrypted")
+	require.ErrorContains(t, err,
+		"ricloud: NewClientFromEnv: WithBaseURL would send the token unencrypted")
 	c, err := NewClientFromEnv(WithBaseURL("https://127.0.0.1:1"), WithProxy(own), WithRetries(0))
 	require.NoError(t, err, "options override the environment")
 	defer c.Close()

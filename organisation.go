@@ -9,8 +9,9 @@ import (
 
 // Organisation owns the key that the Client uses, and other keys.
 type Organisation struct {
-	ID                   ID                  `json:"id" wire:"strict"`
-	Type                 string              `json:"type,omitempty"` // shown to internal administrators only
+	ID ID `json:"id" wire:"strict"`
+	// shown to internal administrators only
+	Type                 string              `json:"type,omitempty"`
 	Name                 string              `json:"name"`
 	Slug                 string              `json:"slug"`
 	APIVersion           string              `json:"api_version,omitempty"`
@@ -37,7 +38,8 @@ type OrganisationState string
 
 // The states of an organisation; see docs/contract.md#organisations.
 const (
-	OrganisationUnconfigured OrganisationState = "unconfigured" // there is no valid storage config, so polls cannot publish
+	// there is no valid storage config, so polls cannot publish
+	OrganisationUnconfigured OrganisationState = "unconfigured"
 	OrganisationActive       OrganisationState = "active"
 	OrganisationDeactivated  OrganisationState = "deactivated" // at the owner's request
 	OrganisationBlocked      OrganisationState = "blocked"     // by the API's administrators
@@ -48,8 +50,9 @@ const (
 //
 //	ricloud.OrganisationUpdateParams{WebhookConfigDefault: new(ricloud.ID)}
 type OrganisationUpdateParams struct {
-	Name                 string            `json:"name,omitempty"`
-	Config               *PublishingConfig `json:"config,omitempty"` // needs an organisation administrator's key
+	Name string `json:"name,omitempty"`
+	// needs an organisation administrator's key
+	Config               *PublishingConfig `json:"config,omitempty"`
 	StorageConfigDefault *ID               `json:"storage_config_default,omitempty"`
 	WebhookConfigDefault *ID               `json:"webhook_config_default,omitempty"`
 }

@@ -11,11 +11,13 @@ import (
 
 // Permissions say what a key may do, scope by scope.
 type Permissions struct {
-	ID           ID                      `json:"id" wire:"strict"`
-	Organisation ID                      `json:"organisation,omitempty"`
-	Identifier   string                  `json:"identifier,omitempty"` // "default" for an organisation's own
-	Scopes       map[string][]ScopeLimit `json:"scopes"`               // "data_type:icloud.*" and its limits; none: unlimited
-	DateCreated  time.Time               `json:"date_created,omitzero"`
+	ID           ID `json:"id" wire:"strict"`
+	Organisation ID `json:"organisation,omitempty"`
+	// "default" for an organisation's own
+	Identifier string `json:"identifier,omitempty"`
+	// "data_type:icloud.*" and its limits; none: unlimited
+	Scopes      map[string][]ScopeLimit `json:"scopes"`
+	DateCreated time.Time               `json:"date_created,omitzero"`
 }
 
 // UnmarshalJSON reads permissions, or only its ID where the API sends no more.

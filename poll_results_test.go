@@ -45,7 +45,8 @@ func nestedList(data []string, more bool) string {
 	for i, id := range data {
 		data[i] = fmt.Sprintf(`{"id":%q}`, id)
 	}
-	return fmt.Sprintf(`{"data":[%s],"has_more":%t,"total_count":0,"url":"/results?poll=p"}`, strings.Join(data, ","), more)
+	return fmt.Sprintf(`{"data":[%s],"has_more":%t,"total_count":0,"url":"/results?poll=p"}`,
+		strings.Join(data, ","), more)
 }
 
 func (g *growing) RoundTrip(req *http.Request) (*http.Response, error) {
@@ -64,8 +65,10 @@ func (g *growing) RoundTrip(req *http.Request) (*http.Response, error) {
 	if g.reads >= len(g.sizes) {
 		state = "completed"
 	}
-	body := fmt.Sprintf(`{"id":"p","state":%q,"tasks_processing":["a"],"tasks_succeeded":%s,"results":%s}`,
-		state, strings.ReplaceAll(fmt.Sprintf("%q", make([]string, g.reads)), " ", ","), nestedList(g.page("", 10)))
+	body := fmt.Sprintf(`{"id":"p","state":%q,"tasks_processing":["a"],"tasks_succeeded":%s,`+
+		`"results":%s}`,
+		state, strings.ReplaceAll(fmt.Sprintf("%q", make([]string, g.reads)), " ", ","),
+		nestedList(g.page("", 10)))
 	return jsonResponder(200, body)(req)
 }
 

@@ -39,50 +39,90 @@ func TestRecords(t *testing.T) {
 		want     []call
 		err      string // "": none
 	}{
-		"plain":                   {`{"data":` + two + `,"metadata":{"count":2}}`, []call{a, b}, ""},
-		"metadata first":          {` { "metadata" : {"count":2, "more":[1,{"x":[]}]} , "data": ` + two + ` } `, []call{a, b}, ""},
-		"other members":           {`{"x":{"data":[1,[2]]},"y":[],"z":"data","data":` + two + `,"n":null}`, []call{a, b}, ""},
-		"empty":                   {`{"data":[],"metadata":{"count":0}}`, nil, ""},
-		"data is null":            {`{"data":null}`, nil, "no array \"data\": it is null"},
-		"data is a string":        {`{"data":"x"}`, nil, "it is a string"},
-		"data is a number":        {`{"data":7}`, nil, "it is a number"},
-		"data is a boolean":       {`{"data":true}`, nil, "it is a boolean"},
-		"data comes twice":        {`{"data":[],"data":[]}`, nil, "comes twice"},
-		"neither":                 {`{}`, nil, "no array \"data\""},
-		"an error":                {`{"error":"server-error"}`, nil, "no array \"data\""},
-		"metadata alone":          {`{"metadata":{"count":0}}`, nil, "no array \"data\""},
-		"null document":           {`null`, nil, `want "{"`},
-		"count is a string":       {`{"data":` + two + `,"metadata":{"count":"2"}}`, []call{a, b}, ""},
-		"count is a wrong string": {`{"data":` + two + `,"metadata":{"count":"3"}}`, []call{a, b}, "2 came, it says 3"},
-		"count is a word":         {`{"data":` + two + `,"metadata":{"count":"two"}}`, []call{a, b}, ""},
-		"count is null":           {`{"data":` + two + `,"metadata":{"count":null}}`, []call{a, b}, ""},
-		"count has a fraction":    {`{"data":` + two + `,"metadata":{"count":2.0}}`, []call{a, b}, ""},
-		"count is an exponent":    {`{"data":` + two + `,"metadata":{"count":2e0}}`, []call{a, b}, ""},
-		"count is negative":       {`{"data":` + two + `,"metadata":{"count":-1}}`, []call{a, b}, ""},
-		"count is an object":      {`{"data":` + two + `,"metadata":{"count":{}}}`, []call{a, b}, ""},
-		"metadata is null":        {`{"data":` + two + `,"metadata":null}`, []call{a, b}, ""},
-		"metadata of another":     {`{"data":` + two + `,"metadata":[9]}`, []call{a, b}, ""},
-		"too few":                 {`{"data":` + two + `,"metadata":{"count":3}}`, []call{a, b}, "2 came, it says 3"},
-		"too many":                {`{"metadata":{"count":1},"data":` + two + `}`, []call{a, b}, "2 came, it says 1"},
-		"one does not fit":        {`{"data":[{"number":"+44 1","length":3},{"number":44123},{"number":"+44 2","length":5}]}`, []call{a, b}, "record 1, at byte 39: cannot decode number: got number, want string"},
-		"one breaks off":          {`{"data":[{"number":"+44 1","length":3},{"number":"`, []call{a}, "record 1, at byte 39: unexpected EOF"},
-		"breaks off after one":    {`{"data":[{"number":"+44 1","length":3}`, []call{a}, "record 1, at byte 38: unexpected EOF"},
-		"breaks off at the end":   {`{"data":[{"number":"+44 1","length":3}]`, []call{a}, "unexpected EOF"},
-		"nothing":                 {``, nil, "unexpected EOF"},
-		"not JSON":                {`<html>`, nil, "invalid character '<'"},
-		"an array":                {`[]`, nil, `want "{"`},
-		"data is an object":       {`{"data":{}}`, nil, "it is an object"},
-		"garbage in an array":     {`{"data":[{"number":"+44 1","length":3},x]}`, []call{a}, "record 1, at byte 39: invalid character 'x'"},
-		"something follows":       {`{"data":[]} {}`, nil, "something follows"},
-		"garbage follows":         {`{"data":[]} x`, nil, "invalid character 'x'"},
-		"a bracket does not fit":  {`{"data":[{"number":"+44 1","length":3}}`, []call{a}, "invalid character '}'"},
+		"plain": {`{"data":` + two + `,"metadata":{"count":2}}`, []call{a, b}, ""},
+		"metadata first": {` { "metadata" : {"count":2, "more":[1,{"x":[]}]} , "data": ` + two +
+			` } `, []call{a, b}, ""},
+		"other members": {`{"x":{"data":[1,[2]]},"y":[],"z":"data","data":` + two +
+			`,"n":null}`, []call{a, b}, ""},
+		"empty":             {`{"data":[],"metadata":{"count":0}}`, nil, ""},
+		"data is null":      {`{"data":null}`, nil, "no array \"data\": it is null"},
+		"data is a string":  {`{"data":"x"}`, nil, "it is a string"},
+		"data is a number":  {`{"data":7}`, nil, "it is a number"},
+		"data is a boolean": {`{"data":true}`, nil, "it is a boolean"},
+		"data comes twice":  {`{"data":[],"data":[]}`, nil, "comes twice"},
+		"neither":           {`{}`, nil, "no array \"data\""},
+		"an error":          {`{"error":"server-error"}`, nil, "no array \"data\""},
+		"metadata alone":    {`{"metadata":{"count":0}}`, nil, "no array \"data\""},
+		"null document":     {`null`, nil, `want "{"`},
+		"count is a string": {`{"data":` + two + `,"metadata":{"count":"2"}}`, []call{a, b}, ""},
+		"count is a wrong string": {
+			`{"data":` + two + `,"metadata":{"count":"3"}}`,
+			[]call{a, b},
+			"2 came, it says 3",
+		},
+		"count is a word":      {`{"data":` + two + `,"metadata":{"count":"two"}}`, []call{a, b}, ""},
+		"count is null":        {`{"data":` + two + `,"metadata":{"count":null}}`, []call{a, b}, ""},
+		"count has a fraction": {`{"data":` + two + `,"metadata":{"count":2.0}}`, []call{a, b}, ""},
+		"count is an exponent": {`{"data":` + two + `,"metadata":{"count":2e0}}`, []call{a, b}, ""},
+		"count is negative":    {`{"data":` + two + `,"metadata":{"count":-1}}`, []call{a, b}, ""},
+		"count is an object":   {`{"data":` + two + `,"metadata":{"count":{}}}`, []call{a, b}, ""},
+		"metadata is null":     {`{"data":` + two + `,"metadata":null}`, []call{a, b}, ""},
+		"metadata of another":  {`{"data":` + two + `,"metadata":[9]}`, []call{a, b}, ""},
+		"too few": {
+			`{"data":` + two + `,"metadata":{"count":3}}`,
+			[]call{a, b},
+			"2 came, it says 3",
+		},
+		"too many": {
+			`{"metadata":{"count":1},"data":` + two + `}`,
+			[]call{a, b},
+			"2 came, it says 1",
+		},
+		"one does not fit": {
+			`{"data":[{"number":"+44 1","length":3},{"number":44123},` +
+				`{"number":"+44 2","length":5}]}`,
+			[]call{a, b},
+			"record 1, at byte 39: cannot decode number: got number, want string",
+		},
+		"one breaks off": {
+			`{"data":[{"number":"+44 1","length":3},{"number":"`,
+			[]call{a},
+			"record 1, at byte 39: unexpected EOF",
+		},
+		"breaks off after one": {
+			`{"data":[{"number":"+44 1","length":3}`,
+			[]call{a},
+			"record 1, at byte 38: unexpected EOF",
+		},
+		"breaks off at the end": {
+			`{"data":[{"number":"+44 1","length":3}]`, []call{a}, "unexpected EOF",
+		},
+		"nothing":           {``, nil, "unexpected EOF"},
+		"not JSON":          {`<html>`, nil, "invalid character '<'"},
+		"an array":          {`[]`, nil, `want "{"`},
+		"data is an object": {`{"data":{}}`, nil, "it is an object"},
+		"garbage in an array": {
+			`{"data":[{"number":"+44 1","length":3},x]}`,
+			[]call{a},
+			"record 1, at byte 39: invalid character 'x'",
+		},
+		"something follows": {`{"data":[]} {}`, nil, "something follows"},
+		"garbage follows":   {`{"data":[]} x`, nil, "invalid character 'x'"},
+		"a bracket does not fit": {
+			`{"data":[{"number":"+44 1","length":3}}`,
+			[]call{a},
+			"invalid character '}'",
+		},
 		"deep, in what is skipped": {
 			`{"x":` + strings.Repeat("[", 9000) + strings.Repeat("]", 9000) + `,"data":[]}`, nil, "",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			for _, r := range []io.Reader{strings.NewReader(tc.document), iotest.OneByteReader(strings.NewReader(tc.document))} {
+			for _, r := range []io.Reader{
+				strings.NewReader(tc.document),
+				iotest.OneByteReader(strings.NewReader(tc.document)),
+			} {
 				got, failures := collect[call](r)
 				assert.Equal(t, tc.want, got)
 				if tc.err == "" {
@@ -102,13 +142,15 @@ func TestRecords(t *testing.T) {
 // A document may break off anywhere: its end is never taken for its EOF.
 func TestRecordsThatBreakOff(t *testing.T) {
 	t.Parallel()
-	document := `{"x":{"y":[1,{}]},"data":[{"number":"+44 \u0031","length":3},{"number":"","length":-5e1}],"metadata":{"count":2}}`
+	document := `{"x":{"y":[1,{}]},"data":[{"number":"+44 \u0031","length":3},{"number":"",` +
+		`"length":-5e1}],"metadata":{"count":2}}`
 	for n := range len(document) {
 		_, failures := collect[json.RawMessage](strings.NewReader(document[:n]))
 		require.Len(t, failures, 1, "%d bytes", n)
 		require.ErrorIs(t, failures[0], io.ErrUnexpectedEOF, "%d bytes", n)
 		require.NotErrorIs(t, failures[0], io.EOF, "%d bytes", n)
-		_, failures = collect[json.RawMessage](io.MultiReader(strings.NewReader(document[:n]), iotest.ErrReader(ErrChecksum)))
+		_, failures = collect[json.RawMessage](io.MultiReader(strings.NewReader(document[:n]),
+			iotest.ErrReader(ErrChecksum)))
 		require.Len(t, failures, 1, "%d bytes", n)
 		require.ErrorIs(t, failures[0], ErrChecksum, "%d bytes", n)
 	}
@@ -119,7 +161,8 @@ func TestRecordsThatBreakOff(t *testing.T) {
 func TestRecordsReadToTheEnd(t *testing.T) {
 	t.Parallel()
 	document := `{"data":[1,2],"metadata":{"count":2}}`
-	got, failures := collect[int](io.MultiReader(strings.NewReader(document), iotest.ErrReader(ErrChecksum)))
+	got, failures := collect[int](io.MultiReader(strings.NewReader(document),
+		iotest.ErrReader(ErrChecksum)))
 	assert.Equal(t, []int{1, 2}, got)
 	require.Len(t, failures, 1)
 	require.ErrorIs(t, failures[0], ErrChecksum)
@@ -131,7 +174,8 @@ func TestRecordsReadToTheEnd(t *testing.T) {
 
 func TestRecordsStops(t *testing.T) {
 	t.Parallel()
-	r := io.MultiReader(strings.NewReader(`{"data":[1,2,`), iotest.ErrReader(errors.New("must not be read")))
+	r := io.MultiReader(strings.NewReader(`{"data":[1,2,`),
+		iotest.ErrReader(errors.New("must not be read")))
 	for n, err := range Records[int](r) {
 		require.NoError(t, err)
 		if n == 2 {
@@ -145,7 +189,10 @@ func TestRecordsStops(t *testing.T) {
 }
 
 func FuzzRecords(f *testing.F) {
-	for _, s := range []string{`{"data":[1,{"a":[]},null],"metadata":{"count":3}}`, `{"data":[1,`, `{"x":[[]],"data":[]}`, `[`, `{"data":[1 2]}`} {
+	for _, s := range []string{
+		`{"data":[1,{"a":[]},null],"metadata":{"count":3}}`, `{"data":[1,`,
+		`{"x":[[]],"data":[]}`, `[`, `{"data":[1 2]}`,
+	} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, document string) {
@@ -175,7 +222,8 @@ func BenchmarkRecords(b *testing.B) {
 	var document strings.Builder
 	document.WriteString(`{"data":[`)
 	for i := range 10_000 {
-		fmt.Fprintf(&document, `{"number":"+44 %d","length":%d,"text":"%s"},`, i, i, strings.Repeat("x", 100))
+		fmt.Fprintf(&document, `{"number":"+44 %d","length":%d,"text":"%s"},`, i, i,
+			strings.Repeat("x", 100))
 	}
 	text := strings.TrimSuffix(document.String(), ",") + `],"metadata":{"count":10000}}`
 	b.Run("records", func(b *testing.B) {

@@ -24,7 +24,10 @@ import (
 
 // perform calls the method that op is the row of, and returns what it returned
 // before its error. edit, if not nil, changes each argument first.
-func perform(ctx context.Context, t *testing.T, client *ricloud.Client, op transport.Operation, edit func(reflect.Value), opts ...ricloud.CallOption) ([]any, error) {
+func perform(
+	ctx context.Context, t *testing.T, client *ricloud.Client, op transport.Operation,
+	edit func(reflect.Value), opts ...ricloud.CallOption,
+) ([]any, error) {
 	t.Helper()
 	service, verb, _ := strings.Cut(op.Name, ".")
 	method := reflect.ValueOf(client).Elem().FieldByName(service).MethodByName(verb)
@@ -118,8 +121,13 @@ type breakdown struct {
 func breakdowns() []breakdown {
 	const json, text = "application/json", "text/html"
 	return []breakdown{
-		{"reset after the request", func(w http.ResponseWriter, _ *http.Request) { reset(w, "") }, true, false},
-		{"reset in mid-header", func(w http.ResponseWriter, _ *http.Request) { reset(w, "HTTP/1.1 200 O") }, true, false},
+		{
+			"reset after the request", func(w http.ResponseWriter, _ *http.Request) { reset(w, "") }, true,
+			false,
+		},
+		{"reset in mid-header", func(w http.ResponseWriter, _ *http.Request) {
+			reset(w, "HTTP/1.1 200 O")
+		}, true, false},
 		{"reset in mid-answer", func(w http.ResponseWriter, _ *http.Request) {
 			reset(w, "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{\"id\":")
 		}, true, false},
@@ -156,7 +164,8 @@ func TestNothingIsDoneTwice(t *testing.T) {
 				t.Parallel()
 				var seen atomic.Int64
 				server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-					if r.URL.EscapedPath() == strings.ReplaceAll(op.Path, "{id}", "a%2Fb") { // AcknowledgeAll may go on with others
+					// AcknowledgeAll may go on with others
+					if r.URL.EscapedPath() == strings.ReplaceAll(op.Path, "{id}", "a%2Fb") {
 						seen.Add(1)
 					}
 					_, _ = io.Copy(io.Discard, r.Body)
@@ -208,7 +217,8 @@ func TestAnAttemptTimeoutIsNoProof(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				var api silence
-				client, err := ricloud.NewClient("token", ricloud.WithTransport(&api), ricloud.WithCallTimeout(time.Hour))
+				client, err := ricloud.NewClient("token", ricloud.WithTransport(&api),
+					ricloud.WithCallTimeout(time.Hour))
 				require.NoError(t, err)
 				_, err = perform(t.Context(), t, client, op, nil)
 				want := 1
@@ -231,7 +241,8 @@ func TestWithoutAConnectionEveryOperationIsTriedAgain(t *testing.T) {
 	for _, op := range transport.Operations() {
 		t.Run(op.Name, func(t *testing.T) {
 			t.Parallel()
-			client, err := ricloud.NewClient("token", ricloud.WithBaseURL(refusing), ricloud.WithRetryWait(1, 1))
+			client, err := ricloud.NewClient("token", ricloud.WithBaseURL(refusing),
+				ricloud.WithRetryWait(1, 1))
 			require.NoError(t, err)
 			_, err = perform(t.Context(), t, client, op, nil)
 			call, ok := errors.AsType[*ricloud.CallError](err)
@@ -270,7 +281,8 @@ func TestAConnectionDroppedInMidRequestIsNoProof(t *testing.T) {
 					_ = conn.Close()
 				}
 			}()
-			client, err := ricloud.NewClient("token", ricloud.WithBaseURL("http://"+listener.Addr().String()), ricloud.WithRetryWait(1, 1))
+			client, err := ricloud.NewClient("token",
+				ricloud.WithBaseURL("http://"+listener.Addr().String()), ricloud.WithRetryWait(1, 1))
 			require.NoError(t, err)
 			_, err = perform(t.Context(), t, client, op, nil)
 			require.Error(t, err)
@@ -299,7 +311,8 @@ func TestWithReplayOptsACreateIn(t *testing.T) {
 				w.WriteHeader(http.StatusBadGateway)
 			}))
 			defer server.Close()
-			client, err := ricloud.NewClient("token", ricloud.WithBaseURL(server.URL), ricloud.WithRetryWait(1, 1))
+			client, err := ricloud.NewClient("token", ricloud.WithBaseURL(server.URL),
+				ricloud.WithRetryWait(1, 1))
 			require.NoError(t, err)
 			defer client.Close()
 			_, err = perform(t.Context(), t, client, op, nil, ricloud.WithReplay())
@@ -327,7 +340,8 @@ func TestADeleteThatFindsItsWorkDoneSucceeds(t *testing.T) {
 				w.WriteHeader(http.StatusNotFound)
 			}))
 			defer server.Close()
-			client, err := ricloud.NewClient("token", ricloud.WithBaseURL(server.URL), ricloud.WithRetryWait(1, 1))
+			client, err := ricloud.NewClient("token", ricloud.WithBaseURL(server.URL),
+				ricloud.WithRetryWait(1, 1))
 			require.NoError(t, err)
 			defer client.Close()
 			_, err = perform(t.Context(), t, client, op, nil)

@@ -73,7 +73,9 @@ func (c *Client) send(ctx context.Context, r request, opts []CallOption, into an
 
 // receive decodes an answer, or returns the error of a call that has none that
 // can be used.
-func (c *Client) receive(ctx context.Context, r *request, resp *transport.Response, err error, into any) error {
+func (c *Client) receive(
+	ctx context.Context, r *request, resp *transport.Response, err error, into any,
+) error {
 	switch {
 	case err != nil:
 		return r.failure(err)
@@ -88,7 +90,8 @@ func (c *Client) receive(ctx context.Context, r *request, resp *transport.Respon
 	case r.custom && !json.Valid(resp.Body):
 		// A type that decodes itself, such as json.RawMessage, takes any bytes.
 		err = &DecodeError{
-			Operation: r.op.Name, Snapshot: snapshot(resp.Masked()), Err: errors.New("the answer is not JSON"),
+			Operation: r.op.Name, Snapshot: snapshot(resp.Masked()),
+			Err: errors.New("the answer is not JSON"),
 		}
 	default:
 		if err = c.decodeAnswer(ctx, r.op.Name, resp, into); err == nil {
@@ -104,11 +107,13 @@ func (c *Client) receive(ctx context.Context, r *request, resp *transport.Respon
 // checkAnswer refuses a success that lacks the ID of its resource: "{}", null
 // or a proxy's own JSON. Without it, the caller has nothing to go on with.
 func (r *request) checkAnswer(resp *transport.Response, v any) error {
-	if resource, ok := v.(interface{ ident() ID }); !ok || resource.ident() != "" || r.op.MayBeEmpty() {
+	if resource, ok := v.(interface{ ident() ID }); !ok || resource.ident() != "" ||
+		r.op.MayBeEmpty() {
 		return nil
 	}
 	return &DecodeError{
-		Operation: r.op.Name, Path: "id", Snapshot: snapshot(resp.Masked()), Err: errors.New("the answer has none"),
+		Operation: r.op.Name, Path: "id", Snapshot: snapshot(resp.Masked()),
+		Err: errors.New("the answer has none"),
 	}
 }
 
@@ -277,7 +282,9 @@ func findInMap(v reflect.Value, path string, depth int, matches func(reflect.Val
 
 // decodeAnswer decodes resp into v. Its error quotes the answer only after the
 // secrets of the call are masked in it.
-func (c *Client) decodeAnswer(ctx context.Context, operation string, resp *transport.Response, v any) error {
+func (c *Client) decodeAnswer(
+	ctx context.Context, operation string, resp *transport.Response, v any,
+) error {
 	err := c.decode(ctx, operation, resp.Body, v)
 	if err == nil {
 		return nil

@@ -29,24 +29,42 @@ func TestTextThatCannotBeSentIsRefusedUnsent(t *testing.T) {
 		call  func(context.Context, *Client) error
 		field string
 	}{
-		{"a password in Latin-1", login(func(p *SessionCreateParams) { p.Payload.Password = NewSecret("p\xe9z") }), "Payload.Password"},
-		{"a cut code", login(func(p *SessionCreateParams) { p.Payload.Code = NewSecret("12\xf0\x9f") }), "Payload.Code"},
-		{"an identifier", login(func(p *SessionCreateParams) { p.Source.Identifier = "jos\xe9@example.com" }), "Source.Identifier"},
-		{"a masked password", login(func(p *SessionCreateParams) { p.Payload.Password = NewSecret("[redacted]") }), "Payload.Password"},
-		{"a masked code", login(func(p *SessionCreateParams) { p.Payload.Code = NewSecret("[redacted]") }), "Payload.Code"},
+		{"a password in Latin-1", login(func(p *SessionCreateParams) {
+			p.Payload.Password = NewSecret("p\xe9z")
+		}), "Payload.Password"},
+		{
+			"a cut code", login(func(p *SessionCreateParams) { p.Payload.Code = NewSecret("12\xf0\x9f") }),
+			"Payload.Code",
+		},
+		{"an identifier", login(func(p *SessionCreateParams) {
+			p.Source.Identifier = "jos\xe9@example.com"
+		}), "Source.Identifier"},
+		{"a masked password", login(func(p *SessionCreateParams) {
+			p.Payload.Password = NewSecret("[redacted]")
+		}), "Payload.Password"},
+		{
+			"a masked code",
+			login(func(p *SessionCreateParams) { p.Payload.Code = NewSecret("[redacted]") }),
+			"Payload.Code",
+		},
 		{"credentials", func(ctx context.Context, c *Client) error {
 			return result(c.StorageConfigs.Create(ctx, StorageConfigCreateParams{
-				URL: "s3://b/p", Credentials: Credentials{"access_key_id": NewSecret("AKIA1"), "secret_access_key": NewSecret("\xff")},
+				URL: "s3://b/p", Credentials: Credentials{
+					"access_key_id":     NewSecret("AKIA1"),
+					"secret_access_key": NewSecret("\xff"),
+				},
 			}))
 		}, `Credentials["secret_access_key"]`},
 		{"a user", func(ctx context.Context, c *Client) error {
 			return result(c.Users.Create(ctx, UserCreateParams{Identifier: "\xc3"}))
 		}, "Identifier"},
 		{"a data type in a list", func(ctx context.Context, c *Client) error {
-			return result(c.Polls.Create(ctx, PollCreateParams{Session: "s", Payload: PollPayload{DataTypes: []string{"a", "\x80"}}}))
+			return result(c.Polls.Create(ctx,
+				PollCreateParams{Session: "s", Payload: PollPayload{DataTypes: []string{"a", "\x80"}}}))
 		}, "Payload.DataTypes[1]"},
 		{"a body of Call's", func(ctx context.Context, c *Client) error {
-			return c.Call(ctx, http.MethodPost, "/x", map[string]any{"a": []any{1, map[string]string{"b": "\xfe"}}}, nil)
+			return c.Call(ctx, http.MethodPost, "/x",
+				map[string]any{"a": []any{1, map[string]string{"b": "\xfe"}}}, nil)
 		}, `["a"][1]["b"]`},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -83,7 +101,8 @@ func TestFindTextEndsInAValueThatHoldsItself(t *testing.T) {
 func TestCallRefusesAnOutThatCannotBeFilledBeforeItSends(t *testing.T) {
 	t.Parallel()
 	for name, out := range map[string]any{
-		"a value": Session{}, "a map": map[string]any{}, "a nil pointer": (*Session)(nil), "a func": func() {},
+		"a value": Session{}, "a map": map[string]any{}, "a nil pointer": (*Session)(nil),
+		"a func": func() {},
 	} {
 		c, api := newTestClient(t)
 		err := c.Call(t.Context(), http.MethodPost, "/x", nil, out)
@@ -98,7 +117,8 @@ func TestCallAcceptsOnlyJSON(t *testing.T) {
 	t.Parallel()
 	for _, body := range []string{"<html>sign in</html>", "OK", "{", "{} {}", "\x00"} {
 		for name, out := range map[string]any{
-			"json.RawMessage": new(json.RawMessage), "Raw": new(Raw), "any": new(any), "a struct": new(Session),
+			"json.RawMessage": new(json.RawMessage), "Raw": new(Raw), "any": new(any),
+			"a struct": new(Session),
 		} {
 			c, api := newTestClient(t)
 			api.RegisterNoResponder(httpmock.NewStringResponder(http.StatusOK, body))
@@ -122,9 +142,12 @@ func TestCallAcceptsOnlyJSON(t *testing.T) {
 func TestASuccessWithoutAnIDIsNoSuccess(t *testing.T) {
 	t.Parallel()
 	bodies := map[string]string{
-		"empty object": `{}`, "null": `null`, "list": `[]`, "nothing": ``, "blank": " \n", "OK": `OK`, "string": `"OK"`,
-		"HTML": `<!DOCTYPE html><title>Sign in</title>`, "id null": `{"id":null}`, "id empty": `{"id":""}`,
-		"id in an envelope": `{"data":{"id":"s"}}`, "a proxy's own": `{"status":"ok"}`, "an error": `{"error":"x","message":"y"}`,
+		"empty object": `{}`, "null": `null`, "list": `[]`, "nothing": ``, "blank": " \n", "OK": `OK`,
+		"string": `"OK"`,
+		"HTML":   `<!DOCTYPE html><title>Sign in</title>`, "id null": `{"id":null}`,
+		"id empty":          `{"id":""}`,
+		"id in an envelope": `{"data":{"id":"s"}}`, "a proxy's own": `{"status":"ok"}`,
+		"an error":      `{"error":"x","message":"y"}`,
 		"a list object": `{"data":[],"has_more":false}`, "true": `true`, "number": `7`,
 	}
 	for _, op := range []struct {
@@ -132,16 +155,25 @@ func TestASuccessWithoutAnIDIsNoSuccess(t *testing.T) {
 		reads bool
 		call  func(context.Context, *Client) error
 	}{
-		{"Sessions.Create", false, func(ctx context.Context, c *Client) error { return result(c.Sessions.Create(ctx, janesLogin())) }},
+		{"Sessions.Create", false, func(ctx context.Context, c *Client) error {
+			return result(c.Sessions.Create(ctx, janesLogin()))
+		}},
 		{"Polls.Create", false, func(ctx context.Context, c *Client) error {
-			return result(c.Polls.Create(ctx, PollCreateParams{Session: "s", Payload: PollPayload{DataTypes: []string{"x"}}}))
+			return result(c.Polls.Create(ctx,
+				PollCreateParams{Session: "s", Payload: PollPayload{DataTypes: []string{"x"}}}))
 		}},
 		{"Users.Create", false, func(ctx context.Context, c *Client) error {
 			return result(c.Users.Create(ctx, UserCreateParams{Identifier: "x"}))
 		}},
-		{"Keys.Rotate", false, func(ctx context.Context, c *Client) error { return result(c.Keys.Rotate(ctx, "1", KeyRotateParams{})) }},
-		{"StorageConfigs.Test", false, func(ctx context.Context, c *Client) error { return result(c.StorageConfigs.Test(ctx, "1")) }},
-		{"Sessions.Get", true, func(ctx context.Context, c *Client) error { return result(c.Sessions.Get(ctx, "s")) }},
+		{"Keys.Rotate", false, func(ctx context.Context, c *Client) error {
+			return result(c.Keys.Rotate(ctx, "1", KeyRotateParams{}))
+		}},
+		{"StorageConfigs.Test", false, func(ctx context.Context, c *Client) error {
+			return result(c.StorageConfigs.Test(ctx, "1"))
+		}},
+		{"Sessions.Get", true, func(ctx context.Context, c *Client) error {
+			return result(c.Sessions.Get(ctx, "s"))
+		}},
 	} {
 		for name, body := range bodies {
 			for _, status := range []int{http.StatusOK, http.StatusCreated, http.StatusAccepted} {
@@ -152,7 +184,8 @@ func TestASuccessWithoutAnIDIsNoSuccess(t *testing.T) {
 				_, ok := errors.AsType[*DecodeError](err)
 				assert.True(t, ok, "%s: %d %s: %v", op.name, status, name, err)
 				call, ok := errors.AsType[*CallError](err)
-				assert.Equal(t, !op.reads, ok && call.MaybeApplied(), "%s: %d %s: %v", op.name, status, name, err)
+				assert.Equal(t, !op.reads, ok && call.MaybeApplied(), "%s: %d %s: %v", op.name, status, name,
+					err)
 				assert.Len(t, api.all(), 1, "it is not sent again")
 			}
 		}
@@ -183,16 +216,20 @@ func TestACallThatIsNotSentSaysSo(t *testing.T) {
 		require.True(t, ok)
 		assert.Equal(t, "Users.Get", apiErr.Operation)
 		assert.Equal(t, ErrorCode("slow-down"), apiErr.Code)
-		require.EqualError(t, err, "ricloud: Sessions.Create: not sent: its turn comes in 1m0s, and must come within 19s "+
-			"for an answer in time: too late to be answered: context deadline exceeded; the last answer was: "+
-			"ricloud: Users.Get: 429 Too Many Requests: slow-down")
+		require.EqualError(t, err,
+			"ricloud: Sessions.Create: not sent: its turn comes in 1m0s, and must come within 19s "+
+				"for an answer in time: too late to be answered: context deadline exceeded; the last "+
+				"answer was: "+
+				"ricloud: Users.Get: 429 Too Many Requests: slow-down")
 
 		_, err = c.Sessions.Create(ctx, janesLogin(), WithAwait(10*time.Second), WithQuery("x", "y"))
 		require.ErrorContains(t, err, "not sent")
 		short, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 		defer cancel()
 		_, err = c.Sessions.Create(short, janesLogin(), WithAwait(10*time.Second))
-		require.ErrorContains(t, err, "not sent: the API may hold its answer back for 10s (Ricloud-Await), and the call must end in 5s")
+		require.ErrorContains(t, err,
+			"not sent: the API may hold its answer back for 10s (Ricloud-Await), "+
+				"and the call must end in 5s")
 		assert.Len(t, api.all(), 1)
 	})
 }

@@ -36,7 +36,8 @@ func (a *acks) RoundTrip(req *http.Request) (*http.Response, error) {
 		case a.batch != 200:
 			return jsonResponder(a.batch, `{"error":"invalid-body","message":"no batches here"}`)(req)
 		case slices.ContainsFunc(ids, func(id string) bool { return slices.Contains(a.unknown, id) }):
-			return jsonResponder(400, `{"error":"invalid-parameter","params":{"results.1":["names no result"]}}`)(req)
+			return jsonResponder(400,
+				`{"error":"invalid-parameter","params":{"results.1":["names no result"]}}`)(req)
 		}
 		a.acked = append(a.acked, ids...)
 		return jsonResponder(200, `[]`)(req)
@@ -96,19 +97,27 @@ func TestAcknowledgeAll(t *testing.T) {
 		remaining []ID
 		is        error
 	}{
-		"nothing":           {&acks{batch: 200}, nil, 0, 0, nil, nil},
-		"one batch":         {&acks{batch: 200}, names(10), 1, 0, nil, nil},
-		"in chunks":         {&acks{batch: 200}, names(2500), 3, 0, nil, nil},
-		"no such endpoint":  {&acks{batch: 404}, names(10), 1, 10, nil, nil},
-		"another method":    {&acks{batch: 405}, names(10), 1, 10, nil, nil},
-		"another body":      {&acks{batch: 400}, names(10), 1, 10, nil, nil},
-		"an unknown result": {&acks{batch: 200, unknown: []string{"r1"}}, names(3), 1, 3, []ID{"r1"}, ErrNotFound},
+		"nothing":          {&acks{batch: 200}, nil, 0, 0, nil, nil},
+		"one batch":        {&acks{batch: 200}, names(10), 1, 0, nil, nil},
+		"in chunks":        {&acks{batch: 200}, names(2500), 3, 0, nil, nil},
+		"no such endpoint": {&acks{batch: 404}, names(10), 1, 10, nil, nil},
+		"another method":   {&acks{batch: 405}, names(10), 1, 10, nil, nil},
+		"another body":     {&acks{batch: 400}, names(10), 1, 10, nil, nil},
+		"an unknown result": {
+			&acks{batch: 200, unknown: []string{"r1"}}, names(3), 1, 3,
+			[]ID{"r1"},
+			ErrNotFound,
+		},
 		"unknown in one chunk": {
 			&acks{batch: 200, unknown: []string{"r1500"}}, names(2500), 3, 1000, []ID{"r1500"}, ErrNotFound,
 		},
 		"not permitted": {&acks{batch: 403}, names(3), 1, 0, names(3), ErrForbidden},
-		"not even one":  {&acks{batch: 404, status: map[string]int{"r1": 403}}, names(3), 1, 2, []ID{"r1", "r2"}, ErrForbidden},
-		"a broken API":  {&acks{batch: 500}, names(1200), 1, 0, names(1200), ErrServer},
+		"not even one": {
+			&acks{batch: 404, status: map[string]int{"r1": 403}}, names(3), 1, 2,
+			[]ID{"r1", "r2"},
+			ErrForbidden,
+		},
+		"a broken API": {&acks{batch: 500}, names(1200), 1, 0, names(1200), ErrServer},
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {

@@ -17,7 +17,8 @@ import (
 func TestDataTypeIsTheSameInEveryGeneration(t *testing.T) {
 	t.Parallel()
 	for identifier, want := range map[string]string{
-		"callkit.calls": "callkit.calls", "data:callkit.calls": "callkit.calls", "photo_library://1": "photo_library://1", "": "",
+		"callkit.calls": "callkit.calls", "data:callkit.calls": "callkit.calls",
+		"photo_library://1": "photo_library://1", "": "",
 	} {
 		assert.Equal(t, want, (&Result{Identifier: identifier}).DataType())
 	}
@@ -77,10 +78,11 @@ func TestAcknowledgerReportsWhatRemains(t *testing.T) {
 		api := &acks{batch: 500}
 		var reported []error
 		done := 0
-		a := newAcknowledger(t, api, AcknowledgerParams{MaxDelay: time.Second, Report: func(ids []ID, err error) {
-			done += len(ids)
-			reported = append(reported, err)
-		}})
+		a := newAcknowledger(t, api,
+			AcknowledgerParams{MaxDelay: time.Second, Report: func(ids []ID, err error) {
+				done += len(ids)
+				reported = append(reported, err)
+			}})
 		require.NoError(t, a.Add("r0", "r1", "r2", "r1"))
 		err := a.Flush(t.Context())
 		var failed *AcknowledgeError

@@ -87,7 +87,8 @@ type SessionCreateParams struct {
 }
 
 func (p SessionCreateParams) check() error {
-	if err := required("Source.User", string(p.Source.User), "Source.Type", string(p.Source.Type)); err != nil {
+	err := required("Source.User", string(p.Source.User), "Source.Type", string(p.Source.Type))
+	if err != nil {
 		return err
 	}
 	for _, text := range []struct{ field, value string }{
@@ -155,7 +156,8 @@ func digit(r rune) rune {
 		}
 	}
 	for _, tens := range unicode.Nd.R32 {
-		if lo, hi := rune(tens.Lo), rune(tens.Hi); lo <= r && r <= hi { //nolint:gosec // a code point is a rune
+		//nolint:gosec // a code point is a rune
+		if lo, hi := rune(tens.Lo), rune(tens.Hi); lo <= r && r <= hi {
 			return (r - lo) % 10
 		}
 	}

@@ -27,7 +27,10 @@ import (
 // Storage decides what has expired, not the clock of this machine.
 func TestSignedURLIsJudgedByStorage(t *testing.T) {
 	t.Parallel()
-	for name, ahead := range map[string]time.Duration{"ahead": 48 * time.Hour, "behind": -48 * time.Hour} {
+	for name, ahead := range map[string]time.Duration{
+		"ahead":  48 * time.Hour,
+		"behind": -48 * time.Hour,
+	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			v := newVault()
@@ -78,7 +81,10 @@ func TestOpenThatIsCancelledIsCauseAndErr(t *testing.T) {
 		client, why := v.client(t), errors.New("shutting down")
 		for name, call := range map[string]func(ctx context.Context) error{
 			"Read": func(ctx context.Context) error { _, err := read(ctx, client, r); return err },
-			"Save": func(ctx context.Context) error { _, err := client.Results.Save(ctx, r, t.TempDir()); return err },
+			"Save": func(ctx context.Context) error {
+				_, err := client.Results.Save(ctx, r, t.TempDir())
+				return err
+			},
 			"SaveAll": func(ctx context.Context) error {
 				_, err := client.Results.SaveAll(ctx, each(r), t.TempDir())
 				return err
@@ -110,17 +116,25 @@ func TestNoSignatureInAnyError(t *testing.T) {
 	t.Parallel()
 	broken := errors.New("broken pipe")
 	for name, with := range map[string]func(u *url.URL) error{
-		"url.Error": func(u *url.URL) error { return &url.Error{Op: "Get", URL: u.String(), Err: broken} },
+		"url.Error": func(u *url.URL) error {
+			return &url.Error{Op: "Get", URL: u.String(), Err: broken}
+		},
 		"wrapped url.Error": func(u *url.URL) error {
 			return fmt.Errorf("traced: %w", &url.Error{Op: "Get", URL: u.String(), Err: broken})
 		},
 		"url.Error, twice": func(u *url.URL) error {
 			return &url.Error{URL: u.String(), Err: &url.Error{URL: u.String(), Err: broken}}
 		},
-		"text":                func(u *url.URL) error { return fmt.Errorf("get %s: %w", u, broken) },
-		"a value in the text": func(u *url.URL) error { return fmt.Errorf("get with %s: %w", u.Query().Get("X-Signature"), broken) },
-		"joined":              func(u *url.URL) error { return errors.Join(broken, fmt.Errorf("get %s", u)) },
-		"the query by itself": func(u *url.URL) error { return fmt.Errorf("?%s: %w", u.RawQuery, broken) },
+		"text": func(u *url.URL) error { return fmt.Errorf("get %s: %w", u, broken) },
+		"a value in the text": func(u *url.URL) error {
+			return fmt.Errorf("get with %s: %w", u.Query().Get("X-Signature"), broken)
+		},
+		"joined": func(u *url.URL) error {
+			return errors.Join(broken, fmt.Errorf("get %s", u))
+		},
+		"the query by itself": func(u *url.URL) error {
+			return fmt.Errorf("?%s: %w", u.RawQuery, broken)
+		},
 		"url.Error of nothing": func(u *url.URL) error {
 			return &url.Error{Op: "Get", URL: u.String(), Err: fmt.Errorf("%q: %w", u, broken)}
 		},
@@ -153,7 +167,8 @@ func TestNoSignatureInAnyError(t *testing.T) {
 				return w.Result(), nil
 			}
 			resp.StatusCode, resp.ContentLength = http.StatusOK, 1000
-			resp.Body = io.NopCloser(io.MultiReader(bytes.NewReader(make([]byte, 10)), errorReader{&url.Error{Op: "Get", URL: req.URL.String(), Err: broken}}))
+			resp.Body = io.NopCloser(io.MultiReader(bytes.NewReader(make([]byte, 10)),
+				errorReader{&url.Error{Op: "Get", URL: req.URL.String(), Err: broken}}))
 			return resp, nil
 		}
 		v.otherHosts = true
@@ -179,12 +194,18 @@ func (r errorReader) Read([]byte) (int, error) { return 0, r.err }
 // localURLs all lead to this machine or its networks, by some resolver.
 func localURLs() []string {
 	return []string{
-		"http://127.0.0.1:1/", "https://127.0.0.1/", "https://127.1/", "https://127.255.255.254/", "https://2130706433/",
-		"https://0x7f000001/", "https://0177.0.0.1/", "https://0x7f.1/", "https://localhost/", "https://LOCALHOST./",
-		"https://a.localhost/", "https://[::1]/", "https://[::ffff:127.0.0.1]/", "https://[::ffff:7f00:1]/", "https://0.0.0.0/",
-		"https://0/", "https://[::]/", "https://169.254.169.254/latest/meta-data/", "https://[fe80::1%25eth0]/",
-		"https://10.0.0.1/", "https://192.168.1.1/", "https://172.16.0.1/", "https://[fd00:ec2::254]/", "https://100.100.100.200/",
-		"https://[64:ff9b::7f00:1]/", "https://[2002:7f00:1::]/", "https://224.0.0.1/", "http://storage.test/", "ftp://storage.test/",
+		"http://127.0.0.1:1/", "https://127.0.0.1/", "https://127.1/", "https://127.255.255.254/",
+		"https://2130706433/",
+		"https://0x7f000001/", "https://0177.0.0.1/", "https://0x7f.1/", "https://localhost/",
+		"https://LOCALHOST./",
+		"https://a.localhost/", "https://[::1]/", "https://[::ffff:127.0.0.1]/",
+		"https://[::ffff:7f00:1]/", "https://0.0.0.0/",
+		"https://0/", "https://[::]/", "https://169.254.169.254/latest/meta-data/",
+		"https://[fe80::1%25eth0]/",
+		"https://10.0.0.1/", "https://192.168.1.1/", "https://172.16.0.1/", "https://[fd00:ec2::254]/",
+		"https://100.100.100.200/",
+		"https://[64:ff9b::7f00:1]/", "https://[2002:7f00:1::]/", "https://224.0.0.1/",
+		"http://storage.test/", "ftp://storage.test/",
 		"https:///x", "file:///etc/passwd",
 	}
 }
@@ -229,11 +250,14 @@ func TestNoURLLeadsToThisMachine(t *testing.T) {
 func TestNoNameLeadsToThisMachine(t *testing.T) {
 	t.Parallel()
 	asked := make(chan struct{}, 10)
-	server := httptest.NewTLSServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { asked <- struct{}{} }))
+	server := httptest.NewTLSServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		asked <- struct{}{}
+	}))
 	defer server.Close()
 	name, err := os.Hostname()
 	require.NoError(t, err)
-	if addresses, err := net.DefaultResolver.LookupHost(t.Context(), name); err != nil || len(addresses) == 0 {
+	if addresses, err := net.DefaultResolver.LookupHost(t.Context(), name); err != nil ||
+		len(addresses) == 0 {
 		name = "localhost.localdomain" // this machine does not know its own name
 	}
 	c, err := NewClient("token", WithRetries(0))
@@ -265,7 +289,8 @@ func transcoding(t *testing.T, plain []byte) (*vault, *Result) {
 			return resp, nil
 		}
 		return &http.Response{
-			StatusCode: http.StatusOK, Header: http.Header{}, ContentLength: -1, Body: io.NopCloser(bytes.NewReader(plain)),
+			StatusCode: http.StatusOK, Header: http.Header{}, ContentLength: -1,
+			Body: io.NopCloser(bytes.NewReader(plain)),
 		}, nil
 	}
 	return v, r
@@ -311,7 +336,8 @@ func TestLocalFiles(t *testing.T) {
 		require.NoError(t, os.WriteFile(path, []byte(content), 0o600))
 		sum := md5.Sum([]byte(content))
 		return &Result{
-			ID: "r0", Identifier: "a", URL: "local://" + filepath.ToSlash(path), Size: int64(len(content)), Checksum: hex.EncodeToString(sum[:]),
+			ID: "r0", Identifier: "a", URL: "local://" + filepath.ToSlash(path), Size: int64(len(content)),
+			Checksum: hex.EncodeToString(sum[:]),
 		}
 	}
 	v.noSignedURLs = true
@@ -375,7 +401,8 @@ func TestOptionsThatCannotWorkAreRefused(t *testing.T) {
 	_, err = c.Results.Save(t.Context(), r, t.TempDir(), WithFileNames(nil))
 	refuses("WithFileNames", err)
 	for field, opt := range map[string]SaveAllOption{
-		"opts": nil, "WithParallel": WithParallel(0), "WithManifest": WithManifest(nil), "WithAcknowledger": WithAcknowledger(nil),
+		"opts": nil, "WithParallel": WithParallel(0), "WithManifest": WithManifest(nil),
+		"WithAcknowledger": WithAcknowledger(nil),
 	} {
 		_, err = c.Results.SaveAll(t.Context(), each(r), t.TempDir(), opt)
 		refuses(field, err)

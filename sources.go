@@ -13,10 +13,11 @@ import (
 // Reincubate Relay. Creating a session creates its source. The API itself creates
 // child sources.
 type Source struct {
-	ID          ID           `json:"id" wire:"strict"`
-	User        ID           `json:"user,omitempty"`
-	Type        SourceType   `json:"type,omitempty"`
-	Identifier  string       `json:"identifier,omitempty"` // unique within its type, such as an account's username
+	ID   ID         `json:"id" wire:"strict"`
+	User ID         `json:"user,omitempty"`
+	Type SourceType `json:"type,omitempty"`
+	// unique within its type, such as an account's username
+	Identifier  string       `json:"identifier,omitempty"`
 	Info        *SourceInfo  `json:"info,omitempty"`
 	Parent      ID           `json:"parent,omitempty"`
 	Children    List[Source] `json:"children,omitzero"`
@@ -48,7 +49,8 @@ type SourceType string
 // The source types that are known; see docs/contract.md#sources.
 const (
 	SourceICloudAccount SourceType = "icloud.account"
-	SourceICloudBackup  SourceType = "icloud.backup"    // a child of an account; early versions of the API
+	// a child of an account; early versions of the API
+	SourceICloudBackup  SourceType = "icloud.backup"
 	SourceRelayInstance SourceType = "rirelay.instance" // a paired Relay app
 	SourceRelayDevice   SourceType = "rirelay.source"   // a device: child of an instance
 	SourceMock          SourceType = "mocks.mock"       // for tests; accepts any credentials
@@ -63,7 +65,8 @@ const (
 	SourceActive      SourceState = "active"
 	SourceDeactivated SourceState = "deactivated" // by the organisation
 	SourceBlocked     SourceState = "blocked"     // by the API's administrators
-	SourceLocked      SourceState = "locked"      // the service restricts the account until its owner unlocks it
+	// the service restricts the account until its owner unlocks it
+	SourceLocked SourceState = "locked"
 )
 
 // SourceUpdateParams says what to change. State is an assumption: no document
@@ -121,7 +124,8 @@ func (s *SourcesService) All(
 func (s *SourcesService) Children(
 	ctx context.Context, id ID, params ListParams, opts ...CallOption,
 ) (*List[Source], error) {
-	return do[List[Source]](ctx, s.client, request{op: transport.SourcesChildren, id: id, list: params}, opts)
+	return do[List[Source]](ctx, s.client,
+		request{op: transport.SourcesChildren, id: id, list: params}, opts)
 }
 
 // AllChildren iterates over all children of a source, page by page.
@@ -130,7 +134,8 @@ func (s *SourcesService) Children(
 func (s *SourcesService) AllChildren(
 	ctx context.Context, id ID, params ListParams, opts ...CallOption,
 ) iter.Seq2[*Source, error] {
-	return paginate[Source](ctx, s.client, request{op: transport.SourcesChildren, id: id, list: params}, opts)
+	return paginate[Source](ctx, s.client,
+		request{op: transport.SourcesChildren, id: id, list: params}, opts)
 }
 
 // Update changes a source and returns it.

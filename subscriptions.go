@@ -71,10 +71,11 @@ func (s SubscriptionState) Ended() bool {
 
 // SubscriptionCreateParams describes a subscription.
 type SubscriptionCreateParams struct {
-	Session     ID            `json:"session"`            // required
-	Source      ID            `json:"source,omitempty"`   // a child source; required for Relay
-	PollPayload PollPayload   `json:"poll_payload"`       // required
-	Interval    time.Duration `json:"interval,omitempty"` // between polls; Relay: 1 h or more, 24 h if 0
+	Session     ID          `json:"session"`          // required
+	Source      ID          `json:"source,omitempty"` // a child source; required for Relay
+	PollPayload PollPayload `json:"poll_payload"`     // required
+	// between polls; Relay: 1 h or more, 24 h if 0
+	Interval time.Duration `json:"interval,omitempty"`
 	// DateStart and DateEnd limit the subscription. They are sent in UTC, to the
 	// millisecond.
 	DateStart time.Time `json:"date_start,omitzero"`

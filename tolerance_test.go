@@ -70,8 +70,10 @@ func answerWith(path, odd string) string {
 func TestAnOddSecondaryFieldNeverFailsAnAnswer(t *testing.T) {
 	t.Parallel()
 	odds := []string{
-		`"3"`, `""`, `"x"`, `7`, `-0.5`, `1e300`, `true`, `null`, `{}`, `[]`, `{"a":1}`, `[1]`, `[[]]`, `["x",null]`, `{"data":7}`, `{"data":[true]}`,
-		`{"data":[{"id":[]}],"has_more":{},"total_count":"3"}`, `"yesterday"`, `{"url":{}}`, `{"id":{}}`, `[{"id":false}]`,
+		`"3"`, `""`, `"x"`, `7`, `-0.5`, `1e300`, `true`, `null`, `{}`, `[]`, `{"a":1}`, `[1]`, `[[]]`,
+		`["x",null]`, `{"data":7}`, `{"data":[true]}`,
+		`{"data":[{"id":[]}],"has_more":{},"total_count":"3"}`, `"yesterday"`, `{"url":{}}`, `{"id":{}}`,
+		`[{"id":false}]`,
 	}
 	for _, resource := range []any{
 		Organisation{},
@@ -93,10 +95,12 @@ func TestAnOddSecondaryFieldNeverFailsAnAnswer(t *testing.T) {
 			t.Parallel()
 			paths := secondary(typ, "", 3)
 			require.NotEmpty(t, paths)
-			paths = append(paths, "tasks_completed", "org", "unknown") // names that only an UnmarshalJSON knows, and none
+			// names that only an UnmarshalJSON knows, and none
+			paths = append(paths, "tasks_completed", "org", "unknown")
 			for _, path := range paths {
 				for _, odd := range odds {
-					body := strings.Replace(answerWith(path, odd), "{", `{"id":"the-id","state":"the-state","type":"a","action":"b",`, 1)
+					body := strings.Replace(answerWith(path, odd), "{",
+						`{"id":"the-id","state":"the-state","type":"a","action":"b",`, 1)
 					body = strings.Replace(body, `"type":"a","action":"b","type"`, `"action":"b","type"`, 1)
 					v := reflect.New(typ)
 					require.NoError(t, decode("x", []byte(body), v.Interface()), body)
@@ -113,9 +117,11 @@ func TestAnOddSecondaryFieldNeverFailsAnAnswer(t *testing.T) {
 func TestOddValuesAreReportedOnce(t *testing.T) {
 	t.Parallel()
 	var logs bytes.Buffer
-	c, api := newTestClient(t, WithLogger(slog.New(slog.NewTextHandler(&logs, &slog.HandlerOptions{Level: slog.LevelInfo}))))
+	c, api := newTestClient(t,
+		WithLogger(slog.New(slog.NewTextHandler(&logs, &slog.HandlerOptions{Level: slog.LevelInfo}))))
 	api.RegisterResponder(http.MethodGet, "=~/results", jsonResponder(200,
-		`{"data":[{"id":"1","size":"12"},{"id":"2","size":"canary"},{"id":"3","size":["canary"]}],"has_more":"no","total_count":"3"}`))
+		`{"data":[{"id":"1","size":"12"},{"id":"2","size":"canary"},{"id":"3","size":["canary"]}],`+
+			`"has_more":"no","total_count":"3"}`))
 	for range 3 {
 		page, err := c.Results.List(t.Context(), ResultListParams{})
 		require.NoError(t, err)
@@ -124,7 +130,8 @@ func TestOddValuesAreReportedOnce(t *testing.T) {
 		assert.Equal(t, 3, page.TotalCount)
 	}
 	assert.Equal(t, 1, strings.Count(logs.String(), "odd value"), "%s", logs.String())
-	assert.Contains(t, logs.String(), `operation=Results.List path=data[1].size reason="got string, want number"`)
+	assert.Contains(t, logs.String(),
+		`operation=Results.List path=data[1].size reason="got string, want number"`)
 	assert.NotContains(t, logs.String(), "canary")
 }
 
@@ -132,14 +139,18 @@ func TestOddValuesThatAreRememberedAreBounded(t *testing.T) {
 	t.Parallel()
 	c, _ := newTestClient(t, WithLogger(slog.New(slog.DiscardHandler)))
 	for i := range 10 * maxOddities {
-		require.NoError(t, c.decode(t.Context(), fmt.Sprint("Operation", i), []byte(`{"state":{}}`), new(User)))
+		require.NoError(t,
+			c.decode(t.Context(), fmt.Sprint("Operation", i), []byte(`{"state":{}}`), new(User)))
 	}
 	assert.Len(t, c.oddities.told, maxOddities)
 }
 
 func TestANumericAPIVersionIsRead(t *testing.T) {
 	t.Parallel()
-	for body, want := range map[string]string{`3`: "3", `"3.1"`: "3.1", `3.0`: "3.0", `null`: "", `{"major":3}`: ""} {
+	for body, want := range map[string]string{
+		`3`: "3", `"3.1"`: "3.1", `3.0`: "3.0", `null`: "",
+		`{"major":3}`: "",
+	} {
 		var o Organisation
 		require.NoError(t, decode("x", []byte(`{"id":1,"api_version":`+body+`}`), &o), body)
 		assert.Equal(t, want, o.APIVersion)
@@ -150,7 +161,8 @@ func TestHasMoreIsTrueUnlessItSaysNo(t *testing.T) {
 	t.Parallel()
 	for body, want := range map[string]bool{
 		`true`: true, `"true"`: true, `1`: true, `"1"`: true, `"yes"`: true, `7`: true, `{"a":1}`: true,
-		`false`: false, `"false"`: false, `0`: false, `"0"`: false, `null`: false, `""`: false, `{}`: false, `[]`: false,
+		`false`: false, `"false"`: false, `0`: false, `"0"`: false, `null`: false, `""`: false,
+		`{}`: false, `[]`: false,
 	} {
 		var l List[User]
 		require.NoError(t, json.Unmarshal([]byte(`{"data":[],"has_more":`+body+`}`), &l), body)
@@ -169,7 +181,8 @@ func TestAHookIsToldOfOddValuesOnce(t *testing.T) {
 		decodeHook(func(context.Context, DecodeInfo) { panic("a hook's own fault") }),
 		decodeHook(func(_ context.Context, info DecodeInfo) { told = append(told, info) }),
 	))
-	api.RegisterResponder(http.MethodGet, "=~/users/", jsonResponder(200, `{"id":1,"identifier":{},"state":[]}`))
+	api.RegisterResponder(http.MethodGet, "=~/users/",
+		jsonResponder(200, `{"id":1,"identifier":{},"state":[]}`))
 	for range 3 {
 		user, err := c.Users.Get(t.Context(), "1")
 		require.NoError(t, err)

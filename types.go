@@ -104,7 +104,8 @@ func (s Secret) MarshalText() ([]byte, error) {
 	if s.IsZero() {
 		return []byte{}, nil
 	}
-	return nil, errors.New("ricloud: a Secret is never encoded: to store its value, encode the string that Reveal returns")
+	return nil, errors.New("ricloud: a Secret is never encoded: to store its value, encode the " +
+		"string that Reveal returns")
 }
 
 // MarshalBinary returns an error unless the Secret is empty.
@@ -131,7 +132,8 @@ func checkSecret(field string, s Secret) error {
 	return nil
 }
 
-const isRedacted = "is the word " + redacted + ", which a Secret prints as, and not the secret itself"
+const isRedacted = "is the word " + redacted +
+	", which a Secret prints as, and not the secret itself"
 
 // Raw is JSON that the API sent, unchanged. It may hold secrets, so it prints as
 // [redacted], and encoders fail on it. string(raw) and []byte(raw) are its
@@ -163,7 +165,8 @@ func (d Raw) MarshalJSON() ([]byte, error) {
 	if len(d) == 0 {
 		return []byte("null"), nil
 	}
-	return nil, errors.New("ricloud: a Raw is never encoded: to store it, convert it to a json.RawMessage")
+	return nil, errors.New("ricloud: a Raw is never encoded: to store it, convert it to a " +
+		"json.RawMessage")
 }
 
 // String returns "[redacted]", or "" for no data.

@@ -31,7 +31,10 @@ type hidden struct {
 
 func newHidden(value string) hidden {
 	s := NewSecret(value)
-	h := hidden{Field: s, Pointer: &s, Slice: []Secret{s}, Map: map[string]Secret{"k": s}, Any: s, private: s}
+	h := hidden{
+		Field: s, Pointer: &s, Slice: []Secret{s}, Map: map[string]Secret{"k": s}, Any: s,
+		private: s,
+	}
 	inner := h
 	h.inner = &inner
 	return h
@@ -47,14 +50,24 @@ func TestNothingShowsASecret(t *testing.T) {
 	const canary = "canary-7f3a"
 	h, other := newHidden(canary), newHidden("another")
 	var shown failing
-	for _, v := range []any{h.Field, &h.Field, h, &h, []hidden{h}, map[string]*hidden{"k": &h}, Key{Token: h.Field}, []*Key{{Token: h.Field}}} {
+	for _, v := range []any{
+		h.Field, &h.Field, h, &h,
+		[]hidden{h},
+		map[string]*hidden{"k": &h},
+		Key{Token: h.Field},
+		[]*Key{{Token: h.Field}},
+	} {
 		for _, verb := range []string{"%v", "%+v", "%#v", "%q", "%s", "%x", "%X", "%d", "%t", "%p"} {
 			_, _ = fmt.Fprintf(&shown, verb, v)
 		}
 		slog.New(slog.NewTextHandler(&shown, nil)).Info("", slog.Any("v", v))
 		slog.New(slog.NewJSONHandler(&shown, nil)).Info("", slog.Any("v", v))
-		require.NoError(t, texttemplate.Must(texttemplate.New("").Parse(`{{.}} {{printf "%s" .}} {{html .}}`)).Execute(&shown, v))
-		require.NoError(t, template.Must(template.New("").Parse(`<p title="{{.}}">{{.}}</p>`)).Execute(&shown, v))
+		require.NoError(t,
+			texttemplate.Must(texttemplate.New("").Parse(`{{.}} {{printf "%s" .}} {{html .}}`)).Execute(
+				&shown, v,
+			))
+		require.NoError(t,
+			template.Must(template.New("").Parse(`<p title="{{.}}">{{.}}</p>`)).Execute(&shown, v))
 	}
 	assert.Equal(&shown, h, other, "a test that fails prints both")
 	assert.Equal(&shown, h.Field, other.Field)
@@ -80,7 +93,13 @@ func TestEncodersFailOnASecret(t *testing.T) {
 		},
 	}
 	for name, encode := range encoders {
-		for _, v := range []any{h.Field, &h.Field, Key{Token: h.Field}, SessionPayload{Password: h.Field}, Result{SignedURL: SignedURL{URL: h.Field}}, WebhookConfig{Secret: h.Field}} {
+		for _, v := range []any{
+			h.Field, &h.Field,
+			Key{Token: h.Field},
+			SessionPayload{Password: h.Field},
+			Result{SignedURL: SignedURL{URL: h.Field}},
+			WebhookConfig{Secret: h.Field},
+		} {
 			out, err := encode(v)
 			require.ErrorContains(t, err, "ricloud: a Secret is never encoded", "%s %T", name, v)
 			assert.NotContains(t, string(out)+err.Error(), canary)
@@ -107,7 +126,8 @@ func TestASecretIsReadAndCompared(t *testing.T) {
 	require.NoError(t, json.Unmarshal([]byte(`{"token":"a\u0062c"}`), &key))
 	assert.Equal(t, "abc", key.Token.Reveal())
 	assert.Equal(t, NewSecret("abc"), key.Token)
-	assert.True(t, key.Token == NewSecret("abc")) //nolint:testifylint // secrets can be compared with ==
+	//nolint:testifylint // secrets can be compared with ==
+	assert.True(t, key.Token == NewSecret("abc"))
 	assert.NotEqual(t, NewSecret("abd"), key.Token)
 	assert.False(t, key.Token.IsZero())
 	require.NoError(t, json.Unmarshal([]byte(`{"token":""}`), &key))
@@ -121,16 +141,22 @@ func TestASecretIsReadAndCompared(t *testing.T) {
 func TestTheWordRedactedIsNoSecret(t *testing.T) {
 	t.Parallel()
 	for name, read := range map[string]func() error{
-		"Secret":   func() error { return json.Unmarshal([]byte(`"[redacted]"`), new(Secret)) },
-		"text":     func() error { return new(Secret).UnmarshalText([]byte(" [redacted]\n")) },
-		"payload":  func() error { return json.Unmarshal([]byte(`{"Password":"[redacted]"}`), new(SessionPayload)) }, //nolint:musttag // it is written as it is
-		"key":      func() error { return json.Unmarshal([]byte(`{"token":"[redacted]"}`), new(Key)) },
-		"webhook":  func() error { return json.Unmarshal([]byte(`{"secret":"[redacted]"}`), new(WebhookConfig)) },
+		"Secret": func() error { return json.Unmarshal([]byte(`"[redacted]"`), new(Secret)) },
+		"text":   func() error { return new(Secret).UnmarshalText([]byte(" [redacted]\n")) },
+		//nolint:musttag // it is written as it is
+		"payload": func() error {
+			return json.Unmarshal([]byte(`{"Password":"[redacted]"}`), new(SessionPayload))
+		},
+		"key": func() error { return json.Unmarshal([]byte(`{"token":"[redacted]"}`), new(Key)) },
+		"webhook": func() error {
+			return json.Unmarshal([]byte(`{"secret":"[redacted]"}`), new(WebhookConfig))
+		},
 		"Raw":      func() error { return json.Unmarshal([]byte(`{"data":"[redacted]"}`), new(Event)) },
 		"token":    func() error { return result(NewClient("[redacted]")) },
 		"verifier": func() error { return VerifyWebhook("t=1,s=", nil, NewSecret("[redacted]")) },
 		"receiver": func() error {
-			return result(NewWebhookHandler(func(context.Context, *Event) error { return nil }, WithWebhookSecrets(NewSecret("[redacted]"))))
+			return result(NewWebhookHandler(func(context.Context, *Event) error { return nil },
+				WithWebhookSecrets(NewSecret("[redacted]"))))
 		},
 		"access key": func() error { return result(CredentialsFromKey("AK", NewSecret("[redacted]"))) },
 	} {
@@ -141,12 +167,20 @@ func TestTheWordRedactedIsNoSecret(t *testing.T) {
 	secret := NewSecret("[redacted]")
 	source := SourceParams{User: "1", Type: SourceICloudAccount, Identifier: "jane"}
 	for name, err := range map[string]error{
-		"password":   result(c.Sessions.Create(t.Context(), SessionCreateParams{Source: source, Payload: SessionPayload{Password: secret}})),
-		"code":       result(c.Sessions.Login(t.Context(), SessionCreateParams{Source: source, Payload: SessionPayload{Password: NewSecret("p"), Code: secret}}, nil)),
-		"credential": result(c.StorageConfigs.Create(t.Context(), StorageConfigCreateParams{URL: "s3://b/p", Credentials: Credentials{"k": secret}})),
-		"update":     result(c.StorageConfigs.Update(t.Context(), "1", StorageConfigUpdateParams{Credentials: Credentials{"k": secret}})),
-		"ensure":     result(c.StorageConfigs.Ensure(t.Context(), StorageConfigEnsureParams{URL: "s3://b/p", Credentials: Credentials{"k": secret}})),
-		"Call":       c.Call(t.Context(), "POST", "/x", map[string]Secret{"k": NewSecret("canary")}, nil),
+		"password": result(c.Sessions.Create(t.Context(),
+			SessionCreateParams{Source: source, Payload: SessionPayload{Password: secret}})),
+		"code": result(c.Sessions.Login(t.Context(),
+			SessionCreateParams{
+				Source:  source,
+				Payload: SessionPayload{Password: NewSecret("p"), Code: secret},
+			}, nil)),
+		"credential": result(c.StorageConfigs.Create(t.Context(),
+			StorageConfigCreateParams{URL: "s3://b/p", Credentials: Credentials{"k": secret}})),
+		"update": result(c.StorageConfigs.Update(t.Context(), "1",
+			StorageConfigUpdateParams{Credentials: Credentials{"k": secret}})),
+		"ensure": result(c.StorageConfigs.Ensure(t.Context(),
+			StorageConfigEnsureParams{URL: "s3://b/p", Credentials: Credentials{"k": secret}})),
+		"Call": c.Call(t.Context(), "POST", "/x", map[string]Secret{"k": NewSecret("canary")}, nil),
 	} {
 		var invalid *ParamError
 		require.ErrorAs(t, err, &invalid, name)
@@ -154,14 +188,16 @@ func TestTheWordRedactedIsNoSecret(t *testing.T) {
 	assert.Empty(t, api.all(), "nothing is sent")
 
 	var key Key
-	require.NoError(t, decode("x", []byte(`{"id":1,"token":"[redacted]"}`), &key), "an API that hides tokens itself is no reason to fail")
+	require.NoError(t, decode("x", []byte(`{"id":1,"token":"[redacted]"}`), &key),
+		"an API that hides tokens itself is no reason to fail")
 	assert.True(t, key.Token.IsZero())
 }
 
 func TestDurationsAreSecondsInJSON(t *testing.T) {
 	t.Parallel()
 	for body, want := range map[string]time.Duration{
-		`3600`: time.Hour, `0.5`: 500 * time.Millisecond, `"3600"`: time.Hour, `null`: 0, `1e300`: 0, `"1 h"`: 0, `{}`: 0, `-1`: -time.Second,
+		`3600`: time.Hour, `0.5`: 500 * time.Millisecond, `"3600"`: time.Hour, `null`: 0, `1e300`: 0,
+		`"1 h"`: 0, `{}`: 0, `-1`: -time.Second,
 	} {
 		var s Subscription
 		require.NoError(t, decode("x", []byte(`{"id":"1","org":2,"interval":`+body+`}`), &s), body)

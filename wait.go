@@ -428,5 +428,6 @@ func (c *Client) notifyOwner(task *Task) {
 
 // shared returns how many reads the waits have saved each other.
 func (w waits) shared() int64 {
-	return w.sessions.hub.Shared() + w.polls.hub.Shared() + w.tasks.hub.Shared() + w.subscriptions.hub.Shared()
+	return w.sessions.hub.Shared() + w.polls.hub.Shared() + w.tasks.hub.Shared() +
+		w.subscriptions.hub.Shared()
 }

@@ -47,25 +47,29 @@ func outages() map[string]roundTripFunc {
 		return func(*http.Request) (*http.Response, error) { return answer(status, body) }
 	}
 	return map[string]roundTripFunc{
-		"500":                   fixed(500, `{"error":"server-error","message":"x"}`),
-		"502 of a proxy":        fixed(502, "<html>bad gateway</html>"),
-		"503 bare":              fixed(503, ""),
-		"429":                   fixed(429, `{"error":"rate-limited","message":"x"}`),
-		"page with 200":         fixed(200, "<html>We are down for maintenance</html>"),
-		"nothing with 200":      fixed(200, ""),
-		"JSON of something":     fixed(200, `{"status":"maintenance"}`),
-		"array with 200":        fixed(200, `[]`),
-		"string with 200":       fixed(200, `"ok"`),
-		"another resource":      fixed(200, `{"id":"other","state":"completed"}`),
-		"page with 404":         fixed(404, "<html>no such site</html>"),
-		"gateway's 404":         fixed(404, `{"message":"no Route matched with those values"}`),
-		"page with 403":         fixed(403, "<html>blocked by the firewall</html>"),
-		"page with 401":         fixed(401, "<html>log in to the proxy</html>"),
-		"proxy wants a log-in":  fixed(407, "<html>407</html>"),
-		"captive portal":        fixed(511, "<html>accept our terms</html>"),
-		"no content":            fixed(204, ""),
-		"redirect to a portal":  func(r *http.Request) (*http.Response, error) { return redirect(r, "https://portal.example.com/") },
-		"connection reset":      func(*http.Request) (*http.Response, error) { return nil, errors.New("connection reset by peer") },
+		"500":                  fixed(500, `{"error":"server-error","message":"x"}`),
+		"502 of a proxy":       fixed(502, "<html>bad gateway</html>"),
+		"503 bare":             fixed(503, ""),
+		"429":                  fixed(429, `{"error":"rate-limited","message":"x"}`),
+		"page with 200":        fixed(200, "<html>We are down for maintenance</html>"),
+		"nothing with 200":     fixed(200, ""),
+		"JSON of something":    fixed(200, `{"status":"maintenance"}`),
+		"array with 200":       fixed(200, `[]`),
+		"string with 200":      fixed(200, `"ok"`),
+		"another resource":     fixed(200, `{"id":"other","state":"completed"}`),
+		"page with 404":        fixed(404, "<html>no such site</html>"),
+		"gateway's 404":        fixed(404, `{"message":"no Route matched with those values"}`),
+		"page with 403":        fixed(403, "<html>blocked by the firewall</html>"),
+		"page with 401":        fixed(401, "<html>log in to the proxy</html>"),
+		"proxy wants a log-in": fixed(407, "<html>407</html>"),
+		"captive portal":       fixed(511, "<html>accept our terms</html>"),
+		"no content":           fixed(204, ""),
+		"redirect to a portal": func(r *http.Request) (*http.Response, error) {
+			return redirect(r, "https://portal.example.com/")
+		},
+		"connection reset": func(*http.Request) (*http.Response, error) {
+			return nil, errors.New("connection reset by peer")
+		},
 		"silence":               hangs,
 		"cut in the middle":     fixed(200, `{"id":"x0","sta`),
 		"the state is missing":  fixed(200, `{"id":"x0"}`),
@@ -91,25 +95,26 @@ func TestWaitsOutliveEveryOutage(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				began := time.Now()
 				var requests atomic.Int64
-				c, err := NewClient("token", WithTransport(roundTripFunc(func(r *http.Request) (*http.Response, error) {
-					after := time.Since(began)
-					if after > begins && after < begins+lasts {
-						requests.Add(1)
-						return outage(r)
-					}
-					state := "processing"
-					if after > begins+lasts {
-						state = "completed"
-					}
-					if id, ok := strings.CutPrefix(r.URL.Path, "/polls/"); ok {
-						return answer(200, fmt.Sprintf(`{"id":%q,"state":%q}`, id, state))
-					}
-					var all []string
-					for i := range 10 {
-						all = append(all, fmt.Sprintf(`{"id":"x%d","state":%q}`, i, state))
-					}
-					return answer(200, `{"data":[`+strings.Join(all, ",")+`]}`)
-				})))
+				c, err := NewClient("token",
+					WithTransport(roundTripFunc(func(r *http.Request) (*http.Response, error) {
+						after := time.Since(began)
+						if after > begins && after < begins+lasts {
+							requests.Add(1)
+							return outage(r)
+						}
+						state := "processing"
+						if after > begins+lasts {
+							state = "completed"
+						}
+						if id, ok := strings.CutPrefix(r.URL.Path, "/polls/"); ok {
+							return answer(200, fmt.Sprintf(`{"id":%q,"state":%q}`, id, state))
+						}
+						var all []string
+						for i := range 10 {
+							all = append(all, fmt.Sprintf(`{"id":"x%d","state":%q}`, i, state))
+						}
+						return answer(200, `{"data":[`+strings.Join(all, ",")+`]}`)
+					})))
 				require.NoError(t, err)
 				var waits sync.WaitGroup
 				for i := range 10 {
@@ -120,9 +125,11 @@ func TestWaitsOutliveEveryOutage(t *testing.T) {
 					})
 				}
 				waits.Wait()
-				assert.Less(t, time.Since(began), begins+lasts+time.Minute, "the end is known soon after the outage")
+				assert.Less(t, time.Since(began), begins+lasts+time.Minute,
+					"the end is known soon after the outage")
 				allowed := 1.1 * lasts.Hours() * defaultQuota / waitShare
-				assert.LessOrEqual(t, float64(requests.Load()), allowed, "no outage takes more than a fifth of the quota")
+				assert.LessOrEqual(t, float64(requests.Load()), allowed,
+					"no outage takes more than a fifth of the quota")
 			})
 		})
 	}
@@ -142,7 +149,8 @@ func TestAWaitEndsWithItsOutage(t *testing.T) {
 				defer cancel()
 				_, err = c.Polls.Wait(ctx, "x0")
 				require.ErrorIs(t, err, context.DeadlineExceeded)
-				require.ErrorContains(t, err, "; the last read failed: ", "whatever ends a wait, the last failure is in its error")
+				require.ErrorContains(t, err, "; the last read failed: ",
+					"whatever ends a wait, the last failure is in its error")
 				_, err = c.Polls.Wait(t.Context(), "x0")
 				require.Error(t, err)
 				assert.Greater(t, time.Since(began), 10*time.Minute)
@@ -167,7 +175,9 @@ func TestWhatCannotHealEndsAWaitAtOnce(t *testing.T) {
 		"a refused token": {func(*http.Request) (*http.Response, error) {
 			return answer(401, `{"error":"unauthorized","message":"x"}`)
 		}, ErrUnauthorized},
-		"a refused token without a body": {func(*http.Request) (*http.Response, error) { return answer(401, "") }, ErrUnauthorized},
+		"a refused token without a body": {func(*http.Request) (*http.Response, error) {
+			return answer(401, "")
+		}, ErrUnauthorized},
 		"not permitted": {func(*http.Request) (*http.Response, error) {
 			return answer(403, `{"error":"missing-scope","message":"x"}`)
 		}, ErrMissingScope},
@@ -201,12 +211,13 @@ func TestATokenRefusedOnceIsNoEnd(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		n := 0
-		c, err := NewClient("token", WithTransport(roundTripFunc(func(*http.Request) (*http.Response, error) {
-			if n++; n == 1 {
-				return answer(401, `{"error":"unauthorized"}`)
-			}
-			return answer(200, `{"id":"p","state":"completed"}`)
-		})))
+		c, err := NewClient("token",
+			WithTransport(roundTripFunc(func(*http.Request) (*http.Response, error) {
+				if n++; n == 1 {
+					return answer(401, `{"error":"unauthorized"}`)
+				}
+				return answer(200, `{"id":"p","state":"completed"}`)
+			})))
 		require.NoError(t, err)
 		_, err = c.Polls.Wait(t.Context(), "p")
 		require.NoError(t, err)
@@ -221,12 +232,13 @@ func TestWhatHangsDelaysNobody(t *testing.T) {
 		t.Run(strconv.Itoa(n), func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				c, err := NewClient("token", WithRateLimit(1_000_000, time.Hour), WithTransport(roundTripFunc(func(r *http.Request) (*http.Response, error) {
-					if r.URL.Path != "/polls/good" {
-						return hangs(r)
-					}
-					return answer(200, `{"id":"good","state":"completed"}`)
-				})))
+				c, err := NewClient("token", WithRateLimit(1_000_000, time.Hour),
+					WithTransport(roundTripFunc(func(r *http.Request) (*http.Response, error) {
+						if r.URL.Path != "/polls/good" {
+							return hangs(r)
+						}
+						return answer(200, `{"id":"good","state":"completed"}`)
+					})))
 				require.NoError(t, err)
 				ctx, cancel := context.WithCancel(t.Context())
 				var waits sync.WaitGroup
@@ -236,12 +248,16 @@ func TestWhatHangsDelaysNobody(t *testing.T) {
 						assert.Error(t, err)
 					})
 				}
-				for _, after := range []time.Duration{time.Second, 5 * time.Second, 35 * time.Second, 2 * time.Minute} {
+				for _, after := range []time.Duration{
+					time.Second, 5 * time.Second, 35 * time.Second,
+					2 * time.Minute,
+				} {
 					<-time.NewTimer(after).C
 					began := time.Now()
 					_, err = c.Polls.Wait(ctx, "good")
 					require.NoError(t, err)
-					assert.LessOrEqual(t, time.Since(began), 12*time.Second, "after %s: an interval is at most a fifth longer than the longest", after)
+					assert.LessOrEqual(t, time.Since(began), 12*time.Second,
+						"after %s: an interval is at most a fifth longer than the longest", after)
 				}
 				cancel()
 				waits.Wait()
@@ -254,16 +270,17 @@ func TestBeingOutrunByOnesOwnCallsIsNoOutage(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		began := time.Now()
-		c, err := NewClient("token", WithRateLimit(10_000, time.Hour), WithTransport(roundTripFunc(func(r *http.Request) (*http.Response, error) {
-			if r.Method == http.MethodPost {
-				return answer(200, `{"id":"r","state":"consumed"}`)
-			}
-			state := "processing"
-			if time.Since(began) > 30*time.Minute {
-				state = "completed"
-			}
-			return answer(200, fmt.Sprintf(`{"id":"p","state":%q}`, state))
-		})))
+		c, err := NewClient("token", WithRateLimit(10_000, time.Hour),
+			WithTransport(roundTripFunc(func(r *http.Request) (*http.Response, error) {
+				if r.Method == http.MethodPost {
+					return answer(200, `{"id":"r","state":"consumed"}`)
+				}
+				state := "processing"
+				if time.Since(began) > 30*time.Minute {
+					state = "completed"
+				}
+				return answer(200, fmt.Sprintf(`{"id":"p","state":%q}`, state))
+			})))
 		require.NoError(t, err)
 		ctx, cancel := context.WithCancel(t.Context())
 		var others sync.WaitGroup
@@ -291,36 +308,40 @@ func TestAListPageThatIsTooLargeIsAskedForSmaller(t *testing.T) {
 		padding := strings.Repeat("x", size)
 		began := time.Now()
 		tooLarge, lists, gets := 0, 0, 0
-		c, err := NewClient("token", WithMaxBody(limit), WithTransport(roundTripFunc(func(r *http.Request) (*http.Response, error) {
-			mu.Lock()
-			defer mu.Unlock()
-			state := "processing"
-			if time.Since(began) > 10*time.Minute {
-				state = "completed"
-			}
-			poll := func(id string) string { return fmt.Sprintf(`{"id":%q,"state":%q,"pad":%q}`, id, state, padding) }
-			if id, ok := strings.CutPrefix(r.URL.Path, "/polls/"); ok {
-				gets++
-				return answer(200, poll(id))
-			}
-			asked, err := strconv.Atoi(r.URL.Query().Get("limit"))
-			require.NoError(t, err)
-			lists++
-			if asked*size > limit {
-				tooLarge++
-			}
-			from := 0
-			if after := r.URL.Query().Get("after_id"); after != "" {
-				from, err = strconv.Atoi(after)
+		c, err := NewClient("token", WithMaxBody(limit),
+			WithTransport(roundTripFunc(func(r *http.Request) (*http.Response, error) {
+				mu.Lock()
+				defer mu.Unlock()
+				state := "processing"
+				if time.Since(began) > 10*time.Minute {
+					state = "completed"
+				}
+				poll := func(id string) string {
+					return fmt.Sprintf(`{"id":%q,"state":%q,"pad":%q}`, id, state, padding)
+				}
+				if id, ok := strings.CutPrefix(r.URL.Path, "/polls/"); ok {
+					gets++
+					return answer(200, poll(id))
+				}
+				asked, err := strconv.Atoi(r.URL.Query().Get("limit"))
 				require.NoError(t, err)
-				from++
-			}
-			var page []string
-			for i := from; i < min(from+asked, polls); i++ {
-				page = append(page, poll(strconv.Itoa(i)))
-			}
-			return answer(200, fmt.Sprintf(`{"data":[%s],"has_more":%t}`, strings.Join(page, ","), from+asked < polls))
-		})))
+				lists++
+				if asked*size > limit {
+					tooLarge++
+				}
+				from := 0
+				if after := r.URL.Query().Get("after_id"); after != "" {
+					from, err = strconv.Atoi(after)
+					require.NoError(t, err)
+					from++
+				}
+				var page []string
+				for i := from; i < min(from+asked, polls); i++ {
+					page = append(page, poll(strconv.Itoa(i)))
+				}
+				return answer(200,
+					fmt.Sprintf(`{"data":[%s],"has_more":%t}`, strings.Join(page, ","), from+asked < polls))
+			})))
 		require.NoError(t, err)
 		var waits sync.WaitGroup
 		for i := range polls {
@@ -332,7 +353,8 @@ func TestAListPageThatIsTooLargeIsAskedForSmaller(t *testing.T) {
 		waits.Wait()
 		mu.Lock()
 		defer mu.Unlock()
-		t.Logf("%d lists, of which %d too large, %d gets, ended %s late", lists, tooLarge, gets, time.Since(began)-10*time.Minute)
+		t.Logf("%d lists, of which %d too large, %d gets, ended %s late", lists, tooLarge, gets,
+			time.Since(began)-10*time.Minute)
 		assert.Less(t, tooLarge, 12, "what is learnt is remembered")
 		assert.Less(t, time.Since(began), 11*time.Minute)
 	})
@@ -343,13 +365,14 @@ func TestAListThatIsNotPermittedIsSaid(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		lists := 0
 		var lines strings.Builder // the hub logs from one goroutine
-		c, err := NewClient("token", WithLogger(slog.New(slog.NewTextHandler(&lines, nil))), WithTransport(roundTripFunc(func(r *http.Request) (*http.Response, error) {
-			if id, ok := strings.CutPrefix(r.URL.Path, "/polls/"); ok {
-				return answer(200, fmt.Sprintf(`{"id":%q,"state":"processing"}`, id))
-			}
-			lists++
-			return answer(403, `{"error":"missing-scope","message":"no lists for you"}`)
-		})))
+		c, err := NewClient("token", WithLogger(slog.New(slog.NewTextHandler(&lines, nil))),
+			WithTransport(roundTripFunc(func(r *http.Request) (*http.Response, error) {
+				if id, ok := strings.CutPrefix(r.URL.Path, "/polls/"); ok {
+					return answer(200, fmt.Sprintf(`{"id":%q,"state":"processing"}`, id))
+				}
+				lists++
+				return answer(403, `{"error":"missing-scope","message":"no lists for you"}`)
+			})))
 		require.NoError(t, err)
 		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
 		defer cancel()
@@ -379,12 +402,13 @@ func TestEventsOfOthersSlowNothingDown(t *testing.T) {
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			began := time.Now()
-			c, err := NewClient("token", WithTransport(roundTripFunc(func(*http.Request) (*http.Response, error) {
-				if time.Since(began) > 8*time.Second {
-					return answer(200, `{"id":"s","state":"active"}`)
-				}
-				return answer(200, `{"id":"s","state":"pending"}`)
-			})))
+			c, err := NewClient("token",
+				WithTransport(roundTripFunc(func(*http.Request) (*http.Response, error) {
+					if time.Since(began) > 8*time.Second {
+						return answer(200, `{"id":"s","state":"active"}`)
+					}
+					return answer(200, `{"id":"s","state":"pending"}`)
+				})))
 			require.NoError(t, err)
 			for i := range 20 {
 				time.AfterFunc(time.Duration(i)*time.Second, func() { c.Notify(other) })
@@ -406,9 +430,11 @@ func TestWaitsShareNothing(t *testing.T) {
 		if n.Add(1) > 20 {
 			state = "completed"
 		}
-		return answer(200, fmt.Sprintf(`{"id":"p","state":%q,"tasks_succeeded":["a","b","c"],"tasks_processing":%s,
+		return answer(200,
+			fmt.Sprintf(`{"id":"p","state":%q,"tasks_succeeded":["a","b","c"],"tasks_processing":%s,
 			"results":[{"id":"r","signed_url":{"url":"https://x/"}}],"errors":[{"code":"x"}]}`,
-			state, strings.Repeat("[", 1)+strings.TrimSuffix(strings.Repeat(`"t",`, int(n.Load())), ",")+"]"))
+				state,
+				strings.Repeat("[", 1)+strings.TrimSuffix(strings.Repeat(`"t",`, int(n.Load())), ",")+"]"))
 	})
 	var waits sync.WaitGroup
 	for range 4 {
@@ -437,15 +463,26 @@ func TestNoStaleTruth(t *testing.T) {
 		is      error
 		fresh   bool // the wait begins at once
 	}{
-		"a day later":               {func(context.Context, *Client) {}, expired, ErrSessionExpired, false},
+		"a day later": {
+			func(context.Context, *Client) {}, expired, ErrSessionExpired,
+			false,
+		},
 		"a day later, still active": {func(context.Context, *Client) {}, active, nil, false},
-		"an event said so":          {func(_ context.Context, c *Client) { c.Notify(event("session", expired)) }, active, ErrSessionExpired, false},
+		"an event said so": {func(_ context.Context, c *Client) {
+			c.Notify(event("session", expired))
+		}, active, ErrSessionExpired, false},
 		"an event said so, and an older one came late": {func(_ context.Context, c *Client) {
 			c.Notify(event("session", expired))
 			c.Notify(event("session", active))
 		}, active, ErrSessionExpired, true},
-		"Get said so":    {func(ctx context.Context, c *Client) { _, _ = c.Sessions.Get(ctx, "s") }, expired, ErrSessionExpired, true},
-		"it was deleted": {func(ctx context.Context, c *Client) { _, _ = c.Sessions.Delete(ctx, "s") }, active, ErrSessionExpired, true},
+		"Get said so": {
+			func(ctx context.Context, c *Client) { _, _ = c.Sessions.Get(ctx, "s") },
+			expired, ErrSessionExpired, true,
+		},
+		"it was deleted": {
+			func(ctx context.Context, c *Client) { _, _ = c.Sessions.Delete(ctx, "s") },
+			active, ErrSessionExpired, true,
+		},
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -476,8 +513,10 @@ func TestASubscriptionThatWasDeletedIsNotActive(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		c, api := newTestClient(t)
-		api.RegisterResponder(http.MethodPost, "=~/subscriptions", jsonResponder(201, `{"id":"s","state":"active"}`))
-		api.RegisterResponder(http.MethodDelete, "=~/subscriptions/s", httpmock.NewStringResponder(204, ""))
+		api.RegisterResponder(http.MethodPost, "=~/subscriptions",
+			jsonResponder(201, `{"id":"s","state":"active"}`))
+		api.RegisterResponder(http.MethodDelete, "=~/subscriptions/s",
+			httpmock.NewStringResponder(204, ""))
 		_, err := c.Subscriptions.Create(t.Context(), SubscriptionCreateParams{
 			Session: "x", PollPayload: PollPayload{DataTypes: []string{"x"}},
 		})
@@ -504,9 +543,12 @@ func TestAnUnknownStateIsNoSuccess(t *testing.T) {
 	const date = `"2026-01-02T03:04:05Z"`
 	synctest.Test(t, func(t *testing.T) {
 		c, api := newTestClient(t)
-		api.RegisterResponder(http.MethodGet, "=~/polls/x", jsonResponder(200, `{"id":"x","state":"cancelled","date_completed":`+date+`}`))
-		api.RegisterResponder(http.MethodGet, "=~/tasks/x", jsonResponder(200, `{"id":"x","state":"cancelled","date_completed":`+date+`}`))
-		api.RegisterResponder(http.MethodGet, "=~/sessions/x", jsonResponder(200, `{"id":"x","state":"revoked","date_expired":`+date+`}`))
+		api.RegisterResponder(http.MethodGet, "=~/polls/x",
+			jsonResponder(200, `{"id":"x","state":"cancelled","date_completed":`+date+`}`))
+		api.RegisterResponder(http.MethodGet, "=~/tasks/x",
+			jsonResponder(200, `{"id":"x","state":"cancelled","date_completed":`+date+`}`))
+		api.RegisterResponder(http.MethodGet, "=~/sessions/x",
+			jsonResponder(200, `{"id":"x","state":"revoked","date_expired":`+date+`}`))
 		poll, err := c.Polls.Wait(t.Context(), "x")
 		require.ErrorContains(t, err, "is cancelled")
 		assert.Equal(t, PollState("cancelled"), poll.State)
@@ -524,7 +566,8 @@ func TestAnUnknownStateIsNoSuccess(t *testing.T) {
 func TestTasksThatAPollHidesAreAskedFor(t *testing.T) {
 	t.Parallel()
 	for name, list := range map[string]string{
-		"by a list":     `{"data":[{"id":"a","poll":"p","state":"succeeded"},{"id":"b","poll":"p","state":"failed","error":"x"}]}`,
+		"by a list": `{"data":[{"id":"a","poll":"p","state":"succeeded"},{"id":"b","poll":"p",` +
+			`"state":"failed","error":"x"}]}`,
 		"one by one":    `{"data":[{"id":"z","poll":"other","state":"succeeded"}]}`,
 		"partly listed": `[{"id":"b","state":"failed"}]`,
 		"no list":       `<html>`,
@@ -534,11 +577,17 @@ func TestTasksThatAPollHidesAreAskedFor(t *testing.T) {
 			for _, byEvent := range []bool{false, true} {
 				synctest.Test(t, func(t *testing.T) {
 					c, api := newTestClient(t)
-					body := `{"id":"p","state":"processing","tasks_completed":["a","b"],"date_completed":"2018-11-22T14:20:53Z"}`
+					body := `{"id":"p","state":"processing","tasks_completed":["a","b"],` +
+						`"date_completed":"2018-11-22T14:20:53Z"}`
 					api.RegisterResponder(http.MethodGet, "=~/polls/p$", jsonResponder(200, body))
-					api.RegisterResponder(http.MethodGet, "=~/tasks$", func(*http.Request) (*http.Response, error) { return answer(200, list) })
-					api.RegisterResponder(http.MethodGet, "=~/tasks/a", jsonResponder(200, `{"id":"a","state":"succeeded"}`))
-					api.RegisterResponder(http.MethodGet, "=~/tasks/b", jsonResponder(200, `{"id":"b","state":"failed"}`))
+					api.RegisterResponder(http.MethodGet, "=~/tasks$",
+						func(*http.Request) (*http.Response, error) {
+							return answer(200, list)
+						})
+					api.RegisterResponder(http.MethodGet, "=~/tasks/a",
+						jsonResponder(200, `{"id":"a","state":"succeeded"}`))
+					api.RegisterResponder(http.MethodGet, "=~/tasks/b",
+						jsonResponder(200, `{"id":"b","state":"failed"}`))
 					if byEvent {
 						c.Notify(event("poll", body))
 					}
@@ -558,17 +607,18 @@ func TestAWaitWithOptionsKeepsItsContextsValues(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		n, with := 0, 0
-		c, err := NewClient("token", WithTransport(roundTripFunc(func(r *http.Request) (*http.Response, error) {
-			n++
-			if r.Context().Value(tenant{}) == "acme" {
-				with++
-			}
-			state := "processing"
-			if n > 20 {
-				state = "completed"
-			}
-			return answer(200, fmt.Sprintf(`{"id":"p","state":%q}`, state))
-		})))
+		c, err := NewClient("token",
+			WithTransport(roundTripFunc(func(r *http.Request) (*http.Response, error) {
+				n++
+				if r.Context().Value(tenant{}) == "acme" {
+					with++
+				}
+				state := "processing"
+				if n > 20 {
+					state = "completed"
+				}
+				return answer(200, fmt.Sprintf(`{"id":"p","state":%q}`, state))
+			})))
 		require.NoError(t, err)
 		ctx := context.WithValue(t.Context(), tenant{}, "acme")
 		_, err = c.Polls.Wait(ctx, "p", WithQuery("expand", "x"))

@@ -53,19 +53,77 @@ func TestWaitEndsAtATerminalState(t *testing.T) {
 		is     error
 		text   string
 	}{
-		{"session active", sessions, "/sessions/x", []string{`{"id":"x","state":"pending"}`, `{"id":"x","state":"active"}`}, "active", nil, ""},
-		{"session succeeded", sessions, "/sessions/x", []string{`{"id":"x","state":"succeeded"}`}, "active", nil, ""},
-		{"session, unknown state on the way", sessions, "/sessions/x", []string{`{"id":"x","state":"warming-up"}`, `{"id":"x","state":"active"}`}, "active", nil, ""},
-		{"session failed", sessions, "/sessions/x", []string{`{"id":"x","state":"failed","error":"code-required"}`}, "failed", ErrCodeRequired, "ricloud: session x is failed: code-required"},
-		{"session expired", sessions, "/sessions/x", []string{`{"id":"x","state":"expired","error":"service"}`}, "expired", ErrSessionExpired, "ricloud: session x is expired: service"},
-		{"poll completed", polls, "/polls/x", []string{`{"id":"x","state":"pending"}`, `{"id":"x","state":"processing"}`, `{"id":"x","state":"completed","tasks_succeeded":["a"]}`}, "completed", nil, ""},
-		{"poll succeeded", polls, "/polls/x", []string{`{"id":"x","state":"succeeded"}`}, "completed", nil, ""},
-		{"poll with failed tasks", polls, "/polls/x", []string{`{"id":"x","state":"completed","tasks_succeeded":["a"],"tasks_failed":["b","c"],"tasks_suspended":["d"],"errors":[{"error":"service","message":"down"}]}`}, "completed", ErrTasksFailed, "ricloud: poll x is completed; failed tasks: b, c; suspended tasks: d; service: down"},
-		{"poll failed", polls, "/polls/x", []string{`{"id":"x","state":"failed","error":"session-expired"}`}, "failed", ErrSessionExpired, "ricloud: poll x is failed: session-expired"},
-		{"task succeeded", tasks, "/tasks/x", []string{`{"id":"x","state":"processing"}`, `{"id":"x","state":"suspended"}`, `{"id":"x","state":"succeeded"}`}, "succeeded", nil, ""},
-		{"task failed", tasks, "/tasks/x", []string{`{"id":"x","state":"failed","error":"missing-scope"}`}, "failed", ErrMissingScope, "ricloud: task x is failed: missing-scope"},
-		{"subscription active", subscriptions, "/subscriptions/x", []string{`{"id":"x","state":"pending"}`, `{"id":"x","state":"active"}`}, "active", nil, ""},
-		{"subscription deleted", subscriptions, "/subscriptions/x", []string{`{"id":"x","state":"deleted"}`}, "deleted", nil, "ricloud: subscription x is deleted"},
+		{
+			"session active", sessions, "/sessions/x",
+			[]string{`{"id":"x","state":"pending"}`, `{"id":"x","state":"active"}`},
+			"active", nil, "",
+		},
+		{
+			"session succeeded", sessions, "/sessions/x",
+			[]string{`{"id":"x","state":"succeeded"}`},
+			"active", nil, "",
+		},
+		{
+			"session, unknown state on the way", sessions, "/sessions/x",
+			[]string{`{"id":"x","state":"warming-up"}`, `{"id":"x","state":"active"}`},
+			"active", nil, "",
+		},
+		{
+			"session failed", sessions, "/sessions/x",
+			[]string{`{"id":"x","state":"failed","error":"code-required"}`},
+			"failed", ErrCodeRequired,
+			"ricloud: session x is failed: code-required",
+		},
+		{
+			"session expired", sessions, "/sessions/x",
+			[]string{`{"id":"x","state":"expired","error":"service"}`},
+			"expired", ErrSessionExpired,
+			"ricloud: session x is expired: service",
+		},
+		{"poll completed", polls, "/polls/x", []string{
+			`{"id":"x","state":"pending"}`,
+			`{"id":"x","state":"processing"}`,
+			`{"id":"x","state":"completed","tasks_succeeded":["a"]}`,
+		}, "completed", nil, ""},
+		{
+			"poll succeeded", polls, "/polls/x",
+			[]string{`{"id":"x","state":"succeeded"}`},
+			"completed",
+			nil, "",
+		},
+		{
+			"poll with failed tasks", polls, "/polls/x",
+			[]string{`{"id":"x","state":"completed","tasks_succeeded":["a"],"tasks_failed":["b","c"],` +
+				`"tasks_suspended":["d"],"errors":[{"error":"service","message":"down"}]}`},
+			"completed", ErrTasksFailed, "ricloud: poll x is completed; " +
+				"failed tasks: b, c; suspended tasks: d; service: down",
+		},
+		{
+			"poll failed", polls, "/polls/x",
+			[]string{`{"id":"x","state":"failed","error":"session-expired"}`},
+			"failed", ErrSessionExpired,
+			"ricloud: poll x is failed: session-expired",
+		},
+		{"task succeeded", tasks, "/tasks/x", []string{
+			`{"id":"x","state":"processing"}`,
+			`{"id":"x","state":"suspended"}`, `{"id":"x","state":"succeeded"}`,
+		}, "succeeded", nil, ""},
+		{
+			"task failed", tasks, "/tasks/x",
+			[]string{`{"id":"x","state":"failed","error":"missing-scope"}`},
+			"failed", ErrMissingScope,
+			"ricloud: task x is failed: missing-scope",
+		},
+		{
+			"subscription active", subscriptions, "/subscriptions/x",
+			[]string{`{"id":"x","state":"pending"}`, `{"id":"x","state":"active"}`},
+			"active", nil, "",
+		},
+		{
+			"subscription deleted", subscriptions, "/subscriptions/x",
+			[]string{`{"id":"x","state":"deleted"}`},
+			"deleted", nil, "ricloud: subscription x is deleted",
+		},
 	}
 	for _, tc := range tests {
 		t.Run(tc.name, func(t *testing.T) {
@@ -96,7 +154,9 @@ func TestWatchYieldsChangesOnly(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, api := newTestClient(t)
 		pending := `{"id":"x","state":"pending"}`
-		api.RegisterResponder(http.MethodGet, "=~/tasks/x", states(pending, pending, pending, `{"id":"x","state":"processing"}`, `{"id":"x","state":"succeeded"}`))
+		api.RegisterResponder(http.MethodGet, "=~/tasks/x",
+			states(pending, pending, pending, `{"id":"x","state":"processing"}`,
+				`{"id":"x","state":"succeeded"}`))
 		var seen []TaskState
 		for task, err := range c.Tasks.Watch(t.Context(), "x") {
 			require.NoError(t, err)
@@ -142,10 +202,11 @@ func TestWaitOutlivesPassingFailures(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		c, api := newTestClient(t, WithRetries(0))
-		api.RegisterResponder(http.MethodGet, "=~/tasks/x", jsonResponder(200, `{"id":"x","state":"pending"}`).
-			Then(httpmock.NewStringResponder(502, "<html>")).
-			Then(httpmock.NewErrorResponder(errors.New("reset"))).
-			Then(jsonResponder(200, `{"id":"x","state":"succeeded"}`)))
+		api.RegisterResponder(http.MethodGet, "=~/tasks/x",
+			jsonResponder(200, `{"id":"x","state":"pending"}`).
+				Then(httpmock.NewStringResponder(502, "<html>")).
+				Then(httpmock.NewErrorResponder(errors.New("reset"))).
+				Then(jsonResponder(200, `{"id":"x","state":"succeeded"}`)))
 		task, err := c.Tasks.Wait(t.Context(), "x")
 		require.NoError(t, err)
 		assert.Equal(t, TaskSucceeded, task.State)
@@ -182,8 +243,9 @@ func TestWaitEndsAtALastingFailure(t *testing.T) {
 	for status, is := range map[int]error{404: ErrNotFound, 401: ErrUnauthorized, 403: ErrForbidden} {
 		synctest.Test(t, func(t *testing.T) {
 			c, api := newTestClient(t)
-			api.RegisterResponder(http.MethodGet, "=~/tasks/x", jsonResponder(200, `{"id":"x","state":"pending"}`).
-				Then(jsonResponder(status, `{}`)))
+			api.RegisterResponder(http.MethodGet, "=~/tasks/x",
+				jsonResponder(200, `{"id":"x","state":"pending"}`).
+					Then(jsonResponder(status, `{}`)))
 			task, err := c.Tasks.Wait(t.Context(), "x")
 			require.ErrorIs(t, err, is)
 			assert.Equal(t, ID("x"), task.ID)
@@ -200,23 +262,25 @@ func account(t *testing.T, api *recorder) {
 		n++
 		return jsonResponder(201, fmt.Sprintf(`{"id":"s%d","state":"pending","source":{"id":1}}`, n))(nil)
 	})
-	api.RegisterResponder(http.MethodGet, "=~/sessions/s", func(req *http.Request) (*http.Response, error) {
-		id := req.URL.Path[len("/sessions/"):]
-		body := fmt.Sprintf(`{"id":%q,"state":"failed","error":"code-required","source":{"id":1}}`, id)
-		posts := 0
-		for _, call := range api.all() {
-			if call.Method == http.MethodPost {
-				if posts++; fmt.Sprintf("s%d", posts) == id && call.Body == loginBody("123456") {
-					body = fmt.Sprintf(`{"id":%q,"state":"active","source":{"id":1}}`, id)
+	api.RegisterResponder(http.MethodGet, "=~/sessions/s",
+		func(req *http.Request) (*http.Response, error) {
+			id := req.URL.Path[len("/sessions/"):]
+			body := fmt.Sprintf(`{"id":%q,"state":"failed","error":"code-required","source":{"id":1}}`, id)
+			posts := 0
+			for _, call := range api.all() {
+				if call.Method == http.MethodPost {
+					if posts++; fmt.Sprintf("s%d", posts) == id && call.Body == loginBody("123456") {
+						body = fmt.Sprintf(`{"id":%q,"state":"active","source":{"id":1}}`, id)
+					}
 				}
 			}
-		}
-		return jsonResponder(200, body)(nil)
-	})
+			return jsonResponder(200, body)(nil)
+		})
 }
 
 func loginBody(code string) string {
-	return fmt.Sprintf(`{"source":{"user":"1","type":"icloud.account","identifier":"jane@example.com"},"payload":{"password":"hunter2","code":%q}}`, code)
+	return fmt.Sprintf(`{"source":{"user":"1","type":"icloud.account",`+
+		`"identifier":"jane@example.com"},"payload":{"password":"hunter2","code":%q}}`, code)
 }
 
 func janesLogin() SessionCreateParams {
@@ -232,10 +296,11 @@ func TestLoginAsksForTheCodeUntilItIsRight(t *testing.T) {
 		c, api := newTestClient(t)
 		account(t, api)
 		var asked []CodeChallenge
-		session, err := c.Sessions.Login(t.Context(), janesLogin(), func(_ context.Context, ch CodeChallenge) (Secret, error) {
-			asked = append(asked, ch)
-			return []Secret{NewSecret("000000"), NewSecret("123456")}[ch.Attempt-1], nil
-		})
+		session, err := c.Sessions.Login(t.Context(), janesLogin(),
+			func(_ context.Context, ch CodeChallenge) (Secret, error) {
+				asked = append(asked, ch)
+				return []Secret{NewSecret("000000"), NewSecret("123456")}[ch.Attempt-1], nil
+			})
 		require.NoError(t, err)
 		assert.Equal(t, ID("s3"), session.ID)
 		assert.Equal(t, SessionActive, session.State)
@@ -253,10 +318,11 @@ func TestLoginIsBounded(t *testing.T) {
 		c, api := newTestClient(t)
 		account(t, api)
 		asked := 0
-		session, err := c.Sessions.Login(t.Context(), janesLogin(), func(context.Context, CodeChallenge) (Secret, error) {
-			asked++
-			return NewSecret("000000"), nil
-		})
+		session, err := c.Sessions.Login(t.Context(), janesLogin(),
+			func(context.Context, CodeChallenge) (Secret, error) {
+				asked++
+				return NewSecret("000000"), nil
+			})
 		require.ErrorIs(t, err, ErrCodeRequired)
 		assert.Equal(t, MaxCodeAttempts, asked)
 		assert.Equal(t, ID("s4"), session.ID)
@@ -272,7 +338,9 @@ func TestLoginEndsWithItsCallback(t *testing.T) {
 		text string
 	}{
 		"no callback": {nil, ErrCodeRequired, "ricloud: session s1 is failed: code-required"},
-		"error":       {func(context.Context, CodeChallenge) (Secret, error) { return NewSecret(""), gone }, gone, "ricloud: Sessions.Login: asking for code 1: the user is gone"},
+		"error": {func(context.Context, CodeChallenge) (Secret, error) {
+			return NewSecret(""), gone
+		}, gone, "ricloud: Sessions.Login: asking for code 1: the user is gone"},
 		"empty code": {
 			func(context.Context, CodeChallenge) (Secret, error) { return NewSecret(""), nil }, nil,
 			"ricloud: Sessions.Login: asking for code 1: ricloud: code is empty",
@@ -308,10 +376,12 @@ func TestLoginKeepsTheSessionWhenTheNextCreateFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, api := newTestClient(t)
 		account(t, api)
-		session, err := c.Sessions.Login(t.Context(), janesLogin(), func(context.Context, CodeChallenge) (Secret, error) {
-			api.RegisterResponder(http.MethodPost, "=~/sessions", jsonResponder(403, `{"error":"limit-exceeded"}`))
-			return NewSecret("123456"), nil
-		})
+		session, err := c.Sessions.Login(t.Context(), janesLogin(),
+			func(context.Context, CodeChallenge) (Secret, error) {
+				api.RegisterResponder(http.MethodPost, "=~/sessions",
+					jsonResponder(403, `{"error":"limit-exceeded"}`))
+				return NewSecret("123456"), nil
+			})
 		require.ErrorIs(t, err, ErrLimitExceeded)
 		require.NotNil(t, session)
 		assert.Equal(t, ID("s1"), session.ID)
@@ -324,10 +394,11 @@ func TestLoginEndsWhenCancelledInTheCallback(t *testing.T) {
 		c, api := newTestClient(t)
 		account(t, api)
 		ctx, cancel := context.WithCancel(t.Context())
-		session, err := c.Sessions.Login(ctx, janesLogin(), func(ctx context.Context, _ CodeChallenge) (Secret, error) {
-			cancel()
-			return NewSecret(""), ctx.Err()
-		})
+		session, err := c.Sessions.Login(ctx, janesLogin(),
+			func(ctx context.Context, _ CodeChallenge) (Secret, error) {
+				cancel()
+				return NewSecret(""), ctx.Err()
+			})
 		require.ErrorIs(t, err, context.Canceled)
 		assert.Equal(t, ID("s1"), session.ID)
 	})
@@ -340,10 +411,13 @@ func TestPollResultsAsTheyArePublished(t *testing.T) {
 		api.RegisterResponder(http.MethodGet, "=~/polls/p$", states(
 			`{"id":"p","state":"processing","tasks_processing":["a"],"results":[]}`,
 			`{"id":"p","state":"processing","tasks_processing":["a"],"results":[{"id":"r1"}]}`,
-			`{"id":"p","state":"processing","tasks_processing":["a"],"results":{"data":[{"id":"r1"},{"id":"r2"}],"has_more":true,"url":"/polls/p/results"}}`,
-			`{"id":"p","state":"completed","tasks_succeeded":["a"],"tasks_failed":["b"],"results":{"data":[{"id":"r1"},{"id":"r2"}],"has_more":true,"url":"/polls/p/results"}}`,
+			`{"id":"p","state":"processing","tasks_processing":["a"],"results":{"data":[{"id":"r1"},`+
+				`{"id":"r2"}],"has_more":true,"url":"/polls/p/results"}}`,
+			`{"id":"p","state":"completed","tasks_succeeded":["a"],"tasks_failed":["b"],`+
+				`"results":{"data":[{"id":"r1"},{"id":"r2"}],"has_more":true,"url":"/polls/p/results"}}`,
 		))
-		api.RegisterResponder(http.MethodGet, "=~/polls/p/results", states(`[{"id":"r3"}]`, `[{"id":"r3"},{"id":"r4"}]`))
+		api.RegisterResponder(http.MethodGet, "=~/polls/p/results",
+			states(`[{"id":"r3"}]`, `[{"id":"r3"},{"id":"r4"}]`))
 		var ids []ID
 		var end error
 		for r, err := range c.Polls.Results(t.Context(), "p") {
@@ -364,10 +438,14 @@ func TestPollResultsOfAPollThatShowsNone(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		c, api := newTestClient(t)
-		api.RegisterResponder(http.MethodGet, "=~/polls/p$", states(`{"id":"p","state":"completed","tasks_succeeded":["a","b"]}`))
-		api.RegisterResponder(http.MethodGet, "=~/results", func(req *http.Request) (*http.Response, error) {
-			return jsonResponder(200, fmt.Sprintf(`{"data":[{"id":"r-%s"}]}`, req.URL.Query().Get("task")))(nil)
-		})
+		api.RegisterResponder(http.MethodGet, "=~/polls/p$",
+			states(`{"id":"p","state":"completed","tasks_succeeded":["a","b"]}`))
+		api.RegisterResponder(http.MethodGet, "=~/results",
+			func(req *http.Request) (*http.Response, error) {
+				return jsonResponder(200, fmt.Sprintf(`{"data":[{"id":"r-%s"}]}`, req.URL.Query().Get("task")))(
+					nil,
+				)
+			})
 		var ids []ID
 		for r, err := range c.Polls.Results(t.Context(), "p") {
 			require.NoError(t, err)

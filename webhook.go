@@ -323,7 +323,8 @@ func WithWebhookHooks(added ...Hook) WebhookOption {
 	return func(s *webhookSettings) {
 		for i, hook := range added {
 			if !add(&s.hooks, hook) {
-				s.refuse("WithWebhookHooks", fmt.Sprintf("hook %d is a %T, which does not observe deliveries", i, hook))
+				s.refuse("WithWebhookHooks",
+					fmt.Sprintf("hook %d is a %T, which does not observe deliveries", i, hook))
 			}
 		}
 	}

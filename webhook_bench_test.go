@@ -32,11 +32,17 @@ type bareEvent struct {
 func completedPoll() []byte {
 	const uuid = "0e7a0c1e-5a5e-4d0b-9b1e-3f1c2a4d5e6f"
 	tasks := strings.TrimSuffix(strings.Repeat(`"`+uuid+`",`, 10), ",")
-	return fmt.Appendf(nil, `{"id":%q,"resource":"event","type":"poll","action":"completed","data":{"id":%[1]q,"resource":"poll",`+
-		`"organisation":1,"key":1,"user":"7","session":%[1]q,"source":"12","tasks_pending":[],"tasks_processing":[],"tasks_failed":[],`+
-		`"tasks_succeeded":[%s],"results":{"data":[],"has_more":false,"total_count":0,"url":"/results"},"state":"completed",`+
-		`"date_created":"2020-02-25T10:25:05.123456Z","date_started":"2020-02-25T10:25:06.123456Z","date_completed":"2020-02-25T10:26:05.123456Z"},`+
-		`"state":"pending","retries":0,"date_created":"2020-02-25T10:26:05.223456Z","date_delivered":null}`, uuid, tasks)
+	return fmt.Appendf(nil,
+		`{"id":%q,"resource":"event","type":"poll","action":"completed","data":{"id":%[1]q,`+
+			`"resource":"poll",`+
+			`"organisation":1,"key":1,"user":"7","session":%[1]q,"source":"12","tasks_pending":[],`+
+			`"tasks_processing":[],"tasks_failed":[],`+
+			`"tasks_succeeded":[%s],"results":{"data":[],"has_more":false,"total_count":0,`+
+			`"url":"/results"},"state":"completed",`+
+			`"date_created":"2020-02-25T10:25:05.123456Z","date_started":"2020-02-25T10:25:06.123456Z",`+
+			`"date_completed":"2020-02-25T10:26:05.123456Z"},`+
+			`"state":"pending","retries":0,"date_created":"2020-02-25T10:26:05.223456Z",`+
+			`"date_delivered":null}`, uuid, tasks)
 }
 
 // bare is the least that a receiver must do: compute, compare, decode.

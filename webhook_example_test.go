@@ -71,8 +71,10 @@ func ExampleNewWebhookHandler() {
 // In a framework that is not net/http: verify the raw body, then read it.
 func ExampleVerifyWebhook() {
 	secret := ricloud.NewSecret("whsec_example") // WebhookConfig.Secret
-	body := []byte(`{"id":"4f0c","type":"session","action":"expired","data":{"id":"9d21","error":"service"}}`)
-	header := ricloudtest.SignWebhook(secret.Reveal(), time.Now(), body) // the request's SignatureHeader
+	body := []byte(`{"id":"4f0c","type":"session","action":"expired","data":{"id":"9d21",` +
+		`"error":"service"}}`)
+	// the request's SignatureHeader
+	header := ricloudtest.SignWebhook(secret.Reveal(), time.Now(), body)
 
 	if err := ricloud.VerifyWebhook(header, body, secret); err != nil {
 		fmt.Println(err) // answer 401
@@ -113,9 +115,10 @@ func ExampleWebhookConfigsService_Ensure() {
 	sandbox := ricloudtest.NewServer(ricloudtest.WithReceiver("https://example.com/", closed))
 	defer sandbox.Close()
 
-	config, err := sandbox.Client().WebhookConfigs.Ensure(context.Background(), ricloud.WebhookConfigEnsureParams{
-		URL: "https://example.com/ricloud",
-	})
+	config, err := sandbox.Client().WebhookConfigs.Ensure(context.Background(),
+		ricloud.WebhookConfigEnsureParams{
+			URL: "https://example.com/ricloud",
+		})
 	failed, ok := errors.AsType[*ricloud.StateError](err)
 	fmt.Println(config.State, ok)
 	if ok {
@@ -156,7 +159,8 @@ func ExampleWebhookHandler_Replay() {
 	}
 
 	down.Store(true)
-	if _, err = sandbox.Deliver("poll", "completed", map[string]string{"id": "4f0c", "state": "completed"}); err != nil {
+	if _, err = sandbox.Deliver("poll", "completed",
+		map[string]string{"id": "4f0c", "state": "completed"}); err != nil {
 		fmt.Println(err)
 		return
 	}

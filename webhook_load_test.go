@@ -77,8 +77,10 @@ func TestWebhookHandlerUnderLoad(t *testing.T) { //nolint:paralleltest // it mea
 	assert.EqualValues(t, failed.Load(), queue.statuses[http.StatusInternalServerError])
 	assert.Positive(t, failed.Load())
 	assert.Less(t, grown, int64(1000*events+4<<20), "memory is what the deduplicator remembers")
-	t.Logf("%d deliveries of %d events in %s (%.0f a second); answers %v; fn failed %d times; heap grew by %d KiB",
-		queue.sent, events, elapsed.Round(time.Millisecond), float64(queue.sent)/elapsed.Seconds(), queue.statuses, failed.Load(), grown>>10)
+	t.Logf("%d deliveries of %d events in %s (%.0f a second); answers %v; fn failed %d times; heap "+
+		"grew by %d KiB",
+		queue.sent, events, elapsed.Round(time.Millisecond), float64(queue.sent)/elapsed.Seconds(),
+		queue.statuses, failed.Load(), grown>>10)
 }
 
 // load is a queue of deliveries; what is not answered 200 is queued again.
@@ -123,7 +125,8 @@ func (l *load) answered(id, status int) {
 
 func post(ctx context.Context, rt http.RoundTripper, base string, id int) (status int, err error) {
 	body := eventBody(strconv.Itoa(id))
-	r, err := http.NewRequestWithContext(ctx, http.MethodPost, base+"/webhooks/"+strconv.Itoa(id), bytes.NewReader(body))
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, base+"/webhooks/"+strconv.Itoa(id),
+		bytes.NewReader(body))
 	if err != nil {
 		return 0, err
 	}

@@ -77,7 +77,8 @@ func TestVerifyWebhookVectors(t *testing.T) {
 	t.Parallel()
 	for _, v := range vectors(t) {
 		require.NoError(t, ageless(v.Secret).Verify(v.Header, v.body(t)), v.Name)
-		require.ErrorIs(t, ricloud.VerifyWebhook(v.Header, v.body(t), v.Secret), ricloud.ErrSignatureTooOld, v.Name)
+		require.ErrorIs(t, ricloud.VerifyWebhook(v.Header, v.body(t), v.Secret),
+			ricloud.ErrSignatureTooOld, v.Name)
 	}
 }
 
@@ -102,13 +103,16 @@ func TestVerifyWebhookRefusesEveryOneBitChange(t *testing.T) {
 	for _, v := range vectors(t) {
 		body := v.body(t)
 		for header := range flips(v.Header) {
-			require.ErrorIs(t, ageless(v.Secret).Verify(header, body), ricloud.ErrSignature, "%s: header", v.Name)
+			require.ErrorIs(t, ageless(v.Secret).Verify(header, body), ricloud.ErrSignature, "%s: header",
+				v.Name)
 		}
 		for changed := range flips(string(body)) {
-			require.ErrorIs(t, ageless(v.Secret).Verify(v.Header, []byte(changed)), ricloud.ErrSignatureMismatch, "%s: body", v.Name)
+			require.ErrorIs(t, ageless(v.Secret).Verify(v.Header, []byte(changed)),
+				ricloud.ErrSignatureMismatch, "%s: body", v.Name)
 		}
 		for secret := range flips(v.Secret.Reveal()) {
-			require.ErrorIs(t, ageless(ricloud.NewSecret(secret)).Verify(v.Header, body), ricloud.ErrSignatureMismatch, "%s: secret", v.Name)
+			require.ErrorIs(t, ageless(ricloud.NewSecret(secret)).Verify(v.Header, body),
+				ricloud.ErrSignatureMismatch, "%s: secret", v.Name)
 		}
 	}
 }
@@ -171,7 +175,8 @@ func TestVerifyWebhookTakesOneSpellingOnly(t *testing.T) {
 	digit := strings.IndexByte(alphabet, good[last])
 	for low := 1; low < 4; low++ {
 		alias := good[:last] + string(alphabet[digit^low]) + "="
-		require.ErrorIs(t, ricloud.VerifyWebhook(alias, body, ricloud.NewSecret(webhookSecret)), ricloud.ErrSignatureMismatch)
+		require.ErrorIs(t, ricloud.VerifyWebhook(alias, body, ricloud.NewSecret(webhookSecret)),
+			ricloud.ErrSignatureMismatch)
 	}
 }
 
@@ -179,15 +184,23 @@ func TestVerifyWebhookRotation(t *testing.T) {
 	t.Parallel()
 	body := []byte("{}")
 	header := sign(webhookSecret, time.Now(), body)
-	require.NoError(t, ricloud.VerifyWebhook(header, body, ricloud.NewSecret("next"), ricloud.NewSecret(webhookSecret)))
-	require.NoError(t, ricloud.VerifyWebhook(header, body, ricloud.NewSecret(webhookSecret), ricloud.NewSecret("former")))
-	require.ErrorIs(t, ricloud.VerifyWebhook(header, body, ricloud.NewSecret("next"), ricloud.NewSecret("former")), ricloud.ErrSignatureMismatch)
+	require.NoError(t,
+		ricloud.VerifyWebhook(header, body, ricloud.NewSecret("next"), ricloud.NewSecret(webhookSecret)))
+	require.NoError(t, ricloud.VerifyWebhook(header, body, ricloud.NewSecret(webhookSecret),
+		ricloud.NewSecret("former")))
+	require.ErrorIs(t, ricloud.VerifyWebhook(header, body, ricloud.NewSecret("next"),
+		ricloud.NewSecret("former")), ricloud.ErrSignatureMismatch)
 }
 
 func TestVerifyWebhookRefusesAnEmptySecret(t *testing.T) {
 	t.Parallel()
 	body := []byte("{}")
-	for _, secrets := range [][]ricloud.Secret{nil, {}, {ricloud.NewSecret("")}, {ricloud.NewSecret(webhookSecret), ricloud.NewSecret("")}} {
+	for _, secrets := range [][]ricloud.Secret{
+		nil,
+		{},
+		{ricloud.NewSecret("")},
+		{ricloud.NewSecret(webhookSecret), ricloud.NewSecret("")},
+	} {
 		err := ricloud.VerifyWebhook(sign("", time.Now(), body), body, secrets...)
 		var p *ricloud.ParamError
 		require.ErrorAs(t, err, &p)
@@ -199,7 +212,10 @@ func TestVerifyWebhookTolerance(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		body, now := []byte("{}"), time.Now()
-		custom := ricloud.WebhookVerifier{Secrets: []ricloud.Secret{ricloud.NewSecret(webhookSecret)}, Past: time.Hour, Future: time.Second}
+		custom := ricloud.WebhookVerifier{
+			Secrets: []ricloud.Secret{ricloud.NewSecret(webhookSecret)},
+			Past:    time.Hour, Future: time.Second,
+		}
 		for _, tt := range []struct {
 			verify func(string, []byte) error
 			at     time.Duration
@@ -249,13 +265,16 @@ func FuzzVerifyWebhook(f *testing.F) {
 
 // eventBody is an event with the id.
 func eventBody(id string) []byte {
-	return fmt.Appendf(nil, `{"id":%q,"resource":"event","type":"poll","action":"completed","data":{"id":"p1","state":"completed"},"state":"pending","retries":0}`, id)
+	return fmt.Appendf(nil,
+		`{"id":%q,"resource":"event","type":"poll","action":"completed","data":{"id":"p1",`+
+			`"state":"completed"},"state":"pending","retries":0}`, id)
 }
 
 // delivery is what the API sends, now.
 func delivery(t *testing.T, body []byte) *http.Request {
 	t.Helper()
-	r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/webhooks/e1", bytes.NewReader(body))
+	r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/webhooks/e1",
+		bytes.NewReader(body))
 	r.Header.Set("Content-Type", "application/json")
 	r.Header.Set(ricloud.SignatureHeader, sign(webhookSecret, time.Now(), body))
 	return r
@@ -268,9 +287,13 @@ func serve(h http.Handler, r *http.Request) *httptest.ResponseRecorder {
 }
 
 // newWebhook returns a handler with the secret.
-func newWebhook(t *testing.T, fn func(context.Context, *ricloud.Event) error, opts ...ricloud.WebhookOption) *ricloud.WebhookHandler {
+func newWebhook(
+	t *testing.T, fn func(context.Context, *ricloud.Event) error, opts ...ricloud.WebhookOption,
+) *ricloud.WebhookHandler {
 	t.Helper()
-	h, err := ricloud.NewWebhookHandler(fn, append([]ricloud.WebhookOption{ricloud.WithWebhookSecrets(ricloud.NewSecret(webhookSecret))}, opts...)...)
+	h, err := ricloud.NewWebhookHandler(fn,
+		append([]ricloud.WebhookOption{ricloud.WithWebhookSecrets(ricloud.NewSecret(webhookSecret))},
+			opts...)...)
 	require.NoError(t, err)
 	return h
 }
@@ -285,34 +308,63 @@ func TestWebhookHandlerAnswers(t *testing.T) {
 		body   []byte
 		want   int
 	}{
-		"good":              {nil, good, 200},
-		"no type":           {func(r *http.Request) { r.Header.Del("Content-Type") }, good, 200},
-		"type with charset": {func(r *http.Request) { r.Header.Set("Content-Type", "application/json; charset=utf-8") }, good, 200},
-		"vendor type":       {func(r *http.Request) { r.Header.Set("Content-Type", "application/vnd.ricloud+json") }, good, 200},
-		"unknown event":     {nil, []byte(`{"id":"1","type":"comet","action":"seen","data":[1]}`), 200},
-		"string of JSON":    {nil, []byte(`"{\"id\":\"1\",\"type\":\"poll\"}"`), 200},
-		"not JSON":          {nil, []byte(`id=1`), 400},
-		"empty":             {nil, nil, 400},
-		"no event":          {nil, []byte(`{}`), 400},
-		"signed inside":     {signedInside, []byte(`"{\"id\":\"1\",\"type\":\"poll\"}"`), 200},
-		"form type":         {func(r *http.Request) { r.Header.Set("Content-Type", "application/x-www-form-urlencoded") }, good, 200},
-		"charset cut short": {func(r *http.Request) { r.Header.Set("Content-Type", "application/json; charset") }, good, 200},
-		"text":              {func(r *http.Request) { r.Header.Set("Content-Type", "text/plain") }, good, 200},
-		"bad type":          {func(r *http.Request) { r.Header.Set("Content-Type", "json;;=") }, good, 200},
-		"said compressed":   {func(r *http.Request) { r.Header.Set("Content-Encoding", "gzip") }, good, 200},
-		"blank in header":   {func(r *http.Request) { blankAfterComma(r.Header) }, good, 200},
-		"odd fields":        {nil, []byte(`{"id":"1","type":"poll","action":null,"state":7,"retries":"5","date_created":"soon","date_delivered":[1]}`), 200},
-		"body that breaks":  {func(r *http.Request) { r.Body = io.NopCloser(brokenReader{}) }, good, 400},
-		"no signature":      {func(r *http.Request) { r.Header.Del(ricloud.SignatureHeader) }, good, 401},
-		"garbage signature": {func(r *http.Request) { r.Header.Set(ricloud.SignatureHeader, "\x00,,=,") }, good, 401},
-		"another's":         {func(r *http.Request) { r.Header.Set(ricloud.SignatureHeader, sign("x", time.Now(), good)) }, good, 401},
+		"good":    {nil, good, 200},
+		"no type": {func(r *http.Request) { r.Header.Del("Content-Type") }, good, 200},
+		"type with charset": {func(r *http.Request) {
+			r.Header.Set("Content-Type", "application/json; charset=utf-8")
+		}, good, 200},
+		"vendor type": {func(r *http.Request) {
+			r.Header.Set("Content-Type", "application/vnd.ricloud+json")
+		}, good, 200},
+		"unknown event":  {nil, []byte(`{"id":"1","type":"comet","action":"seen","data":[1]}`), 200},
+		"string of JSON": {nil, []byte(`"{\"id\":\"1\",\"type\":\"poll\"}"`), 200},
+		"not JSON":       {nil, []byte(`id=1`), 400},
+		"empty":          {nil, nil, 400},
+		"no event":       {nil, []byte(`{}`), 400},
+		"signed inside":  {signedInside, []byte(`"{\"id\":\"1\",\"type\":\"poll\"}"`), 200},
+		"form type": {func(r *http.Request) {
+			r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		}, good, 200},
+		"charset cut short": {func(r *http.Request) {
+			r.Header.Set("Content-Type", "application/json; charset")
+		}, good, 200},
+		"text": {
+			func(r *http.Request) { r.Header.Set("Content-Type", "text/plain") }, good,
+			200,
+		},
+		"bad type": {
+			func(r *http.Request) { r.Header.Set("Content-Type", "json;;=") }, good,
+			200,
+		},
+		"said compressed": {
+			func(r *http.Request) { r.Header.Set("Content-Encoding", "gzip") }, good,
+			200,
+		},
+		"blank in header": {func(r *http.Request) { blankAfterComma(r.Header) }, good, 200},
+		"odd fields": {
+			nil,
+			[]byte(`{"id":"1","type":"poll","action":null,"state":7,"retries":"5","date_created":"soon",` +
+				`"date_delivered":[1]}`), 200,
+		},
+		"body that breaks": {func(r *http.Request) { r.Body = io.NopCloser(brokenReader{}) }, good, 400},
+		"no signature":     {func(r *http.Request) { r.Header.Del(ricloud.SignatureHeader) }, good, 401},
+		"garbage signature": {
+			func(r *http.Request) { r.Header.Set(ricloud.SignatureHeader, "\x00,,=,") },
+			good, 401,
+		},
+		"another's": {func(r *http.Request) {
+			r.Header.Set(ricloud.SignatureHeader, sign("x", time.Now(), good))
+		}, good, 401},
 		"stale": {func(r *http.Request) {
 			r.Header.Set(ricloud.SignatureHeader, sign(webhookSecret, time.Unix(1e9, 0), good))
 		}, good, 401},
-		"unsigned, no event": {func(r *http.Request) { r.Header.Del(ricloud.SignatureHeader) }, []byte(`{}`), 401},
-		"get":                {func(r *http.Request) { r.Method = http.MethodGet }, good, 405},
-		"put":                {func(r *http.Request) { r.Method = http.MethodPut }, good, 405},
-		"large":              {nil, bytes.Repeat([]byte(" "), 2001), 413},
+		"unsigned, no event": {
+			func(r *http.Request) { r.Header.Del(ricloud.SignatureHeader) },
+			[]byte(`{}`), 401,
+		},
+		"get":   {func(r *http.Request) { r.Method = http.MethodGet }, good, 405},
+		"put":   {func(r *http.Request) { r.Method = http.MethodPut }, good, 405},
+		"large": {nil, bytes.Repeat([]byte(" "), 2001), 413},
 		"large, of no length": {func(r *http.Request) {
 			r.ContentLength, r.Body = -1, io.NopCloser(io.LimitReader(endless{}, 1<<40))
 		}, good, 413},
@@ -320,7 +372,8 @@ func TestWebhookHandlerAnswers(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			calls := 0
-			h := newWebhook(t, func(context.Context, *ricloud.Event) error { calls++; return nil }, ricloud.WithWebhookMaxBody(2000))
+			h := newWebhook(t, func(context.Context, *ricloud.Event) error { calls++; return nil },
+				ricloud.WithWebhookMaxBody(2000))
 			r := delivery(t, tt.body)
 			if tt.change != nil {
 				tt.change(r)
@@ -328,7 +381,8 @@ func TestWebhookHandlerAnswers(t *testing.T) {
 			w := serve(h, r)
 			assert.Equal(t, tt.want, w.Code, w.Body.String())
 			assert.Equal(t, tt.want == http.StatusOK, calls == 1, "fn is called for good deliveries only")
-			assert.Equal(t, tt.want == http.StatusMethodNotAllowed, w.Header().Get("Allow") == http.MethodPost)
+			assert.Equal(t, tt.want == http.StatusMethodNotAllowed,
+				w.Header().Get("Allow") == http.MethodPost)
 			assert.NotContains(t, w.Body.String(), string(webhookSecret))
 			assert.NotContains(t, w.Body.String(), sign(webhookSecret, time.Now(), tt.body)[15:])
 		})
@@ -338,7 +392,8 @@ func TestWebhookHandlerAnswers(t *testing.T) {
 // signedInside signs as the API did when it sent events as JSON strings: the
 // vendor's receiver of then verified the JSON in the string.
 func signedInside(r *http.Request) {
-	r.Header.Set(ricloud.SignatureHeader, sign(webhookSecret, time.Now(), []byte(`{"id":"1","type":"poll"}`)))
+	r.Header.Set(ricloud.SignatureHeader,
+		sign(webhookSecret, time.Now(), []byte(`{"id":"1","type":"poll"}`)))
 }
 
 func blankAfterComma(h http.Header) {
@@ -361,7 +416,8 @@ func TestWebhookHandlerTolerance(t *testing.T) {
 		-119 * time.Minute: http.StatusOK, -121 * time.Minute: http.StatusUnauthorized,
 	} {
 		r := delivery(t, eventBody("e"+ago.String()))
-		r.Header.Set(ricloud.SignatureHeader, sign(webhookSecret, time.Now().Add(-ago), eventBody("e"+ago.String())))
+		r.Header.Set(ricloud.SignatureHeader,
+			sign(webhookSecret, time.Now().Add(-ago), eventBody("e"+ago.String())))
 		assert.Equal(t, want, serve(h, r).Code, "signed %s ago", ago)
 	}
 }
@@ -376,7 +432,8 @@ func TestWebhookHandlerHandsOverTheEvent(t *testing.T) {
 		return nil
 	})
 	r := delivery(t, eventBody("e1"))
-	require.Equal(t, http.StatusOK, serve(h, r.WithContext(context.WithValue(r.Context(), key{}, "value"))).Code)
+	require.Equal(t, http.StatusOK,
+		serve(h, r.WithContext(context.WithValue(r.Context(), key{}, "value"))).Code)
 	assert.Equal(t, ricloud.ID("e1"), got.ID)
 	poll, err := got.Poll()
 	require.NoError(t, err)
@@ -390,11 +447,13 @@ func TestWebhookHandlerHandlesAnEventOnce(t *testing.T) {
 	for range 3 {
 		assert.Equal(t, http.StatusOK, serve(h, delivery(t, eventBody("e1"))).Code)
 	}
-	require.NoError(t, h.Handle(t.Context(), &ricloud.Event{ID: "e1"}), "nor does a replay handle it again")
+	require.NoError(t, h.Handle(t.Context(), &ricloud.Event{ID: "e1"}),
+		"nor does a replay handle it again")
 	assert.Equal(t, 1, calls)
 
 	var p *ricloud.ParamError
-	require.ErrorAs(t, h.Handle(t.Context(), &ricloud.Event{}), &p, "without an id events cannot be told apart")
+	require.ErrorAs(t, h.Handle(t.Context(), &ricloud.Event{}), &p,
+		"without an id events cannot be told apart")
 }
 
 func TestWebhookHandlerLetsAFailedEventComeAgain(t *testing.T) {
@@ -509,7 +568,8 @@ func TestWebhookHandlerSecrets(t *testing.T) {
 	t.Parallel()
 	h, err := ricloud.NewWebhookHandler(ignore)
 	require.NoError(t, err)
-	assert.Equal(t, http.StatusServiceUnavailable, serve(h, delivery(t, eventBody("e1"))).Code, "no secret, nothing to verify with")
+	assert.Equal(t, http.StatusServiceUnavailable, serve(h, delivery(t, eventBody("e1"))).Code,
+		"no secret, nothing to verify with")
 
 	require.NoError(t, h.SetSecrets(ricloud.NewSecret("former")))
 	assert.Equal(t, http.StatusUnauthorized, serve(h, delivery(t, eventBody("e1"))).Code)
@@ -519,10 +579,12 @@ func TestWebhookHandlerSecrets(t *testing.T) {
 	var p *ricloud.ParamError
 	require.ErrorAs(t, h.SetSecrets(), &p)
 	require.ErrorAs(t, h.SetSecrets(ricloud.NewSecret(webhookSecret), ricloud.NewSecret("")), &p)
-	assert.Equal(t, http.StatusOK, serve(h, delivery(t, eventBody("e2"))).Code, "what is refused changes nothing")
+	assert.Equal(t, http.StatusOK, serve(h, delivery(t, eventBody("e2"))).Code,
+		"what is refused changes nothing")
 
 	for _, verb := range []string{"%v", "%+v", "%#v"} {
-		assert.NotContains(t, fmt.Sprintf(verb, h)+fmt.Sprintf(verb, newWebhook(t, ignore)), string(webhookSecret))
+		assert.NotContains(t, fmt.Sprintf(verb, h)+fmt.Sprintf(verb, newWebhook(t, ignore)),
+			string(webhookSecret))
 	}
 }
 
@@ -583,13 +645,15 @@ func TestWebhookHandlerDeduplicatorFailures(t *testing.T) {
 	t.Parallel()
 	var logged bytes.Buffer
 	d := &fakeDeduplicator{begin: errors.New("no database")}
-	h := newWebhook(t, ignore, ricloud.WithWebhookDeduplicator(d), ricloud.WithWebhookLogger(slog.New(slog.NewTextHandler(&logged, nil))))
+	h := newWebhook(t, ignore, ricloud.WithWebhookDeduplicator(d),
+		ricloud.WithWebhookLogger(slog.New(slog.NewTextHandler(&logged, nil))))
 	assert.Equal(t, http.StatusInternalServerError, serve(h, delivery(t, eventBody("e1"))).Code)
 	assert.Contains(t, logged.String(), "no database")
 	assert.Empty(t, d.settled, "what did not begin is not settled")
 
 	d.begin, d.done = nil, errors.New("disk full")
-	assert.Equal(t, http.StatusOK, serve(h, delivery(t, eventBody("e1"))).Code, "the event took effect: the API must not send it again")
+	assert.Equal(t, http.StatusOK, serve(h, delivery(t, eventBody("e1"))).Code,
+		"the event took effect: the API must not send it again")
 	assert.Contains(t, logged.String(), "disk full")
 }
 
@@ -661,13 +725,20 @@ func TestWebhookHandlerRefusesBeforeItReads(t *testing.T) {
 		change  func(*http.Request)
 		want    int
 	}{
-		"method":              {ready, func(r *http.Request) { r.Method = http.MethodGet }, 405},
-		"length":              {ready, func(r *http.Request) { r.ContentLength = 1001 }, 413},
-		"missing signature":   {ready, func(r *http.Request) { r.Header.Del(ricloud.SignatureHeader) }, 401},
-		"empty signature":     {ready, func(r *http.Request) { r.Header.Set(ricloud.SignatureHeader, "") }, 401},
-		"malformed signature": {ready, func(r *http.Request) { r.Header.Set(ricloud.SignatureHeader, "t=1") }, 401},
-		"no secret":           {unready, nil, 503},
-		"busy":                {busy, nil, 503},
+		"method": {ready, func(r *http.Request) { r.Method = http.MethodGet }, 405},
+		"length": {ready, func(r *http.Request) { r.ContentLength = 1001 }, 413},
+		"missing signature": {
+			ready, func(r *http.Request) { r.Header.Del(ricloud.SignatureHeader) },
+			401,
+		},
+		"empty signature": {ready, func(r *http.Request) {
+			r.Header.Set(ricloud.SignatureHeader, "")
+		}, 401},
+		"malformed signature": {ready, func(r *http.Request) {
+			r.Header.Set(ricloud.SignatureHeader, "t=1")
+		}, 401},
+		"no secret": {unready, nil, 503},
+		"busy":      {busy, nil, 503},
 	} {
 		r := delivery(t, eventBody("e1"))
 		r.Body = io.NopCloser(unreadable{t})
@@ -688,9 +759,12 @@ func (u unreadable) Read([]byte) (int, error) {
 
 // Senders of bodies that never end share a bounded memory, do not take the
 // slots of what is signed, and are cut off.
-func TestWebhookHandlerBoundsUnfinishedBodies(t *testing.T) { //nolint:paralleltest // it measures memory
+//
+//nolint:paralleltest // it measures memory
+func TestWebhookHandlerBoundsUnfinishedBodies(t *testing.T) {
 	const senders, maxBody = 100, 1 << 20
-	h := newWebhook(t, ignore, ricloud.WithWebhookMaxConcurrent(4), ricloud.WithWebhookMaxBody(maxBody))
+	h := newWebhook(t, ignore, ricloud.WithWebhookMaxConcurrent(4),
+		ricloud.WithWebhookMaxBody(maxBody))
 	sent := make([]byte, maxBody-1) // all but the last byte
 	before := heapInUse()
 	synctest.Test(t, func(t *testing.T) {
@@ -707,7 +781,8 @@ func TestWebhookHandlerBoundsUnfinishedBodies(t *testing.T) { //nolint:parallelt
 		}
 		synctest.Wait()
 		assert.Less(t, heapInUse()-before, int64(8<<20), "the bodies of %d senders", senders)
-		assert.Equal(t, http.StatusOK, serve(h, delivery(t, eventBody("e1"))).Code, "a signed delivery gets through")
+		assert.Equal(t, http.StatusOK, serve(h, delivery(t, eventBody("e1"))).Code,
+			"a signed delivery gets through")
 		for _, sender := range pipes {
 			require.NoError(t, sender.Close())
 		}
@@ -716,8 +791,10 @@ func TestWebhookHandlerBoundsUnfinishedBodies(t *testing.T) { //nolint:parallelt
 			answers[<-codes]++
 		}
 		assert.Positive(t, answers[http.StatusServiceUnavailable], "%v", answers)
-		assert.Equal(t, senders, answers[http.StatusServiceUnavailable]+answers[http.StatusUnauthorized], "%v", answers)
-		assert.Equal(t, http.StatusOK, serve(h, delivery(t, eventBody("e2"))).Code, "what was reserved is free again")
+		assert.Equal(t, senders, answers[http.StatusServiceUnavailable]+answers[http.StatusUnauthorized],
+			"%v", answers)
+		assert.Equal(t, http.StatusOK, serve(h, delivery(t, eventBody("e2"))).Code,
+			"what was reserved is free again")
 	})
 }
 
@@ -725,7 +802,8 @@ func TestWebhookHandlerBoundsUnfinishedBodies(t *testing.T) { //nolint:parallelt
 func TestWebhookHandlerTakesLargeEvents(t *testing.T) {
 	t.Parallel()
 	padding := strings.Repeat("x", 5<<20)
-	body := fmt.Appendf(nil, `{"id":"e1","type":"poll","action":"completed","data":{"id":"p1","padding":%q}}`, padding)
+	body := fmt.Appendf(nil,
+		`{"id":"e1","type":"poll","action":"completed","data":{"id":"p1","padding":%q}}`, padding)
 	var got *ricloud.Event
 	h := newWebhook(t, func(_ context.Context, e *ricloud.Event) error { got = e; return nil })
 	for _, length := range []int64{int64(len(body)), -1} {
@@ -751,11 +829,14 @@ func logOf(r *http.Request) (*http.Request, *bytes.Buffer) {
 func TestWebhookHandlerNamesTheClock(t *testing.T) {
 	t.Parallel()
 	for offset, want := range map[time.Duration]string{
-		2 * time.Minute:   `dated in the future: by 2m[01]s, and 1m0s are allowed; this machine's clock is probably slow`,
-		-20 * time.Minute: `too old: it is 20m[01]s old and 10m0s are allowed; unless .* this machine's clock is fast`,
+		2 * time.Minute: `dated in the future: by 2m[01]s,` +
+			` and 1m0s are allowed; this machine's clock is probably slow`,
+		-20 * time.Minute: `too old: it is 20m[01]s old and 10m0s are allowed; unless .* this ` +
+			`machine's clock is fast`,
 	} {
 		r, logged := logOf(delivery(t, eventBody("e1")))
-		r.Header.Set(ricloud.SignatureHeader, sign(webhookSecret, time.Now().Add(offset), eventBody("e1")))
+		r.Header.Set(ricloud.SignatureHeader,
+			sign(webhookSecret, time.Now().Add(offset), eventBody("e1")))
 		w := serve(newWebhook(t, ignore), r)
 		assert.Equal(t, http.StatusUnauthorized, w.Code)
 		assert.Contains(t, w.Body.String(), "clock")
@@ -779,7 +860,8 @@ func TestWebhookHandlerLogsRefusals(t *testing.T) {
 		send := func(change func(*http.Request)) string {
 			r := delivery(t, eventBody("e1"))
 			change(r)
-			return serve(h, r.WithContext(context.WithValue(r.Context(), http.ServerContextKey, server))).Body.String()
+			ctx := context.WithValue(r.Context(), http.ServerContextKey, server)
+			return serve(h, r.WithContext(ctx)).Body.String()
 		}
 		unsigned := func(r *http.Request) { r.Header.Del(ricloud.SignatureHeader) }
 		broken := func(r *http.Request) { r.Body = io.NopCloser(brokenReader{}) }
@@ -789,7 +871,8 @@ func TestWebhookHandlerLogsRefusals(t *testing.T) {
 			assert.NotContains(t, send(func(*http.Request) {}), "canary")
 		}
 		assert.Equal(t, 3, strings.Count(logged.String(), "\n"), logged.String())
-		assert.Contains(t, logged.String(), "401: webhook signature: the Ricloud-Signature header is missing")
+		assert.Contains(t, logged.String(),
+			"401: webhook signature: the Ricloud-Signature header is missing")
 		assert.Contains(t, logged.String(), "400: cannot read the body: the connection broke")
 		assert.Contains(t, logged.String(), "event e1 (poll.completed): fn-canary")
 
@@ -846,7 +929,8 @@ func TestWebhookSecretsThatCannotBeRight(t *testing.T) {
 		})
 		require.ErrorAs(t, err, &p, "%q", secret)
 	}
-	assert.Equal(t, http.StatusOK, serve(h, delivery(t, eventBody("e1"))).Code, "what is refused changes nothing")
+	assert.Equal(t, http.StatusOK, serve(h, delivery(t, eventBody("e1"))).Code,
+		"what is refused changes nothing")
 }
 
 func sandboxClient(t *testing.T) *ricloud.Client {
@@ -883,7 +967,11 @@ func TestWebhookVerifierPrintsNoSecret(t *testing.T) {
 	}
 	for verb := 'a'; verb <= 'z'; verb++ {
 		for _, flag := range []string{"%", "%+", "%#"} {
-			for _, x := range []any{v, &v, []*ricloud.WebhookVerifier{&v}, box{v, &v, []*ricloud.WebhookVerifier{&v}}} {
+			for _, x := range []any{
+				v, &v,
+				[]*ricloud.WebhookVerifier{&v},
+				box{v, &v, []*ricloud.WebhookVerifier{&v}},
+			} {
 				printed := fmt.Sprintf(flag+string(verb), x)
 				require.NotContains(t, printed, webhookSecret, flag+string(verb))
 				require.NotContains(t, printed, fmt.Sprintf("%x", webhookSecret))
@@ -908,7 +996,10 @@ func TestVerifyWebhookOlderEncoding(t *testing.T) {
 		require.NoError(t, err, name)
 		assert.Equal(t, ricloud.ID("1"), event.ID)
 		assert.Equal(t, string(body), string([]byte(event.Body)))
-		for _, forged := range []string{strings.TrimSpace(inner) + "x", inner + " ", `{"id":"2","type":"poll"}`} {
+		for _, forged := range []string{
+			strings.TrimSpace(inner) + "x", inner + " ",
+			`{"id":"2","type":"poll"}`,
+		} {
 			other, err := json.Marshal(forged)
 			require.NoError(t, err)
 			require.ErrorIs(t, verifyDefault(sign(webhookSecret, time.Now(), []byte(inner)), other),

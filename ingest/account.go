@@ -44,12 +44,13 @@ const (
 	Connecting State = "connecting"  // its session is pending
 	CodeNeeded State = "code-needed" // waits for Engine.Code
 	Connected  State = "connected"   // its session is active, its poll is not made yet
-	Requesting State = "requesting"  // a poll or a subscription was begun; it is looked for before another
-	Polling    State = "polling"     // its poll runs
-	Subscribed State = "subscribed"  // its subscription makes polls
-	Handling   State = "handling"    // its results are being handled and acknowledged
-	Done       State = "done"        // every result was handled and acknowledged
-	Dead       State = "dead"        // needs a person: see Status.Reason, and Engine.Retry
+	// a poll or a subscription was begun; it is looked for before another
+	Requesting State = "requesting"
+	Polling    State = "polling"    // its poll runs
+	Subscribed State = "subscribed" // its subscription makes polls
+	Handling   State = "handling"   // its results are being handled and acknowledged
+	Done       State = "done"       // every result was handled and acknowledged
+	Dead       State = "dead"       // needs a person: see Status.Reason, and Engine.Retry
 )
 
 // Step is one entry of an account's history.
@@ -83,8 +84,9 @@ type record struct {
 	Begun        time.Time    `json:"begun,omitzero"` // the create whose outcome is not known
 	Due          time.Time    `json:"due,omitzero"`   // no step before
 	Codes        int          `json:"codes,omitempty"`
-	Looks        int          `json:"looks,omitempty"`    // for that create, which found nothing
-	Unmade       int          `json:"unmade,omitempty"`   // creates in a row of which nothing was found
+	Looks        int          `json:"looks,omitempty"` // for that create, which found nothing
+	// creates in a row of which nothing was found
+	Unmade       int          `json:"unmade,omitempty"`
 	Failures     int          `json:"failures,omitempty"` // in a row
 	FailingSince time.Time    `json:"failing_since,omitzero"`
 	Reason       string       `json:"reason,omitempty"`
@@ -110,7 +112,10 @@ const (
 
 // step appends to the history.
 func (r *record) step(by string, state State, note string) Step {
-	step := Step{Time: time.Now().UTC().Round(time.Millisecond), State: state, Note: bounded(note), By: by}
+	step := Step{
+		Time: time.Now().UTC().Round(time.Millisecond), State: state, Note: bounded(note),
+		By: by,
+	}
 	r.State = state
 	r.History = append(r.History, step)
 	if len(r.History) > maxHistory {
@@ -165,9 +170,11 @@ func (a Account) check() error {
 	case a.Source.Type == "":
 		return invalid(submit, "Source.Type", "is required")
 	case a.Source.Type == ricloud.SourceRelayInstance:
-		return invalid(submit, "Source.Type", "cannot be Relay: a pairing code names no account to look for after a crash")
+		return invalid(submit, "Source.Type",
+			"cannot be Relay: a pairing code names no account to look for after a crash")
 	case a.Source.Identifier == "":
-		return invalid(submit, "Source.Identifier", "is required: without it a lost login could not be found again")
+		return invalid(submit, "Source.Identifier",
+			"is required: without it a lost login could not be found again")
 	case len(a.Poll.DataTypes)+len(a.Poll.InfoTypes)+len(a.Poll.Files) == 0:
 		return invalid(submit, "Poll", "asks for nothing: set DataTypes, InfoTypes or Files")
 	case a.Every < 0:
@@ -208,7 +215,8 @@ func (e *Engine) Submit(ctx context.Context, a Account) error {
 		return err
 	}
 	if !sameJSON(known.Account, a) {
-		return invalid("Submit", "Key", fmt.Sprintf("%q was submitted before with another source, poll or interval", a.Key))
+		return invalid("Submit", "Key",
+			fmt.Sprintf("%q was submitted before with another source, poll or interval", a.Key))
 	}
 	return nil
 }
@@ -249,7 +257,8 @@ func (e *Engine) save(ctx context.Context, r *stored) error {
 	if err != nil {
 		return err
 	}
-	revision, err := e.store.Put(ctx, store.Entry{Key: accountPrefix + escape(r.Account.Key), Value: value, Revision: r.revision}, 0)
+	revision, err := e.store.Put(ctx,
+		store.Entry{Key: accountPrefix + escape(r.Account.Key), Value: value, Revision: r.revision}, 0)
 	if err == nil {
 		r.revision = revision
 	}

@@ -81,7 +81,9 @@ func (a *acker) flush(ctx context.Context) {
 		}
 		remaining := a.send(ctx, batch)
 		for _, p := range pending[:n] {
-			p.ids = slices.DeleteFunc(p.ids, func(id ricloud.ID) bool { return !slices.Contains(remaining, id) })
+			p.ids = slices.DeleteFunc(p.ids, func(id ricloud.ID) bool {
+				return !slices.Contains(remaining, id)
+			})
 			if len(p.ids) > 0 {
 				a.add(p) // later
 				continue
@@ -107,7 +109,8 @@ func (a *acker) send(ctx context.Context, ids []ricloud.ID) []ricloud.ID {
 	case !ok:
 		return ids
 	}
-	a.leader.log(ctx, "results are not acknowledged yet", slog.Int("results", len(failed.Remaining)), slog.Any("error", failed.Err))
+	a.leader.log(ctx, "results are not acknowledged yet", slog.Int("results", len(failed.Remaining)),
+		slog.Any("error", failed.Err))
 	if errors.Is(failed.Err, ricloud.ErrNotFound) {
 		return nil // they are gone: the API has cleaned up
 	}

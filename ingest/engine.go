@@ -89,7 +89,9 @@ func (c Config) settings() (settings, error) {
 	s.MaxBytes = cmp.Or(c.MaxBytes, 1<<30)
 	switch {
 	case places != 1:
-		return s, invalid(open, "Dir, URL, Memory", "need exactly one of them; an embedded folder cannot join a cluster, see docs/ingest.md for how to move it")
+		return s, invalid(open, "Dir, URL, Memory",
+			"need exactly one of them; an embedded folder cannot join a cluster, see docs/ingest.md for "+
+				"how to move it")
 	case strings.ContainsFunc(s.Name, func(r rune) bool { return escape(string(r)) != string(r) }):
 		return s, invalid(open, "Name", "has a character other than letters, digits, - and _")
 	case c.URL == "" && (c.Replicas != 0 || len(c.NATS) > 0):
@@ -170,7 +172,8 @@ func join(ctx context.Context, s settings, state store.Store) (*Engine, error) {
 
 func openStore(ctx context.Context, s settings) (store.Store, error) {
 	o := natsstore.Options{
-		Name: s.Name, Replicas: s.Replicas, MaxBytes: s.MaxBytes, MaxEventBytes: s.MaxBytes, MaxEventAge: maxEventAge,
+		Name: s.Name, Replicas: s.Replicas, MaxBytes: s.MaxBytes, MaxEventBytes: s.MaxBytes,
+		MaxEventAge: maxEventAge,
 	}
 	switch {
 	case s.Memory:

@@ -42,8 +42,10 @@ func TestRequestsAnAccount(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				there, here := fleet(accounts)
-				b := newBench(t, ingest.Config{Memory: true}, ricloudtest.WithAccounts(there...), ricloudtest.WithDelays(delays()),
-					ricloudtest.WithSeed(7), ricloudtest.WithWebhookFaults(c.noise), ricloudtest.WithRateLimit(10_000, time.Hour))
+				b := newBench(t, ingest.Config{Memory: true}, ricloudtest.WithAccounts(there...),
+					ricloudtest.WithDelays(delays()),
+					ricloudtest.WithSeed(7), ricloudtest.WithWebhookFaults(c.noise),
+					ricloudtest.WithRateLimit(10_000, time.Hour))
 				if c.webhooks {
 					b.receive()
 				}
@@ -75,7 +77,8 @@ func TestEmbedded(t *testing.T) {
 	dir := t.TempDir()
 	there, here := fleet(50)
 	cfg := ingest.Config{Dir: dir, Requests: 500, Per: time.Second, ReadEvery: 200 * time.Millisecond}
-	b := newBench(t, cfg, ricloudtest.WithAccounts(there...), ricloudtest.WithDelays(delays()), ricloudtest.WithSpeed(200))
+	b := newBench(t, cfg, ricloudtest.WithAccounts(there...), ricloudtest.WithDelays(delays()),
+		ricloudtest.WithSpeed(200))
 	b.poll = 100 * time.Millisecond
 	b.receive()
 	_, err := ingest.Open(t.Context(), cfg)

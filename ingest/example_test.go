@@ -16,7 +16,9 @@ import (
 func ExampleConfig_memory() {
 	sandbox := ricloudtest.NewServer(ricloudtest.WithAccounts(ricloudtest.Account{
 		Identifier: "jane@example.com", Password: "hunter2",
-		Data: map[string]ricloudtest.Content{"callkit.calls": ricloudtest.Records(map[string]string{"from": "+44 20 7946 0018"})},
+		Data: map[string]ricloudtest.Content{
+			"callkit.calls": ricloudtest.Records(map[string]string{"from": "+44 20 7946 0018"}),
+		},
 	}))
 	defer sandbox.Close()
 	ctx, stop := context.WithCancel(context.Background())
@@ -36,7 +38,9 @@ func ExampleConfig_memory() {
 		return
 	}
 	err = engine.Run(ctx, sandbox.Client(ricloud.WithPacer(engine.Pacer())), ingest.Handlers{
-		Secret: func(context.Context, string) (ricloud.Secret, error) { return ricloud.NewSecret("hunter2"), nil },
+		Secret: func(context.Context, string) (ricloud.Secret, error) {
+			return ricloud.NewSecret("hunter2"), nil
+		},
 		Result: func(ctx context.Context, r *ingest.Result) error {
 			file, err := r.Open(ctx)
 			if err != nil {

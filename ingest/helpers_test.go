@@ -30,7 +30,9 @@ func fleet(n int) ([]ricloudtest.Account, []ingest.Account) {
 		identifier := fmt.Sprintf("customer-%d@example.com", i)
 		there[i] = ricloudtest.Account{
 			Identifier: identifier, Password: password,
-			Data: map[string]ricloudtest.Content{"callkit.calls": ricloudtest.Records(map[string]int{"call": i})},
+			Data: map[string]ricloudtest.Content{
+				"callkit.calls": ricloudtest.Records(map[string]int{"call": i}),
+			},
 		}
 		here[i] = ingest.Account{
 			Key:    fmt.Sprintf("customer-%d", i),
@@ -63,7 +65,9 @@ func (h *handled) add(r *ingest.Result) {
 	h.results[r.Key(-1)]++
 }
 
-func secret(context.Context, string) (ricloud.Secret, error) { return ricloud.NewSecret(password), nil }
+func secret(context.Context, string) (ricloud.Secret, error) {
+	return ricloud.NewSecret(password), nil
+}
 
 // read reads a result to its end.
 func read(ctx context.Context, r *ingest.Result) error {

@@ -93,7 +93,9 @@ func (e *Engine) saveJob(ctx context.Context, j *storedJob) error {
 }
 
 // makeJobs stores the work of a poll, unless it is stored already.
-func (l *leader) makeJobs(ctx context.Context, r *stored, poll *ricloud.Poll, results []ricloud.Result) (chunks int, err error) {
+func (l *leader) makeJobs(
+	ctx context.Context, r *stored, poll *ricloud.Poll, results []ricloud.Result,
+) (chunks int, err error) {
 	for chunk := range slices.Chunk(results, chunkSize) {
 		j := &storedJob{key: jobKey(r.Account.Key, poll.ID, chunks)}
 		j.Account, j.Poll, j.Session = r.Account.Key, poll.ID, poll.Session
@@ -110,7 +112,9 @@ func (l *leader) makeJobs(ctx context.Context, r *stored, poll *ricloud.Poll, re
 
 // outcome reads the jobs of a poll: whether all is handled and acknowledged,
 // and what was given up.
-func (l *leader) outcome(ctx context.Context, account string, open openPoll) (done bool, refused []string, err error) {
+func (l *leader) outcome(
+	ctx context.Context, account string, open openPoll,
+) (done bool, refused []string, err error) {
 	for chunk := range open.Chunks {
 		entry, err := l.store.Get(ctx, jobKey(account, open.ID, chunk))
 		if err != nil {

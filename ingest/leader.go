@@ -117,8 +117,10 @@ type codeGiven struct {
 // lease is lost, or the store.
 func (r *runner) lead(begin, work context.Context, held *lease) (failed bool) {
 	l := &leader{
-		runner: r, lease: held, items: map[string]*item{}, sessions: map[ricloud.ID]*item{}, polls: map[ricloud.ID]*item{},
-		subs: map[ricloud.ID]*item{}, jobs: map[string]map[string]*jobState{}, wake: make(chan struct{}, 1),
+		runner: r, lease: held, items: map[string]*item{}, sessions: map[ricloud.ID]*item{},
+		polls: map[ricloud.ID]*item{},
+		subs:  map[ricloud.ID]*item{}, jobs: map[string]map[string]*jobState{}, wake: make(chan struct{},
+			1),
 		forgotten: map[ricloud.ID]bool{},
 	}
 	l.acks, l.settle = newAcker(l), settleTime
@@ -141,7 +143,9 @@ func (r *runner) lead(begin, work context.Context, held *lease) (failed bool) {
 	defer unhook()
 	l.onEnd = func(f func()) func() bool { return context.AfterFunc(stepping, f) }
 	followers.Go(func() { l.keepLease(ctx, cancel) })
-	follow(func(ctx context.Context) error { return l.store.Watch(ctx, accountPrefix, l.observeRecord) })
+	follow(func(ctx context.Context) error {
+		return l.store.Watch(ctx, accountPrefix, l.observeRecord)
+	})
 	follow(func(ctx context.Context) error { return l.store.Watch(ctx, workPrefix, l.observeJob) })
 	follow(func(ctx context.Context) error {
 		return l.followEvents(ctx, time.Now().Add(-eventsBack), l.observeEvent)
@@ -223,7 +227,9 @@ func (l *leader) observeRecord(entry store.Entry) {
 	if err != nil {
 		return // of a newer version: its processes know what to do
 	}
-	it.revision, it.state, it.due, it.begun = r.revision, known(r.State), instantOf(r.Due), instantOf(r.Begun)
+	it.revision, it.state, it.due, it.begun = r.revision, known(r.State), instantOf(r.Due), instantOf(
+		r.Begun,
+	)
 	it.session, it.poll, it.sub = r.Session, r.Poll, r.Subscription
 	if n := len(r.History); n > 0 {
 		it.since = instantOf(r.History[n-1].Time)
@@ -235,7 +241,8 @@ func (l *leader) observeRecord(entry store.Entry) {
 // known returns the constant of a state, so that a hundred thousand items share it.
 func known(s State) State {
 	for _, k := range []State{
-		Submitted, LoggingIn, Connecting, CodeNeeded, Connected, Requesting, Polling, Subscribed, Handling, Done, Dead,
+		Submitted, LoggingIn, Connecting, CodeNeeded, Connected, Requesting, Polling, Subscribed,
+		Handling, Done, Dead,
 	} {
 		if s == k {
 			return k
@@ -299,7 +306,8 @@ func (l *leader) next(it *item) (when instant, class int, ok bool) {
 
 // schedule puts an account where its next step is found. l.mu is held.
 func (l *leader) schedule(it *item) {
-	if it.busy || it.queued || it.revision < it.written { // then the watch has yet to bring what was written
+	// then the watch has yet to bring what was written
+	if it.busy || it.queued || it.revision < it.written {
 		return
 	}
 	when, class, ok := l.next(it)

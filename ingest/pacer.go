@@ -232,7 +232,9 @@ func (p *pacer) take(ctx context.Context, n int) ([]time.Time, error) {
 		}
 		_, err = p.store.Put(ctx, store.Entry{Key: slotsKey, Value: value, Revision: entry.Revision}, 0)
 		if errors.Is(err, store.ErrConflict) {
-			if err := sleep(ctx, time.Duration(time.Now().UnixNano()%int64(5*time.Millisecond))); err != nil { // others take theirs
+			// others take theirs
+			if err := sleep(ctx, time.Duration(time.Now().UnixNano()%int64(5*time.Millisecond))); err !=
+				nil {
 				return nil, err
 			}
 			continue
@@ -270,7 +272,8 @@ func (p *pacer) tellPause(ctx context.Context) {
 		if err != nil {
 			return
 		}
-		_, err = p.store.Put(ctx, store.Entry{Key: pauseKey, Value: value, Revision: entry.Revision}, max(left, time.Second))
+		_, err = p.store.Put(ctx, store.Entry{Key: pauseKey, Value: value, Revision: entry.Revision},
+			max(left, time.Second))
 		if !errors.Is(err, store.ErrConflict) {
 			return // told, or the store is away: the others will meet their own 429
 		}

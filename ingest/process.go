@@ -58,7 +58,10 @@ func (e *Engine) beat(ctx context.Context) {
 }
 
 func (e *Engine) self() any {
-	return Process{ID: e.id, Since: e.begun.UTC(), Requests: e.pacer.sent.Load(), Handling: e.active.Load(), Leads: e.leads.Load()}
+	return Process{
+		ID: e.id, Since: e.begun.UTC(), Requests: e.pacer.sent.Load(),
+		Handling: e.active.Load(), Leads: e.leads.Load(),
+	}
 }
 
 // followProcesses keeps the list of those that are alive, and calls changed.
@@ -103,7 +106,8 @@ func (e *Engine) forgetProcesses(ctx context.Context) error {
 			return err
 		}
 		for _, entry := range left {
-			if err := e.store.Remove(ctx, entry.Key, entry.Revision); err != nil && !errors.Is(err, store.ErrConflict) {
+			if err := e.store.Remove(ctx, entry.Key, entry.Revision); err != nil &&
+				!errors.Is(err, store.ErrConflict) {
 				return err
 			}
 		}
@@ -135,7 +139,8 @@ func (l *lease) renew(ctx context.Context, value any) bool {
 	began := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, ttl/2)
 	defer cancel()
-	revision, err := l.engine.store.Put(ctx, store.Entry{Key: l.key, Value: body, Revision: l.revision}, ttl)
+	revision, err := l.engine.store.Put(ctx,
+		store.Entry{Key: l.key, Value: body, Revision: l.revision}, ttl)
 	switch {
 	case err == nil:
 		l.revision, l.until = revision, began.Add(ttl)

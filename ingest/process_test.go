@@ -27,7 +27,10 @@ type childSettings struct {
 }
 
 func (c childSettings) config() ingest.Config {
-	return ingest.Config{Dir: c.Dir, Requests: 500, Per: time.Second, ReadEvery: 200 * time.Millisecond}
+	return ingest.Config{
+		Dir: c.Dir, Requests: 500, Per: time.Second,
+		ReadEvery: 200 * time.Millisecond,
+	}
 }
 
 // child runs an engine until it is killed.
@@ -41,7 +44,8 @@ func child() int {
 	}
 	var client *ricloud.Client
 	if err == nil {
-		client, err = ricloud.NewClient(c.Token, ricloud.WithBaseURL(c.URL), ricloud.WithPacer(engine.Pacer()))
+		client, err = ricloud.NewClient(c.Token, ricloud.WithBaseURL(c.URL),
+			ricloud.WithPacer(engine.Pacer()))
 	}
 	if err == nil {
 		err = engine.Run(ctx, client, ingest.Handlers{Secret: secret, Result: read})
@@ -56,7 +60,8 @@ func TestKilledAgainAndAgain(t *testing.T) {
 	t.Parallel()
 	const accounts = 60
 	there, here := fleet(accounts)
-	sandbox := ricloudtest.NewServer(ricloudtest.WithAccounts(there...), ricloudtest.WithDelays(delays()), ricloudtest.WithSpeed(100))
+	sandbox := ricloudtest.NewServer(ricloudtest.WithAccounts(there...),
+		ricloudtest.WithDelays(delays()), ricloudtest.WithSpeed(100))
 	t.Cleanup(sandbox.Close)
 	require.NoError(t, sandbox.Start())
 	c := childSettings{t.TempDir(), sandbox.URL(), sandbox.Token()}

@@ -36,7 +36,8 @@ func (l *leader) readLoop(ctx context.Context) {
 			continue
 		}
 		last = time.Now()
-		err := errors.Join(l.readSessions(background(ctx), &sessions), l.readPolls(background(ctx), &polls))
+		err := errors.Join(l.readSessions(background(ctx), &sessions),
+			l.readPolls(background(ctx), &polls))
 		if errors.Is(err, ricloud.ErrUnauthorized) {
 			l.fatal(err)
 			return
@@ -78,14 +79,16 @@ func (l *leader) awaited(of map[ricloud.ID]*item) (ids map[ricloud.ID]bool, olde
 
 func (l *leader) readSessions(ctx context.Context, size *pageSize) error {
 	wanted, oldest := l.awaited(l.sessions)
-	err := walk(wanted, oldest, size, func(params ricloud.ListParams, r *ricloud.Response) (*ricloud.List[ricloud.Session], error) {
-		return l.client.Sessions.List(ctx, ricloud.SessionListParams{ListParams: params}, ricloud.WithResponse(r))
-	}, func(s *ricloud.Session) (ricloud.ID, time.Time) {
-		if wanted[s.ID] {
-			l.observeSession(s)
-		}
-		return s.ID, s.DateCreated
-	})
+	err := walk(wanted, oldest, size,
+		func(params ricloud.ListParams, r *ricloud.Response) (*ricloud.List[ricloud.Session], error) {
+			return l.client.Sessions.List(ctx, ricloud.SessionListParams{ListParams: params},
+				ricloud.WithResponse(r))
+		}, func(s *ricloud.Session) (ricloud.ID, time.Time) {
+			if wanted[s.ID] {
+				l.observeSession(s)
+			}
+			return s.ID, s.DateCreated
+		})
 	if err != nil {
 		return err
 	}
@@ -118,12 +121,14 @@ func (l *leader) readPolls(ctx context.Context, size *pageSize) error {
 			oldest = back
 		}
 	}
-	err := walk(wanted, oldest, size, func(params ricloud.ListParams, r *ricloud.Response) (*ricloud.List[ricloud.Poll], error) {
-		return l.client.Polls.List(ctx, ricloud.PollListParams{ListParams: params}, ricloud.WithResponse(r))
-	}, func(p *ricloud.Poll) (ricloud.ID, time.Time) {
-		l.sharePoll(ctx, p)
-		return p.ID, p.DateCreated
-	})
+	err := walk(wanted, oldest, size,
+		func(params ricloud.ListParams, r *ricloud.Response) (*ricloud.List[ricloud.Poll], error) {
+			return l.client.Polls.List(ctx, ricloud.PollListParams{ListParams: params},
+				ricloud.WithResponse(r))
+		}, func(p *ricloud.Poll) (ricloud.ID, time.Time) {
+			l.sharePoll(ctx, p)
+			return p.ID, p.DateCreated
+		})
 	delete(wanted, anyPoll)
 	if err != nil {
 		return err
@@ -152,7 +157,8 @@ const anyPoll ricloud.ID = "\x00any"
 // sharePoll hands on a poll that has ended and is waited for.
 func (l *leader) sharePoll(ctx context.Context, p *ricloud.Poll) {
 	l.mu.Lock()
-	waited := l.polls[p.ID] != nil || p.Subscription != "" && l.subs[p.Subscription] != nil && !l.forgotten[p.ID]
+	waited := l.polls[p.ID] != nil ||
+		p.Subscription != "" && l.subs[p.Subscription] != nil && !l.forgotten[p.ID]
 	l.mu.Unlock()
 	if !waited || !p.State.Ended() {
 		return
@@ -175,7 +181,8 @@ func (l *leader) forgetPoll(id ricloud.ID) {
 // what is older than oldest. It removes from wanted what it has seen.
 func walk[T any](
 	wanted map[ricloud.ID]bool, oldest time.Time, size *pageSize,
-	list func(ricloud.ListParams, *ricloud.Response) (*ricloud.List[T], error), see func(*T) (ricloud.ID, time.Time),
+	list func(ricloud.ListParams, *ricloud.Response) (*ricloud.List[T], error),
+	see func(*T) (ricloud.ID, time.Time),
 ) error {
 	var after ricloud.ID
 	for range maxPages {

@@ -51,7 +51,9 @@ func (r *Result) Open(ctx context.Context, opts ...ricloud.DownloadOption) (io.R
 }
 
 // Save saves the result's file to a folder, as ricloud.ResultsService.Save does.
-func (r *Result) Save(ctx context.Context, dir string, opts ...ricloud.SaveOption) (*ricloud.Saved, error) {
+func (r *Result) Save(
+	ctx context.Context, dir string, opts ...ricloud.SaveOption,
+) (*ricloud.Saved, error) {
 	saved, err := r.client.Results.Save(ctx, &r.Result, dir, opts...)
 	if err == nil {
 		r.verified.Store(true)
@@ -66,7 +68,8 @@ func (r *Result) verify(ctx context.Context) error {
 	}
 	file, err := r.client.Results.Open(ctx, &r.Result)
 	if err != nil {
-		return fmt.Errorf("the handler did not read the file to its end, and it cannot be verified: %w", err)
+		return fmt.Errorf("the handler did not read the file to its end, and it cannot be verified: %w",
+			err)
 	}
 	_, err = io.Copy(io.Discard, file)
 	return errors.Join(err, file.Close())

@@ -127,7 +127,9 @@ func (e *Engine) Run(ctx context.Context, client *ricloud.Client, h Handlers) er
 	follow("processes", func(ctx context.Context) error { return e.followProcesses(ctx, w.poke) })
 	follow("work", w.follow)
 	follow("urls", e.listenURLs)
-	follow("events", func(ctx context.Context) error { return e.followEvents(ctx, time.Now(), client.Notify) })
+	follow("events", func(ctx context.Context) error {
+		return e.followEvents(ctx, time.Now(), client.Notify)
+	})
 	workers.Go(func() { w.run(begin, work) })
 	workers.Go(func() { r.campaign(begin, work) })
 
@@ -157,7 +159,8 @@ var (
 
 func (r *runner) log(ctx context.Context, msg string, attrs ...slog.Attr) {
 	if r.h.Logger != nil {
-		r.h.Logger.LogAttrs(ctx, slog.LevelWarn, "ingest: "+msg, attrs...) //nolint:sloglint // the callers' messages are constants
+		//nolint:sloglint // the callers' messages are constants
+		r.h.Logger.LogAttrs(ctx, slog.LevelWarn, "ingest: "+msg, attrs...)
 	}
 }
 

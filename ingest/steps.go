@@ -56,7 +56,8 @@ func (l *leader) step(ctx context.Context, it *item, s seen) uint64 {
 		s.code.used <- err // it has room for one
 	}
 	switch {
-	case err == nil, errors.Is(err, store.ErrConflict), errors.Is(err, errLeaseLost), errors.Is(err, errDraining), ctx.Err() != nil:
+	case err == nil, errors.Is(err, store.ErrConflict), errors.Is(err, errLeaseLost), errors.Is(err,
+		errDraining), ctx.Err() != nil:
 		return r.revision // done, or another has changed it, or the next leader goes on
 	case errors.Is(err, ricloud.ErrUnauthorized):
 		l.fatal(err)
@@ -92,7 +93,8 @@ func (l *leader) failed(ctx context.Context, r *stored, err error) error {
 	}
 	if final {
 		r.Back, r.Reason = end.back, bounded(end.reason)
-		l.log(ctx, "an account is a dead letter", slog.String("account", r.Account.Key), slog.String("reason", r.Reason))
+		l.log(ctx, "an account is a dead letter", slog.String("account", r.Account.Key),
+			slog.String("reason", r.Reason))
 		return l.saveStep(ctx, r, Dead, end.reason)
 	}
 	r.Due = now.Add(min(firstRetry<<min(r.Failures-1, 16), lastRetry))
@@ -108,7 +110,8 @@ func isFinal(err error) bool {
 	}
 	answer, ok := errors.AsType[*ricloud.Error](err)
 	return ok && answer.StatusCode >= 400 && answer.StatusCode < 500 &&
-		!errors.Is(err, ricloud.ErrRateLimited) && !errors.Is(err, ricloud.ErrUnconfigured) && answer.StatusCode != http.StatusRequestTimeout
+		!errors.Is(err, ricloud.ErrRateLimited) && !errors.Is(err, ricloud.ErrUnconfigured) &&
+		answer.StatusCode != http.StatusRequestTimeout
 }
 
 // saveStep writes a record that came to a state.
@@ -171,7 +174,9 @@ func (l *leader) turn(ctx context.Context) (context.Context, error) {
 // begin has the turn for a create, writes down that it is about to be sent, and
 // returns the context to send it with. Between the two nothing is waited for, so
 // a record in this state may have been sent, and one that is not was not.
-func (l *leader) begin(ctx context.Context, r *stored, state State, note string) (context.Context, context.CancelFunc, error) {
+func (l *leader) begin(
+	ctx context.Context, r *stored, state State, note string,
+) (context.Context, context.CancelFunc, error) {
 	ctx, err := l.turn(ctx)
 	if err != nil {
 		return nil, nil, err
@@ -249,7 +254,9 @@ func (l *leader) unknown(ctx context.Context, r *stored, err error) error {
 }
 
 // adopt takes a session for the account's.
-func (l *leader) adopt(ctx context.Context, r *stored, session *ricloud.Session, note string) error {
+func (l *leader) adopt(
+	ctx context.Context, r *stored, session *ricloud.Session, note string,
+) error {
 	r.progress()
 	r.Session = session.ID
 	r.Known = append(r.Known, session.ID)
@@ -287,7 +294,8 @@ func (l *leader) notFound(ctx context.Context, r *stored, back State, what strin
 	}
 	r.Begun, r.Due, r.Looks = time.Time{}, time.Time{}, 0
 	if r.Unmade++; r.Unmade >= maxUnknown {
-		return dead(back, "%d times in a row, the outcome of a %s was not known and nothing was found", maxUnknown, what)
+		return dead(back, "%d times in a row, the outcome of a %s was not known and nothing was found",
+			maxUnknown, what)
 	}
 	if back == Submitted && r.Codes > 0 {
 		back = CodeNeeded // the code is not kept
@@ -336,7 +344,10 @@ func sameIdentifier(a, b string) bool {
 
 // connected goes on with a session that is decided.
 func (l *leader) connected(ctx context.Context, r *stored, session *ricloud.Session) error {
-	failed := &ricloud.StateError{Resource: "session", ID: session.ID, State: string(session.State), Code: session.Error}
+	failed := &ricloud.StateError{
+		Resource: "session", ID: session.ID, State: string(session.State),
+		Code: session.Error,
+	}
 	switch {
 	case session.State == ricloud.SessionActive:
 		r.progress()
@@ -377,7 +388,8 @@ func (l *leader) request(ctx context.Context, r *stored) error {
 	if r.Account.Every > 0 {
 		return l.subscribe(ctx, create, r)
 	}
-	poll, err := l.client.Polls.Create(create, ricloud.PollCreateParams{Session: r.Session, Payload: r.Account.Poll})
+	poll, err := l.client.Polls.Create(create,
+		ricloud.PollCreateParams{Session: r.Session, Payload: r.Account.Poll})
 	if err != nil {
 		return l.notRequested(ctx, r, err)
 	}
@@ -418,7 +430,8 @@ func (l *leader) findRequest(ctx context.Context, r *stored) error {
 		return err
 	}
 	if r.Account.Every > 0 {
-		for s, err := range l.client.Subscriptions.All(turn, ricloud.SubscriptionListParams{ListParams: ricloud.ListParams{Limit: 1000}}) {
+		for s, err := range l.client.Subscriptions.All(turn,
+			ricloud.SubscriptionListParams{ListParams: ricloud.ListParams{Limit: 1000}}) {
 			if err != nil {
 				return err
 			}
@@ -455,7 +468,8 @@ func (l *leader) results(ctx context.Context, r *stored, s seen) error {
 		}
 	}
 	for _, poll := range s.polls {
-		mine := r.State == Polling && poll.ID == r.Poll || r.State == Subscribed && poll.Subscription == r.Subscription
+		mine := r.State == Polling && poll.ID == r.Poll ||
+			r.State == Subscribed && poll.Subscription == r.Subscription
 		open := slices.ContainsFunc(r.Open, func(o openPoll) bool { return o.ID == poll.ID })
 		if !mine || open || slices.Contains(r.Closed, poll.ID) {
 			continue
@@ -480,7 +494,9 @@ func (l *leader) open(ctx context.Context, r *stored, poll *ricloud.Poll) error 
 	if poll.State == ricloud.PollFailed {
 		failed = fmt.Sprintf("poll %s failed: %s", poll.ID, poll.Error)
 	}
-	fresh := slices.DeleteFunc(results, func(result ricloud.Result) bool { return result.State != ricloud.ResultAvailable })
+	fresh := slices.DeleteFunc(results, func(result ricloud.Result) bool {
+		return result.State != ricloud.ResultAvailable
+	})
 	if len(fresh) == 0 && r.State == Subscribed && failed == "" {
 		l.forgetPoll(poll.ID)
 		return nil // handled long ago, or nothing in it

@@ -28,8 +28,10 @@ func TestLostAnswersMakeNothingTwice(t *testing.T) {
 		lost := func(operation string) ricloudtest.Fault {
 			return ricloudtest.Fault{Operation: operation, Rate: 0.3, Count: -1, After: true, Reset: true}
 		}
-		b := newBench(t, ingest.Config{Memory: true}, ricloudtest.WithAccounts(there...), ricloudtest.WithDelays(delays()),
-			ricloudtest.WithFaults(lost("Sessions.Create"), lost("Polls.Create"), lost("Users.Create"), lost("Results.AcknowledgeAll")))
+		b := newBench(t, ingest.Config{Memory: true}, ricloudtest.WithAccounts(there...),
+			ricloudtest.WithDelays(delays()),
+			ricloudtest.WithFaults(lost("Sessions.Create"), lost("Polls.Create"), lost("Users.Create"),
+				lost("Results.AcknowledgeAll")))
 		stop := b.run(b.handlers())
 		b.submit(here...)
 		b.wait(100, ingest.Done)
@@ -45,10 +47,14 @@ func TestAnOutageWritesNobodyOff(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		there, here := fleet(40)
-		b := newBench(t, ingest.Config{Memory: true}, ricloudtest.WithAccounts(there...), ricloudtest.WithDelays(delays()))
+		b := newBench(t, ingest.Config{Memory: true}, ricloudtest.WithAccounts(there...),
+			ricloudtest.WithDelays(delays()))
 		stop := b.run(b.handlers())
 		b.submit(here...)
-		for _, status := range []int{http.StatusServiceUnavailable, http.StatusTooManyRequests, http.StatusInternalServerError} {
+		for _, status := range []int{
+			http.StatusServiceUnavailable, http.StatusTooManyRequests,
+			http.StatusInternalServerError,
+		} {
 			<-time.NewTimer(5 * time.Second).C
 			require.NoError(t, b.sandbox.SetFaults(ricloudtest.Fault{Status: status, Count: -1}))
 			<-time.NewTimer(3 * time.Minute).C
@@ -120,7 +126,8 @@ func TestALoginInADyingProcess(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				there, here := fleet(20)
-				sandbox := ricloudtest.NewServer(ricloudtest.WithAccounts(there...), ricloudtest.WithDelays(delays()))
+				sandbox := ricloudtest.NewServer(ricloudtest.WithAccounts(there...),
+					ricloudtest.WithDelays(delays()))
 				defer sandbox.Close()
 				shared := store.NewMemory()
 				b := &bench{t: t, sandbox: sandbox, poll: 10 * time.Second, patience: time.Hour}
@@ -133,7 +140,8 @@ func TestALoginInADyingProcess(t *testing.T) {
 				ctx, cancel := context.WithCancel(t.Context())
 				ended := make(chan error, 1)
 				go func() {
-					ended <- engine.Run(ctx, sandbox.Client(ricloud.WithTransport(transport), ricloud.WithPacer(engine.Pacer())), b.handlers())
+					ended <- engine.Run(ctx, sandbox.Client(ricloud.WithTransport(transport),
+						ricloud.WithPacer(engine.Pacer())), b.handlers())
 				}()
 				b.engine = engine
 				b.submit(here...)
@@ -164,7 +172,8 @@ func TestCodes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		there, here := fleet(3)
 		there[0].Code, there[1].Code = "111111", "222222"
-		b := newBench(t, ingest.Config{Memory: true}, ricloudtest.WithAccounts(there...), ricloudtest.WithDelays(delays()))
+		b := newBench(t, ingest.Config{Memory: true}, ricloudtest.WithAccounts(there...),
+			ricloudtest.WithDelays(delays()))
 		stop := b.run(b.handlers())
 		b.submit(here...)
 		b.wait(2, ingest.CodeNeeded)
@@ -177,7 +186,8 @@ func TestCodes(t *testing.T) {
 		require.NoError(t, b.engine.Code(ctx, here[1].Key, ricloud.NewSecret("000002")))
 		b.wait(1, ingest.Dead)
 		b.wait(2, ingest.Done)
-		require.ErrorContains(t, b.engine.Code(ctx, here[2].Key, ricloud.NewSecret("333333")), "no code is wanted")
+		require.ErrorContains(t, b.engine.Code(ctx, here[2].Key, ricloud.NewSecret("333333")),
+			"no code is wanted")
 
 		// The way back: a person asks the owner once more.
 		require.NoError(t, b.engine.Retry(ctx, here[1].Key))
@@ -190,7 +200,8 @@ func TestCodes(t *testing.T) {
 		for _, step := range status.History {
 			states = append(states, string(step.State))
 		}
-		assert.Contains(t, strings.Join(states, " "), "submitted logging-in connecting code-needed logging-in")
+		assert.Contains(t, strings.Join(states, " "),
+			"submitted logging-in connecting code-needed logging-in")
 		stop()
 		assert.Equal(t, 9, b.sandbox.CountCalls("Sessions.Create"))
 	})
@@ -204,7 +215,8 @@ func TestDeadLetters(t *testing.T) {
 		there[0].Locked = true
 		there[1].Password = "another"
 		there[2].Fail = map[string]string{"callkit.calls": "data-unavailable"}
-		b := newBench(t, ingest.Config{Memory: true}, ricloudtest.WithAccounts(there...), ricloudtest.WithDelays(delays()))
+		b := newBench(t, ingest.Config{Memory: true}, ricloudtest.WithAccounts(there...),
+			ricloudtest.WithDelays(delays()))
 		h := b.handlers()
 		var mend atomic.Bool
 		var tries atomic.Int32
@@ -223,14 +235,18 @@ func TestDeadLetters(t *testing.T) {
 		b.submit(here...)
 		b.wait(5, ingest.Dead)
 		ctx := t.Context()
-		for i, want := range []string{"source-locked", "the login failed", "tasks of poll", "no room in the database", "the handler panicked"} {
+		for i, want := range []string{
+			"source-locked", "the login failed", "tasks of poll",
+			"no room in the database", "the handler panicked",
+		} {
 			status, err := b.engine.Account(ctx, here[i].Key)
 			require.NoError(t, err)
 			assert.Contains(t, status.Reason, want)
 			assert.NotContains(t, status.Reason, password)
 		}
 		assert.EqualValues(t, 3, tries.Load())
-		assert.Equal(t, 5, b.sandbox.CountCalls("Sessions.Create"), "nobody is logged in to again by itself")
+		assert.Equal(t, 5, b.sandbox.CountCalls("Sessions.Create"),
+			"nobody is logged in to again by itself")
 
 		mend.Store(true)
 		require.NoError(t, b.sandbox.LockAccount(ricloud.SourceICloudAccount, there[0].Identifier, false))
@@ -252,8 +268,12 @@ func TestWhatIsNotVerifiedIsNotAcknowledged(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		there, here := fleet(2)
-		b := newBench(t, ingest.Config{Memory: true}, ricloudtest.WithAccounts(there...), ricloudtest.WithDelays(delays()),
-			ricloudtest.WithFaults(ricloudtest.Fault{Operation: ricloudtest.StorageGet, Nth: 1, Count: 1 << 20, Corrupt: true}))
+		b := newBench(t, ingest.Config{Memory: true}, ricloudtest.WithAccounts(there...),
+			ricloudtest.WithDelays(delays()),
+			ricloudtest.WithFaults(ricloudtest.Fault{
+				Operation: ricloudtest.StorageGet, Nth: 1,
+				Count: 1 << 20, Corrupt: true,
+			}))
 		h := b.handlers()
 		h.Attempts = 2
 		h.Result = func(context.Context, *ingest.Result) error { return nil } // reads nothing
@@ -279,7 +299,8 @@ func TestAHandlerThatHangs(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		there, here := fleet(6)
-		b := newBench(t, ingest.Config{Memory: true}, ricloudtest.WithAccounts(there...), ricloudtest.WithDelays(delays()))
+		b := newBench(t, ingest.Config{Memory: true}, ricloudtest.WithAccounts(there...),
+			ricloudtest.WithDelays(delays()))
 		h := b.handlers()
 		release := make(chan struct{})
 		var hung atomic.Int32
@@ -312,7 +333,8 @@ func TestSubscriptions(t *testing.T) {
 				for i := range here {
 					here[i].Every = time.Hour
 				}
-				b := newBench(t, ingest.Config{Memory: true}, ricloudtest.WithAccounts(there...), ricloudtest.WithDelays(delays()))
+				b := newBench(t, ingest.Config{Memory: true}, ricloudtest.WithAccounts(there...),
+					ricloudtest.WithDelays(delays()))
 				b.receive() // a subscription needs a webhook config
 				if !webhooks {
 					b.hook.Store(nil)
@@ -339,15 +361,19 @@ func TestManyResults(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		there, here := fleet(1)
 		for range 130 {
-			here[0].Poll.DataTypes = append(here[0].Poll.DataTypes, "type."+string(rune('a'+len(here[0].Poll.DataTypes)%26))+strings.Repeat("x", len(here[0].Poll.DataTypes)/26))
+			here[0].Poll.DataTypes = append(here[0].Poll.DataTypes,
+				"type."+string(rune('a'+len(here[0].Poll.DataTypes)%26))+strings.Repeat("x",
+					len(here[0].Poll.DataTypes)/26))
 		}
-		b := newBench(t, ingest.Config{Memory: true}, ricloudtest.WithAccounts(there...), ricloudtest.WithDelays(delays()))
+		b := newBench(t, ingest.Config{Memory: true}, ricloudtest.WithAccounts(there...),
+			ricloudtest.WithDelays(delays()))
 		stop := b.run(b.handlers())
 		b.submit(here...)
 		b.wait(1, ingest.Done)
 		stop()
 		assert.Len(t, b.handled.results, 131)
-		for result, err := range b.sandbox.Client().Results.All(t.Context(), ricloud.ResultListParams{State: ricloud.ResultConsumed}) {
+		for result, err := range b.sandbox.Client().Results.All(t.Context(),
+			ricloud.ResultListParams{State: ricloud.ResultConsumed}) {
 			require.NoError(t, err)
 			assert.Equal(t, ricloud.ResultConsumed, result.State)
 		}

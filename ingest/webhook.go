@@ -24,7 +24,8 @@ import (
 // Signed URLs and other secrets of an event are taken out before it is stored.
 // The options are those of ricloud.NewWebhookHandler, without a deduplicator.
 func (e *Engine) WebhookHandler(opts ...ricloud.WebhookOption) (*ricloud.WebhookHandler, error) {
-	return ricloud.NewWebhookHandler(e.receive, append(opts, ricloud.WithWebhookDeduplicator(eachTime{}))...)
+	return ricloud.NewWebhookHandler(e.receive,
+		append(opts, ricloud.WithWebhookDeduplicator(eachTime{}))...)
 }
 
 // receive stores an event.
@@ -38,7 +39,8 @@ func (e *Engine) receive(ctx context.Context, event *ricloud.Event) error {
 	}
 	if err := e.store.Publish(ctx, escape(string(event.ID)), stored); err != nil {
 		// The receiver answers 503 to this, as to an event in progress.
-		return fmt.Errorf("ingest: event %s is not stored: %w (%w)", event.ID, ricloud.ErrEventInProgress, err)
+		return fmt.Errorf("ingest: event %s is not stored: %w (%w)", event.ID, ricloud.ErrEventInProgress,
+			err)
 	}
 	return nil
 }

@@ -32,7 +32,8 @@ type worker struct {
 
 func newWorker(r *runner) *worker {
 	return &worker{
-		runner: r, jobs: map[string]*storedJob{}, mine: map[string]context.CancelCauseFunc{}, wake: make(chan struct{}, 1),
+		runner: r, jobs: map[string]*storedJob{}, mine: map[string]context.CancelCauseFunc{},
+		wake: make(chan struct{}, 1),
 	}
 }
 
@@ -158,14 +159,16 @@ func (w *worker) handle(begin, work context.Context, j *storedJob, hung chan<- s
 	err := w.handleAll(begin, ctx, j, &calls)
 	w.mu.Lock()
 	delete(w.mine, j.key)
-	if known := w.jobs[j.key]; errors.Is(err, store.ErrConflict) && known != nil && known.revision <= j.revision {
+	if known := w.jobs[j.key]; errors.Is(err, store.ErrConflict) && known != nil &&
+		known.revision <= j.revision {
 		delete(w.jobs, j.key) // the watch will bring what it is now
 	} else if known != nil && known.revision < j.revision {
 		w.jobs[j.key] = j
 	}
 	w.mu.Unlock()
 	if err != nil && !errors.Is(err, store.ErrConflict) && work.Err() == nil {
-		w.log(work, "handling results was interrupted", slog.String("account", j.Account), slog.Any("error", err))
+		w.log(work, "handling results was interrupted", slog.String("account", j.Account),
+			slog.Any("error", err))
 	}
 	w.poke()
 	go func() { calls.Wait(); close(hung) }()
@@ -198,11 +201,14 @@ func (w *worker) handleAll(begin, ctx context.Context, j *storedJob, calls *sync
 			return errors.Join(err, w.saveJob(context.WithoutCancel(ctx), j))
 		case t.Tries >= w.h.Attempts:
 			t.Dead = bounded(fmt.Sprintf("failed %d times: %v", t.Tries, err))
-			w.log(ctx, "a result is given up", slog.String("account", j.Account), slog.String("result", string(t.Result.ID)), slog.Any("error", err))
+			w.log(ctx, "a result is given up", slog.String("account", j.Account),
+				slog.String("result", string(t.Result.ID)), slog.Any("error", err))
 		default:
 			wait := min(w.h.RetryWait<<min(t.Tries-1, 16), maxRetryWait)
-			t.Due = time.Now().UTC().Add(wait/2 + rand.N(wait/2+1)) //nolint:gosec // spreads load, guards nothing
-			w.log(ctx, "a result is tried again later", slog.String("account", j.Account), slog.String("result", string(t.Result.ID)), slog.Any("error", err))
+			//nolint:gosec // spreads load, guards nothing
+			t.Due = time.Now().UTC().Add(wait/2 + rand.N(wait/2+1))
+			w.log(ctx, "a result is tried again later", slog.String("account", j.Account),
+				slog.String("result", string(t.Result.ID)), slog.Any("error", err))
 		}
 	}
 }
@@ -243,7 +249,8 @@ func (w *worker) protected(ctx context.Context, r *Result) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("the handler panicked: %v", p)
-			w.log(ctx, "the handler panicked", slog.String("account", r.Account), slog.Any("panic", p), slog.String("stack", string(debug.Stack())))
+			w.log(ctx, "the handler panicked", slog.String("account", r.Account), slog.Any("panic", p),
+				slog.String("stack", string(debug.Stack())))
 		}
 	}()
 	return w.h.Result(ctx, r)

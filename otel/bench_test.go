@@ -20,8 +20,9 @@ type canned struct{}
 
 func (canned) RoundTrip(*http.Request) (*http.Response, error) {
 	return &http.Response{
-		StatusCode: http.StatusOK, Header: http.Header{"Content-Type": {"application/json"}}, ContentLength: 25,
-		Body: io.NopCloser(strings.NewReader(`{"id":1,"state":"active"}`)),
+		StatusCode: http.StatusOK, Header: http.Header{"Content-Type": {"application/json"}},
+		ContentLength: 25,
+		Body:          io.NopCloser(strings.NewReader(`{"id":1,"state":"active"}`)),
 	}, nil
 }
 

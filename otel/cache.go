@@ -61,7 +61,8 @@ type (
 func (h *Hooks) callSpan(key callKey) span {
 	return h.callSpans.get(key, func() span {
 		return h.newSpan("ricloud "+key.operation, trace.SpanKindInternal,
-			attribute.String("ricloud.operation", key.operation), attribute.Bool("ricloud.background", key.background))
+			attribute.String("ricloud.operation", key.operation), attribute.Bool("ricloud.background",
+				key.background))
 	})
 }
 
@@ -72,7 +73,8 @@ func (h *Hooks) attemptSpan(key attemptKey) span {
 		if key.path != "" {
 			name += " " + key.path
 		}
-		attributes := append(request(key.method, key.path, key.host), attribute.String("ricloud.operation", key.operation))
+		attributes := append(request(key.method, key.path, key.host),
+			attribute.String("ricloud.operation", key.operation))
 		return h.newSpan(name, trace.SpanKindClient, attributes...)
 	})
 }
@@ -94,13 +96,14 @@ func request(httpMethod, path, host string) []attribute.KeyValue {
 
 // measuredCall returns the attributes of a call's metrics.
 func (h *Hooks) measuredCall(operation, failure string) []metric.RecordOption {
-	return h.measurements.get(measuredKey{operation: operation, failure: failure}, func() []metric.RecordOption {
-		attributes := []attribute.KeyValue{attribute.String("ricloud.operation", operation)}
-		if failure != "" {
-			attributes = append(attributes, attribute.String("error.type", failure))
-		}
-		return []metric.RecordOption{h.measured(attributes...)}
-	})
+	return h.measurements.get(measuredKey{operation: operation, failure: failure},
+		func() []metric.RecordOption {
+			attributes := []attribute.KeyValue{attribute.String("ricloud.operation", operation)}
+			if failure != "" {
+				attributes = append(attributes, attribute.String("error.type", failure))
+			}
+			return []metric.RecordOption{h.measured(attributes...)}
+		})
 }
 
 // measuredAttempt returns the attributes of an attempt's metric.

@@ -49,7 +49,9 @@ func (s *seen) inSpan(ctx context.Context, name string, f func(context.Context))
 // tree draws the spans by their parents, in the order in which they began.
 func (s *seen) tree() string {
 	spans := s.spans.Ended()
-	slices.SortStableFunc(spans, func(a, b sdktrace.ReadOnlySpan) int { return a.StartTime().Compare(b.StartTime()) })
+	slices.SortStableFunc(spans, func(a, b sdktrace.ReadOnlySpan) int {
+		return a.StartTime().Compare(b.StartTime())
+	})
 	var b strings.Builder
 	var draw func(parent trace.SpanID, indent string)
 	draw = func(parent trace.SpanID, indent string) {
@@ -61,7 +63,8 @@ func (s *seen) tree() string {
 			if n := len(span.Links()); n > 0 {
 				fmt.Fprintf(&b, ", %d links", n)
 			}
-			fmt.Fprintf(&b, ")%s\n", map[bool]string{true: " failed"}[span.Status().Code.String() == "Error"])
+			fmt.Fprintf(&b, ")%s\n",
+				map[bool]string{true: " failed"}[span.Status().Code.String() == "Error"])
 			draw(span.SpanContext().SpanID(), indent+"  ")
 		}
 	}

@@ -92,7 +92,9 @@ type settings struct {
 }
 
 // WithTracerProvider sets where spans go. The default is the global provider.
-func WithTracerProvider(p trace.TracerProvider) Option { return func(s *settings) { s.tracers = p } }
+func WithTracerProvider(p trace.TracerProvider) Option {
+	return func(s *settings) { s.tracers = p }
+}
 
 // WithMeterProvider sets where metrics go. The default is the global provider.
 func WithMeterProvider(p metric.MeterProvider) Option { return func(s *settings) { s.meters = p } }
@@ -144,7 +146,8 @@ func New(opts ...Option) (*Hooks, error) {
 func (h *Hooks) start(
 	ctx context.Context, name string, kind trace.SpanKind, attributes ...attribute.KeyValue,
 ) (context.Context, trace.Span) {
-	return h.tracer.Start(ctx, name, trace.WithSpanKind(kind), trace.WithAttributes(h.with(attributes)...))
+	return h.tracer.Start(ctx, name, trace.WithSpanKind(kind),
+		trace.WithAttributes(h.with(attributes)...))
 }
 
 // with returns attributes with the hooks' own.
@@ -158,7 +161,9 @@ func (h *Hooks) measured(attributes ...attribute.KeyValue) metric.MeasurementOpt
 }
 
 // Call makes a span of a call.
-func (h *Hooks) Call(ctx context.Context, info ricloud.CallInfo) (context.Context, func(ricloud.CallResult)) {
+func (h *Hooks) Call(
+	ctx context.Context, info ricloud.CallInfo,
+) (context.Context, func(ricloud.CallResult)) {
 	begins := h.callSpan(callKey{info.Operation, info.Background})
 	start := begins.start
 	if linked := links(info.Waits); len(linked) > 0 {
@@ -172,7 +177,8 @@ func (h *Hooks) Call(ctx context.Context, info ricloud.CallInfo) (context.Contex
 		}
 		fail(span, r.StatusCode, r.Err)
 		span.End()
-		h.instruments.operation.Record(ctx, r.Duration.Seconds(), h.measuredCall(info.Operation, failure)...)
+		h.instruments.operation.Record(ctx, r.Duration.Seconds(),
+			h.measuredCall(info.Operation, failure)...)
 		if r.Attempts > 1 {
 			h.instruments.retries.Add(ctx, int64(r.Attempts-1),
 				h.measured(attribute.String("ricloud.operation", info.Operation)))
@@ -236,7 +242,8 @@ func address(host string) []attribute.KeyValue {
 // method returns a method that is bounded in number, as the conventions ask.
 func method(m string) string {
 	switch m {
-	case http.MethodGet, http.MethodPost, http.MethodDelete, http.MethodPut, http.MethodPatch, http.MethodHead, http.MethodOptions:
+	case http.MethodGet, http.MethodPost, http.MethodDelete, http.MethodPut,
+		http.MethodPatch, http.MethodHead, http.MethodOptions:
 		return m
 	}
 	return "_OTHER"
@@ -246,16 +253,21 @@ func method(m string) string {
 func (h *Hooks) Download(
 	ctx context.Context, info ricloud.DownloadInfo,
 ) (context.Context, func(ricloud.DownloadResult)) {
-	operation, scheme := attribute.String("ricloud.operation", info.Operation), attribute.String("ricloud.storage", info.Scheme)
+	operation, scheme := attribute.String("ricloud.operation", info.Operation), attribute.String(
+		"ricloud.storage", info.Scheme,
+	)
 	ctx, span := h.start(ctx, "ricloud download", trace.SpanKindInternal, operation, scheme,
-		attribute.String("ricloud.result.id", string(info.Result)), attribute.Int64("ricloud.result.size", info.Size))
+		attribute.String("ricloud.result.id", string(info.Result)), attribute.Int64("ricloud.result.size",
+			info.Size))
 	return ctx, func(r ricloud.DownloadResult) {
 		measured := []attribute.KeyValue{operation, scheme}
 		if r.Err != nil {
 			measured = append(measured, errorType(0, r.Err))
 		}
-		span.SetAttributes(attribute.Int64("ricloud.download.done", r.Done), attribute.Int("ricloud.download.resumes", r.Resumes),
-			attribute.Bool("ricloud.download.verified", r.Verified), attribute.Bool("ricloud.download.found", r.Found))
+		span.SetAttributes(attribute.Int64("ricloud.download.done", r.Done),
+			attribute.Int("ricloud.download.resumes", r.Resumes),
+			attribute.Bool("ricloud.download.verified", r.Verified), attribute.Bool("ricloud.download.found",
+				r.Found))
 		fail(span, 0, r.Err)
 		span.End()
 		h.instruments.downloadIO.Add(ctx, r.Done, h.measured(operation, scheme))
@@ -267,7 +279,9 @@ func (h *Hooks) Download(
 }
 
 // Wait makes a span of a wait.
-func (h *Hooks) Wait(ctx context.Context, info ricloud.WaitInfo) (context.Context, func(ricloud.WaitResult)) {
+func (h *Hooks) Wait(
+	ctx context.Context, info ricloud.WaitInfo,
+) (context.Context, func(ricloud.WaitResult)) {
 	resource := attribute.String("ricloud.resource", info.Resource)
 	ctx, span := h.start(ctx, "ricloud wait "+info.Resource, trace.SpanKindInternal,
 		resource, attribute.String("ricloud.id", string(info.ID)))
@@ -280,7 +294,8 @@ func (h *Hooks) Wait(ctx context.Context, info ricloud.WaitInfo) (context.Contex
 		if r.Err != nil {
 			measured = append(measured, errorType(0, r.Err))
 		}
-		span.SetAttributes(attribute.String("ricloud.state", r.State), attribute.Int("ricloud.changes", r.Changes),
+		span.SetAttributes(attribute.String("ricloud.state", r.State),
+			attribute.Int("ricloud.changes", r.Changes),
 			attribute.Bool("ricloud.by_event", r.ByEvent))
 		fail(span, 0, r.Err)
 		span.End()
@@ -294,7 +309,8 @@ func (h *Hooks) Webhook(
 ) (context.Context, func(ricloud.WebhookResult)) {
 	event := attribute.String("ricloud.event", eventName(info.Name))
 	ctx, span := h.start(ctx, "ricloud event "+eventName(info.Name), trace.SpanKindConsumer, event,
-		attribute.String("messaging.system", "ricloud"), attribute.String("messaging.operation.type", "process"),
+		attribute.String("messaging.system", "ricloud"), attribute.String("messaging.operation.type",
+			"process"),
 		attribute.String("messaging.message.id", string(info.Event)))
 	if info.Age > 0 {
 		h.instruments.eventAge.Record(ctx, info.Age.Seconds(), h.measured(event))
@@ -315,7 +331,8 @@ func (h *Hooks) Webhook(
 // series without end.
 func eventName(name string) string {
 	switch name {
-	case ricloud.EventSessionExpired, ricloud.EventPollCreated, ricloud.EventPollCompleted, ricloud.EventTaskCreated,
+	case ricloud.EventSessionExpired, ricloud.EventPollCreated, ricloud.EventPollCompleted,
+		ricloud.EventTaskCreated,
 		ricloud.EventTaskSucceeded, ricloud.EventTaskFailed, ricloud.EventWebhookConfigTest:
 		return name
 	case "":
@@ -326,7 +343,8 @@ func eventName(name string) string {
 
 // Decode counts a field of an odd type.
 func (h *Hooks) Decode(ctx context.Context, info ricloud.DecodeInfo) {
-	h.instruments.oddities.Add(ctx, 1, h.measured(attribute.String("ricloud.operation", info.Operation)))
+	h.instruments.oddities.Add(ctx, 1,
+		h.measured(attribute.String("ricloud.operation", info.Operation)))
 }
 
 // fail marks a span as failed. The error's text is the SDK's, which holds no secret.

@@ -28,7 +28,8 @@ func newServer(opts ...ricloudtest.Option) *ricloudtest.Server {
 		Identifier: "canary@example.com", Password: "canary-password", Code: "246813",
 		Data: ricloudtest.DefaultAccounts()[0].Data,
 	}
-	return ricloudtest.NewServer(append([]ricloudtest.Option{ricloudtest.WithAccounts(account)}, opts...)...)
+	return ricloudtest.NewServer(append([]ricloudtest.Option{ricloudtest.WithAccounts(account)},
+		opts...)...)
 }
 
 func golden(t *testing.T, name, got string) {
@@ -45,7 +46,8 @@ func TestSpansOfAJourney(t *testing.T) {
 		s := newSeen(t)
 		server := newServer()
 		defer server.Close()
-		client := server.Client(ricloud.WithHooks(s.hooks), ricloud.WithPolling(time.Second, 10*time.Second))
+		client := server.Client(ricloud.WithHooks(s.hooks),
+			ricloud.WithPolling(time.Second, 10*time.Second))
 		var got *ricloud.Session
 		s.inSpan(t.Context(), "login", func(ctx context.Context) { got = session(ctx, t, client) })
 		golden(t, "login.txt", s.tree())
@@ -56,7 +58,8 @@ func TestSpansOfAJourney(t *testing.T) {
 				Session: got.ID, Payload: ricloud.PollPayload{DataTypes: []string{"callkit.calls"}},
 			})
 			require.NoError(t, err)
-			saved, err := client.Results.SaveAll(ctx, client.Polls.Results(ctx, poll.ID), t.TempDir(), ricloud.WithAcknowledge())
+			saved, err := client.Results.SaveAll(ctx, client.Polls.Results(ctx, poll.ID), t.TempDir(),
+				ricloud.WithAcknowledge())
 			require.NoError(t, err)
 			require.Len(t, saved, 1)
 		})
@@ -68,9 +71,13 @@ func TestMetricsOfAJourney(t *testing.T) {
 	t.Parallel()
 	s := newSeen(t, otel.WithAttributes(attribute.String("tenant", "acme")))
 	server := newServer(ricloudtest.WithDelays(ricloudtest.Delays{}),
-		ricloudtest.WithFaults(ricloudtest.Fault{Operation: "Users.Create", Status: http.StatusServiceUnavailable}))
+		ricloudtest.WithFaults(ricloudtest.Fault{
+			Operation: "Users.Create",
+			Status:    http.StatusServiceUnavailable,
+		}))
 	t.Cleanup(server.Close)
-	client := server.Client(ricloud.WithHooks(s.hooks), ricloud.WithRetryWait(time.Millisecond, time.Millisecond))
+	client := server.Client(ricloud.WithHooks(s.hooks),
+		ricloud.WithRetryWait(time.Millisecond, time.Millisecond))
 	stop, err := s.hooks.ObserveStats(client.Stats)
 	require.NoError(t, err)
 	session(t.Context(), t, client)
@@ -112,7 +119,8 @@ func TestMetricsOfAJourney(t *testing.T) {
 func TestNothingSecretIsRecorded(t *testing.T) {
 	t.Parallel()
 	s := newSeen(t)
-	server := newServer(ricloudtest.WithToken("canary-token"), ricloudtest.WithDelays(ricloudtest.Delays{}))
+	server := newServer(ricloudtest.WithToken("canary-token"),
+		ricloudtest.WithDelays(ricloudtest.Delays{}))
 	t.Cleanup(server.Close)
 	client := server.Client(ricloud.WithHooks(s.hooks), ricloud.WithRetries(0))
 	got := session(t.Context(), t, client)
@@ -131,17 +139,27 @@ func TestNothingSecretIsRecorded(t *testing.T) {
 	require.True(t, ok)
 	_ = client.Call(t.Context(), http.MethodGet, "/users/nobody?q=canary-query", nil, nil)
 	_, _ = client.Sessions.Create(t.Context(), ricloud.SessionCreateParams{
-		Source:  ricloud.SourceParams{User: "nobody", Type: ricloud.SourceICloudAccount, Identifier: "canary@example.com"},
-		Payload: ricloud.SessionPayload{Password: ricloud.NewSecret("canary-password"), Code: ricloud.NewSecret("246813")},
+		Source: ricloud.SourceParams{
+			User: "nobody", Type: ricloud.SourceICloudAccount,
+			Identifier: "canary@example.com",
+		},
+		Payload: ricloud.SessionPayload{
+			Password: ricloud.NewSecret("canary-password"),
+			Code:     ricloud.NewSecret("246813"),
+		},
 	})
-	refused, err := ricloud.NewClient("canary-token", ricloud.WithHooks(s.hooks), ricloud.WithRetries(0),
+	refused, err := ricloud.NewClient("canary-token", ricloud.WithHooks(s.hooks),
+		ricloud.WithRetries(0),
 		ricloud.WithTransport(broken{}))
 	require.NoError(t, err)
 	_, err = refused.Organisation.Get(t.Context())
 	require.Error(t, err)
 
 	recorded := s.dump(t)
-	for _, secret := range []string{"canary-token", "canary-password", "246813", "canary-query", query, "X-Amz-Signature"} {
+	for _, secret := range []string{
+		"canary-token", "canary-password", "246813", "canary-query", query,
+		"X-Amz-Signature",
+	} {
 		assert.NotContains(t, recorded, secret)
 	}
 	for name, m := range s.collected(t) {
@@ -165,7 +183,8 @@ func TestPropagationReachesTheAPIOnly(t *testing.T) {
 		server := newServer()
 		t.Cleanup(server.Close)
 		traced := false
-		client := server.Client(ricloud.WithHooks(s.hooks), ricloud.WithTransport(looking{server, &traced}))
+		client := server.Client(ricloud.WithHooks(s.hooks),
+			ricloud.WithTransport(looking{server, &traced}))
 		_, err := client.Organisation.Get(t.Context())
 		require.NoError(t, err)
 		assert.Equal(t, on, traced)
@@ -185,7 +204,8 @@ func (l looking) RoundTrip(r *http.Request) (*http.Response, error) {
 func TestNewRefuses(t *testing.T) {
 	t.Parallel()
 	for name, opt := range map[string]otel.Option{
-		"a nil option": nil, "no tracer provider": otel.WithTracerProvider(nil), "no meter provider": otel.WithMeterProvider(nil),
+		"a nil option": nil, "no tracer provider": otel.WithTracerProvider(nil),
+		"no meter provider": otel.WithMeterProvider(nil),
 	} {
 		_, err := otel.New(opt)
 		require.Error(t, err, name)

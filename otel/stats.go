@@ -24,7 +24,8 @@ func (h *Hooks) ObserveStats(stats func() ricloud.Stats) (stop func() error, err
 		metric.WithDescription("What is left of this hour's quota, by the client's own count."))
 	turns, err2 := h.meter.Int64ObservableGauge("ricloud.turns.waiting", metric.WithUnit("{request}"),
 		metric.WithDescription("Requests that wait for their turn."))
-	unverified, err3 := h.meter.Int64ObservableCounter("ricloud.downloads.unverified", metric.WithUnit("{file}"),
+	unverified, err3 := h.meter.Int64ObservableCounter("ricloud.downloads.unverified",
+		metric.WithUnit("{file}"),
 		metric.WithDescription("Downloads that did not end in a verified file."))
 	if err := errors.Join(err1, err2, err3); err != nil {
 		return nil, fmt.Errorf("otel: ObserveStats: %w", err)

@@ -91,7 +91,8 @@ func readContent(content Content) ([]byte, error) {
 		return nil, refuse("%d bytes are too many to write as JSON", content.Size())
 	}
 	raw := make([]byte, content.Size())
-	if _, err := content.ReadAt(raw, 0); err != nil && err != io.EOF { //nolint:errorlint // as ReaderAt says
+	//nolint:errorlint // as ReaderAt says
+	if _, err := content.ReadAt(raw, 0); err != nil && err != io.EOF {
 		return nil, err
 	}
 	return raw, nil

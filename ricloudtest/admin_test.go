@@ -60,7 +60,10 @@ func TestAdminJourney(t *testing.T) {
 			Source: ricloud.SourceParams{
 				User: user.ID, Type: ricloud.SourceICloudAccount, Identifier: "ada@example.com",
 			},
-			Payload: ricloud.SessionPayload{Password: ricloud.NewSecret("hunter2"), Code: ricloud.NewSecret("123456")},
+			Payload: ricloud.SessionPayload{
+				Password: ricloud.NewSecret("hunter2"),
+				Code:     ricloud.NewSecret("123456"),
+			},
 		}
 		create := func() (*ricloud.Session, error) {
 			session, err := c.Sessions.Create(ctx, params)
@@ -88,9 +91,11 @@ func TestAdminJourney(t *testing.T) {
 		assert.Equal(t, "notes.notes", poll.Results.Data[0].Identifier)
 
 		in.take()
-		fired := do(ctx, t, srv, "POST", "events", `{"type":"poll","action":"completed","data":{"id":"p"}}`)
+		fired := do(ctx, t, srv, "POST", "events",
+			`{"type":"poll","action":"completed","data":{"id":"p"}}`)
 		synctest.Wait()
-		do(ctx, t, srv, "POST", "events/"+fired["id"].(string)+"/resend", "") //nolint:forcetypeassert // the test may fail here
+		//nolint:forcetypeassert // the test may fail here
+		do(ctx, t, srv, "POST", "events/"+fired["id"].(string)+"/resend", "")
 		synctest.Wait()
 		got := in.take()
 		require.Len(t, got, 2)
@@ -101,7 +106,8 @@ func TestAdminJourney(t *testing.T) {
 		in.answer(http.StatusBadGateway)
 		fired = do(ctx, t, srv, "POST", "events", `{"type":"poll","action":"created","data":{}}`)
 		synctest.Wait()
-		do(ctx, t, srv, "POST", "events/"+fired["id"].(string)+"/drop", "") //nolint:forcetypeassert // the test may fail here
+		//nolint:forcetypeassert // the test may fail here
+		do(ctx, t, srv, "POST", "events/"+fired["id"].(string)+"/drop", "")
 		do(ctx, t, srv, "POST", "clock/advance", `{"by":"5h"}`)
 		synctest.Wait()
 		assert.Len(t, in.take(), 1, "no further attempt")
@@ -138,7 +144,8 @@ func TestAdminEndpoints(t *testing.T) {
 	assert.Equal(t, ricloud.ErrorCode("admin"), expired.Error)
 
 	do(ctx, t, srv, "PUT", "faults", `[{"operation":"Keys.Current","status":503,"count":-1}]`)
-	do(ctx, t, srv, "POST", "faults", `{"request":"GET /organisation","status":500,"body":"{}","delay":"1ms"}`)
+	do(ctx, t, srv, "POST", "faults",
+		`{"request":"GET /organisation","status":500,"body":"{}","delay":"1ms"}`)
 	_, faults := admin(ctx, t, srv, "GET", "faults", "")
 	assert.Len(t, faults, 2)
 	status, _ := send(ctx, t, srv, "GET", "/organisation", srv.Token(), "")
@@ -146,14 +153,16 @@ func TestAdminEndpoints(t *testing.T) {
 	do(ctx, t, srv, "DELETE", "faults", "")
 	do(ctx, t, srv, "PUT", "webhook-faults", `{"reorder":1,"hold_back":"1h"}`)
 
-	token := do(ctx, t, srv, "POST", "keys/trial", `{"lifetime":"1h"}`)["token"].(string) //nolint:forcetypeassert // the test may fail here
+	//nolint:forcetypeassert // the test may fail here
+	token := do(ctx, t, srv, "POST", "keys/trial", `{"lifetime":"1h"}`)["token"].(string)
 	status, key := send(ctx, t, srv, "GET", "/key", token, "")
 	assert.Equal(t, 200, status)
 	assert.Equal(t, "trial", key["type"])
 	do(ctx, t, srv, "POST", "clock/advance", `{"by":"2h"}`)
 	status, _ = send(ctx, t, srv, "GET", "/key", token, "")
 	assert.Equal(t, 401, status, "the trial is over")
-	ahead, err := time.ParseDuration(do(ctx, t, srv, "GET", "clock", "")["ahead"].(string)) //nolint:forcetypeassert // the test may fail here
+	//nolint:forcetypeassert // the test may fail here
+	ahead, err := time.ParseDuration(do(ctx, t, srv, "GET", "clock", "")["ahead"].(string))
 	require.NoError(t, err)
 	assert.InDelta(t, 2*time.Hour, ahead, float64(time.Minute))
 
@@ -192,7 +201,8 @@ func TestJournalMasksSecrets(t *testing.T) {
 		`{"access_key_id":"canary-1","secret_access_key":"canary-2"}}`)
 	send(ctx, t, srv, "POST", "/sessions", srv.Token(),
 		`{"source":{},"payload":{"password":"canary-3","code":"canary-4"}}`)
-	_, hook := send(ctx, t, srv, "POST", "/configs/webhook", srv.Token(), `{"url":"http://127.0.0.1:9"}`)
+	_, hook := send(ctx, t, srv, "POST", "/configs/webhook", srv.Token(),
+		`{"url":"http://127.0.0.1:9"}`)
 	send(ctx, t, srv, "GET", "/key", srv.Token(), "")
 	send(ctx, t, srv, "POST", "/users", srv.Token(), "canary-5")
 	poll, err := retrieve(ctx, t, srv)
@@ -213,7 +223,8 @@ func TestJournalMasksSecrets(t *testing.T) {
 	page := do(ctx, t, srv, "GET", "calls?after=2&limit=1&operation=Keys.Current", "")
 	calls := page["calls"].([]any) //nolint:forcetypeassert // the test may fail here
 	require.Len(t, calls, 1)
-	assert.Equal(t, "/key", calls[0].(map[string]any)["path"]) //nolint:forcetypeassert // the test may fail here
+	//nolint:forcetypeassert // the test may fail here
+	assert.Equal(t, "/key", calls[0].(map[string]any)["path"])
 }
 
 func TestAdminRefuses(t *testing.T) {
@@ -263,7 +274,8 @@ func TestAdminRefuses(t *testing.T) {
 		parts := strings.SplitN(request, " ", 3)
 		status, out := admin(t.Context(), t, srv, parts[0], parts[1], parts[2])
 		assert.Equal(t, http.StatusBadRequest, status, request)
-		assert.Contains(t, out.(map[string]any)["error"], want, request) //nolint:forcetypeassert // the test may fail here
+		//nolint:forcetypeassert // the test may fail here
+		assert.Contains(t, out.(map[string]any)["error"], want, request)
 	}
 	status, _ := admin(t.Context(), t, srv, "GET", "nothing", "")
 	assert.Equal(t, http.StatusNotFound, status)
@@ -277,15 +289,30 @@ func TestAdminIsForThisMachine(t *testing.T) {
 		remote, host, origin, path string
 		status                     int
 	}{
-		"loopback":        {remote: "127.0.0.1:5", host: "127.0.0.1:8321", path: "api/status", status: 200},
-		"IPv6":            {remote: "[::1]:5", host: "[::1]:8321", path: "api/status", status: 200},
-		"localhost":       {remote: "127.0.0.1:5", host: "localhost:8321", path: "api/status", status: 200},
-		"the page":        {remote: "127.0.0.1:5", host: "localhost:8321", path: "", status: 200},
-		"the schema":      {remote: "127.0.0.1:5", host: "localhost", path: "scenario.schema.json", status: 200},
-		"another machine": {remote: "192.0.2.7:5", host: "127.0.0.1:8321", path: "api/status", status: 403},
-		"a rebound name":  {remote: "127.0.0.1:5", host: "evil.example", path: "api/status", status: 403},
-		"another site":    {remote: "127.0.0.1:5", host: "localhost", origin: "https://evil.example", path: "api/reset", status: 403},
-		"health of all":   {remote: "192.0.2.7:5", host: "sandbox.example", path: "health", status: 200},
+		"loopback": {
+			remote: "127.0.0.1:5", host: "127.0.0.1:8321", path: "api/status",
+			status: 200,
+		},
+		"IPv6": {remote: "[::1]:5", host: "[::1]:8321", path: "api/status", status: 200},
+		"localhost": {
+			remote: "127.0.0.1:5", host: "localhost:8321", path: "api/status",
+			status: 200,
+		},
+		"the page": {remote: "127.0.0.1:5", host: "localhost:8321", path: "", status: 200},
+		"the schema": {
+			remote: "127.0.0.1:5", host: "localhost", path: "scenario.schema.json",
+			status: 200,
+		},
+		"another machine": {
+			remote: "192.0.2.7:5", host: "127.0.0.1:8321", path: "api/status",
+			status: 403,
+		},
+		"a rebound name": {remote: "127.0.0.1:5", host: "evil.example", path: "api/status", status: 403},
+		"another site": {
+			remote: "127.0.0.1:5", host: "localhost", origin: "https://evil.example",
+			path: "api/reset", status: 403,
+		},
+		"health of all": {remote: "192.0.2.7:5", host: "sandbox.example", path: "health", status: 200},
 		"opened": {
 			opts:   []ricloudtest.Option{ricloudtest.WithRemoteAdmin()},
 			remote: "192.0.2.7:5", host: "sandbox.example", path: "api/status", status: 200,
@@ -300,7 +327,8 @@ func TestAdminIsForThisMachine(t *testing.T) {
 		if test.origin != "" {
 			method = http.MethodPost
 		}
-		r, err := http.NewRequestWithContext(t.Context(), method, "http://"+test.host+"/_sandbox/"+test.path, http.NoBody)
+		r, err := http.NewRequestWithContext(t.Context(), method,
+			"http://"+test.host+"/_sandbox/"+test.path, http.NoBody)
 		require.NoError(t, err)
 		r.RemoteAddr = test.remote
 		if test.origin != "" {
@@ -354,6 +382,10 @@ func TestCORS(t *testing.T) {
 	assert.Contains(t, preflight.header.Get("Access-Control-Allow-Headers"), "Authorization")
 	assert.Equal(t, "https://app.example",
 		ask(http.MethodGet, "/key", "https://app.example").header.Get("Access-Control-Allow-Origin"))
-	assert.Empty(t, ask(http.MethodGet, "/key", "https://evil.example").header.Get("Access-Control-Allow-Origin"))
-	assert.Empty(t, ask(http.MethodGet, "/_sandbox/api/status", "https://app.example").header.Get("Access-Control-Allow-Origin"))
+	assert.Empty(t,
+		ask(http.MethodGet, "/key", "https://evil.example").header.Get("Access-Control-Allow-Origin"))
+	assert.Empty(t,
+		ask(http.MethodGet, "/_sandbox/api/status", "https://app.example").header.Get(
+			"Access-Control-Allow-Origin",
+		))
 }

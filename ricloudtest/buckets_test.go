@@ -20,7 +20,10 @@ func bucketed(t *testing.T, opts ...ricloudtest.Option) (*ricloudtest.Server, []
 	c := srv.Client()
 	poll, err := c.Polls.Create(t.Context(), ricloud.PollCreateParams{
 		Session: john(t.Context(), t, c).ID,
-		Payload: ricloud.PollPayload{DataTypes: []string{"callkit.calls", "photos.photos", "whatsapp.messages"}},
+		Payload: ricloud.PollPayload{DataTypes: []string{
+			"callkit.calls", "photos.photos",
+			"whatsapp.messages",
+		}},
 	})
 	require.NoError(t, err)
 	poll, err = c.Polls.Wait(t.Context(), poll.ID)
@@ -45,7 +48,8 @@ func readBucket(
 	t *testing.T, srv *ricloudtest.Server, method, path string, header http.Header,
 ) (bucketAnswer, []byte) {
 	t.Helper()
-	r, err := http.NewRequestWithContext(t.Context(), method, "https://storage.ricloud.test"+path, http.NoBody)
+	r, err := http.NewRequestWithContext(t.Context(), method, "https://storage.ricloud.test"+path,
+		http.NoBody)
 	require.NoError(t, err)
 	r.Header = header
 	res, err := srv.RoundTrip(r)
@@ -57,7 +61,8 @@ func readBucket(
 }
 
 func aws(id string) http.Header {
-	return http.Header{"Authorization": {"AWS4-HMAC-SHA256 Credential=" + id + "/20200101/us-east-1/s3/aws4_request, SignedHeaders=host, Signature=0"}}
+	return http.Header{"Authorization": {"AWS4-HMAC-SHA256 Credential=" + id +
+		"/20200101/us-east-1/s3/aws4_request, SignedHeaders=host, Signature=0"}}
 }
 
 // An S3 client reads objects, their sizes, ranges and lists.
@@ -89,7 +94,8 @@ func TestBucketsSpeakS3(t *testing.T) {
 	var keys []string
 	token := ""
 	for range 3 {
-		res, body = readBucket(t, srv, http.MethodGet, "/"+bucket+"?list-type=2&max-keys=1&prefix="+prefix+token, aws("good"))
+		res, body = readBucket(t, srv, http.MethodGet,
+			"/"+bucket+"?list-type=2&max-keys=1&prefix="+prefix+token, aws("good"))
 		require.Equal(t, 200, res.StatusCode)
 		list.Contents = nil
 		require.NoError(t, xml.Unmarshal(body, &list))
@@ -100,7 +106,8 @@ func TestBucketsSpeakS3(t *testing.T) {
 	}
 	assert.False(t, list.Truncated)
 	assert.ElementsMatch(t, paths, keys)
-	_, body = readBucket(t, srv, http.MethodGet, "/"+bucket+"?list-type=2&encoding-type=url&prefix="+prefix, aws("good"))
+	_, body = readBucket(t, srv, http.MethodGet,
+		"/"+bucket+"?list-type=2&encoding-type=url&prefix="+prefix, aws("good"))
 	assert.Contains(t, string(body), "<EncodingType>url</EncodingType>")
 	res, _ = readBucket(t, srv, http.MethodHead, "/"+bucket, aws("good"))
 	assert.Equal(t, 200, res.StatusCode)
@@ -115,7 +122,8 @@ func TestBucketsSpeakS3(t *testing.T) {
 	assert.Equal(t, 405, res.StatusCode)
 	res, _ = readBucket(t, srv, http.MethodGet, "/"+paths[0], http.Header{})
 	assert.Equal(t, 403, res.StatusCode, "no credentials at all")
-	res, _ = readBucket(t, srv, http.MethodGet, "/"+paths[0], http.Header{"Authorization": {"Token x"}})
+	res, _ = readBucket(t, srv, http.MethodGet, "/"+paths[0],
+		http.Header{"Authorization": {"Token x"}})
 	assert.Equal(t, 400, res.StatusCode, "the API's token is no business of storage")
 }
 
@@ -127,7 +135,9 @@ func TestStorageKeyDecidesConfigs(t *testing.T) {
 		_, made := send(t.Context(), t, srv, "POST", "/configs/storage", srv.Token(),
 			`{"url":"s3://b/p","credentials":{"access_key_id":"good","secret_access_key":"`+secret+`"}}`)
 		srv.Advance(1e9)
-		_, config := send(t.Context(), t, srv, "GET", "/configs/storage/"+made["id"].(string), srv.Token(), "") //nolint:forcetypeassert // the test may fail here
+		//nolint:forcetypeassert // the test may fail here
+		_, config := send(t.Context(), t, srv, "GET", "/configs/storage/"+made["id"].(string),
+			srv.Token(), "")
 		assert.Equal(t, want, config["state"], secret)
 	}
 }
@@ -153,7 +163,8 @@ func TestBucketsSpeakGoogle(t *testing.T) {
 	}
 	_, meta := readBucket(t, srv, http.MethodGet, "/storage/v1/b/"+bucket+"/o/"+escaped, http.Header{})
 	assert.Contains(t, string(meta), `"md5Hash"`)
-	_, list := readBucket(t, srv, http.MethodGet, "/storage/v1/b/"+bucket+"/o?prefix=results&maxResults=2", http.Header{})
+	_, list := readBucket(t, srv, http.MethodGet,
+		"/storage/v1/b/"+bucket+"/o?prefix=results&maxResults=2", http.Header{})
 	assert.Contains(t, string(list), `"nextPageToken"`)
 	assert.Equal(t, 2, strings.Count(string(list), `"storage#object"`))
 	res, _ = readBucket(t, srv, http.MethodGet, "/storage/v1/b/"+bucket+"/o/none", http.Header{})
@@ -168,7 +179,8 @@ func TestHeadOfSignedURL(t *testing.T) {
 	require.NoError(t, err)
 	sockets := &http.Transport{}
 	t.Cleanup(sockets.CloseIdleConnections)
-	over, err := srv.Client(ricloud.WithBaseURL(srv.URL()), ricloud.WithTransport(sockets)).Results.Get(t.Context(), poll.Results.Data[0].ID)
+	client := srv.Client(ricloud.WithBaseURL(srv.URL()), ricloud.WithTransport(sockets))
+	over, err := client.Results.Get(t.Context(), poll.Results.Data[0].ID)
 	require.NoError(t, err)
 	for rt, url := range map[http.RoundTripper]string{
 		srv: poll.Results.Data[0].SignedURL.URL.Reveal(), sockets: over.SignedURL.URL.Reveal(),

@@ -23,7 +23,10 @@ func TestClientSavesResultsOfEveryGeneration(t *testing.T) {
 		user, err := client.Users.Create(t.Context(), ricloud.UserCreateParams{Identifier: "x"})
 		require.NoError(t, err)
 		session, err := client.Sessions.Login(t.Context(), ricloud.SessionCreateParams{
-			Source:  ricloud.SourceParams{User: user.ID, Type: ricloud.SourceICloudAccount, Identifier: "john.appleseed@example.com"},
+			Source: ricloud.SourceParams{
+				User: user.ID, Type: ricloud.SourceICloudAccount,
+				Identifier: "john.appleseed@example.com",
+			},
 			Payload: ricloud.SessionPayload{Password: ricloud.NewSecret("hunter2")},
 		}, nil)
 		require.NoError(t, err)

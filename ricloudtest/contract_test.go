@@ -171,7 +171,10 @@ func TestOrganisationBecomesActive(t *testing.T) {
 		}
 		create(ricloud.Credentials{"access_key_id": ricloud.NewSecret("a")})
 		assert.Equal(t, ricloud.OrganisationState("unconfigured"), state(), "an invalid one")
-		good := create(ricloud.Credentials{"access_key_id": ricloud.NewSecret("a"), "secret_access_key": ricloud.NewSecret("b")})
+		good := create(ricloud.Credentials{
+			"access_key_id":     ricloud.NewSecret("a"),
+			"secret_access_key": ricloud.NewSecret("b"),
+		})
 		assert.Equal(t, ricloud.OrganisationState("active"), state())
 		org, err := c.Organisation.Get(ctx)
 		require.NoError(t, err)
@@ -238,7 +241,8 @@ func TestKeyTypesAndStates(t *testing.T) {
 		require.Equal(t, http.StatusCreated, status)
 		assert.Equal(t, "standard", key["type"])
 		assert.Nil(t, key["date_expires"])
-		token, id := key["token"].(string), ricloud.ID(fmt.Sprint(key["id"])) //nolint:forcetypeassert // the test may fail here
+		//nolint:forcetypeassert // the test may fail here
+		token, id := key["token"].(string), ricloud.ID(fmt.Sprint(key["id"]))
 		for state, want := range map[string]int{
 			"deactivated": 401, "blocked": 401, "expired": 401, "active": 200,
 		} {
@@ -253,7 +257,8 @@ func TestKeyTypesAndStates(t *testing.T) {
 		status, key = send(ctx, t, srv, "GET", "/key", trial.Reveal(), "")
 		assert.Equal(t, http.StatusOK, status)
 		assert.Equal(t, "trial", key["type"])
-		assert.Equal(t, time.Now().Add(time.Hour).UTC().Format("2006-01-02T15:04:05.000000Z"), key["date_expires"])
+		assert.Equal(t, time.Now().Add(time.Hour).UTC().Format("2006-01-02T15:04:05.000000Z"),
+			key["date_expires"])
 		pass(time.Hour)
 		status, _ = send(ctx, t, srv, "GET", "/key", trial.Reveal(), "")
 		assert.Equal(t, http.StatusUnauthorized, status)
@@ -277,10 +282,15 @@ func TestKeyConfigsComeFirst(t *testing.T) {
 		defer srv.Close()
 		c := srv.Client()
 		session := john(ctx, t, c)
-		credentials := ricloud.Credentials{"access_key_id": ricloud.NewSecret("a"), "secret_access_key": ricloud.NewSecret("b")}
-		storage, err := c.StorageConfigs.Create(ctx, ricloud.StorageConfigCreateParams{URL: "s3://own/x", Credentials: credentials})
+		credentials := ricloud.Credentials{
+			"access_key_id":     ricloud.NewSecret("a"),
+			"secret_access_key": ricloud.NewSecret("b"),
+		}
+		storage, err := c.StorageConfigs.Create(ctx,
+			ricloud.StorageConfigCreateParams{URL: "s3://own/x", Credentials: credentials})
 		require.NoError(t, err)
-		webhook, err := c.WebhookConfigs.Create(ctx, ricloud.WebhookConfigCreateParams{URL: "https://own.test/"})
+		webhook, err := c.WebhookConfigs.Create(ctx,
+			ricloud.WebhookConfigCreateParams{URL: "https://own.test/"})
 		require.NoError(t, err)
 		pass(time.Minute)
 		retrieved := func() string {
@@ -299,7 +309,8 @@ func TestKeyConfigsComeFirst(t *testing.T) {
 		assert.Contains(t, retrieved(), "s3://ricloud-sandbox/")
 		assert.NotEmpty(t, general.take())
 		assert.Empty(t, own.take())
-		_, err = c.Keys.UpdateCurrent(ctx, ricloud.KeyUpdateParams{StorageConfig: &storage.ID, WebhookConfig: &webhook.ID})
+		_, err = c.Keys.UpdateCurrent(ctx,
+			ricloud.KeyUpdateParams{StorageConfig: &storage.ID, WebhookConfig: &webhook.ID})
 		require.NoError(t, err)
 		assert.Contains(t, retrieved(), "s3://own/x/")
 		assert.Empty(t, general.take())
@@ -335,7 +346,10 @@ func TestTasksOfSessionsAndConfigs(t *testing.T) {
 		assert.Equal(t, session.Source.ID, made.Source)
 		assert.Equal(t, ricloud.TaskSucceeded, made.State)
 		assert.Empty(t, made.Poll)
-		for kind, id := range map[string]ricloud.ID{"storage_config.test": "1", "webhook_config.test": "1"} {
+		for kind, id := range map[string]ricloud.ID{
+			"storage_config.test": "1",
+			"webhook_config.test": "1",
+		} {
 			var test *ricloud.Task
 			if kind == "storage_config.test" {
 				test, err = c.StorageConfigs.Test(ctx, id)
@@ -352,9 +366,11 @@ func TestTasksOfSessionsAndConfigs(t *testing.T) {
 			pass(time.Minute)
 			test, err = c.Tasks.Get(ctx, test.ID)
 			require.NoError(t, err)
-			assert.Equal(t, ricloud.TaskSucceeded, test.State, "%s: the sandbox's own storage needs no credentials", kind)
+			assert.Equal(t, ricloud.TaskSucceeded, test.State,
+				"%s: the sandbox's own storage needs no credentials", kind)
 		}
-		config, err := c.StorageConfigs.Update(ctx, "1", ricloud.StorageConfigUpdateParams{SignedURLsEnabled: new(false)})
+		config, err := c.StorageConfigs.Update(ctx, "1",
+			ricloud.StorageConfigUpdateParams{SignedURLsEnabled: new(false)})
 		require.NoError(t, err)
 		pass(time.Minute)
 		config, err = c.StorageConfigs.Get(ctx, config.ID)
@@ -371,12 +387,14 @@ func TestFileIDs(t *testing.T) {
 		defer srv.Close()
 		ctx, c := t.Context(), srv.Client()
 		poll, err := c.Polls.Create(ctx, ricloud.PollCreateParams{
-			Session: john(ctx, t, c).ID, Type: "files", Payload: ricloud.PollPayload{Files: []ricloud.ID{"7a10photo"}},
+			Session: john(ctx, t, c).ID, Type: "files",
+			Payload: ricloud.PollPayload{Files: []ricloud.ID{"7a10photo"}},
 		})
 		require.NoError(t, err)
 		assert.Equal(t, "files", poll.Type)
 		page := do(ctx, t, srv, "GET", "calls?operation=Polls.Create", "")
-		sent := page["calls"].([]any)[0].(map[string]any)["request"].(map[string]any) //nolint:forcetypeassert // the test may fail here
+		//nolint:forcetypeassert // the test may fail here
+		sent := page["calls"].([]any)[0].(map[string]any)["request"].(map[string]any)
 		assert.Equal(t, map[string]any{"file_ids": []any{"7a10photo"}}, sent["payload"])
 		pass(time.Minute)
 		poll, err = c.Polls.Get(ctx, poll.ID)
@@ -401,7 +419,8 @@ func TestIntervals(t *testing.T) {
 		subscription, err := c.Subscriptions.Create(ctx, params)
 		require.NoError(t, err)
 		polls := func() int {
-			list, err := c.Polls.List(ctx, ricloud.PollListParams{Subscription: subscription.ID, Requestor: "subscription"})
+			list, err := c.Polls.List(ctx,
+				ricloud.PollListParams{Subscription: subscription.ID, Requestor: "subscription"})
 			require.NoError(t, err)
 			return len(list.Data)
 		}
@@ -416,8 +435,9 @@ func TestIntervals(t *testing.T) {
 		assert.Equal(t, ricloud.SubscriptionDeleted, deleted.State)
 		pass(72 * time.Hour)
 		assert.Equal(t, 2, polls())
-		status, body := send(ctx, t, srv, "POST", "/subscriptions", srv.Token(), `{"session":"`+string(session.ID)+
-			`","poll_payload":{"data_types":["a"]},"interval":1e-6}`)
+		status, body := send(ctx, t, srv, "POST", "/subscriptions", srv.Token(),
+			`{"session":"`+string(session.ID)+
+				`","poll_payload":{"data_types":["a"]},"interval":1e-6}`)
 		assert.Equal(t, http.StatusBadRequest, status)
 		assert.Contains(t, body["params"], "interval")
 	})
@@ -464,7 +484,8 @@ func TestRelayByItsOlderName(t *testing.T) {
 		require.Len(t, children.Data, 1)
 		assert.Equal(t, ricloud.SourceType("asrelay.source"), children.Data[0].Type)
 		_, err = c.Polls.Create(ctx, ricloud.PollCreateParams{
-			Session: session.ID, Source: children.Data[0].ID, Payload: ricloud.PollPayload{DataTypes: []string{"callkit.calls"}},
+			Session: session.ID, Source: children.Data[0].ID,
+			Payload: ricloud.PollPayload{DataTypes: []string{"callkit.calls"}},
 		})
 		require.ErrorContains(t, err, "subscription", "Relay data needs one")
 	})
@@ -480,9 +501,10 @@ func TestPublishSourceFiles(t *testing.T) {
 		ctx := t.Context()
 		w := newWorld(ctx, t, srv.Client())
 		files := func(payload *bool) []string {
-			poll, err := w.Polls.Create(ctx, ricloud.PollCreateParams{Subscription: w.subscription.ID, Payload: ricloud.PollPayload{
-				DataTypes: []string{"ios_messages.messages", "callkit.calls"}, PublishSourceFiles: payload,
-			}})
+			poll, err := w.Polls.Create(ctx,
+				ricloud.PollCreateParams{Subscription: w.subscription.ID, Payload: ricloud.PollPayload{
+					DataTypes: []string{"ios_messages.messages", "callkit.calls"}, PublishSourceFiles: payload,
+				}})
 			require.NoError(t, err)
 			pass(time.Minute)
 			poll, err = w.Polls.Get(ctx, poll.ID)
@@ -496,11 +518,13 @@ func TestPublishSourceFiles(t *testing.T) {
 			return found
 		}
 		organisation := func(on bool) {
-			_, err := w.Organisation.Update(ctx, ricloud.OrganisationUpdateParams{Config: &ricloud.PublishingConfig{PublishSourceFiles: &on}})
+			_, err := w.Organisation.Update(ctx,
+				ricloud.OrganisationUpdateParams{Config: &ricloud.PublishingConfig{PublishSourceFiles: &on}})
 			require.NoError(t, err)
 		}
 		key := func(on bool) {
-			_, err := w.Keys.UpdateCurrent(ctx, ricloud.KeyUpdateParams{Config: &ricloud.PublishingConfig{PublishSourceFiles: &on}})
+			_, err := w.Keys.UpdateCurrent(ctx,
+				ricloud.KeyUpdateParams{Config: &ricloud.PublishingConfig{PublishSourceFiles: &on}})
 			require.NoError(t, err)
 		}
 		assert.Empty(t, files(nil))
@@ -549,13 +573,17 @@ func TestPeriod(t *testing.T) {
 			payload ricloud.PollPayload
 			records int
 		}{
-			"all":     {ricloud.PollPayload{}, 2},
-			"since":   {ricloud.PollPayload{Since: at("2018-11-21T00:00:00Z")}, 1},
-			"until":   {ricloud.PollPayload{Until: at("2018-11-21T18:40:10Z")}, 1},
-			"between": {ricloud.PollPayload{Since: at("2018-11-20T10:00:00Z"), Until: at("2018-11-21T00:00:00Z")}, 0},
+			"all":   {ricloud.PollPayload{}, 2},
+			"since": {ricloud.PollPayload{Since: at("2018-11-21T00:00:00Z")}, 1},
+			"until": {ricloud.PollPayload{Until: at("2018-11-21T18:40:10Z")}, 1},
+			"between": {ricloud.PollPayload{
+				Since: at("2018-11-20T10:00:00Z"),
+				Until: at("2018-11-21T00:00:00Z"),
+			}, 0},
 		} {
 			test.payload.DataTypes = []string{"callkit.calls"}
-			poll, err := c.Polls.Create(ctx, ricloud.PollCreateParams{Session: session.ID, Payload: test.payload})
+			poll, err := c.Polls.Create(ctx,
+				ricloud.PollCreateParams{Session: session.ID, Payload: test.payload})
 			require.NoError(t, err)
 			poll, err = c.Polls.Wait(ctx, poll.ID)
 			require.NoError(t, err)
@@ -565,8 +593,10 @@ func TestPeriod(t *testing.T) {
 			assert.Len(t, body["data"], test.records, name)
 			assert.Equal(t, map[string]any{"count": float64(test.records)}, body["metadata"], name)
 		}
-		status, body := send(ctx, t, srv, "POST", "/polls", srv.Token(), `{"session":"`+string(session.ID)+
-			`","payload":{"data_types":["a"],"since":"2020-01-02T00:00:00Z","until":"2020-01-01T00:00:00Z"}}`)
+		status, body := send(ctx, t, srv, "POST", "/polls", srv.Token(),
+			`{"session":"`+string(session.ID)+
+				`","payload":{"data_types":["a"],"since":"2020-01-02T00:00:00Z",`+
+				`"until":"2020-01-01T00:00:00Z"}}`)
 		assert.Equal(t, http.StatusBadRequest, status)
 		assert.Contains(t, body["params"], "payload.until")
 	})
@@ -579,7 +609,8 @@ func TestCredentialsAreNeverShown(t *testing.T) {
 		ctx := t.Context()
 		srv, in, _ := subscribe(ctx, t)
 		defer srv.Close()
-		const body = `{"url":"gs://b/p","credentials":{"client_email":"canary@x","private_key":"canary-key"}}`
+		const body = `{"url":"gs://b/p","credentials":{"client_email":"canary@x",` +
+			`"private_key":"canary-key"}}`
 		_, made := send(ctx, t, srv, "POST", "/configs/storage", srv.Token(), body)
 		pass(time.Minute)
 		path := fmt.Sprint("/configs/storage/", made["id"])
@@ -627,7 +658,8 @@ func TestFailedTasks(t *testing.T) {
 		c := srv.Client()
 		in.take()
 		poll, err := c.Polls.Create(ctx, ricloud.PollCreateParams{
-			Session: login(ctx, t, c, "ada@example.com", "any").ID, Payload: ricloud.PollPayload{DataTypes: append(types, "good")},
+			Session: login(ctx, t, c, "ada@example.com", "any").ID,
+			Payload: ricloud.PollPayload{DataTypes: append(types, "good")},
 		})
 		require.NoError(t, err)
 		pass(time.Minute)
@@ -636,7 +668,8 @@ func TestFailedTasks(t *testing.T) {
 			slugs[event.slug]++
 		}
 		assert.Equal(t, map[string]int{
-			"task.created": 14, "task.succeeded": 2, "task.failed": 12, "poll.created": 1, "poll.completed": 1,
+			"task.created": 14, "task.succeeded": 2, "task.failed": 12, "poll.created": 1,
+			"poll.completed": 1,
 		}, slugs)
 		_, raw := send(ctx, t, srv, "GET", "/polls/"+string(poll.ID), srv.Token(), "")
 		survives(t, raw)
@@ -644,7 +677,8 @@ func TestFailedTasks(t *testing.T) {
 		assert.NotContains(t, list, "resource", "the vendor's client 3.2.0 unpacks lists that have it")
 		assert.Len(t, list["data"], 12)
 		assert.Equal(t, false, list["has_more"])
-		_, again := send(ctx, t, srv, "GET", list["url"].(string), srv.Token(), "") //nolint:forcetypeassert // the test may fail here
+		//nolint:forcetypeassert // the test may fail here
+		_, again := send(ctx, t, srv, "GET", list["url"].(string), srv.Token(), "")
 		assert.Equal(t, list, again, "its url leads to the same")
 	})
 }
@@ -653,11 +687,19 @@ func TestFailedTasks(t *testing.T) {
 func TestFailedPolls(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		srv := ricloudtest.NewServer(ricloudtest.WithAccounts(ricloudtest.Account{Identifier: "ada@example.com", PollFail: "service-error"}))
+		srv := ricloudtest.NewServer(
+			ricloudtest.WithAccounts(ricloudtest.Account{
+				Identifier: "ada@example.com",
+				PollFail:   "service-error",
+			}),
+		)
 		defer srv.Close()
 		ctx, c := t.Context(), srv.Client()
 		session := login(ctx, t, c, "ada@example.com", "any")
-		params := ricloud.PollCreateParams{Session: session.ID, Payload: ricloud.PollPayload{DataTypes: []string{"callkit.calls"}}}
+		params := ricloud.PollCreateParams{
+			Session: session.ID,
+			Payload: ricloud.PollPayload{DataTypes: []string{"callkit.calls"}},
+		}
 		poll, err := c.Polls.Create(ctx, params)
 		require.NoError(t, err)
 		pass(time.Minute)
@@ -678,7 +720,8 @@ func TestFailedPolls(t *testing.T) {
 func TestVariants(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		srv := ricloudtest.NewServer(ricloudtest.WithSucceededSessions(), ricloudtest.WithNumericVersion())
+		srv := ricloudtest.NewServer(ricloudtest.WithSucceededSessions(),
+			ricloudtest.WithNumericVersion())
 		defer srv.Close()
 		ctx := t.Context()
 		session := john(ctx, t, srv.Client())
@@ -703,30 +746,37 @@ func TestListURLs(t *testing.T) {
 		poll, source := string(w.poll.ID), string(w.session.Source.ID)
 		for asked, want := range map[string]string{
 			"/keys": "/keys", "/permissions": "/permissions", "/users": "/users", "/sources": "/sources",
-			"/sessions": "/sessions", "/polls": "/polls", "/subscriptions": "/subscriptions", "/tasks": "/tasks",
+			"/sessions": "/sessions", "/polls": "/polls", "/subscriptions": "/subscriptions",
+			"/tasks":   "/tasks",
 			"/results": "/results", "/events": "/events", "/configs/storage": "/configs/storage",
-			"/configs/webhook": "/configs/webhook", "/sources/" + source + "/children": "/sources/" + source + "/children",
+			"/configs/webhook":                                 "/configs/webhook",
+			"/sources/" + source + "/children":                 "/sources/" + source + "/children",
 			"/tasks?state=succeeded&poll=" + poll + "&limit=1": "/tasks?poll=" + poll + "&state=succeeded",
 			"/sources/" + source + "/children?limit=5":         "/sources/" + source + "/children",
 		} {
 			status, list := send(ctx, t, srv, "GET", asked, srv.Token(), "")
 			require.Equal(t, http.StatusOK, status, asked)
 			assert.Equal(t, want, list["url"], asked)
-			status, again := send(ctx, t, srv, "GET", list["url"].(string)+"", srv.Token(), "") //nolint:forcetypeassert // the test may fail here
+			//nolint:forcetypeassert // the test may fail here
+			status, again := send(ctx, t, srv, "GET", list["url"].(string)+"", srv.Token(), "")
 			require.Equal(t, http.StatusOK, status, asked)
 			assert.Equal(t, "list", again["resource"])
 		}
 		// Lists inside resources agree with their url, also once results are consumed.
 		_, err := w.Results.Acknowledge(ctx, w.poll.Results.Data[0].ID)
 		require.NoError(t, err)
-		for _, path := range []string{"/organisation", "/polls/" + poll, "/sources/" + source, "/tasks/" + string(w.poll.TasksSucceeded[0])} {
+		for _, path := range []string{
+			"/organisation", "/polls/" + poll, "/sources/" + source,
+			"/tasks/" + string(w.poll.TasksSucceeded[0]),
+		} {
 			_, resource := send(ctx, t, srv, "GET", path, srv.Token(), "")
 			for name, value := range resource {
 				list, ok := value.(map[string]any)
 				if !ok || list["url"] == nil {
 					continue
 				}
-				status, followed := send(ctx, t, srv, "GET", list["url"].(string), srv.Token(), "") //nolint:forcetypeassert // the test may fail here
+				//nolint:forcetypeassert // the test may fail here
+				status, followed := send(ctx, t, srv, "GET", list["url"].(string), srv.Token(), "")
 				require.Equal(t, http.StatusOK, status, "%s of %s", name, path)
 				assert.Equal(t, list["data"], followed["data"], "%s of %s", name, path)
 			}
@@ -742,11 +792,19 @@ func TestCursors(t *testing.T) {
 		query string
 		want  []string
 	}{
-		"after":             {nil, "after_id=4", []string{"3", "2", "1"}},
-		"before":            {nil, "before_id=3", []string{"5", "4"}},
-		"both":              {nil, "after_id=5&before_id=2", []string{"4", "3"}},
-		"after, inclusive":  {[]ricloudtest.Option{ricloudtest.WithInclusiveCursors()}, "after_id=4", []string{"4", "3", "2", "1"}},
-		"before, inclusive": {[]ricloudtest.Option{ricloudtest.WithInclusiveCursors()}, "before_id=3", []string{"5", "4", "3"}},
+		"after":  {nil, "after_id=4", []string{"3", "2", "1"}},
+		"before": {nil, "before_id=3", []string{"5", "4"}},
+		"both":   {nil, "after_id=5&before_id=2", []string{"4", "3"}},
+		"after, inclusive": {
+			[]ricloudtest.Option{ricloudtest.WithInclusiveCursors()},
+			"after_id=4",
+			[]string{"4", "3", "2", "1"},
+		},
+		"before, inclusive": {
+			[]ricloudtest.Option{ricloudtest.WithInclusiveCursors()},
+			"before_id=3",
+			[]string{"5", "4", "3"},
+		},
 	} {
 		srv := start(t, test.opts...)
 		for _, identifier := range []string{"a", "b", "c", "d", "e"} {
@@ -755,12 +813,14 @@ func TestCursors(t *testing.T) {
 		_, list := send(t.Context(), t, srv, "GET", "/users?"+test.query, srv.Token(), "")
 		var got []string
 		for _, item := range list["data"].([]any) { //nolint:forcetypeassert // the test may fail here
-			got = append(got, fmt.Sprint(item.(map[string]any)["id"])) //nolint:forcetypeassert // the test may fail here
+			//nolint:forcetypeassert // the test may fail here
+			got = append(got, fmt.Sprint(item.(map[string]any)["id"]))
 		}
 		assert.Equal(t, test.want, got, name)
 		status, _ := send(t.Context(), t, srv, "GET", "/users?date_created__gt=soon", srv.Token(), "")
 		assert.Equal(t, http.StatusBadRequest, status, "a date that is none is refused")
-		status, _ = send(t.Context(), t, srv, "GET", "/users?date_created__near=2020-01-01", srv.Token(), "")
+		status, _ = send(t.Context(), t, srv, "GET", "/users?date_created__near=2020-01-01", srv.Token(),
+			"")
 		assert.Equal(t, http.StatusBadRequest, status)
 	}
 }

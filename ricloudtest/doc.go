@@ -27,10 +27,10 @@
 //   - api-version: the organisation's api_version is a date.
 //   - await: Ricloud-Await may be a fraction, text counts as 0, and more than the most allowed
 //     counts as the most.
-//   - batch-acknowledge: POST /results/ack takes {"results": ["id"]}, acknowledges all or nothing,
-//     and answers with a list of the results.
-//   - config-delete: a deleted config answers as deactivated, is gone from lists, and nothing refers
-//     to it any more.
+//   - batch-acknowledge: POST /results/ack takes {"results": ["id"]}, acknowledges all or
+//     nothing, and answers with a list of the results.
+//   - config-delete: a deleted config answers as deactivated, is gone from lists, and nothing
+//     refers to it any more.
 //   - credentials: a bucket accepts credentials that have the fields of their kind, unless
 //     WithStorageKey names the only ones.
 //   - error-codes: the codes for a missing token, an unknown resource, a rate limit, wrong
@@ -39,11 +39,11 @@
 //   - error-params: "params" maps a parameter's dotted name to a sentence.
 //   - error-statuses: validation, unconfigured and session-expired answer 400; scopes, limits and
 //     what is not allowed answer 403.
-//   - event-receivers: an event without a valid webhook config is recorded and stays pending, and a
-//     later config does not receive it; events of one moment may arrive in any order.
+//   - event-receivers: an event without a valid webhook config is recorded and stays pending, and
+//     a later config does not receive it; events of one moment may arrive in any order.
 //   - first-config: the first valid config of a kind becomes the default where there is none.
-//   - interval: a subscription polls first as soon as it is active, and then at most once a minute;
-//     Relay has the contract's hour.
+//   - interval: a subscription polls first as soon as it is active, and then at most once a
+//     minute; Relay has the contract's hour.
 //   - isolation: every key of an organisation reads and changes all of its resources.
 //   - limits: limits on source types count the sources that were made; all others count tasks.
 //   - lists: newest first, exclusive cursors, unknown filters ignored, total_count as the indexed
@@ -53,22 +53,23 @@
 //   - object-names: objects are named <storage url>/<poll>/<result>.
 //   - period: since and until compare with each record's "date", until exclusive.
 //   - permission-params: permissions are created with "scopes" and, to apply them, "key".
-//   - poll-errors: items have task, error and message, and the list's url answers with the same list.
+//   - poll-errors: items have task, error and message, and the list's url answers with the same
+//     list.
 //   - poll-failed: a poll that fails as a whole has the state failed and an error; its event is
 //     poll.completed.
-//   - poll-tasks: each data type, info type and file has one task, which publishes one result, named
-//     after the type or the file ("data:" and the type in the 2018 generation).
+//   - poll-tasks: each data type, info type and file has one task, which publishes one result,
+//     named after the type or the file ("data:" and the type in the 2018 generation).
 //   - rate-limit: a fixed window, 429 and no Retry-After; too many polls in flight answer 429 as
 //     well.
 //   - rotation: the old token ends at once, or after the seconds in "expire".
 //   - session-delete: deleting a session expires it with the cause "organisation".
 //   - session-task: a session's own task is of type session.create.
-//   - source-files: with publish_source_files, ios_messages.messages from Relay has a second result,
-//     sms.db of type db; other data types have none.
-//   - state-updates: an organisation may activate and deactivate keys, users and sources, and set no
-//     other state.
-//   - stopped: a deactivated or blocked organisation, user or source answers reads; new work answers
-//     403.
+//   - source-files: with publish_source_files, ios_messages.messages from Relay has a second
+//     result, sms.db of type db; other data types have none.
+//   - state-updates: an organisation may activate and deactivate keys, users and sources, and set
+//     no other state.
+//   - stopped: a deactivated or blocked organisation, user or source answers reads; new work
+//     answers 403.
 //   - suspended: a suspended task continues by itself.
 //   - unmentioned-scopes: a scope type that no scope mentions is not restricted.
 //   - user-identity: a user's identifier is unique in the organisation, whatever the key.

@@ -23,7 +23,8 @@ func TestRecordAndCheck(t *testing.T) {
 	eachGeneration(t, func(t *testing.T, generation ricloudtest.Option) {
 		dir := filepath.Join(t.TempDir(), "fixtures")
 		synctest.Test(t, func(t *testing.T) {
-			srv := ricloudtest.NewServer(generation, ricloudtest.WithReceiver(receiver, http.HandlerFunc(accept)))
+			srv := ricloudtest.NewServer(generation,
+				ricloudtest.WithReceiver(receiver, http.HandlerFunc(accept)))
 			defer srv.Close()
 			recorder := ricloudtest.Record(dir, srv)
 			c := srv.Client(ricloud.WithTransport(recorder))
@@ -44,7 +45,10 @@ func TestRecordAndCheck(t *testing.T) {
 			require.NoError(t, err)
 			all.Write(raw)
 		}
-		for _, secret := range []string{"hunter2", "PAIR-1234", "sandbox-token", "whsec_", "john.appleseed", "signature=", `"key_`} {
+		for _, secret := range []string{
+			"hunter2", "PAIR-1234", "sandbox-token", "whsec_",
+			"john.appleseed", "signature=", `"key_`,
+		} {
 			assert.NotContains(t, all.String(), secret)
 		}
 		assert.Contains(t, all.String(), "[redacted]")
@@ -58,21 +62,53 @@ func TestCheckReports(t *testing.T) {
 		fixture ricloudtest.Fixture
 		want    string
 	}{
-		"a field":      {answer("/users/1", `{"resource":"user","id":"1","colour":"red"}`), "GET /users/{id} colour: a field of user"},
-		"a state":      {answer("/polls/1", `{"resource":"poll","state":"paused"}`), "the state paused of poll"},
-		"a resource":   {answer("/users/1", `{"resource":"robot"}`), "the resource robot"},
-		"a nested one": {answer("/sessions/1", `{"resource":"session","source":{"resource":"source","wheels":4}}`), "source.wheels"},
-		"in a list":    {answer("/users", `{"data":[{"resource":"user","x":1}],"has_more":false,"y":2}`), "y: a field of a list"},
-		"in its data":  {answer("/users", `{"data":[{"resource":"user","x":1}],"has_more":false}`), "data[].x"},
-		"a code":       {ricloudtest.Fixture{Method: "GET", Path: "/key", Status: 403, Response: []byte(`{"error":"go-away","extra":1}`)}, "the error code go-away"},
-		"its fields":   {ricloudtest.Fixture{Method: "GET", Path: "/key", Status: 403, Response: []byte(`{"error":"unconfigured","extra":1}`)}, "extra: a field of an error"},
-		"a session's":  {answer("/sessions/1", `{"resource":"session","state":"failed","error":"password-wrong"}`), "password-wrong"},
-		"an event":     {answer("/events/1", `{"resource":"event","type":"poll","action":"paused"}`), "the event poll.paused"},
-		"a type":       {answer("/results/1", `{"resource":"result","size":"big"}`), "size: is a string, want a number"},
-		"an endpoint":  {answer("/robots", `{}`), "no such endpoint"},
-		"a header":     {ricloudtest.Fixture{Method: "GET", Path: "/key", Status: 200, Header: http.Header{"Retry-After": {"1"}}, Response: []byte(`{}`)}, "Retry-After"},
-		"not JSON":     {ricloudtest.Fixture{Method: "GET", Path: "/key", Status: 200}, "not JSON"},
-		"not an error": {ricloudtest.Fixture{Method: "GET", Path: "/key", Status: 500, Response: []byte(`[]`)}, "not an object"},
+		"a field": {
+			answer("/users/1", `{"resource":"user","id":"1","colour":"red"}`),
+			"GET /users/{id} colour: a field of user",
+		},
+		"a state": {
+			answer("/polls/1", `{"resource":"poll","state":"paused"}`),
+			"the state paused of poll",
+		},
+		"a resource": {answer("/users/1", `{"resource":"robot"}`), "the resource robot"},
+		"a nested one": {answer("/sessions/1",
+			`{"resource":"session","source":{"resource":"source","wheels":4}}`), "source.wheels"},
+		"in a list": {
+			answer("/users", `{"data":[{"resource":"user","x":1}],"has_more":false,"y":2}`),
+			"y: a field of a list",
+		},
+		"in its data": {
+			answer("/users", `{"data":[{"resource":"user","x":1}],"has_more":false}`),
+			"data[].x",
+		},
+		"a code": {ricloudtest.Fixture{
+			Method: "GET", Path: "/key", Status: 403,
+			Response: []byte(`{"error":"go-away","extra":1}`),
+		}, "the error code go-away"},
+		"its fields": {ricloudtest.Fixture{
+			Method: "GET", Path: "/key", Status: 403,
+			Response: []byte(`{"error":"unconfigured","extra":1}`),
+		}, "extra: a field of an error"},
+		"a session's": {answer("/sessions/1",
+			`{"resource":"session","state":"failed","error":"password-wrong"}`), "password-wrong"},
+		"an event": {
+			answer("/events/1", `{"resource":"event","type":"poll","action":"paused"}`),
+			"the event poll.paused",
+		},
+		"a type": {
+			answer("/results/1", `{"resource":"result","size":"big"}`),
+			"size: is a string, want a number",
+		},
+		"an endpoint": {answer("/robots", `{}`), "no such endpoint"},
+		"a header": {ricloudtest.Fixture{
+			Method: "GET", Path: "/key", Status: 200,
+			Header: http.Header{"Retry-After": {"1"}}, Response: []byte(`{}`),
+		}, "Retry-After"},
+		"not JSON": {ricloudtest.Fixture{Method: "GET", Path: "/key", Status: 200}, "not JSON"},
+		"not an error": {ricloudtest.Fixture{
+			Method: "GET", Path: "/key", Status: 500,
+			Response: []byte(`[]`),
+		}, "not an object"},
 	} {
 		var all []string
 		for _, drift := range ricloudtest.Check(test.fixture) {
@@ -102,7 +138,11 @@ func TestRecorderStepsAside(t *testing.T) {
 	_, err := srv.Client(ricloud.WithTransport(recorder)).Keys.Current(t.Context())
 	require.NoError(t, err)
 	require.Error(t, recorder.Err())
-	broken := ricloudtest.Record(t.TempDir(), roundTrip(func(*http.Request) (*http.Response, error) { return nil, errors.New("down") }))
-	_, err = srv.Client(ricloud.WithTransport(broken), ricloud.WithRetries(0)).Keys.Current(t.Context())
+	broken := ricloudtest.Record(t.TempDir(), roundTrip(func(*http.Request) (*http.Response, error) {
+		return nil, errors.New("down")
+	}))
+	_, err = srv.Client(ricloud.WithTransport(broken), ricloud.WithRetries(0)).Keys.Current(
+		t.Context(),
+	)
 	require.ErrorContains(t, err, "down")
 }

@@ -130,7 +130,8 @@ func TestLoadRefuses(t *testing.T) {
 		bad.Close()
 	}
 	huge := start(t, ricloudtest.WithAccounts(ricloudtest.Account{
-		Identifier: "x", Files: map[string]ricloudtest.File{"f": {Content: ricloudtest.GenerateBytes(1, 9<<20)}},
+		Identifier: "x", Files: map[string]ricloudtest.File{"f": {Content: ricloudtest.GenerateBytes(1,
+			9<<20)}},
 	}))
 	require.ErrorContains(t, huge.Dump(&state), "too many")
 }

@@ -15,13 +15,18 @@ import (
 )
 
 // countCalls is a user's own service.
-func countCalls(ctx context.Context, client *ricloud.Client, username string, password ricloud.Secret) (int64, error) {
+func countCalls(
+	ctx context.Context, client *ricloud.Client, username string, password ricloud.Secret,
+) (int64, error) {
 	user, err := client.Users.Create(ctx, ricloud.UserCreateParams{Identifier: username})
 	if err != nil {
 		return 0, err
 	}
 	session, err := client.Sessions.Create(ctx, ricloud.SessionCreateParams{
-		Source:  ricloud.SourceParams{User: user.ID, Type: ricloud.SourceICloudAccount, Identifier: username},
+		Source: ricloud.SourceParams{
+			User: user.ID, Type: ricloud.SourceICloudAccount,
+			Identifier: username,
+		},
 		Payload: ricloud.SessionPayload{Password: password},
 	})
 	if err != nil {
@@ -30,7 +35,10 @@ func countCalls(ctx context.Context, client *ricloud.Client, username string, pa
 	if _, err = client.Sessions.Wait(ctx, session.ID); err != nil {
 		return 0, err
 	}
-	poll, err := client.Polls.Create(ctx, ricloud.PollCreateParams{Session: session.ID, Payload: ricloud.PollPayload{DataTypes: []string{"callkit.calls"}}})
+	poll, err := client.Polls.Create(ctx, ricloud.PollCreateParams{
+		Session: session.ID,
+		Payload: ricloud.PollPayload{DataTypes: []string{"callkit.calls"}},
+	})
 	if err != nil {
 		return 0, err
 	}
@@ -42,13 +50,17 @@ func countCalls(ctx context.Context, client *ricloud.Client, username string, pa
 func Example() {
 	srv := ricloudtest.NewServer(ricloudtest.WithAccounts(ricloudtest.Account{
 		Identifier: "ada@example.com", Password: "lovelace",
-		Data: map[string]ricloudtest.Content{"callkit.calls": ricloudtest.Records(map[string]any{"address": "+441632960001"})},
+		Data: map[string]ricloudtest.Content{
+			"callkit.calls": ricloudtest.Records(map[string]any{"address": "+441632960001"}),
+		},
 	}))
 	defer srv.Close()
 
-	n, err := countCalls(context.Background(), srv.Client(), "ada@example.com", ricloud.NewSecret("lovelace"))
+	n, err := countCalls(context.Background(), srv.Client(), "ada@example.com",
+		ricloud.NewSecret("lovelace"))
 	fmt.Println(n, err)
-	_, err = countCalls(context.Background(), srv.Client(), "ada@example.com", ricloud.NewSecret("babbage"))
+	_, err = countCalls(context.Background(), srv.Client(), "ada@example.com",
+		ricloud.NewSecret("babbage"))
 	fmt.Println(err != nil, srv.CountCalls("Sessions.Create"))
 	// Output:
 	// 1 <nil>
@@ -59,18 +71,22 @@ func Example() {
 func ExampleServer_virtualTime() {
 	test := func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
-			srv := ricloudtest.NewServer(ricloudtest.WithDelays(ricloudtest.Delays{Task: ricloudtest.Fixed(time.Hour)}))
+			srv := ricloudtest.NewServer(
+				ricloudtest.WithDelays(ricloudtest.Delays{Task: ricloudtest.Fixed(time.Hour)}),
+			)
 			defer srv.Close()
 			client := srv.Client(ricloud.WithPolling(time.Second, time.Minute))
 
 			began := time.Now()
-			_, err := countCalls(t.Context(), client, "john.appleseed@example.com", ricloud.NewSecret("hunter2"))
+			_, err := countCalls(t.Context(), client, "john.appleseed@example.com",
+				ricloud.NewSecret("hunter2"))
 			require.NoError(t, err)
 			assert.InDelta(t, time.Hour, time.Since(began), float64(2*time.Minute))
 			fmt.Println("an hour has passed:", time.Since(began) > time.Hour)
 		})
 	}
-	ok := testing.RunTests(func(string, string) (bool, error) { return true, nil }, []testing.InternalTest{{Name: "Virtual", F: test}})
+	ok := testing.RunTests(func(string, string) (bool, error) { return true, nil },
+		[]testing.InternalTest{{Name: "Virtual", F: test}})
 	fmt.Println(ok)
 	// Output:
 	// an hour has passed: true

@@ -60,17 +60,35 @@ func TestFaults(t *testing.T) {
 		broken    error
 		processed bool
 	}{
-		"none":                {ricloudtest.Fault{Nth: 2, Reset: true}, 201, `"resource":"user"`, nil, true},
-		"status":              {ricloudtest.Fault{Status: 503, Header: http.Header{"retry-after": {"7"}}}, 503, "", nil, false},
-		"status after":        {ricloudtest.Fault{Status: 502, After: true, Body: "<html>Bad gateway</html>"}, 502, "<html>", nil, true},
-		"reset before":        {ricloudtest.Fault{Reset: true}, 0, "", syscall.ECONNRESET, false},
-		"reset after":         {ricloudtest.Fault{Reset: true, After: true}, 0, "", syscall.ECONNRESET, true},
+		"none": {
+			ricloudtest.Fault{Nth: 2, Reset: true},
+			201, `"resource":"user"`, nil,
+			true,
+		},
+		"status": {
+			ricloudtest.Fault{Status: 503, Header: http.Header{"retry-after": {"7"}}},
+			503, "", nil, false,
+		},
+		"status after": {ricloudtest.Fault{
+			Status: 502, After: true,
+			Body: "<html>Bad gateway</html>",
+		}, 502, "<html>", nil, true},
+		"reset before": {ricloudtest.Fault{Reset: true}, 0, "", syscall.ECONNRESET, false},
+		"reset after": {
+			ricloudtest.Fault{Reset: true, After: true},
+			0, "", syscall.ECONNRESET,
+			true,
+		},
 		"hang":                {ricloudtest.Fault{Hang: true}, 0, "", context.Canceled, false},
 		"truncated":           {ricloudtest.Fault{Truncate: 5}, 201, `{"`, io.ErrUnexpectedEOF, true},
 		"lying length, short": {ricloudtest.Fault{ContentLength: 9}, 201, `{"`, nil, true},
-		"lying length, long":  {ricloudtest.Fault{ContentLength: 9999}, 201, `"resource":"user"`, io.ErrUnexpectedEOF, true},
-		"corrupt":             {ricloudtest.Fault{Corrupt: true}, 201, "", nil, true},
-		"drip":                {ricloudtest.Fault{Drip: time.Minute}, 201, "", context.Canceled, true},
+		"lying length, long": {
+			ricloudtest.Fault{ContentLength: 9999},
+			201, `"resource":"user"`,
+			io.ErrUnexpectedEOF, true,
+		},
+		"corrupt": {ricloudtest.Fault{Corrupt: true}, 201, "", nil, true},
+		"drip":    {ricloudtest.Fault{Drip: time.Minute}, 201, "", context.Canceled, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -102,7 +120,8 @@ func TestFaults(t *testing.T) {
 				if test.broken == nil {
 					require.NoError(t, got.err)
 				} else if !errors.Is(got.err, test.broken) {
-					require.ErrorContains(t, got.err, "EOF", "%v", got.err) // a socket may see the end before the reset
+					// a socket may see the end before the reset
+					require.ErrorContains(t, got.err, "EOF", "%v", got.err)
 				}
 				users, err := srv.Client().Users.List(t.Context(), ricloud.UserListParams{})
 				require.NoError(t, err)
@@ -122,10 +141,12 @@ func TestFaultsStrikeTheCallsTheyName(t *testing.T) {
 	}
 	broken := ricloudtest.Fault{Operation: "Keys.Current", Nth: 2, Count: 2, Status: 500, Body: "{}"}
 	require.NoError(t, srv.SetFaults(broken))
-	assert.Equal(t, []int{200, 200, 500, 500, 200}, []int{status("/key"), status("/keys"), status("/key"), status("/key"), status("/key")})
+	assert.Equal(t, []int{200, 200, 500, 500, 200},
+		[]int{status("/key"), status("/keys"), status("/key"), status("/key"), status("/key")})
 	broken.Count = -1
 	require.NoError(t, srv.SetFaults(broken))
-	assert.Equal(t, []int{200, 500, 500, 500}, []int{status("/key"), status("/key"), status("/key"), status("/key")})
+	assert.Equal(t, []int{200, 500, 500, 500},
+		[]int{status("/key"), status("/key"), status("/key"), status("/key")})
 	require.NoError(t, srv.SetFaults(ricloudtest.Fault{Count: -1, Rate: 0.5, Status: 500, Body: "{}"}))
 	failed := 0
 	for range 400 {
@@ -152,10 +173,14 @@ func TestDelayedAnswer(t *testing.T) {
 func TestReadFaults(t *testing.T) {
 	t.Parallel()
 	faults, err := ricloudtest.ReadFaults(strings.NewReader(
-		`[{"operation":"Polls.Get","nth":3,"status":503,"header":{"Retry-After":["5"]},"delay":"1.5s"},{"content_length":7,"drip":"10ms"}]`))
+		`[{"operation":"Polls.Get","nth":3,"status":503,"header":{"Retry-After":["5"]},"delay":"1.5s"},` +
+			`{"content_length":7,"drip":"10ms"}]`))
 	require.NoError(t, err)
 	assert.Equal(t, []ricloudtest.Fault{
-		{Operation: "Polls.Get", Nth: 3, Status: 503, Header: http.Header{"Retry-After": {"5"}}, Delay: 1500 * time.Millisecond},
+		{
+			Operation: "Polls.Get", Nth: 3, Status: 503, Header: http.Header{"Retry-After": {"5"}},
+			Delay: 1500 * time.Millisecond,
+		},
 		{ContentLength: 7, Drip: 10 * time.Millisecond},
 	}, faults)
 	for _, bad := range []string{`{}`, `[{"delay":"soon"}]`, `[{"what":1}]`} {
@@ -170,7 +195,10 @@ func TestTheJournalHoldsNoSecrets(t *testing.T) {
 	srv := start(t)
 	c := srv.Client()
 	session := john(t.Context(), t, c)
-	poll, err := c.Polls.Create(t.Context(), ricloud.PollCreateParams{Session: session.ID, Payload: ricloud.PollPayload{Files: []ricloud.ID{"7a10photo"}}})
+	poll, err := c.Polls.Create(t.Context(), ricloud.PollCreateParams{
+		Session: session.ID,
+		Payload: ricloud.PollPayload{Files: []ricloud.ID{"7a10photo"}},
+	})
 	require.NoError(t, err)
 	poll, err = c.Polls.Wait(t.Context(), poll.ID)
 	require.NoError(t, err)

@@ -42,11 +42,20 @@ func vendorClients() []vendorClient {
 		{version: "3.0.0rc1", generation: old, deliveries: true, ackMethod: get, testMethod: get},
 		{version: "3.0.0rc2", generation: old, deliveries: true, ackMethod: get, testMethod: get},
 		{version: "3.0.0rc3", generation: old, deliveries: true, ackMethod: get, testMethod: get},
-		{version: "3.0.0", generation: old, deliveries: true, awaits: true, ackMethod: get, testMethod: post},
-		{version: "3.0.1", generation: old, deliveries: true, awaits: true, ackMethod: get, testMethod: post},
+		{
+			version: "3.0.0", generation: old, deliveries: true, awaits: true, ackMethod: get,
+			testMethod: post,
+		},
+		{
+			version: "3.0.1", generation: old, deliveries: true, awaits: true, ackMethod: get,
+			testMethod: post,
+		},
 		{version: "3.1.0", generation: old, awaits: true, ackMethod: post, testMethod: post},
 		{version: "3.1.1", generation: old, awaits: true, ackMethod: post, testMethod: post},
-		{version: "3.2.0", generation: now, awaits: true, ackMethod: post, testMethod: post, listsInPolls: true},
+		{
+			version: "3.2.0", generation: now, awaits: true, ackMethod: post, testMethod: post,
+			listsInPolls: true,
+		},
 	}
 }
 
@@ -76,7 +85,8 @@ func (v *vendorRun) ask(method, path, body string) map[string]any {
 func (v *vendorRun) until(path string) map[string]any {
 	v.t.Helper()
 	for range 60 {
-		if got := v.ask(http.MethodGet, path, ""); got["state"] != "pending" && got["state"] != "processing" {
+		if got := v.ask(http.MethodGet, path, ""); got["state"] != "pending" &&
+			got["state"] != "processing" {
 			return got
 		}
 		pass(time.Second)
@@ -197,7 +207,8 @@ func (v *vendorRun) nothing(method string) string {
 
 func (v *vendorRun) login() map[string]any {
 	user := v.ask(http.MethodPost, "/users", `{"identifier": "ricloud-py"}`)
-	source := `{"source": {"user": "` + idIn(user) + `", "type": "icloud.account", "identifier": "jane@example.com"}, "payload": {"password": "hunter2"`
+	source := `{"source": {"user": "` + idIn(user) + `", "type": "icloud.account",` +
+		` "identifier": "jane@example.com"}, "payload": {"password": "hunter2"`
 	for _, code := range []string{"", `, "code": "000000"`} {
 		session := v.ask(http.MethodPost, "/sessions", source+code+`}}`)
 		session = v.until("/sessions/" + idIn(session))
@@ -239,7 +250,8 @@ func (v *vendorRun) retrieve(session map[string]any) {
 	}
 	source := ""
 	if !v.typed { // the source of the poll, which was a nested resource once
-		source = `, "source": "` + poll["source"].(string) + `"` //nolint:forcetypeassert // the test may fail here
+		//nolint:forcetypeassert // the test may fail here
+		source = `, "source": "` + poll["source"].(string) + `"`
 	}
 	cascade := v.ask(http.MethodPost, "/polls", `{"session": "`+idIn(session)+`"`+kind+source+
 		`, "payload": {"`+files+`": `+string(list)+`}}`)
@@ -255,9 +267,12 @@ func (v *vendorRun) retrieve(session map[string]any) {
 func (v *vendorRun) download(result map[string]any) []string {
 	at, _ := result["url"].(string)
 	_, path, _ := strings.Cut(at, "://")
-	r, err := http.NewRequestWithContext(v.ctx, http.MethodGet, "https://storage.ricloud.test/"+path, http.NoBody)
+	r, err := http.NewRequestWithContext(v.ctx, http.MethodGet, "https://storage.ricloud.test/"+path,
+		http.NoBody)
 	require.NoError(v.t, err)
-	r.Header.Set("Authorization", "AWS4-HMAC-SHA256 Credential=any/20200101/us-east-1/s3/aws4_request, SignedHeaders=host, Signature=0")
+	r.Header.Set("Authorization",
+		"AWS4-HMAC-SHA256 Credential=any/20200101/us-east-1/s3/aws4_request, SignedHeaders=host, "+
+			"Signature=0")
 	res, err := v.srv.RoundTrip(r)
 	require.NoError(v.t, err)
 	var document struct {
@@ -342,14 +357,26 @@ func TestOldActions(t *testing.T) {
 		opts   []ricloudtest.Option
 		status int
 	}{
-		"current":            {nil, 405},
-		"2018":               {[]ricloudtest.Option{ricloudtest.WithGeneration(ricloudtest.Generation2018)}, 404},
-		"2019":               {[]ricloudtest.Option{ricloudtest.WithGeneration(ricloudtest.Generation2019)}, 404},
-		"2019, without":      {[]ricloudtest.Option{ricloudtest.WithGeneration(ricloudtest.Generation2019), ricloudtest.WithOldActions(false)}, 405},
+		"current": {nil, 405},
+		"2018": {
+			[]ricloudtest.Option{ricloudtest.WithGeneration(ricloudtest.Generation2018)}, 404,
+		},
+		"2019": {
+			[]ricloudtest.Option{ricloudtest.WithGeneration(ricloudtest.Generation2019)}, 404,
+		},
+		"2019, without": {
+			[]ricloudtest.Option{
+				ricloudtest.WithGeneration(ricloudtest.Generation2019),
+				ricloudtest.WithOldActions(false),
+			}, 405,
+		},
 		"current, with them": {[]ricloudtest.Option{ricloudtest.WithOldActions(true)}, 404},
 	} {
 		srv := start(t, test.opts...)
-		for _, path := range []string{"/results/x/ack", "/configs/storage/9/test", "/configs/webhook/9/test"} {
+		for _, path := range []string{
+			"/results/x/ack", "/configs/storage/9/test",
+			"/configs/webhook/9/test",
+		} {
 			status, _ := send(t.Context(), t, srv, http.MethodGet, path, srv.Token(), "")
 			assert.Equal(t, test.status, status, "%s: %s", name, path)
 		}

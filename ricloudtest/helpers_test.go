@@ -21,7 +21,8 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 func eachGeneration(t *testing.T, test func(*testing.T, ricloudtest.Option)) {
 	t.Helper()
 	for name, g := range map[string]ricloudtest.Generation{
-		"current": ricloudtest.GenerationCurrent, "2018": ricloudtest.Generation2018, "mixed": ricloudtest.GenerationMixed,
+		"current": ricloudtest.GenerationCurrent, "2018": ricloudtest.Generation2018,
+		"mixed": ricloudtest.GenerationMixed,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -39,12 +40,17 @@ func start(t *testing.T, opts ...ricloudtest.Option) *ricloudtest.Server {
 }
 
 // login makes a session for one of the ready-made accounts.
-func login(ctx context.Context, t *testing.T, c *ricloud.Client, identifier, password string) *ricloud.Session {
+func login(
+	ctx context.Context, t *testing.T, c *ricloud.Client, identifier, password string,
+) *ricloud.Session {
 	t.Helper()
 	user, err := c.Users.Create(ctx, ricloud.UserCreateParams{Identifier: "customer-42"})
 	require.NoError(t, err)
 	session, err := c.Sessions.Create(ctx, ricloud.SessionCreateParams{
-		Source:  ricloud.SourceParams{User: user.ID, Type: ricloud.SourceICloudAccount, Identifier: identifier},
+		Source: ricloud.SourceParams{
+			User: user.ID, Type: ricloud.SourceICloudAccount,
+			Identifier: identifier,
+		},
 		Payload: ricloud.SessionPayload{Password: ricloud.NewSecret(password)},
 	})
 	require.NoError(t, err)
@@ -59,7 +65,9 @@ func john(ctx context.Context, t *testing.T, c *ricloud.Client) *ricloud.Session
 }
 
 // fetch reads a URL of the sandbox's storage.
-func fetch(ctx context.Context, rt http.RoundTripper, url string, header http.Header) (*http.Response, error) {
+func fetch(
+	ctx context.Context, rt http.RoundTripper, url string, header http.Header,
+) (*http.Response, error) {
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
 	if err != nil {
 		return nil, fmt.Errorf("make the request: %w", err)

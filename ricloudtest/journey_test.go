@@ -33,7 +33,10 @@ func TestJourney(t *testing.T) {
 
 			asked := 0
 			session, err := c.Sessions.Login(ctx, ricloud.SessionCreateParams{
-				Source:  ricloud.SourceParams{User: user.ID, Type: ricloud.SourceICloudAccount, Identifier: "jane.appleseed@example.com"},
+				Source: ricloud.SourceParams{
+					User: user.ID, Type: ricloud.SourceICloudAccount,
+					Identifier: "jane.appleseed@example.com",
+				},
 				Payload: ricloud.SessionPayload{Password: ricloud.NewSecret("hunter2")},
 			}, func(context.Context, ricloud.CodeChallenge) (ricloud.Secret, error) {
 				asked++
@@ -45,12 +48,19 @@ func TestJourney(t *testing.T) {
 			require.NoError(t, err)
 			assert.Equal(t, 2, asked, "a wrong code is asked for again")
 
-			params := ricloud.PollCreateParams{Session: session.ID, Payload: ricloud.PollPayload{DataTypes: []string{"callkit.calls", "whatsapp.messages"}}}
+			params := ricloud.PollCreateParams{
+				Session: session.ID,
+				Payload: ricloud.PollPayload{DataTypes: []string{"callkit.calls", "whatsapp.messages"}},
+			}
 			_, err = c.Polls.Create(ctx, params)
 			require.ErrorIs(t, err, ricloud.ErrUnconfigured)
 
 			config, err := c.StorageConfigs.Create(ctx, ricloud.StorageConfigCreateParams{
-				URL: "s3://my-bucket/results", Credentials: ricloud.Credentials{"access_key_id": ricloud.NewSecret("a"), "secret_access_key": ricloud.NewSecret("b")},
+				URL: "s3://my-bucket/results",
+				Credentials: ricloud.Credentials{
+					"access_key_id":     ricloud.NewSecret("a"),
+					"secret_access_key": ricloud.NewSecret("b"),
+				},
 				SignedURLsEnabled: new(true),
 			})
 			require.NoError(t, err)
@@ -91,7 +101,10 @@ func TestResultsAreServedAtSignedURLs(t *testing.T) {
 			options = append(options, ricloud.WithBaseURL(srv.URL()), ricloud.WithTransport(sockets))
 		}
 		c := srv.Client(options...)
-		poll, err := c.Polls.Create(ctx, ricloud.PollCreateParams{Session: john(ctx, t, c).ID, Payload: ricloud.PollPayload{Files: []ricloud.ID{"7a10photo"}}})
+		poll, err := c.Polls.Create(ctx, ricloud.PollCreateParams{
+			Session: john(ctx, t, c).ID,
+			Payload: ricloud.PollPayload{Files: []ricloud.ID{"7a10photo"}},
+		})
 		require.NoError(t, err)
 		poll, err = c.Polls.Wait(ctx, poll.ID)
 		require.NoError(t, err)
@@ -110,7 +123,8 @@ func TestResultsAreServedAtSignedURLs(t *testing.T) {
 		assert.Equal(t, result.Checksum, hex.EncodeToString(sum[:]))
 		assert.Len(t, body, int(result.Size))
 
-		res, err = fetch(ctx, rt, signed, http.Header{"Range": {"bytes=100-199"}, "If-Match": {res.Header.Get("ETag")}})
+		res, err = fetch(ctx, rt, signed,
+			http.Header{"Range": {"bytes=100-199"}, "If-Match": {res.Header.Get("ETag")}})
 		require.NoError(t, err)
 		part, err := readAll(res)
 		require.NoError(t, err)
@@ -123,12 +137,20 @@ func TestResultsAreServedAtSignedURLs(t *testing.T) {
 			header http.Header
 			status int
 		}{
-			"a token":         {signed, http.Header{"Authorization": {"Token x"}}, http.StatusBadRequest},
-			"another object":  {signed + "0", nil, http.StatusForbidden},
-			"a changed one":   {signed, http.Header{"If-Match": {`"other"`}}, http.StatusPreconditionFailed},
-			"beyond the end":  {signed, http.Header{"Range": {"bytes=99999-"}}, http.StatusRequestedRangeNotSatisfiable},
-			"several ranges":  {signed, http.Header{"Range": {"bytes=0-1,4-5"}}, http.StatusOK},
-			"nothing changed": {signed, http.Header{"If-None-Match": {res.Header.Get("ETag")}}, http.StatusNotModified},
+			"a token":        {signed, http.Header{"Authorization": {"Token x"}}, http.StatusBadRequest},
+			"another object": {signed + "0", nil, http.StatusForbidden},
+			"a changed one":  {signed, http.Header{"If-Match": {`"other"`}}, http.StatusPreconditionFailed},
+			"beyond the end": {
+				signed,
+				http.Header{"Range": {"bytes=99999-"}},
+				http.StatusRequestedRangeNotSatisfiable,
+			},
+			"several ranges": {signed, http.Header{"Range": {"bytes=0-1,4-5"}}, http.StatusOK},
+			"nothing changed": {
+				signed,
+				http.Header{"If-None-Match": {res.Header.Get("ETag")}},
+				http.StatusNotModified,
+			},
 		} {
 			res, err := fetch(ctx, rt, request.url, request.header)
 			require.NoError(t, err, name)

@@ -38,7 +38,10 @@ func TestTenThousandInFlight(t *testing.T) {
 		for i := range polls {
 			work.Go(func() {
 				session, err := c.Sessions.Create(ctx, ricloud.SessionCreateParams{
-					Source:  ricloud.SourceParams{User: user.ID, Type: ricloud.SourceICloudAccount, Identifier: fmt.Sprintf("user-%d@example.com", i)},
+					Source: ricloud.SourceParams{
+						User: user.ID, Type: ricloud.SourceICloudAccount,
+						Identifier: fmt.Sprintf("user-%d@example.com", i),
+					},
 					Payload: ricloud.SessionPayload{Password: ricloud.NewSecret("hunter2")},
 				})
 				if err != nil {
@@ -46,7 +49,10 @@ func TestTenThousandInFlight(t *testing.T) {
 					return
 				}
 				time.Sleep(time.Minute) //nolint:forbidigo // virtual time
-				poll, err := c.Polls.Create(ctx, ricloud.PollCreateParams{Session: session.ID, Payload: ricloud.PollPayload{DataTypes: []string{"callkit.calls"}}})
+				poll, err := c.Polls.Create(ctx, ricloud.PollCreateParams{
+					Session: session.ID,
+					Payload: ricloud.PollPayload{DataTypes: []string{"callkit.calls"}},
+				})
 				if assert.NoError(t, err) {
 					polls[i] = poll.ID
 				}
@@ -66,7 +72,8 @@ func TestTenThousandInFlight(t *testing.T) {
 // crowd is a server with many polls of one session, none of them done.
 func crowd(b *testing.B, polls int) (*ricloudtest.Server, ricloud.ID) {
 	b.Helper()
-	srv := ricloudtest.NewServer(ricloudtest.WithDelays(ricloudtest.Delays{Task: ricloudtest.Fixed(24 * time.Hour)}))
+	srv := ricloudtest.NewServer(ricloudtest.WithDelays(ricloudtest.Delays{Task: ricloudtest.Fixed(24 *
+		time.Hour)}))
 	b.Cleanup(srv.Close)
 	c, ctx := srv.Client(), b.Context()
 	user, err := c.Users.Create(ctx, ricloud.UserCreateParams{Identifier: "u"})
@@ -74,13 +81,17 @@ func crowd(b *testing.B, polls int) (*ricloudtest.Server, ricloud.ID) {
 	var last ricloud.ID
 	for _, name := range []string{"many", "few"} {
 		session, err := c.Sessions.Create(ctx, ricloud.SessionCreateParams{
-			Source: ricloud.SourceParams{User: user.ID, Type: ricloud.SourceMock, Identifier: name}, Payload: ricloud.SessionPayload{Password: ricloud.NewSecret("x")},
+			Source:  ricloud.SourceParams{User: user.ID, Type: ricloud.SourceMock, Identifier: name},
+			Payload: ricloud.SessionPayload{Password: ricloud.NewSecret("x")},
 		})
 		require.NoError(b, err)
 		_, err = c.Sessions.Wait(ctx, session.ID)
 		require.NoError(b, err)
 		for range polls {
-			_, err := c.Polls.Create(ctx, ricloud.PollCreateParams{Session: session.ID, Payload: ricloud.PollPayload{DataTypes: []string{"callkit.calls"}}})
+			_, err := c.Polls.Create(ctx, ricloud.PollCreateParams{
+				Session: session.ID,
+				Payload: ricloud.PollPayload{DataTypes: []string{"callkit.calls"}},
+			})
 			require.NoError(b, err)
 		}
 		last, polls = session.ID, 10
@@ -92,12 +103,14 @@ func crowd(b *testing.B, polls int) (*ricloudtest.Server, ricloud.ID) {
 func BenchmarkServer(b *testing.B) {
 	srv, session := crowd(b, 50_000)
 	for name, path := range map[string]string{
-		"key": "/key", "page of 10": "/polls", "page of 1000": "/polls?limit=1000", "by session": "/polls?session=" + string(session), "by state": "/polls?state=processing",
+		"key": "/key", "page of 10": "/polls", "page of 1000": "/polls?limit=1000",
+		"by session": "/polls?session=" + string(session), "by state": "/polls?state=processing",
 	} {
 		b.Run(name, func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
-				r, err := http.NewRequestWithContext(b.Context(), http.MethodGet, "https://api.ricloud.test"+path, http.NoBody)
+				r, err := http.NewRequestWithContext(b.Context(), http.MethodGet,
+					"https://api.ricloud.test"+path, http.NoBody)
 				if err != nil {
 					b.Fatal(err)
 				}

@@ -164,9 +164,9 @@ func WithAccounts(accounts ...Account) Option {
 // WithGeneration chooses how answers are written. The default is GenerationCurrent.
 func WithGeneration(g Generation) Option { return func(c *config) { c.generation = g } }
 
-// WithOldActions sets whether three endpoints also answer GET, as they once did: the acknowledgement
-// of a result, and the tests of storage and webhook configs. By default they do in Generation2018
-// and Generation2019.
+// WithOldActions sets whether three endpoints also answer GET, as they once did: the
+// acknowledgement of a result, and the tests of storage and webhook configs. By default they do in
+// Generation2018 and Generation2019.
 func WithOldActions(answer bool) Option { return func(c *config) { c.old = &answer } }
 
 // WithStringDeliveries sends each event as a JSON string that holds the event's JSON, with the
@@ -234,8 +234,8 @@ func WithWebhooks(urls ...string) Option {
 	return func(c *config) { c.webhookURLs = slices.Concat(c.webhookURLs, urls) }
 }
 
-// WithoutUndeliveredEvents records no event while there is no valid webhook config. Without it, such
-// events are recorded and stay pending.
+// WithoutUndeliveredEvents records no event while there is no valid webhook config. Without it,
+// such events are recorded and stay pending.
 func WithoutUndeliveredEvents() Option { return func(c *config) { c.onlyDelivered = true } }
 
 // WithWebhookRetries sets the pauses between the attempts of one delivery. There is one attempt

@@ -29,34 +29,50 @@ func TestOptionsThatCannotWork(t *testing.T) {
 		"a limit of no time":       {ricloudtest.WithRateLimit(5, 0), "rate limit"},
 		"polls in flight":          {ricloudtest.WithInFlightLimit(-1), "in-flight"},
 		"a lifetime":               {ricloudtest.WithSessionLifetime(-1), "lifetime"},
-		"a delay":                  {ricloudtest.WithDelays(ricloudtest.Delays{Task: ricloudtest.Fixed(-1)}), "task"},
-		"retries":                  {ricloudtest.WithWebhookRetries(-1), "retries"},
-		"a webhook":                {ricloudtest.WithWebhooks("receiver"), "receiver"},
-		"a webhook rate":           {ricloudtest.WithWebhookFaults(ricloudtest.WebhookFaults{Drop: 1.5}), "1.5"},
-		"a receiver":               {ricloudtest.WithReceiver("https://x", nil), "https://x"},
-		"a transport":              {ricloudtest.WithWebhookTransport(nil), "transport"},
-		"a publisher":              {ricloudtest.WithPublisher(nil), "publisher"},
-		"a folder":                 {ricloudtest.WithLocalStorage(""), "folder"},
-		"a logger":                 {ricloudtest.WithLogger(nil), "logger"},
-		"a storage key":            {ricloudtest.WithStorageKey("id", ""), "storage key"},
-		"a public URL":             {ricloudtest.WithPublicURLs("sandbox", ""), "public URL"},
-		"an origin":                {ricloudtest.WithCORS("https://x/y"), "https://x/y"},
-		"a scope":                  {ricloudtest.WithScopes(ricloudtest.Scopes{"calls": nil}), "calls"},
+		"a delay": {
+			ricloudtest.WithDelays(ricloudtest.Delays{Task: ricloudtest.Fixed(-1)}), "task",
+		},
+		"retries":        {ricloudtest.WithWebhookRetries(-1), "retries"},
+		"a webhook":      {ricloudtest.WithWebhooks("receiver"), "receiver"},
+		"a webhook rate": {ricloudtest.WithWebhookFaults(ricloudtest.WebhookFaults{Drop: 1.5}), "1.5"},
+		"a receiver":     {ricloudtest.WithReceiver("https://x", nil), "https://x"},
+		"a transport":    {ricloudtest.WithWebhookTransport(nil), "transport"},
+		"a publisher":    {ricloudtest.WithPublisher(nil), "publisher"},
+		"a folder":       {ricloudtest.WithLocalStorage(""), "folder"},
+		"a logger":       {ricloudtest.WithLogger(nil), "logger"},
+		"a storage key":  {ricloudtest.WithStorageKey("id", ""), "storage key"},
+		"a public URL":   {ricloudtest.WithPublicURLs("sandbox", ""), "public URL"},
+		"an origin":      {ricloudtest.WithCORS("https://x/y"), "https://x/y"},
+		"a scope":        {ricloudtest.WithScopes(ricloudtest.Scopes{"calls": nil}), "calls"},
 		"a limit's level": {
 			ricloudtest.WithScopes(ricloudtest.Scopes{"data_type:x": {{Level: "world"}}}), "world",
 		},
-		"a fault":   {ricloudtest.WithFaults(ricloudtest.Fault{Operation: "Pols.Get", Status: 500}), "Pols.Get"},
-		"a service": {ricloudtest.WithAccounts(ricloudtest.Account{Service: "skype", Identifier: "x"}), "skype"},
+		"a fault": {
+			ricloudtest.WithFaults(ricloudtest.Fault{Operation: "Pols.Get", Status: 500}),
+			"Pols.Get",
+		},
+		"a service": {
+			ricloudtest.WithAccounts(ricloudtest.Account{Service: "skype", Identifier: "x"}),
+			"skype",
+		},
 		"a relay without code": {
-			ricloudtest.WithAccounts(ricloudtest.Account{Service: "rirelay.instance", Identifier: "x"}), "pairing",
+			ricloudtest.WithAccounts(ricloudtest.Account{Service: "rirelay.instance", Identifier: "x"}),
+			"pairing",
 		},
 		"nobody's account": {ricloudtest.WithAccounts(ricloudtest.Account{}), "without an identifier"},
 		"a bad child": {
-			ricloudtest.WithAccounts(ricloudtest.Account{Identifier: "x", Children: []ricloudtest.Account{{}}}), "identifier",
+			ricloudtest.WithAccounts(ricloudtest.Account{
+				Identifier: "x",
+				Children:   []ricloudtest.Account{{}},
+			}), "identifier",
 		},
-		"wrong codes": {ricloudtest.WithAccounts(ricloudtest.Account{Identifier: "x", WrongCodes: -1}), "WrongCodes"},
+		"wrong codes": {
+			ricloudtest.WithAccounts(ricloudtest.Account{Identifier: "x", WrongCodes: -1}),
+			"WrongCodes",
+		},
 		"twins": {
-			ricloudtest.WithAccounts(ricloudtest.Account{Identifier: "x"}, ricloudtest.Account{Identifier: "x"}), "two",
+			ricloudtest.WithAccounts(ricloudtest.Account{Identifier: "x"},
+				ricloudtest.Account{Identifier: "x"}), "two",
 		},
 		"a dump": {ricloudtest.WithState([]byte("{}")), "version"},
 	} {
@@ -65,7 +81,8 @@ func TestOptionsThatCannotWork(t *testing.T) {
 		require.ErrorContains(t, srv.Start(), test.want, name)
 		_, err := srv.Client().Keys.Current(t.Context())
 		require.ErrorContains(t, err, test.want, name)
-		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://127.0.0.1/key", http.NoBody)
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://127.0.0.1/key",
+			http.NoBody)
 		require.NoError(t, err)
 		got := serve(srv, r)
 		assert.Equal(t, http.StatusInternalServerError, got.status, name)

@@ -33,8 +33,11 @@ func TestThePythonClientsBytes(t *testing.T) {
 		if method != http.MethodGet {
 			length = "Content-Length: " + strconv.Itoa(len(body)) + "\r\n"
 		}
-		_, err := io.WriteString(conn, method+" "+path+" HTTP/1.1\r\nHost: "+host+"\r\nUser-Agent: ricloud-py/3.2.0\r\nAccept-Encoding: gzip, deflate\r\n"+
-			"Accept: */*\r\nConnection: keep-alive\r\nAuthorization: Token tok-abc\r\nRicloud-Await: 0\r\n"+length+"\r\n"+body)
+		_, err := io.WriteString(conn,
+			method+" "+path+" HTTP/1.1\r\nHost: "+host+
+				"\r\nUser-Agent: ricloud-py/3.2.0\r\nAccept-Encoding: gzip, deflate\r\n"+
+				"Accept: */*\r\nConnection: keep-alive\r\nAuthorization: Token tok-abc\r\nRicloud-Await: 0\r\n"+
+				length+"\r\n"+body)
 		require.NoError(t, err)
 		res, err := http.ReadResponse(answers, nil)
 		require.NoError(t, err)
@@ -54,30 +57,39 @@ func TestThePythonClientsBytes(t *testing.T) {
 		}, 30*time.Second, 10*time.Millisecond, path)
 		return got
 	}
-	id := func(from map[string]any) string { return from["id"].(string) } //nolint:forcetypeassert // the test may fail here
+	//nolint:forcetypeassert // the test may fail here
+	id := func(from map[string]any) string { return from["id"].(string) }
 
 	assert.Equal(t, "organisation", ask("GET", "/organisation", "")["resource"])
 	latin1("/users", `{"identifier": "m`+"\xfc"+`ller@example.com"}`)
 	user := ask("POST", "/users", `{"identifier": "mueller@example.com"}`)
-	assert.Equal(t, id(user), id(ask("POST", "/users", `{"identifier": "mueller@example.com"}`)), "get or create")
-	session := ask("POST", "/sessions", `{"source": {"user": "`+id(user)+`", "type": "mocks.mock", "identifier": "john.appleseed@reincubate.com"}, "payload": {"password": "abcd1234"}}`)
+	assert.Equal(t, id(user), id(ask("POST", "/users", `{"identifier": "mueller@example.com"}`)),
+		"get or create")
+	session := ask("POST", "/sessions",
+		`{"source": {"user": "`+id(user)+`", "type": "mocks.mock",`+
+			` "identifier": "john.appleseed@reincubate.com"}, "payload": {"password": "abcd1234"}}`)
 	until("/sessions/"+id(session), "active")
 	poll := ask("POST", "/polls", `{"session": "`+id(session)+`", "payload": {"info_types": ["*"]}}`)
 	until("/polls/"+id(poll), "completed")
 	source := session["source"].(map[string]any) //nolint:forcetypeassert // the test may fail here
-	poll = ask("POST", "/polls", `{"payload": {"data_types": ["ios_messages.messages"], "files": ["7a10photo"]}, "session": "`+id(session)+`", "source": "`+id(source)+`"}`)
+	poll = ask("POST", "/polls",
+		`{"payload": {"data_types": ["ios_messages.messages"], "files": ["7a10photo"]}, "session": "`+
+			id(session)+`", "source": "`+id(source)+`"}`)
 	poll = until("/polls/"+id(poll), "completed")
 	list := poll["results"].(map[string]any) //nolint:forcetypeassert // the test may fail here
 	assert.Equal(t, "list", list["resource"], "the client reads nested lists by it")
 	for _, result := range list["data"].([]any) { //nolint:forcetypeassert // the test may fail here
-		acked := ask("POST", "/results/"+id(result.(map[string]any))+"/ack", "null") //nolint:forcetypeassert // the test may fail here
+		//nolint:forcetypeassert // the test may fail here
+		acked := ask("POST", "/results/"+id(result.(map[string]any))+"/ack", "null")
 		assert.Equal(t, "consumed", acked["state"])
 	}
-	empty := ask("POST", "/polls", `{"payload": {"files": []}, "session": "`+id(session)+`", "source": "`+id(source)+`"}`)
+	empty := ask("POST", "/polls",
+		`{"payload": {"files": []}, "session": "`+id(session)+`", "source": "`+id(source)+`"}`)
 	until("/polls/"+id(empty), "completed")
 	ask("GET", "/results?poll="+id(poll)+"&limit=10&starting_after=abc%2Fdef", "")
 	ask("GET", "/tasks?date_created__gt=2026-01-02T03%3A04%3A05.678", "")
-	config := ask("POST", "/configs/storage", `{"url": "s3://b/p", "credentials": {"access_key_id": "a", "secret_access_key": "b"}}`)
+	config := ask("POST", "/configs/storage",
+		`{"url": "s3://b/p", "credentials": {"access_key_id": "a", "secret_access_key": "b"}}`)
 	assert.Equal(t, "task", ask("POST", "/configs/storage/"+id(config)+"/test", "null")["resource"])
 	ask("POST", "/keys/"+id(ask("GET", "/key", ""))+"/rotate", `{"expire": 3600}`)
 	assert.Equal(t, "expired", ask("DELETE", "/sessions/"+id(session), "")["state"])

@@ -171,8 +171,8 @@ func (s *Server) acknowledge(c *call) (answerer, error) {
 
 // acknowledgeAll acknowledges a batch.
 //
-// Assumption (batch-acknowledge): the body is {"results": ["id", …]}, all or none are acknowledged,
-// and the answer is a list of the results. The contract only names the endpoint.
+// Assumption (batch-acknowledge): the body is {"results": ["id", …]}, all or none are
+// acknowledged, and the answer is a list of the results. The contract only names the endpoint.
 func (s *Server) acknowledgeAll(c *call) (answerer, error) {
 	if s.noBatch {
 		return nil, notFound("endpoint")

@@ -126,7 +126,10 @@ func loginError(t *testing.T, c *ricloud.Client, code string) string {
 		Source: ricloud.SourceParams{
 			User: user.ID, Type: ricloud.SourceICloudAccount, Identifier: "ada@example.com",
 		},
-		Payload: ricloud.SessionPayload{Password: ricloud.NewSecret("hunter2"), Code: ricloud.NewSecret(code)},
+		Payload: ricloud.SessionPayload{
+			Password: ricloud.NewSecret("hunter2"),
+			Code:     ricloud.NewSecret(code),
+		},
 	})
 	require.NoError(t, err)
 	pass(time.Minute)
@@ -149,7 +152,8 @@ func TestScenarioSchema(t *testing.T) {
 		"$schema": `"x"`, "name": `"x"`, "description": `"x"`, "accounts": `[]`, "webhooks": `[]`,
 		"generation": `"2019"`, "delays": `{}`, "speed": `2`, "faults": `[]`, "webhook_faults": `{}`,
 		"webhook_retries": `["1s"]`, "rate_limit": `{"requests":1,"per":"1s"}`, "in_flight_limit": `1`,
-		"session_lifetime": `"1s"`, "scopes": `{"data_type:x":[]}`, "storage_key": `{"id":"a","secret":"b"}`,
+		"session_lifetime": `"1s"`, "scopes": `{"data_type:x":[]}`,
+		"storage_key": `{"id":"a","secret":"b"}`,
 	}
 	for name := range schema.Properties {
 		value, ok := values[name]
@@ -165,7 +169,8 @@ func TestScenarioSchema(t *testing.T) {
 		_, rest, _ := strings.Cut(string(source), "type "+structName+" struct {")
 		body, _, _ := strings.Cut(rest, "\n}")
 		var names []string
-		for _, match := range regexp.MustCompile("json:\"([a-z_$0-9]+)[,\"]").FindAllStringSubmatch(body, -1) {
+		for _, match := range regexp.MustCompile("json:\"([a-z_$0-9]+)[,\"]").FindAllStringSubmatch(body,
+			-1) {
 			names = append(names, match[1])
 		}
 		return names
@@ -180,8 +185,10 @@ func TestScenarioSchema(t *testing.T) {
 		return names
 	}
 	assert.ElementsMatch(t, fields("scenario.go", "scenarioJSON"), keys(schema.Properties))
-	assert.ElementsMatch(t, fields("account_json.go", "accountJSON"), keys(schema.Defs["account"].Properties))
-	assert.ElementsMatch(t, fields("faults.go", "Fault"), keys(schema.Defs["fault"].Properties, "delay", "drip"))
+	assert.ElementsMatch(t, fields("account_json.go", "accountJSON"),
+		keys(schema.Defs["account"].Properties))
+	assert.ElementsMatch(t, fields("faults.go", "Fault"),
+		keys(schema.Defs["fault"].Properties, "delay", "drip"))
 }
 
 // Each assumption in the code is in the package's documentation, and the other way round.
@@ -196,7 +203,8 @@ func TestAssumptionsAreListed(t *testing.T) {
 		}
 		source, err := os.ReadFile(file)
 		require.NoError(t, err)
-		for _, match := range regexp.MustCompile(`Assumption \(([a-z-]+)\)`).FindAllStringSubmatch(string(source), -1) {
+		marks := regexp.MustCompile(`Assumption \(([a-z-]+)\)`)
+		for _, match := range marks.FindAllStringSubmatch(string(source), -1) {
 			assert.False(t, marked[match[1]], "%s is marked twice", match[1])
 			marked[match[1]] = true
 		}
@@ -205,7 +213,8 @@ func TestAssumptionsAreListed(t *testing.T) {
 	doc, err := os.ReadFile("doc.go")
 	require.NoError(t, err)
 	listed := map[string]bool{}
-	for _, match := range regexp.MustCompile(`//   - ([a-z-]+):`).FindAllStringSubmatch(string(doc), -1) {
+	for _, match := range regexp.MustCompile(`//   - ([a-z-]+):`).FindAllStringSubmatch(string(doc),
+		-1) {
 		listed[match[1]] = true
 	}
 	assert.Equal(t, marked, listed)

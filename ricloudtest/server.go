@@ -111,7 +111,8 @@ func (s *Server) newState(seed uint64) state {
 func NewServer(opts ...Option) *Server {
 	c, err := newConfig(opts)
 	s := &Server{
-		config: c, opts: slices.Clone(opts), initial: c.settings, err: err, slots: make(chan struct{}, 64), router: newRouter(),
+		config: c, opts: slices.Clone(opts), initial: c.settings, err: err,
+		slots: make(chan struct{}, 64), router: newRouter(),
 	}
 	s.admin = newAdmin(s)
 	s.ctx, s.cancel = context.WithCancel(context.Background()) // the server's life, until Close

@@ -24,9 +24,11 @@ func TestClose(t *testing.T) {
 		srv := ricloudtest.NewServer(ricloudtest.WithFaults(ricloudtest.Fault{Hang: true, Count: -1}))
 		time.AfterFunc(time.Hour, srv.Close)
 		began := time.Now()
-		require.ErrorIs(t, try(t.Context(), t, srv, "https://api.ricloud.test", srv.Token()).err, net.ErrClosed)
+		require.ErrorIs(t, try(t.Context(), t, srv, "https://api.ricloud.test", srv.Token()).err,
+			net.ErrClosed)
 		assert.Equal(t, time.Hour, time.Since(began))
-		require.ErrorIs(t, try(t.Context(), t, srv, "https://api.ricloud.test", srv.Token()).err, net.ErrClosed)
+		require.ErrorIs(t, try(t.Context(), t, srv, "https://api.ricloud.test", srv.Token()).err,
+			net.ErrClosed)
 		require.ErrorIs(t, srv.Start(), net.ErrClosed)
 		srv.Close()
 	})
@@ -49,10 +51,12 @@ func TestABodyEndsWithItsClose(t *testing.T) {
 func TestOnlyTheSandboxsHosts(t *testing.T) {
 	t.Parallel()
 	srv := start(t)
-	require.ErrorContains(t, try(t.Context(), t, srv, "https://example.com", srv.Token()).err, "example.com")
+	require.ErrorContains(t, try(t.Context(), t, srv, "https://example.com", srv.Token()).err,
+		"example.com")
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
-	require.ErrorIs(t, try(ended, t, srv, "https://api.ricloud.test", srv.Token()).err, context.Canceled)
+	require.ErrorIs(t, try(ended, t, srv, "https://api.ricloud.test", srv.Token()).err,
+		context.Canceled)
 }
 
 func TestListeners(t *testing.T) {
@@ -72,7 +76,8 @@ func TestOptionsThatAreRefused(t *testing.T) {
 func TestTheLogHoldsNoSecrets(t *testing.T) {
 	t.Parallel()
 	var log strings.Builder
-	srv := start(t, ricloudtest.WithLogger(slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))))
+	srv := start(t, ricloudtest.WithLogger(slog.New(slog.NewTextHandler(&log,
+		&slog.HandlerOptions{Level: slog.LevelDebug}))))
 	send(t.Context(), t, srv, http.MethodGet, "/key", srv.Token(), "")
 	assert.Contains(t, log.String(), "Keys.Current")
 	assert.NotContains(t, log.String(), srv.Token())
@@ -105,7 +110,11 @@ func TestSeedAndSpeed(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		run := func(opts ...ricloudtest.Option) (ricloud.ID, time.Duration) {
-			srv := ricloudtest.NewServer(append(opts, ricloudtest.WithDelays(ricloudtest.Delays{Session: ricloudtest.Delay{Min: time.Minute, Max: time.Hour}}))...)
+			srv := ricloudtest.NewServer(append(opts,
+				ricloudtest.WithDelays(ricloudtest.Delays{Session: ricloudtest.Delay{
+					Min: time.Minute,
+					Max: time.Hour,
+				}}))...)
 			defer srv.Close()
 			began := time.Now()
 			session := john(t.Context(), t, srv.Client())

@@ -70,7 +70,8 @@ func TestSetState(t *testing.T) {
 			{"session", session.ID, "failed"},
 			{"organisation", "", "unconfigured"},
 		} {
-			require.ErrorContains(t, srv.SetState(refused.kind, refused.id, refused.state), "by hand", "%+v", refused)
+			require.ErrorContains(t, srv.SetState(refused.kind, refused.id, refused.state), "by hand", "%+v",
+				refused)
 		}
 		require.NoError(t, srv.SetState("session", session.ID, "active"))
 		require.NoError(t, srv.SetState("session", session.ID, "expired"))
@@ -78,7 +79,10 @@ func TestSetState(t *testing.T) {
 		got := in.take()
 		require.Len(t, got, 1)
 		assert.Equal(t, "session.expired", got[0].slug)
-		for kind, state := range map[string]string{"storage_config": "invalid", "webhook_config": "invalid"} {
+		for kind, state := range map[string]string{
+			"storage_config": "invalid",
+			"webhook_config": "invalid",
+		} {
 			require.NoError(t, srv.SetState(kind, "1", state))
 		}
 		_, err = c.Polls.Create(ctx, ricloud.PollCreateParams{
@@ -102,7 +106,10 @@ func TestSetStateOfWhatIsPending(t *testing.T) {
 		require.NoError(t, err)
 		for _, state := range []ricloud.SessionState{"failed", "active"} {
 			session, err := c.Sessions.Create(ctx, ricloud.SessionCreateParams{
-				Source:  ricloud.SourceParams{User: user.ID, Type: ricloud.SourceMock, Identifier: string(state)},
+				Source: ricloud.SourceParams{
+					User: user.ID, Type: ricloud.SourceMock,
+					Identifier: string(state),
+				},
 				Payload: ricloud.SessionPayload{Password: ricloud.NewSecret("x")},
 			})
 			require.NoError(t, err)
@@ -148,23 +155,31 @@ func TestFaultsChooseCalls(t *testing.T) {
 		john.Account = "john.appleseed@example.com"
 		require.NoError(t, srv.SetFaults(john))
 		for _, path := range []string{
-			"/sessions/" + string(session.ID), "/polls/" + string(poll.ID), "/tasks/" + string(poll.TasksSucceeded[0]),
+			"/sessions/" + string(session.ID), "/polls/" + string(poll.ID),
+			"/tasks/" + string(poll.TasksSucceeded[0]),
 			"/results/" + string(poll.Results.Data[0].ID), "/sources/" + string(session.Source.ID),
 		} {
 			assert.Equal(t, 503, status(path), path)
 		}
-		for _, path := range []string{"/sessions/" + string(other.ID), "/sources/" + string(other.Source.ID), "/key", "/polls"} {
+		for _, path := range []string{
+			"/sessions/" + string(other.ID),
+			"/sources/" + string(other.Source.ID), "/key", "/polls",
+		} {
 			assert.Equal(t, 200, status(path), path)
 		}
 		res, err := fetch(ctx, srv, object, nil)
 		require.NoError(t, err)
 		require.NoError(t, res.Body.Close())
 		assert.Equal(t, 503, res.StatusCode, "its objects too")
-		got, _ := send(ctx, t, srv, "POST", "/polls", srv.Token(), `{"session":"`+string(session.ID)+`","payload":{"files":[]}}`)
+		got, _ := send(ctx, t, srv, "POST", "/polls", srv.Token(),
+			`{"session":"`+string(session.ID)+`","payload":{"files":[]}}`)
 		assert.Equal(t, 503, got)
-		got, _ = send(ctx, t, srv, "POST", "/sessions", srv.Token(), `{"source":{"user":"1","type":"icloud.account","identifier":"john.appleseed@example.com"},"payload":{}}`)
+		got, _ = send(ctx, t, srv, "POST", "/sessions", srv.Token(),
+			`{"source":{"user":"1","type":"icloud.account","identifier":"john.appleseed@example.com"},`+
+				`"payload":{}}`)
 		assert.Equal(t, 503, got)
-		got, _ = send(ctx, t, srv, "POST", "/sessions", srv.Token(), `{"source":{"user":"1","type":"icloud.account","identifier":"kate@example.com"},"payload":{}}`)
+		got, _ = send(ctx, t, srv, "POST", "/sessions", srv.Token(),
+			`{"source":{"user":"1","type":"icloud.account","identifier":"kate@example.com"},"payload":{}}`)
 		assert.Equal(t, 201, got)
 
 		byRequest, byID := bad, bad

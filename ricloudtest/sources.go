@@ -86,7 +86,9 @@ func (s *Server) sourceChildren(c *call) (answerer, error) {
 }
 
 // isRelayInstance recognises the service by both names that the API has had for it.
-func isRelayInstance(kind string) bool { return kind == relayInstance || kind == "asrelay.instance" }
+func isRelayInstance(kind string) bool {
+	return kind == relayInstance || kind == "asrelay.instance"
+}
 
 func isRelayDevice(kind string) bool { return kind == relayDevice || kind == "asrelay.source" }
 

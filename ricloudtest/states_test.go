@@ -31,19 +31,27 @@ func TestSessionOutcomes(t *testing.T) {
 		identifier, password, code string
 		want                       ricloud.ErrorCode
 	}{
-		"no 2FA":               {ricloud.SourceICloudAccount, "plain", "right", "", ""},
-		"wrong password":       {ricloud.SourceICloudAccount, "plain", "wrong", "", "credentials-invalid"},
-		"nobody":               {ricloud.SourceICloudAccount, "nobody", "right", "", "credentials-invalid"},
-		"no code":              {ricloud.SourceICloudAccount, "2fa", "right", "", "code-required"},
-		"wrong code":           {ricloud.SourceICloudAccount, "2fa", "right", "0", "code-required"},
-		"password before code": {ricloud.SourceICloudAccount, "2fa", "wrong", "123456", "credentials-invalid"},
-		"code":                 {ricloud.SourceICloudAccount, "2fa", "right", "123456", ""},
-		"locked":               {ricloud.SourceICloudAccount, "locked", "right", "", "source-locked"},
-		"deactivated":          {ricloud.SourceICloudAccount, "closed", "right", "", "source-deactivated"},
-		"another failure":      {ricloud.SourceICloudAccount, "broken", "right", "", "init_failed"},
-		"pairing":              {ricloud.SourceRelayInstance, "", "", "PAIR-1234", ""},
-		"wrong pairing":        {ricloud.SourceRelayInstance, "", "", "PAIR-0000", "code-invalid"},
-		"mock":                 {"mocks.mock", "anyone", "anything", "", ""},
+		"no 2FA": {ricloud.SourceICloudAccount, "plain", "right", "", ""},
+		"wrong password": {
+			ricloud.SourceICloudAccount, "plain", "wrong", "", "credentials-invalid",
+		},
+		"nobody": {
+			ricloud.SourceICloudAccount, "nobody", "right", "",
+			"credentials-invalid",
+		},
+		"no code":    {ricloud.SourceICloudAccount, "2fa", "right", "", "code-required"},
+		"wrong code": {ricloud.SourceICloudAccount, "2fa", "right", "0", "code-required"},
+		"password before code": {
+			ricloud.SourceICloudAccount, "2fa", "wrong", "123456",
+			"credentials-invalid",
+		},
+		"code":            {ricloud.SourceICloudAccount, "2fa", "right", "123456", ""},
+		"locked":          {ricloud.SourceICloudAccount, "locked", "right", "", "source-locked"},
+		"deactivated":     {ricloud.SourceICloudAccount, "closed", "right", "", "source-deactivated"},
+		"another failure": {ricloud.SourceICloudAccount, "broken", "right", "", "init_failed"},
+		"pairing":         {ricloud.SourceRelayInstance, "", "", "PAIR-1234", ""},
+		"wrong pairing":   {ricloud.SourceRelayInstance, "", "", "PAIR-0000", "code-invalid"},
+		"mock":            {"mocks.mock", "anyone", "anything", "", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -54,8 +62,11 @@ func TestSessionOutcomes(t *testing.T) {
 				user, err := c.Users.Create(ctx, ricloud.UserCreateParams{Identifier: "u"})
 				require.NoError(t, err)
 				session, err := c.Sessions.Create(ctx, ricloud.SessionCreateParams{
-					Source:  ricloud.SourceParams{User: user.ID, Type: test.kind, Identifier: test.identifier},
-					Payload: ricloud.SessionPayload{Password: ricloud.NewSecret(test.password), Code: ricloud.NewSecret(test.code)},
+					Source: ricloud.SourceParams{User: user.ID, Type: test.kind, Identifier: test.identifier},
+					Payload: ricloud.SessionPayload{
+						Password: ricloud.NewSecret(test.password),
+						Code:     ricloud.NewSecret(test.code),
+					},
 				})
 				require.NoError(t, err)
 				assert.Equal(t, ricloud.SessionPending, session.State)
@@ -80,7 +91,10 @@ func TestSessionsExpire(t *testing.T) {
 		defer srv.Close()
 		c, ctx := srv.Client(), t.Context()
 		session := john(ctx, t, c)
-		params := ricloud.PollCreateParams{Session: session.ID, Payload: ricloud.PollPayload{DataTypes: []string{"callkit.calls"}}}
+		params := ricloud.PollCreateParams{
+			Session: session.ID,
+			Payload: ricloud.PollPayload{DataTypes: []string{"callkit.calls"}},
+		}
 		srv.Advance(time.Hour)
 		_, err := c.Polls.Create(ctx, params)
 		require.ErrorIs(t, err, ricloud.ErrSessionExpired)
@@ -101,23 +115,31 @@ func TestSessionsExpire(t *testing.T) {
 func TestPollStates(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		delays := ricloudtest.Delays{Poll: ricloudtest.Fixed(time.Second), Task: ricloudtest.Fixed(10 * time.Second), Suspend: ricloudtest.Fixed(time.Minute)}
-		srv := ricloudtest.NewServer(ricloudtest.WithDelays(delays), ricloudtest.WithAccounts(ricloudtest.Account{
-			Identifier: "john.appleseed@example.com",
-			Data:       map[string]ricloudtest.Content{"a": ricloudtest.Records(1, 2)},
-			Fail:       map[string]string{"b": "service-unavailable"},
-			Suspend:    map[string]bool{"c": true},
-		}))
+		delays := ricloudtest.Delays{
+			Poll: ricloudtest.Fixed(time.Second),
+			Task: ricloudtest.Fixed(10 * time.Second), Suspend: ricloudtest.Fixed(time.Minute),
+		}
+		srv := ricloudtest.NewServer(ricloudtest.WithDelays(delays),
+			ricloudtest.WithAccounts(ricloudtest.Account{
+				Identifier: "john.appleseed@example.com",
+				Data:       map[string]ricloudtest.Content{"a": ricloudtest.Records(1, 2)},
+				Fail:       map[string]string{"b": "service-unavailable"},
+				Suspend:    map[string]bool{"c": true},
+			}))
 		defer srv.Close()
 		c, ctx := srv.Client(), t.Context()
-		poll, err := c.Polls.Create(ctx, ricloud.PollCreateParams{Session: john(ctx, t, c).ID, Payload: ricloud.PollPayload{
-			DataTypes: []string{"a", "b", "c"}, Files: []ricloud.ID{"missing"},
-		}})
+		poll, err := c.Polls.Create(ctx,
+			ricloud.PollCreateParams{Session: john(ctx, t, c).ID, Payload: ricloud.PollPayload{
+				DataTypes: []string{"a", "b", "c"}, Files: []ricloud.ID{"missing"},
+			}})
 		require.NoError(t, err)
 		counts := func() []int {
 			poll, err = c.Polls.Get(ctx, poll.ID)
 			require.NoError(t, err)
-			return []int{len(poll.TasksPending), len(poll.TasksProcessing), len(poll.TasksSuspended), len(poll.TasksSucceeded), len(poll.TasksFailed), len(poll.Results.Data)}
+			return []int{
+				len(poll.TasksPending), len(poll.TasksProcessing), len(poll.TasksSuspended),
+				len(poll.TasksSucceeded), len(poll.TasksFailed), len(poll.Results.Data),
+			}
 		}
 		assert.Equal(t, []int{4, 0, 0, 0, 0, 0}, counts())
 		srv.Advance(2 * time.Second)
@@ -140,14 +162,16 @@ func TestSubscriptions(t *testing.T) {
 		c, ctx := srv.Client(), t.Context()
 		session := john(ctx, t, c)
 		sub, err := c.Subscriptions.Create(ctx, ricloud.SubscriptionCreateParams{
-			Session: session.ID, PollPayload: ricloud.PollPayload{DataTypes: []string{"callkit.calls"}}, Interval: 10 * time.Minute,
+			Session: session.ID, PollPayload: ricloud.PollPayload{DataTypes: []string{"callkit.calls"}},
+			Interval: 10 * time.Minute,
 		})
 		require.NoError(t, err)
 		_, err = c.Subscriptions.Wait(ctx, sub.ID)
 		require.NoError(t, err)
 		srv.Advance(35 * time.Minute)
 		automatic := func() int {
-			list, err := c.Polls.List(ctx, ricloud.PollListParams{Subscription: sub.ID, Requestor: "subscription"})
+			list, err := c.Polls.List(ctx,
+				ricloud.PollListParams{Subscription: sub.ID, Requestor: "subscription"})
 			require.NoError(t, err)
 			return len(list.Data)
 		}
@@ -168,14 +192,18 @@ func TestRelayNeedsASubscription(t *testing.T) {
 		user, err := c.Users.Create(ctx, ricloud.UserCreateParams{Identifier: "u"})
 		require.NoError(t, err)
 		session, err := c.Sessions.Create(ctx, ricloud.SessionCreateParams{
-			Source: ricloud.SourceParams{User: user.ID, Type: ricloud.SourceRelayInstance}, Payload: ricloud.SessionPayload{Code: ricloud.NewSecret("PAIR-1234")},
+			Source:  ricloud.SourceParams{User: user.ID, Type: ricloud.SourceRelayInstance},
+			Payload: ricloud.SessionPayload{Code: ricloud.NewSecret("PAIR-1234")},
 		})
 		require.NoError(t, err)
 		_, err = c.Sessions.Wait(ctx, session.ID)
 		require.NoError(t, err)
 		children, err := c.Sources.Children(ctx, session.Source.ID, ricloud.ListParams{})
 		require.NoError(t, err)
-		_, err = c.Polls.Create(ctx, ricloud.PollCreateParams{Session: session.ID, Source: children.Data[0].ID, Payload: ricloud.PollPayload{DataTypes: []string{"a"}}})
+		_, err = c.Polls.Create(ctx, ricloud.PollCreateParams{
+			Session: session.ID,
+			Source:  children.Data[0].ID, Payload: ricloud.PollPayload{DataTypes: []string{"a"}},
+		})
 		require.ErrorIs(t, err, ricloud.ErrInvalidParameter)
 		require.ErrorContains(t, err, "subscription")
 	})
@@ -189,14 +217,24 @@ func TestAwait(t *testing.T) {
 		work, want time.Duration
 		state      ricloud.SessionState
 	}{
-		"work ends first":   {ricloudtest.GenerationCurrent, 3 * time.Second, 3 * time.Second, ricloud.SessionActive},
-		"clamped":           {ricloudtest.GenerationCurrent, time.Minute, 10 * time.Second, ricloud.SessionPending},
-		"longer long since": {ricloudtest.Generation2018, time.Minute, 30 * time.Second, ricloud.SessionPending},
+		"work ends first": {
+			ricloudtest.GenerationCurrent, 3 * time.Second, 3 * time.Second,
+			ricloud.SessionActive,
+		},
+		"clamped": {
+			ricloudtest.GenerationCurrent, time.Minute, 10 * time.Second,
+			ricloud.SessionPending,
+		},
+		"longer long since": {
+			ricloudtest.Generation2018, time.Minute, 30 * time.Second,
+			ricloud.SessionPending,
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				srv := ricloudtest.NewServer(ricloudtest.WithGeneration(test.generation), ricloudtest.WithDelays(ricloudtest.Delays{Session: ricloudtest.Fixed(test.work)}))
+				srv := ricloudtest.NewServer(ricloudtest.WithGeneration(test.generation),
+					ricloudtest.WithDelays(ricloudtest.Delays{Session: ricloudtest.Fixed(test.work)}))
 				defer srv.Close()
 				began := time.Now()
 				assert.Equal(t, test.state, awaitSession(t.Context(), t, srv))
@@ -209,7 +247,8 @@ func TestAwait(t *testing.T) {
 func awaitSession(ctx context.Context, t *testing.T, srv *ricloudtest.Server) ricloud.SessionState {
 	t.Helper()
 	_, user := send(ctx, t, srv, "POST", "/users", srv.Token(), `{"identifier":"u"}`)
-	body := `{"source":{"user":"` + fmt.Sprint(user["id"]) + `","type":"mocks.mock","identifier":"x"},"payload":{}}`
+	body := `{"source":{"user":"` + fmt.Sprint(user["id"]) + `","type":"mocks.mock",` +
+		`"identifier":"x"},"payload":{}}`
 	r := request(ctx, t, "POST", "/sessions", srv.Token(), body)
 	r.Header.Set("Ricloud-Await", "60")
 	res, err := srv.RoundTrip(r)
@@ -220,7 +259,11 @@ func awaitSession(ctx context.Context, t *testing.T, srv *ricloudtest.Server) ri
 // Lists are newest first, and their cursors meet no item twice.
 func TestPaging(t *testing.T) {
 	t.Parallel()
-	for _, opts := range [][]ricloudtest.Option{nil, {ricloudtest.WithInclusiveCursors()}, {ricloudtest.WithGeneration(ricloudtest.GenerationMixed)}} {
+	for _, opts := range [][]ricloudtest.Option{
+		nil,
+		{ricloudtest.WithInclusiveCursors()},
+		{ricloudtest.WithGeneration(ricloudtest.GenerationMixed)},
+	} {
 		srv := start(t, opts...)
 		c, ctx := srv.Client(), t.Context()
 		var made []string
@@ -234,7 +277,8 @@ func TestPaging(t *testing.T) {
 		assert.Len(t, page.Data, 10)
 		assert.True(t, page.HasMore)
 		var all []string
-		for user, err := range c.Users.All(ctx, ricloud.UserListParams{ListParams: ricloud.ListParams{Limit: 7}}) {
+		for user, err := range c.Users.All(ctx,
+			ricloud.UserListParams{ListParams: ricloud.ListParams{Limit: 7}}) {
 			require.NoError(t, err)
 			all = append(all, string(user.ID))
 		}

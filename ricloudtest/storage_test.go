@@ -34,7 +34,10 @@ func checksum(t *testing.T, content ricloudtest.Content) string {
 func retrieve(ctx context.Context, t *testing.T, srv *ricloudtest.Server) (*ricloud.Poll, error) {
 	t.Helper()
 	c := srv.Client()
-	poll, err := c.Polls.Create(ctx, ricloud.PollCreateParams{Session: john(ctx, t, c).ID, Payload: ricloud.PollPayload{DataTypes: []string{"callkit.calls"}}})
+	poll, err := c.Polls.Create(ctx, ricloud.PollCreateParams{
+		Session: john(ctx, t, c).ID,
+		Payload: ricloud.PollPayload{DataTypes: []string{"callkit.calls"}},
+	})
 	require.NoError(t, err)
 	return c.Polls.Wait(ctx, poll.ID)
 }
@@ -43,7 +46,9 @@ func retrieve(ctx context.Context, t *testing.T, srv *ricloudtest.Server) (*ricl
 func TestGigabytes(t *testing.T) {
 	t.Parallel()
 	const count, width = 5_000_000, 200
-	big := ricloudtest.GenerateRecords(count, width, func(i int) any { return map[string]int{"id": i} })
+	big := ricloudtest.GenerateRecords(count, width, func(i int) any {
+		return map[string]int{"id": i}
+	})
 	assert.Greater(t, big.Size(), int64(1_000_000_000))
 	tail := make([]byte, 300)
 	n, err := big.ReadAt(tail, big.Size()-300)
@@ -93,8 +98,12 @@ func TestLocalStorage(t *testing.T) {
 	assert.Equal(t, result.Size, info.Size())
 	assert.Equal(t, result.Checksum, checksum(t, io.NewSectionReader(written, 0, info.Size())))
 
-	for url, status := range map[string]int{"local://" + filepath.Join(dir, "more"): 201, "local:///etc": 400, "local://" + dir + "/../x": 400} {
-		got, _ := send(t.Context(), t, srv, http.MethodPost, "/configs/storage", srv.Token(), `{"url":"`+url+`"}`)
+	for url, status := range map[string]int{
+		"local://" + filepath.Join(dir, "more"): 201,
+		"local:///etc":                          400, "local://" + dir + "/../x": 400,
+	} {
+		got, _ := send(t.Context(), t, srv, http.MethodPost, "/configs/storage", srv.Token(),
+			`{"url":"`+url+`"}`)
 		assert.Equal(t, status, got, url)
 	}
 }
@@ -129,7 +138,14 @@ func TestPublisher(t *testing.T) {
 	require.Error(t, err)
 	assert.Len(t, poll.TasksFailed, 1)
 	c := refusing.Client()
-	config, err := c.StorageConfigs.Create(t.Context(), ricloud.StorageConfigCreateParams{URL: "s3://b/p", Credentials: ricloud.Credentials{"access_key_id": ricloud.NewSecret("a"), "secret_access_key": ricloud.NewSecret("b")}})
+	config, err := c.StorageConfigs.Create(t.Context(),
+		ricloud.StorageConfigCreateParams{
+			URL: "s3://b/p",
+			Credentials: ricloud.Credentials{
+				"access_key_id":     ricloud.NewSecret("a"),
+				"secret_access_key": ricloud.NewSecret("b"),
+			},
+		})
 	require.NoError(t, err)
 	assert.Eventually(t, func() bool {
 		config, err = c.StorageConfigs.Get(t.Context(), config.ID)
@@ -144,14 +160,28 @@ func TestStorageConfigStates(t *testing.T) {
 		credentials ricloud.Credentials
 		want        ricloud.ConfigState
 	}{
-		"s3":         {"s3://b/p", ricloud.Credentials{"access_key_id": ricloud.NewSecret("a"), "secret_access_key": ricloud.NewSecret("b")}, "valid"},
-		"gs":         {"gs://b/p", ricloud.Credentials{"client_email": ricloud.NewSecret("a"), "private_key": ricloud.NewSecret("b")}, "valid"},
-		"half":       {"s3://b/p", ricloud.Credentials{"access_key_id": ricloud.NewSecret("a")}, "invalid"},
-		"wrong kind": {"gs://b/p", ricloud.Credentials{"access_key_id": ricloud.NewSecret("a"), "secret_access_key": ricloud.NewSecret("b")}, "invalid"},
+		"s3": {"s3://b/p", ricloud.Credentials{
+			"access_key_id":     ricloud.NewSecret("a"),
+			"secret_access_key": ricloud.NewSecret("b"),
+		}, "valid"},
+		"gs": {"gs://b/p", ricloud.Credentials{
+			"client_email": ricloud.NewSecret("a"),
+			"private_key":  ricloud.NewSecret("b"),
+		}, "valid"},
+		"half": {
+			"s3://b/p",
+			ricloud.Credentials{"access_key_id": ricloud.NewSecret("a")},
+			"invalid",
+		},
+		"wrong kind": {"gs://b/p", ricloud.Credentials{
+			"access_key_id":     ricloud.NewSecret("a"),
+			"secret_access_key": ricloud.NewSecret("b"),
+		}, "invalid"},
 	} {
 		srv := start(t)
 		c := srv.Client()
-		config, err := c.StorageConfigs.Create(t.Context(), ricloud.StorageConfigCreateParams{URL: test.url, Credentials: test.credentials})
+		config, err := c.StorageConfigs.Create(t.Context(),
+			ricloud.StorageConfigCreateParams{URL: test.url, Credentials: test.credentials})
 		require.NoError(t, err)
 		assert.Equal(t, ricloud.ConfigState("new"), config.State)
 		srv.Advance(time.Second)
@@ -194,7 +224,10 @@ func TestObjectsVanishChangeAndExpire(t *testing.T) {
 	gone, err := srv.Client().Results.Get(t.Context(), result.ID)
 	require.NoError(t, err)
 	assert.Equal(t, ricloud.ResultExpired, gone.State)
-	for _, err := range []error{srv.ExpireResult("x"), srv.RemoveObject("x"), srv.ReplaceObject("x", nil), srv.ReplaceObject(result.ID, nil)} {
+	for _, err := range []error{
+		srv.ExpireResult("x"), srv.RemoveObject("x"),
+		srv.ReplaceObject("x", nil), srv.ReplaceObject(result.ID, nil),
+	} {
 		require.Error(t, err)
 	}
 }

@@ -39,7 +39,8 @@ func TestSignWebhook(t *testing.T) {
 	for _, v := range vectors {
 		body, err := hex.DecodeString(v.Body)
 		require.NoError(t, err)
-		assert.Equal(t, v.Header, ricloudtest.SignWebhook(v.Secret, time.Unix(v.Timestamp, 0), body), v.Name)
+		assert.Equal(t, v.Header, ricloudtest.SignWebhook(v.Secret, time.Unix(v.Timestamp, 0), body),
+			v.Name)
 	}
 }
 
@@ -67,7 +68,10 @@ func (i *inbox) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	_ = json.Unmarshal(body, &event)
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	i.got = append(i.got, received{event.Type + "." + event.Action, event.ID, r.Header.Get("Ricloud-Signature"), r.URL.Path, body, time.Now()})
+	i.got = append(i.got, received{
+		event.Type + "." + event.Action, event.ID,
+		r.Header.Get("Ricloud-Signature"), r.URL.Path, body, time.Now(),
+	})
 	w.WriteHeader(i.status)
 }
 
@@ -86,11 +90,14 @@ func (i *inbox) answer(status int) {
 }
 
 // subscribe makes a server whose events go to an inbox.
-func subscribe(ctx context.Context, t *testing.T, opts ...ricloudtest.Option) (*ricloudtest.Server, *inbox, *ricloud.WebhookConfig) {
+func subscribe(
+	ctx context.Context, t *testing.T, opts ...ricloudtest.Option,
+) (*ricloudtest.Server, *inbox, *ricloud.WebhookConfig) {
 	t.Helper()
 	in := &inbox{status: http.StatusOK}
 	srv := ricloudtest.NewServer(append(opts, ricloudtest.WithReceiver(receiver, in))...)
-	config, err := srv.Client().WebhookConfigs.Create(ctx, ricloud.WebhookConfigCreateParams{URL: receiver + "/"})
+	config, err := srv.Client().WebhookConfigs.Create(ctx,
+		ricloud.WebhookConfigCreateParams{URL: receiver + "/"})
 	require.NoError(t, err)
 	pass(time.Second)
 	return srv, in, config
@@ -113,7 +120,10 @@ func TestDeliveries(t *testing.T) {
 
 		c := srv.Client()
 		session := john(ctx, t, c)
-		_, err := c.Polls.Create(ctx, ricloud.PollCreateParams{Session: session.ID, Payload: ricloud.PollPayload{DataTypes: []string{"callkit.calls"}}})
+		_, err := c.Polls.Create(ctx, ricloud.PollCreateParams{
+			Session: session.ID,
+			Payload: ricloud.PollPayload{DataTypes: []string{"callkit.calls"}},
+		})
 		require.NoError(t, err)
 		pass(time.Minute)
 		require.NoError(t, srv.ExpireSession(session.ID, "service"))
@@ -122,12 +132,17 @@ func TestDeliveries(t *testing.T) {
 		for _, r := range in.take() {
 			slugs = append(slugs, r.slug)
 			assert.Equal(t, "/webhooks/"+r.id, r.path)
-			seconds, err := strconv.ParseInt(strings.TrimPrefix(strings.Split(r.signature, ",")[0], "t="), 10, 64)
+			seconds, err := strconv.ParseInt(strings.TrimPrefix(strings.Split(r.signature, ",")[0], "t="),
+				10, 64)
 			require.NoError(t, err)
-			assert.Equal(t, ricloudtest.SignWebhook(config.Secret.Reveal(), time.Unix(seconds, 0), r.body), r.signature)
+			assert.Equal(t, ricloudtest.SignWebhook(config.Secret.Reveal(), time.Unix(seconds, 0), r.body),
+				r.signature)
 			assert.InDelta(t, r.at.Unix(), seconds, 1)
 		}
-		assert.ElementsMatch(t, []string{"task.created", "task.succeeded", "poll.created", "task.created", "task.succeeded", "poll.completed", "session.expired"}, slugs)
+		assert.ElementsMatch(t, []string{
+			"task.created", "task.succeeded", "poll.created", "task.created",
+			"task.succeeded", "poll.completed", "session.expired",
+		}, slugs)
 		events, err := c.Events.List(ctx, ricloud.EventListParams{State: "delivered"})
 		require.NoError(t, err)
 		assert.Len(t, events.Data, len(slugs)+2)
@@ -182,7 +197,8 @@ func TestWebhookTransportAndRetries(t *testing.T) {
 			})),
 		)
 		defer srv.Close()
-		_, err := srv.Client().WebhookConfigs.Create(t.Context(), ricloud.WebhookConfigCreateParams{URL: "https://elsewhere.example/hooks"})
+		_, err := srv.Client().WebhookConfigs.Create(t.Context(),
+			ricloud.WebhookConfigCreateParams{URL: "https://elsewhere.example/hooks"})
 		require.NoError(t, err)
 		pass(time.Second)
 		mu.Lock()
@@ -250,7 +266,10 @@ func TestWebhookConfigStates(t *testing.T) {
 		srv, in, config := subscribe(ctx, t)
 		defer srv.Close()
 		c := srv.Client()
-		for status, want := range map[int]ricloud.ConfigState{http.StatusNotFound: "invalid", http.StatusOK: "valid"} {
+		for status, want := range map[int]ricloud.ConfigState{
+			http.StatusNotFound: "invalid",
+			http.StatusOK:       "valid",
+		} {
 			in.answer(status)
 			task, err := c.WebhookConfigs.Test(ctx, config.ID)
 			require.NoError(t, err)
@@ -270,7 +289,8 @@ func TestDeliveryOverLoopback(t *testing.T) {
 	backend := start(t) // any server of ours would do; this one keeps the test in one package
 	srv := start(t, ricloudtest.WithReceiver("http://receiver.invalid", in))
 	c := srv.Client()
-	config, err := c.WebhookConfigs.Create(t.Context(), ricloud.WebhookConfigCreateParams{URL: backend.URL()})
+	config, err := c.WebhookConfigs.Create(t.Context(),
+		ricloud.WebhookConfigCreateParams{URL: backend.URL()})
 	require.NoError(t, err)
 	task, err := c.WebhookConfigs.Test(t.Context(), config.ID)
 	require.NoError(t, err)

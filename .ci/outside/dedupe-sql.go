@@ -16,7 +16,8 @@ func main() {
 		log.Fatal(err)
 	}
 	ignore := func(context.Context, *ricloud.Event) error { return nil }
-	if _, err := ricloud.NewWebhookHandler(ignore, ricloud.WithWebhookDeduplicator(dedupe)); err != nil {
+	if _, err := ricloud.NewWebhookHandler(ignore, ricloud.WithWebhookDeduplicator(dedupe)); err !=
+		nil {
 		log.Fatal(err)
 	}
 	fmt.Println("a handler remembers events in PostgreSQL")

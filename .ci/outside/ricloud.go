@@ -12,7 +12,8 @@ import (
 func main() {
 	sandbox := ricloudtest.NewServer()
 	defer sandbox.Close()
-	user, err := sandbox.Client().Users.Create(context.Background(), ricloud.UserCreateParams{Identifier: "jane"})
+	user, err := sandbox.Client().Users.Create(context.Background(),
+		ricloud.UserCreateParams{Identifier: "jane"})
 	if err != nil {
 		log.Fatal(err)
 	}

@@ -12,10 +12,12 @@ import (
 	"github.com/reincubate/ricloud-go/cmd/ricloud/internal/cli"
 )
 
-var update = flag.Bool("update", false, "write docs/cli.md") //nolint:gochecknoglobals // a flag of the test
+//nolint:gochecknoglobals // a flag of the test
+var update = flag.Bool("update", false, "write docs/cli.md")
 
 // marker begins the part of docs/cli.md that is made from the commands.
-const marker = "<!-- From here on made from the commands: go test ./cmd/ricloud -run Docs -update -->\n\n"
+const marker = "<!-- From here on made from the commands: go test ./cmd/ricloud -run Docs " +
+	"-update -->\n\n"
 
 // TestDocs holds docs/cli.md against the commands.
 func TestDocs(t *testing.T) {
@@ -27,7 +29,8 @@ func TestDocs(t *testing.T) {
 	require.True(t, found, "%s has lost its marker", path)
 	want := head + marker + cli.Reference()
 	if *update {
-		require.NoError(t, os.WriteFile(path, []byte(want), 0o600)) //nolint:gosec // the path is a constant
+		//nolint:gosec // the path is a constant
+		require.NoError(t, os.WriteFile(path, []byte(want), 0o600))
 		return
 	}
 	assert.Equal(t, want, string(text), "run: go test ./cmd/ricloud -run Docs -update")

@@ -29,7 +29,8 @@ func TestMain(m *testing.M) {
 // recorded runs the program and keeps a copy of all that it prints, for the search for secrets.
 func recorded() {
 	path := os.Getenv("CANARY_LOG")
-	log, err := os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600) //nolint:gosec // TestCommands names the file
+	//nolint:gosec // TestCommands names the file
+	log, err := os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
 	if path == "" || err != nil {
 		main()
 		return

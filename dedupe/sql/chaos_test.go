@@ -98,7 +98,8 @@ func receive(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	go func() { _ = (&http.Server{Handler: handler, ReadHeaderTimeout: time.Minute}).Serve(listener) }()
+	receiver := &http.Server{Handler: handler, ReadHeaderTimeout: time.Minute}
+	go func() { _ = receiver.Serve(listener) }()
 	for { // until it is killed
 		_, _ = handler.Replay(ctx, client)
 		pause(ctx, chaosReplay)
@@ -160,7 +161,8 @@ func (a *chaosAPI) count(what string) {
 }
 
 func (a *chaosAPI) body(e *chaosEvent) string {
-	return fmt.Sprintf(`{"id":%q,"type":"poll","action":"completed","data":{"id":"p"},"state":%q,"date_created":%q}`,
+	return fmt.Sprintf(`{"id":%q,"type":"poll","action":"completed","data":{"id":"p"},"state":%q,`+
+		`"date_created":%q}`,
 		e.id, e.state, e.created.UTC().Format(time.RFC3339))
 }
 
@@ -300,7 +302,8 @@ func (r *receivers) run(ctx context.Context) {
 func freeAddress(t *testing.T) string {
 	t.Helper()
 	for {
-		listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", fmt.Sprint("127.0.0.1:", 20_000+rand.IntN(10_000)))
+		listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp",
+			fmt.Sprint("127.0.0.1:", 20_000+rand.IntN(10_000)))
 		if err == nil {
 			require.NoError(t, listener.Close())
 			return listener.Addr().String()
@@ -322,7 +325,8 @@ func TestChaos(t *testing.T) {
 	}
 	onEach(t, func(t *testing.T, db *sql.DB, s server, prefix string) {
 		migrated(t, db, s, prefix)
-		execute(t, db, "CREATE TABLE "+prefix+"effects (event VARCHAR(64) NOT NULL, life BIGINT NOT NULL)")
+		execute(t, db,
+			"CREATE TABLE "+prefix+"effects (event VARCHAR(64) NOT NULL, life BIGINT NOT NULL)")
 		r := &receivers{t: t, alive: make([]*exec.Cmd, 3), killed: map[int]bool{}}
 		for range r.alive {
 			r.addrs = append(r.addrs, freeAddress(t))
@@ -351,12 +355,14 @@ func TestChaos(t *testing.T) {
 		delivered := time.Since(begun)
 
 		done := func() (n int) {
-			query := "SELECT COUNT(*) FROM " + prefix + "events WHERE done" //nolint:gosec // a name of the test's
+			//nolint:gosec // a name of the test's
+			query := "SELECT COUNT(*) FROM " + prefix + "events WHERE done"
 			row := db.QueryRowContext(t.Context(), query)
 			require.NoError(t, row.Scan(&n))
 			return n
 		}
-		require.Eventually(t, func() bool { return done() == events }, 5*time.Minute, 200*time.Millisecond,
+		require.Eventually(t, func() bool { return done() == events }, 5*time.Minute,
+			200*time.Millisecond,
 			"every event is handled")
 
 		lives := map[string][]int{}
@@ -392,7 +398,8 @@ func TestChaos(t *testing.T) {
 		}
 		t.Logf("%d events, %d kills, delivered in %s, all done after %s; %v; "+
 			"lost %d, twice %d (each died between effect and record), twice in a transaction %d",
-			events, len(killed), delivered.Round(time.Millisecond), time.Since(begun).Round(time.Millisecond),
+			events, len(killed), delivered.Round(time.Millisecond),
+			time.Since(begun).Round(time.Millisecond),
 			api.counts, lost, twice, transactionalTwice)
 		assert.Zero(t, lost)
 		assert.Zero(t, transactionalTwice)

@@ -336,7 +336,8 @@ func TestInTx(t *testing.T) {
 		var outcome error
 		handler, err := ricloud.NewWebhookHandler(func(ctx context.Context, e *ricloud.Event) error {
 			return d.InTx(ctx, func(tx *sql.Tx) error {
-				statement := "INSERT INTO " + prefix + "effects (event) VALUES ('" + string(e.ID) + "')" //nolint:gosec // the test's own
+				//nolint:gosec // the test's own
+				statement := "INSERT INTO " + prefix + "effects (event) VALUES ('" + string(e.ID) + "')"
 				if _, err := tx.ExecContext(ctx, statement); err != nil {
 					return err
 				}
@@ -368,8 +369,9 @@ func TestInTxRefusesALostLease(t *testing.T) {
 		d := migrated(t, db, s, prefix)
 		called := false
 		handler, err := ricloud.NewWebhookHandler(func(ctx context.Context, _ *ricloud.Event) error {
-			execute(t, db, "UPDATE "+prefix+"events SET lease_until = 0") //nolint:contextcheck // the test's own
-			if _, err := d.Begin(ctx, "1"); err != nil {                  // another process takes over
+			//nolint:contextcheck // the test's own
+			execute(t, db, "UPDATE "+prefix+"events SET lease_until = 0")
+			if _, err := d.Begin(ctx, "1"); err != nil { // another process takes over
 				return err
 			}
 			return d.InTx(ctx, func(*sql.Tx) error { called = true; return nil })

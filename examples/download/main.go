@@ -59,8 +59,12 @@ func run(ctx context.Context, dir string, poll ricloud.ID) error {
 	return download(ctx, client, poll, dir, func(ricloud.Progress) {}, os.Stdout)
 }
 
-func download(ctx context.Context, client *ricloud.Client, poll ricloud.ID, dir string, show func(ricloud.Progress), w io.Writer) error {
-	saved, err := client.Results.SaveAll(ctx, client.Polls.Results(ctx, poll, ricloud.WithFiles()), dir,
+func download(
+	ctx context.Context, client *ricloud.Client, poll ricloud.ID, dir string,
+	show func(ricloud.Progress), w io.Writer,
+) error {
+	saved, err := client.Results.SaveAll(ctx, client.Polls.Results(ctx, poll, ricloud.WithFiles()),
+		dir,
 		ricloud.WithProgress(show), ricloud.WithParallel(4), ricloud.WithAcknowledge())
 	for _, s := range saved {
 		_, _ = fmt.Fprintf(w, "%s  %s, %d bytes\n", s.Result.Checksum, s.Path, s.Result.Size)
@@ -101,14 +105,23 @@ func (b bars) wait() {
 
 // newSandbox has an account with messages and three videos.
 func newSandbox() *ricloudtest.Server {
-	account := ricloudtest.Account{Identifier: "john.appleseed@example.com", Password: "hunter2", Files: map[string]ricloudtest.File{}}
+	account := ricloudtest.Account{
+		Identifier: "john.appleseed@example.com", Password: "hunter2",
+		Files: map[string]ricloudtest.File{},
+	}
 	var messages []any
 	for i := range int64(3) {
 		id := fmt.Sprintf("video-%d", i)
-		account.Files[id] = ricloudtest.File{Type: "mov", Content: ricloudtest.GenerateBytes(i, (i+1)<<22)}
-		messages = append(messages, map[string]any{"id": i, "files": []any{map[string]any{"file_id": id}}})
+		account.Files[id] = ricloudtest.File{
+			Type:    "mov",
+			Content: ricloudtest.GenerateBytes(i, (i+1)<<22),
+		}
+		messages = append(messages,
+			map[string]any{"id": i, "files": []any{map[string]any{"file_id": id}}})
 	}
-	account.Data = map[string]ricloudtest.Content{"ios_messages.messages": ricloudtest.Records(messages...)}
+	account.Data = map[string]ricloudtest.Content{
+		"ios_messages.messages": ricloudtest.Records(messages...),
+	}
 	return ricloudtest.NewServer(ricloudtest.WithAccounts(account), ricloudtest.WithSpeed(10))
 }
 
@@ -119,7 +132,10 @@ func askSandbox(ctx context.Context, client *ricloud.Client) (ricloud.ID, error)
 		return "", err
 	}
 	session, err := client.Sessions.Login(ctx, ricloud.SessionCreateParams{
-		Source:  ricloud.SourceParams{User: user.ID, Type: ricloud.SourceICloudAccount, Identifier: "john.appleseed@example.com"},
+		Source: ricloud.SourceParams{
+			User: user.ID, Type: ricloud.SourceICloudAccount,
+			Identifier: "john.appleseed@example.com",
+		},
 		Payload: ricloud.SessionPayload{Password: ricloud.NewSecret("hunter2")},
 	}, nil)
 	if err != nil {

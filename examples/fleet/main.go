@@ -40,9 +40,11 @@ type settings struct {
 func main() {
 	var s settings
 	flag.IntVar(&s.accounts, "accounts", 1000, "how many `accounts` the sandbox has")
-	flag.StringVar(&s.file, "file", "", "CSV `file` of accounts, for the live API: identifier, password")
+	flag.StringVar(&s.file, "file", "",
+		"CSV `file` of accounts, for the live API: identifier, password")
 	flag.StringVar(&s.state, "state", "fleet.state", "`folder` of what was done, for the live API")
-	flag.StringVar(&s.out, "out", "", "`folder` to save results to; without it they are read and verified only")
+	flag.StringVar(&s.out, "out", "",
+		"`folder` to save results to; without it they are read and verified only")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // a second Ctrl-C ends the program at once
@@ -73,12 +75,18 @@ func start(ctx context.Context, s settings) error {
 }
 
 // run submits the accounts and works until each has ended or waits for a code.
-func run(ctx context.Context, engine *ingest.Engine, client *ricloud.Client, passwords map[string]ricloud.Secret, out string) error {
+func run(
+	ctx context.Context, engine *ingest.Engine, client *ricloud.Client,
+	passwords map[string]ricloud.Secret, out string,
+) error {
 	for identifier := range passwords {
 		err := engine.Submit(ctx, ingest.Account{ // one that is known already changes nothing
 			Key:    identifier,
 			Source: ricloud.SourceParams{Type: ricloud.SourceICloudAccount, Identifier: identifier},
-			Poll:   ricloud.PollPayload{DataTypes: []string{"callkit.calls", "ios_messages.messages", "whatsapp.messages"}},
+			Poll: ricloud.PollPayload{DataTypes: []string{
+				"callkit.calls", "ios_messages.messages",
+				"whatsapp.messages",
+			}},
 		})
 		if err != nil {
 			return err
@@ -122,7 +130,8 @@ func watch(ctx context.Context, engine *ingest.Engine) error {
 		if left == 0 {
 			return nil
 		}
-		fmt.Fprintf(os.Stderr, "%d accounts to go, %d done, %d results open\n", left, s.Accounts[ingest.Done], s.Results)
+		fmt.Fprintf(os.Stderr, "%d accounts to go, %d done, %d results open\n", left,
+			s.Accounts[ingest.Done], s.Results)
 		select {
 		case <-time.NewTimer(2 * time.Second).C:
 		case <-ctx.Done():

@@ -50,13 +50,17 @@ func newFleet(t *testing.T, accounts int, faults ...ricloudtest.Fault) fleet {
 		rows.WriteString(row + row)
 	}
 	f := fleet{sandbox, t.TempDir()}
-	require.NoError(t, os.WriteFile(filepath.Join(f.dir, "accounts.csv"), []byte(rows.String()), 0o600))
+	require.NoError(t,
+		os.WriteFile(filepath.Join(f.dir, "accounts.csv"), []byte(rows.String()), 0o600))
 	return f
 }
 
 func (f fleet) command(ctx context.Context) *exec.Cmd {
-	cmd := exec.CommandContext(ctx, os.Args[0], "-file", filepath.Join(f.dir, "accounts.csv"), "-state", filepath.Join(f.dir, "state")) //nolint:gosec // this test itself
-	cmd.Env = append(os.Environ(), "FLEET_TEST_CHILD=1", "RICLOUD_TOKEN="+f.sandbox.Token(), "RICLOUD_URL="+f.sandbox.URL())
+	//nolint:gosec // this test itself
+	cmd := exec.CommandContext(ctx, os.Args[0], "-file", filepath.Join(f.dir, "accounts.csv"),
+		"-state", filepath.Join(f.dir, "state"))
+	cmd.Env = append(os.Environ(), "FLEET_TEST_CHILD=1", "RICLOUD_TOKEN="+f.sandbox.Token(),
+		"RICLOUD_URL="+f.sandbox.URL())
 	return cmd
 }
 
@@ -101,7 +105,8 @@ func TestKilled(t *testing.T) {
 // Ctrl-C ends it within ten seconds, and no login begins after it.
 func TestCtrlC(t *testing.T) {
 	t.Parallel()
-	f := newFleet(t, 30, ricloudtest.Fault{Operation: "Polls.Create", Count: -1, Delay: 20 * time.Second})
+	f := newFleet(t, 30,
+		ricloudtest.Fault{Operation: "Polls.Create", Count: -1, Delay: 20 * time.Second})
 	cmd := f.command(t.Context())
 	require.NoError(t, cmd.Start())
 	f.reached(8)

@@ -26,7 +26,8 @@ func sandbox(ctx context.Context, s settings) error {
 	}
 	err = run(ctx, engine, server.Client(ricloud.WithPacer(engine.Pacer())), passwords, s.out)
 	requests := server.CountCalls("") - server.CountCalls(ricloudtest.StorageGet)
-	fmt.Printf("%d requests, %.2f an account\n", requests, float64(requests)/float64(max(s.accounts, 1)))
+	fmt.Printf("%d requests, %.2f an account\n", requests,
+		float64(requests)/float64(max(s.accounts, 1)))
 	return errors.Join(err, engine.Close())
 }
 

@@ -97,16 +97,19 @@ func run(ctx context.Context, tenants int, addr string, say func(string) (int, e
 
 // observed returns the hooks of one tenant's client.
 func observed(meters metric.MeterProvider, tenant string) (*otel.Hooks, error) {
-	return otel.New(otel.WithMeterProvider(meters), otel.WithAttributes(attribute.String("tenant", tenant)))
+	return otel.New(otel.WithMeterProvider(meters),
+		otel.WithAttributes(attribute.String("tenant", tenant)))
 }
 
 // undelivered measures the age of the oldest event that the API could not deliver: one request a
 // minute. A receiver that is down shows here first.
 func undelivered(
-	ctx context.Context, working *sync.WaitGroup, meters metric.MeterProvider, client *ricloud.Client, tenant string,
+	ctx context.Context, working *sync.WaitGroup, meters metric.MeterProvider, client *ricloud.Client,
+	tenant string,
 ) error {
 	var oldest atomic.Int64 // seconds since 1970; 0: there is none
-	_, err := meters.Meter("observe").Float64ObservableGauge("ricloud.event.oldest_undelivered", metric.WithUnit("s"),
+	_, err := meters.Meter("observe").Float64ObservableGauge("ricloud.event.oldest_undelivered",
+		metric.WithUnit("s"),
 		metric.WithDescription("Age of the oldest event that was not delivered."),
 		metric.WithFloat64Callback(func(_ context.Context, o metric.Float64Observer) error {
 			age := 0.0
@@ -122,7 +125,8 @@ func undelivered(
 	working.Go(func() {
 		for {
 			found := time.Time{}
-			for event, err := range client.Events.All(ctx, ricloud.EventListParams{State: ricloud.EventFailed}) {
+			for event, err := range client.Events.All(ctx,
+				ricloud.EventListParams{State: ricloud.EventFailed}) {
 				if err != nil {
 					break // the errors by operation show it
 				}
@@ -190,6 +194,7 @@ func once(ctx context.Context, client *ricloud.Client, name, dir string) error {
 	if err != nil {
 		return err
 	}
-	_, err = client.Results.SaveAll(ctx, client.Polls.Results(ctx, poll.ID), dir, ricloud.WithAcknowledge())
+	_, err = client.Results.SaveAll(ctx, client.Polls.Results(ctx, poll.ID), dir,
+		ricloud.WithAcknowledge())
 	return err
 }

@@ -66,12 +66,17 @@ func sandbox(ctx context.Context) error {
 			return "jane.appleseed@example.com", ricloud.NewSecret("hunter2"), nil
 		},
 		code: func(_ context.Context, c ricloud.CodeChallenge) (ricloud.Secret, error) {
-			stepf("two-factor", "session %s ended in %s: code asked for, attempt %d, to be sent with a new create", c.Session.ID, c.Session.Error, c.Attempt)
+			stepf("two-factor",
+				"session %s ended in %s: code asked for, attempt %d, to be sent with a new create",
+				c.Session.ID, c.Session.Error, c.Attempt)
 			return ricloud.NewSecret("123456"), nil
 		},
 		storage: &ricloud.StorageConfigCreateParams{
-			URL:               "s3://quickstart/results",
-			Credentials:       ricloud.Credentials{"access_key_id": ricloud.NewSecret("AKIAEXAMPLE"), "secret_access_key": ricloud.NewSecret("example")},
+			URL: "s3://quickstart/results",
+			Credentials: ricloud.Credentials{
+				"access_key_id":     ricloud.NewSecret("AKIAEXAMPLE"),
+				"secret_access_key": ricloud.NewSecret("example"),
+			},
 			SignedURLsEnabled: new(true),
 		},
 		webhooks: listener,
@@ -85,7 +90,8 @@ type journey struct {
 	code    func(context.Context, ricloud.CodeChallenge) (ricloud.Secret, error)
 	storage *ricloud.StorageConfigCreateParams // nil: the organisation has its own
 
-	webhooks net.Listener // where events are received; nil: nowhere, as the live API cannot reach this machine
+	// where events are received; nil: nowhere, as the live API cannot reach this machine
+	webhooks net.Listener
 }
 
 func (j *journey) run(ctx context.Context) error {
@@ -128,7 +134,10 @@ func (j *journey) login(ctx context.Context, user ricloud.ID) (*ricloud.Session,
 		return nil, err
 	}
 	return j.client.Sessions.Login(ctx, ricloud.SessionCreateParams{
-		Source:  ricloud.SourceParams{User: user, Type: ricloud.SourceICloudAccount, Identifier: identifier},
+		Source: ricloud.SourceParams{
+			User: user, Type: ricloud.SourceICloudAccount,
+			Identifier: identifier,
+		},
 		Payload: ricloud.SessionPayload{Password: password},
 	}, j.code)
 }
@@ -151,7 +160,8 @@ func (j *journey) configureStorage(ctx context.Context) error {
 		return err
 	}
 	stepf("StorageConfigs.Test", "task %s %s", task.ID, task.State)
-	org, err := j.client.Organisation.Update(ctx, ricloud.OrganisationUpdateParams{StorageConfigDefault: &config.ID})
+	org, err := j.client.Organisation.Update(ctx,
+		ricloud.OrganisationUpdateParams{StorageConfigDefault: &config.ID})
 	if err != nil {
 		return err
 	}
@@ -234,7 +244,8 @@ func (j *journey) receiveEvents(ctx context.Context) (*events, error) {
 }
 
 func (e *events) wait(ctx context.Context) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, 30*time.Second, errors.New("the event poll.completed did not arrive"))
+	ctx, cancel := context.WithTimeoutCause(ctx, 30*time.Second,
+		errors.New("the event poll.completed did not arrive"))
 	defer cancel()
 	select {
 	case <-e.completed:

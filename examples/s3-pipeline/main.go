@@ -47,7 +47,8 @@ func run(ctx context.Context, args []string) error {
 		if err != nil {
 			return err
 		}
-		if p.client, err = ricloud.NewClientFromEnv(ricloud.WithStorage("s3", s3.New(awss3.NewFromConfig(aws)))); err != nil {
+		if p.client, err = ricloud.NewClientFromEnv(ricloud.WithStorage("s3",
+			s3.New(awss3.NewFromConfig(aws)))); err != nil {
 			return err
 		}
 		if err := p.run(ctx, ricloud.ID(args[0])); err != nil {

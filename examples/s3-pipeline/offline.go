@@ -33,10 +33,12 @@ func offline(ctx context.Context, p *pipeline) error {
 			return aws.Credentials{AccessKeyID: keyID, SecretAccessKey: "example"}, nil
 		}),
 	})
-	if _, err := objects.CreateBucket(ctx, &awss3.CreateBucketInput{Bucket: aws.String(bucket)}); err != nil {
+	made := &awss3.CreateBucketInput{Bucket: aws.String(bucket)}
+	if _, err := objects.CreateBucket(ctx, made); err != nil {
 		return err
 	}
-	sandbox := ricloudtest.NewServer(ricloudtest.WithUnconfigured(), ricloudtest.WithPublisher(publisher{objects}), ricloudtest.WithSpeed(10))
+	sandbox := ricloudtest.NewServer(ricloudtest.WithUnconfigured(),
+		ricloudtest.WithPublisher(publisher{objects}), ricloudtest.WithSpeed(10))
 	defer sandbox.Close()
 	p.client = sandbox.Client(ricloud.WithStorage("s3", s3.New(objects)))
 
@@ -54,7 +56,10 @@ func offline(ctx context.Context, p *pipeline) error {
 		return err
 	}
 	session, err := p.client.Sessions.Login(ctx, ricloud.SessionCreateParams{
-		Source:  ricloud.SourceParams{User: user.ID, Type: ricloud.SourceICloudAccount, Identifier: "john.appleseed@example.com"},
+		Source: ricloud.SourceParams{
+			User: user.ID, Type: ricloud.SourceICloudAccount,
+			Identifier: "john.appleseed@example.com",
+		},
 		Payload: ricloud.SessionPayload{Password: ricloud.NewSecret(password)},
 	}, nil)
 	if err != nil {

@@ -106,7 +106,9 @@ func newService(client *ricloud.Client) *service {
 
 func (s *service) routes() http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) { render(w, http.StatusOK, page{}) })
+	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
+		render(w, http.StatusOK, page{})
+	})
 	mux.HandleFunc("POST /login", s.startLogin)
 	mux.HandleFunc("POST /code", s.enterCode)
 	return http.NewCrossOriginProtection().Handler(mux)
@@ -124,7 +126,10 @@ func (s *service) startLogin(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	s.connect(ctx, w, r, &login{params: ricloud.SessionCreateParams{
-		Source:  ricloud.SourceParams{User: user.ID, Type: ricloud.SourceICloudAccount, Identifier: identifier},
+		Source: ricloud.SourceParams{
+			User: user.ID, Type: ricloud.SourceICloudAccount,
+			Identifier: identifier,
+		},
 		Payload: ricloud.SessionPayload{Password: ricloud.NewSecret(r.PostFormValue("password"))},
 	}})
 }
@@ -167,13 +172,16 @@ func (s *service) connect(ctx context.Context, w http.ResponseWriter, r *http.Re
 
 // fail tells the log everything and the browser what it can do.
 func (s *service) fail(w http.ResponseWriter, r *http.Request, err error) {
-	slog.ErrorContext(r.Context(), "connecting an account", slog.Any("error", err)) //nolint:sloglint // a program may use the default logger
-	p, status := page{Problem: "The account could not be connected. Please try again later."}, http.StatusBadGateway
+	//nolint:sloglint // a program may use the default logger
+	slog.ErrorContext(r.Context(), "connecting an account", slog.Any("error", err))
+	p := page{Problem: "The account could not be connected. Please try again later."}
+	status := http.StatusBadGateway
 	if _, ok := errors.AsType[*ricloud.ParamError](err); ok {
 		p.Problem, status = "Please fill in every field.", http.StatusBadRequest
 	}
 	if state, ok := errors.AsType[*ricloud.StateError](err); ok {
-		p.Problem, status = fmt.Sprintf("iCloud refused the login (%s).", cmp.Or(state.Code, ricloud.ErrorCode(state.State))), http.StatusForbidden
+		p.Problem, status = fmt.Sprintf("iCloud refused the login (%s).",
+			cmp.Or(state.Code, ricloud.ErrorCode(state.State))), http.StatusForbidden
 	}
 	render(w, status, p)
 }

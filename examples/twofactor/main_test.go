@@ -24,7 +24,8 @@ type browser struct {
 
 func (b browser) post(t *testing.T, path string, form url.Values) (status int, body string) {
 	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, b.base+path, strings.NewReader(form.Encode()))
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, b.base+path,
+		strings.NewReader(form.Encode()))
 	require.NoError(t, err)
 	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	resp, err := b.Do(req)
@@ -76,7 +77,8 @@ func TestLoginAndCodeInTwoRequests(t *testing.T) {
 	status, body = b.code(t, "123456")
 	assert.Equal(t, http.StatusOK, status)
 	assert.Contains(t, body, "is active")
-	assert.Equal(t, 3, sandbox.CountCalls("Sessions.Create"), "one session for the password and one for each code")
+	assert.Equal(t, 3, sandbox.CountCalls("Sessions.Create"),
+		"one session for the password and one for each code")
 
 	status, body = b.code(t, "123456")
 	assert.Equal(t, http.StatusGone, status, "a form sent twice logs in once")

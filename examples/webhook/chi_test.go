@@ -21,11 +21,17 @@ import (
 func TestTheHandlerOnChi(t *testing.T) {
 	t.Parallel()
 	for name, mount := range map[string]func(chi.Router, http.Handler){
-		"mounted":       func(r chi.Router, h http.Handler) { r.Mount("/ricloud", h) },
-		"a wildcard":    func(r chi.Router, h http.Handler) { r.Handle("/ricloud/*", h) },
-		"a pattern":     func(r chi.Router, h http.Handler) { r.Method(http.MethodPost, "/ricloud/{event}", h) },
-		"a subrouter":   func(r chi.Router, h http.Handler) { r.Route("/ricloud", func(r chi.Router) { r.Handle("/*", h) }) },
-		"in middleware": func(r chi.Router, h http.Handler) { r.With(middleware.Timeout(time.Minute)).Mount("/ricloud", h) },
+		"mounted":    func(r chi.Router, h http.Handler) { r.Mount("/ricloud", h) },
+		"a wildcard": func(r chi.Router, h http.Handler) { r.Handle("/ricloud/*", h) },
+		"a pattern": func(r chi.Router, h http.Handler) {
+			r.Method(http.MethodPost, "/ricloud/{event}", h)
+		},
+		"a subrouter": func(r chi.Router, h http.Handler) {
+			r.Route("/ricloud", func(r chi.Router) { r.Handle("/*", h) })
+		},
+		"in middleware": func(r chi.Router, h http.Handler) {
+			r.With(middleware.Timeout(time.Minute)).Mount("/ricloud", h)
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

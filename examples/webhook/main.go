@@ -91,7 +91,8 @@ func report(_ context.Context, event *ricloud.Event) error {
 	}
 	switch r := resource.(type) {
 	case *ricloud.Poll:
-		fmt.Printf("%s: poll %s is %s, with %d results\n", event.Name(), r.ID, r.State, len(r.Results.Data))
+		fmt.Printf("%s: poll %s is %s, with %d results\n", event.Name(), r.ID, r.State,
+			len(r.Results.Data))
 	case *ricloud.Task:
 		fmt.Printf("%s: task %s, %s, is %s\n", event.Name(), r.ID, r.Type, r.State)
 	case *ricloud.Session:
@@ -109,7 +110,10 @@ func cause(ctx context.Context, client *ricloud.Client) error {
 		return err
 	}
 	session, err := client.Sessions.Login(ctx, ricloud.SessionCreateParams{
-		Source:  ricloud.SourceParams{User: user.ID, Type: ricloud.SourceICloudAccount, Identifier: "john.appleseed@example.com"},
+		Source: ricloud.SourceParams{
+			User: user.ID, Type: ricloud.SourceICloudAccount,
+			Identifier: "john.appleseed@example.com",
+		},
 		Payload: ricloud.SessionPayload{Password: ricloud.NewSecret("hunter2")},
 	}, nil)
 	if err != nil {
@@ -145,7 +149,10 @@ func run(
 	if err != nil {
 		return err
 	}
-	server := &http.Server{Handler: routes(handler, db), ReadHeaderTimeout: 10 * time.Second, ReadTimeout: time.Minute}
+	server := &http.Server{
+		Handler: routes(handler, db), ReadHeaderTimeout: 10 * time.Second,
+		ReadTimeout: time.Minute,
+	}
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(listener) }()
 	defer func() { // no new events; those in flight are finished
@@ -187,7 +194,9 @@ func run(
 }
 
 // setUp makes the API deliver here, and the handler know the secret.
-func setUp(ctx context.Context, client *ricloud.Client, handler *ricloud.WebhookHandler, s settings) error {
+func setUp(
+	ctx context.Context, client *ricloud.Client, handler *ricloud.WebhookHandler, s settings,
+) error {
 	if !s.secret.IsZero() {
 		return handler.SetSecrets(s.secret)
 	}
@@ -210,7 +219,8 @@ func routes(handler http.Handler, db *sql.DB) http.Handler {
 
 // openDatabase opens a SQLite database, which is created if it is not there.
 func openDatabase(ctx context.Context, file string) (*sql.DB, error) {
-	db, err := sql.Open("sqlite", "file:"+file+"?_pragma=busy_timeout(10000)&_pragma=journal_mode(WAL)")
+	db, err := sql.Open("sqlite",
+		"file:"+file+"?_pragma=busy_timeout(10000)&_pragma=journal_mode(WAL)")
 	if err != nil {
 		return nil, err
 	}

@@ -44,7 +44,8 @@ func receive(ctx context.Context) error {
 		return err
 	}
 	effect := func(ctx context.Context, event *ricloud.Event) error {
-		if _, err := db.ExecContext(ctx, `INSERT INTO effects (event, life) VALUES (?, ?)`, string(event.ID), os.Getpid()); err != nil {
+		if _, err := db.ExecContext(ctx, `INSERT INTO effects (event, life) VALUES (?, ?)`,
+			string(event.ID), os.Getpid()); err != nil {
 			return err
 		}
 		select {
@@ -54,7 +55,8 @@ func receive(ctx context.Context) error {
 		return nil // it took effect
 	}
 	return run(ctx, client, db, settings{
-		addr: os.Getenv("RECEIVER_ADDR"), handleTimeout: 5 * time.Second, replayEvery: 500 * time.Millisecond,
+		addr: os.Getenv("RECEIVER_ADDR"), handleTimeout: 5 * time.Second,
+		replayEvery: 500 * time.Millisecond,
 	}, effect, nil)
 }
 
@@ -71,7 +73,8 @@ func newWorld(t *testing.T) *world {
 	w := &world{
 		api: ricloudtest.NewServer(
 			ricloudtest.WithDelays(ricloudtest.Delays{}),
-			ricloudtest.WithWebhookRetries(100*time.Millisecond, 200*time.Millisecond, 400*time.Millisecond, 800*time.Millisecond),
+			ricloudtest.WithWebhookRetries(100*time.Millisecond, 200*time.Millisecond, 400*time.Millisecond,
+				800*time.Millisecond),
 		),
 		file:   filepath.Join(t.TempDir(), "receiver.db"),
 		client: &http.Client{Timeout: time.Second},
@@ -81,7 +84,8 @@ func newWorld(t *testing.T) *world {
 	db, err := openDatabase(t.Context(), w.file)
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = db.Close() })
-	_, err = db.ExecContext(t.Context(), `CREATE TABLE effects (event TEXT NOT NULL, life INTEGER NOT NULL)`)
+	_, err = db.ExecContext(t.Context(),
+		`CREATE TABLE effects (event TEXT NOT NULL, life INTEGER NOT NULL)`)
 	require.NoError(t, err)
 	w.db = db
 	w.receiver = address(t)
@@ -93,7 +97,8 @@ func newWorld(t *testing.T) *world {
 func address(t *testing.T) string {
 	t.Helper()
 	for {
-		listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", fmt.Sprint("127.0.0.1:", 20_000+rand.IntN(10_000)))
+		listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp",
+			fmt.Sprint("127.0.0.1:", 20_000+rand.IntN(10_000)))
 		if err == nil {
 			require.NoError(t, listener.Close())
 			return listener.Addr().String()
@@ -105,13 +110,15 @@ func address(t *testing.T) string {
 // begin starts the receiver and returns once it is set up.
 func (w *world) begin(t *testing.T) *exec.Cmd {
 	t.Helper()
-	before := w.api.CountCalls("Events.List")                                  // the first replay
-	cmd := exec.CommandContext(context.WithoutCancel(t.Context()), os.Args[0]) //nolint:gosec // this very binary
+	before := w.api.CountCalls("Events.List") // the first replay
+	//nolint:gosec // this very binary
+	cmd := exec.CommandContext(context.WithoutCancel(t.Context()), os.Args[0])
 	cmd.Env = append(os.Environ(), "RECEIVER_DB="+w.file, "RECEIVER_ADDR="+w.receiver,
 		"RICLOUD_URL="+w.api.URL(), "RICLOUD_TOKEN="+w.api.Token())
 	require.NoError(t, cmd.Start())
 	t.Cleanup(func() { kill(cmd) })
-	require.Eventually(t, func() bool { return w.api.CountCalls("Events.List") > before }, time.Minute, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return w.api.CountCalls("Events.List") > before }, time.Minute,
+		10*time.Millisecond)
 	return cmd
 }
 
@@ -137,7 +144,9 @@ func (w *world) deliver(ctx context.Context) (n int) {
 		case <-tick.C:
 			// While the receiver is down there may be no valid config: the event
 			// is then on record only, for a replay.
-			_, _ = w.api.Deliver("poll", "completed", map[string]any{"id": fmt.Sprint("p", n), "state": "completed"}) //nolint:contextcheck // deliveries outlive the call
+			//nolint:contextcheck // deliveries outlive the call
+			_, _ = w.api.Deliver("poll", "completed",
+				map[string]any{"id": fmt.Sprint("p", n), "state": "completed"})
 			n++
 		}
 	}
@@ -158,7 +167,9 @@ func TestKilledReceiverMissesNothing(t *testing.T) {
 		made += w.deliver(ctx)
 		cancel()
 		kill(cmd)
-		cut += w.count(t, `SELECT COUNT(*) FROM effects JOIN ricloud_events ON id = event AND NOT done WHERE life = ?`, cmd.Process.Pid)
+		cut += w.count(t,
+			`SELECT COUNT(*) FROM effects JOIN ricloud_events ON id = event AND NOT done WHERE life = ?`,
+			cmd.Process.Pid)
 	}
 	_ = w.begin(t)
 	var events int
@@ -172,11 +183,15 @@ func TestKilledReceiverMissesNothing(t *testing.T) {
 	}, 2*time.Minute, 100*time.Millisecond, "every event on the API's record is handled")
 
 	effects := w.count(t, `SELECT COUNT(*) FROM effects`)
-	t.Logf("10 kills, %d events: %d effects, %d events had taken effect and were not recorded when the receiver died", events, effects, cut)
+	t.Logf("10 kills, %d events: %d effects, %d events had taken effect and were not recorded when "+
+		"the receiver died", events, effects, cut)
 	assert.GreaterOrEqual(t, events, made)
-	assert.Equal(t, events, w.count(t, `SELECT COUNT(DISTINCT event) FROM effects`), "no event is lost")
+	assert.Equal(t, events, w.count(t, `SELECT COUNT(DISTINCT event) FROM effects`),
+		"no event is lost")
 	assert.Equal(t, events+cut, effects, "only what was cut takes effect again")
-	assert.Equal(t, effects, w.count(t, `SELECT COUNT(*) FROM (SELECT DISTINCT event, life FROM effects)`), "and never twice in one life")
+	assert.Equal(t, effects,
+		w.count(t, `SELECT COUNT(*) FROM (SELECT DISTINCT event, life FROM effects)`),
+		"and never twice in one life")
 }
 
 // A second run in the same folder shows its events, too: another sandbox's
@@ -230,7 +245,8 @@ func TestReceiver(t *testing.T) {
 	events := make(chan string, 100)
 	ended := make(chan error, 1)
 	go func() {
-		ended <- run(ctx, client, db, settings{addr: addr, handleTimeout: 5 * time.Second, replayEvery: time.Hour},
+		ended <- run(ctx, client, db,
+			settings{addr: addr, handleTimeout: 5 * time.Second, replayEvery: time.Hour},
 			func(_ context.Context, e *ricloud.Event) error { events <- e.Name(); return report(ctx, e) },
 			func() error { return cause(ctx, client) })
 	}()

@@ -13,7 +13,8 @@ import (
 // longest (full jitter): clients that failed together do not come back
 // together.
 func Jitter(n int, first, longest time.Duration) time.Duration {
-	return time.Duration(rand.Float64() * float64(Ceiling(n, first, longest))) //nolint:gosec // spreads load, guards nothing
+	//nolint:gosec // spreads load, guards nothing
+	return time.Duration(rand.Float64() * float64(Ceiling(n, first, longest)))
 }
 
 // Ceiling returns the longest wait before retry n, counted from 0.
@@ -31,7 +32,8 @@ func Ceiling(n int, first, longest time.Duration) time.Duration {
 // Spread returns d, up to the share of it more or less: Spread(10*time.Second,
 // 0.2) is between 8 and 12 seconds.
 func Spread(d time.Duration, share float64) time.Duration {
-	return time.Duration(float64(d) * (1 + share*(2*rand.Float64()-1))) //nolint:gosec // spreads load, guards nothing
+	//nolint:gosec // spreads load, guards nothing
+	return time.Duration(float64(d) * (1 + share*(2*rand.Float64()-1)))
 }
 
 // Sleep returns nil after d. When ctx ends first, it returns Cause(ctx) at once.

@@ -35,10 +35,13 @@ func write(t *testing.T, dir string, files map[string]string) {
 		require.NoError(t, root.WriteFile(PathOf(name), []byte(content), 0o600))
 		e := Entry{
 			Path: PathOf(name), Size: int64(len(content)),
-			MD5: fmt.Sprintf("%x", md5.Sum([]byte(content))), SHA256: fmt.Sprintf("%x", sha256.Sum256([]byte(content))),
+			MD5: fmt.Sprintf("%x", md5.Sum([]byte(content))), SHA256: fmt.Sprintf("%x",
+				sha256.Sum256([]byte(content))),
 		}
 		require.NoError(t, b.Log(
-			Line{Time: now(), Step: "published", Result: name, Fields: map[string]string{"identifier": name}},
+			Line{
+				Time: now(), Step: "published", Result: name, Fields: map[string]string{"identifier": name},
+			},
 			Line{Time: now(), Step: "verified", Result: name, Entry: &e}))
 		assert.True(t, b.Has(name, "verified"))
 		assert.True(t, b.Holds(e))
@@ -76,7 +79,10 @@ func everyFile(t *testing.T, dir string) (all []string) {
 func TestBagIsBagIt(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	files := map[string]string{"callkit.calls": "calls", "empty": "", "img~0a.jpg": strings.Repeat("x", 1000)}
+	files := map[string]string{
+		"callkit.calls": "calls", "empty": "",
+		"img~0a.jpg": strings.Repeat("x", 1000),
+	}
 	write(t, dir, files)
 	read := func(name string) string {
 		text, err := os.ReadFile(filepath.Join(dir, name))
@@ -107,7 +113,10 @@ func TestBagIsBagIt(t *testing.T) {
 	// 2.2.1: a tag manifest lists every manifest, no tag manifest, and the other tag files.
 	for _, manifest := range []string{"tagmanifest-md5.txt", "tagmanifest-sha256.txt"} {
 		text := read(manifest)
-		for _, name := range []string{"bagit.txt", "bag-info.txt", "manifest-md5.txt", "manifest-sha256.txt", LogName} {
+		for _, name := range []string{
+			"bagit.txt", "bag-info.txt", "manifest-md5.txt",
+			"manifest-sha256.txt", LogName,
+		} {
 			assert.Equal(t, 1, strings.Count(text, "  "+name+"\n"), name)
 		}
 		assert.NotContains(t, text, "  tagmanifest")
@@ -159,7 +168,8 @@ func TestVerifyNamesEveryFlippedBit(t *testing.T) {
 func TestVerifyNamesWhatIsMissingOrAdded(t *testing.T) {
 	t.Parallel()
 	for _, name := range []string{
-		"data/a", "data/b", "manifest-md5.txt", "manifest-sha256.txt", "tagmanifest-md5.txt", "tagmanifest-sha256.txt",
+		"data/a", "data/b", "manifest-md5.txt", "manifest-sha256.txt", "tagmanifest-md5.txt",
+		"tagmanifest-sha256.txt",
 		"bag-info.txt", LogName,
 	} {
 		dir := t.TempDir()
@@ -202,7 +212,8 @@ func TestBagAfterACrash(t *testing.T) {
 	content, err := os.ReadFile(filepath.Join(dir, LogName))
 	require.NoError(t, err)
 	content[100] ^= 1
-	require.NoError(t, os.WriteFile(filepath.Join(dir, LogName), content, 0o600)) //nolint:gosec // in the test's own folder
+	//nolint:gosec // in the test's own folder
+	require.NoError(t, os.WriteFile(filepath.Join(dir, LogName), content, 0o600))
 	root, err := os.OpenRoot(dir)
 	require.NoError(t, err)
 	defer func() { _ = root.Close() }()

@@ -29,7 +29,8 @@ func Modules(t *testing.T, allowed ...string) {
 	}
 	added, gone := compare(strings.Fields(string(out)), allowed)
 	for _, module := range added {
-		t.Errorf("%s is a new dependency of this module's users; if they need it, add it to the list", module)
+		t.Errorf("%s is a new dependency of this module's users; if they need it, add it to the list",
+			module)
 	}
 	for _, module := range gone {
 		t.Errorf("%s is no longer a dependency; remove it from the list", module)
@@ -41,7 +42,9 @@ func Modules(t *testing.T, allowed ...string) {
 func compare(modules, allowed []string) (added, gone []string) {
 	slices.Sort(modules)
 	for _, module := range slices.Compact(modules) {
-		if !matches(own+"/...", module) && !slices.ContainsFunc(allowed, func(entry string) bool { return matches(entry, module) }) {
+		if !matches(own+"/...", module) && !slices.ContainsFunc(allowed, func(entry string) bool {
+			return matches(entry, module)
+		}) {
 			added = append(added, module)
 		}
 	}

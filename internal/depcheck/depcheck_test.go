@@ -20,9 +20,18 @@ func TestCompare(t *testing.T) {
 	}{
 		{name: "own", modules: []string{own, own + "/storage/s3"}},
 		{name: "exact", modules: []string{"a.org/x", "a.org/x"}, allowed: []string{"a.org/x"}},
-		{name: "added", modules: []string{"b.org/y", "a.org/x"}, allowed: []string{"a.org/x"}, added: []string{"b.org/y"}},
-		{name: "gone", modules: []string{"a.org/x"}, allowed: []string{"a.org/x", "b.org/y"}, gone: []string{"b.org/y"}},
-		{name: "below a prefix", modules: []string{"a.org/x/v2", "a.org/x"}, allowed: []string{"a.org/x/..."}},
+		{
+			name: "added", modules: []string{"b.org/y", "a.org/x"}, allowed: []string{"a.org/x"},
+			added: []string{"b.org/y"},
+		},
+		{
+			name: "gone", modules: []string{"a.org/x"}, allowed: []string{"a.org/x", "b.org/y"},
+			gone: []string{"b.org/y"},
+		},
+		{
+			name: "below a prefix", modules: []string{"a.org/x/v2", "a.org/x"},
+			allowed: []string{"a.org/x/..."},
+		},
 		{
 			name: "beside a prefix", modules: []string{"a.org/xy"}, allowed: []string{"a.org/x/..."},
 			added: []string{"a.org/xy"}, gone: []string{"a.org/x/..."},

@@ -25,15 +25,21 @@ var breaks = map[string]func(*system){ //nolint:gochecknoglobals // a table of t
 		s.lock = func(*os.File) (bool, error) { return false, syscall.ENOLCK }
 	},
 	"no links": func(s *system) {
-		s.link = func(*os.Root, string, string) error { return &os.LinkError{Op: "link", Err: syscall.EPERM} }
+		s.link = func(*os.Root, string, string) error {
+			return &os.LinkError{Op: "link", Err: syscall.EPERM}
+		}
 	},
 	"no links, and no rename that spares": func(s *system) {
-		s.link = func(*os.Root, string, string) error { return &os.LinkError{Op: "link", Err: syscall.ENOSYS} }
+		s.link = func(*os.Root, string, string) error {
+			return &os.LinkError{Op: "link", Err: syscall.ENOSYS}
+		}
 		s.rename = func(*os.Root, string, string) error { return errors.ErrUnsupported }
 	},
 	"nothing but rename": func(s *system) {
 		s.lock = func(*os.File) (bool, error) { return false, errors.ErrUnsupported }
-		s.link = func(*os.Root, string, string) error { return &os.LinkError{Op: "link", Err: syscall.ENOTSUP} }
+		s.link = func(*os.Root, string, string) error {
+			return &os.LinkError{Op: "link", Err: syscall.ENOTSUP}
+		}
 		s.rename = func(*os.Root, string, string) error { return errors.ErrUnsupported }
 		s.syncFolder = func(*os.File) error { return syscall.EINVAL }
 	},
@@ -112,7 +118,8 @@ func TestSaveWithAnyPartialFile(t *testing.T) {
 				}
 				return o.from(req.Offset), nil
 			}
-			require.NoError(t, os.WriteFile(filepath.Join(dir, partialName("a", o.file())), tc.partial, 0o600))
+			require.NoError(t,
+				os.WriteFile(filepath.Join(dir, partialName("a", o.file())), tc.partial, 0o600))
 			requireSaved(t, f, dir, "a", o)
 			assert.Equal(t, tc.opened, o.opened.Load())
 			assert.Equal(t, []string{"a"}, names(t, dir))
@@ -132,7 +139,8 @@ func TestSaveNeverWritesToAFileWithTwoNames(t *testing.T) {
 			archived := filepath.Join(t.TempDir(), "archived")
 			require.NoError(t, os.WriteFile(archived, o.content[:finished], 0o600))
 			require.NoError(t, os.Link(archived, filepath.Join(dir, partialName("a", o.file()))))
-			require.NoError(t, os.WriteFile(archived, append([]byte("edited "), o.content[:finished-7]...), 0o600))
+			require.NoError(t,
+				os.WriteFile(archived, append([]byte("edited "), o.content[:finished-7]...), 0o600))
 			before, err := os.ReadFile(archived)
 			require.NoError(t, err)
 			requireSaved(t, f, dir, "a", o)
@@ -149,7 +157,8 @@ func TestSaveRemovesTheLeftoverOfAKill(t *testing.T) {
 	f, dir := folder(t)
 	o := &object{content: random(1000)}
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "a"), o.content, 0o600))
-	require.NoError(t, os.Link(filepath.Join(dir, "a"), filepath.Join(dir, partialName("a", o.file()))))
+	require.NoError(t,
+		os.Link(filepath.Join(dir, "a"), filepath.Join(dir, partialName("a", o.file()))))
 	requireSaved(t, f, dir, "a", o)
 	assert.Equal(t, []string{"a"}, names(t, dir))
 	assert.Zero(t, o.opened.Load())
@@ -205,7 +214,8 @@ func TestSaveDoesNotForgetAFailedSync(t *testing.T) {
 func TestSync(t *testing.T) {
 	t.Parallel()
 	for _, unsupported := range []error{
-		syscall.EINVAL, syscall.ENOTSUP, syscall.ENOSYS, syscall.EBADF, syscall.EACCES, errors.ErrUnsupported,
+		syscall.EINVAL, syscall.ENOTSUP, syscall.ENOSYS, syscall.EBADF, syscall.EACCES,
+		errors.ErrUnsupported,
 	} {
 		f, dir := folder(t)
 		kept := requireSaved(t, f, dir, "a", &object{content: random(10)})
@@ -223,7 +233,8 @@ func TestSync(t *testing.T) {
 		f.sys.syncFolder = func(*os.File) error { return failed }
 		_, err := f.Sync(found, kept)
 		require.ErrorIs(t, err, failed)
-		assert.Equal(t, []string{"found"}, names(t, dir), "what is perhaps lost is not found the next time")
+		assert.Equal(t, []string{"found"}, names(t, dir),
+			"what is perhaps lost is not found the next time")
 		f.sys.syncFolder = (*os.File).Sync
 		synced, err := f.Sync(found)
 		require.NoError(t, err)
@@ -242,8 +253,10 @@ func TestSaveMeetsOddThings(t *testing.T) {
 		"symbolic link":            func(path string) error { return os.Symlink(outside, path) },
 		"symbolic link within":     func(path string) error { return os.Symlink("elsewhere", path) },
 		"symbolic link to nothing": func(path string) error { return os.Symlink("nothing", path) },
-		"symbolic link to itself":  func(path string) error { return os.Symlink(filepath.Base(path), path) },
-		"folder":                   func(path string) error { return os.Mkdir(path, 0o700) },
+		"symbolic link to itself": func(path string) error {
+			return os.Symlink(filepath.Base(path), path)
+		},
+		"folder": func(path string) error { return os.Mkdir(path, 0o700) },
 	}
 	addOddThings(odd)
 	for name, create := range odd {
@@ -327,7 +340,9 @@ func TestSaveAfterAPanic(t *testing.T) {
 		o := &object{content: random(1 << 20)}
 		file := o.file()
 		file.Progress = func(int64) { panic("the callback's own") }
-		assert.PanicsWithValue(t, "the callback's own", func() { _, _ = f.Save(t.Context(), "a", limits(), file) })
+		assert.PanicsWithValue(t, "the callback's own", func() {
+			_, _ = f.Save(t.Context(), "a", limits(), file)
+		})
 		requireSaved(t, f, dir, "a", o) // it waits for nobody
 	})
 }
@@ -368,9 +383,15 @@ func TestSaveInASubfolder(t *testing.T) {
 // Encrypting file systems allow 143 bytes.
 func TestNamesAreShort(t *testing.T) {
 	t.Parallel()
-	for _, id := range []string{"a", strings.Repeat("x", 1300), strings.Repeat("é", 99) + ".extension"} {
+	for _, id := range []string{
+		"a", strings.Repeat("x", 1300),
+		strings.Repeat("é", 99) + ".extension",
+	} {
 		o := &object{content: random(10)}
-		for _, name := range []string{FileName(id), otherName(id, o.file().MD5), partialName(id, o.file()) + "-0123456789abcdef"} {
+		for _, name := range []string{
+			FileName(id), otherName(id, o.file().MD5),
+			partialName(id, o.file()) + "-0123456789abcdef",
+		} {
 			assert.LessOrEqual(t, len(name), 143, name)
 		}
 	}

@@ -81,7 +81,8 @@ func hammerContent(i int) []byte { return random(1 + i*i*1000) }
 func startAndKill(t *testing.T, rounds int, system, dir, report string) {
 	t.Helper()
 	for range rounds {
-		child := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestHammer$", "-test.count=1") //nolint:gosec // this very program
+		//nolint:gosec // this very program
+		child := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestHammer$", "-test.count=1")
 		child.Env = append(os.Environ(), hammerEnv+"="+system+"|"+dir+"|"+report)
 		if !assert.NoError(t, child.Start()) { //nolint:testifylint // require is for the test's goroutine
 			return
@@ -160,7 +161,10 @@ func hammerOnce(f *Folder, dir string, i int, content []byte) string {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	kept, err := f.Save(ctx, hammerName(i), Limits{Open: time.Second, Stall: time.Second, Retries: 1, FirstWait: 1, LongestWait: 1}, o.file())
+	kept, err := f.Save(ctx, hammerName(i), Limits{
+		Open: time.Second, Stall: time.Second, Retries: 1,
+		FirstWait: 1, LongestWait: 1,
+	}, o.file())
 	if err != nil {
 		return ""
 	}
@@ -180,7 +184,8 @@ func hammerOnce(f *Folder, dir string, i int, content []byte) string {
 }
 
 func tell(report, text string) {
-	file, err := os.OpenFile(report, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600) //nolint:gosec // in the test's own folder
+	//nolint:gosec // in the test's own folder
+	file, err := os.OpenFile(report, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err == nil {
 		_, _ = fmt.Fprintln(file, text)
 		_ = file.Close()

@@ -102,7 +102,8 @@ func requireContent(t testing.TB, path string, want []byte) {
 	t.Helper()
 	got, err := os.ReadFile(path)
 	require.NoError(t, err)
-	require.True(t, bytes.Equal(want, got), "%s has %d bytes that differ from the %d wanted", path, len(got), len(want))
+	require.True(t, bytes.Equal(want, got), "%s has %d bytes that differ from the %d wanted", path,
+		len(got), len(want))
 }
 
 func requireSaved(t testing.TB, f *Folder, dir, name string, o *object) Kept {

@@ -42,7 +42,10 @@ func TestFileName(t *testing.T) {
 }
 
 func FuzzFileName(f *testing.F) {
-	for _, s := range []string{"callkit.calls", "CALLKIT.calls", "../x", "a/b", "a\\b", "con", "", "a~b", "x.y.", "é", "e\u0301"} {
+	for _, s := range []string{
+		"callkit.calls", "CALLKIT.calls", "../x", "a/b", "a\\b", "con", "",
+		"a~b", "x.y.", "é", "e\u0301",
+	} {
 		f.Add(s, strings.ToUpper(s))
 	}
 	f.Fuzz(func(t *testing.T, a, b string) {

@@ -29,7 +29,9 @@ func TestReaderRenewsItsRetriesWithEveryByte(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			o := &object{content: random(1000)}
-			o.open = func(_ int, req Request) (*Object, error) { return o.broken(req.Offset, bytesPerConnection), nil }
+			o.open = func(_ int, req Request) (*Object, error) {
+				return o.broken(req.Offset, bytesPerConnection), nil
+			}
 			got, err := readAll(t, o, limits())
 			require.NoError(t, err)
 			assert.True(t, bytes.Equal(o.content, got))
@@ -72,7 +74,10 @@ func TestReaderOfBadStorage(t *testing.T) {
 			return &Object{Body: io.NopCloser(bytes.NewReader(nil)), Size: 999}, nil
 		}, ErrSize},
 		"more than it should": {func(Request) (*Object, error) {
-			return &Object{Body: io.NopCloser(bytes.NewReader(append(bytes.Clone(o.content), 'x'))), Size: -1}, nil
+			return &Object{
+				Body: io.NopCloser(bytes.NewReader(append(bytes.Clone(o.content), 'x'))),
+				Size: -1,
+			}, nil
 		}, ErrSize},
 		"another version": {func(req Request) (*Object, error) {
 			if req.Offset == 0 {
@@ -84,10 +89,13 @@ func TestReaderOfBadStorage(t *testing.T) {
 			second.Version = "2"
 			return second, nil
 		}, ErrChanged},
-		"nothing at all":   {func(Request) (*Object, error) { return nil, nil }, nil}, //nolint:nilnil // what it tests
-		"no body":          {func(Request) (*Object, error) { return &Object{Size: 1000}, nil }, nil},
-		"reads of nothing": {func(Request) (*Object, error) { return &Object{Body: io.NopCloser(emptyReader{}), Size: 1000}, nil }, io.ErrNoProgress},
-		"a later offset":   {func(Request) (*Object, error) { return o.from(1), nil }, nil},
+		//nolint:nilnil // what it tests
+		"nothing at all": {func(Request) (*Object, error) { return nil, nil }, nil},
+		"no body":        {func(Request) (*Object, error) { return &Object{Size: 1000}, nil }, nil},
+		"reads of nothing": {func(Request) (*Object, error) {
+			return &Object{Body: io.NopCloser(emptyReader{}), Size: 1000}, nil
+		}, io.ErrNoProgress},
+		"a later offset": {func(Request) (*Object, error) { return o.from(1), nil }, nil},
 		"a bad offset": {func(Request) (*Object, error) {
 			opened := o.from(0)
 			opened.Offset = -1
@@ -96,7 +104,9 @@ func TestReaderOfBadStorage(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			bad := &object{content: o.content, open: func(_ int, req Request) (*Object, error) { return tc.open(req) }}
+			bad := &object{content: o.content, open: func(_ int, req Request) (*Object, error) {
+				return tc.open(req)
+			}}
 			_, err := readAll(t, bad, limits())
 			require.Error(t, err)
 			if tc.want != nil {

@@ -43,7 +43,8 @@ func renameNew(root *os.Root, from, to string) error {
 	if err != nil {
 		return err
 	}
-	_, _, errno := syscall.Syscall6(number, dir.Fd(), uintptr(unsafe.Pointer(old)), //nolint:gosec // what the call takes
+	//nolint:gosec // what the call takes
+	_, _, errno := syscall.Syscall6(number, dir.Fd(), uintptr(unsafe.Pointer(old)),
 		dir.Fd(), uintptr(unsafe.Pointer(name)), renameNoReplace, 0) //nolint:gosec // what the call takes
 	if errno == 0 {
 		return nil

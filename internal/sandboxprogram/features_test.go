@@ -31,7 +31,8 @@ func running(t *testing.T, args ...string) (banner, func() error) {
 	out, in := io.Pipe()
 	ended := make(chan error, 1)
 	go func() {
-		ended <- Run(ctx, append([]string{"-addr", "127.0.0.1:0", "-banner", "json"}, args...), in, io.Discard)
+		ended <- Run(ctx, append([]string{"-addr", "127.0.0.1:0", "-banner", "json"}, args...), in,
+			io.Discard)
 		_ = in.Close()
 	}()
 	line, err := bufio.NewReader(out).ReadBytes('\n')
@@ -85,12 +86,17 @@ func TestFlags(t *testing.T) {
 		"scopes.json":   `{"data_type:*":[]}`, "faults.json": `[{"operation":"Keys.List","status":503}]`,
 		"scenario.json": `{"name":"mine","accounts":[{"identifier":"eve@example.com"}]}`,
 	})
-	b, end := running(t, "-generation", "2019", "-old-actions", "no", "-string-deliveries", "-succeeded-sessions",
-		"-numeric-version", "-inclusive-cursors", "-no-batch-acknowledge", "-unconfigured", "-remote-admin",
+	b, end := running(t, "-generation", "2019", "-old-actions", "no", "-string-deliveries",
+		"-succeeded-sessions",
+		"-numeric-version", "-inclusive-cursors", "-no-batch-acknowledge", "-unconfigured",
+		"-remote-admin",
 		"-accounts", filepath.Join(dir, "accounts.json"), "-scopes", filepath.Join(dir, "scopes.json"),
-		"-faults", filepath.Join(dir, "faults.json"), "-webhook", "http://127.0.0.1:9", "-webhook-faults", "drop=0.5,duplicate=1",
-		"-webhook-retries", "1s,2s", "-storage-key", "id:secret", "-delay", "task=1s-2s,poll=1s", "-speed", "2", "-seed", "7",
-		"-rate-limit", "100", "-rate-limit-per", "1m", "-in-flight-limit", "3", "-session-lifetime", "1h", "-cors", "https://x.example",
+		"-faults", filepath.Join(dir, "faults.json"), "-webhook", "http://127.0.0.1:9", "-webhook-faults",
+		"drop=0.5,duplicate=1",
+		"-webhook-retries", "1s,2s", "-storage-key", "id:secret", "-delay", "task=1s-2s,poll=1s",
+		"-speed", "2", "-seed", "7",
+		"-rate-limit", "100", "-rate-limit-per", "1m", "-in-flight-limit", "3", "-session-lifetime", "1h",
+		"-cors", "https://x.example",
 		"-public-url", "http://sandbox.example", "-public-storage-url", "http://storage.example", "-v")
 	require.Len(t, b.Accounts, 1)
 	assert.Equal(t, "ada@example.com", b.Accounts[0].Identifier)
@@ -109,13 +115,18 @@ func TestFlagsThatCannotWork(t *testing.T) {
 	dir := files(t, map[string]string{"bad.json": "no"})
 	bad := filepath.Join(dir, "bad.json")
 	for flags, want := range map[string]string{
-		"-scenario nothing": "two-factor", "-scenario " + bad: "scenario", "-scenario ./none.json": "none.json",
-		"-accounts " + bad: "-accounts", "-scopes " + bad: "-scopes", "-faults " + bad: "-faults", "-old-actions maybe": "maybe",
-		"-delay task": "task", "-delay nap=1s": "nap", "-delay task=2s-1s": "2s-1s", "-webhook-faults drop": "drop",
+		"-scenario nothing": "two-factor", "-scenario " + bad: "scenario",
+		"-scenario ./none.json": "none.json",
+		"-accounts " + bad:      "-accounts", "-scopes " + bad: "-scopes", "-faults " + bad: "-faults",
+		"-old-actions maybe": "maybe",
+		"-delay task":        "task", "-delay nap=1s": "nap", "-delay task=2s-1s": "2s-1s",
+		"-webhook-faults drop":  "drop",
 		"-webhook-retries soon": "soon", "-banner song": "song", "-tls-cert x": "belong together",
 		"-tls-cert " + bad + " -tls-key " + bad: "-tls-cert", "-rate-limit -1": "rate limit",
-		"-check " + dir: "bad.json", "-record x -upstream nowhere": "upstream", "-record x -addr nowhere": "port",
-		"-state " + dir: "-state", "-health -addr 127.0.0.1:1": "refused", "-health -addr nowhere": "port", "-storage-key id": "storage key",
+		"-check " + dir: "bad.json", "-record x -upstream nowhere": "upstream",
+		"-record x -addr nowhere": "port",
+		"-state " + dir:           "-state", "-health -addr 127.0.0.1:1": "refused",
+		"-health -addr nowhere": "port", "-storage-key id": "storage key",
 	} {
 		args := strings.Fields(flags)
 		if !strings.Contains(flags, "-addr") {
@@ -136,7 +147,8 @@ func TestVersionAndBanners(t *testing.T) {
 	cancel()
 	for form, want := range map[string]string{"none": "", "text": "locked"} {
 		out.Reset()
-		require.NoError(t, Run(ended, []string{"-addr", "127.0.0.1:0", "-banner", form}, &out, io.Discard))
+		require.NoError(t,
+			Run(ended, []string{"-addr", "127.0.0.1:0", "-banner", form}, &out, io.Discard))
 		assert.Contains(t, out.String(), want)
 		assert.Equal(t, form == "none", out.String() == "")
 	}
@@ -148,7 +160,10 @@ func certificate(t *testing.T) (cert, key string) {
 	t.Helper()
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	require.NoError(t, err)
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour), DNSNames: []string{"localhost"}}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour),
+		DNSNames: []string{"localhost"},
+	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, &private.PublicKey, private)
 	require.NoError(t, err)
 	raw, err := x509.MarshalECPrivateKey(private)
@@ -164,7 +179,8 @@ func certificate(t *testing.T) (cert, key string) {
 func TestHealth(t *testing.T) {
 	t.Parallel()
 	b, end := running(t)
-	require.NoError(t, Run(t.Context(), []string{"-health", "-addr", strings.TrimPrefix(b.URL, "http://")}, io.Discard, io.Discard))
+	require.NoError(t, Run(t.Context(),
+		[]string{"-health", "-addr", strings.TrimPrefix(b.URL, "http://")}, io.Discard, io.Discard))
 	require.NoError(t, end())
 	cert, key := certificate(t)
 	b, end = running(t, "-tls-cert", cert, "-tls-key", key)
@@ -184,7 +200,8 @@ func TestRecordAndCheck(t *testing.T) {
 	out, in := io.Pipe()
 	ended := make(chan error, 1)
 	go func() {
-		ended <- Run(ctx, []string{"-addr", "127.0.0.1:0", "-record", dir, "-upstream", upstream.URL}, in, io.Discard)
+		ended <- Run(ctx, []string{"-addr", "127.0.0.1:0", "-record", dir, "-upstream", upstream.URL}, in,
+			io.Discard)
 	}()
 	line, err := bufio.NewReader(out).ReadString('\n')
 	require.NoError(t, err)
@@ -211,7 +228,8 @@ func TestRecordAndCheck(t *testing.T) {
 	assert.Contains(t, report.String(), "no differences")
 	odd := `{"method":"GET","path":"/key","status":200,"response":{"resource":"key","colour":"red"}}`
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "odd.json"), []byte(odd), 0o600))
-	require.ErrorContains(t, Run(t.Context(), []string{"-check", dir}, &report, io.Discard), "1 differences")
+	require.ErrorContains(t, Run(t.Context(), []string{"-check", dir}, &report, io.Discard),
+		"1 differences")
 	assert.Contains(t, report.String(), "colour")
 }
 

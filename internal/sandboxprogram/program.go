@@ -90,7 +90,9 @@ func (set *settings) server(ctx context.Context, errs io.Writer) (*ricloudtest.S
 }
 
 // listenBoth opens the two ports and returns the addresses that clients use.
-func (set *settings) listenBoth(ctx context.Context) (api, storage net.Listener, urls [2]string, err error) {
+func (set *settings) listenBoth(
+	ctx context.Context,
+) (api, storage net.Listener, urls [2]string, err error) {
 	scheme, wrap := "http", func(l net.Listener) net.Listener { return l }
 	if set.tlsCert != "" {
 		pair, err := tls.LoadX509KeyPair(set.tlsCert, set.tlsKey)

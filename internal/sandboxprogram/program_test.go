@@ -27,7 +27,10 @@ func TestRun(t *testing.T) {
 	out, in := io.Pipe()
 	ended := make(chan error, 1)
 	go func() {
-		ended <- Run(ctx, []string{"-addr", "127.0.0.1:0", "-token", "tok-abc", "-speed", "100", "-storage-dir", dir}, in, io.Discard)
+		ended <- Run(ctx, []string{
+			"-addr", "127.0.0.1:0", "-token", "tok-abc", "-speed", "100",
+			"-storage-dir", dir,
+		}, in, io.Discard)
 	}()
 	banner := make([]byte, 1024)
 	n, err := out.Read(banner)
@@ -71,7 +74,10 @@ func TestHelp(t *testing.T) {
 	t.Parallel()
 	var help strings.Builder
 	require.Error(t, Run(t.Context(), []string{"-help"}, io.Discard, &help))
-	for _, account := range []string{"john.appleseed@example.com", "jane.appleseed@example.com", "123456", "PAIR-1234", "mocks.mock"} {
+	for _, account := range []string{
+		"john.appleseed@example.com", "jane.appleseed@example.com",
+		"123456", "PAIR-1234", "mocks.mock",
+	} {
 		assert.Contains(t, help.String(), account)
 	}
 }

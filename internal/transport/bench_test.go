@@ -13,7 +13,8 @@ import (
 	"github.com/stretchr/testify/assert"
 )
 
-const pollJSON = `{"id":"0b5c1f2e-6a3d-4f57-8f5e-0d9a3f6f2a11","resource":"poll","state":"processing","tasks_pending":3,"tasks_succeeded":1}`
+const pollJSON = `{"id":"0b5c1f2e-6a3d-4f57-8f5e-0d9a3f6f2a11","resource":"poll",` +
+	`"state":"processing","tasks_pending":3,"tasks_succeeded":1}`
 
 type poll struct {
 	ID             string `json:"id"`
@@ -70,7 +71,8 @@ func ours(ctx context.Context, client *Client) (*poll, error) {
 // standardClient is go-retryablehttp's StandardClient on a client.
 func standardClient(client *http.Client) *http.Client {
 	return (&retryablehttp.Client{ //nolint:forbidigo // what we compare with
-		HTTPClient: client, CheckRetry: retryablehttp.DefaultRetryPolicy, Backoff: retryablehttp.DefaultBackoff, RetryMax: DefaultMaxRetries,
+		HTTPClient: client, CheckRetry: retryablehttp.DefaultRetryPolicy,
+		Backoff: retryablehttp.DefaultBackoff, RetryMax: DefaultMaxRetries,
 	}).StandardClient()
 }
 
@@ -100,8 +102,12 @@ func BenchmarkCall(b *testing.B) {
 			call func(context.Context) (*poll, error)
 		}{
 			{"bare", func(ctx context.Context) (*poll, error) { return byHand(ctx, bare, wire.base) }},
-			{"bare-with-timeout", func(ctx context.Context) (*poll, error) { return byHand(ctx, timed, wire.base) }},
-			{"standard-client", func(ctx context.Context) (*poll, error) { return byHand(ctx, standard, wire.base) }},
+			{"bare-with-timeout", func(ctx context.Context) (*poll, error) {
+				return byHand(ctx, timed, wire.base)
+			}},
+			{"standard-client", func(ctx context.Context) (*poll, error) {
+				return byHand(ctx, standard, wire.base)
+			}},
 			{"ours", func(ctx context.Context) (*poll, error) { return ours(ctx, client) }},
 		} {
 			b.Run(wire.name+"/"+bench.name, func(b *testing.B) {

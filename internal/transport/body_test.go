@@ -48,28 +48,72 @@ func TestReadBody(t *testing.T) {
 	}{
 		{name: "sized", status: 200, body: strings.NewReader(text(1000)), length: 1000, want: 1000},
 		{name: "empty", status: 204, body: strings.NewReader(""), length: 0},
-		{name: "sized, a byte at a time", status: 200, body: iotest.OneByteReader(strings.NewReader(text(1000))), length: 1000, want: 1000},
+		{
+			name: "sized, a byte at a time", status: 200,
+			body: iotest.OneByteReader(strings.NewReader(text(1000))), length: 1000, want: 1000,
+		},
 		{name: "chunked", status: 200, body: strings.NewReader(text(1000)), length: -1, want: 1000},
-		{name: "sized above what is trusted", status: 200, body: strings.NewReader(text(maxTrust + 1)), length: maxTrust + 1, want: maxTrust + 1},
-		{name: "sized as large as allowed", status: 200, body: strings.NewReader(text(limit)), length: limit, want: limit},
-		{name: "chunked as large as allowed", status: 200, body: strings.NewReader(text(limit)), length: -1, want: limit},
-		{name: "sized too large", status: 200, body: strings.NewReader(text(limit + 1)), length: limit + 1, err: ErrBodyTooLarge, errReads: "2097153 bytes, at most 2097152"},
-		{name: "chunked too large", status: 200, body: strings.NewReader(text(limit + 9)), length: -1, err: ErrBodyTooLarge, read: limit + 1, errReads: "more than 2097152"},
-		{name: "sized, nothing came", status: 200, body: strings.NewReader(""), length: 10, err: io.ErrUnexpectedEOF, errReads: "after 0 bytes"},
-		{name: "sized, cut short", status: 200, body: strings.NewReader("{"), length: 10, err: io.ErrUnexpectedEOF, read: 1, errReads: "after 1 bytes"},
-		{name: "sized above what is trusted, cut short", status: 200, body: strings.NewReader("{"), length: maxTrust + 10, err: io.ErrUnexpectedEOF, read: 1, errReads: "after 1 bytes"},
-		{name: "chunked, broken", status: 200, body: io.MultiReader(strings.NewReader("{"), iotest.ErrReader(broken)), length: -1, err: broken, read: 1, errReads: "after 1 bytes"},
-		{name: "an error, whole", status: 400, body: strings.NewReader(text(maxErrorBody)), length: maxErrorBody, want: maxErrorBody},
-		{name: "an error, cut but drained", status: 500, body: strings.NewReader(text(maxErrorBody + maxSecret + maxDrain)), length: -1, want: maxErrorBody + maxSecret, read: maxErrorBody + maxSecret + maxDrain},
-		{name: "an endless error", status: 500, body: endless{}, length: -1, want: maxErrorBody + maxSecret, read: maxErrorBody + maxSecret + maxDrain},
-		{name: "an error with a lying length", status: 500, body: strings.NewReader(text(10)), length: 1 << 40, want: 10},
-		{name: "a 400 that broke off", status: 400, body: io.MultiReader(strings.NewReader("<html"), iotest.ErrReader(broken)), length: 100, want: 5},
-		{name: "an error that broke off", status: 502, body: io.MultiReader(strings.NewReader("<html"), iotest.ErrReader(broken)), length: 100, want: 5},
+		{
+			name: "sized above what is trusted", status: 200, body: strings.NewReader(text(maxTrust + 1)),
+			length: maxTrust + 1, want: maxTrust + 1,
+		},
+		{
+			name: "sized as large as allowed", status: 200, body: strings.NewReader(text(limit)),
+			length: limit, want: limit,
+		},
+		{
+			name: "chunked as large as allowed", status: 200, body: strings.NewReader(text(limit)),
+			length: -1, want: limit,
+		},
+		{
+			name: "sized too large", status: 200, body: strings.NewReader(text(limit + 1)),
+			length: limit + 1, err: ErrBodyTooLarge, errReads: "2097153 bytes, at most 2097152",
+		},
+		{
+			name: "chunked too large", status: 200, body: strings.NewReader(text(limit + 9)), length: -1,
+			err: ErrBodyTooLarge, read: limit + 1, errReads: "more than 2097152",
+		},
+		{
+			name: "sized, nothing came", status: 200, body: strings.NewReader(""), length: 10,
+			err: io.ErrUnexpectedEOF, errReads: "after 0 bytes",
+		},
+		{
+			name: "sized, cut short", status: 200, body: strings.NewReader("{"), length: 10,
+			err: io.ErrUnexpectedEOF, read: 1, errReads: "after 1 bytes",
+		},
+		{
+			name: "sized above what is trusted, cut short", status: 200, body: strings.NewReader("{"),
+			length: maxTrust + 10, err: io.ErrUnexpectedEOF, read: 1, errReads: "after 1 bytes",
+		},
+		{name: "chunked, broken", status: 200, body: io.MultiReader(strings.NewReader("{"),
+			iotest.ErrReader(broken)), length: -1, err: broken, read: 1, errReads: "after 1 bytes"},
+		{
+			name: "an error, whole", status: 400, body: strings.NewReader(text(maxErrorBody)),
+			length: maxErrorBody, want: maxErrorBody,
+		},
+		{
+			name: "an error, cut but drained", status: 500,
+			body: strings.NewReader(text(maxErrorBody + maxSecret + maxDrain)), length: -1,
+			want: maxErrorBody + maxSecret, read: maxErrorBody + maxSecret + maxDrain,
+		},
+		{
+			name: "an endless error", status: 500, body: endless{}, length: -1,
+			want: maxErrorBody + maxSecret, read: maxErrorBody + maxSecret + maxDrain,
+		},
+		{
+			name: "an error with a lying length", status: 500, body: strings.NewReader(text(10)),
+			length: 1 << 40, want: 10,
+		},
+		{name: "a 400 that broke off", status: 400, body: io.MultiReader(strings.NewReader("<html"),
+			iotest.ErrReader(broken)), length: 100, want: 5},
+		{name: "an error that broke off", status: 502, body: io.MultiReader(strings.NewReader("<html"),
+			iotest.ErrReader(broken)), length: 100, want: 5},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			b := &body{Reader: tt.body}
-			got, err := readBody(&http.Response{StatusCode: tt.status, Body: b, ContentLength: tt.length}, limit)
+			got, err := readBody(&http.Response{StatusCode: tt.status, Body: b, ContentLength: tt.length},
+				limit)
 			assert.Equal(t, max(tt.want, tt.read), b.read)
 			if tt.err != nil {
 				require.ErrorIs(t, err, tt.err)
@@ -89,7 +133,10 @@ func TestEveryBodyIsClosed(t *testing.T) {
 			b := &body{Reader: strings.NewReader(text)}
 			client := newClient(t, play(func(req *http.Request) (*http.Response, error) {
 				header := http.Header{"Location": {"https://elsewhere.test/"}}
-				return &http.Response{StatusCode: status, Header: header, Body: b, ContentLength: -1, Request: req}, nil
+				return &http.Response{
+					StatusCode: status, Header: header, Body: b, ContentLength: -1,
+					Request: req,
+				}, nil
 			}), func(c *Config) { c.MaxRetries, c.MaxBody = -1, 100 })
 			_, _ = client.Do(t.Context(), request(PollsList)) // how it ends is tested elsewhere
 			assert.True(t, b.closed, "%d, %d bytes", status, len(text))
@@ -104,7 +151,9 @@ func TestAnswersWithoutABody(t *testing.T) {
 		return func(*http.Request) (*http.Response, error) { return resp, nil }
 	}
 	once := func(c *Config) { c.MaxRetries = -1 }
-	resp, err := newClient(t, play(answer(&http.Response{StatusCode: http.StatusNoContent})), once).Do(t.Context(), request(PollsList))
+	resp, err := newClient(t, play(answer(&http.Response{StatusCode: http.StatusNoContent})), once).Do(
+		t.Context(), request(PollsList),
+	)
 	require.NoError(t, err)
 	assert.Empty(t, resp.Body)
 
@@ -112,7 +161,10 @@ func TestAnswersWithoutABody(t *testing.T) {
 	require.ErrorContains(t, err, "neither an answer nor an error")
 
 	head := &Request{Operation: Operation{Name: "Call HEAD", Method: http.MethodHead, Path: "/polls"}}
-	resp, err = newClient(t, play(answer(&http.Response{StatusCode: http.StatusOK, ContentLength: 1 << 40, Body: http.NoBody})), once).Do(t.Context(), head)
+	resp, err = newClient(t, play(answer(&http.Response{
+		StatusCode:    http.StatusOK,
+		ContentLength: 1 << 40, Body: http.NoBody,
+	})), once).Do(t.Context(), head)
 	require.NoError(t, err)
 	assert.Empty(t, resp.Body)
 }
@@ -130,7 +182,8 @@ func TestAnAnswerTooLargeIsNotAskedForAgain(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		mock := play(httpmock.NewStringResponder(200, strings.Repeat("x", 101)))
-		_, err := newClient(t, mock, func(c *Config) { c.MaxBody = 100 }).Do(t.Context(), request(PollsList))
+		_, err := newClient(t, mock, func(c *Config) { c.MaxBody = 100 }).Do(t.Context(),
+			request(PollsList))
 		require.ErrorIs(t, err, ErrBodyTooLarge)
 		assert.Len(t, mock.seen, 1)
 		f := failure(t, err)
@@ -161,7 +214,8 @@ func TestADrippingErrorBodyEndsTheAttempt(t *testing.T) {
 				return resp, err
 			})
 			began := time.Now()
-			resp, err := newClient(t, mock, func(c *Config) { c.MaxRetries = -1 }).Do(t.Context(), request(PollsCreate))
+			resp, err := newClient(t, mock, func(c *Config) { c.MaxRetries = -1 }).Do(t.Context(),
+				request(PollsCreate))
 			require.NoError(t, err)
 			assert.Equal(t, code, resp.StatusCode)
 			assert.Equal(t, maxErrorTime, time.Since(began))

@@ -86,7 +86,8 @@ func (cfg *Config) complete() error {
 	}
 	switch {
 	case cfg.RetryWaitMax < cfg.RetryWaitMin:
-		return fmt.Errorf("retry wait max %v is less than retry wait min %v", cfg.RetryWaitMax, cfg.RetryWaitMin)
+		return fmt.Errorf("retry wait max %v is less than retry wait min %v", cfg.RetryWaitMax,
+			cfg.RetryWaitMin)
 	case cfg.MaxBody < 0:
 		return fmt.Errorf("max body must not be negative, is %d", cfg.MaxBody)
 	case cfg.RateLimit < 0:

@@ -64,7 +64,8 @@ func (p *peer) code(kind byte, stream uint32, values ...uint32) {
 	p.send(kind, 0, stream, payload...)
 }
 
-func (p *peer) answer(stream uint32) { p.send(frameHeaders, endHeaders|endStream, stream, 0x88) } // :status 200
+// :status 200
+func (p *peer) answer(stream uint32) { p.send(frameHeaders, endHeaders|endStream, stream, 0x88) }
 
 // serve calls request for each request that came whole, with its number over
 // all connections and its stream.
@@ -104,7 +105,9 @@ func tlsFor(t *testing.T) (server, client *tls.Config) {
 	defer s.Close()
 	roots := x509.NewCertPool()
 	roots.AddCert(s.Certificate())
-	return &tls.Config{Certificates: s.TLS.Certificates, NextProtos: []string{"h2"}}, &tls.Config{RootCAs: roots}
+	return &tls.Config{Certificates: s.TLS.Certificates, NextProtos: []string{"h2"}}, &tls.Config{
+		RootCAs: roots,
+	}
 }
 
 // listen calls handle for each connection, and closes all at the end.
@@ -141,7 +144,9 @@ func listen(t *testing.T, handle func(net.Conn)) net.Listener {
 
 // serveHTTP2 returns a client of a server that answers frame by frame, and the
 // number of requests that it had.
-func serveHTTP2(t *testing.T, request func(p *peer, n int, stream uint32), edit ...func(*Config)) (*Client, *atomic.Int64) {
+func serveHTTP2(
+	t *testing.T, request func(p *peer, n int, stream uint32), edit ...func(*Config),
+) (*Client, *atomic.Int64) {
 	t.Helper()
 	serverTLS, clientTLS := tlsFor(t)
 	requests := new(atomic.Int64)
@@ -236,11 +241,14 @@ func TestWhatHTTP2ServersDoNotProcessIsSentAgain(t *testing.T) {
 func TestNotSentTrustsNoQuotation(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]bool{
-		"stream error: stream ID 7; REFUSED_STREAM; received from peer":                                                 true,
-		"http2: Transport: cannot retry err [stream error: stream ID 1; REFUSED_STREAM; received from peer] after R":    true,
-		"http2: Transport: cannot retry err [stream error: stream ID 1; PROTOCOL_ERROR; received from peer] after R":    false,
-		`http2: server sent GOAWAY and closed the connection; LastStreamID=1, ErrCode=NO_ERROR, debug="REFUSED_STREAM"`: false,
-		"stream error: stream ID 7; CANCEL; REFUSED_STREAM":                                                             false,
+		"stream error: stream ID 7; REFUSED_STREAM; received from peer": true,
+		"http2: Transport: cannot retry err [stream error: stream ID 1; REFUSED_STREAM; received from " +
+			"peer] after R": true,
+		"http2: Transport: cannot retry err [stream error: stream ID 1; PROTOCOL_ERROR; received from " +
+			"peer] after R": false,
+		`http2: server sent GOAWAY and closed the connection; LastStreamID=1, ErrCode=NO_ERROR,` +
+			` debug="REFUSED_STREAM"`: false,
+		"stream error: stream ID 7; CANCEL; REFUSED_STREAM":           false,
 		"net/http: TLS handshake timeout":                             true,
 		"unexpected answer: net/http: TLS handshake timeout, it said": false,
 	} {
@@ -251,7 +259,8 @@ func TestNotSentTrustsNoQuotation(t *testing.T) {
 
 func TestASilentHTTP2ConnectionIsReplaced(t *testing.T) {
 	t.Parallel()
-	assert.LessOrEqual(t, newTransport(nil).HTTP2.SendPingTimeout+newTransport(nil).HTTP2.PingTimeout, 10*time.Second)
+	assert.LessOrEqual(t, newTransport(nil).HTTP2.SendPingTimeout+newTransport(nil).HTTP2.PingTimeout,
+		10*time.Second)
 	var silent atomic.Bool
 	client, _ := serveHTTP2(t, func(p *peer, n int, stream uint32) {
 		if n == 2 {
@@ -292,7 +301,9 @@ func TestWithoutAConnectionNothingWasSent(t *testing.T) {
 		edit   func(*http.Transport)
 	}{
 		{"a handshake that never ends", hang, false, nil},
-		{"a handshake that takes too long", hang, false, func(t *http.Transport) { t.TLSHandshakeTimeout = 30 * time.Millisecond }},
+		{"a handshake that takes too long", hang, false, func(t *http.Transport) {
+			t.TLSHandshakeTimeout = 30 * time.Millisecond
+		}},
 		{"a handshake that ends in EOF", func(conn net.Conn) { _ = conn.Close() }, false, nil},
 		{"a handshake that ends in a reset", func(conn net.Conn) {
 			_ = conn.(*net.TCPConn).SetLinger(0) //nolint:forcetypeassert // it is
@@ -361,7 +372,10 @@ func TestAConnectionThatBreaksBeforeTheRequest(t *testing.T) {
 
 func TestACreateCarriesNothingToRepeatItWith(t *testing.T) {
 	t.Parallel()
-	for _, op := range []Operation{SessionsCreate, KeysRotate, Custom("Call POST /x", http.MethodPost, "/x")} {
+	for _, op := range []Operation{
+		SessionsCreate, KeysRotate,
+		Custom("Call POST /x", http.MethodPost, "/x"),
+	} {
 		for name, body := range map[string][]byte{"with a body": []byte("{}"), "without": nil} {
 			for _, replay := range []bool{false, true} {
 				mock := play(status(503))
@@ -408,7 +422,10 @@ func TestStatusesThatAnswerNothing(t *testing.T) {
 		status int
 	}{
 		{"101 and silence", raw("HTTP/1.1 101 Switching Protocols\r\n"+upgrade, false), 101},
-		{"101 with a length", raw("HTTP/1.1 101 Switching Protocols\r\nContent-Length: 5\r\n"+upgrade, false), 101},
+		{
+			"101 with a length",
+			raw("HTTP/1.1 101 Switching Protocols\r\nContent-Length: 5\r\n"+upgrade, false), 101,
+		},
 		{"100 and silence", raw("HTTP/1.1 100 Continue\r\n\r\n", false), 0},
 		{"102 for ever", raw("HTTP/1.1 102 Processing\r\n\r\n", true), 0},
 		{"103 for ever", raw("HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n", true), 0},
@@ -438,9 +455,13 @@ func TestStatusesThatAnswerNothing(t *testing.T) {
 
 func TestEveryListedStatusEnds(t *testing.T) {
 	t.Parallel()
-	for _, code := range []int{-1, 0, 1, 99, 100, 101, 150, 199, 206, 226, 299, 300, 304, 306, 399, 418, 451, 499, 599, 600, 999} {
+	for _, code := range []int{
+		-1, 0, 1, 99, 100, 101, 150, 199, 206, 226, 299, 300, 304, 306, 399,
+		418, 451, 499, 599, 600, 999,
+	} {
 		mock := play(status(code))
-		resp, err := newClient(t, mock, func(c *Config) { c.MaxRetries = -1 }).Do(t.Context(), request(PollsCreate))
+		resp, err := newClient(t, mock, func(c *Config) { c.MaxRetries = -1 }).Do(t.Context(),
+			request(PollsCreate))
 		switch {
 		case code < 200:
 			require.ErrorContains(t, err, "does not answer the request", code)

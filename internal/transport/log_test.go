@@ -19,10 +19,11 @@ func TestLogSaysWhatIsOnTheListAndNothingElse(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var out bytes.Buffer
-		client := newClient(t, play(fails(errReset), status(429, "Retry-After", "7"), status(200)), func(c *Config) {
-			c.Logger = slog.New(slog.NewJSONHandler(&out, &slog.HandlerOptions{Level: slog.LevelDebug}))
-			c.RetryWaitMin, c.RetryWaitMax = 1, 1
-		})
+		client := newClient(t, play(fails(errReset), status(429, "Retry-After", "7"), status(200)),
+			func(c *Config) {
+				c.Logger = slog.New(slog.NewJSONHandler(&out, &slog.HandlerOptions{Level: slog.LevelDebug}))
+				c.RetryWaitMin, c.RetryWaitMax = 1, 1
+			})
 		req := requestWithID(PollsGet, "secret-id")
 		req.Query = url.Values{"secret": {"q"}}
 		_, err := client.Do(t.Context(), req)
@@ -37,7 +38,8 @@ func TestLogSaysWhatIsOnTheListAndNothingElse(t *testing.T) {
 		}
 		common := func(level string, attempt, status float64, more map[string]any) map[string]any {
 			record := map[string]any{
-				"level": level, "msg": "ricloud attempt", "operation": "Polls.Get", "method": "GET", "path": "/polls/{id}",
+				"level": level, "msg": "ricloud attempt", "operation": "Polls.Get", "method": "GET",
+				"path": "/polls/{id}",
 				"host": "api.test", "attempt": attempt, "status": status, "duration": 0.0,
 			}
 			maps.Copy(record, more)
@@ -47,7 +49,8 @@ func TestLogSaysWhatIsOnTheListAndNothingElse(t *testing.T) {
 		assert.Contains(t, []any{0.0, 1.0}, records[0]["wait"])
 		delete(records[0], "wait")
 		assert.Equal(t, common("WARN", 1, 0, map[string]any{"cause": errReset.Error()}), records[0])
-		assert.Equal(t, common("WARN", 2, 429, map[string]any{"wait": float64(7 * time.Second)}), records[1])
+		assert.Equal(t, common("WARN", 2, 429, map[string]any{"wait": float64(7 * time.Second)}),
+			records[1])
 		assert.Equal(t, common("DEBUG", 3, 200, nil), records[2])
 	})
 }
@@ -55,7 +58,9 @@ func TestLogSaysWhatIsOnTheListAndNothingElse(t *testing.T) {
 func TestLogIsSilentBelowItsLevel(t *testing.T) {
 	t.Parallel()
 	var out bytes.Buffer
-	client := newClient(t, play(status(200)), func(c *Config) { c.Logger = slog.New(slog.NewTextHandler(&out, nil)) })
+	client := newClient(t, play(status(200)), func(c *Config) {
+		c.Logger = slog.New(slog.NewTextHandler(&out, nil))
+	})
 	_, err := client.Do(t.Context(), request(PollsList))
 	require.NoError(t, err)
 	assert.Empty(t, out.String())

@@ -237,7 +237,8 @@ func unicodeEscape(text []byte) (char []byte, length int) {
 			return codePoint(text[3:end], 16, end+1)
 		}
 	}
-	if high, ok := hex4(text, 2); ok && utf16.IsSurrogate(high) && bytes.HasPrefix(text[6:], []byte(`\u`)) {
+	if high, ok := hex4(text, 2); ok && utf16.IsSurrogate(high) &&
+		bytes.HasPrefix(text[6:], []byte(`\u`)) {
 		if low, ok := hex4(text, 8); ok {
 			return utf8.AppendRune(nil, utf16.DecodeRune(high, low)), 12
 		}

@@ -30,15 +30,17 @@ func TestAnErrorThatRepeatsASecretIsMasked(t *testing.T) {
 		"as Python does": python,
 		"as PHP does":    `pä\"s\\s\/<w>&🔑 x`,
 		"quoted twice":   strings.Trim(quote(strings.Trim(python, `"`)), `"`),
-		"quoted thrice":  strings.Trim(quote(strings.Trim(quote(strings.Trim(string(plain), `"`)), `"`)), `"`),
-		"in a query":     url.QueryEscape(secret),
-		"in a path":      url.PathEscape(secret),
-		"the token":      testToken,
+		"quoted thrice": strings.Trim(quote(strings.Trim(quote(strings.Trim(string(plain), `"`)), `"`)),
+			`"`),
+		"in a query": url.QueryEscape(secret),
+		"in a path":  url.PathEscape(secret),
+		"the token":  testToken,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			req := &Request{Operation: SessionsCreate, Secrets: []string{"", secret}}
-			resp, err := newClient(t, play(httpmock.NewStringResponder(400, "<"+echo+">"))).Do(t.Context(), req)
+			resp, err := newClient(t, play(httpmock.NewStringResponder(400, "<"+echo+">"))).Do(t.Context(),
+				req)
 			require.NoError(t, err)
 			assert.Equal(t, "<[redacted]>", string(resp.Body))
 
@@ -66,7 +68,8 @@ func TestMaskingLeavesTheCallersListAlone(t *testing.T) {
 
 func TestASuccessIsNotMasked(t *testing.T) {
 	t.Parallel()
-	resp, err := newClient(t, play(httpmock.NewStringResponder(200, testToken))).Do(t.Context(), request(KeysCreate))
+	resp, err := newClient(t, play(httpmock.NewStringResponder(200, testToken))).Do(t.Context(),
+		request(KeysCreate))
 	require.NoError(t, err)
 	assert.Equal(t, testToken, string(resp.Body), "a new key is the point of the call")
 }
@@ -74,7 +77,10 @@ func TestASuccessIsNotMasked(t *testing.T) {
 func TestNoURLGetsIntoAnError(t *testing.T) {
 	t.Parallel()
 	inner := errors.New("inner")
-	nested := fmt.Errorf("proxy: %w", &url.Error{Op: "Get", URL: "https://p.test/?hunter2", Err: &url.Error{URL: "hunter2", Err: inner}})
+	nested := fmt.Errorf("proxy: %w", &url.Error{
+		Op: "Get", URL: "https://p.test/?hunter2",
+		Err: &url.Error{URL: "hunter2", Err: inner},
+	})
 	req := request(PollsCreate)
 	req.Query = url.Values{"q": {"hunter2"}}
 	_, err := newClient(t, play(fails(nested))).Do(t.Context(), req)
@@ -93,14 +99,16 @@ func TestWithoutCredentialsThereIsNothingToMask(t *testing.T) {
 func TestASecretWhereTheErrorBodyIsCut(t *testing.T) {
 	t.Parallel()
 	before := strings.Repeat("x", maxErrorBody-5)
-	resp, err := newClient(t, play(httpmock.NewStringResponder(500, before+testToken))).Do(t.Context(), request(PollsCreate))
+	resp, err := newClient(t, play(httpmock.NewStringResponder(500, before+testToken))).Do(t.Context(),
+		request(PollsCreate))
 	require.NoError(t, err)
 	assert.Equal(t, before+redacted[:5], string(resp.Body))
 }
 
 func TestMaskedIsTheBodyWithoutSecrets(t *testing.T) {
 	t.Parallel()
-	resp, err := newClient(t, play(httpmock.NewStringResponder(200, "a "+testToken))).Do(t.Context(), request(PollsList))
+	resp, err := newClient(t, play(httpmock.NewStringResponder(200, "a "+testToken))).Do(t.Context(),
+		request(PollsList))
 	require.NoError(t, err)
 	assert.Equal(t, "a "+redacted, string(resp.Masked()))
 	assert.Equal(t, "a "+testToken, string(resp.Body))
@@ -132,12 +140,17 @@ func TestASecretIsMaskedInEverySpelling(t *testing.T) {
 			return write(r)
 		})
 	}
-	format := func(f string) func(rune) string { return func(r rune) string { return fmt.Sprintf(f, r) } }
+	format := func(f string) func(rune) string {
+		return func(r rune) string { return fmt.Sprintf(f, r) }
+	}
 	spelled := map[string]string{
-		"Go's html":            html.EscapeString(secret),
-		"Python's html":        strings.NewReplacer("&", "&amp;", "<", "&lt;", ">", "&gt;", `"`, "&quot;", "'", "&#x27;").Replace(secret),
-		"Django, Jinja":        strings.NewReplacer("&", "&amp;", "<", "&lt;", ">", "&gt;", `"`, "&#34;", "'", "&#39;").Replace(secret),
-		"XML":                  strings.NewReplacer("&", "&amp;", "<", "&lt;", ">", "&gt;", `"`, "&quot;", "'", "&apos;", "é", "&eacute;").Replace(secret),
+		"Go's html": html.EscapeString(secret),
+		"Python's html": strings.NewReplacer("&", "&amp;", "<", "&lt;", ">", "&gt;", `"`, "&quot;",
+			"'", "&#x27;").Replace(secret),
+		"Django, Jinja": strings.NewReplacer("&", "&amp;", "<", "&lt;", ">", "&gt;", `"`, "&#34;",
+			"'", "&#39;").Replace(secret),
+		"XML": strings.NewReplacer("&", "&amp;", "<", "&lt;", ">", "&gt;", `"`, "&quot;",
+			"'", "&apos;", "é", "&eacute;").Replace(secret),
 		"decimal":              each(format("&#%d;")),
 		"decimal, padded":      special(format("&#%05d;")),
 		"hexadecimal":          each(format("&#x%x;")),
@@ -181,7 +194,8 @@ func TestASecretIsMaskedInEverySpelling(t *testing.T) {
 			assert.Contains(t, got, redacted, spelling)
 			assert.NotContains(t, got, spelling)
 			assert.Contains(t, got, " & 100% \\ sure &amp; so on</p>", "the rest stays as it is")
-			assert.Less(t, len(got), len("<p>bad password  & 100% \\ sure &amp; so on</p>")+len(redacted)+30, got)
+			assert.Less(t, len(got), len("<p>bad password  & 100% \\ sure &amp; so on</p>")+len(redacted)+30,
+				got)
 		})
 	}
 }
@@ -206,22 +220,34 @@ func TestNoTransportsErrorShowsAQuery(t *testing.T) {
 	t.Parallel()
 	const signed = "https://bucket.s3.test/a/b?X-Amz-Signature=hunter2&X-Amz-Expires=60"
 	inner := errors.New("connection refused")
-	req := &Request{Operation: PollsCreate, Body: []byte("{}"), Query: url.Values{"user": {"hunter2@example.com"}}}
+	req := &Request{
+		Operation: PollsCreate, Body: []byte("{}"),
+		Query: url.Values{"user": {"hunter2@example.com"}},
+	}
 	for name, err := range map[string]error{
-		"net/http":                   &url.Error{Op: "Get", URL: signed, Err: inner},
-		"without a reason":           &url.Error{Op: "Get", URL: signed},
-		"wrapped":                    fmt.Errorf("traced: %w", &url.Error{Op: "Get", URL: signed, Err: inner}),
-		"nested":                     &url.Error{URL: signed, Err: fmt.Errorf("x: %w", &url.Error{URL: signed, Err: inner})},
-		"joined":                     errors.Join(&url.Error{URL: signed, Err: inner}, &url.Error{URL: signed, Err: inner}),
-		"go-retryablehttp":           fmt.Errorf("GET %s giving up after 5 attempt(s): %w", signed, inner),
-		"only text":                  errors.New("Get \"" + signed + "\": EOF"),
-		"in brackets":                fmt.Errorf("request <%s> failed", signed),
-		"a relative URL":             errors.New("/a/b?X-Amz-Signature=hunter2: EOF"),
-		"with a user":                errors.New("proxyconnect http://jane:hunter2@proxy.test:3128/: refused"),
+		"net/http":         &url.Error{Op: "Get", URL: signed, Err: inner},
+		"without a reason": &url.Error{Op: "Get", URL: signed},
+		"wrapped": fmt.Errorf("traced: %w",
+			&url.Error{Op: "Get", URL: signed, Err: inner}),
+		"nested": &url.Error{
+			URL: signed,
+			Err: fmt.Errorf("x: %w", &url.Error{URL: signed, Err: inner}),
+		},
+		"joined": errors.Join(&url.Error{URL: signed, Err: inner},
+			&url.Error{URL: signed, Err: inner}),
+		"go-retryablehttp": fmt.Errorf(
+			"GET %s giving up after 5 attempt(s): %w", signed, inner,
+		),
+		"only text":      errors.New("Get \"" + signed + "\": EOF"),
+		"in brackets":    fmt.Errorf("request <%s> failed", signed),
+		"a relative URL": errors.New("/a/b?X-Amz-Signature=hunter2: EOF"),
+		"with a user": errors.New("proxyconnect http://jane:hunter2@proxy.test:3128/: " +
+			"refused"),
 		"a fragment":                 errors.New("https://h.test/#access_token=hunter2 refused"),
 		"an error that joins itself": errors.Join(inner, fmt.Errorf("%q", signed)),
 	} {
-		_, got := newClient(t, play(fails(err)), func(c *Config) { c.MaxRetries = -1 }).Do(t.Context(), req)
+		_, got := newClient(t, play(fails(err)), func(c *Config) { c.MaxRetries = -1 }).Do(t.Context(),
+			req)
 		for at := failure(t, got).Cause; at != nil; at = errors.Unwrap(at) {
 			assert.NotContains(t, fmt.Sprintf("%v %+v %#v", at, at, at), "hunter2", name)
 		}

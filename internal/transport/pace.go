@@ -101,7 +101,8 @@ func (c *call) noTime(left, await time.Duration) error {
 	if await == 0 {
 		return ErrTooLate
 	}
-	return fmt.Errorf("the API may hold its answer back for %v (Ricloud-Await), and the call must end in %v: %w",
+	return fmt.Errorf("the API may hold its answer back for %v (Ricloud-Await), and the call must "+
+		"end in %v: %w",
 		await, left.Round(time.Millisecond), ErrTooLate)
 }
 

@@ -130,7 +130,8 @@ func (p *pacer) wait(ctx context.Context, priority Priority, latest time.Time) e
 
 func tooLate(turn, left time.Duration) error {
 	if left < 0 {
-		return fmt.Errorf("its turn came %v too late for an answer in time: %w", -left.Round(time.Millisecond), ErrTooLate)
+		return fmt.Errorf("its turn came %v too late for an answer in time: %w",
+			-left.Round(time.Millisecond), ErrTooLate)
 	}
 	return fmt.Errorf("its turn comes in %v, and must come within %v for an answer in time: %w",
 		turn.Round(time.Millisecond), left.Round(time.Millisecond), ErrTooLate)

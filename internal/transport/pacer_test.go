@@ -25,7 +25,8 @@ type clocked struct {
 func (c *clocked) RoundTrip(req *http.Request) (*http.Response, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.sent = append(c.sent, time.Since(c.began).Round(time.Millisecond)) // the limiter counts in floats
+	// the limiter counts in floats
+	c.sent = append(c.sent, time.Since(c.began).Round(time.Millisecond))
 	c.who = append(c.who, req.Header.Get("X-Who"))
 	if c.respond == nil {
 		return status(200)(req)
@@ -35,7 +36,8 @@ func (c *clocked) RoundTrip(req *http.Request) (*http.Response, error) {
 
 // pause has the client see a 429 with a hint.
 func pause(client *Client, d time.Duration) {
-	client.pacer.limited(&Response{Operation: "Users.Get", StatusCode: 429, RetryAfter: d}, time.Now(), time.Hour)
+	client.pacer.limited(&Response{Operation: "Users.Get", StatusCode: 429, RetryAfter: d}, time.Now(),
+		time.Hour)
 }
 
 func clock() *clocked { return &clocked{began: time.Now()} }
@@ -59,7 +61,8 @@ func TestRateLimitPacesEveryAttempt(t *testing.T) {
 			_, err := client.Do(t.Context(), request(PollsList))
 			require.NoError(t, err)
 		}
-		assert.Equal(t, []time.Duration{0, 10 * time.Second, 20 * time.Second, 30 * time.Second}, mock.sent)
+		assert.Equal(t, []time.Duration{0, 10 * time.Second, 20 * time.Second, 30 * time.Second},
+			mock.sent)
 	})
 }
 
@@ -82,7 +85,10 @@ func TestRateLimitIsFairAndCancellable(t *testing.T) {
 		mock := clock()
 		client := newClient(t, mock, paced(1, 10*time.Second))
 		ctx, cancel := context.WithCancel(t.Context())
-		contexts := map[string]context.Context{"a": t.Context(), "b": t.Context(), "gone": ctx, "c": t.Context()}
+		contexts := map[string]context.Context{
+			"a": t.Context(), "b": t.Context(), "gone": ctx,
+			"c": t.Context(),
+		}
 		var wg sync.WaitGroup
 		for _, who := range []string{"a", "b", "gone", "c"} {
 			wg.Go(func() {

@@ -11,7 +11,9 @@ import (
 
 func TestRedirects(t *testing.T) {
 	t.Parallel()
-	to := func(location string) httpmock.Responder { return status(http.StatusFound, "Location", location) }
+	to := func(location string) httpmock.Responder {
+		return status(http.StatusFound, "Location", location)
+	}
 	for _, tt := range []struct {
 		name  string
 		op    Operation
@@ -19,18 +21,78 @@ func TestRedirects(t *testing.T) {
 		sent  []string // paths the server saw
 		err   string   // "": followed
 	}{
-		{"on the same host", PollsList, []httpmock.Responder{to(testBase + "/b"), status(200)}, []string{"/polls", "/b"}, ""},
-		{"relative", PollsList, []httpmock.Responder{to("/b?c=d"), status(200)}, []string{"/polls", "/b?c=d"}, ""},
-		{"three in a row", PollsList, []httpmock.Responder{to("/b"), to("/c"), to("/d"), status(200)}, []string{"/polls", "/b", "/c", "/d"}, ""},
-		{"a loop", PollsList, []httpmock.Responder{to("/polls")}, []string{"/polls", "/polls", "/polls", "/polls"}, "one more than the 3"},
-		{"to another host", PollsList, []httpmock.Responder{to("https://evil.test/?hunter2")}, []string{"/polls"}, "status 302 points to https://evil.test"},
-		{"to a subdomain", PollsList, []httpmock.Responder{to("https://a.api.test/")}, []string{"/polls"}, "points to"},
-		{"to another port", PollsList, []httpmock.Responder{to("https://api.test:8443/")}, []string{"/polls"}, "points to"},
-		{"down to http", PollsList, []httpmock.Responder{to("http://api.test/")}, []string{"/polls"}, "points to"},
-		{"nowhere", PollsList, []httpmock.Responder{status(304)}, []string{"/polls"}, "status 304 has no usable Location"},
-		{"to what does not parse", PollsList, []httpmock.Responder{to("https://%zz?hunter2")}, []string{"/polls"}, "no usable Location"},
-		{"of a create", PollsCreate, []httpmock.Responder{to("/b")}, []string{"/polls"}, "answers a POST"},
-		{"of a delete", SessionsDelete, []httpmock.Responder{status(308, "Location", "/b")}, []string{"/sessions/1"}, "status 308 answers a DELETE"},
+		{
+			"on the same host", PollsList,
+			[]httpmock.Responder{to(testBase + "/b"), status(200)},
+			[]string{"/polls", "/b"},
+			"",
+		},
+		{
+			"relative", PollsList,
+			[]httpmock.Responder{to("/b?c=d"), status(200)},
+			[]string{"/polls", "/b?c=d"},
+			"",
+		},
+		{
+			"three in a row", PollsList,
+			[]httpmock.Responder{to("/b"), to("/c"), to("/d"), status(200)},
+			[]string{"/polls", "/b", "/c", "/d"},
+			"",
+		},
+		{
+			"a loop", PollsList,
+			[]httpmock.Responder{to("/polls")},
+			[]string{"/polls", "/polls", "/polls", "/polls"},
+			"one more than the 3",
+		},
+		{
+			"to another host", PollsList,
+			[]httpmock.Responder{to("https://evil.test/?hunter2")},
+			[]string{"/polls"},
+			"status 302 points to https://evil.test",
+		},
+		{
+			"to a subdomain", PollsList,
+			[]httpmock.Responder{to("https://a.api.test/")},
+			[]string{"/polls"},
+			"points to",
+		},
+		{
+			"to another port", PollsList,
+			[]httpmock.Responder{to("https://api.test:8443/")},
+			[]string{"/polls"},
+			"points to",
+		},
+		{
+			"down to http", PollsList,
+			[]httpmock.Responder{to("http://api.test/")},
+			[]string{"/polls"},
+			"points to",
+		},
+		{
+			"nowhere", PollsList,
+			[]httpmock.Responder{status(304)},
+			[]string{"/polls"},
+			"status 304 has no usable Location",
+		},
+		{
+			"to what does not parse", PollsList,
+			[]httpmock.Responder{to("https://%zz?hunter2")},
+			[]string{"/polls"},
+			"no usable Location",
+		},
+		{
+			"of a create", PollsCreate,
+			[]httpmock.Responder{to("/b")},
+			[]string{"/polls"},
+			"answers a POST",
+		},
+		{
+			"of a delete", SessionsDelete,
+			[]httpmock.Responder{status(308, "Location", "/b")},
+			[]string{"/sessions/1"},
+			"status 308 answers a DELETE",
+		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()

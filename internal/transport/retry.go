@@ -86,7 +86,8 @@ func retryAfter(status int, header http.Header) time.Duration {
 		return 0
 	}
 	hint := strings.TrimSpace(header.Get("Retry-After"))
-	if seconds, err := strconv.ParseUint(hint, 10, 64); err == nil || errors.Is(err, strconv.ErrRange) {
+	if seconds, err := strconv.ParseUint(hint, 10, 64); err == nil ||
+		errors.Is(err, strconv.ErrRange) {
 		if seconds > uint64(math.MaxInt64/time.Second) {
 			return math.MaxInt64
 		}

@@ -36,7 +36,8 @@ func TestRetryAfter(t *testing.T) {
 			{429, "99999999999999999999999999", "", math.MaxInt64},
 			{429, at(30 * time.Second), "", 30 * time.Second},
 			{429, now.Add(30 * time.Second).Format(time.RFC850), "", 30 * time.Second},
-			{429, at(time.Hour), at(time.Hour - 5*time.Second), 5 * time.Second}, // our clock is wrong, not theirs
+			// our clock is wrong, not theirs
+			{429, at(time.Hour), at(time.Hour - 5*time.Second), 5 * time.Second},
 			{429, at(30 * time.Second), "yesterday", 30 * time.Second},
 			{429, at(-time.Minute), "", 0},
 			{429, "-1", "", 0},
@@ -55,7 +56,10 @@ func TestRetryAfter(t *testing.T) {
 }
 
 func FuzzRetryAfter(f *testing.F) {
-	for _, seed := range []string{"1", "0.5", "-1", "99999999999", "Fri, 31 Dec 2099 23:59:59 GMT", "NaN", ""} {
+	for _, seed := range []string{
+		"1", "0.5", "-1", "99999999999", "Fri, 31 Dec 2099 23:59:59 GMT",
+		"NaN", "",
+	} {
 		f.Add(seed, "")
 	}
 	f.Fuzz(func(t *testing.T, hint, date string) {
@@ -84,10 +88,16 @@ func TestWaitsObeyTheHintTheCapTheDeadlineAndTheBudget(t *testing.T) {
 		{"up to the cap", 429, "60", nil, 0, 2, time.Minute},
 		{"not beyond it", 429, "61", nil, 0, 1, 0},
 		{"an absurd hint ends the call", 503, "99999999999", nil, 0, 1, 0},
-		{"the cap can be raised", 429, "61", func(c *Config) { c.RetryAfterMax = time.Hour }, 0, 2, 61 * time.Second},
+		{
+			"the cap can be raised", 429, "61", func(c *Config) { c.RetryAfterMax = time.Hour }, 0, 2,
+			61 * time.Second,
+		},
 		{"a wait that ends before the deadline", 429, "20", nil, 21 * time.Second, 2, 20 * time.Second},
 		{"never into the deadline", 429, "20", nil, 20 * time.Second, 1, 0},
-		{"never into the budget", 429, "20", func(c *Config) { c.CallTimeout = 20 * time.Second }, 0, 1, 0},
+		{
+			"never into the budget", 429, "20", func(c *Config) { c.CallTimeout = 20 * time.Second }, 0, 1,
+			0,
+		},
 		{"no retries, no wait", 429, "20", func(c *Config) { c.MaxRetries = -1 }, 0, 1, 0},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -124,7 +134,8 @@ func TestRetriesAreCounted(t *testing.T) {
 	for retries, want := range map[int]int{-1: 1, 1: 2, 3: 4, 0: 1 + DefaultMaxRetries} {
 		synctest.Test(t, func(t *testing.T) {
 			mock := play(status(500))
-			resp, err := newClient(t, mock, func(c *Config) { c.MaxRetries = retries }).Do(t.Context(), request(PollsList))
+			resp, err := newClient(t, mock, func(c *Config) { c.MaxRetries = retries }).Do(t.Context(),
+				request(PollsList))
 			require.NoError(t, err)
 			assert.Equal(t, 500, resp.StatusCode)
 			assert.Len(t, mock.seen, want)
@@ -161,7 +172,10 @@ func TestAFailureThatCannotBeWaitedOutKeepsItsCause(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Nanosecond)
 		defer cancel()
 		mock := play(fails(&net.OpError{Op: "dial", Err: io.ErrClosedPipe}))
-		_, err := newClient(t, mock, func(c *Config) { c.RetryWaitMin = time.Hour; c.CallTimeout = time.Minute }).Do(ctx, request(PollsList))
+		_, err := newClient(t, mock, func(c *Config) {
+			c.RetryWaitMin = time.Hour
+			c.CallTimeout = time.Minute
+		}).Do(ctx, request(PollsList))
 		require.ErrorIs(t, err, io.ErrClosedPipe)
 		assert.False(t, errors.Is(err, ctx.Err()) && ctx.Err() != nil)
 	})

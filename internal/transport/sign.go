@@ -40,7 +40,9 @@ func (c *Client) headerOf(req *Request) http.Header {
 // checkHeader refuses what net/http would refuse only after a retry loop.
 func checkHeader(header http.Header) error {
 	for name, values := range header {
-		if name == "" || strings.ContainsFunc(name, func(r rune) bool { return r <= ' ' || r >= 0x7f || r == ':' }) {
+		if name == "" || strings.ContainsFunc(name, func(r rune) bool {
+			return r <= ' ' || r >= 0x7f || r == ':'
+		}) {
 			return fmt.Errorf("header name %q is not valid", name)
 		}
 		for _, value := range values {

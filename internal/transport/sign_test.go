@@ -25,7 +25,8 @@ func TestHTTPClientSeesNoCredentials(t *testing.T) {
 		assert.Equal(t, 3, seen)
 		for _, req := range mock.seen {
 			assert.Equal(t, http.Header{
-				"Accept": {"application/json"}, "Authorization": {"Token " + testToken}, "User-Agent": {"ricloud-go/test"},
+				"Accept": {"application/json"}, "Authorization": {"Token " + testToken},
+				"User-Agent": {"ricloud-go/test"},
 			}, req.Header)
 		}
 	})

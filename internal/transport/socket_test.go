@@ -44,7 +44,8 @@ func TestConnectionsAreKept(t *testing.T) {
 	failures := []http.HandlerFunc{
 		func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusServiceUnavailable) },
 		func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusTooEarly) },
-		func(w http.ResponseWriter, _ *http.Request) { // larger than what is kept, as a proxy's page may be
+		// larger than what is kept, as a proxy's page may be
+		func(w http.ResponseWriter, _ *http.Request) {
 			w.WriteHeader(http.StatusBadGateway)
 			_, _ = io.WriteString(w, strings.Repeat("<p>bad gateway</p>", 8_000))
 		},
@@ -72,12 +73,13 @@ func TestConnectionsAreKept(t *testing.T) {
 	}, func(c *Config) { c.MaxRetries = 1 })
 
 	dialled, used := 0, 0
-	ctx := httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{GotConn: func(info httptrace.GotConnInfo) {
-		used++
-		if !info.Reused {
-			dialled++
-		}
-	}})
+	ctx := httptrace.WithClientTrace(t.Context(),
+		&httptrace.ClientTrace{GotConn: func(info httptrace.GotConnInfo) {
+			used++
+			if !info.Reused {
+				dialled++
+			}
+		}})
 	failed := 0
 	for range 1000 {
 		resp, err := client.Do(ctx, requestWithID(PollsGet, "1"))
@@ -135,7 +137,9 @@ func TestAServerThatSpeaksNoTLSIsNotAskedAgain(t *testing.T) {
 	t.Parallel()
 	server := httptest.NewServer(http.NotFoundHandler())
 	defer server.Close()
-	client := newClient(t, nil, func(c *Config) { c.BaseURL = strings.Replace(server.URL, "http:", "https:", 1) })
+	client := newClient(t, nil, func(c *Config) {
+		c.BaseURL = strings.Replace(server.URL, "http:", "https:", 1)
+	})
 	defer client.Close()
 	_, err := client.Do(t.Context(), request(PollsCreate))
 	f := failure(t, err)
@@ -193,7 +197,9 @@ func TestTimeoutsHoldOnSockets(t *testing.T) {
 func TestACreateOnAConnectionTheServerClosed(t *testing.T) {
 	t.Parallel()
 	var seen atomic.Int64
-	server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { seen.Add(1) }))
+	server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		seen.Add(1)
+	}))
 	defer server.Close()
 	client := newClient(t, nil, func(c *Config) { c.BaseURL = server.URL })
 	defer client.Close()

@@ -33,9 +33,11 @@ type counters struct {
 func (c *Client) Stats() Stats {
 	n := &c.counters
 	return Stats{
-		Sent: n.sent.Load(), Retries: n.retries.Load(), Succeeded: n.succeeded.Load(), Refused: n.refused.Load(),
+		Sent: n.sent.Load(), Retries: n.retries.Load(), Succeeded: n.succeeded.Load(),
+		Refused:     n.refused.Load(),
 		RateLimited: n.rateLimited.Load(), ServerError: n.serverError.Load(), NoAnswer: n.noAnswer.Load(),
-		InFlight: n.inFlight.Load(), TurnsWanted: n.turnsWanted.Load(), LastHour: n.hour.count(time.Now()),
+		InFlight: n.inFlight.Load(), TurnsWanted: n.turnsWanted.Load(),
+		LastHour: n.hour.count(time.Now()),
 	}
 }
 

@@ -34,7 +34,8 @@ func TestOneLine(t *testing.T) {
 func TestOneLineIsBounded(t *testing.T) {
 	t.Parallel()
 	for _, text := range []string{
-		strings.Repeat("x", 60<<10), strings.Repeat("日", 60<<10), strings.Repeat("\n", 60<<10), strings.Repeat("a ", 60<<10),
+		strings.Repeat("x", 60<<10), strings.Repeat("日", 60<<10), strings.Repeat("\n", 60<<10),
+		strings.Repeat("a ", 60<<10),
 	} {
 		got := OneLine(text, 50)
 		assert.LessOrEqual(t, len(got), 50+len("…"))

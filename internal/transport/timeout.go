@@ -154,7 +154,8 @@ func (t *attemptTimer) finish() {
 
 // name returns the limit that ended the attempt in place of what it broke.
 func (t *attemptTimer) name(err error) error {
-	if timeout, ok := context.Cause(t.ctx).(*Timeout); ok { //nolint:errorlint // the cause is stored bare, by ring
+	//nolint:errorlint // the cause is stored bare, by ring
+	if timeout, ok := context.Cause(t.ctx).(*Timeout); ok {
 		return timeout
 	}
 	return err

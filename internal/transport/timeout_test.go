@@ -24,7 +24,10 @@ func after(d time.Duration, body io.Reader) httpmock.Responder {
 		case <-req.Context().Done():
 			return nil, req.Context().Err()
 		}
-		return &http.Response{StatusCode: http.StatusOK, ContentLength: -1, Body: io.NopCloser(withContext{req.Context(), body})}, nil
+		return &http.Response{
+			StatusCode: http.StatusOK, ContentLength: -1,
+			Body: io.NopCloser(withContext{req.Context(), body}),
+		}, nil
 	}
 }
 
@@ -86,14 +89,31 @@ func TestTimeouts(t *testing.T) {
 		limit string // "": succeeds
 		took  time.Duration
 	}{
-		{"an answer just in time", PollsCreate, 0, func() httpmock.Responder { return after(30*time.Second-1, nil) }, "", 30*time.Second - 1},
-		{"no headers", PollsCreate, 0, func() httpmock.Responder { return after(never, nil) }, "attempt", 30 * time.Second},
-		{"an await stretches the attempt", SessionsCreate, 10 * time.Second, func() httpmock.Responder { return after(40*time.Second-1, nil) }, "", 40*time.Second - 1},
-		{"but not for ever", SessionsCreate, 10 * time.Second, func() httpmock.Responder { return after(never, nil) }, "attempt", 40 * time.Second},
-		{"an await nobody honours does not", PollsCreate, 10 * time.Second, func() httpmock.Responder { return after(never, nil) }, "attempt", 30 * time.Second},
-		{"a slow body is not a silent one", PollsCreate, 0, func() httpmock.Responder { return after(0, drip(5, 20*time.Second)) }, "", 100 * time.Second},
-		{"a silent body is", PollsCreate, 0, func() httpmock.Responder { return after(29*time.Second, drip(1, never)) }, "stall", 59 * time.Second},
-		{"an endless body", PollsCreate, 0, func() httpmock.Responder { return after(0, drip(1000, 20*time.Second)) }, "call", 2 * time.Minute},
+		{"an answer just in time", PollsCreate, 0, func() httpmock.Responder {
+			return after(30*time.Second-1, nil)
+		}, "", 30*time.Second - 1},
+		{
+			"no headers", PollsCreate, 0, func() httpmock.Responder { return after(never, nil) }, "attempt",
+			30 * time.Second,
+		},
+		{"an await stretches the attempt", SessionsCreate, 10 * time.Second, func() httpmock.Responder {
+			return after(40*time.Second-1, nil)
+		}, "", 40*time.Second - 1},
+		{"but not for ever", SessionsCreate, 10 * time.Second, func() httpmock.Responder {
+			return after(never, nil)
+		}, "attempt", 40 * time.Second},
+		{"an await nobody honours does not", PollsCreate, 10 * time.Second, func() httpmock.Responder {
+			return after(never, nil)
+		}, "attempt", 30 * time.Second},
+		{"a slow body is not a silent one", PollsCreate, 0, func() httpmock.Responder {
+			return after(0, drip(5, 20*time.Second))
+		}, "", 100 * time.Second},
+		{"a silent body is", PollsCreate, 0, func() httpmock.Responder {
+			return after(29*time.Second, drip(1, never))
+		}, "stall", 59 * time.Second},
+		{"an endless body", PollsCreate, 0, func() httpmock.Responder {
+			return after(0, drip(1000, 20*time.Second))
+		}, "call", 2 * time.Minute},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -101,7 +121,9 @@ func TestTimeouts(t *testing.T) {
 				req := request(tt.op)
 				req.Await = tt.await
 				began := time.Now()
-				resp, err := newClient(t, play(tt.step()), func(c *Config) { c.MaxRetries = -1 }).Do(t.Context(), req)
+				resp, err := newClient(t, play(tt.step()), func(c *Config) {
+					c.MaxRetries = -1
+				}).Do(t.Context(), req)
 				assert.Equal(t, tt.took, time.Since(began))
 				if tt.limit == "" {
 					require.NoError(t, err)
@@ -129,7 +151,8 @@ func TestTheCallTimeoutEndsTheLastAttempt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		mock := play(hangs)
 		began := time.Now()
-		_, err := newClient(t, mock, func(c *Config) { c.CallTimeout = 45 * time.Second }).Do(t.Context(), request(PollsList))
+		_, err := newClient(t, mock, func(c *Config) { c.CallTimeout = 45 * time.Second }).Do(t.Context(),
+			request(PollsList))
 		assert.Equal(t, 45*time.Second, time.Since(began))
 		timeout, ok := errors.AsType[*Timeout](err)
 		require.True(t, ok, err)
@@ -174,14 +197,29 @@ func TestTimeoutsOfARedirect(t *testing.T) {
 		limit string
 		took  time.Duration
 	}{
-		{"longer than an attempt, together", []httpmock.Responder{hop(25 * time.Second), after(10*time.Second, nil)}, "", 35 * time.Second},
-		{"the second hangs", []httpmock.Responder{hop(5 * time.Second), after(time.Hour, nil)}, "attempt", 35 * time.Second},
-		{"the call ends while the second hangs", []httpmock.Responder{hop(35 * time.Second), after(time.Hour, nil)}, "call", 40 * time.Second},
+		{
+			"longer than an attempt, together",
+			[]httpmock.Responder{hop(25 * time.Second), after(10*time.Second, nil)},
+			"", 35 * time.Second,
+		},
+		{
+			"the second hangs",
+			[]httpmock.Responder{hop(5 * time.Second), after(time.Hour, nil)},
+			"attempt",
+			35 * time.Second,
+		},
+		{
+			"the call ends while the second hangs",
+			[]httpmock.Responder{hop(35 * time.Second), after(time.Hour, nil)},
+			"call", 40 * time.Second,
+		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				client := newClient(t, play(tt.steps...), func(c *Config) { c.MaxRetries, c.CallTimeout = -1, 40*time.Second })
+				client := newClient(t, play(tt.steps...), func(c *Config) {
+					c.MaxRetries, c.CallTimeout = -1, 40*time.Second
+				})
 				began := time.Now()
 				_, err := client.Do(t.Context(), request(PollsList))
 				assert.Equal(t, tt.took, time.Since(began))
@@ -202,7 +240,9 @@ func TestAnAwaitOverflowsNoTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		req := request(SessionsCreate)
 		req.Await = time.Second
-		client := newClient(t, play(status(http.StatusOK)), func(c *Config) { c.AttemptTimeout = math.MaxInt64 })
+		client := newClient(t, play(status(http.StatusOK)), func(c *Config) {
+			c.AttemptTimeout = math.MaxInt64
+		})
 		_, err := client.Do(t.Context(), req)
 		require.NoError(t, err)
 	})
@@ -219,7 +259,10 @@ func TestAnAttemptEndsBeforeItsBodyIsClosed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		began := time.Now()
 		_, err := newClient(t, play(func(req *http.Request) (*http.Response, error) {
-			return &http.Response{StatusCode: http.StatusOK, Body: closesLate{withContext{ctx: req.Context()}}}, nil
+			return &http.Response{
+				StatusCode: http.StatusOK,
+				Body:       closesLate{withContext{ctx: req.Context()}},
+			}, nil
 		})).Do(t.Context(), request(PollsList))
 		require.NoError(t, err)
 		assert.Zero(t, time.Since(began))

@@ -79,15 +79,30 @@ type outcome struct {
 
 func outcomes() []outcome {
 	return []outcome{
-		{"refused connection", fails(&net.OpError{Op: "dial", Err: errors.New("connection refused")}), true, true},
-		{"proxy refused", fails(&net.OpError{Op: "proxyconnect", Err: errors.New("connection refused")}), true, true},
-		{"no such host", fails(&net.OpError{Op: "dial", Err: &net.DNSError{IsNotFound: true}}), false, true},
-		{"bad certificate", fails(&tls.CertificateVerificationError{Err: errors.New("expired")}), false, true},
+		{
+			"refused connection", fails(&net.OpError{Op: "dial", Err: errors.New("connection refused")}),
+			true, true,
+		},
+		{
+			"proxy refused", fails(&net.OpError{Op: "proxyconnect", Err: errors.New("connection refused")}),
+			true, true,
+		},
+		{
+			"no such host", fails(&net.OpError{Op: "dial", Err: &net.DNSError{IsNotFound: true}}), false,
+			true,
+		},
+		{
+			"bad certificate", fails(&tls.CertificateVerificationError{Err: errors.New("expired")}), false,
+			true,
+		},
 		{"no TLS there", fails(http.ErrSchemeMismatch), false, true},
 		{"reset", fails(&net.OpError{Op: "read", Err: errReset}), true, false},
 		{"attempt timeout", hangs, true, false},
 		{"cut short", cutShort, true, false},
-		{"redirect elsewhere", status(http.StatusFound, "Location", "https://elsewhere.test/"), false, false},
+		{
+			"redirect elsewhere", status(http.StatusFound, "Location", "https://elsewhere.test/"), false,
+			false,
+		},
 		{"400", status(400), false, true},
 		{"401", status(401), false, true},
 		{"403", status(403), false, true},
@@ -156,7 +171,8 @@ func hasID(op Operation) bool {
 func TestAReplayOnceUnknownStaysUnknown(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		mock := play(fails(errReset), fails(&net.OpError{Op: "dial", Err: errors.New("connection refused")}))
+		mock := play(fails(errReset),
+			fails(&net.OpError{Op: "dial", Err: errors.New("connection refused")}))
 		_, err := newClient(t, mock).Do(t.Context(), requestWithID(SessionsDelete, "1"))
 		f := failure(t, err)
 		assert.True(t, f.MaybeApplied, "the first attempt may have been the one")
@@ -240,13 +256,15 @@ func TestAContextThatHasEndedSendsNothing(t *testing.T) {
 func TestConfigIsChecked(t *testing.T) {
 	t.Parallel()
 	for name, edit := range map[string]func(*Config){
-		"attempt timeout must":               func(c *Config) { c.AttemptTimeout = -1 },
-		"call timeout must":                  func(c *Config) { c.CallTimeout = -1 },
-		"stall timeout must":                 func(c *Config) { c.StallTimeout = -1 },
-		"retry wait min must":                func(c *Config) { c.RetryWaitMin = -1 },
-		"retry wait max must":                func(c *Config) { c.RetryWaitMax = -1 },
-		"retry after max must":               func(c *Config) { c.RetryAfterMax = -1 },
-		"retry wait max 1s is less than":     func(c *Config) { c.RetryWaitMin, c.RetryWaitMax = 2*time.Second, time.Second },
+		"attempt timeout must": func(c *Config) { c.AttemptTimeout = -1 },
+		"call timeout must":    func(c *Config) { c.CallTimeout = -1 },
+		"stall timeout must":   func(c *Config) { c.StallTimeout = -1 },
+		"retry wait min must":  func(c *Config) { c.RetryWaitMin = -1 },
+		"retry wait max must":  func(c *Config) { c.RetryWaitMax = -1 },
+		"retry after max must": func(c *Config) { c.RetryAfterMax = -1 },
+		"retry wait max 1s is less than": func(c *Config) {
+			c.RetryWaitMin, c.RetryWaitMax = 2*time.Second, time.Second
+		},
 		"max body must":                      func(c *Config) { c.MaxBody = -1 },
 		"rate limit must":                    func(c *Config) { c.RateLimit = -1 },
 		"rate limit needs a positive period": func(c *Config) { c.RateLimit = 1 },
@@ -267,12 +285,21 @@ func TestARetryWaitAboveTheDefaultCeilingRaisesIt(t *testing.T) {
 func TestACallerMistakeIsNamedBeforeAnythingIsSent(t *testing.T) {
 	t.Parallel()
 	for want, req := range map[string]*Request{
-		"Polls.Get: id is empty":                      requestWithID(PollsGet, ""),
-		`Polls.Get: id ".." is not an id`:             requestWithID(PollsGet, ".."),
-		"Polls.List: await must not be negative":      {Operation: PollsList, Await: -1},
-		`Polls.List: header name "a b" is not valid`:  {Operation: PollsList, Header: http.Header{"a b": {"x"}}},
-		"Polls.List: header X has a value with a con": {Operation: PollsList, Header: http.Header{"X": {"secret\r\n"}}},
-		"Polls.List: url points away from the API":    {Operation: PollsList, URL: "https://elsewhere.test/polls"},
+		"Polls.Get: id is empty":                 requestWithID(PollsGet, ""),
+		`Polls.Get: id ".." is not an id`:        requestWithID(PollsGet, ".."),
+		"Polls.List: await must not be negative": {Operation: PollsList, Await: -1},
+		`Polls.List: header name "a b" is not valid`: {
+			Operation: PollsList,
+			Header:    http.Header{"a b": {"x"}},
+		},
+		"Polls.List: header X has a value with a con": {
+			Operation: PollsList,
+			Header:    http.Header{"X": {"secret\r\n"}},
+		},
+		"Polls.List: url points away from the API": {
+			Operation: PollsList,
+			URL:       "https://elsewhere.test/polls",
+		},
 	} {
 		mock := play(status(200))
 		_, err := newClient(t, mock).Do(t.Context(), req)

@@ -35,7 +35,9 @@ func (n *tally) add(resp *Response, err error) {
 
 // slow answers 200 after d.
 func slow(d time.Duration) *concurrent {
-	return &concurrent{respond: func(_ int, req *http.Request) (*http.Response, error) { return after(d, nil)(req) }}
+	return &concurrent{respond: func(_ int, req *http.Request) (*http.Response, error) {
+		return after(d, nil)(req)
+	}}
 }
 
 // concurrent is clocked without its lock held while it answers.
@@ -63,7 +65,10 @@ func TestAQueueOfCreatesLosesNone(t *testing.T) {
 	}{
 		{"callers with time", 0, 8 * time.Second, 10 * time.Second, true},
 		{"callers with two minutes", 2 * time.Minute, 8 * time.Second, 10 * time.Second, false},
-		{"callers with half a minute and a full await", 30 * time.Second, 10 * time.Second, 10 * time.Second, false},
+		{
+			"callers with half a minute and a full await", 30 * time.Second, 10 * time.Second,
+			10 * time.Second, false,
+		},
 		{"an API that takes long by itself", 2 * time.Minute, 6 * time.Second, 0, false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -101,7 +106,9 @@ func TestWhatCannotBeAnsweredInTimeIsNotSent(t *testing.T) {
 	}{
 		{"an await longer than the context", 5 * time.Second, nil},
 		{"an await as long as the context", 10 * time.Second, nil},
-		{"an await longer than the call timeout", time.Hour, func(c *Config) { c.CallTimeout = 8 * time.Second }},
+		{"an await longer than the call timeout", time.Hour, func(c *Config) {
+			c.CallTimeout = 8 * time.Second
+		}},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			mock := slow(time.Second)
@@ -129,12 +136,13 @@ func TestWhatCannotBeAnsweredInTimeIsNotSent(t *testing.T) {
 func TestTheCallTimeoutBeginsWithTheTurn(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		client := newClient(t, &concurrent{respond: func(n int, req *http.Request) (*http.Response, error) {
-			if n == 2 {
-				return status(503)(req) // its retry waits for a turn as well
-			}
-			return after(8*time.Second, nil)(req)
-		}}, paced(1, 10*time.Minute), func(c *Config) { c.CallTimeout = 10 * time.Second })
+		client := newClient(t,
+			&concurrent{respond: func(n int, req *http.Request) (*http.Response, error) {
+				if n == 2 {
+					return status(503)(req) // its retry waits for a turn as well
+				}
+				return after(8*time.Second, nil)(req)
+			}}, paced(1, 10*time.Minute), func(c *Config) { c.CallTimeout = 10 * time.Second })
 		began := time.Now()
 		for range 2 {
 			_, err := client.Do(t.Context(), request(PollsList))
@@ -265,7 +273,9 @@ func TestAnHourOf429(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		mock := overloaded(time.Hour)
-		client := newClient(t, mock, func(c *Config) { c.MaxRetries, c.CallTimeout = many, 1000*time.Hour })
+		client := newClient(t, mock, func(c *Config) {
+			c.MaxRetries, c.CallTimeout = many, 1000*time.Hour
+		})
 		var wg sync.WaitGroup
 		for range 20 {
 			wg.Go(func() {

@@ -27,7 +27,8 @@ func ParseBaseURL(raw string, allowHTTP bool) (*url.URL, error) {
 	case hasDotSegment(u.Path):
 		return nil, errors.New(`must not have "." or ".." in its path`)
 	case u.Scheme == "http" && !allowHTTP && !IsLoopback(u.Hostname()):
-		return nil, fmt.Errorf("would send the token unencrypted to %s: use https, or WithInsecureHTTP", u.Hostname())
+		return nil, fmt.Errorf("would send the token unencrypted to %s: use https, or WithInsecureHTTP",
+			u.Hostname())
 	}
 	base := &url.URL{Scheme: u.Scheme, Host: u.Host}
 	setPath(base, strings.TrimRight(u.EscapedPath(), "/"))
@@ -128,7 +129,8 @@ func hasDotSegment(path string) bool {
 
 // sameOrigin reports whether a and b share scheme, host and port.
 func sameOrigin(a, b *url.URL) bool {
-	return strings.EqualFold(a.Scheme, b.Scheme) && strings.EqualFold(a.Hostname(), b.Hostname()) && port(a) == port(b)
+	return strings.EqualFold(a.Scheme, b.Scheme) && strings.EqualFold(a.Hostname(), b.Hostname()) &&
+		port(a) == port(b)
 }
 
 func port(u *url.URL) string {

@@ -50,7 +50,9 @@ func TestBaseURL(t *testing.T) {
 
 func TestTarget(t *testing.T) {
 	t.Parallel()
-	client := newClient(t, play(status(200)), func(c *Config) { c.BaseURL = "https://api.test:443/pre%2Ffix/" })
+	client := newClient(t, play(status(200)), func(c *Config) {
+		c.BaseURL = "https://api.test:443/pre%2Ffix/"
+	})
 	ids := func(id string) *Request { return &Request{Operation: ResultsGet, ID: id} }
 	for _, tt := range []struct {
 		req  *Request
@@ -97,10 +99,16 @@ func TestTarget(t *testing.T) {
 
 func TestHeaderIsChecked(t *testing.T) {
 	t.Parallel()
-	for name, ok := range map[string]bool{"X-A": true, "": false, "a b": false, "a:b": false, "ä": false, "a\x7f": false} {
+	for name, ok := range map[string]bool{
+		"X-A": true, "": false, "a b": false, "a:b": false,
+		"ä": false, "a\x7f": false,
+	} {
 		assert.Equal(t, ok, checkHeader(http.Header{name: {"v"}}) == nil, "name %q", name)
 	}
-	for value, ok := range map[string]bool{"": true, "a\tb ä": true, "a\nb": false, "a\x00b": false, "a\x7fb": false} {
+	for value, ok := range map[string]bool{
+		"": true, "a\tb ä": true, "a\nb": false, "a\x00b": false,
+		"a\x7fb": false,
+	} {
 		assert.Equal(t, ok, checkHeader(http.Header{"X": {value}}) == nil, "value %q", value)
 	}
 }
@@ -108,7 +116,10 @@ func TestHeaderIsChecked(t *testing.T) {
 // FuzzTarget: whatever an id or a list's url holds, the request stays on the
 // API's host and below its prefix, and an id stays one segment.
 func FuzzTarget(f *testing.F) {
-	for _, seed := range []string{"1", "..", "../..", "a/b", "%2e%2e", "//evil", "https://evil.test/", "/a\\..\\b", "?q", "#f", "\x00", "/%2E%2E/x"} {
+	for _, seed := range []string{
+		"1", "..", "../..", "a/b", "%2e%2e", "//evil", "https://evil.test/",
+		"/a\\..\\b", "?q", "#f", "\x00", "/%2E%2E/x",
+	} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, s string) {

@@ -12,9 +12,13 @@ import (
 // idle is an API whose resources are there and do not change.
 type idle struct{ ids []string }
 
-func (*idle) Get(_ context.Context, id string) (*job, error) { return &job{id: id, steps: steps}, nil }
+func (*idle) Get(_ context.Context, id string) (*job, error) {
+	return &job{id: id, steps: steps}, nil
+}
 
-func (a *idle) List(_ context.Context, after string, limit int, wanted func(string) bool) (page Page[job], err error) {
+func (a *idle) List(
+	_ context.Context, after string, limit int, wanted func(string) bool,
+) (page Page[job], err error) {
 	from := 0
 	if after != "" {
 		from, _ = strconv.Atoi(after)

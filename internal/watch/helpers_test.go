@@ -41,7 +41,10 @@ type api struct {
 }
 
 func newAPI() *api {
-	return &api{began: map[string]time.Time{}, lasts: map[string]time.Duration{}, bad: map[string]bool{}, gets: map[string]int{}, hidden: map[string]bool{}}
+	return &api{
+		began: map[string]time.Time{}, lasts: map[string]time.Duration{},
+		bad: map[string]bool{}, gets: map[string]int{}, hidden: map[string]bool{},
+	}
 }
 
 const steps = 3
@@ -105,7 +108,9 @@ func (a *api) change(how func(*api)) {
 	how(a)
 }
 
-func (a *api) List(ctx context.Context, after string, limit int, wanted func(string) bool) (page Page[job], err error) {
+func (a *api) List(
+	ctx context.Context, after string, limit int, wanted func(string) bool,
+) (page Page[job], err error) {
 	if err := a.wait(ctx); err != nil {
 		return page, err
 	}

@@ -16,7 +16,9 @@ import (
 )
 
 // Source reads resources of type R for a Hub. It is safe for concurrent use.
-type Source[R any] interface { //nolint:interfacebloat // all that differs between the kinds of resources
+//
+//nolint:interfacebloat // all that differs between the kinds of resources
+type Source[R any] interface {
 	// Get reads one resource. It makes one request and does not retry.
 	Get(ctx context.Context, id string) (*R, error)
 	// List reads at most limit resources, newest first: those behind the one

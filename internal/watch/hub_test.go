@@ -183,7 +183,9 @@ func TestAListThatAnswersLateHoldsNothingUp(t *testing.T) {
 // lateLists is an API whose lists hang.
 type lateLists struct{ *api }
 
-func (lateLists) List(ctx context.Context, _ string, _ int, _ func(string) bool) (Page[job], error) {
+func (lateLists) List(
+	ctx context.Context, _ string, _ int, _ func(string) bool,
+) (Page[job], error) {
 	<-ctx.Done()
 	return Page[job]{}, ctx.Err()
 }
@@ -414,9 +416,11 @@ func randomSchedule(t *testing.T, r *rand.Rand) {
 				states, err := wait(ctx, h, id, nil)
 				assert.True(t, slices.IsSorted(states), "each change in order: %v", states)
 				ended := len(states) > 0 && states[len(states)-1] == steps
-				assert.Equal(t, ended && !bad, err == nil, "no error exactly when it ended well: %v, %v", states, err)
+				assert.Equal(t, ended && !bad, err == nil, "no error exactly when it ended well: %v, %v",
+					states, err)
 				if ctx.Err() == nil && err != nil {
-					known := errors.Is(err, errBad) || errors.Is(err, errDown) || errors.Is(err, errMissing) && gone
+					known := errors.Is(err, errBad) || errors.Is(err, errDown) ||
+						errors.Is(err, errMissing) && gone
 					assert.True(t, known, "%v", err)
 				}
 			})

@@ -16,13 +16,15 @@ func TestBreakEven(t *testing.T) {
 		lists lists
 		due   int // as few as make a scan the cheaper way
 	}{
-		"nothing is known":                         {lists{}, few},
-		"one page shows all":                       {lists{pages: 1, share: 1, retry: later}, few},
-		"two pages show all":                       {lists{pages: 2, share: 1, retry: later}, 3},
-		"24 pages show all, of 50,000 of others":   {lists{pages: 24, share: 1, retry: later}, 25},
-		"a page shows half":                        {lists{pages: 1, share: 0.5, retry: later}, few},
-		"ten pages show a fifth":                   {lists{pages: 10, share: 0.2, retry: later}, 51},
-		"it shows none of ours":                    {lists{pages: 1, share: 0, retry: later}, math.MaxInt},
+		"nothing is known":                       {lists{}, few},
+		"one page shows all":                     {lists{pages: 1, share: 1, retry: later}, few},
+		"two pages show all":                     {lists{pages: 2, share: 1, retry: later}, 3},
+		"24 pages show all, of 50,000 of others": {lists{pages: 24, share: 1, retry: later}, 25},
+		"a page shows half":                      {lists{pages: 1, share: 0.5, retry: later}, few},
+		"ten pages show a fifth":                 {lists{pages: 10, share: 0.2, retry: later}, 51},
+		"it shows none of ours": {
+			lists{pages: 1, share: 0, retry: later}, math.MaxInt,
+		},
 		"it showed none, but that was a while ago": {lists{pages: 1, share: 0, retry: earlier}, few},
 	}
 	for name, tc := range tests {
@@ -58,6 +60,7 @@ func TestFirstPage(t *testing.T) {
 	t.Parallel()
 	assert.Equal(t, 100, (&lists{limit: maxPage}).firstPage(3), "never tiny")
 	assert.Equal(t, 600, (&lists{limit: maxPage}).firstPage(100))
-	assert.Equal(t, 300, (&lists{depth: 200, limit: maxPage}).firstPage(100), "what the last scan needed, and some")
+	assert.Equal(t, 300, (&lists{depth: 200, limit: maxPage}).firstPage(100),
+		"what the last scan needed, and some")
 	assert.Equal(t, 1000, (&lists{depth: 4000, limit: maxPage}).firstPage(100), "what the API allows")
 }

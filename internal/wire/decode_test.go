@@ -73,26 +73,71 @@ func TestDecodeKeepsTheRestOfAnAnswer(t *testing.T) {
 		odd  []Oddity
 	}{
 		{name: "nothing odd", body: `"count":3,"unknown":[{}]`, want: thing{Count: 3}},
-		{name: "string for an array", body: `"tags":"a"`, odd: []Oddity{{"tags", "got string, want array"}}},
-		{name: "object for a string", body: `"name":{}`, odd: []Oddity{{"name", "got object, want string"}}},
-		{name: "array for a string", body: `"name":[]`, odd: []Oddity{{"name", "got array, want string"}}},
-		{name: "words for a number", body: `"count":"three"`, odd: []Oddity{{"count", "got string, want number"}}},
-		{name: "empty for a number", body: `"count":""`, odd: []Oddity{{"count", "got string, want number"}}},
-		{name: "fraction for an integer", body: `"count":1.5`, odd: []Oddity{{"count", "got number that does not fit int"}}},
-		{name: "huge", body: `"count":1e300,"ratio":1e999`, odd: []Oddity{{"count", "got number that does not fit int"}, {"ratio", "got number that does not fit float64"}}},
-		{name: "words for a boolean", body: `"done":"maybe"`, odd: []Oddity{{"done", "got string, want boolean"}}},
-		{name: "words for a date", body: `"since":"yesterday"`, odd: []Oddity{{"since", "got string, want a date"}}},
-		{name: "number for a date", body: `"since":1571000000`, odd: []Oddity{{"since", "got number, want a date"}}},
-		{name: "array for an object", body: `"owner":[1]`, odd: []Oddity{{"owner", "got array, want object"}}},
-		{name: "behind a pointer", body: `"maybe":[]`, odd: []Oddity{{"maybe", "got array, want boolean"}}},
-		{name: "several", body: `"name":[],"tags":{},"count":7`, want: thing{Count: 7}, odd: []Oddity{{"name", "got array, want string"}, {"tags", "got object, want array"}}},
+		{
+			name: "string for an array", body: `"tags":"a"`,
+			odd: []Oddity{{"tags", "got string, want array"}},
+		},
+		{
+			name: "object for a string", body: `"name":{}`,
+			odd: []Oddity{{"name", "got object, want string"}},
+		},
+		{
+			name: "array for a string", body: `"name":[]`,
+			odd: []Oddity{{"name", "got array, want string"}},
+		},
+		{
+			name: "words for a number", body: `"count":"three"`,
+			odd: []Oddity{{"count", "got string, want number"}},
+		},
+		{
+			name: "empty for a number", body: `"count":""`,
+			odd: []Oddity{{"count", "got string, want number"}},
+		},
+		{
+			name: "fraction for an integer", body: `"count":1.5`,
+			odd: []Oddity{{"count", "got number that does not fit int"}},
+		},
+		{
+			name: "huge", body: `"count":1e300,"ratio":1e999`,
+			odd: []Oddity{
+				{"count", "got number that does not fit int"},
+				{"ratio", "got number that does not fit float64"},
+			},
+		},
+		{
+			name: "words for a boolean", body: `"done":"maybe"`,
+			odd: []Oddity{{"done", "got string, want boolean"}},
+		},
+		{
+			name: "words for a date", body: `"since":"yesterday"`,
+			odd: []Oddity{{"since", "got string, want a date"}},
+		},
+		{
+			name: "number for a date", body: `"since":1571000000`,
+			odd: []Oddity{{"since", "got number, want a date"}},
+		},
+		{
+			name: "array for an object", body: `"owner":[1]`,
+			odd: []Oddity{{"owner", "got array, want object"}},
+		},
+		{
+			name: "behind a pointer", body: `"maybe":[]`,
+			odd: []Oddity{{"maybe", "got array, want boolean"}},
+		},
+		{
+			name: "several", body: `"name":[],"tags":{},"count":7`, want: thing{Count: 7},
+			odd: []Oddity{{"name", "got array, want string"}, {"tags", "got object, want array"}},
+		},
 		{
 			name: "an item keeps its place", body: `"tags":["a",{},"c"]`,
 			want: thing{Tags: []string{"a", "", "c"}}, odd: []Oddity{{"tags[1]", "got object, want string"}},
 		},
 		{
 			name: "a value of a map", body: `"limits":{"a":[1],"b":7}`,
-			want: thing{Limits: map[string][]int{"a": {1}}}, odd: []Oddity{{"limits.b", "got number, want array"}},
+			want: thing{Limits: map[string][]int{"a": {1}}}, odd: []Oddity{{
+				"limits.b",
+				"got number, want array",
+			}},
 		},
 		{
 			name: "what is strict in a field that is not", body: `"owner":{"id":{},"name":"Jo"}`,
@@ -105,20 +150,32 @@ func TestDecodeKeepsTheRestOfAnAnswer(t *testing.T) {
 		{
 			name: "an inner list", body: `"parts":{"data":[{"id":"2","state":7,"count":true}],"total":{}}`,
 			want: thing{Parts: list{Data: []thing{{ID: "2", State: "7"}}}},
-			odd:  []Oddity{{"parts.data[0].count", "got boolean, want number"}, {"parts.total", "got object, want number"}},
+			odd: []Oddity{
+				{"parts.data[0].count", "got boolean, want number"},
+				{"parts.total", "got object, want number"},
+			},
 		},
 		{name: "another case", body: `"Count":[]`, odd: []Oddity{{"Count", "got array, want number"}}},
 
-		{name: "a number in a string", body: `"count":"3","ratio":"0.5"`, want: thing{Count: 3, Ratio: 0.5}},
+		{
+			name: "a number in a string", body: `"count":"3","ratio":"0.5"`,
+			want: thing{Count: 3, Ratio: 0.5},
+		},
 		{name: "a whole number with a fraction", body: `"count":3.0`, want: thing{Count: 3}},
 		{name: "both", body: `"count":"3.0"`, want: thing{Count: 3}},
 		{name: "a number for a string", body: `"name":3.50`, want: thing{Name: "3.50"}},
 		{name: "a boolean for a string", body: `"name":true`, want: thing{Name: "true"}},
 		{name: "a boolean in a string", body: `"done":"true"`, want: thing{Done: true}},
-		{name: "a number for a boolean", body: `"done":1,"maybe":0`, want: thing{Done: true, Maybe: new(false)}},
+		{
+			name: "a number for a boolean", body: `"done":1,"maybe":0`,
+			want: thing{Done: true, Maybe: new(false)},
+		},
 		{name: "an id alone", body: `"owner":"7"`, want: thing{Owner: owner{ID: 7}}},
 		{name: "no id", body: `"owner":"x"`, odd: []Oddity{{"owner", "got string, want object"}}},
-		{name: "null", body: `"name":null,"count":null,"done":null,"since":null,"tags":null,"owner":null,"parts":null`},
+		{
+			name: "null",
+			body: `"name":null,"count":null,"done":null,"since":null,"tags":null,"owner":null,"parts":null`,
+		},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -146,13 +203,31 @@ func TestDecodeRefusesWhatMatters(t *testing.T) {
 		text string
 	}{
 		{name: "id", body: `{"id":7}`, v: new(thing), path: "id", text: "id: got number, want string"},
-		{name: "state", body: `{"id":"1","state":{}}`, v: new(thing), path: "state", text: "got object, want string"},
-		{name: "of an item", body: `{"data":[{"id":"1"},{"id":[]}],"total":"3"}`, v: new(list), path: "data[1].id", text: "want string"},
-		{name: "of an item of an array", body: `[{"id":"1"},{"id":[]}]`, v: new(list), path: "[1].id", text: "want string"},
-		{name: "an item", body: `{"data":["x"]}`, v: new(list), path: "data[0]", text: "got string, want object"},
-		{name: "the items", body: `{"data":{}}`, v: new(list), path: "data", text: "got object, want array"},
+		{
+			name: "state", body: `{"id":"1","state":{}}`, v: new(thing), path: "state",
+			text: "got object, want string",
+		},
+		{
+			name: "of an item", body: `{"data":[{"id":"1"},{"id":[]}],"total":"3"}`, v: new(list),
+			path: "data[1].id", text: "want string",
+		},
+		{
+			name: "of an item of an array", body: `[{"id":"1"},{"id":[]}]`, v: new(list), path: "[1].id",
+			text: "want string",
+		},
+		{
+			name: "an item", body: `{"data":["x"]}`, v: new(list), path: "data[0]",
+			text: "got string, want object",
+		},
+		{
+			name: "the items", body: `{"data":{}}`, v: new(list), path: "data",
+			text: "got object, want array",
+		},
 		{name: "the document", body: `"x"`, v: new(thing), text: "got string, want object"},
-		{name: "a type without tags", body: `{"A":[{"b":"x"}]}`, v: new(struct{ A []struct{ B int } }), path: "A[0].b", text: "got string, want number"},
+		{
+			name: "a type without tags", body: `{"A":[{"b":"x"}]}`, v: new(struct{ A []struct{ B int } }),
+			path: "A[0].b", text: "got string, want number",
+		},
 		{name: "cut", body: `{"id":"1","state"`, v: new(thing), text: "unexpected end of JSON input"},
 		{name: "not JSON", body: `<html>`, v: new(thing), text: "invalid character '<'"},
 		{name: "nothing", body: ``, v: new(thing), text: "unexpected end of JSON input"},
@@ -174,7 +249,8 @@ func TestDecodeReadsDatesInManySpellings(t *testing.T) {
 	t.Parallel()
 	want := time.Date(2018, 11, 22, 13, 49, 37, 0, time.UTC)
 	for _, text := range []string{
-		"2018-11-22T13:49:37Z", "2018-11-22T14:49:37+01:00", "2018-11-22T14:49:37+0100", "2018-11-22T13:49:37", "2018-11-22 13:49:37",
+		"2018-11-22T13:49:37Z", "2018-11-22T14:49:37+01:00", "2018-11-22T14:49:37+0100",
+		"2018-11-22T13:49:37", "2018-11-22 13:49:37",
 		"2018-11-22 14:49:37+01:00", "2018-11-22T13:49:37.000000Z", " 2018-11-22T13:49:37Z\n",
 	} {
 		var v thing
@@ -204,7 +280,8 @@ func TestDecodeBoundsWhatItReports(t *testing.T) {
 func TestDepthIsOfTheDocument(t *testing.T) {
 	t.Parallel()
 	for body, want := range map[string]int{
-		`1`: 0, `{}`: 1, `[{"a":[]},[]]`: 3, `["[[["]`: 1, `["\"[[["]`: 1, `["]]]",[[]]]`: 3, `["\\",[[]]]`: 3,
+		`1`: 0, `{}`: 1, `[{"a":[]},[]]`: 3, `["[[["]`: 1, `["\"[[["]`: 1, `["]]]",[[]]]`: 3,
+		`["\\",[[]]]`: 3,
 	} {
 		assert.Equal(t, want, depth([]byte(body)), body)
 	}
@@ -218,7 +295,8 @@ func TestDepthIsOfTheDocument(t *testing.T) {
 func TestPattern(t *testing.T) {
 	t.Parallel()
 	for path, want := range map[string]string{
-		"": "", "a.b": "a.b", "data[3].size": "data[].size", "[3].id": "[].id", "a[1][22].b[3]": "a[][].b[]", "a]b[": "a]b[",
+		"": "", "a.b": "a.b", "data[3].size": "data[].size", "[3].id": "[].id",
+		"a[1][22].b[3]": "a[][].b[]", "a]b[": "a]b[",
 	} {
 		assert.Equal(t, want, Pattern(path), path)
 	}
@@ -227,7 +305,8 @@ func TestPattern(t *testing.T) {
 func TestID(t *testing.T) {
 	t.Parallel()
 	for body, want := range map[string]string{
-		`{"id":"a"}`: "a", `{"id":7}`: "7", `{"a":{"id":"x"},"id":"b"}`: "b", `{"id":{"id":3}}`: "3", `{"id":null}`: "", `{"id":[1]}`: "",
+		`{"id":"a"}`: "a", `{"id":7}`: "7", `{"a":{"id":"x"},"id":"b"}`: "b", `{"id":{"id":3}}`: "3",
+		`{"id":null}`: "", `{"id":[1]}`: "",
 		`{"a":1}`: "", `{}`: "", `[]`: "", `7`: "", `"id"`: "", `{"id":"a","b`: "a", `{"a":`: "", ``: "",
 	} {
 		assert.Equal(t, want, ID([]byte(body)), body)

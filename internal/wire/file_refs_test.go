@@ -62,7 +62,10 @@ func TestFileRefsAreLinear(t *testing.T) {
 }
 
 func FuzzFileRefs(f *testing.F) {
-	for _, s := range []string{`{"file":{"id":"a"}}`, `{"files":[{"file_id":1}]}`, `[{"data_type":"image","id":"\\"}]`, `{"a":"\""}`} {
+	for _, s := range []string{
+		`{"file":{"id":"a"}}`, `{"files":[{"file_id":1}]}`,
+		`[{"data_type":"image","id":"\\"}]`, `{"a":"\""}`,
+	} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, record string) {

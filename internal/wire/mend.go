@@ -19,7 +19,9 @@ type mender struct{ odd []Oddity }
 
 // mend returns raw, or what is left of it that fits t, or nil if nothing is.
 // It returns an *Error for a strict value that does not fit.
-func (m *mender) mend(raw json.RawMessage, t reflect.Type, path string, strict bool) (json.RawMessage, error) {
+func (m *mender) mend(
+	raw json.RawMessage, t reflect.Type, path string, strict bool,
+) (json.RawMessage, error) {
 	for t.Kind() == reflect.Pointer {
 		t = t.Elem()
 	}
@@ -68,7 +70,9 @@ func (m *mender) report(path, reason string) {
 
 // mendItems mends each item of an array. An item that fits nothing becomes
 // null, so that the others keep their places.
-func (m *mender) mendItems(raw json.RawMessage, t reflect.Type, path string, strict bool) (json.RawMessage, error) {
+func (m *mender) mendItems(
+	raw json.RawMessage, t reflect.Type, path string, strict bool,
+) (json.RawMessage, error) {
 	itemType := itemOf(t)
 	var items []json.RawMessage
 	if itemType == nil || json.Unmarshal(raw, &items) != nil {
@@ -89,7 +93,9 @@ func (m *mender) mendItems(raw json.RawMessage, t reflect.Type, path string, str
 
 // mendFields mends each value of an object and leaves out those that fit
 // nothing.
-func (m *mender) mendFields(raw json.RawMessage, t reflect.Type, path string, strict bool) (json.RawMessage, error) {
+func (m *mender) mendFields(
+	raw json.RawMessage, t reflect.Type, path string, strict bool,
+) (json.RawMessage, error) {
 	var fields map[string]json.RawMessage
 	if json.Unmarshal(raw, &fields) != nil {
 		return raw, nil //nolint:nilerr // not an object
@@ -107,7 +113,8 @@ func (m *mender) mendFields(raw json.RawMessage, t reflect.Type, path string, st
 		}
 		f, ok := fieldOf(t, name)
 		if !ok {
-			m.report(strings.TrimPrefix(path+"."+name, "."), "got "+kindOf(fields[name])+", which does not fit")
+			m.report(strings.TrimPrefix(path+"."+name, "."),
+				"got "+kindOf(fields[name])+", which does not fit")
 			delete(fields, name)
 			continue
 		}

@@ -40,9 +40,11 @@ func newService(t *testing.T, between func(http.Handler) http.Handler) service {
 	require.NoError(t, err)
 	fake.CreateBucketWithOpts(fakestorage.CreateBucketOpts{Name: bucket})
 	server := httptest.NewServer(between(fake.HTTPHandler()))
-	objects, err := storage.NewClient(t.Context(), option.WithEndpoint(server.URL+"/storage/v1/"), option.WithoutAuthentication(), storage.WithJSONReads())
+	objects, err := storage.NewClient(t.Context(), option.WithEndpoint(server.URL+"/storage/v1/"),
+		option.WithoutAuthentication(), storage.WithJSONReads())
 	require.NoError(t, err)
-	client, err := ricloud.NewClient("canary-token", ricloud.WithStorage("gs", gcs.New(objects)), ricloud.WithRetryWait(time.Millisecond, time.Millisecond))
+	client, err := ricloud.NewClient("canary-token", ricloud.WithStorage("gs", gcs.New(objects)),
+		ricloud.WithRetryWait(time.Millisecond, time.Millisecond))
 	require.NoError(t, err)
 	t.Cleanup(func() {
 		client.Close()
@@ -56,9 +58,15 @@ func newService(t *testing.T, between func(http.Handler) http.Handler) service {
 func straight(next http.Handler) http.Handler { return next }
 
 func (s service) put(key string, body []byte) *ricloud.Result {
-	s.CreateObject(fakestorage.Object{ObjectAttrs: fakestorage.ObjectAttrs{BucketName: bucket, Name: key}, Content: body})
+	s.CreateObject(fakestorage.Object{ObjectAttrs: fakestorage.ObjectAttrs{
+		BucketName: bucket,
+		Name:       key,
+	}, Content: body})
 	sum := md5.Sum(body)
-	return &ricloud.Result{ID: "r", Identifier: key, URL: "gs://" + bucket + "/" + key, Checksum: hex.EncodeToString(sum[:]), Size: int64(len(body))}
+	return &ricloud.Result{
+		ID: "r", Identifier: key, URL: "gs://" + bucket + "/" + key,
+		Checksum: hex.EncodeToString(sum[:]), Size: int64(len(body)),
+	}
 }
 
 func (s service) assertSaved(t *testing.T, r *ricloud.Result, want []byte) {
@@ -73,7 +81,10 @@ func (s service) assertSaved(t *testing.T, r *ricloud.Result, want []byte) {
 func TestKeys(t *testing.T) {
 	t.Parallel()
 	s := newService(t, straight)
-	for _, key := range []string{"plain", "dir/a b+c", "per%2Fcent", "q?x=1&y#f", "x//y", "/leading", "ключ-日本-🎉", "semi;colon=equals", `'quo"tes'`} {
+	for _, key := range []string{
+		"plain", "dir/a b+c", "per%2Fcent", "q?x=1&y#f", "x//y", "/leading",
+		"ключ-日本-🎉", "semi;colon=equals", `'quo"tes'`,
+	} {
 		body := []byte("the content of " + key)
 		s.assertSaved(t, s.put(key, body), body)
 	}
@@ -100,7 +111,8 @@ func TestErrors(t *testing.T) {
 func TestStatuses(t *testing.T) {
 	t.Parallel()
 	for status, want := range map[int]error{
-		http.StatusForbidden: ricloud.ErrForbidden, http.StatusUnauthorized: ricloud.ErrForbidden, http.StatusPreconditionFailed: ricloud.ErrObjectChanged,
+		http.StatusForbidden: ricloud.ErrForbidden, http.StatusUnauthorized: ricloud.ErrForbidden,
+		http.StatusPreconditionFailed: ricloud.ErrObjectChanged,
 	} {
 		s := newService(t, func(http.Handler) http.Handler {
 			return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(status) })
@@ -155,7 +167,8 @@ func TestOpenObjectAtAnOffset(t *testing.T) {
 	t.Parallel()
 	s := newService(t, straight)
 	s.put("digits", []byte("0123456789"))
-	object, err := s.opener.OpenObject(t.Context(), ricloud.ObjectRequest{Bucket: bucket, Key: "digits", Offset: 4})
+	object, err := s.opener.OpenObject(t.Context(),
+		ricloud.ObjectRequest{Bucket: bucket, Key: "digits", Offset: 4})
 	require.NoError(t, err)
 	defer object.Body.Close()
 	var got bytes.Buffer
@@ -187,15 +200,18 @@ func TestOpenObjectThatIsStoredCompressed(t *testing.T) {
 		http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(body))
 	}))
 	defer server.Close()
-	objects, err := storage.NewClient(t.Context(), option.WithEndpoint(server.URL), option.WithoutAuthentication())
+	objects, err := storage.NewClient(t.Context(), option.WithEndpoint(server.URL),
+		option.WithoutAuthentication())
 	require.NoError(t, err)
 	defer func() { _ = objects.Close() }()
-	client, err := ricloud.NewClient("canary-token", ricloud.WithStorage("gs", gcs.New(objects)), ricloud.WithRetries(0))
+	client, err := ricloud.NewClient("canary-token", ricloud.WithStorage("gs", gcs.New(objects)),
+		ricloud.WithRetries(0))
 	require.NoError(t, err)
 	defer client.Close()
 	sum := md5.Sum(body)
 	saved, err := client.Results.Save(t.Context(), &ricloud.Result{
-		ID: "r", Identifier: "a", URL: "gs://" + bucket + "/a", Checksum: hex.EncodeToString(sum[:]), Size: int64(len(body)),
+		ID: "r", Identifier: "a", URL: "gs://" + bucket + "/a", Checksum: hex.EncodeToString(sum[:]),
+		Size: int64(len(body)),
 	}, t.TempDir())
 	require.NoError(t, err)
 	got, err := os.ReadFile(saved.Path)

@@ -60,15 +60,20 @@ func straight(next http.Handler) http.Handler { return next }
 
 func put(t testing.TB, client *awss3.Client, key string, body []byte) *ricloud.Result {
 	t.Helper()
-	_, err := client.PutObject(t.Context(), &awss3.PutObjectInput{Bucket: aws.String(bucket), Key: &key, Body: bytes.NewReader(body)})
+	_, err := client.PutObject(t.Context(),
+		&awss3.PutObjectInput{Bucket: aws.String(bucket), Key: &key, Body: bytes.NewReader(body)})
 	require.NoError(t, err)
 	sum := md5.Sum(body)
-	return &ricloud.Result{ID: "r", Identifier: key, URL: "s3://" + bucket + "/" + key, Checksum: hex.EncodeToString(sum[:]), Size: int64(len(body))}
+	return &ricloud.Result{
+		ID: "r", Identifier: key, URL: "s3://" + bucket + "/" + key,
+		Checksum: hex.EncodeToString(sum[:]), Size: int64(len(body)),
+	}
 }
 
 func newClient(t testing.TB, client *awss3.Client) *ricloud.Client {
 	t.Helper()
-	c, err := ricloud.NewClient("canary-token", ricloud.WithStorage("s3", s3.New(client)), ricloud.WithRetryWait(time.Millisecond, time.Millisecond))
+	c, err := ricloud.NewClient("canary-token", ricloud.WithStorage("s3", s3.New(client)),
+		ricloud.WithRetryWait(time.Millisecond, time.Millisecond))
 	require.NoError(t, err)
 	t.Cleanup(c.Close)
 	return c
@@ -86,7 +91,8 @@ func assertSaved(t *testing.T, c *ricloud.Client, r *ricloud.Result, want []byte
 // keys are such as a bucket may hold, and a careless client mangles.
 func keys() []string {
 	return []string{
-		"plain", "dir/a b+c", "per%2Fcent%zz", "q?x=1&y#f", "x//y", "/leading", "ключ-日本-🎉", "semi;colon=equals", `'quo"tes'`,
+		"plain", "dir/a b+c", "per%2Fcent%zz", "q?x=1&y#f", "x//y", "/leading", "ключ-日本-🎉",
+		"semi;colon=equals", `'quo"tes'`,
 	}
 }
 
@@ -196,25 +202,38 @@ func (p publisher) Publish(ctx context.Context, url string, content ricloudtest.
 func TestJourney(t *testing.T) {
 	t.Parallel()
 	objects := newS3(t, straight)
-	sandbox := ricloudtest.NewServer(ricloudtest.WithUnconfigured(), ricloudtest.WithPublisher(publisher{objects}), ricloudtest.WithSpeed(100))
+	sandbox := ricloudtest.NewServer(ricloudtest.WithUnconfigured(),
+		ricloudtest.WithPublisher(publisher{objects}), ricloudtest.WithSpeed(100))
 	defer sandbox.Close()
-	client := sandbox.Client(ricloud.WithStorage("s3", s3.New(objects)), ricloud.WithPolling(time.Millisecond, 10*time.Millisecond))
+	client := sandbox.Client(ricloud.WithStorage("s3", s3.New(objects)),
+		ricloud.WithPolling(time.Millisecond, 10*time.Millisecond))
 	defer client.Close()
 	ctx := t.Context()
 	key, err := ricloud.CredentialsFromKey("AKIACANARY", ricloud.NewSecret("canary-secret"))
 	require.NoError(t, err)
-	_, err = client.StorageConfigs.Ensure(ctx, ricloud.StorageConfigEnsureParams{URL: "s3://" + bucket + "/ricloud", Credentials: key, MakeOrganisationDefault: true})
+	_, err = client.StorageConfigs.Ensure(ctx,
+		ricloud.StorageConfigEnsureParams{
+			URL: "s3://" + bucket + "/ricloud", Credentials: key,
+			MakeOrganisationDefault: true,
+		})
 	require.NoError(t, err)
 	user, err := client.Users.Create(ctx, ricloud.UserCreateParams{Identifier: "customer-42"})
 	require.NoError(t, err)
 	session, err := client.Sessions.Login(ctx, ricloud.SessionCreateParams{
-		Source:  ricloud.SourceParams{User: user.ID, Type: ricloud.SourceICloudAccount, Identifier: "john.appleseed@example.com"},
+		Source: ricloud.SourceParams{
+			User: user.ID, Type: ricloud.SourceICloudAccount,
+			Identifier: "john.appleseed@example.com",
+		},
 		Payload: ricloud.SessionPayload{Password: ricloud.NewSecret("hunter2")},
 	}, nil)
 	require.NoError(t, err)
-	poll, err := client.Polls.Create(ctx, ricloud.PollCreateParams{Session: session.ID, Payload: ricloud.PollPayload{DataTypes: []string{"ios_messages.messages"}}})
+	poll, err := client.Polls.Create(ctx, ricloud.PollCreateParams{
+		Session: session.ID,
+		Payload: ricloud.PollPayload{DataTypes: []string{"ios_messages.messages"}},
+	})
 	require.NoError(t, err)
-	saved, err := client.Results.SaveAll(ctx, client.Polls.Results(ctx, poll.ID, ricloud.WithFiles()), t.TempDir(), ricloud.WithAcknowledge())
+	saved, err := client.Results.SaveAll(ctx, client.Polls.Results(ctx, poll.ID, ricloud.WithFiles()),
+		t.TempDir(), ricloud.WithAcknowledge())
 	require.NoError(t, err)
 	require.Len(t, saved, 2, "messages and their attachment")
 	for _, s := range saved {

@@ -9,7 +9,8 @@ func TestModuleFiles(t *testing.T) {
 	t.Parallel()
 	files := []string{
 		"LICENSE", "go.mod", "client.go", "internal/wire/wire.go",
-		"storage/s3/go.mod", "storage/s3/s3.go", "storage/s3/check/go.mod", "storage/s3/check/check_test.go",
+		"storage/s3/go.mod", "storage/s3/s3.go", "storage/s3/check/go.mod",
+		"storage/s3/check/check_test.go",
 		"ingest/go.mod", "ingest/LICENSE", "ingest/queue/queue.go",
 	}
 	tests := []struct {
@@ -28,7 +29,11 @@ func TestModuleFiles(t *testing.T) {
 		},
 		{
 			name: "the root's licence is added", module: "storage/s3",
-			want: []file{{"go.mod", "storage/s3/go.mod"}, {"s3.go", "storage/s3/s3.go"}, {"LICENSE", "LICENSE"}},
+			want: []file{
+				{"go.mod", "storage/s3/go.mod"},
+				{"s3.go", "storage/s3/s3.go"},
+				{"LICENSE", "LICENSE"},
+			},
 		},
 		{
 			name: "a licence of its own is kept", module: "ingest",

@@ -86,11 +86,13 @@ func goPrograms(file string, blocks []block) ([]string, error) {
 // declared lists the variables that a fragment leaves behind: one that it does
 // not use itself is there for the reader's next line, and no error.
 func declared(fragment string) ([]string, error) {
-	file, err := parser.ParseFile(token.NewFileSet(), "", "package p; func _() {\n"+fragment+"\n}", parser.SkipObjectResolution)
+	file, err := parser.ParseFile(token.NewFileSet(), "", "package p; func _() {\n"+fragment+"\n}",
+		parser.SkipObjectResolution)
 	if err != nil {
 		return nil, err
 	}
-	body := file.Decls[0].(*ast.FuncDecl).Body //nolint:forcetypeassert // the source above declares a function
+	//nolint:forcetypeassert // the source above declares a function
+	body := file.Decls[0].(*ast.FuncDecl).Body
 	var names []string
 	add := func(e ast.Expr) {
 		if id, ok := e.(*ast.Ident); ok && id.Name != "_" {

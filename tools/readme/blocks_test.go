@@ -8,7 +8,8 @@ import (
 
 func TestParseBlocks(t *testing.T) {
 	t.Parallel()
-	text := "# Title\n\n```sh\ngo test work\n```\n<!--go\nvar dir string\n-->\n```go\nx := 1\n```\n```\nplain\n```\n"
+	text := "# Title\n\n```sh\ngo test work\n```\n<!--go\nvar dir string\n-->\n```go\nx := " +
+		"1\n```\n```\nplain\n```\n"
 	want := []block{
 		{"sh", 4, "go test work\n"},
 		{"go", 7, "var dir string\n"},
@@ -22,7 +23,8 @@ func TestParseBlocks(t *testing.T) {
 
 func TestGoProgramsNestFragments(t *testing.T) {
 	t.Parallel()
-	blocks := parseBlocks("```go\npackage main\n```\n```go\nx, err := f()\n```\n```go\nx, err := g(x)\n```\n")
+	blocks := parseBlocks("```go\npackage main\n```\n```go\nx, err := f()\n```\n```go\nx, err := " +
+		"g(x)\n```\n")
 	got, err := goPrograms("README.md", blocks)
 	if err != nil {
 		t.Fatal(err)
@@ -33,7 +35,8 @@ func TestGoProgramsNestFragments(t *testing.T) {
 	if want := "//line README.md:2\npackage main\n"; got[0] != want {
 		t.Errorf("whole program: got %q, want %q", got[0], want)
 	}
-	want := "{\n//line README.md:5\nx, err := f()\n\n_ = x\n_ = err\n{\n//line README.md:8\nx, err := g(x)\n\n_ = x\n_ = err\n}}"
+	want := "{\n//line README.md:5\nx, err := f()\n\n_ = x\n_ = err\n{\n//line README.md:8\nx, err " +
+		":= g(x)\n\n_ = x\n_ = err\n}}"
 	if !strings.Contains(got[1], want) {
 		t.Errorf("fragments: got %q, want it to hold %q", got[1], want)
 	}

@@ -132,7 +132,8 @@ func runLine(ctx context.Context, line string, modules []module) error {
 		}
 		return errors.New("not a module of this workspace")
 	}
-	cmd := exec.CommandContext(ctx, "sh", "-c", line) //nolint:gosec // running the README's commands is the purpose
+	//nolint:gosec // running the README's commands is the purpose
+	cmd := exec.CommandContext(ctx, "sh", "-c", line)
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
 	return cmd.Run()
 }

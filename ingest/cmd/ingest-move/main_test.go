@@ -16,7 +16,10 @@ import (
 // What was submitted to a folder is in the cluster, and the folder is closed.
 func TestMove(t *testing.T) {
 	t.Parallel()
-	srv, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: -1, JetStream: true, StoreDir: t.TempDir(), NoLog: true, NoSigs: true})
+	srv, err := server.NewServer(&server.Options{
+		Host: "127.0.0.1", Port: -1, JetStream: true,
+		StoreDir: t.TempDir(), NoLog: true, NoSigs: true,
+	})
 	require.NoError(t, err)
 	srv.Start()
 	t.Cleanup(func() { srv.Shutdown(); srv.WaitForShutdown() })
@@ -27,9 +30,12 @@ func TestMove(t *testing.T) {
 	require.NoError(t, err)
 	for i := range 20 {
 		require.NoError(t, engine.Submit(t.Context(), ingest.Account{
-			Key:    fmt.Sprintf("customer %d", i),
-			Source: ricloud.SourceParams{Type: ricloud.SourceICloudAccount, Identifier: fmt.Sprintf("customer-%d@example.com", i)},
-			Poll:   ricloud.PollPayload{DataTypes: []string{"callkit.calls"}},
+			Key: fmt.Sprintf("customer %d", i),
+			Source: ricloud.SourceParams{
+				Type:       ricloud.SourceICloudAccount,
+				Identifier: fmt.Sprintf("customer-%d@example.com", i),
+			},
+			Poll: ricloud.PollPayload{DataTypes: []string{"callkit.calls"}},
 		}))
 	}
 	args := []string{"-dir", dir, "-url", srv.ClientURL(), "-replicas", "1", "-max-bytes", "10000000"}
@@ -39,7 +45,8 @@ func TestMove(t *testing.T) {
 
 	_, err = ingest.Open(t.Context(), ingest.Config{Dir: dir})
 	require.ErrorContains(t, err, "has moved to "+srv.ClientURL())
-	moved, err := ingest.Open(t.Context(), ingest.Config{URL: srv.ClientURL(), Replicas: 1, MaxBytes: 10_000_000})
+	moved, err := ingest.Open(t.Context(),
+		ingest.Config{URL: srv.ClientURL(), Replicas: 1, MaxBytes: 10_000_000})
 	require.NoError(t, err)
 	n := 0
 	for a, err := range moved.Accounts(t.Context(), ingest.Submitted) {

@@ -21,7 +21,9 @@ import (
 // check compares what the API saw with what the engine promises.
 func (w *world) check(ctx context.Context, finished bool) error {
 	took := time.Since(w.began)
-	calls := slices.DeleteFunc(w.sandbox.Calls(), func(c ricloudtest.Call) bool { return c.Operation == ricloudtest.StorageGet })
+	calls := slices.DeleteFunc(w.sandbox.Calls(), func(c ricloudtest.Call) bool {
+		return c.Operation == ricloudtest.StorageGet
+	})
 	counts := w.sandbox.CallCounts()
 	for _, c := range w.workers { // their CPU time shows when they end
 		_ = c.cmd.Process.Signal(syscall.SIGTERM)
@@ -48,9 +50,11 @@ func (w *world) check(ctx context.Context, finished bool) error {
 	if each > limit {
 		fail("%.2f requests an account are more than %.1f", each, limit)
 	}
-	fmt.Printf("%d accounts, %d workers, webhooks %v, %d kills, seed %d: %v, %.2f requests an account, "+
+	fmt.Printf("%d accounts, %d workers, webhooks %v, %d kills, seed %d: %v, %.2f requests an "+
+		"account, "+
 		"worst minute %d of %d, %.1f ms CPU an account, %.1f KB on disk an account\n",
-		w.accounts, w.settings.workers, w.webhooks, w.kills, w.seed, took.Round(time.Second), each, worst, w.quota,
+		w.accounts, w.settings.workers, w.webhooks, w.kills, w.seed, took.Round(time.Second), each, worst,
+		w.quota,
 		float64(w.cpu.Microseconds())/1000/float64(w.accounts), float64(disk)/1024/float64(w.accounts))
 	fmt.Println("requests:", counts)
 	if len(wrong) == 0 {
@@ -96,14 +100,16 @@ func (w *world) checkLogins(ctx context.Context, fail failer) {
 	}
 	sessions := map[string]int{}
 	sources := map[ricloud.ID]string{}
-	for s, err := range plain.Sources.All(ctx, ricloud.SourceListParams{ListParams: ricloud.ListParams{Limit: 1000}}) {
+	for s, err := range plain.Sources.All(ctx,
+		ricloud.SourceListParams{ListParams: ricloud.ListParams{Limit: 1000}}) {
 		if err != nil {
 			fail("sources: %v", err)
 			return
 		}
 		sources[s.ID] = s.Identifier
 	}
-	for s, err := range plain.Sessions.All(ctx, ricloud.SessionListParams{ListParams: ricloud.ListParams{Limit: 1000}}) {
+	for s, err := range plain.Sessions.All(ctx,
+		ricloud.SessionListParams{ListParams: ricloud.ListParams{Limit: 1000}}) {
 		if err != nil {
 			fail("sessions: %v", err)
 			return
@@ -131,7 +137,8 @@ func (w *world) checkResults(ctx context.Context, fail failer) {
 		calls[e.Result] = append(calls[e.Result], e)
 	}
 	results, records, again := 0, 0, 0
-	for poll, err := range w.plain().Polls.All(ctx, ricloud.PollListParams{ListParams: ricloud.ListParams{Limit: 1000}}) {
+	for poll, err := range w.plain().Polls.All(ctx,
+		ricloud.PollListParams{ListParams: ricloud.ListParams{Limit: 1000}}) {
 		if err != nil {
 			fail("polls: %v", err)
 			return
@@ -159,7 +166,8 @@ func (w *world) checkResults(ctx context.Context, fail failer) {
 	if len(w.effects.table) != records {
 		fail("the table has %d records, not %d", len(w.effects.table), records)
 	}
-	fmt.Printf("%d results, %d handled again after a death, %d records in the table\n", results, again, records)
+	fmt.Printf("%d results, %d handled again after a death, %d records in the table\n", results, again,
+		records)
 }
 
 // checkQuota: no window of a minute holds more requests than the quota.

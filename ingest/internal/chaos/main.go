@@ -55,7 +55,8 @@ func main() {
 	flag.IntVar(&s.quota, "quota", 0, "requests a minute; 0: five an account in the time given")
 	flag.BoolVar(&s.webhooks, "webhooks", true, "whether the API delivers events")
 	flag.BoolVar(&s.calm, "calm", false, "kill nothing and lose nothing")
-	flag.BoolVar(&s.growth, "growth", false, "measure what an account costs with 1, 2, 4 and 8 workers")
+	flag.BoolVar(&s.growth, "growth", false,
+		"measure what an account costs with 1, 2, 4 and 8 workers")
 	flag.BoolVar(&s.keep, "keep", false, "keep the folder with the state and the logs")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)

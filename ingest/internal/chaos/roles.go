@@ -60,7 +60,8 @@ func play(role string) error {
 // serveNATS is one server of the cluster.
 func serveNATS(s script) error {
 	opts := &server.Options{
-		ServerName: s.Name, Host: "127.0.0.1", Port: s.Port, JetStream: true, StoreDir: s.Dir, NoSigs: true, NoLog: true,
+		ServerName: s.Name, Host: "127.0.0.1", Port: s.Port, JetStream: true, StoreDir: s.Dir,
+		NoSigs: true, NoLog: true,
 		JetStreamMaxMemory: 64 << 20, JetStreamMaxStore: 4 << 30,
 	}
 	if s.Routes != "" {
@@ -85,13 +86,15 @@ func work(s script) error {
 	defer stop()
 	logger := slog.New(slog.NewTextHandler(os.Stderr, nil))
 	engine, err := ingest.Open(ctx, ingest.Config{
-		URL: s.NATS, Requests: s.Quota, Per: time.Minute, ReadEvery: s.ReadEvery, Replicas: replicas(s.NATS),
+		URL: s.NATS, Requests: s.Quota, Per: time.Minute, ReadEvery: s.ReadEvery,
+		Replicas: replicas(s.NATS),
 	})
 	if err != nil {
 		return err
 	}
 	defer func() { _ = engine.Close() }()
-	client, err := ricloud.NewClient(s.Token, ricloud.WithBaseURL(s.API), ricloud.WithPacer(engine.Pacer()), ricloud.WithLogger(logger))
+	client, err := ricloud.NewClient(s.Token, ricloud.WithBaseURL(s.API),
+		ricloud.WithPacer(engine.Pacer()), ricloud.WithLogger(logger))
 	if err != nil {
 		return err
 	}
@@ -108,7 +111,8 @@ func work(s script) error {
 	defer func() { _ = hooks.Close() }()
 	effects := &http.Client{Timeout: 10 * time.Second}
 	err = engine.Run(ctx, client, ingest.Handlers{
-		Concurrency: s.Concurrency, RetryWait: 500 * time.Millisecond, Attempts: 12, Timeout: time.Minute, Logger: logger,
+		Concurrency: s.Concurrency, RetryWait: 500 * time.Millisecond, Attempts: 12, Timeout: time.Minute,
+		Logger: logger,
 		Secret: func(_ context.Context, key string) (ricloud.Secret, error) {
 			return ricloud.NewSecret(s.Password + key), nil
 		},
@@ -126,11 +130,15 @@ func work(s script) error {
 				_ = record
 				keys = append(keys, r.Key(len(keys)))
 			}
-			body, err := json.Marshal(effect{Worker: s.Name, PID: os.Getpid(), Account: r.Account, Result: string(r.ID), Keys: keys})
+			body, err := json.Marshal(effect{
+				Worker: s.Name, PID: os.Getpid(), Account: r.Account,
+				Result: string(r.ID), Keys: keys,
+			})
 			if err != nil {
 				return err
 			}
-			resp, err := effects.Post(s.Effects, "application/json", bytes.NewReader(body)) //nolint:noctx // it is what is being told
+			//nolint:noctx // it is what is being told
+			resp, err := effects.Post(s.Effects, "application/json", bytes.NewReader(body))
 			if err != nil {
 				return err
 			}

@@ -91,7 +91,10 @@ func (w *world) accounts2() ([]ricloudtest.Account, []ingest.Account) {
 	for i := range w.accounts {
 		a := ricloudtest.Account{
 			Identifier: key(i) + "@example.com", Password: password + key(i), Locked: w.isLocked(i),
-			Data: map[string]ricloudtest.Content{"callkit.calls": ricloudtest.Records(i, i+1, i+2), "whatsapp.messages": ricloudtest.Records(i)},
+			Data: map[string]ricloudtest.Content{
+				"callkit.calls":     ricloudtest.Records(i, i+1, i+2),
+				"whatsapp.messages": ricloudtest.Records(i),
+			},
 		}
 		if w.hasCode(i) {
 			a.Code = code
@@ -115,7 +118,8 @@ func newWorld(ctx context.Context, s settings) (*world, error) {
 		return nil, err
 	}
 	w := &world{
-		settings: s, dir: dir, rand: rand.New(rand.NewPCG(s.seed, s.seed)), //nolint:gosec // it is to be repeatable
+		//nolint:gosec // it is to be repeatable
+		settings: s, dir: dir, rand: rand.New(rand.NewPCG(s.seed, s.seed)),
 		effects: &effects{table: map[string]bool{}}, dead: map[int]time.Time{},
 	}
 	there, _ := w.accounts2()
@@ -130,13 +134,21 @@ func newWorld(ctx context.Context, s settings) (*world, error) {
 	}
 	if !s.calm {
 		opts = append(opts,
-			ricloudtest.WithWebhookFaults(ricloudtest.WebhookFaults{Drop: 0.1, Duplicate: 0.1, Reorder: 0.1}),
+			ricloudtest.WithWebhookFaults(
+				ricloudtest.WebhookFaults{Drop: 0.1, Duplicate: 0.1, Reorder: 0.1},
+			),
 			ricloudtest.WithWebhookRetries(20*time.Second, 60*time.Second), // divided by the speed
 			ricloudtest.WithFaults(
-				ricloudtest.Fault{Operation: ricloudtest.StorageGet, Rate: 0.05, Count: -1, Status: http.StatusServiceUnavailable},
+				ricloudtest.Fault{
+					Operation: ricloudtest.StorageGet, Rate: 0.05, Count: -1,
+					Status: http.StatusServiceUnavailable,
+				},
 				ricloudtest.Fault{Operation: ricloudtest.StorageGet, Rate: 0.05, Count: -1, Truncate: 10},
 				ricloudtest.Fault{Operation: ricloudtest.StorageGet, Rate: 0.2, Count: -1, Delay: time.Second},
-				ricloudtest.Fault{Operation: ricloudtest.StorageGet, Rate: 1, Count: -1, Delay: 5 * time.Millisecond},
+				ricloudtest.Fault{
+					Operation: ricloudtest.StorageGet, Rate: 1, Count: -1,
+					Delay: 5 * time.Millisecond,
+				},
 				ricloudtest.Fault{Rate: 0.02, Count: -1, After: true, Reset: true},
 			))
 	}
@@ -171,7 +183,8 @@ func (w *world) start(ctx context.Context) error {
 	for i := range w.settings.nodes {
 		name := fmt.Sprintf("node-%d", i)
 		w.nodes = append(w.nodes, &child{role: "nats", script: script{
-			Name: name, Dir: filepath.Join(w.dir, name), Port: ports[2*i], Cluster: ports[2*i+1], Routes: strings.Join(routes, ","),
+			Name: name, Dir: filepath.Join(w.dir, name), Port: ports[2*i], Cluster: ports[2*i+1],
+			Routes: strings.Join(routes, ","),
 		}})
 	}
 	for _, c := range w.nodes {
@@ -196,8 +209,10 @@ func (w *world) start(ctx context.Context) error {
 	}
 	for i := range w.settings.workers {
 		c := &child{role: "worker", script: script{
-			Name: fmt.Sprintf("worker-%d", i), Port: ports[2*w.settings.nodes+i], NATS: nats, API: w.sandbox.URL(), Token: w.sandbox.Token(),
-			Effects: "http://" + listener.Addr().String(), Secret: secret, Password: password, Quota: w.quota,
+			Name: fmt.Sprintf("worker-%d", i), Port: ports[2*w.settings.nodes+i], NATS: nats,
+			API: w.sandbox.URL(), Token: w.sandbox.Token(),
+			Effects: "http://" + listener.Addr().String(), Secret: secret, Password: password,
+			Quota:     w.quota,
 			ReadEvery: time.Duration(float64(10*time.Second) / w.speed), Concurrency: 8,
 		}}
 		w.workers = append(w.workers, c)
@@ -214,7 +229,8 @@ func (w *world) start(ctx context.Context) error {
 // testHook has the API test its webhook config once a worker receives.
 func (w *world) testHook(ctx context.Context) error {
 	for range 60 {
-		hook, err := w.client.WebhookConfigs.Ensure(ctx, ricloud.WebhookConfigEnsureParams{URL: hookURL, MakeOrganisationDefault: true})
+		hook, err := w.client.WebhookConfigs.Ensure(ctx,
+			ricloud.WebhookConfigEnsureParams{URL: hookURL, MakeOrganisationDefault: true})
 		if err == nil && hook.State == ricloud.ConfigValid {
 			w.sandbox.ResetCalls()
 			return nil
@@ -230,9 +246,11 @@ func (w *world) testHook(ctx context.Context) error {
 func (w *world) open(ctx context.Context, nats string) error {
 	var err error
 	for range 30 {
-		w.engine, err = ingest.Open(ctx, ingest.Config{URL: nats, Requests: w.quota, Per: time.Minute, Replicas: replicas(nats)})
+		w.engine, err = ingest.Open(ctx,
+			ingest.Config{URL: nats, Requests: w.quota, Per: time.Minute, Replicas: replicas(nats)})
 		if err == nil {
-			w.client, err = ricloud.NewClient(w.sandbox.Token(), ricloud.WithBaseURL(w.sandbox.URL()), ricloud.WithPacer(w.engine.Pacer()))
+			w.client, err = ricloud.NewClient(w.sandbox.Token(), ricloud.WithBaseURL(w.sandbox.URL()),
+				ricloud.WithPacer(w.engine.Pacer()))
 			return err
 		}
 		if err := sleep(ctx, time.Second); err != nil {
@@ -309,7 +327,9 @@ func (w *world) forward(rw http.ResponseWriter, r *http.Request) {
 		http.Error(rw, "no", http.StatusServiceUnavailable)
 		return
 	}
-	to, err := http.NewRequestWithContext(r.Context(), http.MethodPost, loopback(ports[rand.IntN(len(ports))]), bytes.NewReader(body)) //nolint:gosec // chance
+	//nolint:gosec // chance
+	to, err := http.NewRequestWithContext(r.Context(), http.MethodPost,
+		loopback(ports[rand.IntN(len(ports))]), bytes.NewReader(body))
 	if err != nil {
 		http.Error(rw, "no", http.StatusInternalServerError)
 		return
@@ -381,7 +401,8 @@ func (w *world) finish(ctx context.Context, patience time.Duration) bool {
 		}
 		if err == nil && time.Since(shown) > 20*time.Second {
 			shown = time.Now()
-			fmt.Println(time.Since(w.began).Round(time.Second), s.Accounts, s.Results, "results open,", len(s.Processes), "processes")
+			fmt.Println(time.Since(w.began).Round(time.Second), s.Accounts, s.Results, "results open,",
+				len(s.Processes), "processes")
 		}
 		_ = sleep(ctx, time.Second)
 	}

@@ -62,7 +62,8 @@ func (e *embedded) start(ctx context.Context, dir string, o Options) (*Store, er
 	if !srv.ReadyForConnections(startTimeout) {
 		return nil, fmt.Errorf("the NATS server in %s did not start", dir)
 	}
-	conn, err := nats.Connect("", nats.InProcessServer(srv), nats.Name("ricloud ingest"), nats.MaxReconnects(-1), quiet())
+	conn, err := nats.Connect("", nats.InProcessServer(srv), nats.Name("ricloud ingest"),
+		nats.MaxReconnects(-1), quiet())
 	if err != nil {
 		return nil, err
 	}

@@ -10,7 +10,8 @@ import (
 
 // lockFolder takes the lock of a folder for as long as the file is open.
 func lockFolder(name string) (*os.File, error) {
-	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600) //nolint:gosec // the user names the folder
+	//nolint:gosec // the user names the folder
+	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, err
 	}

@@ -18,7 +18,8 @@ const movedFile = "moved"
 
 // Moved returns where the state of a folder has moved to, if it has.
 func Moved(dir string) (where string, moved bool) {
-	content, err := os.ReadFile(filepath.Join(dir, movedFile)) //nolint:gosec // the user names the folder
+	//nolint:gosec // the user names the folder
+	content, err := os.ReadFile(filepath.Join(dir, movedFile))
 	return strings.TrimSpace(string(content)), err == nil
 }
 
@@ -30,7 +31,9 @@ func markMoved(dir, where string) error {
 // Move copies the state of a folder to a cluster, and then closes the folder
 // for good. What is there already must be the same, so it can be repeated. It
 // returns how many records and events it copied.
-func Move(ctx context.Context, dir string, to *Store, where string, o Options) (records, events int, err error) {
+func Move(
+	ctx context.Context, dir string, to *Store, where string, o Options,
+) (records, events int, err error) {
 	from, err := Embed(ctx, dir, o)
 	if err != nil {
 		return 0, 0, err

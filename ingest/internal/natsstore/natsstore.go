@@ -25,7 +25,8 @@ type Options struct {
 }
 
 const (
-	attemptTimeout = 2 * time.Second  // of one request to a server: the client's 5 s would be the stall
+	// of one request to a server: the client's 5 s would be the stall
+	attemptTimeout = 2 * time.Second
 	putTimeout     = 30 * time.Second // of a write, when the context has no end
 	markerTTL      = time.Minute      // how long it shows that a key was removed
 	retryWait      = 100 * time.Millisecond
@@ -46,7 +47,8 @@ type Store struct {
 // Connect opens the state in the cluster at url, which may name several servers.
 func Connect(ctx context.Context, url string, o Options, opts ...nats.Option) (*Store, error) {
 	opts = append([]nats.Option{
-		nats.Name("ricloud ingest"), nats.MaxReconnects(-1), nats.ReconnectWait(retryWait), nats.Timeout(attemptTimeout),
+		nats.Name("ricloud ingest"), nats.MaxReconnects(-1), nats.ReconnectWait(retryWait),
+		nats.Timeout(attemptTimeout),
 		nats.PingInterval(attemptTimeout), nats.MaxPingsOutstanding(2), quiet(),
 	}, opts...)
 	conn, err := nats.Connect(url, opts...)
@@ -63,7 +65,9 @@ func Connect(ctx context.Context, url string, o Options, opts ...nats.Option) (*
 
 // quiet keeps the client from printing what goes wrong in its background: it
 // connects again, and calls return their errors.
-func quiet() nats.Option { return nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}) }
+func quiet() nats.Option {
+	return nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {})
+}
 
 // open finds or makes the streams. A cluster that elects its leaders may need
 // several attempts.
@@ -92,7 +96,8 @@ func stream(name string) string { return name + "-events" }
 func (s *Store) streams(ctx context.Context, o Options) (err error) {
 	s.kv, err = s.js.CreateOrUpdateKeyValue(ctx, jetstream.KeyValueConfig{
 		Bucket: bucket(o.Name), Description: "ricloud ingest: accounts, work, leases, quota",
-		History: 1, MaxBytes: o.MaxBytes, Storage: jetstream.FileStorage, Replicas: o.Replicas, LimitMarkerTTL: markerTTL,
+		History: 1, MaxBytes: o.MaxBytes, Storage: jetstream.FileStorage, Replicas: o.Replicas,
+		LimitMarkerTTL: markerTTL,
 	})
 	if err != nil {
 		return err
@@ -101,7 +106,8 @@ func (s *Store) streams(ctx context.Context, o Options) (err error) {
 		return err
 	}
 	s.events, err = s.js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
-		Name: stream(o.Name), Description: "ricloud ingest: events, each once", Subjects: []string{s.event(">")},
+		Name: stream(o.Name), Description: "ricloud ingest: events, each once",
+		Subjects:  []string{s.event(">")},
 		Retention: jetstream.LimitsPolicy, Discard: jetstream.DiscardNew, Storage: jetstream.FileStorage,
 		MaxAge: o.MaxEventAge, MaxBytes: o.MaxEventBytes, Replicas: o.Replicas, Duplicates: time.Second,
 	})
@@ -155,7 +161,8 @@ func (s *Store) Put(ctx context.Context, e store.Entry, ttl time.Duration) (uint
 	}
 	expect := e.Revision
 	return s.write(ctx, func(ctx context.Context, again bool) (uint64, error) {
-		ack, err := s.js.Publish(ctx, s.subject(e.Key), e.Value, append(opts, jetstream.WithExpectLastSequencePerSubject(expect))...)
+		ack, err := s.js.Publish(ctx, s.subject(e.Key), e.Value,
+			append(opts, jetstream.WithExpectLastSequencePerSubject(expect))...)
 		if err == nil {
 			return ack.Sequence, nil
 		}
@@ -181,7 +188,8 @@ func (s *Store) Remove(ctx context.Context, key string, revision uint64) error {
 	_, err := s.write(ctx, func(ctx context.Context, again bool) (uint64, error) {
 		err := s.kv.Purge(ctx, key, jetstream.LastRevision(revision), jetstream.PurgeTTL(markerTTL))
 		if code(err) == jetstream.JSErrCodeStreamWrongLastSequence {
-			if now, lastErr := s.last(ctx, key); again && (errors.Is(lastErr, store.ErrNotFound) || lastErr == nil && now.Value == nil) {
+			if now, lastErr := s.last(ctx, key); again &&
+				(errors.Is(lastErr, store.ErrNotFound) || lastErr == nil && now.Value == nil) {
 				return 0, nil
 			}
 			return 0, store.ErrConflict
@@ -208,7 +216,9 @@ var errInFlight = errors.New("another write is in flight")
 
 // write repeats a write until its outcome is known. again tells attempt that an
 // earlier one may have been applied.
-func (s *Store) write(ctx context.Context, attempt func(ctx context.Context, again bool) (uint64, error)) (uint64, error) {
+func (s *Store) write(
+	ctx context.Context, attempt func(ctx context.Context, again bool) (uint64, error),
+) (uint64, error) {
 	if _, ok := ctx.Deadline(); !ok {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, putTimeout)
@@ -314,7 +324,8 @@ func (s *Store) subscribe(ctx context.Context, since time.Time, fn func([]byte))
 		return err
 	}
 	// With the defaults of 30 s, messages wait that long after a quorum returns.
-	messages, err := consumer.Messages(jetstream.PullExpiry(4*time.Second), jetstream.PullHeartbeat(time.Second))
+	messages, err := consumer.Messages(jetstream.PullExpiry(4*time.Second),
+		jetstream.PullHeartbeat(time.Second))
 	if err != nil {
 		return err
 	}
@@ -382,8 +393,12 @@ func (s *Store) Usage(ctx context.Context) (store.Usage, error) {
 	if err != nil {
 		return u, err
 	}
-	u.Records, u.Bytes, u.MaxBytes = records.State.Msgs, records.State.Bytes, limit(records.Config.MaxBytes)
-	u.Events, u.EventBytes, u.MaxEventBytes = events.State.Msgs, events.State.Bytes, limit(events.Config.MaxBytes)
+	u.Records, u.Bytes, u.MaxBytes = records.State.Msgs, records.State.Bytes, limit(
+		records.Config.MaxBytes,
+	)
+	u.Events, u.EventBytes, u.MaxEventBytes = events.State.Msgs, events.State.Bytes, limit(
+		events.Config.MaxBytes,
+	)
 	return u, nil
 }
 

@@ -130,7 +130,9 @@ func (w *watcher) add(what any) {
 }
 
 // follow calls fn with what is there already and with what is added, until ctx ends.
-func (m *Memory) follow(ctx context.Context, prefix string, there func() []any, fn func(any)) error {
+func (m *Memory) follow(
+	ctx context.Context, prefix string, there func() []any, fn func(any),
+) error {
 	w := &watcher{prefix: prefix, wake: make(chan struct{}, 1)}
 	m.mu.Lock()
 	w.queue = there()
@@ -268,7 +270,9 @@ func (m *Memory) Answer(ctx context.Context, subject string, fn func([]byte) []b
 	<-ctx.Done()
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.answers[subject] = slices.DeleteFunc(m.answers[subject], func(other *func([]byte) []byte) bool { return other == own })
+	m.answers[subject] = slices.DeleteFunc(m.answers[subject], func(other *func([]byte) []byte) bool {
+		return other == own
+	})
 	return nil
 }
 

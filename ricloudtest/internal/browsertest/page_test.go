@@ -73,7 +73,9 @@ func tab(t *testing.T, srv *ricloudtest.Server, section string) context.Context 
 // world is a server with one of everything.
 func world(t *testing.T) *ricloudtest.Server {
 	t.Helper()
-	hook := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusBadGateway) })
+	hook := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusBadGateway)
+	})
 	account := ricloudtest.SampleAccount("Ada")
 	account.Identifier, account.Password = "ada@example.com", "hunter2"
 	account.Fail = map[string]string{"whatsapp.messages": "service-error"}
@@ -93,7 +95,10 @@ func retrieve(t *testing.T, srv *ricloudtest.Server, identifier string) {
 	user, err := c.Users.Create(ctx, ricloud.UserCreateParams{Identifier: "customer-42"})
 	require.NoError(t, err)
 	session, err := c.Sessions.Create(ctx, ricloud.SessionCreateParams{
-		Source:  ricloud.SourceParams{User: user.ID, Type: ricloud.SourceICloudAccount, Identifier: identifier},
+		Source: ricloud.SourceParams{
+			User: user.ID, Type: ricloud.SourceICloudAccount,
+			Identifier: identifier,
+		},
 		Payload: ricloud.SessionPayload{Password: ricloud.NewSecret("hunter2")},
 	})
 	require.NoError(t, err)
@@ -101,7 +106,10 @@ func retrieve(t *testing.T, srv *ricloudtest.Server, identifier string) {
 	require.NoError(t, err)
 	poll, err := c.Polls.Create(ctx, ricloud.PollCreateParams{
 		Session: session.ID,
-		Payload: ricloud.PollPayload{DataTypes: []string{"callkit.calls", "photos.photos", "whatsapp.messages"}},
+		Payload: ricloud.PollPayload{DataTypes: []string{
+			"callkit.calls", "photos.photos",
+			"whatsapp.messages",
+		}},
 	})
 	require.NoError(t, err)
 	_, _ = c.Polls.Wait(ctx, poll.ID) // one of its tasks fails
@@ -115,7 +123,8 @@ func retrieve(t *testing.T, srv *ricloudtest.Server, identifier string) {
 func click(ctx context.Context, t *testing.T, label, says string) {
 	t.Helper()
 	path := fmt.Sprintf(`//button[normalize-space()=%q]`, label)
-	require.NoError(t, chromedp.Run(ctx, chromedp.Evaluate(`document.getElementById("message").textContent = ""`, nil)))
+	require.NoError(t,
+		chromedp.Run(ctx, chromedp.Evaluate(`document.getElementById("message").textContent = ""`, nil)))
 	require.Eventually(t, func() bool { // the page may replace the button meanwhile
 		once, cancel := context.WithTimeout(ctx, 5*time.Second)
 		defer cancel()
@@ -123,15 +132,17 @@ func click(ctx context.Context, t *testing.T, label, says string) {
 	}, 20*time.Second, 50*time.Millisecond, label)
 	require.Eventually(t, func() bool {
 		var text, class string
-		err := chromedp.Run(ctx, chromedp.Text("#message", &text), chromedp.Evaluate(`document.getElementById("message").className`, &class))
+		err := chromedp.Run(ctx, chromedp.Text("#message", &text),
+			chromedp.Evaluate(`document.getElementById("message").className`, &class))
 		return err == nil && strings.Contains(text, says) && class == ""
 	}, 20*time.Second, 50*time.Millisecond, "%s should say %q", label, says)
 }
 
 func section(ctx context.Context, t *testing.T, name string) {
 	t.Helper()
-	require.NoError(t, chromedp.Run(ctx, chromedp.Click(fmt.Sprintf(`#tabs button[data-section=%q]`, name)),
-		chromedp.WaitReady(fmt.Sprintf(`#main[data-section=%q] > *`, name))))
+	require.NoError(t,
+		chromedp.Run(ctx, chromedp.Click(fmt.Sprintf(`#tabs button[data-section=%q]`, name)),
+			chromedp.WaitReady(fmt.Sprintf(`#main[data-section=%q] > *`, name))))
 }
 
 func choose(ctx context.Context, t *testing.T, kind, state, says string) {
@@ -148,7 +159,8 @@ func choose(ctx context.Context, t *testing.T, kind, state, says string) {
 }
 
 var sections = []string{ //nolint:gochecknoglobals // read-only
-	"accounts", "sessions", "polls", "tasks", "results", "events", "subscriptions", "configs", "faults", "journal",
+	"accounts", "sessions", "polls", "tasks", "results", "events", "subscriptions", "configs",
+	"faults", "journal",
 }
 
 // Every button does what it says.
@@ -183,9 +195,11 @@ func TestEveryButton(t *testing.T) { //nolint:paralleltest // one browser, one p
 	}))
 	look()
 	press("Unlock", "unlocked")
-	require.NoError(t, chromedp.Run(ctx, chromedp.Evaluate(`document.querySelector("#add-account").open = true`, nil)))
+	require.NoError(t,
+		chromedp.Run(ctx, chromedp.Evaluate(`document.querySelector("#add-account").open = true`, nil)))
 	press("Save", "saved")
-	require.NoError(t, chromedp.Run(ctx, chromedp.Evaluate(`document.querySelector("#add-account").open = true`, nil)))
+	require.NoError(t,
+		chromedp.Run(ctx, chromedp.Evaluate(`document.querySelector("#add-account").open = true`, nil)))
 	press("Add its data", "added")
 	assert.Len(t, srv.Accounts(), 7)
 
@@ -198,7 +212,8 @@ func TestEveryButton(t *testing.T) { //nolint:paralleltest // one browser, one p
 	look()
 	open("events")
 	look()
-	require.NoError(t, chromedp.Run(ctx, chromedp.Evaluate(`document.querySelector("#main > details").open = true`, nil)))
+	require.NoError(t, chromedp.Run(ctx,
+		chromedp.Evaluate(`document.querySelector("#main > details").open = true`, nil)))
 	press("Fire", "sent")
 	press("Drop", "dropped")
 	press("Resend", "again")
@@ -242,7 +257,8 @@ func TestDumpAndLoad(t *testing.T) { //nolint:paralleltest // one browser
 	srv := world(t)
 	ctx := tab(t, srv, "polls")
 	var href, download string
-	require.NoError(t, chromedp.Run(ctx, chromedp.AttributeValue("#dump", "href", &href, nil), chromedp.AttributeValue("#dump", "download", &download, nil)))
+	require.NoError(t, chromedp.Run(ctx, chromedp.AttributeValue("#dump", "href", &href, nil),
+		chromedp.AttributeValue("#dump", "download", &download, nil)))
 	assert.Equal(t, "api/state", href)
 	assert.NotEmpty(t, download)
 	file := filepath.Join(t.TempDir(), "state.json")
@@ -254,7 +270,8 @@ func TestDumpAndLoad(t *testing.T) { //nolint:paralleltest // one browser
 	require.NoError(t, chromedp.Run(ctx, chromedp.SetUploadFiles("#load", []string{file})))
 	require.Eventually(t, func() bool {
 		var text string
-		return chromedp.Run(ctx, chromedp.Text("#message", &text)) == nil && strings.Contains(text, "loaded")
+		return chromedp.Run(ctx, chromedp.Text("#message", &text)) == nil &&
+			strings.Contains(text, "loaded")
 	}, 20*time.Second, 50*time.Millisecond)
 	list, err := srv.Client().Polls.List(t.Context(), ricloud.PollListParams{})
 	require.NoError(t, err)
@@ -265,9 +282,11 @@ func TestDumpAndLoad(t *testing.T) { //nolint:paralleltest // one browser
 func TestRefusals(t *testing.T) { //nolint:paralleltest // one browser
 	ctx := tab(t, world(t), "faults")
 	var text, class string
-	require.NoError(t, chromedp.Run(ctx, chromedp.SetValue("#fault", `{"operation": "Pols.Create", "status": 500}`), chromedp.Click("#add-fault")))
+	require.NoError(t, chromedp.Run(ctx, chromedp.SetValue("#fault",
+		`{"operation": "Pols.Create", "status": 500}`), chromedp.Click("#add-fault")))
 	require.Eventually(t, func() bool {
-		return chromedp.Run(ctx, chromedp.Text("#message", &text), chromedp.Evaluate(`document.getElementById("message").className`, &class)) == nil &&
+		return chromedp.Run(ctx, chromedp.Text("#message", &text),
+			chromedp.Evaluate(`document.getElementById("message").className`, &class)) == nil &&
 			strings.Contains(text, "Pols.Create") && class == "bad"
 	}, 20*time.Second, 50*time.Millisecond)
 }
@@ -277,8 +296,10 @@ func TestEmptySections(t *testing.T) { //nolint:paralleltest // one browser
 	t.Cleanup(srv.Close)
 	ctx := tab(t, srv, "")
 	for name, want := range map[string]string{
-		"sessions": "no sessions yet", "polls": "no polls yet", "tasks": "no tasks yet", "results": "no results yet",
-		"events": "no events", "subscriptions": "no subscriptions yet", "configs": "There are none", "faults": "no faults",
+		"sessions": "no sessions yet", "polls": "no polls yet", "tasks": "no tasks yet",
+		"results": "no results yet",
+		"events":  "no events", "subscriptions": "no subscriptions yet", "configs": "There are none",
+		"faults":  "no faults",
 		"journal": "no calls yet",
 	} {
 		section(ctx, t, name)
@@ -297,7 +318,10 @@ func TestAThousandRows(t *testing.T) { //nolint:paralleltest // one browser
 	require.NoError(t, err)
 	for i := range 1000 {
 		_, err := c.Sessions.Create(t.Context(), ricloud.SessionCreateParams{
-			Source: ricloud.SourceParams{User: user.ID, Type: ricloud.SourceMock, Identifier: fmt.Sprint("account-", i)},
+			Source: ricloud.SourceParams{
+				User: user.ID, Type: ricloud.SourceMock,
+				Identifier: fmt.Sprint("account-", i),
+			},
 		})
 		require.NoError(t, err)
 	}
@@ -305,7 +329,8 @@ func TestAThousandRows(t *testing.T) { //nolint:paralleltest // one browser
 	began := time.Now()
 	require.Eventually(t, func() bool {
 		var rows int
-		return chromedp.Run(ctx, chromedp.Evaluate(`document.querySelectorAll("#main tbody tr").length`, &rows)) == nil && rows == 1000
+		return chromedp.Run(ctx, chromedp.Evaluate(`document.querySelectorAll("#main tbody tr").length`,
+			&rows)) == nil && rows == 1000
 	}, 30*time.Second, 50*time.Millisecond)
 	t.Logf("shown after %v", time.Since(began))
 	click(ctx, t, "Expire", "expired")
@@ -318,13 +343,16 @@ func TestNarrowScreenAndKeyboard(t *testing.T) { //nolint:paralleltest // one br
 	for _, name := range sections {
 		section(ctx, t, name)
 		var wide float64
-		require.NoError(t, chromedp.Run(ctx, chromedp.Evaluate(`document.documentElement.scrollWidth - window.innerWidth`, &wide)))
+		require.NoError(t, chromedp.Run(ctx,
+			chromedp.Evaluate(`document.documentElement.scrollWidth - window.innerWidth`, &wide)))
 		assert.LessOrEqual(t, wide, 0.0, "%s is too wide", name)
 	}
 	var focused, current string
-	require.NoError(t, chromedp.Run(ctx, chromedp.Evaluate(`document.activeElement.blur()`, nil), chromedp.KeyEvent(kb.Tab)))
+	require.NoError(t, chromedp.Run(ctx, chromedp.Evaluate(`document.activeElement.blur()`, nil),
+		chromedp.KeyEvent(kb.Tab)))
 	for range 40 {
-		require.NoError(t, chromedp.Run(ctx, chromedp.Evaluate(`document.activeElement.dataset.section || ""`, &focused)))
+		require.NoError(t,
+			chromedp.Run(ctx, chromedp.Evaluate(`document.activeElement.dataset.section || ""`, &focused)))
 		if focused == "polls" {
 			break
 		}
@@ -336,7 +364,8 @@ func TestNarrowScreenAndKeyboard(t *testing.T) { //nolint:paralleltest // one br
 		chromedp.AttributeValue("#tabs button[aria-current]", "data-section", &current, nil)))
 	assert.Equal(t, "polls", current)
 	var outline string
-	require.NoError(t, chromedp.Run(ctx, chromedp.Evaluate(`getComputedStyle(document.activeElement).outlineStyle`, &outline)))
+	require.NoError(t, chromedp.Run(ctx,
+		chromedp.Evaluate(`getComputedStyle(document.activeElement).outlineStyle`, &outline)))
 	assert.Equal(t, "solid", outline, "the focus can be seen")
 }
 
@@ -344,7 +373,8 @@ func TestNarrowScreenAndKeyboard(t *testing.T) { //nolint:paralleltest // one br
 func TestScreenshot(t *testing.T) { //nolint:paralleltest // one browser
 	ctx := tab(t, world(t), "polls")
 	var picture []byte
-	require.NoError(t, chromedp.Run(ctx, emulation.SetDeviceMetricsOverride(960, 420, 1, false), chromedp.Sleep(500*time.Millisecond), chromedp.CaptureScreenshot(&picture)))
+	require.NoError(t, chromedp.Run(ctx, emulation.SetDeviceMetricsOverride(960, 420, 1, false),
+		chromedp.Sleep(500*time.Millisecond), chromedp.CaptureScreenshot(&picture)))
 	assert.Greater(t, len(picture), 5000)
 	if path := os.Getenv("SCREENSHOT"); path != "" {
 		require.NoError(t, os.WriteFile(path, picture, 0o600))

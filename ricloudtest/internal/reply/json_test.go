@@ -13,8 +13,10 @@ func FuzzAppendJSON(f *testing.F) {
 	f.Add("日本 \"quoted\" <&> \x00\xff\u2028", int64(1<<62), false)
 	f.Fuzz(func(t *testing.T, text string, n int64, yes bool) {
 		v := Object{
-			text: text, "n": n, "yes": yes, "nil": nil, "int": int(n), "float": 1.5, "raw": json.RawMessage(`{"a":1}`),
-			"strings": []string{text, ""}, "none": []string{}, "objects": []Object{{"x": text}, nil}, "map": Object(nil),
+			text: text, "n": n, "yes": yes, "nil": nil, "int": int(n), "float": 1.5,
+			"raw":     json.RawMessage(`{"a":1}`),
+			"strings": []string{text, ""}, "none": []string{}, "objects": []Object{{"x": text}, nil},
+			"map": Object(nil),
 		}
 		assert.JSONEq(t, string(Encode(v)), string(AppendJSON(nil, v)))
 	})

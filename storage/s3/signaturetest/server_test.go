@@ -50,7 +50,8 @@ func startServer(t *testing.T) (endpoint string) {
 	t.Chdir(root) // the server does it, and the test gives it back
 	storer, err := meta.NewSideCar(sidecar)
 	require.NoError(t, err)
-	objects, err := posix.New(root, storer, posix.PosixOpts{SideCarDir: sidecar, VersioningDir: versions, Concurrency: 100})
+	objects, err := posix.New(root, storer,
+		posix.PosixOpts{SideCarDir: sidecar, VersioningDir: versions, Concurrency: 100})
 	require.NoError(t, err)
 	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	require.NoError(t, err)
@@ -60,7 +61,8 @@ func startServer(t *testing.T) (endpoint string) {
 	ended := make(chan error, 1)
 	go func() {
 		ended <- embedgw.RunVersityGW(ctx, objects, &embedgw.Config{
-			RootUserAccess: accessKey, RootUserSecret: secretKey, Ports: []string{address}, Quiet: true, KeepAlive: true,
+			RootUserAccess: accessKey, RootUserSecret: secretKey, Ports: []string{address}, Quiet: true,
+			KeepAlive:      true,
 			MaxConnections: 1000, MaxRequests: 1000, MultipartMaxParts: 10_000,
 		})
 	}()
@@ -87,7 +89,8 @@ func connect(endpoint string, options ...func(*awss3.Options)) *awss3.Client {
 
 func put(t testing.TB, client *awss3.Client, key string, body []byte) *ricloud.Result {
 	t.Helper()
-	_, err := client.PutObject(t.Context(), &awss3.PutObjectInput{Bucket: aws.String(bucket), Key: &key, Body: bytes.NewReader(body)})
+	_, err := client.PutObject(t.Context(),
+		&awss3.PutObjectInput{Bucket: aws.String(bucket), Key: &key, Body: bytes.NewReader(body)})
 	require.NoError(t, err)
 	sum := md5.Sum(body)
 	return &ricloud.Result{
@@ -98,7 +101,8 @@ func put(t testing.TB, client *awss3.Client, key string, body []byte) *ricloud.R
 
 func newClient(t testing.TB, client *awss3.Client) *ricloud.Client {
 	t.Helper()
-	c, err := ricloud.NewClient("canary-token", ricloud.WithStorage("s3", s3.New(client)), ricloud.WithRetryWait(time.Millisecond, time.Millisecond))
+	c, err := ricloud.NewClient("canary-token", ricloud.WithStorage("s3", s3.New(client)),
+		ricloud.WithRetryWait(time.Millisecond, time.Millisecond))
 	require.NoError(t, err)
 	t.Cleanup(c.Close)
 	return c
@@ -135,7 +139,8 @@ func (c *cutOnce) RoundTrip(req *http.Request) (*http.Response, error) {
 	return resp, nil
 }
 
-func TestServerThatChecks(t *testing.T) { //nolint:paralleltest // it changes the folder of the process
+//nolint:paralleltest // it changes the folder of the process
+func TestServerThatChecks(t *testing.T) {
 	endpoint := startServer(t)
 	client := connect(endpoint)
 	for _, name := range []string{bucket, locked} {
@@ -146,9 +151,12 @@ func TestServerThatChecks(t *testing.T) { //nolint:paralleltest // it changes th
 	}
 	transport := &http.Transport{}
 	t.Cleanup(transport.CloseIdleConnections)
-	t.Run("opener", func(t *testing.T) { testOpener(t, endpoint, transport) }) //nolint:paralleltest // steps
-	t.Run("sink", func(t *testing.T) { testSink(t, client) })                  //nolint:paralleltest // steps
-	t.Run("object lock", func(t *testing.T) { testObjectLock(t, client) })     //nolint:paralleltest // steps
+	//nolint:paralleltest // steps
+	t.Run("opener", func(t *testing.T) { testOpener(t, endpoint, transport) })
+	//nolint:paralleltest // steps
+	t.Run("sink", func(t *testing.T) { testSink(t, client) })
+	//nolint:paralleltest // steps
+	t.Run("object lock", func(t *testing.T) { testObjectLock(t, client) })
 }
 
 func testOpener(t *testing.T, endpoint string, transport *http.Transport) {
@@ -161,7 +169,10 @@ func testOpener(t *testing.T, endpoint string, transport *http.Transport) {
 			o.Credentials = credentials.NewStaticCredentialsProvider(accessKey, secret, "")
 		}))
 	}
-	for _, key := range []string{"plain", "dir/a b+c", "per%2Fcent%zz", "q?x=1&y#f", "ключ-日本-🎉", "semi;colon=equals", `'quo"tes'`} {
+	for _, key := range []string{
+		"plain", "dir/a b+c", "per%2Fcent%zz", "q?x=1&y#f",
+		"ключ-日本-🎉", "semi;colon=equals", `'quo"tes'`,
+	} {
 		body := []byte("the content of " + key)
 		assertSaved(t, newClient(t, client), put(t, client, key, body), body)
 	}
@@ -201,12 +212,14 @@ func random(n int) []byte {
 // keysOf returns the keys in a bucket with a prefix, and the uploads that hang.
 func keysOf(t *testing.T, client *awss3.Client, name, prefix string) (keys []string) {
 	t.Helper()
-	list, err := client.ListObjectsV2(t.Context(), &awss3.ListObjectsV2Input{Bucket: &name, Prefix: &prefix})
+	list, err := client.ListObjectsV2(t.Context(),
+		&awss3.ListObjectsV2Input{Bucket: &name, Prefix: &prefix})
 	require.NoError(t, err)
 	for _, o := range list.Contents {
 		keys = append(keys, *o.Key)
 	}
-	uploads, err := client.ListMultipartUploads(t.Context(), &awss3.ListMultipartUploadsInput{Bucket: &name})
+	uploads, err := client.ListMultipartUploads(t.Context(),
+		&awss3.ListMultipartUploadsInput{Bucket: &name})
 	require.NoError(t, err)
 	assert.Empty(t, uploads.Uploads, "an upload is left over")
 	return keys
@@ -217,7 +230,8 @@ func testSink(t *testing.T, client *awss3.Client) {
 	c := newClient(t, client)
 	sink, err := s3.NewSink(client, s3.SinkParams{Bucket: bucket, Prefix: "sink/", PartSize: 5 << 20})
 	require.NoError(t, err)
-	small, empty, large := put(t, client, "small", random(1000)), put(t, client, "empty", nil), put(t, client, "big", random(12<<20))
+	small, empty, large := put(t, client, "small", random(1000)), put(t, client, "empty", nil), put(t,
+		client, "big", random(12<<20))
 	for round := range 2 {
 		saved, err := c.Results.SaveAllTo(t.Context(), each(small, empty, large), sink)
 		require.NoError(t, err)
@@ -237,10 +251,14 @@ func testSink(t *testing.T, client *awss3.Client) {
 			require.NoError(t, file.Close())
 		}
 	}
-	assert.Equal(t, []string{"sink/big", "sink/empty", "sink/small"}, keysOf(t, client, bucket, "sink/"))
+	assert.Equal(t, []string{"sink/big", "sink/empty", "sink/small"},
+		keysOf(t, client, bucket, "sink/"))
 
 	// Nothing unverified is ever visible.
-	for _, r := range []*ricloud.Result{put(t, client, "bad", random(2000)), put(t, client, "bad-large", random(11<<20))} {
+	for _, r := range []*ricloud.Result{
+		put(t, client, "bad", random(2000)),
+		put(t, client, "bad-large", random(11<<20)),
+	} {
 		damaged := *r
 		damaged.Checksum = hex.EncodeToString(make([]byte, 16))
 		_, err := c.Results.SaveAllTo(t.Context(), each(&damaged), sink)
@@ -260,7 +278,8 @@ func testSink(t *testing.T, client *awss3.Client) {
 	// Many at once, the same file among them: each is stored, one is kept.
 	body := random(3000)
 	same := put(t, client, "same", body)
-	saved, err = c.Results.SaveAllTo(t.Context(), each(same, same, same, same, same, same), sink, ricloud.WithParallel(6))
+	saved, err = c.Results.SaveAllTo(t.Context(), each(same, same, same, same, same, same), sink,
+		ricloud.WithParallel(6))
 	require.NoError(t, err)
 	assert.Len(t, saved, 6)
 	assert.Equal(t, []string{"sink/same"}, keysOf(t, client, bucket, "sink/same"))
@@ -269,13 +288,20 @@ func testSink(t *testing.T, client *awss3.Client) {
 func testObjectLock(t *testing.T, client *awss3.Client) {
 	t.Helper()
 	until := time.Now().Add(time.Hour).Truncate(time.Second).UTC()
-	sink, err := s3.NewSink(client, s3.SinkParams{Bucket: locked, RetainUntil: until, PartSize: 5 << 20, LockMode: types.ObjectLockModeGovernance})
+	sink, err := s3.NewSink(client, s3.SinkParams{
+		Bucket: locked, RetainUntil: until,
+		PartSize: 5 << 20, LockMode: types.ObjectLockModeGovernance,
+	})
 	require.NoError(t, err)
-	for _, r := range []*ricloud.Result{put(t, client, "kept", random(100)), put(t, client, "kept-large", random(6<<20))} {
+	for _, r := range []*ricloud.Result{
+		put(t, client, "kept", random(100)),
+		put(t, client, "kept-large", random(6<<20)),
+	} {
 		saved, err := newClient(t, client).Results.SaveAllTo(t.Context(), each(r), sink)
 		require.NoError(t, err)
 		require.Len(t, saved, 1)
-		retention, err := client.GetObjectRetention(t.Context(), &awss3.GetObjectRetentionInput{Bucket: aws.String(locked), Key: aws.String(r.Identifier)})
+		retention, err := client.GetObjectRetention(t.Context(),
+			&awss3.GetObjectRetentionInput{Bucket: aws.String(locked), Key: aws.String(r.Identifier)})
 		require.NoError(t, err)
 		assert.Equal(t, until, retention.Retention.RetainUntilDate.UTC())
 		assert.Equal(t, types.ObjectLockRetentionModeGovernance, retention.Retention.Mode)

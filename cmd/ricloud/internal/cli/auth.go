@@ -17,7 +17,8 @@ func (a *app) authCommand() *cobra.Command {
 		Use: "auth", Short: "Store, show and switch the tokens of the API", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(a.authLoginCommand(), a.authStatusCommand(), a.authSwitchCommand(), a.authLogoutCommand())
+	cmd.AddCommand(a.authLoginCommand(), a.authStatusCommand(), a.authSwitchCommand(),
+		a.authLogoutCommand())
 	return cmd
 }
 
@@ -130,7 +131,8 @@ func (a *app) authSwitchCommand() *cobra.Command {
 				return err
 			}
 			if s.Profiles[args[0]] == nil {
-				return fmt.Errorf("there is no profile %q; make it with: ricloud auth login --profile %s", args[0], args[0])
+				return fmt.Errorf("there is no profile %q; make it with: ricloud auth login --profile %s",
+					args[0], args[0])
 			}
 			s.Current = args[0]
 			if err := s.write(); err != nil {
@@ -151,7 +153,8 @@ func (a *app) authLogoutCommand() *cobra.Command {
 				return err
 			}
 			name := a.profileName(s)
-			if err := a.confirm(cmd.Context(), fmt.Sprintf("Remove the token of profile %q from this machine?", name)); err != nil {
+			if err := a.confirm(cmd.Context(),
+				fmt.Sprintf("Remove the token of profile %q from this machine?", name)); err != nil {
 				return err
 			}
 			if err := s.remove(name); err != nil {
@@ -174,8 +177,10 @@ func (a *app) apiCommand() *cobra.Command {
   ricloud api POST /users -f identifier=customer-42`,
 		ValidArgsFunction: fixed(http.MethodGet, http.MethodPost, http.MethodDelete),
 	}
-	cmd.Flags().StringArrayVarP(&fields, "field", "f", nil, "a `name=value` of the body; a dotted name nests, JSON values are kept")
-	cmd.Flags().StringVar(&input, "input", "", "read the JSON body from a `file`, or - for standard input")
+	cmd.Flags().StringArrayVarP(&fields, "field", "f", nil,
+		"a `name=value` of the body; a dotted name nests, JSON values are kept")
+	cmd.Flags().StringVar(&input, "input", "",
+		"read the JSON body from a `file`, or - for standard input")
 	cmd.Flags().BoolVar(&paginate, "paginate", false, "follow a list to its end, one item at a time")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		method, path := strings.ToUpper(args[0]), args[1]
@@ -197,7 +202,8 @@ func (a *app) apiCommand() *cobra.Command {
 			return err
 		}
 		var resp ricloud.Response
-		if err := client.Call(cmd.Context(), method, path, body, nil, ricloud.WithResponse(&resp)); err != nil {
+		if err := client.Call(cmd.Context(), method, path, body, nil, ricloud.WithResponse(&resp)); err !=
+			nil {
 			return err
 		}
 		return a.print(nil, []byte(resp.Body))

@@ -35,7 +35,8 @@ func (a *app) client(more ...ricloud.Option) (*ricloud.Client, error) {
 	}
 	opts = append(opts, ricloud.WithBaseURL(found.url))
 	if a.dryRun {
-		opts = append(opts, ricloud.WithTransport(&dryRun{app: a, next: http.DefaultTransport})) //nolint:forbidigo // it only sends reads
+		//nolint:forbidigo // it only sends reads
+		opts = append(opts, ricloud.WithTransport(&dryRun{app: a, next: http.DefaultTransport}))
 	}
 	client, err := ricloud.NewClient(found.token.Reveal(), opts...)
 	if err == nil {

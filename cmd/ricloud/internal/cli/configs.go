@@ -16,27 +16,34 @@ func (a *app) storageCommands() []*cobra.Command {
 	var signed bool
 	var credentials string
 	add := &cobra.Command{
-		Use: "create URL", Short: "Create a storage config: where results are published", Args: cobra.ExactArgs(1),
+		Use: "create URL", Short: "Create a storage config: where results are published",
+		Args: cobra.ExactArgs(1),
 		Long: `Create a storage config: the bucket that the API publishes results to.
 
 The credentials file is a Google service account as JSON, or the CSV file of an AWS access key.`,
 		Example: "  ricloud storage create s3://my-bucket/results --credentials accessKeys.csv --yes",
 	}
 	add.Flags().StringVar(&credentials, "credentials", "", "the `file` of the bucket's credentials")
-	add.Flags().BoolVar(&signed, "signed-urls", true, "let the API sign URLs, so that results can be read without credentials")
+	add.Flags().BoolVar(&signed, "signed-urls", true,
+		"let the API sign URLs, so that results can be read without credentials")
 	_ = add.MarkFlagRequired("credentials")
 	add.RunE = func(cmd *cobra.Command, args []string) error {
 		secret, err := ricloud.CredentialsFromFile(credentials)
 		if err != nil {
 			return err
 		}
-		if err := a.confirm(cmd.Context(), "The API will write to "+args[0]+". Create the config?"); err != nil {
+		if err := a.confirm(cmd.Context(), "The API will write to "+args[0]+
+			". Create the config?"); err != nil {
 			return err
 		}
-		params := ricloud.StorageConfigCreateParams{URL: args[0], Credentials: secret, SignedURLsEnabled: &signed}
-		return create(a, "storage", func(c *ricloud.Client, o ricloud.CallOption) (*ricloud.StorageConfig, error) {
-			return c.StorageConfigs.Create(cmd.Context(), params, o)
-		})
+		params := ricloud.StorageConfigCreateParams{
+			URL: args[0], Credentials: secret,
+			SignedURLsEnabled: &signed,
+		}
+		return create(a, "storage",
+			func(c *ricloud.Client, o ricloud.CallOption) (*ricloud.StorageConfig, error) {
+				return c.StorageConfigs.Create(cmd.Context(), params, o)
+			})
 	}
 	test := a.configTestCommand("storage")
 	return []*cobra.Command{add, test, a.deleteCommand("storage")}
@@ -61,7 +68,8 @@ func (a *app) configTestCommand(kind string) *cobra.Command {
 			spinner := a.spinner("testing " + r.one + " " + args[0])
 			defer spinner.stop()
 			var resp ricloud.Response
-			task, err := begin(cmd.Context(), ricloud.ID(args[0]), ricloud.WithAwait(10*time.Second), ricloud.WithResponse(&resp))
+			task, err := begin(cmd.Context(), ricloud.ID(args[0]), ricloud.WithAwait(10*time.Second),
+				ricloud.WithResponse(&resp))
 			if err != nil {
 				return err
 			}
@@ -82,17 +90,20 @@ func (a *app) configTestCommand(kind string) *cobra.Command {
 func (a *app) webhooksCommands() []*cobra.Command {
 	var file string
 	add := &cobra.Command{
-		Use: "create URL", Short: "Create a webhook config: where events are delivered", Args: cobra.ExactArgs(1),
+		Use: "create URL", Short: "Create a webhook config: where events are delivered",
+		Args: cobra.ExactArgs(1),
 		Long: `Create a webhook config: the URL that the API delivers events to. The receiver must answer
 there already, on every path below the URL, since the API tests the config at once.`,
 		Example: "  ricloud webhooks create https://example.com/webhooks --secret-file secret.txt --yes",
 	}
-	add.Flags().StringVar(&file, "secret-file", "", "write the secret to this `file`, for its owner alone")
+	add.Flags().StringVar(&file, "secret-file", "",
+		"write the secret to this `file`, for its owner alone")
 	add.RunE = func(cmd *cobra.Command, args []string) error {
 		if err := a.secretTarget(cmd, file); err != nil {
 			return err
 		}
-		if err := a.confirm(cmd.Context(), "The API will deliver events to "+args[0]+". Create the config?"); err != nil {
+		if err := a.confirm(cmd.Context(),
+			"The API will deliver events to "+args[0]+". Create the config?"); err != nil {
 			return err
 		}
 		client, err := a.client()
@@ -108,22 +119,26 @@ there already, on every path below the URL, since the API tests the config at on
 		return a.keepSecret("webhooks", resp.Body, config.Secret, file)
 	}
 	return []*cobra.Command{
-		add, a.configTestCommand("webhooks"), a.deleteCommand("webhooks"), a.webhookSignCommand(), a.webhookVerifyCommand(),
+		add, a.configTestCommand("webhooks"), a.deleteCommand("webhooks"), a.webhookSignCommand(),
+		a.webhookVerifyCommand(),
 	}
 }
 
 func (a *app) webhookSignCommand() *cobra.Command {
 	var from, at string
 	cmd := &cobra.Command{
-		Use: "sign FILE", Short: "Sign a body as the API does, without a request", Args: cobra.ExactArgs(1),
-		Long:    "Sign a body as the API does, without a request, and print the header. FILE may be - for standard input.",
+		Use: "sign FILE", Short: "Sign a body as the API does, without a request",
+		Args: cobra.ExactArgs(1),
+		Long: "Sign a body as the API does, without a request, and print the header. FILE may be - " +
+			"for standard input.",
 		Example: "  ricloud webhooks sign event.json --secret @secret.txt",
 	}
 	cmd.Flags().StringVar(&from, "secret", "prompt", "read the webhook secret "+secretHelp)
 	cmd.Flags().StringVar(&at, "at", "", "the `moment` of the signature; now by default")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if from == "-" && args[0] == "-" {
-			return usageError(cmd, errors.New("the secret and the body cannot both come from standard input"))
+			return usageError(cmd,
+				errors.New("the secret and the body cannot both come from standard input"))
 		}
 		secret, err := a.secret(cmd.Context(), from, "webhook secret")
 		if err != nil {
@@ -140,7 +155,8 @@ func (a *app) webhookSignCommand() *cobra.Command {
 		if when.IsZero() {
 			when = now()
 		}
-		return a.print(nil, map[string]any{"header": ricloud.SignatureHeader, "value": sign(secret, when, body)})
+		return a.print(nil,
+			map[string]any{"header": ricloud.SignatureHeader, "value": sign(secret, when, body)})
 	}
 	return cmd
 }
@@ -148,14 +164,16 @@ func (a *app) webhookSignCommand() *cobra.Command {
 func (a *app) webhookVerifyCommand() *cobra.Command {
 	var from, header string
 	cmd := &cobra.Command{
-		Use: "verify FILE", Short: "Verify the signature of a body, without a request", Args: cobra.ExactArgs(1),
+		Use: "verify FILE", Short: "Verify the signature of a body, without a request",
+		Args: cobra.ExactArgs(1),
 		Long: `Verify the signature of a body, without a request. FILE may be - for standard input.
 
 The exit code is 8 where the signature does not fit.`,
 		Example: "  ricloud webhooks verify body.json --header 't=…,s=…' --secret @secret.txt",
 	}
 	cmd.Flags().StringVar(&from, "secret", "prompt", "read the webhook secret "+secretHelp)
-	cmd.Flags().StringVar(&header, "header", "", "the `value` of the "+ricloud.SignatureHeader+" header")
+	cmd.Flags().StringVar(&header, "header", "",
+		"the `value` of the "+ricloud.SignatureHeader+" header")
 	_ = cmd.MarkFlagRequired("header")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		secret, err := a.secret(cmd.Context(), from, "webhook secret")
@@ -167,7 +185,10 @@ The exit code is 8 where the signature does not fit.`,
 			return err
 		}
 		// The age is the caller's to judge: a stored delivery is old.
-		verifier := ricloud.WebhookVerifier{Secrets: []ricloud.Secret{secret}, Past: century, Future: century}
+		verifier := ricloud.WebhookVerifier{
+			Secrets: []ricloud.Secret{secret}, Past: century,
+			Future: century,
+		}
 		if err := verifier.Verify(strings.TrimSpace(header), body); err != nil {
 			return fmt.Errorf("%w: %w", errVerification, err)
 		}
@@ -198,7 +219,10 @@ type check struct {
 
 func (a *app) doctor(cmd *cobra.Command, _ []string) error {
 	ctx := cmd.Context()
-	report := &resource{columns: []column{field("check"), field("state"), field("found"), field("next")}}
+	report := &resource{columns: []column{
+		field("check"), field("state"), field("found"),
+		field("next"),
+	}}
 	failed := 0
 	say := func(c check) error {
 		if c.State == "failed" {
@@ -223,7 +247,10 @@ func (a *app) doctor(cmd *cobra.Command, _ []string) error {
 	checks := []check{tokenCheck(key), clockCheck(resp.Header)}
 	org, err := client.Organisation.Get(ctx)
 	if err != nil {
-		checks = append(checks, check{"organisation", "failed", oneLine(err.Error()), "the key may lack a scope: ricloud auth status"})
+		checks = append(checks, check{
+			"organisation", "failed", oneLine(err.Error()),
+			"the key may lack a scope: ricloud auth status",
+		})
 	} else {
 		checks = append(checks, organisationCheck(org))
 		for c := range a.configChecks(ctx, client, org, key) {
@@ -245,9 +272,11 @@ func (a *app) doctor(cmd *cobra.Command, _ []string) error {
 func tokenCheck(key *ricloud.Key) check {
 	c := check{"token", "ok", fmt.Sprintf("key %s is %s", key.ID, key.State), ""}
 	if key.State != ricloud.KeyActive {
-		c.State, c.Next = "failed", "ask the organisation's administrator for another key, then: ricloud auth login"
+		c.State, c.Next = "failed", "ask the organisation's administrator for another key, then: "+
+			"ricloud auth login"
 	} else if left := time.Until(key.DateExpires); !key.DateExpires.IsZero() && left < 7*24*time.Hour {
-		c.State, c.Found, c.Next = "warning", "the key expires in "+span(max(left, 0)), "get another key before it does"
+		c.State, c.Found, c.Next = "warning", "the key expires in "+span(max(left, 0)),
+			"get another key before it does"
 	}
 	return c
 }
@@ -262,7 +291,10 @@ func clockCheck(header http.Header) check {
 	if skew.Abs() < 30*time.Second {
 		return check{"clock", "ok", "agrees with the API's", ""}
 	}
-	return check{"clock", "failed", "is " + skew.String() + " from the API's", "set this machine's clock (NTP): signatures have a date"}
+	return check{
+		"clock", "failed", "is " + skew.String() + " from the API's",
+		"set this machine's clock (NTP): signatures have a date",
+	}
 }
 
 func organisationCheck(org *ricloud.Organisation) check {
@@ -270,7 +302,8 @@ func organisationCheck(org *ricloud.Organisation) check {
 	switch org.State {
 	case ricloud.OrganisationActive:
 	case ricloud.OrganisationUnconfigured:
-		c.State, c.Next = "failed", "give it a storage config: ricloud storage create URL --credentials FILE"
+		c.State, c.Next = "failed", "give it a storage config: ricloud storage create URL "+
+			"--credentials FILE"
 	default:
 		c.State, c.Next = "failed", "ask the API's administrators"
 	}

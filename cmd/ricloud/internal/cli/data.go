@@ -23,7 +23,8 @@ func payloadFlags(cmd *cobra.Command) func() (ricloud.PollPayload, error) {
 	var data, info, files []string
 	var since, until string
 	flags := cmd.Flags()
-	flags.StringSliceVar(&data, "data", nil, "the data `types`, such as callkit.calls,ios_messages.messages")
+	flags.StringSliceVar(&data, "data", nil,
+		"the data `types`, such as callkit.calls,ios_messages.messages")
 	flags.StringSliceVar(&info, "info", nil, "the info `types`, such as icloud.account or *")
 	flags.StringSliceVar(&files, "file", nil, "the `ids` of files")
 	flags.StringVar(&since, "since", "", "only what is newer than this `moment`: a date or a time ago")
@@ -41,7 +42,9 @@ func payloadFlags(cmd *cobra.Command) func() (ricloud.PollPayload, error) {
 		for i, id := range files {
 			ids[i] = ricloud.ID(id)
 		}
-		return ricloud.PollPayload{DataTypes: data, InfoTypes: info, Files: ids, Since: from, Until: to}, nil
+		return ricloud.PollPayload{
+			DataTypes: data, InfoTypes: info, Files: ids, Since: from, Until: to,
+		}, nil
 	}
 }
 
@@ -49,21 +52,27 @@ func (a *app) pollsCreateCommand() *cobra.Command {
 	var source string
 	cmd := &cobra.Command{
 		Use: "create SESSION", Short: "Ask for data", Args: cobra.ExactArgs(1),
-		Long:              "Ask for data, and show the poll. ricloud fetch does this, waits and downloads the results.",
+		Long: "Ask for data, and show the poll. ricloud fetch does this, waits and " +
+			"downloads the results.",
 		Example:           "  ricloud polls create SESSION --data callkit.calls --yes",
 		ValidArgsFunction: a.completeIDs("sessions"),
 	}
 	payload := payloadFlags(cmd)
-	cmd.Flags().StringVar(&source, "source", "", "a source inside the session's `source`: a device or a backup")
+	cmd.Flags().StringVar(&source, "source", "",
+		"a source inside the session's `source`: a device or a backup")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		what, err := payload()
 		if err != nil {
 			return err
 		}
-		if err := a.confirm(cmd.Context(), "This makes a poll, which may count against the key's limits. Make it?"); err != nil {
+		if err := a.confirm(cmd.Context(),
+			"This makes a poll, which may count against the key's limits. Make it?"); err != nil {
 			return err
 		}
-		params := ricloud.PollCreateParams{Session: ricloud.ID(args[0]), Source: ricloud.ID(source), Payload: what}
+		params := ricloud.PollCreateParams{
+			Session: ricloud.ID(args[0]), Source: ricloud.ID(source),
+			Payload: what,
+		}
 		return create(a, "polls", func(c *ricloud.Client, o ricloud.CallOption) (*ricloud.Poll, error) {
 			return c.Polls.Create(cmd.Context(), params, o)
 		})
@@ -76,27 +85,33 @@ func (a *app) subscriptionsCommands() []*cobra.Command {
 	var interval time.Duration
 	add := &cobra.Command{
 		Use: "create SESSION", Short: "Ask for data again and again", Args: cobra.ExactArgs(1),
-		Long:              "Ask for data at an interval. A Relay device needs a subscription before any data can be polled.",
-		Example:           "  ricloud subscriptions create SESSION --source DEVICE --data ios_messages.messages --interval 24h --yes",
+		Long: "Ask for data at an interval. A Relay device needs a subscription before " +
+			"any data can be polled.",
+		Example: "  ricloud subscriptions create SESSION --source DEVICE --data " +
+			"ios_messages.messages --interval 24h --yes",
 		ValidArgsFunction: a.completeIDs("sessions"),
 	}
 	payload := payloadFlags(add)
-	add.Flags().StringVar(&source, "source", "", "a source inside the session's `source`: Relay needs it")
-	add.Flags().DurationVar(&interval, "interval", 0, "the `time` between polls; the API's default is 24h, its least 1h")
+	add.Flags().StringVar(&source, "source", "",
+		"a source inside the session's `source`: Relay needs it")
+	add.Flags().DurationVar(&interval, "interval", 0,
+		"the `time` between polls; the API's default is 24h, its least 1h")
 	add.RunE = func(cmd *cobra.Command, args []string) error {
 		what, err := payload()
 		if err != nil {
 			return err
 		}
-		if err := a.confirm(cmd.Context(), "This makes a subscription, which polls until it is deleted. Make it?"); err != nil {
+		if err := a.confirm(cmd.Context(),
+			"This makes a subscription, which polls until it is deleted. Make it?"); err != nil {
 			return err
 		}
 		params := ricloud.SubscriptionCreateParams{
 			Session: ricloud.ID(args[0]), Source: ricloud.ID(source), PollPayload: what, Interval: interval,
 		}
-		return create(a, "subscriptions", func(c *ricloud.Client, o ricloud.CallOption) (*ricloud.Subscription, error) {
-			return c.Subscriptions.Create(cmd.Context(), params, o)
-		})
+		return create(a, "subscriptions",
+			func(c *ricloud.Client, o ricloud.CallOption) (*ricloud.Subscription, error) {
+				return c.Subscriptions.Create(cmd.Context(), params, o)
+			})
 	}
 	poll := &cobra.Command{
 		Use: "poll SUBSCRIPTION", Short: "Poll a subscription now", Args: cobra.ExactArgs(1),
@@ -109,7 +124,8 @@ func (a *app) subscriptionsCommands() []*cobra.Command {
 		if err != nil {
 			return err
 		}
-		if err := a.confirm(cmd.Context(), "This makes a poll, which may count against the key's limits. Make it?"); err != nil {
+		if err := a.confirm(cmd.Context(),
+			"This makes a poll, which may count against the key's limits. Make it?"); err != nil {
 			return err
 		}
 		params := ricloud.PollCreateParams{Subscription: ricloud.ID(args[0]), Payload: what}
@@ -118,18 +134,22 @@ func (a *app) subscriptionsCommands() []*cobra.Command {
 		})
 	}
 	return []*cobra.Command{
-		add, poll, a.waitCommand("subscriptions"), a.watchCommand("subscriptions"), a.deleteCommand("subscriptions"),
+		add, poll, a.waitCommand("subscriptions"), a.watchCommand("subscriptions"),
+		a.deleteCommand("subscriptions"),
 	}
 }
 
 func (a *app) resultsCommands() []*cobra.Command {
 	ack := &cobra.Command{
-		Use: "ack ID...", Short: "Acknowledge results: the API then leaves them out of its lists", Args: cobra.MinimumNArgs(1),
-		Long:              "Acknowledge results that you have saved and verified. The API then leaves them out of its lists.",
+		Use: "ack ID...", Short: "Acknowledge results: the API then leaves them out of its lists",
+		Args: cobra.MinimumNArgs(1),
+		Long: "Acknowledge results that you have saved and verified. The API then leaves " +
+			"them out of its lists.",
 		Example:           "  ricloud results ack ID --yes",
 		ValidArgsFunction: a.completeIDs("results"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := a.confirm(cmd.Context(), fmt.Sprintf("Acknowledge %d results as saved?", len(args))); err != nil {
+			question := fmt.Sprintf("Acknowledge %d results as saved?", len(args))
+			if err := a.confirm(cmd.Context(), question); err != nil {
 				return err
 			}
 			client, err := a.client()
@@ -153,8 +173,8 @@ func (a *app) recordsCommand() *cobra.Command {
 	var asCSV bool
 	cmd := &cobra.Command{
 		Use: "records FILE|RESULT", Short: "Print the records of a data result, one per line",
-		Long: `Print the records of a data result, one per line. Give a file that was fetched, or the id of
-a result, which is then read from storage and verified.
+		Long: `Print the records of a data result, one per line. Give a file that was fetched,
+or the id of a result, which is then read from storage and verified.
 
 Records are evidence, so nothing in them is hidden.`,
 		Example: `  ricloud records out/callkit.calls
@@ -163,7 +183,8 @@ Records are evidence, so nothing in them is hidden.`,
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: a.completeIDs("results"),
 	}
-	cmd.Flags().BoolVar(&asCSV, "csv", false, "print comma-separated values: a column per field of the first record")
+	cmd.Flags().BoolVar(&asCSV, "csv", false,
+		"print comma-separated values: a column per field of the first record")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		document, err := a.document(cmd, args[0])
 		if err != nil {

@@ -34,13 +34,19 @@ func first(ids ...ricloud.ID) ricloud.ID {
 
 func storageCheck(ctx context.Context, client *ricloud.Client, id ricloud.ID) check {
 	if id == "" {
-		return check{"storage", "failed", "no storage config is the default", "ricloud storage create URL --credentials FILE"}
+		return check{
+			"storage", "failed", "no storage config is the default",
+			"ricloud storage create URL --credentials FILE",
+		}
 	}
 	config, err := client.StorageConfigs.Get(ctx, id)
 	if err != nil {
 		return check{"storage", "failed", oneLine(err.Error()), "ricloud storage list"}
 	}
-	c := check{"storage", "ok", fmt.Sprintf("config %s for %s is %s", id, config.URL, config.State), ""}
+	c := check{
+		"storage", "ok", fmt.Sprintf("config %s for %s is %s", id, config.URL, config.State),
+		"",
+	}
 	if config.State != ricloud.ConfigValid {
 		c.State, c.Next = "failed", "ricloud storage test "+string(id)
 	}
@@ -49,7 +55,8 @@ func storageCheck(ctx context.Context, client *ricloud.Client, id ricloud.ID) ch
 
 // bucketCheck reads the newest result's object, to see that this machine can.
 func bucketCheck(ctx context.Context, client *ricloud.Client) check {
-	for result, err := range client.Results.All(ctx, ricloud.ResultListParams{ListParams: ricloud.ListParams{Limit: 1}}) {
+	for result, err := range client.Results.All(ctx,
+		ricloud.ResultListParams{ListParams: ricloud.ListParams{Limit: 1}}) {
 		if err != nil {
 			return check{"bucket", "failed", oneLine(err.Error()), "ricloud results list"}
 		}
@@ -71,15 +78,22 @@ func bucketCheck(ctx context.Context, client *ricloud.Client) check {
 
 func webhookCheck(ctx context.Context, client *ricloud.Client, id ricloud.ID) check {
 	if id == "" {
-		return check{"webhook", "warning", "no webhook config is the default", "ricloud webhooks create URL --secret-file FILE, or ricloud listen"}
+		return check{
+			"webhook", "warning", "no webhook config is the default",
+			"ricloud webhooks create URL --secret-file FILE, or ricloud listen",
+		}
 	}
 	config, err := client.WebhookConfigs.Get(ctx, id)
 	if err != nil {
 		return check{"webhook", "failed", oneLine(err.Error()), "ricloud webhooks list"}
 	}
-	c := check{"webhook", "ok", fmt.Sprintf("config %s for %s is %s", id, config.URL, config.State), ""}
+	c := check{
+		"webhook", "ok", fmt.Sprintf("config %s for %s is %s", id, config.URL, config.State),
+		"",
+	}
 	if config.State != ricloud.ConfigValid {
-		c.State, c.Next = "failed", "see that the receiver answers 200, then: ricloud webhooks test "+string(id)
+		c.State, c.Next = "failed", "see that the receiver answers 200, then: ricloud webhooks test "+
+			string(id)
 	}
 	return c
 }
@@ -87,7 +101,8 @@ func webhookCheck(ctx context.Context, client *ricloud.Client, id ricloud.ID) ch
 // eventsCheck looks for events that the API could not deliver.
 func (a *app) eventsCheck(ctx context.Context, client *ricloud.Client) check {
 	failed := 0
-	for _, err := range a.items(ctx, client, resourceNamed("events"), url.Values{"state": {"failed"}, "limit": {"100"}}) {
+	for _, err := range a.items(ctx, client, resourceNamed("events"),
+		url.Values{"state": {"failed"}, "limit": {"100"}}) {
 		if err != nil {
 			return check{"events", "warning", oneLine(err.Error()), "ricloud events list"}
 		}

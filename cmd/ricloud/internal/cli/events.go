@@ -67,7 +67,8 @@ func (f *forwarder) deliver(ctx context.Context, event object) delivered {
 		d.Error = err.Error()
 		return d
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, f.url+"/"+url.PathEscape(d.ID), bytes.NewReader(body))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, f.url+"/"+url.PathEscape(d.ID),
+		bytes.NewReader(body))
 	if err != nil {
 		d.Error = err.Error()
 		return d
@@ -88,7 +89,10 @@ func (f *forwarder) deliver(ctx context.Context, event object) delivered {
 }
 
 func deliveries() *resource {
-	return &resource{columns: []column{field("id"), field("name"), field("status"), field("duration"), field("answer"), field("error")}}
+	return &resource{columns: []column{
+		field("id"), field("name"), field("status"), field("duration"),
+		field("answer"), field("error"),
+	}}
 }
 
 // signingSecret returns the secret of the webhook config that the key uses.
@@ -106,14 +110,16 @@ func signingSecret(ctx context.Context, client *ricloud.Client) (ricloud.Secret,
 		id = org.WebhookConfigDefault
 	}
 	if id == "" {
-		return ricloud.NewSecret(""), errors.New("there is no webhook config whose secret could sign: give one with --secret")
+		return ricloud.NewSecret(""), errors.New("there is no webhook config whose secret could sign: " +
+			"give one with --secret")
 	}
 	config, err := client.WebhookConfigs.Get(ctx, id)
 	if err != nil {
 		return ricloud.NewSecret(""), err
 	}
 	if config.Secret.IsZero() {
-		return ricloud.NewSecret(""), fmt.Errorf("the API does not show the secret of webhook config %s: give it with --secret", id)
+		return ricloud.NewSecret(""), fmt.Errorf("the API does not show the secret of webhook config "+
+			"%s: give it with --secret", id)
 	}
 	return config.Secret, nil
 }
@@ -125,7 +131,8 @@ type forwarding struct {
 
 func (f *forwarding) flags(cmd *cobra.Command, usage string) {
 	cmd.Flags().StringVar(&f.to, "forward-to", "", usage)
-	cmd.Flags().StringVar(&f.secret, "secret", "", "read the webhook secret "+secretHelp+" (the webhook config's by default)")
+	cmd.Flags().StringVar(&f.secret, "secret", "",
+		"read the webhook secret "+secretHelp+" (the webhook config's by default)")
 }
 
 func (f *forwarding) open(ctx context.Context, a *app, client *ricloud.Client) (*forwarder, error) {
@@ -147,7 +154,9 @@ func (f *forwarding) open(ctx context.Context, a *app, client *ricloud.Client) (
 
 // deliver hands n events to a local receiver and prints what came of each. Without a receiver it
 // prints the events.
-func (a *app) deliver(ctx context.Context, to *forwarder, n int, get func(i int) (object, error)) error {
+func (a *app) deliver(
+	ctx context.Context, to *forwarder, n int, get func(i int) (object, error),
+) error {
 	refused := 0
 	for i := range n {
 		event, err := get(i)
@@ -175,7 +184,8 @@ func (a *app) deliver(ctx context.Context, to *forwarder, n int, get func(i int)
 func (a *app) eventsResendCommand() *cobra.Command {
 	var f forwarding
 	cmd := &cobra.Command{
-		Use: "resend ID...", Short: "Send events to a receiver of your own again, signed", Args: cobra.MinimumNArgs(1),
+		Use: "resend ID...", Short: "Send events to a receiver of your own again, signed",
+		Args:              cobra.MinimumNArgs(1),
 		Example:           "  ricloud events resend ID --forward-to http://127.0.0.1:8080/webhooks",
 		ValidArgsFunction: a.completeIDs("events"),
 	}
@@ -203,7 +213,8 @@ func (a *app) eventsReplayCommand() *cobra.Command {
 	var f forwarding
 	var since string
 	cmd := &cobra.Command{
-		Use: "replay", Short: "Send every event that was not delivered to a receiver of your own", Args: cobra.NoArgs,
+		Use: "replay", Short: "Send every event that was not delivered to a receiver of your own",
+		Args: cobra.NoArgs,
 		Long: `Send every event that the API could not deliver, or has not yet delivered, to a receiver of
 your own, oldest first. The receiver tells events that it has handled by their id.`,
 		Example: "  ricloud events replay --forward-to http://127.0.0.1:8080/webhooks --since 24h",
@@ -227,12 +238,15 @@ your own, oldest first. The receiver tells events that it has handled by their i
 		}
 		var missed []object
 		seen := map[ricloud.ID]bool{}
-		for _, state := range []string{"pending", "failed"} { // an event may turn from the first to the second
-			for event, err := range a.items(ctx, client, resourceNamed("events"), url.Values{"state": {state}}) {
+		// an event may turn from the first to the second
+		for _, state := range []string{"pending", "failed"} {
+			for event, err := range a.items(ctx, client, resourceNamed("events"),
+				url.Values{"state": {state}}) {
 				if err != nil {
 					return err
 				}
-				if made, _ := time.Parse(time.RFC3339, show(event["date_created"])); made.Before(after) || seen[event.id()] {
+				if made, _ := time.Parse(time.RFC3339, show(event["date_created"])); made.Before(after) ||
+					seen[event.id()] {
 					continue
 				}
 				seen[event.id()] = true
@@ -254,14 +268,19 @@ func (a *app) triggerCommand() *cobra.Command {
 		Use: "trigger EVENT", Short: "Send a made-up, signed event to a receiver of your own",
 		Long: `Send a made-up, signed event to a receiver of your own: poll.completed, session.expired,
 task.failed or any other name. No account and no request to the API is needed.`,
-		Example: `  ricloud trigger poll.completed --forward-to http://127.0.0.1:8080/webhooks --secret @secret.txt
-  ricloud trigger task.failed --set data.error=server-error --count 3 --forward-to URL --secret env:SECRET`,
+		Example: `  ricloud trigger poll.completed --forward-to http://127.0.0.1:8080/webhooks \
+    --secret @secret.txt
+  ricloud trigger task.failed --set data.error=server-error --count 3 \
+    --forward-to URL --secret env:SECRET`,
 		Args: cobra.ExactArgs(1),
-		ValidArgsFunction: fixed(ricloud.EventSessionExpired, ricloud.EventPollCreated, ricloud.EventPollCompleted,
-			ricloud.EventTaskCreated, ricloud.EventTaskSucceeded, ricloud.EventTaskFailed, ricloud.EventWebhookConfigTest),
+		ValidArgsFunction: fixed(ricloud.EventSessionExpired, ricloud.EventPollCreated,
+			ricloud.EventPollCompleted,
+			ricloud.EventTaskCreated, ricloud.EventTaskSucceeded, ricloud.EventTaskFailed,
+			ricloud.EventWebhookConfigTest),
 	}
 	f.flags(cmd, "the `URL` of the receiver; without it the event is printed")
-	cmd.Flags().StringArrayVar(&sets, "set", nil, "change a field: `path=value`, such as data.state=failed")
+	cmd.Flags().StringArrayVar(&sets, "set", nil,
+		"change a field: `path=value`, such as data.state=failed")
 	cmd.Flags().IntVar(&count, "count", 1, "how many `events` to send, each with an id of its own")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if count < 1 {
@@ -269,7 +288,8 @@ task.failed or any other name. No account and no request to the API is needed.`,
 		}
 		kind, action, found := strings.Cut(args[0], ".")
 		if !found || kind == "" || action == "" {
-			return usageError(cmd, fmt.Errorf("%q is not an event: use a resource and an action, such as poll.completed", args[0]))
+			return usageError(cmd,
+				fmt.Errorf("%q is not an event: use a resource and an action, such as poll.completed", args[0]))
 		}
 		var to *forwarder
 		if f.to != "" {

@@ -53,7 +53,8 @@ func outcomes() []outcome {
 		{
 			[]error{ricloud.ErrCodeRequired},
 			exitCodeRequired,
-			"run the login again and enter the code that the owner's device shows: ricloud login USER ACCOUNT",
+			"run the login again and enter the code that the owner's device shows: ricloud login USER " +
+				"ACCOUNT",
 		},
 		{
 			[]error{ricloud.ErrRateLimited},
@@ -150,7 +151,10 @@ func classify(err error) (code int, advice string) {
 		return exitUsage, ""
 	}
 	text := err.Error() // cobra has no types for these
-	for _, prefix := range []string{"unknown command", "unknown flag", "accepts ", "requires ", "required flag"} {
+	for _, prefix := range []string{
+		"unknown command", "unknown flag", "accepts ", "requires ",
+		"required flag",
+	} {
 		if strings.HasPrefix(text, prefix) {
 			return exitUsage, "ricloud --help lists the commands"
 		}

@@ -20,13 +20,16 @@ func (a *app) fetchCommand() *cobra.Command {
 	var dir, poll string
 	var withFiles, ack, bare bool
 	cmd := &cobra.Command{
-		Use: "fetch SESSION --data TYPES", Short: "Fetch an account's data into a folder of verified files",
-		Long: `Fetch an account's data: poll it, wait, download each result and verify it against the size
-and checksum that the API published. What a connection broke off is resumed. Run the printed command to go on after
-an interruption: what is in the folder is not fetched again.
+		Use:   "fetch SESSION --data TYPES",
+		Short: "Fetch an account's data into a folder of verified files",
+		Long: `Fetch an account's data: poll it, wait, download each result and verify it
+against the size and checksum that the API published. What a connection broke off is
+resumed. Run the printed command to go on after an interruption: what is in the folder is
+not fetched again.
 
-The folder is a BagIt bag (RFC 8493): the files are in data, with manifests of their hashes and a log of
-what was done. ricloud results verify FOLDER checks it, without a request.`,
+The folder is a BagIt bag (RFC 8493): the files are in data, with manifests of their
+hashes and a log of what was done. ricloud results verify FOLDER checks it, without a
+request.`,
 		Example: `  ricloud fetch SESSION --data callkit.calls,ios_messages.messages --dir out
   ricloud fetch SESSION --data ios_messages.messages --files --ack --yes
   ricloud fetch --poll POLL --dir out`,
@@ -54,10 +57,13 @@ what was done. ricloud results verify FOLDER checks it, without a request.`,
 			if err != nil {
 				return err
 			}
-			if err := a.confirm(ctx, "This makes a poll, which may count against the key's limits. Make it?"); err != nil {
+			if err := a.confirm(
+				ctx, "This makes a poll, which may count against the key's limits. Make it?",
+			); err != nil {
 				return err
 			}
-			made, err := client.Polls.Create(ctx, ricloud.PollCreateParams{Session: ricloud.ID(args[0]), Payload: what})
+			made, err := client.Polls.Create(ctx,
+				ricloud.PollCreateParams{Session: ricloud.ID(args[0]), Payload: what})
 			if err != nil {
 				return err
 			}
@@ -93,7 +99,8 @@ func fetchAgain(poll ricloud.ID, dir string, withFiles, ack, bare bool) string {
 
 // shellQuote writes a word as a POSIX shell reads it.
 func shellQuote(s string) string {
-	if strings.Trim(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_./~") == "" && s != "" {
+	if strings.Trim(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_./~") == "" &&
+		s != "" {
 		return s
 	}
 	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
@@ -170,13 +177,15 @@ func (a *app) resultsDownloadCommand() *cobra.Command {
 				return err
 			}
 			bars := a.bars()
-			saved, err := client.Results.Save(cmd.Context(), result, dir, ricloud.WithProgress(bars.progress))
+			saved, err := client.Results.Save(cmd.Context(), result, dir,
+				ricloud.WithProgress(bars.progress))
 			bars.stop()
 			if err != nil {
 				return err
 			}
 			item := map[string]any{
-				"id": result.ID, "identifier": result.Identifier, "size": result.Size, "path": saved.Path, "checksum": saved.MD5,
+				"id": result.ID, "identifier": result.Identifier, "size": result.Size, "path": saved.Path,
+				"checksum": saved.MD5,
 			}
 			if err := a.printItem(files(), item); err != nil {
 				return err
@@ -190,10 +199,12 @@ func (a *app) resultsDownloadCommand() *cobra.Command {
 func (a *app) resultsVerifyCommand() *cobra.Command {
 	var poll string
 	cmd := &cobra.Command{
-		Use: "verify DIR", Short: "Hash the files of a folder again and compare them with the manifests", Args: cobra.ExactArgs(1),
-		Long: `Hash the files of a folder again and compare them with the folder's own manifests and log, without
-a request. With --poll, compare them with the size and checksum that the API published instead: that
-suits folders without manifests. The exit code is 8 where a file differs or is missing.`,
+		Use: "verify DIR", Short: "Hash the files of a folder again and compare them with the manifests",
+		Args: cobra.ExactArgs(1),
+		Long: `Hash the files of a folder again and compare them with the folder's own
+manifests and log, without a request. With --poll, compare them with the size and checksum
+that the API published instead: that suits folders without manifests. The exit code is 8
+where a file differs or is missing.`,
 		Example: "  ricloud results verify out\n  ricloud results verify out --poll POLL",
 	}
 	cmd.Flags().StringVar(&poll, "poll", "", "compare with the results of this `poll`")
@@ -205,7 +216,9 @@ suits folders without manifests. The exit code is 8 where a file differs or is m
 		if err != nil {
 			return err
 		}
-		columns := &resource{columns: []column{field("id"), field("path"), field("state"), field("found")}}
+		columns := &resource{
+			columns: []column{field("id"), field("path"), field("state"), field("found")},
+		}
 		a.printer.list()
 		bad := 0
 		for result, err := range client.Polls.Results(cmd.Context(), ricloud.ID(poll)) {

@@ -52,10 +52,11 @@ func (f *fleetState) open(ctx context.Context, a *app) (*ingest.Engine, error) {
 func (a *app) fleetCommand() *cobra.Command {
 	var state fleetState
 	cmd := &cobra.Command{
-		Use: "fleet", Short: "Fetch the data of many accounts, in as many processes as you like", Args: cobra.NoArgs,
-		Long: `Fetch the data of many accounts within the quota. The state is on disk: after Ctrl-C or a crash
-the same command goes on, and logs in to no account twice. With --cluster any number of processes, on
-any number of machines, share the work.`,
+		Use: "fleet", Short: "Fetch the data of many accounts, in as many processes as you like",
+		Args: cobra.NoArgs,
+		Long: `Fetch the data of many accounts within the quota. The state is on disk: after
+Ctrl-C or a crash the same command goes on, and logs in to no account twice. With
+--cluster any number of processes, on any number of machines, share the work.`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	state.flags(cmd)
@@ -69,22 +70,28 @@ func (a *app) fleetRunCommand(state *fleetState) *cobra.Command {
 	var keep bool
 	cmd := &cobra.Command{
 		Use: "run [ACCOUNTS.csv] --data TYPES", Short: "Log in to accounts and save their data",
-		Long: `Log in to accounts and save their data as verified files, acknowledged once they are on disk.
+		Long: `Log in to accounts and save their data as verified files, acknowledged once
+they are on disk.
 
-The CSV file has a row per account: identifier, password. A header row is skipped. Without a file the
-accounts of an earlier run go on. Passwords are read when they are needed and are not stored: keep the
-file while the fleet runs, or give a command that prints the password of RICLOUD_ACCOUNT.
+The CSV file has a row per account: identifier, password. A header row is skipped. Without
+a file the accounts of an earlier run go on. Passwords are read when they are needed and
+are not stored: keep the file while the fleet runs, or give a command that prints the
+password of RICLOUD_ACCOUNT.
 
-The run ends when every account has ended. A code that an account asks for is asked for on the
-terminal, or of --code-command; without either, the account waits for ricloud fleet code (--cluster).`,
+The run ends when every account has ended. A code that an account asks for is asked for on
+the terminal, or of --code-command; without either, the account waits for ricloud fleet
+code (--cluster).`,
 		Example: `  ricloud fleet run accounts.csv --data callkit.calls --dir out --yes
-  ricloud fleet run --data callkit.calls --dir out --password-command 'vault read $RICLOUD_ACCOUNT'`,
+  ricloud fleet run --data callkit.calls --dir out \
+    --password-command 'vault read $RICLOUD_ACCOUNT'`,
 		Args: cobra.MaximumNArgs(1),
 	}
 	payload := payloadFlags(cmd)
 	cmd.Flags().StringVar(&dir, "dir", "fleet", "the `folder` to save to: one folder per account")
-	cmd.Flags().StringVar(&passwordCommand, "password-command", "", "run this `command` for each password")
-	cmd.Flags().StringVar(&codeCommand, "code-command", "", "run this `command` for each two-factor code")
+	cmd.Flags().StringVar(&passwordCommand, "password-command", "",
+		"run this `command` for each password")
+	cmd.Flags().StringVar(&codeCommand, "code-command", "",
+		"run this `command` for each two-factor code")
 	cmd.Flags().DurationVar(&state.readEvery, "read-every", 10*time.Second,
 		"how often to look for sessions and polls that have ended; rarely costs fewer requests")
 	cmd.Flags().BoolVar(&keep, "keep-running", false, "do not end when every account has ended")
@@ -99,7 +106,8 @@ terminal, or of --code-command; without either, the account waits for ricloud fl
 				return err
 			}
 		}
-		if err := a.confirm(cmd.Context(), fmt.Sprintf("Log in to %d accounts? Their owners may be prompted.", len(accounts))); err != nil {
+		if err := a.confirm(cmd.Context(),
+			fmt.Sprintf("Log in to %d accounts? Their owners may be prompted.", len(accounts))); err != nil {
 			return err
 		}
 		engine, err := state.open(cmd.Context(), a)
@@ -108,22 +116,24 @@ terminal, or of --code-command; without either, the account waits for ricloud fl
 		}
 		for key := range accounts {
 			err := engine.Submit(cmd.Context(), ingest.Account{
-				Key: key, Source: ricloud.SourceParams{Type: ricloud.SourceICloudAccount, Identifier: key}, Poll: what,
+				Key: key, Source: ricloud.SourceParams{Type: ricloud.SourceICloudAccount, Identifier: key},
+				Poll: what,
 			})
 			if err != nil {
 				return err
 			}
 		}
 		a.resume = strings.Join(append([]string{"ricloud"}, os.Args[1:]...), " ")
-		return a.runFleet(cmd.Context(), engine, dir, codeCommand, keep, func(ctx context.Context, key string) (ricloud.Secret, error) {
-			if passwordCommand != "" {
-				return passwordOf(ctx, passwordCommand, key, a.errs)
-			}
-			if password, ok := accounts[key]; ok {
-				return password, nil
-			}
-			return ricloud.Secret{}, fmt.Errorf("the password of %s is not in the file", key)
-		})
+		return a.runFleet(cmd.Context(), engine, dir, codeCommand, keep,
+			func(ctx context.Context, key string) (ricloud.Secret, error) {
+				if passwordCommand != "" {
+					return passwordOf(ctx, passwordCommand, key, a.errs)
+				}
+				if password, ok := accounts[key]; ok {
+					return password, nil
+				}
+				return ricloud.Secret{}, fmt.Errorf("the password of %s is not in the file", key)
+			})
 	}
 	return cmd
 }
@@ -138,7 +148,8 @@ func readAccounts(path string) (map[string]ricloud.Secret, error) {
 	text := strings.TrimPrefix(string(raw), "\ufeff")
 	rows := csv.NewReader(strings.NewReader(text))
 	rows.FieldsPerRecord, rows.TrimLeadingSpace = -1, true
-	if first, _, _ := strings.Cut(text, "\n"); strings.Contains(first, ";") && !strings.Contains(first, ",") {
+	if first, _, _ := strings.Cut(text, "\n"); strings.Contains(first, ";") &&
+		!strings.Contains(first, ",") {
 		rows.Comma = ';'
 	}
 	accounts := map[string]ricloud.Secret{}
@@ -228,7 +239,9 @@ func (a *app) runFleet(
 }
 
 // giveCodes gets the codes that accounts ask for, one at a time.
-func (a *app) giveCodes(ctx context.Context, engine *ingest.Engine, command string, keys <-chan string) {
+func (a *app) giveCodes(
+	ctx context.Context, engine *ingest.Engine, command string, keys <-chan string,
+) {
 	for {
 		var key string
 		select {
@@ -295,19 +308,23 @@ func (a *app) fleetSummary(ctx context.Context, engine *ingest.Engine) error {
 
 func fleetAccounts() *resource {
 	return &resource{columns: []column{
-		field("id"), field("state"), when("since", "since"), field("session"), field("poll"), field("reason"),
+		field("id"), field("state"), when("since", "since"), field("session"), field("poll"),
+		field("reason"),
 	}}
 }
 
-func (a *app) printAccounts(ctx context.Context, engine *ingest.Engine, states ...ingest.State) error {
+func (a *app) printAccounts(
+	ctx context.Context, engine *ingest.Engine, states ...ingest.State,
+) error {
 	a.printer.list()
 	for status, err := range engine.Accounts(ctx, states...) {
 		if err != nil {
 			return err
 		}
 		item := map[string]any{
-			"id": status.Account.Key, "state": status.State, "since": status.Since, "session": status.Session,
-			"poll": status.Poll, "reason": status.Reason, "history": status.History,
+			"id": status.Account.Key, "state": status.State, "since": status.Since,
+			"session": status.Session,
+			"poll":    status.Poll, "reason": status.Reason, "history": status.History,
 		}
 		if err := a.printItem(fleetAccounts(), item); err != nil {
 			return err
@@ -354,16 +371,18 @@ func (a *app) fleetDeadCommand(state *fleetState) *cobra.Command {
 func (a *app) fleetCodeCommand(state *fleetState) *cobra.Command {
 	var from string
 	cmd := &cobra.Command{
-		Use: "code ACCOUNT", Short: "Give the two-factor code that an account asks for", Args: cobra.ExactArgs(1),
-		Long: `Give the two-factor code that an account of a cluster's fleet asks for, while the fleet runs
-elsewhere. A code is never stored: it travels to the process that logs in. A fleet on a folder is one
-process, which asks for codes itself, or runs --code-command.`,
+		Use: "code ACCOUNT", Short: "Give the two-factor code that an account asks for",
+		Args: cobra.ExactArgs(1),
+		Long: `Give the two-factor code that an account of a cluster's fleet asks for, while
+the fleet runs elsewhere. A code is never stored: it travels to the process that logs in.
+A fleet on a folder is one process, which asks for codes itself, or runs --code-command.`,
 		Example: "  ricloud fleet code jane@example.com --cluster nats://a,nats://b,nats://c",
 	}
 	cmd.Flags().StringVar(&from, "code", "prompt", "read the code "+secretHelp)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if state.cluster == "" {
-			return usageError(cmd, errors.New("--cluster is needed: a fleet on a folder asks for its codes itself"))
+			return usageError(cmd,
+				errors.New("--cluster is needed: a fleet on a folder asks for its codes itself"))
 		}
 		engine, err := state.open(cmd.Context(), a)
 		if err != nil {
@@ -393,7 +412,8 @@ func (a *app) fleetRetryCommand(state *fleetState) *cobra.Command {
 		Use: "retry ACCOUNT...", Short: "Try accounts again that failed", Args: cobra.MinimumNArgs(1),
 		Example: "  ricloud fleet retry jane@example.com --yes",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := a.confirm(cmd.Context(), "This may log in again, which can prompt the account's owner. Go on?"); err != nil {
+			if err := a.confirm(cmd.Context(),
+				"This may log in again, which can prompt the account's owner. Go on?"); err != nil {
 				return err
 			}
 			engine, err := state.open(cmd.Context(), a)

@@ -47,7 +47,8 @@ func (a *app) eventsTailCommand() *cobra.Command {
 
 // tail reads the API's record of events and hands over each new one, oldest first.
 func (a *app) tail(
-	ctx context.Context, client *ricloud.Client, since time.Time, names []string, take func(object) error,
+	ctx context.Context, client *ricloud.Client, since time.Time, names []string,
+	take func(object) error,
 ) error {
 	seen := map[ricloud.ID]bool{}
 	for begun := !since.IsZero(); ; begun = true {
@@ -69,14 +70,16 @@ func (a *app) tail(
 	}
 }
 
-// unseen reads the events that are not in seen and adds them to it. Until tail has begun, it returns
-// none.
+// unseen reads the events that are not in seen and adds them to it. Until tail has begun, it
+// returns none.
 func (a *app) unseen(
 	ctx context.Context, client *ricloud.Client, since time.Time, seen map[ricloud.ID]bool, begun bool,
 ) ([]object, error) {
 	var fresh []object
 	known := 0
-	for event, err := range a.items(ctx, client, resourceNamed("events"), url.Values{"limit": {"100"}}) {
+	for event, err := range a.items(
+		ctx, client, resourceNamed("events"), url.Values{"limit": {"100"}},
+	) {
 		if err != nil {
 			return nil, err
 		}

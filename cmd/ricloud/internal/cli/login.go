@@ -16,7 +16,8 @@ import (
 func (a *app) loginCommand() *cobra.Command {
 	var password, codeFrom, codeCommand, sourceType string
 	cmd := &cobra.Command{
-		Use: "login USER ACCOUNT", Short: "Log in to an account, with its two-factor code where it asks for one",
+		Use:   "login USER ACCOUNT",
+		Short: "Log in to an account, with its two-factor code where it asks for one",
 		Long: `Log in to an account with its owner's consent. USER is your own name for the end user; it
 is created if it is new. ACCOUNT is the account's username.
 
@@ -26,16 +27,20 @@ wrong code is asked for again. The session's id is printed: ricloud fetch takes 
 Sandbox accounts: john.appleseed@example.com (no code), jane.appleseed@example.com (code 123456) and
 locked@example.com, all with the password hunter2.`,
 		Example: `  ricloud login customer-42 jane@example.com
-  ricloud login customer-42 jane@example.com --password env:PASSWORD --code-command ./read-code.sh --yes -o id
+  ricloud login customer-42 jane@example.com --password env:PASSWORD \
+    --code-command ./read-code.sh --yes -o id
   ricloud login customer-42 jane.appleseed@example.com --sandbox`,
 		Args: cobra.ExactArgs(2),
 	}
 	cmd.Flags().StringVar(&password, "password", "prompt", "read the password "+secretHelp)
 	cmd.Flags().StringVar(&codeFrom, "code", "prompt", "read the two-factor code "+secretHelp)
-	cmd.Flags().StringVar(&codeCommand, "code-command", "", "run this `command` when a code is asked for; it prints the code")
-	cmd.Flags().StringVar(&sourceType, "type", string(ricloud.SourceICloudAccount), "the `type` of source")
+	cmd.Flags().StringVar(&codeCommand, "code-command", "",
+		"run this `command` when a code is asked for; it prints the code")
+	cmd.Flags().StringVar(&sourceType, "type", string(ricloud.SourceICloudAccount),
+		"the `type` of source")
 	cmd.MarkFlagsMutuallyExclusive("code", "code-command")
-	_ = cmd.RegisterFlagCompletionFunc("type", fixed(string(ricloud.SourceICloudAccount), string(ricloud.SourceMock)))
+	_ = cmd.RegisterFlagCompletionFunc("type",
+		fixed(string(ricloud.SourceICloudAccount), string(ricloud.SourceMock)))
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		ctx := cmd.Context()
 		client, err := a.client()
@@ -51,7 +56,10 @@ locked@example.com, all with the password hunter2.`,
 			return err
 		}
 		params := ricloud.SessionCreateParams{
-			Source:  ricloud.SourceParams{User: user.ID, Type: ricloud.SourceType(sourceType), Identifier: args[1]},
+			Source: ricloud.SourceParams{
+				User: user.ID, Type: ricloud.SourceType(sourceType),
+				Identifier: args[1],
+			},
 			Payload: ricloud.SessionPayload{Password: secret},
 		}
 		spinner := a.spinner("logging in to " + args[1])
@@ -62,7 +70,8 @@ locked@example.com, all with the password hunter2.`,
 			spinner = a.spinner("logging in to " + args[1] + " with the code")
 			return code, err
 		}
-		a.resume = fmt.Sprintf("ricloud sessions latest; then ricloud login %s %s if there is no session", args[0], args[1])
+		a.resume = fmt.Sprintf("ricloud sessions latest; then ricloud login %s %s if there is no session",
+			args[0], args[1])
 		session, err := a.login(ctx, client, params, ask)
 		spinner.stop()
 		if err != nil {
@@ -98,7 +107,8 @@ func (a *app) code(ctx context.Context, command, from string, attempt int) (ricl
 	}
 	if attempt > 1 {
 		if from != "prompt" {
-			return ricloud.NewSecret(""), fmt.Errorf("the code was not accepted: %w", ricloud.ErrCodeRequired)
+			return ricloud.NewSecret(""), fmt.Errorf("the code was not accepted: %w",
+				ricloud.ErrCodeRequired)
 		}
 		a.sayf("That code was not accepted.\n")
 	}
@@ -108,7 +118,8 @@ func (a *app) code(ctx context.Context, command, from string, attempt int) (ricl
 // loginError says in words what a failed login means.
 func loginError(err error, session *ricloud.Session) error {
 	if session != nil && session.Source.State == ricloud.SourceLocked {
-		return fmt.Errorf("the account is locked by its provider until its owner unlocks it there: %w", err)
+		return fmt.Errorf("the account is locked by its provider until its owner unlocks it there: %w",
+			err)
 	}
 	if errors.Is(err, ricloud.ErrCodeRequired) {
 		return fmt.Errorf("the account asks for a two-factor code: %w", err)
@@ -120,9 +131,11 @@ func (a *app) pairCommand() *cobra.Command {
 	var from string
 	cmd := &cobra.Command{
 		Use: "pair USER", Short: "Pair a Relay app and list its devices",
-		Long:    "Pair a Relay app by the code that it shows, wait until it is connected, and list its devices.",
-		Example: "  ricloud pair customer-42\n  echo PAIR-1234 | ricloud pair customer-42 --code - --sandbox --yes",
-		Args:    cobra.ExactArgs(1),
+		Long: "Pair a Relay app by the code that it shows, wait until it is connected, and list its " +
+			"devices.",
+		Example: "  ricloud pair customer-42\n  echo PAIR-1234 | ricloud pair customer-42 --code - " +
+			"--sandbox --yes",
+		Args: cobra.ExactArgs(1),
 	}
 	cmd.Flags().StringVar(&from, "code", "prompt", "read the pairing code "+secretHelp)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {

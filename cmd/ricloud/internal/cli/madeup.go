@@ -20,20 +20,25 @@ func madeUp(kind, action string) object {
 	data := map[string]any{"id": uuid(), "resource": kind, "organisation": 1, "date_created": date}
 	switch kind {
 	case "session":
-		data["source"], data["user"], data["key"] = map[string]any{"id": 1, "type": "icloud.account"}, 1, 1
+		data["source"] = map[string]any{"id": 1, "type": "icloud.account"}
+		data["user"], data["key"] = 1, 1
 		data["state"] = action
 	case "poll":
 		data["session"], data["source"], data["user"], data["key"] = uuid(), 1, 1, 1
 		for _, list := range []string{"pending", "processing", "suspended", "succeeded", "failed"} {
 			data["tasks_"+list] = []any{}
 		}
-		data["results"] = map[string]any{"data": []any{}, "has_more": false, "total_count": 0, "url": "/results"}
+		data["results"] = map[string]any{
+			"data": []any{}, "has_more": false, "total_count": 0,
+			"url": "/results",
+		}
 		data["state"] = "pending"
 		if action == "completed" {
 			data["state"], data["date_completed"] = "completed", date
 		}
 	case "task":
-		data["poll"], data["session"], data["source"], data["type"], data["target"] = uuid(), uuid(), 1, "data", "callkit.calls"
+		data["poll"], data["session"], data["source"] = uuid(), uuid(), 1
+		data["type"], data["target"] = "data", "callkit.calls"
 		data["state"] = action
 		if action == "created" {
 			data["state"] = "pending"

@@ -223,7 +223,10 @@ func (p *printer) flush() error {
 
 // secretFields are the names under which the API sends or takes secrets.
 func secretFields() []string {
-	return []string{"token", "secret", "password", "code", "credentials", "signed_url", "signed_urls", "private_key"}
+	return []string{
+		"token", "secret", "password", "code", "credentials", "signed_url", "signed_urls",
+		"private_key",
+	}
 }
 
 // mask replaces every secret in v.

@@ -19,12 +19,18 @@ import (
 // ownCommands returns the verbs that only some resources have, by resource.
 func (a *app) ownCommands() map[string][]*cobra.Command {
 	return map[string][]*cobra.Command{
-		"org":           {a.orgUpdateCommand()},
-		"keys":          {a.keysCurrentCommand(), a.keysCreateCommand(), a.keysUpdateCommand(), a.keysRotateCommand()},
-		"permissions":   {a.permissionsCreateCommand(), a.permissionsUpdateCommand()},
-		"users":         {a.usersCreateCommand(), a.usersUpdateCommand()},
-		"sources":       {a.sourcesUpdateCommand(), a.sourcesChildrenCommand()},
-		"sessions":      {a.waitCommand("sessions"), a.watchCommand("sessions"), a.deleteCommand("sessions")},
+		"org": {a.orgUpdateCommand()},
+		"keys": {
+			a.keysCurrentCommand(), a.keysCreateCommand(), a.keysUpdateCommand(),
+			a.keysRotateCommand(),
+		},
+		"permissions": {a.permissionsCreateCommand(), a.permissionsUpdateCommand()},
+		"users":       {a.usersCreateCommand(), a.usersUpdateCommand()},
+		"sources":     {a.sourcesUpdateCommand(), a.sourcesChildrenCommand()},
+		"sessions": {
+			a.waitCommand("sessions"), a.watchCommand("sessions"),
+			a.deleteCommand("sessions"),
+		},
 		"polls":         {a.pollsCreateCommand(), a.waitCommand("polls"), a.watchCommand("polls")},
 		"tasks":         {a.waitCommand("tasks"), a.watchCommand("tasks")},
 		"results":       a.resultsCommands(),
@@ -36,7 +42,9 @@ func (a *app) ownCommands() map[string][]*cobra.Command {
 }
 
 // create makes a call that returns a resource, and prints the answer as it came.
-func create[T any](a *app, kind string, call func(*ricloud.Client, ricloud.CallOption) (*T, error)) error {
+func create[T any](
+	a *app, kind string, call func(*ricloud.Client, ricloud.CallOption) (*T, error),
+) error {
 	client, err := a.client()
 	if err != nil {
 		return err
@@ -56,15 +64,17 @@ func (a *app) orgUpdateCommand() *cobra.Command {
 		Example: "  ricloud org update --name 'Example Ltd'\n  ricloud org update --publish-source-files",
 	}
 	cmd.Flags().StringVar(&name, "name", "", "the new `name`")
-	cmd.Flags().BoolVar(&publish, "publish-source-files", false, "publish the files that data refers to (Relay)")
+	cmd.Flags().BoolVar(&publish, "publish-source-files", false,
+		"publish the files that data refers to (Relay)")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		params := ricloud.OrganisationUpdateParams{Name: name}
 		if cmd.Flags().Changed("publish-source-files") {
 			params.Config = &ricloud.PublishingConfig{PublishSourceFiles: &publish}
 		}
-		return create(a, "org", func(c *ricloud.Client, o ricloud.CallOption) (*ricloud.Organisation, error) {
-			return c.Organisation.Update(cmd.Context(), params, o)
-		})
+		return create(a, "org",
+			func(c *ricloud.Client, o ricloud.CallOption) (*ricloud.Organisation, error) {
+				return c.Organisation.Update(cmd.Context(), params, o)
+			})
 	}
 	return cmd
 }
@@ -84,7 +94,8 @@ func (a *app) keysCurrentCommand() *cobra.Command {
 func (a *app) keepSecret(kind string, body ricloud.Raw, secret ricloud.Secret, path string) error {
 	if path != "" {
 		if err := writePrivate(path, []byte(secret.Reveal()+"\n")); err != nil {
-			return fmt.Errorf("the API has made the secret and it could not be written to %s: %w; show it with --show-secrets", path, err)
+			return fmt.Errorf("the API has made the secret and it could not be written to %s: %w; show it "+
+				"with --show-secrets", path, err)
 		}
 		a.sayf("the secret is in %s\n", path)
 	}
@@ -94,7 +105,9 @@ func (a *app) keepSecret(kind string, body ricloud.Raw, secret ricloud.Secret, p
 // secretTarget refuses to make a secret that nobody would see.
 func (a *app) secretTarget(cmd *cobra.Command, path string) error {
 	if path == "" && !a.showSecrets && !a.dryRun {
-		return usageError(cmd, errors.New("the answer holds a secret: say where it goes, with --secret-file FILE or --show-secrets"))
+		return usageError(cmd,
+			errors.New("the answer holds a secret: say where it goes, with --secret-file FILE or "+
+				"--show-secrets"))
 	}
 	return nil
 }
@@ -106,9 +119,12 @@ func (a *app) keysCreateCommand() *cobra.Command {
 		Use: "create", Short: "Create a key", Args: cobra.NoArgs,
 		Example: "  ricloud keys create --secret-file token.txt",
 	}
-	cmd.Flags().StringVar((*string)(&params.StorageConfig), "storage", "", "the key's own storage `config`")
-	cmd.Flags().StringVar((*string)(&params.WebhookConfig), "webhook", "", "the key's own webhook `config`")
-	cmd.Flags().StringVar(&file, "secret-file", "", "write the token to this `file`, for its owner alone")
+	cmd.Flags().StringVar((*string)(&params.StorageConfig), "storage", "",
+		"the key's own storage `config`")
+	cmd.Flags().StringVar((*string)(&params.WebhookConfig), "webhook", "",
+		"the key's own webhook `config`")
+	cmd.Flags().StringVar(&file, "secret-file", "",
+		"write the token to this `file`, for its owner alone")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if err := a.secretTarget(cmd, file); err != nil {
 			return err
@@ -135,9 +151,12 @@ func (a *app) keysUpdateCommand() *cobra.Command {
 		Example:           "  ricloud keys update ID --webhook 2",
 		ValidArgsFunction: a.completeIDs("keys"),
 	}
-	cmd.Flags().StringVar(&storage, "storage", "", "the key's own storage `config`; empty for the organisation's")
-	cmd.Flags().StringVar(&webhook, "webhook", "", "the key's own webhook `config`; empty for the organisation's")
-	cmd.Flags().BoolVar(&publish, "publish-source-files", false, "publish the files that data refers to (Relay)")
+	cmd.Flags().StringVar(&storage, "storage", "",
+		"the key's own storage `config`; empty for the organisation's")
+	cmd.Flags().StringVar(&webhook, "webhook", "",
+		"the key's own webhook `config`; empty for the organisation's")
+	cmd.Flags().BoolVar(&publish, "publish-source-files", false,
+		"publish the files that data refers to (Relay)")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		var params ricloud.KeyUpdateParams
 		if cmd.Flags().Changed("storage") {
@@ -163,12 +182,14 @@ func (a *app) keysRotateCommand() *cobra.Command {
 		Example:           "  ricloud keys rotate ID --secret-file token.txt",
 		ValidArgsFunction: a.completeIDs("keys"),
 	}
-	cmd.Flags().StringVar(&file, "secret-file", "", "write the token to this `file`, for its owner alone")
+	cmd.Flags().StringVar(&file, "secret-file", "",
+		"write the token to this `file`, for its owner alone")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if err := a.secretTarget(cmd, file); err != nil {
 			return err
 		}
-		if err := a.confirm(cmd.Context(), "The former token may stop working at once. Rotate it?"); err != nil {
+		const question = "The former token may stop working at once. Rotate it?"
+		if err := a.confirm(cmd.Context(), question); err != nil {
 			return err
 		}
 		client, err := a.client()
@@ -176,7 +197,8 @@ func (a *app) keysRotateCommand() *cobra.Command {
 			return err
 		}
 		var resp ricloud.Response
-		key, err := client.Keys.Rotate(cmd.Context(), ricloud.ID(args[0]), ricloud.KeyRotateParams{}, ricloud.WithResponse(&resp))
+		key, err := client.Keys.Rotate(cmd.Context(), ricloud.ID(args[0]), ricloud.KeyRotateParams{},
+			ricloud.WithResponse(&resp))
 		if err != nil {
 			return err
 		}
@@ -202,7 +224,8 @@ func (a *app) permissionsCreateCommand() *cobra.Command {
 	var key, file string
 	cmd := &cobra.Command{
 		Use: "create --scopes FILE", Short: "Create permissions", Args: cobra.NoArgs,
-		Example: "  echo '{\"task_type:icloud.*\": []}' > scopes.json\n  ricloud permissions create --scopes scopes.json",
+		Example: "  echo '{\"task_type:icloud.*\": []}' > scopes.json\n  ricloud permissions create " +
+			"--scopes scopes.json",
 	}
 	cmd.Flags().StringVar(&key, "key", "", "the `key` that they are for")
 	cmd.Flags().StringVar(&file, "scopes", "", "a JSON `file`: an object of scopes and their limits")
@@ -212,9 +235,11 @@ func (a *app) permissionsCreateCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		return create(a, "permissions", func(c *ricloud.Client, o ricloud.CallOption) (*ricloud.Permissions, error) {
-			return c.Permissions.Create(cmd.Context(), ricloud.PermissionsCreateParams{Key: ricloud.ID(key), Scopes: scopes}, o)
-		})
+		return create(a, "permissions",
+			func(c *ricloud.Client, o ricloud.CallOption) (*ricloud.Permissions, error) {
+				return c.Permissions.Create(cmd.Context(),
+					ricloud.PermissionsCreateParams{Key: ricloud.ID(key), Scopes: scopes}, o)
+			})
 	}
 	return cmd
 }
@@ -222,7 +247,8 @@ func (a *app) permissionsCreateCommand() *cobra.Command {
 func (a *app) permissionsUpdateCommand() *cobra.Command {
 	var file string
 	cmd := &cobra.Command{
-		Use: "update ID --scopes FILE", Short: "Replace the scopes of permissions", Args: cobra.ExactArgs(1),
+		Use: "update ID --scopes FILE", Short: "Replace the scopes of permissions",
+		Args:              cobra.ExactArgs(1),
 		Example:           "  ricloud permissions update ID --scopes scopes.json",
 		ValidArgsFunction: a.completeIDs("permissions"),
 	}
@@ -233,16 +259,19 @@ func (a *app) permissionsUpdateCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		return create(a, "permissions", func(c *ricloud.Client, o ricloud.CallOption) (*ricloud.Permissions, error) {
-			return c.Permissions.Update(cmd.Context(), ricloud.ID(args[0]), ricloud.PermissionsUpdateParams{Scopes: scopes}, o)
-		})
+		return create(a, "permissions",
+			func(c *ricloud.Client, o ricloud.CallOption) (*ricloud.Permissions, error) {
+				return c.Permissions.Update(cmd.Context(), ricloud.ID(args[0]),
+					ricloud.PermissionsUpdateParams{Scopes: scopes}, o)
+			})
 	}
 	return cmd
 }
 
 func (a *app) usersCreateCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "create IDENTIFIER", Short: "Create a user, or return the one with this identifier", Args: cobra.ExactArgs(1),
+		Use: "create IDENTIFIER", Short: "Create a user, or return the one with this identifier",
+		Args:    cobra.ExactArgs(1),
 		Example: "  ricloud users create customer-42",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return create(a, "users", func(c *ricloud.Client, o ricloud.CallOption) (*ricloud.User, error) {
@@ -281,16 +310,18 @@ func (a *app) sourcesUpdateCommand() *cobra.Command {
 	_ = cmd.MarkFlagRequired("state")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		params := ricloud.SourceUpdateParams{State: ricloud.SourceState(state)}
-		return create(a, "sources", func(c *ricloud.Client, o ricloud.CallOption) (*ricloud.Source, error) {
-			return c.Sources.Update(cmd.Context(), ricloud.ID(args[0]), params, o)
-		})
+		return create(a, "sources",
+			func(c *ricloud.Client, o ricloud.CallOption) (*ricloud.Source, error) {
+				return c.Sources.Update(cmd.Context(), ricloud.ID(args[0]), params, o)
+			})
 	}
 	return cmd
 }
 
 func (a *app) sourcesChildrenCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "children ID", Short: "List the sources inside a source: the devices of a Relay app", Args: cobra.ExactArgs(1),
+		Use: "children ID", Short: "List the sources inside a source: the devices of a Relay app",
+		Args:              cobra.ExactArgs(1),
 		Example:           "  ricloud sources children ID",
 		ValidArgsFunction: a.completeIDs("sources"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -308,11 +339,13 @@ func (a *app) deleteCommand(name string) *cobra.Command {
 		Example:           fmt.Sprintf("  ricloud %s delete ID --yes", name),
 		ValidArgsFunction: a.completeIDs(name),
 		RunE: func(cmd *cobra.Command, ids []string) error {
-			if err := a.confirm(cmd.Context(), fmt.Sprintf("Delete %d %s?", len(ids), plural(r))); err != nil {
+			if err := a.confirm(cmd.Context(), fmt.Sprintf("Delete %d %s?", len(ids), plural(r))); err !=
+				nil {
 				return err
 			}
 			for _, id := range ids {
-				if err := a.one(cmd.Context(), r, http.MethodDelete, r.path+"/"+url.PathEscape(id)); err != nil {
+				if err := a.one(cmd.Context(), r, http.MethodDelete, r.path+"/"+url.PathEscape(id)); err !=
+					nil {
 					return err
 				}
 			}
@@ -362,7 +395,8 @@ func (a *app) waitCommand(name string) *cobra.Command {
 	r := resourceNamed(name)
 	return &cobra.Command{
 		Use: "wait ID", Short: "Wait until " + article(r.one) + " has ended", Args: cobra.ExactArgs(1),
-		Long:              "Wait until " + article(r.one) + " has ended, and show it.\n\nThe exit code is 0 for a success and 7 for a failure.",
+		Long: "Wait until " + article(r.one) +
+			" has ended, and show it.\n\nThe exit code is 0 for a success and 7 for a failure.",
 		Example:           fmt.Sprintf("  ricloud %s wait ID --timeout 10m", name),
 		ValidArgsFunction: a.completeIDs(name),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -374,7 +408,8 @@ func (a *app) waitCommand(name string) *cobra.Command {
 func (a *app) watchCommand(name string) *cobra.Command {
 	r := resourceNamed(name)
 	return &cobra.Command{
-		Use: "watch ID", Short: "Print each change of " + article(r.one) + " until it has ended", Args: cobra.ExactArgs(1),
+		Use: "watch ID", Short: "Print each change of " + article(r.one) + " until it has ended",
+		Args:              cobra.ExactArgs(1),
 		Example:           fmt.Sprintf("  ricloud %s watch ID -o ndjson --jq .state", name),
 		ValidArgsFunction: a.completeIDs(name),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -395,7 +430,8 @@ func (a *app) follow(cmd *cobra.Command, r *resource, id string, every bool) err
 	var last []byte
 	var ended error
 	var resp ricloud.Response
-	for v, err := range watch(cmd.Context(), client, r.name, ricloud.ID(id), ricloud.WithResponse(&resp)) {
+	for v, err := range watch(cmd.Context(), client, r.name, ricloud.ID(id),
+		ricloud.WithResponse(&resp)) {
 		ended = err
 		if v == nil {
 			continue
@@ -452,5 +488,6 @@ func moment(text string) (time.Time, error) {
 			return t, nil
 		}
 	}
-	return time.Time{}, fmt.Errorf("%q is not a moment: use 2026-01-31, 2026-01-31T12:00:00Z or a time ago such as 24h", text)
+	return time.Time{}, fmt.Errorf("%q is not a moment: use 2026-01-31, 2026-01-31T12:00:00Z or a "+
+		"time ago such as 24h", text)
 }

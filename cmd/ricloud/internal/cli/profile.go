@@ -56,7 +56,8 @@ func readSettings() (*settings, error) {
 		return nil, err
 	}
 	if err := json.Unmarshal(raw, s); err != nil {
-		return nil, fmt.Errorf("cannot read the settings in %s: the file is damaged; repair or remove it", path)
+		return nil, fmt.Errorf("cannot read the settings in %s: the file is damaged; repair or remove it",
+			path)
 	}
 	if s.Profiles == nil {
 		s.Profiles = map[string]*profile{}
@@ -124,7 +125,8 @@ func (a *app) access() (access, error) {
 	name := a.profileName(s)
 	p, known := s.Profiles[name]
 	if !known && (a.profile != "" || os.Getenv("RICLOUD_PROFILE") != "") {
-		return access{}, fmt.Errorf("there is no profile %q; make it with: ricloud auth login --profile %s", name, name)
+		return access{}, fmt.Errorf("there is no profile %q; make it with: ricloud auth login "+
+			"--profile %s", name, name)
 	}
 	vendor := vendorSettings()
 	switch {
@@ -155,7 +157,8 @@ func (a *app) access() (access, error) {
 	return found, nil
 }
 
-var errNoToken = fmt.Errorf("%w: there is no token: run ricloud auth login, set RICLOUD_TOKEN, or try --sandbox",
+var errNoToken = fmt.Errorf("%w: there is no token: run ricloud auth login, set RICLOUD_TOKEN, "+
+	"or try --sandbox",
 	ricloud.ErrUnauthorized)
 
 // token reads the profile's token.
@@ -165,7 +168,8 @@ func (p *profile) token(name string) (ricloud.Secret, error) {
 	}
 	token, err := keyring.Get(keyringService, name)
 	if err != nil {
-		return ricloud.NewSecret(""), fmt.Errorf("cannot read the token of profile %q from the keyring: %w; ricloud auth login stores it again", name, err)
+		return ricloud.NewSecret(""), fmt.Errorf("cannot read the token of profile %q from the "+
+			"keyring: %w; ricloud auth login stores it again", name, err)
 	}
 	return ricloud.NewSecret(token), nil
 }
@@ -193,7 +197,8 @@ func (s *settings) remove(name string) error {
 		return fmt.Errorf("there is no profile %q", name)
 	}
 	if p.Keyring {
-		if err := keyring.Delete(keyringService, name); err != nil && !errors.Is(err, keyring.ErrNotFound) {
+		if err := keyring.Delete(keyringService, name); err != nil &&
+			!errors.Is(err, keyring.ErrNotFound) {
 			return fmt.Errorf("cannot remove the token from the keyring: %w", err)
 		}
 	}
@@ -234,7 +239,9 @@ func vendorSettings() map[string]string {
 	return values
 }
 
-func (a *app) completeProfiles(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+func (a *app) completeProfiles(
+	*cobra.Command, []string, string,
+) ([]string, cobra.ShellCompDirective) {
 	s, err := readSettings()
 	if err != nil {
 		return nil, cobra.ShellCompDirectiveError

@@ -49,7 +49,8 @@ func (s *spinner) run() {
 		s.mu.Unlock()
 		switch {
 		case s.terminal:
-			_, _ = fmt.Fprintf(s.out, "\r\x1b[K%c %s (%s)", spinnerFrames[frame%len(spinnerFrames)], text, span(time.Since(began)+time.Second))
+			_, _ = fmt.Fprintf(s.out, "\r\x1b[K%c %s (%s)", spinnerFrames[frame%len(spinnerFrames)], text,
+				span(time.Since(began)+time.Second))
 		case text != shown:
 			_, _ = fmt.Fprintln(s.out, text)
 			shown = text

@@ -19,7 +19,9 @@ const maxSecret = 64 << 10
 
 // secretHelp ends the description of each flag that takes a secret. A secret is never an argument:
 // other users of the machine could read it in the list of processes.
-const secretHelp = "`from` where: prompt, - (standard input), @FILE or env:NAME" //nolint:gosec // a help text
+//
+//nolint:gosec // a help text
+const secretHelp = "`from` where: prompt, - (standard input), @FILE or env:NAME"
 
 // secret reads a secret from where from says. what names it in the prompt and in errors.
 func (a *app) secret(ctx context.Context, from, what string) (ricloud.Secret, error) {
@@ -56,7 +58,8 @@ func (a *app) readSecret(ctx context.Context, from, what string) (string, error)
 	case from == "" || from == "prompt":
 		return a.hidden(ctx, strings.ToUpper(what[:1])+what[1:]+": ")
 	}
-	return "", fmt.Errorf("the %s cannot be an argument, where others could read it: use prompt, -, @FILE or env:NAME", what)
+	return "", fmt.Errorf("the %s cannot be an argument, where others could read it: use prompt, -, "+
+		"@FILE or env:NAME", what)
 }
 
 // hidden asks on the terminal without showing what is typed.
@@ -116,7 +119,10 @@ func (a *app) confirm(ctx context.Context, question string) error {
 		return nil
 	}
 	if !terminal(a.in) {
-		return &usage{command: a.operation, err: fmt.Errorf("%s There is no terminal to ask on: add --yes", question)}
+		return &usage{
+			command: a.operation,
+			err:     fmt.Errorf("%s There is no terminal to ask on: add --yes", question),
+		}
 	}
 	answer, err := a.line(ctx, question+" [y/N] ")
 	if err != nil {

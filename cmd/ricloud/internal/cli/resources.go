@@ -132,7 +132,8 @@ func resources() []*resource {
 		{
 			name: "sessions", one: "session", path: "/sessions",
 			columns: []column{
-				field("id"), field("user"), field("source", "source", "id"), field("state"), field("error"), created(),
+				field("id"), field("user"), field("source", "source", "id"), field("state"), field("error"),
+				created(),
 			},
 			filters: []filter{
 				{flag: "source", usage: "only the sessions of this `source`", of: "sources"},
@@ -155,7 +156,8 @@ func resources() []*resource {
 		{
 			name: "tasks", one: "task", path: "/tasks",
 			columns: []column{
-				field("id"), field("type"), field("target"), field("state"), field("error"), field("poll"), created(),
+				field("id"), field("type"), field("target"), field("state"), field("error"), field("poll"),
+				created(),
 			},
 			filters: []filter{
 				{flag: "poll", usage: "only the tasks of this `poll`", of: "polls"},
@@ -165,12 +167,16 @@ func resources() []*resource {
 		{
 			name: "results", one: "result", path: "/results",
 			columns: []column{
-				field("id"), field("identifier"), field("type"), field("size"), field("state"), field("poll"), created(),
+				field("id"), field("identifier"), field("type"), field("size"), field("state"), field("poll"),
+				created(),
 			},
 			filters: []filter{
 				{flag: "poll", usage: "only the results of this `poll`", of: "polls"},
 				{flag: "task", usage: "only the results of this `task`", of: "tasks"},
-				{flag: "state", usage: "only the results in this `state`: the API leaves consumed ones out by default"},
+				{
+					flag:  "state",
+					usage: "only the results in this `state`: the API leaves consumed ones out by default",
+				},
 			},
 		},
 		{
@@ -182,7 +188,10 @@ func resources() []*resource {
 		{
 			name: "events", one: "event", path: "/events",
 			columns: []column{
-				field("id"), {"name", eventName}, field("about", "data", "id"), field("state"), field("retries"), created(),
+				field("id"),
+				{"name", eventName},
+				field("about", "data", "id"), field("state"),
+				field("retries"), created(),
 			},
 			filters: []filter{
 				{flag: "type", usage: "only the events about this `type` of resource"},
@@ -287,7 +296,8 @@ func (a *app) listCommand(r *resource) *cobra.Command {
 	var limit int
 	cmd := &cobra.Command{
 		Use: "list", Short: "List " + plural(r), Args: cobra.NoArgs,
-		Example: fmt.Sprintf("  ricloud %[1]s list\n  ricloud %[1]s list --all -o ndjson --jq .id", r.name),
+		Example: fmt.Sprintf("  ricloud %[1]s list\n  ricloud %[1]s list --all -o ndjson --jq .id",
+			r.name),
 	}
 	query := r.filterFlags(a, cmd)
 	cmd.Flags().IntVar(&limit, "limit", 30, "the most `items` to list")
@@ -335,7 +345,8 @@ func (r *resource) filterFlags(a *app, cmd *cobra.Command) func() url.Values {
 			_ = cmd.RegisterFlagCompletionFunc(f.flag, a.completeIDs(f.of))
 		}
 	}
-	extra := cmd.Flags().StringArray("filter", nil, "any other query parameter of the list, as `name=value`")
+	extra := cmd.Flags().StringArray("filter", nil,
+		"any other query parameter of the list, as `name=value`")
 	return func() url.Values {
 		query := url.Values{}
 		for i, f := range r.filters {

@@ -144,10 +144,12 @@ func lock(ctx context.Context, path string) (unlock func(), err error) {
 func (a *app) sandboxCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "sandbox [FLAGS]", Short: "Serve the sandbox on this machine, for programs in any language",
-		Long: `Serve the sandbox on this machine, for programs in any language. docs/sandbox.md describes it.
+		Long: `Serve the sandbox on this machine, for programs in any language.
+docs/sandbox.md describes it.
 
 ricloud sandbox reset makes the sandbox of --sandbox new again.`,
-		Example:            "  ricloud sandbox -addr 127.0.0.1:8321 -speed 10\n  ricloud sandbox -help\n  ricloud sandbox reset",
+		Example: "  ricloud sandbox -addr 127.0.0.1:8321 -speed 10\n  ricloud sandbox " +
+			"-help\n  ricloud sandbox reset",
 		DisableFlagParsing: true, // the flags are the sandbox's own
 		RunE: func(cmd *cobra.Command, args []string) error {
 			err := sandboxprogram.Run(cmd.Context(), args, a.out, a.errs)

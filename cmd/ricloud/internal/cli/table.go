@@ -136,7 +136,9 @@ func (p *printer) fields(fields map[string]any) error {
 		names = append(names, name)
 		width = max(width, utf8.RuneCountInString(name))
 	}
-	slices.SortFunc(names, func(a, b string) int { return cmp.Or(rank(a)-rank(b), strings.Compare(a, b)) })
+	slices.SortFunc(names, func(a, b string) int {
+		return cmp.Or(rank(a)-rank(b), strings.Compare(a, b))
+	})
 	for _, name := range names {
 		if fields[name] == nil || name == "resource" {
 			continue
