@@ -136,7 +136,8 @@ type WaitInfo struct {
 type WaitResult struct {
 	State   string // the last one seen; empty: none was
 	Changes int    // how many changes the wait was told
-	// an event, or the call that made the resource, brought the last change; else a read did
+	// ByEvent means that an event, or the call that made the resource, brought the last change,
+	// and not a read.
 	ByEvent  bool
 	Duration time.Duration
 	Err      error
@@ -166,7 +167,7 @@ const (
 	WebhookHandled    WebhookOutcome = "handled"
 	WebhookDuplicate  WebhookOutcome = "duplicate"   // handled before
 	WebhookInProgress WebhookOutcome = "in_progress" // another call is handling it
-	// not signed, too old, too large, too many at once
+	// WebhookRefused means not signed, too old, too large, or too many at once.
 	WebhookRefused WebhookOutcome = "refused"
 	WebhookFailed  WebhookOutcome = "failed" // the handler or the Deduplicator returned an error
 )

@@ -38,7 +38,7 @@ type OrganisationState string
 
 // The states of an organisation; see docs/contract.md#organisations.
 const (
-	// there is no valid storage config, so polls cannot publish
+	// OrganisationUnconfigured means that there is no valid storage config: polls cannot publish.
 	OrganisationUnconfigured OrganisationState = "unconfigured"
 	OrganisationActive       OrganisationState = "active"
 	OrganisationDeactivated  OrganisationState = "deactivated" // at the owner's request

@@ -49,7 +49,7 @@ type SourceType string
 // The source types that are known; see docs/contract.md#sources.
 const (
 	SourceICloudAccount SourceType = "icloud.account"
-	// a child of an account; early versions of the API
+	// SourceICloudBackup is a child of an account in early versions of the API.
 	SourceICloudBackup  SourceType = "icloud.backup"
 	SourceRelayInstance SourceType = "rirelay.instance" // a paired Relay app
 	SourceRelayDevice   SourceType = "rirelay.source"   // a device: child of an instance
@@ -65,7 +65,7 @@ const (
 	SourceActive      SourceState = "active"
 	SourceDeactivated SourceState = "deactivated" // by the organisation
 	SourceBlocked     SourceState = "blocked"     // by the API's administrators
-	// the service restricts the account until its owner unlocks it
+	// SourceLocked means that the service restricts the account until its owner unlocks it.
 	SourceLocked SourceState = "locked"
 )
 

@@ -44,7 +44,7 @@ const (
 	Connecting State = "connecting"  // its session is pending
 	CodeNeeded State = "code-needed" // waits for Engine.Code
 	Connected  State = "connected"   // its session is active, its poll is not made yet
-	// a poll or a subscription was begun; it is looked for before another
+	// Requesting means that a poll or a subscription was begun; it is looked for before another.
 	Requesting State = "requesting"
 	Polling    State = "polling"    // its poll runs
 	Subscribed State = "subscribed" // its subscription makes polls

@@ -64,7 +64,7 @@ func (p *peer) code(kind byte, stream uint32, values ...uint32) {
 	p.send(kind, 0, stream, payload...)
 }
 
-// :status 200
+// answer ends the stream with :status 200.
 func (p *peer) answer(stream uint32) { p.send(frameHeaders, endHeaders|endStream, stream, 0x88) }
 
 // serve calls request for each request that came whole, with its number over

@@ -25,7 +25,7 @@ type Options struct {
 }
 
 const (
-	// of one request to a server: the client's 5 s would be the stall
+	// The limit of one request to a server: the client's 5 s would be the stall.
 	attemptTimeout = 2 * time.Second
 	putTimeout     = 30 * time.Second // of a write, when the context has no end
 	markerTTL      = time.Minute      // how long it shows that a key was removed
