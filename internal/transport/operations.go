@@ -24,8 +24,8 @@ const (
 	once Traits = 1 << iota
 	// awaits honours the Ricloud-Await header.
 	awaits
-	// mayBeEmpty may answer without a body, or with less than the resource.
-	mayBeEmpty
+	// emptyOK lets the API answer without a body, or with less than the resource.
+	emptyOK
 )
 
 const (
@@ -39,73 +39,70 @@ const (
 //
 //nolint:gochecknoglobals // the read-only table is the point of this file
 var (
-	OrganisationGet     = Operation{"Organisation.Get", get, "/organisation", plain}
-	OrganisationUpdate  = Operation{"Organisation.Update", post, "/organisation", mayBeEmpty}
-	KeysCreate          = Operation{"Keys.Create", post, "/keys", once}
-	KeysGet             = Operation{"Keys.Get", get, "/keys/{id}", plain}
-	KeysList            = Operation{"Keys.List", get, "/keys", plain}
-	KeysUpdate          = Operation{"Keys.Update", post, "/keys/{id}", mayBeEmpty}
-	KeysCurrent         = Operation{"Keys.Current", get, "/key", plain}
-	KeysUpdateCurrent   = Operation{"Keys.UpdateCurrent", post, "/key", mayBeEmpty}
-	KeysRotate          = Operation{"Keys.Rotate", post, "/keys/{id}/rotate", once}
-	PermissionsCreate   = Operation{"Permissions.Create", post, "/permissions", once}
-	PermissionsGet      = Operation{"Permissions.Get", get, "/permissions/{id}", plain}
-	PermissionsList     = Operation{"Permissions.List", get, "/permissions", plain}
-	PermissionsUpdate   = Operation{"Permissions.Update", post, "/permissions/{id}", mayBeEmpty}
-	UsersCreate         = Operation{"Users.Create", post, "/users", plain}
-	UsersGet            = Operation{"Users.Get", get, "/users/{id}", plain}
-	UsersList           = Operation{"Users.List", get, "/users", plain}
-	UsersUpdate         = Operation{"Users.Update", post, "/users/{id}", mayBeEmpty}
-	SourcesGet          = Operation{"Sources.Get", get, "/sources/{id}", plain}
-	SourcesList         = Operation{"Sources.List", get, "/sources", plain}
-	SourcesUpdate       = Operation{"Sources.Update", post, "/sources/{id}", mayBeEmpty}
-	SourcesChildren     = Operation{"Sources.Children", get, "/sources/{id}/children", plain}
-	SessionsCreate      = Operation{"Sessions.Create", post, "/sessions", once | awaits}
-	SessionsGet         = Operation{"Sessions.Get", get, "/sessions/{id}", plain}
-	SessionsList        = Operation{"Sessions.List", get, "/sessions", plain}
-	SessionsDelete      = Operation{"Sessions.Delete", remove, "/sessions/{id}", mayBeEmpty}
-	PollsCreate         = Operation{"Polls.Create", post, "/polls", once}
-	PollsGet            = Operation{"Polls.Get", get, "/polls/{id}", plain}
-	PollsList           = Operation{"Polls.List", get, "/polls", plain}
+	OrganisationGet    = Operation{"Organisation.Get", get, "/organisation", plain}
+	OrganisationUpdate = Operation{"Organisation.Update", post, "/organisation", emptyOK}
+
+	KeysCreate        = Operation{"Keys.Create", post, "/keys", once}
+	KeysGet           = Operation{"Keys.Get", get, "/keys/{id}", plain}
+	KeysList          = Operation{"Keys.List", get, "/keys", plain}
+	KeysUpdate        = Operation{"Keys.Update", post, "/keys/{id}", emptyOK}
+	KeysCurrent       = Operation{"Keys.Current", get, "/key", plain}
+	KeysUpdateCurrent = Operation{"Keys.UpdateCurrent", post, "/key", emptyOK}
+	KeysRotate        = Operation{"Keys.Rotate", post, "/keys/{id}/rotate", once}
+
+	PermissionsCreate = Operation{"Permissions.Create", post, "/permissions", once}
+	PermissionsGet    = Operation{"Permissions.Get", get, "/permissions/{id}", plain}
+	PermissionsList   = Operation{"Permissions.List", get, "/permissions", plain}
+	PermissionsUpdate = Operation{"Permissions.Update", post, "/permissions/{id}", emptyOK}
+
+	UsersCreate = Operation{"Users.Create", post, "/users", plain}
+	UsersGet    = Operation{"Users.Get", get, "/users/{id}", plain}
+	UsersList   = Operation{"Users.List", get, "/users", plain}
+	UsersUpdate = Operation{"Users.Update", post, "/users/{id}", emptyOK}
+
+	SourcesGet      = Operation{"Sources.Get", get, "/sources/{id}", plain}
+	SourcesList     = Operation{"Sources.List", get, "/sources", plain}
+	SourcesUpdate   = Operation{"Sources.Update", post, "/sources/{id}", emptyOK}
+	SourcesChildren = Operation{"Sources.Children", get, "/sources/{id}/children", plain}
+
+	SessionsCreate = Operation{"Sessions.Create", post, "/sessions", once | awaits}
+	SessionsGet    = Operation{"Sessions.Get", get, "/sessions/{id}", plain}
+	SessionsList   = Operation{"Sessions.List", get, "/sessions", plain}
+	SessionsDelete = Operation{"Sessions.Delete", remove, "/sessions/{id}", emptyOK}
+
+	PollsCreate = Operation{"Polls.Create", post, "/polls", once}
+	PollsGet    = Operation{"Polls.Get", get, "/polls/{id}", plain}
+	PollsList   = Operation{"Polls.List", get, "/polls", plain}
+
 	SubscriptionsCreate = Operation{"Subscriptions.Create", post, "/subscriptions", once}
 	SubscriptionsGet    = Operation{"Subscriptions.Get", get, "/subscriptions/{id}", plain}
 	SubscriptionsList   = Operation{"Subscriptions.List", get, "/subscriptions", plain}
-	SubscriptionsDelete = Operation{
-		"Subscriptions.Delete", remove, "/subscriptions/{id}",
-		mayBeEmpty,
-	}
-	TasksGet              = Operation{"Tasks.Get", get, "/tasks/{id}", plain}
-	TasksList             = Operation{"Tasks.List", get, "/tasks", plain}
+	SubscriptionsDelete = Operation{"Subscriptions.Delete", remove, "/subscriptions/{id}", emptyOK}
+
+	TasksGet  = Operation{"Tasks.Get", get, "/tasks/{id}", plain}
+	TasksList = Operation{"Tasks.List", get, "/tasks", plain}
+
 	ResultsGet            = Operation{"Results.Get", get, "/results/{id}", plain}
 	ResultsList           = Operation{"Results.List", get, "/results", plain}
-	ResultsAcknowledge    = Operation{"Results.Acknowledge", post, "/results/{id}/ack", mayBeEmpty}
-	ResultsAcknowledgeAll = Operation{"Results.AcknowledgeAll", post, "/results/ack", mayBeEmpty}
-	EventsGet             = Operation{"Events.Get", get, "/events/{id}", plain}
-	EventsList            = Operation{"Events.List", get, "/events", plain}
-	StorageConfigsCreate  = Operation{"StorageConfigs.Create", post, "/configs/storage", once}
-	StorageConfigsGet     = Operation{"StorageConfigs.Get", get, "/configs/storage/{id}", plain}
-	StorageConfigsList    = Operation{"StorageConfigs.List", get, "/configs/storage", plain}
-	StorageConfigsUpdate  = Operation{
-		"StorageConfigs.Update", post, "/configs/storage/{id}",
-		mayBeEmpty,
-	}
-	StorageConfigsDelete = Operation{
-		"StorageConfigs.Delete", remove, "/configs/storage/{id}",
-		mayBeEmpty,
-	}
+	ResultsAcknowledge    = Operation{"Results.Acknowledge", post, "/results/{id}/ack", emptyOK}
+	ResultsAcknowledgeAll = Operation{"Results.AcknowledgeAll", post, "/results/ack", emptyOK}
+
+	EventsGet  = Operation{"Events.Get", get, "/events/{id}", plain}
+	EventsList = Operation{"Events.List", get, "/events", plain}
+
+	StorageConfigsCreate = Operation{"StorageConfigs.Create", post, "/configs/storage", once}
+	StorageConfigsGet    = Operation{"StorageConfigs.Get", get, "/configs/storage/{id}", plain}
+	StorageConfigsList   = Operation{"StorageConfigs.List", get, "/configs/storage", plain}
+	StorageConfigsUpdate = Operation{"StorageConfigs.Update", post, "/configs/storage/{id}", emptyOK}
+	StorageConfigsDelete = Operation{"StorageConfigs.Delete", remove, "/configs/storage/{id}", emptyOK}
 	StorageConfigsTest   = Operation{"StorageConfigs.Test", post, "/configs/storage/{id}/test", awaits}
+
 	WebhookConfigsCreate = Operation{"WebhookConfigs.Create", post, "/configs/webhook", once}
 	WebhookConfigsGet    = Operation{"WebhookConfigs.Get", get, "/configs/webhook/{id}", plain}
 	WebhookConfigsList   = Operation{"WebhookConfigs.List", get, "/configs/webhook", plain}
-	WebhookConfigsUpdate = Operation{
-		"WebhookConfigs.Update", post, "/configs/webhook/{id}",
-		mayBeEmpty,
-	}
-	WebhookConfigsDelete = Operation{
-		"WebhookConfigs.Delete", remove, "/configs/webhook/{id}",
-		mayBeEmpty,
-	}
-	WebhookConfigsTest = Operation{"WebhookConfigs.Test", post, "/configs/webhook/{id}/test", awaits}
+	WebhookConfigsUpdate = Operation{"WebhookConfigs.Update", post, "/configs/webhook/{id}", emptyOK}
+	WebhookConfigsDelete = Operation{"WebhookConfigs.Delete", remove, "/configs/webhook/{id}", emptyOK}
+	WebhookConfigsTest   = Operation{"WebhookConfigs.Test", post, "/configs/webhook/{id}/test", awaits}
 )
 
 // ListURL reads the list at a URL that a list came with. It is not in the table.
@@ -137,12 +134,12 @@ func (op Operation) Once() bool { return op.Traits&once != 0 }
 func (op Operation) Awaits() bool { return op.Traits&awaits != 0 }
 
 // MayBeEmpty reports whether a success may come without the resource.
-func (op Operation) MayBeEmpty() bool { return op.Traits&mayBeEmpty != 0 }
+func (op Operation) MayBeEmpty() bool { return op.Traits&emptyOK != 0 }
 
 // Custom returns the operation of an endpoint that is not in the table. It
 // awaits; unless it is a GET or a DELETE, it is sent once.
 func Custom(name, method, path string) Operation {
-	traits := awaits | mayBeEmpty
+	traits := awaits | emptyOK
 	if method != get && method != remove {
 		traits |= once
 	}
