@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// Reasons for which a Deduplicator does not give an event out, or no longer
-// accepts its outcome.
+// Reasons why a Deduplicator does not hand out an event, or does not accept its
+// outcome.
 var (
 	// ErrEventDone reports that the event has been handled. Deduplicator.Begin
 	// returns it. There is nothing left to do.
@@ -68,9 +68,9 @@ type Deduplicator interface {
 	Failed(ctx context.Context, lease Lease) error
 }
 
-// A Cursor keeps how far the API's record of events has been handled. A
-// Deduplicator that implements it lets WebhookHandler.Replay read on from where
-// it was, without being told. It must be safe for concurrent use.
+// A Cursor keeps how far the API's record of events has been handled. If a
+// Deduplicator implements it, WebhookHandler.Replay continues where the last
+// Replay stopped. It must be safe for concurrent use.
 //
 // A position is a date by the API's clock: all events that were created before
 // it have been handled. A Deduplicator must not forget an event that was

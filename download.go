@@ -32,9 +32,9 @@ var ErrChecksum = download.ErrChecksum
 // published. Open, Save and SaveAll return it, without a retry.
 var ErrSize = download.ErrSize
 
-// ErrNoStorage means that the client has no way to read the storage of a
-// result: it has no signed URL, and the client no opener for its scheme. See
-// [WithStorage].
+// ErrNoStorage means that the client cannot read the storage of a result: the
+// result has no signed URL, and the client has no opener for the scheme of its
+// URL. See [WithStorage].
 var ErrNoStorage = errors.New("ricloud: the client cannot read this storage")
 
 // DownloadError reports that a result file could not be downloaded, verified,
@@ -65,12 +65,13 @@ type Progress struct {
 // SaveAll.
 type DownloadOption func(*downloadOptions)
 
-// SaveOption changes how files are saved. It is for Save and SaveAll. A
-// [DownloadOption] is one, too.
+// SaveOption changes how files are saved. It is for Save and SaveAll. Each
+// [DownloadOption] is a SaveOption, too.
 type SaveOption interface{ applySave(*downloadOptions) }
 
-// SaveAllOption changes how many files are saved. It is for SaveAll. A
-// [DownloadOption] and a [SaveOption] of this package are ones, too.
+// SaveAllOption changes how many files are saved. It is for SaveAll and
+// SaveAllTo. Each [DownloadOption] and each [SaveOption] of this package is a
+// SaveAllOption, too.
 type SaveAllOption interface{ applySaveAll(*downloadOptions) }
 
 type (
@@ -114,7 +115,7 @@ func newDownloadOptions[O any](
 }
 
 // WithProgress calls f as bytes arrive, and once for a file that was saved
-// before. Calls never overlap. A slow f slows the transfer down.
+// before. Calls never overlap. The transfer waits while f runs.
 func WithProgress(f func(Progress)) DownloadOption {
 	return func(o *downloadOptions) {
 		if o.progress = f; f == nil {
@@ -144,14 +145,14 @@ func WithParallel(n int) SaveAllOption {
 }
 
 // WithAcknowledge makes SaveAll acknowledge the results that it saved, many in
-// one request: those that are verified and on disk, and no others.
+// one request. It acknowledges only those whose files are verified and on disk.
 func WithAcknowledge() SaveAllOption {
 	return saveAllOption(func(o *downloadOptions) { o.acknowledge = true })
 }
 
-// WithAcknowledger makes SaveAll hand the results that it saved to an
-// acknowledger that a whole program shares. They are acknowledged later, so
-// Saved.Acknowledged stays false.
+// WithAcknowledger makes SaveAll add the results that it saved to an
+// acknowledger, which the whole program can share. They are acknowledged later,
+// so Saved.Acknowledged stays false.
 func WithAcknowledger(a *Acknowledger) SaveAllOption {
 	return saveAllOption(func(o *downloadOptions) {
 		if o.shared = a; a == nil {
@@ -272,16 +273,16 @@ func permanent(err error) bool {
 	return errors.Is(err, ErrNoStorage)
 }
 
-// Open opens the file of a result. The opener for the scheme of its URL reads
-// it, see [WithStorage], or else its signed URL, which is renewed when storage
-// no longer accepts it. A broken connection is resumed at the same byte.
-// [WithRetries] bounds the retries in a row that bring no byte.
+// Open opens the file of a result. It uses the opener for the scheme of the
+// result's URL (see [WithStorage]), or else the signed URL, which it renews
+// when storage no longer accepts it. A broken connection is resumed at the same
+// byte. [WithRetries] bounds how many retries in a row may bring no new byte.
 //
-// The reader computes the MD5 of what passes. The data is verified only once
-// Read returns io.EOF: until then, treat it as unverified. Every error of Open
-// and of Read is a *DownloadError around ErrChecksum, ErrSize, ErrObjectChanged,
-// ErrNotFound, ErrForbidden, ErrNoStorage, the error of a context that ended, or
-// the error of the last attempt.
+// The data is verified by its size and MD5 only once Read returns io.EOF. Until
+// then, treat it as unverified. Every error of Open and of Read is a
+// *DownloadError around ErrChecksum, ErrSize, ErrObjectChanged, ErrNotFound,
+// ErrForbidden, ErrNoStorage, the error of a context that ended, or the error
+// of the last attempt.
 //
 // ctx bounds all reads. Close the reader. It is not safe for concurrent use.
 func (s *ResultsService) Open(
@@ -353,13 +354,14 @@ type savedFile struct {
 // a name with "~" and a digest, so that results of one data type can share a
 // folder.
 //
-// Until it is complete, the file is a hidden one whose name ends in ".part". It
-// stays when Save is interrupted, and the next Save of the result resumes from
-// it. Goroutines and processes may save the same result at once: one of them
-// reads it, and the others wait. On a file system without locks, each reads it.
-// RemovePartials removes what nobody resumes.
+// Until the file is complete, it is a hidden file whose name ends in ".part".
+// When Save is interrupted, that file stays, and the next Save of the result
+// resumes from it. [RemovePartials] removes such files. Goroutines and
+// processes may save the same result at the same time: one of them reads it,
+// and the others wait. On a file system without locks, each reads it.
 //
-// Errors are those of Open, and *DownloadError around those of the file system.
+// Save returns the errors of Open, and wraps the errors of the file system in a
+// *DownloadError.
 func (s *ResultsService) Save(
 	ctx context.Context, result *Result, dir string, opts ...SaveOption,
 ) (*Saved, error) {
@@ -423,8 +425,8 @@ func (s *Saved) fail(err error) error {
 // on disk but not acknowledged are found there the next time.
 const settleBatch = 100
 
-// SaveAll saves every result of an iterator, several at once, as Save does. It
-// takes Polls.Results as it is:
+// SaveAll saves every result of an iterator, several at once, as Save does.
+// Pass it the iterator of Polls.Results:
 //
 //	results := client.Polls.Results(ctx, poll.ID)
 //	saved, err := client.Results.SaveAll(ctx, results, dir, ricloud.WithAcknowledge())
@@ -432,7 +434,8 @@ const settleBatch = 100
 // A failure does not stop the others. SaveAll returns what was saved, in the
 // order of the iterator, and all failures joined: the errors of the iterator,
 // and a *DownloadError for each result that could not be saved or acknowledged.
-// Once ctx ends, no more are begun. When SaveAll returns, nothing runs on.
+// Once ctx ends, SaveAll begins no more results. When it returns, all its
+// goroutines have ended.
 func (s *ResultsService) SaveAll(
 	ctx context.Context, results iter.Seq2[*Result, error], dir string, opts ...SaveAllOption,
 ) ([]Saved, error) {
@@ -467,14 +470,13 @@ func (s *ResultsService) SaveAll(
 	return all.run(ctx, results)
 }
 
-// Sink keeps result files somewhere else than in a folder: in a bucket of
-// yours, for instance. The module storage/s3 has one. It must be safe for
-// concurrent use.
+// A Sink stores result files elsewhere than in a folder, such as in a bucket of
+// your own. The module storage/s3 has one. It must be safe for concurrent use.
 type Sink interface {
-	// Store keeps a file and returns where it is. It must not make the file
-	// visible before file.Body has returned io.EOF, which says that size and MD5
-	// are right. It must not overwrite what it does not know. If it has the file
-	// already, it returns without reading Body.
+	// Store stores a file and returns its location. It must not make the file
+	// visible before file.Body has returned io.EOF, which means that size and
+	// MD5 are right. It must not overwrite a file that has other content. If it
+	// has the file already, it returns without reading Body.
 	Store(ctx context.Context, file SinkFile) (StoredFile, error)
 }
 
@@ -485,15 +487,15 @@ type SinkFile struct {
 	Body   io.Reader // storage is read from the first Read on
 }
 
-// StoredFile says where a [Sink] keeps a file.
+// StoredFile says where a [Sink] has stored a file.
 type StoredFile struct {
 	Location string // such as a URL
 	SHA256   string // in hex, of a file that the sink had already; may be empty
 }
 
-// SaveAllTo is SaveAll with a [Sink] in place of a folder: a result is
+// SaveAllTo is SaveAll with a [Sink] in place of a folder. A result is
 // acknowledged only after the sink has stored its verified file. [WithManifest]
-// is refused.
+// does not apply and is refused.
 func (s *ResultsService) SaveAllTo(
 	ctx context.Context, results iter.Seq2[*Result, error], sink Sink, opts ...SaveAllOption,
 ) ([]Saved, error) {
@@ -903,7 +905,7 @@ func (e *unacknowledged) Error() string {
 
 func (e *unacknowledged) Unwrap() error { return e.err }
 
-// FolderDifference is something in a folder that is not as it was written.
+// FolderDifference is a difference between a folder and its manifests or log.
 type FolderDifference struct {
 	Path    string // in the folder
 	Problem string
@@ -929,10 +931,10 @@ func (e *FolderError) Error() string {
 	return b.String()
 }
 
-// VerifyFolder reads a folder that SaveAll wrote with [WithManifest], hashes all
-// of its files again, and compares them with the manifests and the log. It
-// returns nil if everything is as it was written, a *FolderError that names each
-// difference, or the error that kept it from reading.
+// VerifyFolder reads a folder that SaveAll wrote with [WithManifest], hashes
+// all of its files again, and compares them with the manifests and the log. It
+// returns nil if nothing has changed, a *FolderError that lists each
+// difference, or the error that stopped it from reading.
 func VerifyFolder(ctx context.Context, dir string) error {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
@@ -953,22 +955,24 @@ func VerifyFolder(ctx context.Context, dir string) error {
 	return failed
 }
 
-// FileName returns the name under which [ResultsService.Save] keeps a file. An
-// identifier of lower-case letters, digits, ".", "_" and "-" is its own name. In
-// any other, "_" stands for what a file name should not hold, and "~" with 20
-// digits of the identifier's SHA-256 comes before the extension:
+// FileName returns the name under which [ResultsService.Save] keeps a file. A
+// safe identifier is its own name. In the name of any other, each unsafe
+// character is replaced by "_", and "~" and 20 digits of the identifier's
+// SHA-256 are added before the extension:
 //
 //	callkit.calls     → callkit.calls
 //	IMG_0001.JPG      → IMG_0001~b6f5f1f5d4b4f28b5e0f.JPG
 //	../../etc/passwd  → __.._etc_passwd~3754d6cb3a38e1185e5b
 //
-// So no two identifiers share a name, even where a file system ignores case. A
-// name has at most 143 bytes. Also unsafe are a leading "." or "-", a trailing
-// ".", more than 100 bytes, and the names of devices on Windows.
+// An identifier is safe if it has at most 100 bytes, all of them lower-case
+// letters, digits, ".", "_" or "-"; does not begin with "." or "-"; does not
+// end with "."; and is not the name of a Windows device. No two identifiers
+// share a name, even on a file system that ignores case. A name has at most 143
+// bytes.
 func FileName(identifier string) string { return download.FileName(identifier) }
 
 // RemovePartials removes the partial files that interrupted Saves left in the
-// folder dir, and returns their names. It leaves those that were written within
+// folder dir, and returns their names. It keeps those that were written within
 // the last age, and those that a Save is writing.
 func RemovePartials(ctx context.Context, dir string, age time.Duration) ([]string, error) {
 	removed, err := download.RemovePartials(ctx, dir, time.Now().Add(-age))

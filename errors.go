@@ -17,10 +17,10 @@ import (
 // set is open: the API may send codes that this package does not know.
 type ErrorCode string
 
-// The codes that the contract names. The API also has codes for a wrong
-// password and for a locked account, but the contract does not name them. A
-// wrong password therefore shows as a session that failed with another code,
-// in StateError.Code, and a locked account as ErrSourceLocked.
+// The codes that the API's documents name (see docs/contract.md). The API also
+// has codes for a wrong password and for a locked account, but no document
+// names them. A wrong password therefore shows as a session that failed with
+// another code, in StateError.Code, and a locked account as ErrSourceLocked.
 const (
 	CodeInvalidBody       ErrorCode = "invalid-body"
 	CodeInvalidParameter  ErrorCode = "invalid-parameter"
@@ -80,8 +80,8 @@ var (
 	// to end.
 	ErrLimitExceeded = errors.New("ricloud: a permission limit would be exceeded")
 
-	// ErrSessionExpired means that the session has expired. Polls.Create and
-	// Subscriptions.Create return it, and the waits for a session. Create a new
+	// ErrSessionExpired means that the session has expired. Polls.Create,
+	// Subscriptions.Create and the waits for a session return it. Create a new
 	// session.
 	ErrSessionExpired = errors.New("ricloud: the session has expired; create a new one")
 
@@ -104,7 +104,8 @@ var (
 
 	// ErrSourceLocked means that a session failed and its source is locked: the
 	// third party has locked the account until its owner unlocks it.
-	// Sessions.Wait and Sessions.Login return it. Do not log in again before.
+	// Sessions.Wait and Sessions.Login return it. Do not log in again until
+	// then.
 	ErrSourceLocked = errors.New("ricloud: the account is locked until its owner unlocks it")
 
 	// ErrTasksFailed means that a poll ended and some of its tasks failed or

@@ -44,8 +44,8 @@ type Event struct { //nolint:recvcheck // JSON encodes values and decodes into p
 
 func (e *Event) ident() ID { return e.ID }
 
-// The names of the events that the contract knows (docs/contract.md), as
-// Event.Name returns them. The API may have others.
+// The names of the events that docs/contract.md lists, as Event.Name returns
+// them. The API may have others.
 const (
 	EventSessionExpired    = "session.expired"
 	EventPollCreated       = "poll.created"
@@ -71,8 +71,8 @@ func (Event) MarshalJSON() ([]byte, error) {
 		"secret: put []byte(event.Body) into the queue, and read it with ParseEvent")
 }
 
-// UnmarshalJSON reads an event. Only its ID, type and data must be what the
-// contract says; any other field of another type is converted or left out.
+// UnmarshalJSON reads an event. Its ID, type and data must have the documented
+// form. Any other field of an unexpected type is converted or left out.
 func (e *Event) UnmarshalJSON(b []byte) error {
 	type plain Event
 	*e = Event{}
@@ -318,9 +318,10 @@ type EventListParams struct {
 	Type   string
 	Action string
 	State  EventState
-	// CreatedSince and CreatedBefore keep the events created at or after the one
-	// and before the other. The API has such a filter, but no document shows how
-	// it is spelled: an API that spells it otherwise returns all dates.
+	// CreatedSince and CreatedBefore select the events that were created at or
+	// after the first and before the second. Their names are an assumption: the
+	// API has such filters, but no document names them. If the API names them
+	// otherwise, it returns events of all dates.
 	CreatedSince  time.Time
 	CreatedBefore time.Time
 }
@@ -472,15 +473,13 @@ func (n *newestFirst) add(date, floor time.Time) {
 	n.last = date
 }
 
-// How far Replay reaches back.
-const (
-	// DefaultReplayReach is how old the events are that WebhookHandler.Replay
-	// handles when there is no position yet.
-	DefaultReplayReach = 7 * 24 * time.Hour
-	// replayOverlap is how far a position stays behind the present: longer than
-	// the hours in which the API retries a delivery, and than clocks differ.
-	replayOverlap = 24 * time.Hour
-)
+// DefaultReplayReach is how far back WebhookHandler.Replay reads the record of
+// events when no position is stored yet.
+const DefaultReplayReach = 7 * 24 * time.Hour
+
+// replayOverlap is how far a position stays behind the present. It is longer
+// than the API retries a delivery, and longer than clocks differ.
+const replayOverlap = 24 * time.Hour
 
 // replayKey is the context key under which Handle tells Replay, through the
 // caller's function, that an event had been handled before.
@@ -500,14 +499,14 @@ func reportDone(ctx context.Context) {
 // since is compared with the API's clock, by the second. Deliveries are retried
 // for hours, so an event may be created long before the outage in which its
 // last retry fails: since must be a day before the receiver stopped, or more.
-// The API goes on to list a replayed event as failed, so the Deduplicator must
+// The API keeps listing a replayed event as failed, so the Deduplicator must
 // remember events for at least as long as since reaches back.
 //
-// An event that cannot be read, and one that fn fails on, does not keep the
-// others from being handled. Replay returns how many events fn handled, without
-// those that Handle found done, and the errors of the others joined, with their
-// IDs. All events that were not delivered are in memory meanwhile. It returns a
-// *ParamError if fn is nil.
+// An event that cannot be read, or for which fn returns an error, does not stop
+// the others. Replay returns how many events fn handled, not counting those
+// that Handle found to be handled before. It joins the errors of all others,
+// each with the event's ID. It holds all undelivered events in memory while it
+// runs. It returns a *ParamError if fn is nil.
 //
 // GET /events
 func (s *EventsService) Replay(
@@ -687,10 +686,10 @@ type EventWatchParams struct {
 	// means the events from now on.
 	Since time.Time
 
-	// Cursor, if set, keeps the position: Watch begins there if there is one,
-	// and moves it on. Some events from before an interruption are yielded
-	// again, so give the events to WebhookHandler.Handle, and its Deduplicator
-	// as the Cursor.
+	// Cursor, if set, stores how far Watch has come. Watch begins at the stored
+	// position, if there is one, and moves it forward. After an interruption,
+	// some events are yielded again: pass the events to WebhookHandler.Handle,
+	// and use its Deduplicator as the Cursor.
 	Cursor Cursor
 
 	// Notify passes each event to [Client.Notify], so that the client's waits
@@ -712,15 +711,16 @@ const (
 )
 
 // Watch yields new events from the API's record, delivered or not, for programs
-// that no webhook can reach. Within what one look at the record finds, events
-// come oldest first. It looks every interval of WithPolling, less often while
-// nothing happens, and takes its requests from the share of the quota that
-// waits have.
+// that no webhook can reach. It reads the record at the shortest interval of
+// WithPolling, and less often, up to the longest, while there are no new
+// events. Each read yields its new events oldest first. The reads count towards
+// the fifth of the quota that waits may use.
 //
 // An event that cannot be read is yielded as an error with its ID, and Watch
-// goes on. Failed reads are tolerated for ten minutes. Otherwise Watch ends
-// with an error: a *CallError when ctx ends. An event that appears in the
-// record more than half an hour after its date may be missed.
+// continues. Watch tolerates ten minutes of failed reads. It ends with the
+// error of any other failure, and with a *CallError when ctx ends. An event
+// that appears in the record more than half an hour after its date may be
+// missed.
 //
 // GET /events
 func (s *EventsService) Watch(

@@ -21,8 +21,8 @@ import (
 //
 // Hooks are called from the goroutine that does the work, in the order they were given, and their
 // end functions in the reverse order. They must be safe for concurrent use. A hook that blocks
-// holds its call up; one that panics is logged at error, and the call goes on as if the hook had
-// done nothing.
+// delays its call. A panic of a hook is logged at error level, and the call continues as if the
+// hook had done nothing.
 //
 // What a hook is shown never holds a token, a password, a code, a body, a query or a signed URL.
 // Errors are the ones that the caller gets.
@@ -62,10 +62,10 @@ type CallResult struct {
 // AttemptHook observes attempts: each request to the API and to storage, retries and resumed
 // downloads included.
 type AttemptHook interface {
-	// Attempt is called when an attempt has its turn and is about to be sent. The request runs
-	// with the context it returns, or with ctx if that is nil. ended, if not nil, is called once,
-	// after the last byte of an answer of the API, after the headers of one of storage, or when
-	// the attempt failed.
+	// Attempt is called when an attempt has its turn and is about to be sent. The request runs with
+	// the context it returns, or with ctx if that is nil. ended, if not nil, is called once: after
+	// the last byte of the API's answer, after the headers of storage's answer, or when the attempt
+	// has failed.
 	Attempt(ctx context.Context, info AttemptInfo) (_ context.Context, ended func(AttemptResult))
 }
 

@@ -53,8 +53,8 @@ func (f *flag) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
-// All iterates over the items of the list. If HasMore is set, it goes on with the
-// pages that can be read at URL, and otherwise makes no request. It stops at the
+// All iterates over the items of the list. If HasMore is set, it also reads the
+// pages that follow, from URL. Otherwise it makes no request. It stops at the
 // first error and yields it. T may be a type of your own.
 //
 //	for child, err := range source.Children.All(ctx, client) { … }

@@ -35,16 +35,17 @@ const maxAwait = 10 * time.Second // the API's limit
 //
 // When the outcome of a create is unknown, Login calls Find for up to half a
 // minute and continues with the session that the create made. If it finds none,
-// it returns the *CallError, because a second login may prompt the account's
-// owner again: the caller decides.
+// it returns the *CallError and does not try again, because a second login may
+// prompt the account's owner again.
 //
 // Login returns the last session it saw whatever the error is, or nil if it saw
 // none. It ends at once with an error of code or of ctx. If ctx ends during a
 // create, whose answer the API holds back for up to 10 seconds, the outcome is
 // unknown and Login does not search: call Find later.
 //
-// A backend that gets the code in a later request calls Create and Wait itself,
-// and Find after a create of unknown outcome. Login does nothing more.
+// Login uses only Create, Wait and Find. A backend that gets the code in a
+// later request calls Create and Wait itself, and Find after a create of
+// unknown outcome.
 func (s *SessionsService) Login(
 	ctx context.Context, params SessionCreateParams,
 	code func(context.Context, CodeChallenge) (Secret, error), opts ...CallOption,
@@ -128,13 +129,15 @@ func (s *SessionsService) createOnce(
 
 // SessionFindParams says which session Find looks for.
 type SessionFindParams struct {
-	// Source is what was given to Create. User, Type and Identifier are required:
-	// a Relay session cannot be told from that of another device.
+	// Source is what was given to Create. User, Type and Identifier are
+	// required. Find cannot be used for Relay, whose sources have no
+	// Identifier.
 	Source SourceParams
 	// Since is the time just before Create was called, by this machine's clock.
-	// Find compares it with the API's clock. It is required.
+	// Find allows for the difference to the API's clock. It is required.
 	Since time.Time
-	// Known are sessions of other logins to the same source. They are not found.
+	// Known are the sessions of other logins to the same source. Find does not
+	// return them.
 	Known []ID
 }
 
@@ -159,17 +162,18 @@ const looks = 6
 // state: call Wait.
 //
 // errors.Is(err, ErrNotFound) means that no list showed such a session for half
-// a minute: the API most probably did not act on the create. Any other error
-// leaves it open.
+// a minute: the API most probably did not act on the create. After any other
+// error, the outcome is still unknown.
 //
-// The identifier is compared without regard to case and surrounding spaces. The
-// API dates sessions by its own clock, which Find reads from the Date header to
-// about the time that an answer takes; a session that another process created
-// within that time before params.Since cannot be told from this one.
+// Find ignores case and surrounding spaces when it compares identifiers. It
+// estimates the difference between the API's clock and this machine's from the
+// Date header, about as exactly as an answer takes. It may therefore return a
+// session that another process created that shortly before params.Since.
 //
-// A look costs two requests, or three if the API writes the identifier in
-// another way. Find looks up to 6 times in 31 seconds with the default
-// WithPolling, and up to 6 more times to read the API's clock.
+// Find searches up to 6 times, within 31 seconds by default (31 times the
+// shortest interval of WithPolling), and up to 6 more times to measure the
+// API's clock. A search takes two requests, or three if the API spells the
+// identifier in another way.
 //
 // GET /sources, GET /sessions
 func (s *SessionsService) Find(

@@ -135,7 +135,7 @@ func WithLogger(l *slog.Logger) Option {
 }
 
 // WithAttemptTimeout bounds one attempt, from connecting to the headers of the
-// answer. An Await value is added to it. The default is 30 seconds.
+// answer. The duration of WithAwait is added to it. The default is 30 seconds.
 func WithAttemptTimeout(d time.Duration) Option {
 	return func(c *config) { c.positive("WithAttemptTimeout", &c.AttemptTimeout, d) }
 }
@@ -272,15 +272,16 @@ func (t turns) Wait(ctx context.Context, p transport.Priority) error {
 func (t turns) Pause(d time.Duration) { t.pacer.Pause(d) }
 
 // WithPolling sets the shortest and the longest interval at which a wait reads
-// its resource. A wait begins with the shortest, and reads about every quarter
-// of the time that it has lasted, up to the longest. Each interval is drawn
-// from a fifth less to a fifth more. The defaults are 1 and 10 seconds.
+// its resource. The intervals begin with the shortest and grow to a quarter of
+// the time that the wait has lasted, up to the longest. Each interval varies at
+// random by up to a fifth. The defaults are 1 and 10 seconds.
 //
-// Many waits share their requests. Where those would take more than a fifth of
-// the quota, the intervals grow. The quota is that of WithRateLimit, or else
-// 10,000 an hour, multiplied by how many times shortest is shorter than a
-// second. While events reach [Client.Notify], waits read every six times the
-// longest interval.
+// Many waits share their requests. If these would take more than a fifth of the
+// quota, the intervals grow further. The quota is that of WithRateLimit.
+// Without it, the quota is 10,000 requests an hour, or more in proportion if
+// shortest is below a second: 100,000 for 100 milliseconds. While events about
+// a resource reach [Client.Notify], its reads are one and a half times the
+// longest interval apart.
 func WithPolling(shortest, longest time.Duration) Option {
 	return func(c *config) {
 		if shortest <= 0 || longest < shortest {
@@ -291,10 +292,10 @@ func WithPolling(shortest, longest time.Duration) Option {
 	}
 }
 
-// WithStorage sets what reads the objects of results whose URL begins with
-// scheme: "s3", "gs" or one of your own, without "://". The modules storage/s3
-// and storage/gcs have openers for those two. An opener is preferred to the
-// signed URL of a result.
+// WithStorage sets the opener for results whose URL has the scheme: "s3", "gs"
+// or one of your own, without "://". The modules storage/s3 and storage/gcs
+// have openers for those two. The opener is preferred to the signed URL of a
+// result.
 func WithStorage(scheme string, opener ObjectOpener) Option {
 	return func(c *config) {
 		name := strings.ToLower(scheme)
@@ -356,8 +357,8 @@ func (o *callOptions) refuse(option, reason string) {
 	}
 }
 
-// WithQuery adds a query parameter, such as a filter that the contract does
-// not show. It may be repeated.
+// WithQuery adds a query parameter, such as a filter that this package does not
+// know. It may be repeated.
 func WithQuery(name, value string) CallOption {
 	return func(o *callOptions) {
 		if name == "" {
@@ -370,10 +371,11 @@ func WithQuery(name, value string) CallOption {
 	}
 }
 
-// WithAwait asks the API to hold its answer back until the work is done, for d
-// at most: up to 10 seconds, rounded up to a whole one. The answer may still be
-// pending. Sessions.Create, StorageConfigs.Test and WebhookConfigs.Test accept
-// it. A call whose context ends before d is over is not sent.
+// WithAwait asks the API to hold its answer back until the work is done, for at
+// most d, rounded up to a whole second. d may be up to 10 seconds. The work may
+// still be pending in the answer. Sessions.Create, StorageConfigs.Test and
+// WebhookConfigs.Test accept it. A call whose context ends before d is over is
+// not sent.
 func WithAwait(d time.Duration) CallOption {
 	return func(o *callOptions) {
 		if d < 0 || d > transport.MaxAwait {
@@ -390,10 +392,10 @@ func withoutAwait(o *callOptions) { o.await, o.awaitSet = 0, false }
 // outcome unknown. The create may then happen twice.
 func WithReplay() CallOption { return func(o *callOptions) { o.replay = true } }
 
-// WithResponse fills r with the raw answer of the call, whatever its status;
-// where a method makes several calls, with that of the last. A call without a
-// usable answer still shows its attempts, and the last answer with a status of
-// 400 or more.
+// WithResponse fills r with the raw answer of the call, whatever its status. If
+// a method makes several calls, r holds the answer of the last. If a call has
+// no usable answer, r holds its attempts, and the last answer with a status of
+// 400 or more, if any.
 func WithResponse(r *Response) CallOption {
 	return func(o *callOptions) {
 		if r == nil {

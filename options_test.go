@@ -309,6 +309,7 @@ func TestCallOptionsThatCannotWorkAreRefusedUnsent(t *testing.T) {
 		{"await above the API's limit", WithAwait(20 * time.Second), "WithAwait"},
 		{"negative await", WithAwait(-1), "WithAwait"},
 		{"await on a call that has none", WithAwait(time.Second), "WithAwait"},
+		{"files on a call that has none", WithFiles(), "WithFiles"},
 		{"nil response", WithResponse(nil), "WithResponse"},
 		{"query without a name", WithQuery("", "x"), "WithQuery"},
 	} {

@@ -10,7 +10,7 @@ import (
 // Organisation owns the key that the Client uses, and other keys.
 type Organisation struct {
 	ID ID `json:"id" wire:"strict"`
-	// shown to internal administrators only
+	// Type is shown only to the API's own administrators.
 	Type                 string              `json:"type,omitempty"`
 	Name                 string              `json:"name"`
 	Slug                 string              `json:"slug"`
@@ -51,7 +51,7 @@ const (
 //	ricloud.OrganisationUpdateParams{WebhookConfigDefault: new(ricloud.ID)}
 type OrganisationUpdateParams struct {
 	Name string `json:"name,omitempty"`
-	// needs an organisation administrator's key
+	// Config can be changed only with the key of an organisation administrator.
 	Config               *PublishingConfig `json:"config,omitempty"`
 	StorageConfigDefault *ID               `json:"storage_config_default,omitempty"`
 	WebhookConfigDefault *ID               `json:"webhook_config_default,omitempty"`

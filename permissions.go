@@ -13,14 +13,16 @@ import (
 type Permissions struct {
 	ID           ID `json:"id" wire:"strict"`
 	Organisation ID `json:"organisation,omitempty"`
-	// "default" for an organisation's own
+	// Identifier is "default" in an organisation's own permissions.
 	Identifier string `json:"identifier,omitempty"`
-	// "data_type:icloud.*" and its limits; none: unlimited
+	// Scopes holds the limits of each scope, such as "data_type:icloud.*". A scope
+	// without limits is unlimited.
 	Scopes      map[string][]ScopeLimit `json:"scopes"`
 	DateCreated time.Time               `json:"date_created,omitzero"`
 }
 
-// UnmarshalJSON reads permissions, or only its ID where the API sends no more.
+// UnmarshalJSON reads permissions, or only their ID where the API sends no
+// more.
 func (p *Permissions) UnmarshalJSON(b []byte) error {
 	type plain Permissions
 	return readRef(b, &p.ID, (*plain)(p))

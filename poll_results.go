@@ -18,9 +18,9 @@ import (
 
 // Results iterates over a poll's results as they are published, while the poll
 // still runs. It yields each result once, whatever its state. It ends when the
-// poll has ended and every result was yielded. If tasks did not succeed, it then
-// yields the poll's *StateError. It ends at the first other error. WithFiles
-// adds the files that the results refer to.
+// poll has ended and every result was yielded. If tasks did not succeed, it
+// yields the poll's *StateError last. Any other error ends it at once.
+// [WithFiles] adds the files that the results refer to.
 //
 // GET /polls/{id}
 func (s *PollsService) Results(
@@ -177,9 +177,10 @@ func (t *taskResults) read(ctx context.Context, poll *Poll) iter.Seq2[*Result, e
 // filesPerPoll is how many files one poll asks for.
 const filesPerPoll = 100
 
-// WithFiles makes Polls.Results go on with the files that the records of the
-// poll refer to: when the poll has ended, it reads the data results for
-// [FileRefs], and asks for the files with Polls.Files. Other calls ignore it.
+// WithFiles makes Polls.Results also yield the files that the poll's records
+// refer to. When the poll has ended, it reads the data results, collects their
+// [FileRefs], and asks for the files with Polls.Files. Only Polls.Results
+// accepts it.
 //
 // In a SaveAll, each object is read from storage once, and a later SaveAll of
 // the same poll into the same folder makes no poll for files that are there.
@@ -202,11 +203,12 @@ func FileRefs(record json.RawMessage) []ID {
 	return ids
 }
 
-// Files asks for files by the IDs that a poll's records refer to, see
-// [FileRefs], and iterates over their results as they are published. Each ID is
-// asked for once, in polls of 100, of the same session and source: elsewhere the
-// IDs mean nothing. A poll in which files failed yields its *StateError, and the
-// next polls follow. Any other error ends the iteration.
+// Files asks for the files that a poll's records refer to (see [FileRefs]), and
+// iterates over their results as they are published. It creates a poll for
+// every 100 IDs, on the session and source of the given poll, because the IDs
+// are valid only there. It asks for each ID once. If files of a poll fail, the
+// poll's *StateError is yielded and the next poll follows. Any other error ends
+// the iteration.
 //
 // POST /polls, GET /polls/{id}
 func (s *PollsService) Files(

@@ -30,15 +30,16 @@ type Poll struct {
 	TasksPending    []ID   `json:"tasks_pending" wire:"strict"`
 	TasksProcessing []ID   `json:"tasks_processing" wire:"strict"`
 	TasksSuspended  []ID   `json:"tasks_suspended" wire:"strict"`
-	// TasksSucceeded are also the tasks that the oldest API calls completed. Some
-	// of those may have failed: Wait and Watch ask, and sort them.
+	// TasksSucceeded also holds the tasks that the oldest API lists as
+	// completed. Some of these may have failed: Wait and Watch read them and
+	// move those that failed to TasksFailed.
 	TasksSucceeded []ID `json:"tasks_succeeded" wire:"strict"`
 	TasksFailed    []ID `json:"tasks_failed" wire:"strict"`
 	// Results are those published so far, maybe only the first page of them.
 	Results List[Result]      `json:"results"`
 	Errors  List[PollFailure] `json:"errors,omitzero"`
 	State   PollState         `json:"state" wire:"strict"`
-	// Error says why, where State is PollFailed.
+	// Error says why the poll failed, if State is PollFailed.
 	Error         ErrorCode `json:"error,omitempty"`
 	DateCreated   time.Time `json:"date_created,omitzero"`
 	DateStarted   time.Time `json:"date_started,omitzero"`
@@ -111,9 +112,10 @@ func (p *Poll) applyTask(task *Task) {
 // does not know.
 type PollState string
 
-// The states of a poll. PollCompleted means that all tasks have ended, perhaps
-// not well. It is also what "succeeded" reads as, and "processing" where the
-// poll has a date of completion and no task is left.
+// The states of a poll. PollCompleted means that all tasks have ended, whether
+// or not they succeeded. Two older forms are read as PollCompleted: the state
+// "succeeded", and "processing" in a poll that has a date of completion and no
+// task left.
 const (
 	PollPending    PollState = "pending"
 	PollProcessing PollState = "processing"

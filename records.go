@@ -14,13 +14,13 @@ import (
 	"strings"
 )
 
-// ErrRecordCount means that the metadata of a document counts other than the
-// records that came. [Records] yields it at the end.
+// ErrRecordCount means that a document does not hold as many records as its
+// metadata says. [Records] yields it at the end.
 var ErrRecordCount = errors.New("ricloud: the number of records is not the one in metadata.count")
 
-// ErrNoRecords means that a document has no array of records: no "data", or
-// "data" that is no array. It says nothing about how many records there are.
-// [Records] yields it; do not acknowledge such a result as an empty one.
+// ErrNoRecords means that a document has no array "data". It does not mean that
+// there are no records, so do not acknowledge the result as an empty one.
+// [Records] yields it.
 var ErrNoRecords = errors.New(`ricloud: the document has no array "data"`)
 
 // RecordError reports what is wrong with one record, or with the document.
@@ -57,9 +57,9 @@ func (e *RecordError) Unwrap() error { return e.Err }
 // A record that cannot be decoded into T is yielded as a *RecordError, and the
 // next ones follow. Every other error is yielded as a *RecordError and ends the
 // iteration: io.ErrUnexpectedEOF for a document that breaks off, ErrNoRecords,
-// ErrRecordCount, or an error of r. Records reads r to its end, so it also
-// yields the ErrChecksum of a damaged result. Records that came before such an
-// error are not verified.
+// ErrRecordCount, or an error of r. Records reads r to its end, so a damaged
+// result yields ErrChecksum. Records that came before such an error are not
+// verified.
 func Records[T any](r io.Reader) iter.Seq2[T, error] {
 	return func(yield func(T, error) bool) {
 		d := document{Decoder: json.NewDecoder(r)}

@@ -152,6 +152,8 @@ func (r *request) check(o callOptions) error {
 		return o.refused
 	case o.awaitSet && !r.op.Awaits():
 		return invalid("WithAwait", "does not apply to this call")
+	case o.files: // Polls.Results takes it away
+		return invalid("WithFiles", "does not apply to this call")
 	case strings.Contains(r.op.Path, "{id}") && (r.id == "" || r.id == "." || r.id == ".."):
 		return invalid("id", fmt.Sprintf("must be the ID of a resource, is %q", string(r.id)))
 	}

@@ -44,8 +44,8 @@ func (r *Result) UnmarshalJSON(b []byte) error {
 func (r *Result) ident() ID { return r.ID }
 
 // DataType returns the data type of a data result, such as "callkit.calls", or
-// the file ID of a file, whatever the generation of the API: older ones write
-// the identifier as "data:callkit.calls".
+// the file ID of a file. It is Identifier without the "data:" that older
+// versions of the API put before it.
 func (r *Result) DataType() string { return strings.TrimPrefix(r.Identifier, "data:") }
 
 // SignedURL lets anyone who has it read a result until it expires. The zero
@@ -117,8 +117,9 @@ func (s *ResultsService) All(
 	return all[Result](ctx, s.client, transport.ResultsList, params, opts)
 }
 
-// Acknowledge marks a result as consumed: default lists leave it out from then
-// on. Acknowledge what was saved and verified only. It may be repeated.
+// Acknowledge marks a result as consumed. Lists without a State then leave it
+// out. Acknowledge only what you have saved and verified. The call may be
+// repeated.
 //
 // POST /results/{id}/ack
 func (s *ResultsService) Acknowledge(
@@ -127,12 +128,13 @@ func (s *ResultsService) Acknowledge(
 	return do[Result](ctx, s.client, request{op: transport.ResultsAcknowledge, id: id}, opts)
 }
 
-// AcknowledgeAll marks results as consumed, 1,000 a request. Where the API
+// AcknowledgeAll marks results as consumed, 1,000 in each request. If the API
 // refuses a batch, its results are acknowledged one by one. It returns an
-// *AcknowledgeError that says which remain. It may be repeated.
+// *AcknowledgeError that lists the results that remain. The call may be
+// repeated.
 //
-// The contract names the endpoint but not its body: it is sent as
-// {"results": [id, …]}.
+// The body, {"results": [id, …]}, is an assumption: see
+// docs/contract.md#results.
 //
 // POST /results/ack
 func (s *ResultsService) AcknowledgeAll(ctx context.Context, ids []ID, opts ...CallOption) error {
@@ -208,18 +210,21 @@ func isAboutOne(err error) bool {
 // AcknowledgerParams configure an [Acknowledger].
 type AcknowledgerParams struct {
 	// MaxResults is how many results one request acknowledges at most. The
-	// default, and the limit, is 1,000. As many are acknowledged at once.
+	// default, and the limit, is 1,000. A request is made as soon as so many
+	// are queued.
 	MaxResults int
-	// MaxDelay is how long a result waits for others at most. The default is 10
+	// MaxDelay is how long a result is queued at most. The default is 10
 	// seconds.
 	MaxDelay time.Duration
-	// Report, if set, is called after every attempt with the results that the API
-	// acknowledged and the error, if not all were. Calls do not overlap.
+	// Report, if set, is called after every attempt, with the results that the
+	// API acknowledged, and with the error if it did not acknowledge all. Calls
+	// do not overlap.
 	Report func(acknowledged []ID, err error)
 }
 
-// Acknowledger acknowledges the results of a whole program, those of many
-// accounts in one request. It is safe for concurrent use. Close it at the end.
+// An Acknowledger collects the results of a whole program, such as those of
+// many accounts, and acknowledges them in few requests. It is safe for
+// concurrent use. Close it at the end.
 type Acknowledger struct {
 	service *ResultsService
 	params  AcknowledgerParams
@@ -237,8 +242,8 @@ type Acknowledger struct {
 	closed  bool
 }
 
-// Acknowledger returns an acknowledger. Its requests in the background have the
-// values of ctx and end with it; what is queued then waits for Flush or Close.
+// Acknowledger returns a new Acknowledger. Its background requests use ctx.
+// When ctx ends, they stop, and the queued results wait for Flush or Close.
 func (s *ResultsService) Acknowledger(
 	ctx context.Context, params AcknowledgerParams,
 ) (*Acknowledger, error) {
@@ -250,8 +255,7 @@ func (s *ResultsService) Acknowledger(
 		}
 	case params.MaxDelay < 0:
 		return nil, &ParamError{
-			Operation: "Results.Acknowledger", Field: "MaxDelay",
-			Reason: "is negative",
+			Operation: "Results.Acknowledger", Field: "MaxDelay", Reason: "must not be negative",
 		}
 	}
 	params.MaxResults = cmp.Or(params.MaxResults, maxLimit)
@@ -268,8 +272,8 @@ func (s *ResultsService) Acknowledger(
 var ErrClosed = errors.New("ricloud: the acknowledger is closed")
 
 // Add queues results whose files are saved and verified. It does not wait. It
-// returns ErrClosed after Close, and a *ParamError for an empty ID. It then
-// queues none.
+// returns ErrClosed after Close, and a *ParamError for an empty ID. If it
+// returns an error, it queues none of the ids.
 func (a *Acknowledger) Add(ids ...ID) error {
 	if i := slices.Index(ids, ""); i >= 0 {
 		return &ParamError{
@@ -329,9 +333,9 @@ func (a *Acknowledger) background() {
 	a.schedule()
 }
 
-// Flush acknowledges all results that are queued. It returns nil if none remain,
-// else an *AcknowledgeError with those that the API refused, now or before, and
-// those that are still queued.
+// Flush acknowledges all results that are queued. It returns nil if none
+// remain. Otherwise it returns an *AcknowledgeError that lists the results that
+// the API refused, now or earlier, and those that are still queued.
 func (a *Acknowledger) Flush(ctx context.Context) error {
 	if err := a.flush(ctx); err != nil {
 		return err
@@ -419,9 +423,9 @@ func (a *Acknowledger) remaining(err error) error {
 	return &AcknowledgeError{Remaining: left, Err: cause}
 }
 
-// Close acknowledges what is queued, as Flush does, and returns the same errors.
-// When it returns, nothing runs on, and Add returns ErrClosed. Where ctx ends
-// first, an attempt in the background is ended, too.
+// Close acknowledges what is queued, as Flush does, and returns the same
+// errors. When Close returns, no request is in progress, and Add returns
+// ErrClosed. If ctx ends first, Close also cancels a background request.
 func (a *Acknowledger) Close(ctx context.Context) error {
 	a.mu.Lock()
 	a.closed = true

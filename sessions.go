@@ -199,8 +199,8 @@ type SessionsService service
 
 // Create begins a session. It usually returns while the session is still
 // pending. A nil error does not mean that the login succeeded: call Wait. With
-// WithAwait the API holds its answer back until the session is decided, for at
-// most 10 seconds.
+// WithAwait the API holds its answer back until the session is active or has
+// failed, for at most 10 seconds.
 //
 // Create is never sent twice, because each one may prompt the account's owner.
 // When the outcome is unknown, CallError.MaybeApplied reports true: call Find
@@ -280,7 +280,8 @@ func (s *SessionsService) Watch(
 //   - errors.Is(err, ErrCodeRequired) means that the account asks for a
 //     two-factor code. If the session was created with a code, that code was
 //     wrong.
-//   - errors.Is(err, ErrSessionExpired) means that the session was active once.
+//   - errors.Is(err, ErrSessionExpired) means that the session was active and
+//     has expired since.
 //
 // Wait tolerates ten minutes of failed reads. It returns the last session that
 // it saw whatever the error is, or nil if it saw none. docs/waiting.md explains

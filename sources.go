@@ -16,7 +16,7 @@ type Source struct {
 	ID   ID         `json:"id" wire:"strict"`
 	User ID         `json:"user,omitempty"`
 	Type SourceType `json:"type,omitempty"`
-	// unique within its type, such as an account's username
+	// Identifier is unique within its type. For an account, it is the username.
 	Identifier  string       `json:"identifier,omitempty"`
 	Info        *SourceInfo  `json:"info,omitempty"`
 	Parent      ID           `json:"parent,omitempty"`

@@ -41,8 +41,8 @@ type counts struct {
 // quotaPerHour is what an organisation may send, by the API's own documentation.
 const quotaPerHour = 10_000
 
-// Stats returns the counts so far. It makes no request, is cheap, and is safe at any time. Counts
-// of different fields may be a moment apart.
+// Stats returns the counts so far. It makes no request, is cheap, and is safe at any time. The
+// fields are not all read at the same instant.
 func (c *Client) Stats() Stats {
 	t := c.transport.Stats()
 	n := c.counts

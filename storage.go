@@ -16,12 +16,12 @@ import (
 	"github.com/reincubate/ricloud-go/internal/transport"
 )
 
-// ObjectOpener opens the objects of a bucket. It is the one thing that a Client
-// needs to know about a storage service. It must be safe for concurrent use.
+// An ObjectOpener opens the objects of a storage service. It must be safe for
+// concurrent use.
 type ObjectOpener interface {
 	// OpenObject opens an object from req.Offset on. ctx bounds the reading of
-	// the Body, too. An error that is or wraps a *StorageError is retried if its
-	// status may pass. Any other error is retried.
+	// the Body, too. An error that is or wraps a *StorageError is retried if
+	// its status is 408, 429 or at least 500. Any other error is retried.
 	OpenObject(ctx context.Context, req ObjectRequest) (*Object, error)
 }
 
@@ -29,8 +29,9 @@ type ObjectOpener interface {
 type ObjectRequest struct {
 	Bucket, Key string // as they are stored, not escaped
 	Offset      int64  // the first byte wanted
-	// Version is that of the Object that was opened before, or "". If the object
-	// has another by now, the opener returns ErrObjectChanged or that Version.
+	// Version is the Version of the Object that was opened first, or "". If the
+	// object has changed since, OpenObject returns ErrObjectChanged or an
+	// Object with the new Version.
 	Version string
 }
 
@@ -43,13 +44,13 @@ type Object struct {
 }
 
 // ErrObjectChanged means that the object in storage was replaced while it was
-// read. Open, Save and SaveAll return it. Read the result again with
-// Results.Get before another attempt.
+// read. Open, Save and SaveAll return it. Get the result again with Results.Get
+// before another attempt.
 var ErrObjectChanged = download.ErrChanged
 
 // StorageError is an answer of a storage service with a status of 400 or more.
-// It is ErrForbidden for 401 and 403, ErrNotFound for 404 and 410,
-// ErrObjectChanged for 412, ErrSize for 416, ErrRateLimited for 429 and
+// errors.Is matches ErrForbidden for 401 and 403, ErrNotFound for 404 and 410,
+// ErrObjectChanged for 412, ErrSize for 416, ErrRateLimited for 429, and
 // ErrServer from 500 on.
 type StorageError struct {
 	Host       string // the service, or the bucket
@@ -116,13 +117,15 @@ func cutQuery(raw string) string {
 
 // WithPrivateStorage lets signed URLs and redirects lead to this machine and to
 // private networks: a self-hosted API may have its storage there. Without it,
-// only the public Internet is read, unless the API itself is on this machine.
+// they may lead only to the public Internet, unless the API itself is on this
+// machine.
 func WithPrivateStorage() Option { return func(c *config) { c.privateStorage = true } }
 
 // WithLocalFiles lets the client open local:// files, which a self-hosted API
-// publishes to a disk that it shares with this machine. Only files in the folder
-// dir are opened, never what a symbolic link shows outside it. A result's signed
-// URL comes first. Without the option, local:// URLs are not opened.
+// publishes to a disk that it shares with this machine. Only files in the
+// folder dir are opened, and never one outside it that a symbolic link leads
+// to. A result's signed URL is preferred. Without the option, local:// URLs are
+// not opened.
 func WithLocalFiles(dir string) Option {
 	return func(c *config) { c.local, c.localSet = dir, true }
 }

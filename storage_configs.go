@@ -117,8 +117,9 @@ func (p StorageConfigCreateParams) secrets() []Secret { return p.Credentials.sec
 
 func (p StorageConfigCreateParams) wire() any { return StorageConfigUpdateParams(p).wire() }
 
-// StorageConfigUpdateParams says what to change; fields left out stay as they
-// are. A config that was fetched holds no credentials: do not write it back.
+// StorageConfigUpdateParams says what to change; empty fields are not changed.
+// A config that was fetched holds no credentials, so do not copy it into an
+// update.
 type StorageConfigUpdateParams struct {
 	URL               string
 	Credentials       Credentials
@@ -249,9 +250,9 @@ func (p StorageConfigEnsureParams) fits(c *StorageConfig) bool {
 		(p.SignedURLsExpiry == 0 || p.SignedURLsExpiry == c.SignedURLsExpiry)
 }
 
-// Ensure makes results arrive in a bucket. It finds the storage config for the
-// URL or creates it, has the API test it, and makes it a default if asked to.
-// It can be called at every start.
+// Ensure sets up a bucket for results. It finds or creates the storage config
+// for the URL, has the API test it, and makes it a default if asked to. It can
+// be called at every start.
 //
 // A valid config with the settings of params is left alone, because a test that
 // fails makes it invalid for everyone: see ReplaceCredentials. Any other config

@@ -74,7 +74,8 @@ type SubscriptionCreateParams struct {
 	Session     ID          `json:"session"`          // required
 	Source      ID          `json:"source,omitempty"` // a child source; required for Relay
 	PollPayload PollPayload `json:"poll_payload"`     // required
-	// between polls; Relay: 1 h or more, 24 h if 0
+	// Interval is the time between polls. For Relay it must be an hour or more, and
+	// 0 means 24 hours.
 	Interval time.Duration `json:"interval,omitempty"`
 	// DateStart and DateEnd limit the subscription. They are sent in UTC, to the
 	// millisecond.

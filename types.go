@@ -57,11 +57,12 @@ func (id ID) MarshalJSON() ([]byte, error) {
 // signed URL. NewSecret makes one, and Reveal returns its value. Secrets can be
 // compared with ==, and the zero value is the empty Secret.
 //
-// A Secret prints as [redacted], or as nothing if it is empty: through fmt with
-// any verb, slog, templates, and whatever else looks into a value, such as the
-// differences that a test prints. Encoders (encoding/json, xml, gob and others)
-// fail on a Secret that is not empty, because [redacted] in its place would be
-// taken for the secret later. To store one, store Reveal.
+// A Secret prints as [redacted], or as nothing if it is empty: with every verb
+// of fmt, in slog and templates, and in anything else that inspects values,
+// such as the differences that a test prints. Encoders (encoding/json, xml, gob
+// and others) fail on a Secret that is not empty, because [redacted] could
+// later be mistaken for the secret. To store a Secret, store what Reveal
+// returns.
 type Secret struct{ masked string }
 
 const redacted = "[redacted]"
@@ -111,8 +112,8 @@ func (s Secret) MarshalText() ([]byte, error) {
 // MarshalBinary returns an error unless the Secret is empty.
 func (s Secret) MarshalBinary() ([]byte, error) { return s.MarshalText() }
 
-// UnmarshalText takes text as the value. It refuses the word [redacted], which
-// some printed Secret has left behind.
+// UnmarshalText takes text as the value. It refuses the text [redacted], which
+// is what a printed Secret leaves behind.
 func (s *Secret) UnmarshalText(text []byte) error {
 	if err := checkSecret("Secret", NewSecret(string(text))); err != nil {
 		return err

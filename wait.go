@@ -369,11 +369,12 @@ func isCertificateError(err error) bool {
 // ended is the progress of a resource that will not change again.
 const ended = math.MaxInt
 
-// Notify tells the client's waits what an event says, so that they end or go on
-// at once, without a request. Call it for every event that arrives, in any
-// order and however often: a resource never moves backwards, and an event that
-// no wait can use is ignored. Waits that have events still read now and then, at
-// intervals below twice the longest of WithPolling, because events get lost.
+// Notify passes an event to the client's waits, so that they yield or end at
+// once, without a request. Call it for every event that arrives. Events may
+// come in any order and more than once: one that is older than what is known is
+// ignored, and so is one that no wait can use. Waits still read their
+// resources, at less than twice the longest interval of WithPolling, because
+// events can get lost.
 //
 //	handler, err := ricloud.NewWebhookHandler(func(ctx context.Context, event *ricloud.Event) error {
 //		client.Notify(event)

@@ -24,16 +24,17 @@ import (
 //	Ricloud-Signature: t=<unix seconds>,s=<base64 of HMAC-SHA256(secret, "<t>.<body>")>
 const SignatureHeader = "Ricloud-Signature"
 
-// How far a signature's date may be from this machine's clock, unless a setting
-// says otherwise. The vendor's client also accepts 10 minutes of age.
+// The default limits of a signature's date: how old it may be, and how far
+// ahead of this machine's clock. The vendor's own client accepts the same age.
 const (
 	DefaultTolerance       = 10 * time.Minute
 	DefaultFutureTolerance = time.Minute
 )
 
-// Reasons to refuse a delivery. ErrSignature matches all the others. Their
-// texts never repeat a signature or a secret.
+// Reasons to refuse a delivery. Their texts never repeat a signature or a
+// secret.
 var (
+	// ErrSignature matches all the others, for errors.Is.
 	ErrSignature = errors.New("ricloud: webhook signature")
 	// ErrSignatureMissing reports that there is no signature header.
 	ErrSignatureMissing = fmt.Errorf("%w: the %s header is missing", ErrSignature, SignatureHeader)
@@ -52,15 +53,15 @@ var (
 )
 
 // VerifyWebhook returns nil if the API signed body with one of the secrets, and
-// an error that matches ErrSignature if not. The header is the value of
-// SignatureHeader, body the raw body of the request, and each secret a
-// WebhookConfig.Secret; give both secrets while one is being replaced.
+// an error that matches ErrSignature if not. header is the value of
+// SignatureHeader, body is the raw body of the request, and each secret is a
+// WebhookConfig.Secret. Pass both secrets while one is being replaced.
 //
-// A body in the older encoding, a JSON string that holds the event's JSON, may
-// also be signed over the JSON that it holds.
+// Older versions of the API send a JSON string that holds the event's JSON. For
+// such a body, a signature over the inner JSON is accepted, too.
 //
-// It returns a *ParamError for a missing secret and for one that cannot be
-// right, such as one that ends in a newline. Use a WebhookVerifier for other
+// It returns a *ParamError if no secret is given, or if one cannot be right,
+// such as a secret that ends in a newline. Use a WebhookVerifier for other
 // tolerances than the defaults.
 func VerifyWebhook(header string, body []byte, secrets ...Secret) error {
 	return WebhookVerifier{Secrets: secrets}.Verify(header, body)
@@ -150,8 +151,8 @@ func checkWebhookSecrets(secrets []Secret) error {
 }
 
 // DefaultWebhookMaxBody is how large the body of a delivery may be, in bytes,
-// unless WithWebhookMaxBody says otherwise. A poll with 5,000 results takes 2.5
-// MB.
+// unless WithWebhookMaxBody says otherwise. The event of a poll with 5,000
+// results takes 2.5 MB.
 const DefaultWebhookMaxBody = 16 << 20
 
 const (
@@ -187,8 +188,8 @@ const (
 //	500  the function failed or panicked: the API tries again, up to 5 times over a few hours
 //	503  too busy, or the event is in progress, or no secret is set: as 500, with Retry-After
 //
-// Whatever needs no body is refused before the body is read. The content type
-// does not matter: the signature decides.
+// Checks that do not need the body are made before it is read. The content type
+// is ignored.
 //
 // A delivery that is refused or fails is logged: to WithWebhookLogger, or else
 // where net/http logs (http.Server.ErrorLog), at most once a minute for each
@@ -247,8 +248,9 @@ func WithWebhookTolerance(past, future time.Duration) WebhookOption {
 	}
 }
 
-// WithWebhookDeduplicator sets what remembers the events that were handled. The
-// default is NewMemoryDeduplicator(0, 0), which works for one process.
+// WithWebhookDeduplicator sets the Deduplicator, which remembers the events
+// that were handled. The default is NewMemoryDeduplicator(0, 0), which works
+// for one process.
 func WithWebhookDeduplicator(d Deduplicator) WebhookOption {
 	return func(s *webhookSettings) {
 		if d == nil {
@@ -271,8 +273,8 @@ func WithWebhookClient(client *Client) WebhookOption {
 }
 
 // WithWebhookMaxBody sets how large the body of a delivery may be, in bytes.
-// The default is DefaultWebhookMaxBody. All bodies that are being read and are
-// not verified yet take at most twice as much memory together, and 16 KiB each.
+// The default is DefaultWebhookMaxBody. Together, the bodies that are not
+// verified yet take at most twice that much memory, plus 16 KiB each.
 func WithWebhookMaxBody(n int64) WebhookOption {
 	return func(s *webhookSettings) {
 		if n <= 0 {

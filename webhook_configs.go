@@ -147,18 +147,18 @@ func (p WebhookConfigEnsureParams) check() error {
 	return nil
 }
 
-// Ensure makes events arrive at a URL. It finds the webhook config for the URL
-// or creates it, has the API test it, and makes it a default if asked to. Call
-// it at every start of a receiver, once that listens.
+// Ensure has the API deliver events to a URL. It finds or creates the webhook
+// config for the URL, has the API test it, and makes it a default if asked to.
+// Call it at every start of a receiver, once the receiver listens.
 //
 // A valid config is not tested again, because a test that fails makes it
 // invalid for every receiver. A test that fails is repeated twice within a few
 // seconds. Receivers that start at the same time end with one config.
 //
-// It returns the config with its Secret. Where the API shows a secret only when
-// a config is created, keep it then: later, Secret is empty and BeforeTest gets
-// only the Secrets of params. If the config does not become valid, Ensure
-// returns it with a *StateError that says what to check.
+// It returns the config with its Secret. Some versions of the API show a secret
+// only when the config is created. Store it then: later, Secret is empty, and
+// BeforeTest gets only the Secrets of params. If the config does not become
+// valid, Ensure returns it with a *StateError that says what to check.
 //
 // GET /configs/webhook, POST /configs/webhook, DELETE /configs/webhook/{id},
 // POST /configs/webhook/{id}/test, GET /tasks/{id}, GET /configs/webhook/{id},
