@@ -489,3 +489,78 @@ func TestEnsureStorageConfigLeavesAValidOneAlone(t *testing.T) {
 		assert.Greater(t, srv.CountCalls("StorageConfigs.Test"), tests)
 	})
 }
+
+// nthFails answers the nth request with 403, and counts them all.
+type nthFails struct {
+	http.RoundTripper
+
+	n, seen int
+}
+
+func (f *nthFails) RoundTrip(r *http.Request) (*http.Response, error) {
+	if f.seen++; f.seen == f.n {
+		const refused = `{"error":"permission-denied","message":"no"}`
+		return answering(http.StatusForbidden, []byte(refused))(r)
+	}
+	return f.RoundTripper.RoundTrip(r)
+}
+
+// Whichever request of an Ensure fails, the error says so, and the next Ensure goes on from there
+// with one config.
+func TestEnsureGoesOnAfterAnyFailedRequest(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		ensure func(ctx context.Context, c *ricloud.Client) error
+		create string
+	}{
+		"storage": {
+			create: "StorageConfigs.Create",
+			ensure: func(ctx context.Context, c *ricloud.Client) error {
+				_, err := c.StorageConfigs.Ensure(ctx, ricloud.StorageConfigEnsureParams{
+					URL: "s3://my-bucket/results",
+					Credentials: ricloud.Credentials{
+						"access_key_id":     ricloud.NewSecret("AKIA1"),
+						"secret_access_key": ricloud.NewSecret("canary"),
+					},
+					MakeKeyDefault: true, MakeOrganisationDefault: true,
+				})
+				return err
+			},
+		},
+		"webhook": {
+			create: "WebhookConfigs.Create",
+			ensure: func(ctx context.Context, c *ricloud.Client) error {
+				_, err := c.WebhookConfigs.Ensure(ctx, ricloud.WebhookConfigEnsureParams{
+					URL: receiverURL, MakeKeyDefault: true, MakeOrganisationDefault: true,
+				})
+				return err
+			},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				for n := 1; ; n++ {
+					require.Less(t, n, 30)
+					receiver := http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})
+					srv := ricloudtest.NewServer(ricloudtest.WithUnconfigured(),
+						ricloudtest.WithReceiver(receiverURL, receiver))
+					failing := &nthFails{RoundTripper: srv, n: n}
+					client := srv.Client(ricloud.WithTransport(failing))
+					err := test.ensure(t.Context(), client)
+					if failing.seen < n { // no request was left to fail
+						require.NoError(t, err)
+						assert.Greater(t, n, 6)
+						srv.Close()
+						return
+					}
+					require.ErrorIs(t, err, ricloud.ErrForbidden, "request %d", n)
+					require.NoError(t, test.ensure(t.Context(), client), "after request %d", n)
+					created := srv.CountCalls(test.create)
+					assert.Equal(t, 1, created, "request %d", n)
+					srv.Close()
+				}
+			})
+		})
+	}
+}

@@ -964,3 +964,66 @@ func TestWatchFeedsTheWaits(t *testing.T) {
 		<-watched
 	})
 }
+
+// brokenCursor fails to keep a position, or to return one.
+type brokenCursor struct{ get, set error }
+
+func (c brokenCursor) Cursor(context.Context) (time.Time, error)  { return epoch, c.get }
+func (c brokenCursor) SetCursor(context.Context, time.Time) error { return c.set }
+
+// A position that cannot be read or stored is an error of the watch; what was yielded before
+// stays yielded.
+func TestWatchSaysThatItsPositionIsLost(t *testing.T) {
+	t.Parallel()
+	broken := errors.New("the database is away")
+	for name, test := range map[string]struct {
+		cursor brokenCursor
+		says   string
+		events int
+	}{
+		"reading": {cursor: brokenCursor{get: broken}, says: "reading the position"},
+		"storing": {cursor: brokenCursor{set: broken}, says: "storing the position", events: 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				client, _ := record(t, map[string][]string{"": {recorded("a", 1)}})
+				events := 0
+				var failure error
+				params := ricloud.EventWatchParams{Cursor: test.cursor}
+				for event, err := range client.Events.Watch(t.Context(), params) {
+					if err != nil {
+						failure = err
+						continue
+					}
+					assert.Equal(t, ricloud.ID("a"), event.ID)
+					events++
+				}
+				require.ErrorIs(t, failure, broken)
+				require.ErrorContains(t, failure, "Events.Watch: "+test.says)
+				assert.Equal(t, test.events, events)
+			})
+		})
+	}
+}
+
+// A consumer that has enough ends the watch, at an event and at an odd one.
+func TestWatchStopsWithItsConsumer(t *testing.T) {
+	t.Parallel()
+	for name, event := range map[string]string{
+		"an event": recorded("a", 1), "an odd one": `{"id":"odd","type":8}`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				client, _ := record(t, map[string][]string{"": {event}})
+				n := 0
+				for range client.Events.Watch(t.Context(), ricloud.EventWatchParams{Since: epoch}) {
+					n++
+					break
+				}
+				assert.Equal(t, 1, n)
+			})
+		})
+	}
+}

@@ -556,3 +556,35 @@ func TestAListThatGoesRoundInCirclesEnds(t *testing.T) {
 	assert.GreaterOrEqual(t, n, 3*windowSize)
 	assert.Less(t, requests, 4*3*windowSize/maxLimit)
 }
+
+// Every list has an All that reads its pages.
+func TestEveryListHasAnAll(t *testing.T) {
+	t.Parallel()
+	c, api := newTestClient(t)
+	for path, all := range map[string]func() (int, error){
+		"/keys":     func() (int, error) { return drain(c.Keys.All(t.Context(), KeyListParams{})) },
+		"/sources":  func() (int, error) { return drain(c.Sources.All(t.Context(), SourceListParams{})) },
+		"/sessions": func() (int, error) { return drain(c.Sessions.All(t.Context(), SessionListParams{})) },
+		"/polls":    func() (int, error) { return drain(c.Polls.All(t.Context(), PollListParams{})) },
+		"/tasks":    func() (int, error) { return drain(c.Tasks.All(t.Context(), TaskListParams{})) },
+		"/results":  func() (int, error) { return drain(c.Results.All(t.Context(), ResultListParams{})) },
+		"/events":   func() (int, error) { return drain(c.Events.All(t.Context(), EventListParams{})) },
+		"/configs/storage": func() (int, error) {
+			return drain(c.StorageConfigs.All(t.Context(), StorageConfigListParams{}))
+		},
+		"/configs/webhook": func() (int, error) {
+			return drain(c.WebhookConfigs.All(t.Context(), WebhookConfigListParams{}))
+		},
+		"/permissions": func() (int, error) {
+			return drain(c.Permissions.All(t.Context(), PermissionsListParams{}))
+		},
+		"/subscriptions": func() (int, error) {
+			return drain(c.Subscriptions.All(t.Context(), SubscriptionListParams{}))
+		},
+	} {
+		api.RegisterResponder(http.MethodGet, "=~"+path+`(\?.*)?$`, pages(9, false))
+		n, err := all()
+		require.NoError(t, err, path)
+		assert.Equal(t, 9, n, path)
+	}
+}

@@ -246,3 +246,24 @@ func BenchmarkRecords(b *testing.B) {
 		}
 	})
 }
+
+// A file's own document may hold one object where others hold a list; its references are found.
+func TestFileRefsOfASingleObject(t *testing.T) {
+	t.Parallel()
+	document := `{"data":{"name":"a","file_id":"f1","nested":[{"file_id":"f2"}]}}`
+	refs, err := readFileRefs(strings.NewReader(document), true)
+	require.NoError(t, err)
+	assert.Equal(t, FileRefs([]byte(`{"file_id":"f1","nested":[{"file_id":"f2"}]}`)), refs)
+	assert.Len(t, refs, 2)
+	for _, broken := range []string{
+		`{"data":{"name":`, `{"data":{"name":"a"`, `{"data":{"name" 1}}`, `{"data":{1:2}}`,
+	} {
+		_, err := readFileRefs(strings.NewReader(broken), true)
+		require.Error(t, err, broken)
+	}
+	for text, mustBe := range map[string]bool{"": false, "  BEGIN:VCARD": false} {
+		refs, err := readFileRefs(strings.NewReader(text), mustBe)
+		require.NoError(t, err)
+		assert.Empty(t, refs)
+	}
+}

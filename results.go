@@ -65,9 +65,6 @@ const (
 	ResultExpired   ResultState = "expired"  // deleted by a scheduled clean-up
 )
 
-// Terminal reports whether the result's state will not change again.
-func (s ResultState) Terminal() bool { return s == ResultExpired }
-
 // ResultListParams filters and pages a list of results. Without a State,
 // consumed and expired results are left out by the API.
 type ResultListParams struct {

@@ -657,6 +657,9 @@ func TestPollFailureKeepsItsTask(t *testing.T) {
 	} {
 		var got PollFailure
 		require.NoError(t, json.Unmarshal([]byte(body), &got))
+		written, err := json.Marshal(got)
+		require.NoError(t, err)
+		assert.JSONEq(t, body, string(written), "it is written as it came")
 		got.Raw = nil
 		assert.Equal(t, want, got, body)
 	}

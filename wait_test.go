@@ -466,3 +466,26 @@ func TestTheReadsOfAWaitYieldToOtherCalls(t *testing.T) {
 	require.NoError(t, err)
 	assert.False(t, sent.Background)
 }
+
+func TestSessionsAndSubscriptionsAreWatched(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c, api := newTestClient(t)
+		api.RegisterResponder(http.MethodGet, "=~/sessions/x",
+			states(`{"id":"x","state":"pending"}`, `{"id":"x","state":"active"}`))
+		api.RegisterResponder(http.MethodGet, "=~/subscriptions/x",
+			states(`{"id":"x","state":"pending"}`, `{"id":"x","state":"active"}`))
+		var sessions []SessionState
+		for session, err := range c.Sessions.Watch(t.Context(), "x") {
+			require.NoError(t, err)
+			sessions = append(sessions, session.State)
+		}
+		assert.Equal(t, []SessionState{SessionPending, SessionActive}, sessions)
+		var subscriptions []SubscriptionState
+		for subscription, err := range c.Subscriptions.Watch(t.Context(), "x") {
+			require.NoError(t, err)
+			subscriptions = append(subscriptions, subscription.State)
+		}
+		assert.Equal(t, []SubscriptionState{SubscriptionPending, SubscriptionActive}, subscriptions)
+	})
+}

@@ -596,6 +596,12 @@ func TestNewWebhookHandlerRefuses(t *testing.T) {
 		"WithWebhookMaxBody":       ricloud.WithWebhookMaxBody(0),
 		"WithWebhookTimeout":       ricloud.WithWebhookTimeout(-1),
 		"WithWebhookMaxConcurrent": ricloud.WithWebhookMaxConcurrent(-1),
+		"WithWebhookTolerance":     ricloud.WithWebhookTolerance(-1, 0),
+		"must not be negative":     ricloud.WithWebhookTolerance(0, -1),
+		"WithWebhookDeduplicator":  ricloud.WithWebhookDeduplicator(nil),
+		"WithWebhookClient":        ricloud.WithWebhookClient(nil),
+		"WithWebhookLogger":        ricloud.WithWebhookLogger(nil),
+		"an option is nil":         nil,
 	} {
 		h, err := ricloud.NewWebhookHandler(ignore, opt)
 		require.ErrorContains(t, err, field)
