@@ -102,7 +102,7 @@ func newClient(operation, token string, opts []Option) (*Client, error) {
 	}
 	cfg.Observe = observers.observe()
 	if cfg.localSet && cfg.local == "" {
-		return nil, &ParamError{Operation: "NewClient", Field: "WithLocalFiles", Reason: "is no folder"}
+		return nil, &ParamError{Operation: "NewClient", Field: "WithLocalFiles", Reason: "must name a folder"}
 	}
 	t, err := transport.New(cfg.Config)
 	if err != nil {
@@ -144,7 +144,7 @@ func (c *config) checkToken(token string) {
 	case token == redacted:
 		c.refuse("token", isRedacted)
 	case strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r > '~' }):
-		c.refuse("token", "has a space or a character that no token has")
+		c.refuse("token", "holds a space or another character that a token cannot hold")
 	}
 }
 
@@ -154,10 +154,10 @@ func (c *config) checkCombinations() {
 		c.refuse("WithBaseURL", err.Error())
 	}
 	if c.Pacer != nil && c.RateLimit != 0 {
-		c.refuse("WithPacer", "excludes WithRateLimit")
+		c.refuse("WithPacer", "cannot be combined with WithRateLimit")
 	}
 	if c.Proxy != nil && c.Transport != nil {
-		c.refuse("WithProxy", "excludes WithTransport")
+		c.refuse("WithProxy", "cannot be combined with WithTransport")
 	}
 	if c.Proxy == nil {
 		c.Proxy = c.fallbackProxy

@@ -56,7 +56,7 @@ func readSmall(path string) ([]byte, error) {
 		return nil, fmt.Errorf("ricloud: credentials: %w", err)
 	}
 	if b.Len() > maxCredentials {
-		return nil, inFile(path, errors.New("is larger than any credentials"))
+		return nil, inFile(path, errors.New("is too large to be a credentials file"))
 	}
 	return b.Bytes(), nil
 }
@@ -75,7 +75,7 @@ func inFile(path string, err error) error {
 func serviceAccount(text []byte) (Credentials, error) {
 	var fields map[string]any
 	if json.Unmarshal(text, &fields) != nil {
-		return nil, errors.New("is not JSON, although it begins like it")
+		return nil, errors.New("begins like JSON but cannot be parsed")
 	}
 	c := Credentials{}
 	for name, value := range fields {

@@ -45,7 +45,7 @@ func TestCredentialsFromFile(t *testing.T) {
 			text: `{"type":"authorized_user","refresh_token":"canary"}`,
 			err:  "its type is not service_account",
 		},
-		"broken JSON": {text: `{"private_key":"canary`, err: "is not JSON"},
+		"broken JSON": {text: `{"private_key":"canary`, err: "cannot be parsed"},
 		"no secret":   {text: "Access key ID\nAKIA1\n", err: "secret_access_key is required"},
 		"titles only": {text: "Access key ID,Secret access key\n", err: "is neither"},
 		"two keys": {

@@ -507,7 +507,7 @@ func (s *ResultsService) SaveAllTo(
 	case sink == nil:
 		return nil, &ParamError{Operation: operation, Field: "sink", Reason: "is nil"}
 	case o.manifest != nil:
-		return nil, &ParamError{Operation: operation, Field: "WithManifest", Reason: "is for folders"}
+		return nil, &ParamError{Operation: operation, Field: "WithManifest", Reason: "does not apply to a Sink"}
 	}
 	all := newSaveAll(operation, s, o)
 	all.keep = func(ctx context.Context, item *savedFile) error {

@@ -111,7 +111,7 @@ var (
 	// ErrTasksFailed means that a poll ended and some of its tasks failed or
 	// are suspended. Polls.Wait, Polls.Watch and Polls.Results return it. The
 	// results of the other tasks can be used.
-	ErrTasksFailed = errors.New("ricloud: tasks of the poll did not succeed")
+	ErrTasksFailed = errors.New("ricloud: some tasks of the poll did not succeed")
 )
 
 // meaning returns the sentinel of a code, nil for one that has none.
@@ -311,7 +311,7 @@ type DecodeError struct {
 
 // Error names the operation, the place in the JSON and the value there.
 func (e *DecodeError) Error() string {
-	at := "the answer"
+	at := "the body"
 	if e.Path != "" {
 		at = quote(e.Path, maxQuote)
 	}

@@ -187,7 +187,7 @@ func TestDidItHappen(t *testing.T) {
 		{"create, 502", create, httpmock.NewStringResponder(502, "<html>"), true, 1, "502 Bad Gateway"},
 		{
 			"create, garbage", create, httpmock.NewStringResponder(201, "{"), true, 1,
-			"cannot decode the answer",
+			"cannot decode the body",
 		},
 		{
 			"create, refused", create, jsonResponder(400, `{"error":"invalid-parameter"}`), false, 1,
@@ -244,7 +244,7 @@ func TestAnAnswerWithoutABody(t *testing.T) {
 	_, err = c.Results.Acknowledge(t.Context(), "r")
 	require.NoError(t, err)
 	_, err = c.Users.Get(t.Context(), "1")
-	require.ErrorContains(t, err, "ricloud: Users.Get: cannot decode the answer",
+	require.ErrorContains(t, err, "ricloud: Users.Get: cannot decode the body",
 		"not a user without an id")
 	_, err = c.Sessions.Create(t.Context(), janesLogin())
 	call, ok := errors.AsType[*CallError](err)
@@ -315,7 +315,7 @@ func TestDecodeErrorNamesThePath(t *testing.T) {
 			"a secret of the caller's", `{"key":["12345678"]}`, &struct{ Key Secret }{}, "key",
 			"the value is [redacted]",
 		},
-		{"not an object", `[1]`, &User{}, "", "cannot decode the answer: got array, want"},
+		{"not an object", `[1]`, &User{}, "", "cannot decode the body: got array, want"},
 		{"cut", `{"id":"s","user":`, &Session{}, "", `the value is {"id":"s","user":`},
 		{"HTML", `<html>` + strings.Repeat("x", 1000), &User{}, "", "the value is <html>"},
 		{

@@ -120,7 +120,7 @@ func (s *SessionsService) createOnce(
 		case findErr == nil: // another Login has taken it since
 			find.Known = append(slices.Clip(find.Known), found.ID)
 		case errors.Is(findErr, ErrNotFound):
-			return nil, fmt.Errorf("%w; Sessions.Login looked and found none", err)
+			return nil, fmt.Errorf("%w; Sessions.Login searched for the session and found none", err)
 		default:
 			return nil, errors.Join(err, findErr)
 		}

@@ -271,7 +271,7 @@ func (p PollCreateParams) check() error {
 	case p.Session == "" && p.Subscription == "":
 		return invalid("Session", "is required (or Subscription)")
 	case p.Session != "" && p.Subscription != "":
-		return invalid("Subscription", "excludes Session")
+		return invalid("Subscription", "cannot be combined with Session")
 	}
 	return p.Payload.check("Payload")
 }

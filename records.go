@@ -16,7 +16,7 @@ import (
 
 // ErrRecordCount means that a document does not hold as many records as its
 // metadata says. [Records] yields it at the end.
-var ErrRecordCount = errors.New("ricloud: the number of records is not the one in metadata.count")
+var ErrRecordCount = errors.New("ricloud: the number of records differs from metadata.count")
 
 // ErrNoRecords means that a document has no array "data". It does not mean that
 // there are no records, so do not acknowledge the result as an empty one.
@@ -117,11 +117,11 @@ func (d *document) read(record func() (stop bool, err error)) error {
 	case !d.records:
 		return ErrNoRecords
 	case d.count != nil && *d.count != d.index && !d.whole:
-		return fmt.Errorf("%w: %d came, it says %d", ErrRecordCount, d.index, *d.count)
+		return fmt.Errorf("%w: it is %d, metadata.count is %d", ErrRecordCount, d.index, *d.count)
 	}
 	switch _, err := d.Token(); err {
 	case nil:
-		return errors.New("something follows the document")
+		return errors.New("there is more data after the end of the document")
 	case io.EOF: //nolint:errorlint // bare, it says that the reader has verified everything
 		return nil
 	default:
@@ -163,7 +163,7 @@ func (d *document) expect(want json.Delim) error {
 
 func (d *document) data(record func() (stop bool, err error)) error {
 	if d.records {
-		return errors.New(`"data" comes twice`)
+		return errors.New(`the document has two arrays "data"`)
 	}
 	token, err := d.Token()
 	if err != nil {

@@ -49,7 +49,7 @@ func TestRecords(t *testing.T) {
 		"data is a string":  {`{"data":"x"}`, nil, "it is a string"},
 		"data is a number":  {`{"data":7}`, nil, "it is a number"},
 		"data is a boolean": {`{"data":true}`, nil, "it is a boolean"},
-		"data comes twice":  {`{"data":[],"data":[]}`, nil, "comes twice"},
+		"data comes twice":  {`{"data":[],"data":[]}`, nil, "two arrays"},
 		"neither":           {`{}`, nil, "no array \"data\""},
 		"an error":          {`{"error":"server-error"}`, nil, "no array \"data\""},
 		"metadata alone":    {`{"metadata":{"count":0}}`, nil, "no array \"data\""},
@@ -58,7 +58,7 @@ func TestRecords(t *testing.T) {
 		"count is a wrong string": {
 			`{"data":` + two + `,"metadata":{"count":"3"}}`,
 			[]call{a, b},
-			"2 came, it says 3",
+			"it is 2, metadata.count is 3",
 		},
 		"count is a word":      {`{"data":` + two + `,"metadata":{"count":"two"}}`, []call{a, b}, ""},
 		"count is null":        {`{"data":` + two + `,"metadata":{"count":null}}`, []call{a, b}, ""},
@@ -71,12 +71,12 @@ func TestRecords(t *testing.T) {
 		"too few": {
 			`{"data":` + two + `,"metadata":{"count":3}}`,
 			[]call{a, b},
-			"2 came, it says 3",
+			"it is 2, metadata.count is 3",
 		},
 		"too many": {
 			`{"metadata":{"count":1},"data":` + two + `}`,
 			[]call{a, b},
-			"2 came, it says 1",
+			"it is 2, metadata.count is 1",
 		},
 		"one does not fit": {
 			`{"data":[{"number":"+44 1","length":3},{"number":44123},` +
@@ -106,7 +106,7 @@ func TestRecords(t *testing.T) {
 			[]call{a},
 			"record 1, at byte 39: invalid character 'x'",
 		},
-		"something follows": {`{"data":[]} {}`, nil, "something follows"},
+		"more data after the end": {`{"data":[]} {}`, nil, "more data after the end"},
 		"garbage follows":   {`{"data":[]} x`, nil, "invalid character 'x'"},
 		"a bracket does not fit": {
 			`{"data":[{"number":"+44 1","length":3}}`,

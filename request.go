@@ -113,7 +113,7 @@ func (r *request) checkAnswer(resp *transport.Response, v any) error {
 	}
 	return &DecodeError{
 		Operation: r.op.Name, Path: "id", Snapshot: snapshot(resp.Masked()),
-		Err: errors.New("the answer has none"),
+		Err: errors.New("it is missing from the answer"),
 	}
 }
 

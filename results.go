@@ -415,7 +415,7 @@ func (a *Acknowledger) remaining(err error) error {
 		cause = failed.Err
 	}
 	if cause == nil {
-		cause = errors.New("they were added meanwhile")
+		cause = errors.New("they were added after the flush began")
 	}
 	return &AcknowledgeError{Remaining: left, Err: cause}
 }

@@ -102,7 +102,7 @@ func (p SessionCreateParams) check() error {
 	}
 	code := p.code()
 	if !p.Payload.Code.IsZero() && code == "" {
-		return invalid("Payload.Code", "has no characters other than blanks")
+		return invalid("Payload.Code", "holds only blanks")
 	}
 	switch p.Source.Type {
 	case SourceICloudAccount:

@@ -216,7 +216,7 @@ func readObject(resp *http.Response, host string, req ObjectRequest) (*Object, e
 			return object, nil
 		}
 		drop(resp.Body)
-		return nil, fmt.Errorf("storage at %s sent other bytes than were asked for", host)
+		return nil, fmt.Errorf("storage at %s sent a different range than requested", host)
 	}
 	var body struct {
 		Code string `xml:"Code"`

@@ -352,7 +352,7 @@ func NewWebhookHandler(
 	}
 	for _, opt := range opts {
 		if opt == nil {
-			h.refuse("opts", "an option is nil")
+			h.refuse("opts", "must not hold a nil WebhookOption")
 			continue
 		}
 		opt(&h.webhookSettings)
@@ -467,7 +467,7 @@ func (h *WebhookHandler) receive(w http.ResponseWriter, r *http.Request) (*Event
 	s, err := parseSignature(r.Header.Get(SignatureHeader))
 	switch {
 	case r.Method != http.MethodPost:
-		return nil, refuse(http.StatusMethodNotAllowed, "events are posted")
+		return nil, refuse(http.StatusMethodNotAllowed, "the request is not a POST")
 	case r.ContentLength > h.maxBody:
 		return nil, h.tooLarge()
 	case err != nil:

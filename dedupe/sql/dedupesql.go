@@ -92,7 +92,7 @@ func New(db *sql.DB, dialect Dialect, opts ...Option) (*Deduplicator, error) {
 	d := &Deduplicator{db: db, dialect: dialect, lease: DefaultLease, prefix: "ricloud_"}
 	for _, opt := range opts {
 		if opt == nil {
-			return nil, invalid("opts", "an option is nil")
+			return nil, invalid("opts", "must not hold a nil Option")
 		}
 		opt(d)
 	}

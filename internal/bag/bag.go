@@ -310,7 +310,7 @@ func (c *chain) read(text string) (Line, error) {
 	var line Line
 	hash, body, ok := strings.Cut(text, " ")
 	if !ok || hash != c.hash(body) {
-		return line, errors.New("its hash is not that of the lines up to it")
+		return line, errors.New("its hash does not match the lines before it")
 	}
 	if err := json.Unmarshal([]byte(body), &line); err != nil {
 		return line, errors.New("it is not JSON")

@@ -170,7 +170,7 @@ func (s *saving) find() (Kept, error) {
 			return kept, err
 		}
 	}
-	return Kept{}, fmt.Errorf("%w: neither %s nor %s is this file", fs.ErrExist, names[0], names[1])
+	return Kept{}, fmt.Errorf("%w: %s and %s both hold other content", fs.ErrExist, names[0], names[1])
 }
 
 // read reports whether what stands under name is the file.
@@ -207,7 +207,7 @@ func (f *Folder) Sync(kept ...Kept) (bool, error) {
 					f.removeSame(k.Name, k.info)
 				}
 			}
-			return false, fmt.Errorf("cannot put the names in the folder on disk: %w", err)
+			return false, fmt.Errorf("cannot flush the folder to disk: %w", err)
 		}
 		synced = synced && ok
 		if f.sub == "." {

@@ -186,7 +186,7 @@ func (s *saving) fetch(name string) (Kept, error) {
 		err = s.publish(p, name)
 		if errors.Is(err, errMoved) {
 			if s.overtaken++; s.overtaken == maxOvertaken {
-				err = fmt.Errorf("cannot give the file its name %s: it is always changed meanwhile", name)
+				err = fmt.Errorf("cannot give the file the name %s: another process keeps changing that file", name)
 			}
 		}
 	}
@@ -209,7 +209,7 @@ func (s *saving) syncPartial(p *partial) error {
 		return nil
 	}
 	s.discard(p)
-	return fmt.Errorf("cannot put the file on disk: %w", err)
+	return fmt.Errorf("cannot flush the file to disk: %w", err)
 }
 
 // fill completes the partial file. Bytes of an earlier Save that turn out not

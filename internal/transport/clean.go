@@ -48,7 +48,7 @@ func withoutURLError(err error) error {
 			return err
 		}
 		if err = wrapped.Err; err == nil {
-			return errors.New("the transport failed without saying why")
+			return errors.New("the transport failed without an error")
 		}
 	}
 }

@@ -34,7 +34,7 @@ const (
 	remove = http.MethodDelete
 )
 
-// The operations of the contract, in the order of its endpoint table. POST
+// The operations that docs/contract.md lists, in its order. POST
 // /users is plain: it returns the user that exists.
 //
 //nolint:gochecknoglobals // the read-only table is the point of this file

@@ -42,14 +42,14 @@ func follow(req *http.Request, resp *http.Response, hop int) (*url.URL, error) {
 	case err != nil:
 		return nil, errors.New("has no usable Location")
 	case req.Method != http.MethodGet:
-		return nil, fmt.Errorf("answers a %s", req.Method)
+		return nil, fmt.Errorf("came in answer to a %s, which is not redirected", req.Method)
 	}
 	target = req.URL.ResolveReference(target)
 	switch {
 	case !sameOrigin(target, req.URL):
 		return nil, fmt.Errorf("points to %s://%s", target.Scheme, target.Host)
 	case hop == maxRedirects:
-		return nil, fmt.Errorf("is one more than the %d that are followed", maxRedirects)
+		return nil, fmt.Errorf("exceeds the %d redirects that are followed", maxRedirects)
 	}
 	target.User = nil
 	return target, nil

@@ -43,7 +43,7 @@ func TestRedirects(t *testing.T) {
 			"a loop", PollsList,
 			[]httpmock.Responder{to("/polls")},
 			[]string{"/polls", "/polls", "/polls", "/polls"},
-			"one more than the 3",
+			"exceeds the 3 redirects",
 		},
 		{
 			"to another host", PollsList,
@@ -85,13 +85,13 @@ func TestRedirects(t *testing.T) {
 			"of a create", PollsCreate,
 			[]httpmock.Responder{to("/b")},
 			[]string{"/polls"},
-			"answers a POST",
+			"came in answer to a POST",
 		},
 		{
 			"of a delete", SessionsDelete,
 			[]httpmock.Responder{status(308, "Location", "/b")},
 			[]string{"/sessions/1"},
-			"status 308 answers a DELETE",
+			"status 308 came in answer to a DELETE",
 		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -22,7 +22,7 @@ func (t *Timeout) Error() string {
 	case "attempt":
 		return fmt.Sprintf("no answer within %v (attempt timeout)", t.After)
 	case "stall":
-		return fmt.Sprintf("the answer went silent for %v (stall timeout)", t.After)
+		return fmt.Sprintf("the answer brought no byte for %v (stall timeout)", t.After)
 	}
 	return fmt.Sprintf("not done within %v (%s timeout)", t.After, t.Limit)
 }

@@ -285,9 +285,9 @@ func TestARetryWaitAboveTheDefaultCeilingRaisesIt(t *testing.T) {
 func TestACallerMistakeIsNamedBeforeAnythingIsSent(t *testing.T) {
 	t.Parallel()
 	for want, req := range map[string]*Request{
-		"Polls.Get: id is empty":                 requestWithID(PollsGet, ""),
-		`Polls.Get: id ".." is not an id`:        requestWithID(PollsGet, ".."),
-		"Polls.List: await must not be negative": {Operation: PollsList, Await: -1},
+		"Polls.Get: id is empty":                         requestWithID(PollsGet, ""),
+		`Polls.Get: id ".." is not the ID of a resource`: requestWithID(PollsGet, ".."),
+		"Polls.List: await must not be negative":         {Operation: PollsList, Await: -1},
 		`Polls.List: header name "a b" is not valid`: {
 			Operation: PollsList,
 			Header:    http.Header{"a b": {"x"}},

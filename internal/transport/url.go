@@ -104,7 +104,7 @@ func expand(prefix, template, id string) (string, error) {
 	case id == "":
 		return "", errors.New("id is empty")
 	case id == "." || id == "..":
-		return "", fmt.Errorf("id %q is not an id", id)
+		return "", fmt.Errorf("id %q is not the ID of a resource", id)
 	}
 	return prefix + before + url.PathEscape(id) + after, nil
 }

@@ -116,7 +116,7 @@ type read[R any] struct {
 
 // errGivenUp is the failure of a read without an answer that was given up
 // because others needed its place.
-var errGivenUp = errors.New("no answer in good time, and too many reads without one")
+var errGivenUp = errors.New("no answer yet, and its place was needed for another read")
 
 // noPlace returns how long it takes until another Get may be sent. A Get that
 // has no answer after the shortest interval is slow, and no longer counts: reads

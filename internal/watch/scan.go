@@ -10,7 +10,7 @@ import (
 )
 
 // errSlow is the failure of a scan that takes too long.
-var errSlow = errors.New("the list is not read in good time")
+var errSlow = errors.New("the list took too long to read")
 
 // scanPays reports whether to read the list for the entry that is due, instead
 // of the entry. A scan also saves the reads that are due soon.
