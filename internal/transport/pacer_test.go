@@ -300,3 +300,74 @@ func TestAPacerOfTheCallersGetsEveryAttemptAndEveryPause(t *testing.T) {
 		assert.Equal(t, []time.Duration{7 * time.Second}, pacer.pauses)
 	})
 }
+
+// strictPacer answers each request for a turn with an error, after a while.
+type strictPacer struct {
+	after time.Duration
+	err   error
+}
+
+func (p strictPacer) Wait(ctx context.Context, _ Priority) error {
+	select {
+	case <-time.After(p.after): //nolint:forbidigo // virtual time
+		return p.err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (strictPacer) Pause(time.Duration) {}
+
+// Without a turn nothing is sent, and the error says why.
+func TestAPacerThatGivesNoTurn(t *testing.T) {
+	t.Parallel()
+	refused := errors.New("the quota server is away")
+	cancelledByCaller := errors.New("the caller had enough")
+	for name, test := range map[string]struct {
+		pacer    strictPacer
+		deadline time.Duration // of the caller
+		cancel   time.Duration // by the caller
+		is       error
+		within   time.Duration
+	}{
+		"an error of its own": {
+			pacer: strictPacer{err: refused}, is: refused,
+		},
+		"no turn in time": {
+			pacer: strictPacer{after: time.Hour}, deadline: 10 * time.Second,
+			is: ErrTooLate, within: 10 * time.Second,
+		},
+		"a turn that leaves no time": {
+			pacer: strictPacer{after: 10 * time.Second}, deadline: 10*time.Second + time.Millisecond,
+			is: ErrTooLate, within: 11 * time.Second,
+		},
+		"cancelled": {
+			pacer: strictPacer{after: time.Hour}, cancel: time.Second,
+			is: cancelledByCaller, within: time.Second,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				mock := clock()
+				client := newClient(t, mock, func(c *Config) { c.Pacer = test.pacer })
+				ctx, cancel := context.WithCancelCause(t.Context())
+				defer cancel(nil)
+				if test.deadline > 0 {
+					var done context.CancelFunc
+					ctx, done = context.WithTimeout(ctx, test.deadline)
+					defer done()
+				}
+				if test.cancel > 0 {
+					time.AfterFunc(test.cancel, func() { cancel(cancelledByCaller) })
+				}
+				began := time.Now()
+				_, err := client.Do(ctx, request(SessionsCreate))
+				require.ErrorIs(t, err, test.is)
+				assert.LessOrEqual(t, time.Since(began), test.within)
+				assert.Empty(t, mock.sent)
+				assert.False(t, failure(t, err).MaybeApplied)
+			})
+		})
+	}
+}

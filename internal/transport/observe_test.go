@@ -1,0 +1,61 @@
+package transport
+
+import (
+	"context"
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+type spanKey struct{}
+
+// An observer sees each attempt begin and end, can give it a context and headers, and can take
+// nothing from it.
+func TestAnObserverSeesEachAttempt(t *testing.T) {
+	t.Parallel()
+	mock := play(status(503), status(200))
+	var began []int
+	var ended []Attempt
+	client := newClient(t, mock, func(c *Config) {
+		c.RetryWaitMin, c.RetryWaitMax = time.Nanosecond, time.Nanosecond
+		c.Observe = func(ctx context.Context, s Sending) (context.Context, func(Attempt)) {
+			assert.Equal(t, "Polls.List", s.Request.Operation.Name)
+			assert.Equal(t, "api.test", s.Host)
+			began = append(began, s.Number)
+			s.Header.Set("Traceparent", "00-1-2-01")
+			s.Header.Set("Authorization", "Token another")
+			s.Header.Set("Bad\nName", "x")
+			return context.WithValue(ctx, spanKey{}, s.Number), func(a Attempt) { ended = append(ended, a) }
+		}
+	})
+	_, err := client.Do(t.Context(), request(PollsList))
+	require.NoError(t, err)
+	assert.Equal(t, []int{1, 2}, began)
+	require.Len(t, ended, 2)
+	assert.Equal(t, 503, ended[0].StatusCode)
+	assert.Equal(t, 200, ended[1].StatusCode)
+	for i, req := range mock.seen {
+		assert.Equal(t, i+1, req.Context().Value(spanKey{}))
+		assert.Equal(t, []string{"00-1-2-01"}, req.Header["Traceparent"])
+		assert.Equal(t, []string{"Token " + testToken}, req.Header["Authorization"])
+		assert.Len(t, req.Header, len(mock.seen[0].Header))
+		assert.NotContains(t, req.Header, http.CanonicalHeaderKey("Bad\nName"))
+	}
+}
+
+// A context that does not come from the attempt's own would not end with the call: it is not used.
+func TestAnObserverCannotFreeAnAttemptOfItsCall(t *testing.T) {
+	t.Parallel()
+	mock := play(status(200))
+	client := newClient(t, mock, func(c *Config) {
+		c.Observe = func(context.Context, Sending) (context.Context, func(Attempt)) {
+			return context.WithValue(context.Background(), spanKey{}, 1), nil
+		}
+	})
+	_, err := client.Do(t.Context(), request(PollsList))
+	require.NoError(t, err)
+	assert.Nil(t, mock.seen[0].Context().Value(spanKey{}))
+}

@@ -1,0 +1,117 @@
+package watch
+
+import (
+	"context"
+	"strconv"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// judged is an api whose failures have a verdict of the test's.
+type judged struct {
+	*api
+
+	verdict Verdict
+}
+
+func (j judged) Classify(error) Verdict { return j.verdict }
+
+func TestWhatAFailureEnds(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		verdict Verdict
+		ends    bool          // the wait, although the failure would heal
+		within  time.Duration // of a failure
+	}{
+		"an outage heals":          {verdict: Retry},
+		"nothing was sent":         {verdict: Unsent},
+		"final":                    {verdict: Final, ends: true, within: 2 * time.Second},
+		"too large":                {verdict: TooLarge, ends: true, within: 2 * time.Second},
+		"no read can succeed":      {verdict: Permanent, ends: true, within: 2 * time.Second},
+		"the token refused, twice": {verdict: Refused, ends: true, within: 30 * time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				a := newAPI()
+				id := a.create(time.Minute)
+				began := time.Now()
+				a.fault = func(string, string) error {
+					if time.Since(began) < 5*time.Minute {
+						return errDown
+					}
+					return nil
+				}
+				h := New(Source[job](judged{a, test.verdict}), rhythm, nil)
+				_, err := wait(t.Context(), h, id, nil)
+				if test.ends {
+					require.ErrorIs(t, err, errDown)
+					assert.LessOrEqual(t, time.Since(began), test.within)
+				} else {
+					require.NoError(t, err)
+				}
+			})
+		})
+	}
+}
+
+// A token that is refused once may be one that is being rotated.
+func TestATokenThatIsRefusedOnceEndsNothing(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		a := newAPI()
+		id := a.create(time.Minute)
+		refusals := 0
+		a.fault = func(string, string) error {
+			if refusals++; refusals == 1 {
+				return errToken
+			}
+			return nil
+		}
+		_, err := wait(t.Context(), New(Source[job](judged{a, Refused}), rhythm, nil), id, nil)
+		require.NoError(t, err)
+	})
+}
+
+// Reads that hang are given up when others need their place.
+func TestReadsThatHangAreGivenUp(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		a := newAPI()
+		a.latency = 24 * time.Hour
+		h := New[job](a, rhythm, nil)
+		ctx, cancel := context.WithCancel(t.Context())
+		var all sync.WaitGroup
+		waits := make([]*Wait[job], 3*maxSlow)
+		for i := range waits {
+			waits[i] = h.Join("hangs-"+strconv.Itoa(i), nil)
+			all.Go(func() {
+				_, _, err := waits[i].Next(ctx)
+				assert.ErrorIs(t, err, context.Canceled)
+			})
+		}
+		<-time.After(time.Minute)
+		h.mu.Lock()
+		open := len(h.reads)
+		h.mu.Unlock()
+		assert.LessOrEqual(t, open, maxSlow+maxReading)
+		given := 0
+		for _, w := range waits {
+			if failure, _ := w.Trouble(); failure != nil {
+				require.ErrorIs(t, failure, errGivenUp)
+				given++
+			}
+		}
+		assert.Positive(t, given, "the oldest made room, and their waits know why they know nothing")
+		cancel()
+		all.Wait()
+		for _, w := range waits {
+			w.Leave()
+		}
+	})
+}

@@ -1,0 +1,96 @@
+package watch
+
+import (
+	"context"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+func TestAWaitKnowsWhatKeepsItFromKnowing(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		a := newAPI()
+		a.fault = func(string, string) error { return errDown }
+		h := New[job](a, rhythm, nil)
+		w := h.Join(a.create(time.Minute), nil)
+		defer w.Leave()
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		defer cancel()
+		_, _, err := w.Next(ctx)
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		failure, refusal := w.Trouble()
+		require.ErrorIs(t, failure, errDown)
+		require.NoError(t, refusal)
+	})
+}
+
+// valued is an api that sees a value of the contexts of its reads.
+type valued struct {
+	*api
+
+	seen func(value any)
+}
+
+type tenant struct{}
+
+func (v valued) Get(ctx context.Context, id string) (*job, error) {
+	v.seen(ctx.Value(tenant{}))
+	return v.api.Get(ctx, id)
+}
+
+// One read serves all waits for a resource, and carries the values of the hub's own context.
+func TestWaitsForOneResourceShareItsReads(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		a := newAPI()
+		var seen any
+		source := Source[job](valued{a, func(value any) { seen = value }})
+		ctx, cancel := context.WithCancel(context.WithValue(t.Context(), tenant{}, "acme"))
+		h := New(source, rhythm, nil).WithValues(ctx)
+		cancel() // the values stay
+		id := a.create(30 * time.Second)
+		first, second := h.Join(id, nil), h.Join(id, nil)
+		defer first.Leave()
+		defer second.Leave()
+		for end := false; !end; {
+			var err error
+			_, end, err = first.Next(t.Context())
+			require.NoError(t, err)
+			assert.True(t, first.ByRead())
+		}
+		assert.EqualValues(t, a.reads(id), h.Shared())
+		assert.Equal(t, "acme", seen)
+	})
+}
+
+// What the caller read or deleted by itself ends a wait without another read.
+func TestWhatTheCallerDidItselfIsKnown(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		a := newAPI()
+		h := New[job](a, rhythm, nil)
+		for name, change := range map[string]func(id string){
+			"deleted": func(id string) { h.Deleted(id, func(j *job) { j.step = steps }) },
+			"read":    func(id string) { h.Refresh(id, &job{id: id, step: steps, steps: steps}) },
+		} {
+			id := a.create(time.Hour)
+			w := h.Join(id, a.job(id))
+			j, end, err := w.Next(t.Context())
+			require.NoError(t, err)
+			assert.False(t, end)
+			assert.Zero(t, j.step)
+			change(id)
+			_, end, err = w.Next(t.Context())
+			require.NoError(t, err)
+			assert.True(t, end, name)
+			assert.False(t, w.ByRead(), name)
+			w.Leave()
+		}
+		h.Refresh("unknown", &job{id: "unknown", step: steps, steps: steps})
+		assert.Nil(t, h.memory.get("unknown").resource, "what nobody knows of is not kept")
+	})
+}
