@@ -1018,7 +1018,8 @@ func TestWatchStopsWithItsConsumer(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				client, _ := record(t, map[string][]string{"": {event}})
 				n := 0
-				for range client.Events.Watch(t.Context(), ricloud.EventWatchParams{Since: epoch}) {
+				params := ricloud.EventWatchParams{Since: epoch}
+				for range client.Events.Watch(t.Context(), params) { //nolint:errcheck // counted only
 					n++
 					break
 				}

@@ -562,13 +562,15 @@ func TestEveryListHasAnAll(t *testing.T) {
 	t.Parallel()
 	c, api := newTestClient(t)
 	for path, all := range map[string]func() (int, error){
-		"/keys":     func() (int, error) { return drain(c.Keys.All(t.Context(), KeyListParams{})) },
-		"/sources":  func() (int, error) { return drain(c.Sources.All(t.Context(), SourceListParams{})) },
-		"/sessions": func() (int, error) { return drain(c.Sessions.All(t.Context(), SessionListParams{})) },
-		"/polls":    func() (int, error) { return drain(c.Polls.All(t.Context(), PollListParams{})) },
-		"/tasks":    func() (int, error) { return drain(c.Tasks.All(t.Context(), TaskListParams{})) },
-		"/results":  func() (int, error) { return drain(c.Results.All(t.Context(), ResultListParams{})) },
-		"/events":   func() (int, error) { return drain(c.Events.All(t.Context(), EventListParams{})) },
+		"/keys":    func() (int, error) { return drain(c.Keys.All(t.Context(), KeyListParams{})) },
+		"/sources": func() (int, error) { return drain(c.Sources.All(t.Context(), SourceListParams{})) },
+		"/sessions": func() (int, error) {
+			return drain(c.Sessions.All(t.Context(), SessionListParams{}))
+		},
+		"/polls":   func() (int, error) { return drain(c.Polls.All(t.Context(), PollListParams{})) },
+		"/tasks":   func() (int, error) { return drain(c.Tasks.All(t.Context(), TaskListParams{})) },
+		"/results": func() (int, error) { return drain(c.Results.All(t.Context(), ResultListParams{})) },
+		"/events":  func() (int, error) { return drain(c.Events.All(t.Context(), EventListParams{})) },
 		"/configs/storage": func() (int, error) {
 			return drain(c.StorageConfigs.All(t.Context(), StorageConfigListParams{}))
 		},

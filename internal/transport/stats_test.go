@@ -21,9 +21,9 @@ func TestStatsCountWhatCameBack(t *testing.T) {
 			Sent: 6, Succeeded: 2, Refused: 1, RateLimited: 1, ServerError: 1, NoAnswer: 1, LastHour: 6,
 		}
 		assert.Equal(t, want, client.Stats())
-		<-time.After(59 * time.Minute)
+		<-time.NewTimer(59 * time.Minute).C
 		_, _ = client.Do(t.Context(), request(PollsList))
-		<-time.After(5 * time.Minute)
+		<-time.NewTimer(5 * time.Minute).C
 		stats := client.Stats()
 		assert.EqualValues(t, 7, stats.Sent)
 		assert.EqualValues(t, 1, stats.LastHour)

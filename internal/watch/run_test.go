@@ -95,7 +95,7 @@ func TestReadsThatHangAreGivenUp(t *testing.T) {
 				assert.ErrorIs(t, err, context.Canceled)
 			})
 		}
-		<-time.After(time.Minute)
+		<-time.NewTimer(time.Minute).C
 		h.mu.Lock()
 		open := len(h.reads)
 		h.mu.Unlock()

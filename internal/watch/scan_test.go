@@ -58,6 +58,6 @@ func TestAPageThatIsTooLargeIsAskedForSmaller(t *testing.T) {
 		require.NotEmpty(t, a.limits)
 		last := slices.IndexFunc(a.limits, func(n int) bool { return n <= 20 })
 		require.Positive(t, last)
-		assert.LessOrEqual(t, slices.Max(a.limits[last:]), 20, "what was too large is not asked for again")
+		assert.LessOrEqual(t, slices.Max(a.limits[last:]), 20, "what was too large is not asked again")
 	})
 }
