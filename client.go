@@ -41,7 +41,7 @@ type Client struct {
 	waits     waits
 	noBatch   *atomic.Bool // the API has no POST /results/ack
 	downloads downloads
-	cascades  *cascades // that run
+	cascades  *cascades // in progress
 	oddities  *oddities
 	hooks     *hooks
 	counts    *counts

@@ -68,7 +68,7 @@ type Deduplicator interface {
 	Failed(ctx context.Context, lease Lease) error
 }
 
-// A Cursor keeps how far the API's record of events has been handled. If a
+// A Cursor stores how far the API's record of events has been handled. If a
 // Deduplicator implements it, WebhookHandler.Replay continues where the last
 // Replay stopped. It must be safe for concurrent use.
 //
@@ -82,8 +82,8 @@ type Cursor interface {
 	SetCursor(ctx context.Context, position time.Time) error
 }
 
-// DefaultDeduplicatorSize is how many events NewMemoryDeduplicator remembers
-// unless it is told otherwise.
+// DefaultDeduplicatorSize is how many events NewMemoryDeduplicator remembers if
+// its size is 0.
 const DefaultDeduplicatorSize = 100_000
 
 // MemoryDeduplicator is a Deduplicator and a Cursor for one process. It forgets

@@ -14,7 +14,7 @@ import (
 	"github.com/reincubate/ricloud-go/internal/backoff"
 )
 
-// ensurer does for one kind of config what Ensure needs.
+// ensurer is what Ensure needs of one kind of config.
 type ensurer interface {
 	configAccess
 	configSetup
@@ -22,23 +22,23 @@ type ensurer interface {
 
 type configAccess interface {
 	// list returns the configs for the URL that are not deactivated.
-	list(ctx context.Context) ([]place, error)
-	create(ctx context.Context) (place, error)
-	get(ctx context.Context, id ID) (place, *Response, error)
+	list(ctx context.Context) ([]anyConfig, error)
+	create(ctx context.Context) (anyConfig, error)
+	get(ctx context.Context, id ID) (anyConfig, *Response, error)
 	remove(ctx context.Context, id ID) error
 }
 
 type configSetup interface {
 	// prepare makes the receiver or the config ready, and returns the state that
 	// the config is then in. all are the configs for the URL.
-	prepare(ctx context.Context, chosen place, all []place, created bool) (ConfigState, error)
+	prepare(ctx context.Context, chosen anyConfig, all []anyConfig, created bool) (ConfigState, error)
 	test(ctx context.Context, id ID) (*Task, error)
-	// adopt makes a valid config the default where that is asked for.
+	// adopt makes a valid config the default if the params ask for it.
 	adopt(ctx context.Context, id ID) error
 }
 
-// place is what the two kinds of config have in common.
-type place struct {
+// anyConfig is what the two kinds of config have in common.
+type anyConfig struct {
 	id      ID
 	url     string
 	state   ConfigState
@@ -49,7 +49,7 @@ const (
 	maxConfigTests = 3               // before a config is given up
 	testPause      = time.Second     // before a failed test is repeated; then three times as long
 	maxEnsureRuns  = 3               // a config that vanishes meanwhile is looked for again
-	clockDrift     = 5 * time.Second // from here on the clock is worth a word
+	clockDrift     = 5 * time.Second // a larger difference of the clocks is reported
 )
 
 // ensuring is one call of Ensure.
@@ -94,14 +94,14 @@ func (e *ensuring) once(ctx context.Context) (ID, error) {
 	return chosen.id, e.adopt(ctx, chosen.id)
 }
 
-// choose returns the config to use, and all that are live. A valid one is left
-// alone. If there is none, it creates one. Processes that do so at the same time
-// all see the oldest, choose that, and delete what else they created.
+// choose returns the config to use, and all that are live. It prefers a valid
+// one, and creates one if there is none. Processes that do so at the same time
+// all choose the oldest and delete their own.
 func (e *ensuring) choose(
 	ctx context.Context,
-) (chosen place, all []place, created bool, err error) {
+) (chosen anyConfig, all []anyConfig, created bool, err error) {
 	if all, err = e.list(ctx); err != nil {
-		return place{}, nil, false, err
+		return anyConfig{}, nil, false, err
 	}
 	if len(all) > 0 {
 		slices.SortFunc(all, validThenOldest)
@@ -110,17 +110,17 @@ func (e *ensuring) choose(
 	own, failure := e.create(ctx)
 	if failure != nil {
 		if lost, ok := errors.AsType[*CallError](failure); !ok || !lost.MaybeApplied() {
-			return place{}, nil, false, failure
+			return anyConfig{}, nil, false, failure
 		}
 	}
 	all, err = e.list(ctx)
 	switch {
 	case failure != nil && (err != nil || len(all) == 0): // nothing was created
-		return place{}, nil, false, failure
+		return anyConfig{}, nil, false, failure
 	case err != nil:
-		return place{}, nil, false, err
+		return anyConfig{}, nil, false, err
 	case len(all) == 0: // a list that lags behind
-		return own, []place{own}, true, nil
+		return own, []anyConfig{own}, true, nil
 	}
 	slices.SortFunc(all, oldest)
 	if chosen = all[0]; failure != nil || chosen.id == own.id {
@@ -129,12 +129,12 @@ func (e *ensuring) choose(
 	if err := e.remove(ctx, own.id); err != nil && !errors.Is(err, ErrNotFound) {
 		return chosen, all, false, err
 	}
-	all = slices.DeleteFunc(all, func(p place) bool { return p.id == own.id })
+	all = slices.DeleteFunc(all, func(p anyConfig) bool { return p.id == own.id })
 	return chosen, all, false, nil
 }
 
-func validThenOldest(a, b place) int {
-	valid := func(p place) int {
+func validThenOldest(a, b anyConfig) int {
+	valid := func(p anyConfig) int {
 		if p.state == ConfigValid {
 			return 0
 		}
@@ -144,7 +144,7 @@ func validThenOldest(a, b place) int {
 }
 
 // oldest orders by date and, within one, by ID: the API numbers configs.
-func oldest(a, b place) int {
+func oldest(a, b anyConfig) int {
 	left, errLeft := strconv.ParseUint(string(a.id), 10, 64)
 	right, errRight := strconv.ParseUint(string(b.id), 10, 64)
 	byID := cmp.Compare(a.id, b.id)
@@ -156,7 +156,7 @@ func oldest(a, b place) int {
 
 // validate tests a config until it is valid. A test that fails may have met a
 // receiver that is just starting, so it is repeated. A create and an update
-// begin a test, too, and theirs may end later and otherwise.
+// also begin a test, which may end later and with another outcome.
 func (e *ensuring) validate(ctx context.Context, id ID) error {
 	var state ConfigState
 	var failed *StateError
@@ -256,7 +256,7 @@ func checkWebhookURL(raw string) error {
 	return nil
 }
 
-// plainURL leaves out what may be secret in a URL.
+// plainURL removes the parts of a URL that may be secret.
 func plainURL(raw string) string {
 	u, err := url.Parse(raw)
 	if err != nil {

@@ -179,7 +179,7 @@ func (e *Error) Error() string {
 		fmt.Fprintf(&b, ": not an answer of the API: %q", quote(snapshot(e.Body), maxQuote))
 	}
 	if len(e.Params) > 0 {
-		// secrets that were sent are masked in it
+		// Secrets that were sent are masked in the params.
 		fmt.Fprintf(&b, " (params %s)", quote(e.Params, maxQuote))
 	}
 	if e.RetryAfter > 0 {
@@ -234,9 +234,9 @@ func newError(operation string, resp *transport.Response) *Error {
 
 // CallError reports a call without a usable answer: there was no connection, a
 // timeout, a context that ended, a create that was answered with a server
-// error, or a success that cannot be used. It unwraps to what ended the call
-// (for an ended context, the context's cause and its error) and to the last
-// *Error that the API answered, if any.
+// error, or a successful answer that cannot be decoded. It unwraps to what
+// ended the call (for an ended context, the context's cause and its error) and
+// to the last *Error that the API answered, if any.
 type CallError struct {
 	Operation string
 	Attempts  []Attempt // the requests that were made; empty: nothing was sent
@@ -338,7 +338,7 @@ type StateError struct {
 	Code      ErrorCode // why, where the API says
 	Failed    []ID      // a poll's failed tasks
 	Suspended []ID      // a poll's suspended tasks
-	Detail    string    // more, in words
+	Detail    string    // more details, in words
 
 	SourceState SourceState // a session's: SourceLocked means ErrSourceLocked
 	CodeSent    bool        // a two-factor code was sent, see ErrCodeRejected
@@ -458,10 +458,10 @@ func required(pairs ...string) error {
 
 const maxSnapshot = 512
 
-// snapshot returns the beginning of what did not fit, up to the first key that
-// may hold a secret.
+// snapshot returns the beginning of a value that could not be decoded, up to
+// the first key that may hold a secret.
 func snapshot(raw []byte) string {
-	// JSON within a string has keys, too
+	// JSON within a string has keys, too.
 	head := bytes.ReplaceAll(raw[:min(len(raw), maxSnapshot)], []byte(`\`), nil)
 	end := len(head)
 	for _, key := range []string{

@@ -126,7 +126,7 @@ func looseText(raw json.RawMessage) string {
 	return strings.TrimSpace(s)
 }
 
-// looseTime returns a date, or the zero time if raw is none that is known.
+// looseTime returns a date, or the zero time if its format is not known.
 func looseTime(raw json.RawMessage) (t time.Time) {
 	text := looseText(raw)
 	if seconds, err := strconv.ParseFloat(text, 64); err == nil && seconds > 0 && seconds < 1e11 {
@@ -138,7 +138,7 @@ func looseTime(raw json.RawMessage) (t time.Time) {
 	return t
 }
 
-// lostData says what the word in an event's data means.
+// lostData is the reason to refuse an event whose data is the word [redacted].
 const lostData = "is the word " + redacted + ": the data was lost when the event was printed or " +
 	"encoded; queue Event.Body instead"
 
@@ -369,7 +369,7 @@ func (s *EventsService) All(
 }
 
 // listedEvent is an entry of a list of events. An entry that cannot be read
-// does not spoil the others.
+// does not make the list fail.
 type listedEvent struct {
 	Event
 
@@ -402,12 +402,12 @@ type eventReader struct {
 	now time.Time // by the API's clock, when the first page was read; zero: unknown
 }
 
-// read yields the events of a list, each once, page by page. It returns when
-// the list is over, when yield returns false, or when over does, which is asked
-// after each event.
+// read yields the events of a list, each once, page by page. It returns at the
+// end of the list, when yield returns false, or when done, which is called
+// after each event, returns true.
 func (r *eventReader) read(
 	ctx context.Context, params EventListParams, after ID,
-	yield func(*listedEvent) bool, over func(time.Time) bool,
+	yield func(*listedEvent) bool, done func(time.Time) bool,
 ) error {
 	var resp Response
 	opts := slices.Concat(r.opts, []CallOption{WithResponse(&resp)})
@@ -428,7 +428,7 @@ func (r *eventReader) read(
 			}
 			r.readClock(&resp)
 			after = e.ID
-			if !yield(e) || over(e.DateCreated) {
+			if !yield(e) || done(e.DateCreated) {
 				return nil
 			}
 		}
@@ -446,8 +446,9 @@ func (r *eventReader) readClock(resp *Response) {
 	}
 }
 
-// newestFirst recognises a list that comes newest first, and when all that is
-// left of it is old. Other lists cost requests, never an event.
+// newestFirst recognises a list that is ordered newest first, and reports when
+// the rest of it is old and need not be read. A list in another order is read
+// to its end, so that no event is missed.
 type newestFirst struct {
 	first   time.Time
 	last    time.Time
@@ -526,15 +527,15 @@ func (s *EventsService) Replay(
 // start, once the receiver is up, and on a timer, such as every ten minutes.
 //
 // If the Deduplicator is a Cursor, as MemoryDeduplicator and the one in
-// dedupe/sql are, Replay keeps its position there. It then reads on from where
-// the last Replay of any process was, with a day's overlap for deliveries that
-// were still being retried and for clocks that differ. An event that fails
-// holds the position back until it succeeds. Without a position, Replay reaches
-// back DefaultReplayReach.
+// dedupe/sql are, Replay keeps its position there. The next Replay, of any
+// process, continues there. The position stays a day behind, because deliveries
+// may still be retried and clocks differ. It also stays behind each event that
+// fails, until that succeeds. Without a position, Replay reads
+// DefaultReplayReach back.
 //
-// It returns how many events were handled that had not been handled before, and
-// the errors of those that were not, joined: ErrEventInProgress is one of them.
-// An event that cannot be read is reported by its ID and left out.
+// It returns how many events were handled now, and the joined errors of those
+// that could not be handled, such as ErrEventInProgress. An event that cannot
+// be read is reported by its ID and left out.
 //
 // GET /events
 func (h *WebhookHandler) Replay(
@@ -587,8 +588,8 @@ type replay struct {
 	errs     []error
 }
 
-// run reads the events created at or after the floor, which it asks for once
-// the first page is read, and hands them over.
+// run reads the events created at or after the floor and calls fn for them. It
+// calls floor once, after the first page.
 func (r *replay) run(ctx context.Context, floor func() time.Time) error {
 	// An event that fails to be delivered meanwhile moves from the first list to
 	// the second, where it is still found.
@@ -801,8 +802,8 @@ func (w *eventWatch) run(ctx context.Context, yield func(*Event, error) bool) er
 	}
 }
 
-// deliver yields events and moves the position on behind them. It reports
-// whether the consumer wants more.
+// deliver yields events and moves the position forward. It reports whether the
+// consumer wants more.
 func (w *eventWatch) deliver(
 	ctx context.Context, found []*listedEvent, yield func(*Event, error) bool,
 ) (more bool, err error) {
@@ -829,7 +830,8 @@ func (w *eventWatch) deliver(
 	return true, nil
 }
 
-// look reads the record back to where it is known, and returns what is new.
+// look reads the record back to the events that were seen before, and returns
+// the new ones.
 func (w *eventWatch) look(ctx context.Context) (found []*listedEvent, err error) {
 	began := time.Now()
 	deep := began.Sub(w.deep) >= watchDeepEvery
@@ -888,8 +890,8 @@ func (w *eventWatch) look(ctx context.Context) (found []*listedEvent, err error)
 	return found, nil
 }
 
-// advance takes note of an event's date. A date that is in the future by the
-// API's own clock must not make the events of the present look old.
+// advance notes an event's date. A date in the future, by the API's own clock,
+// is not noted: it would make the events of the present look old.
 func (w *eventWatch) advance(date time.Time) {
 	if !w.now.IsZero() && date.After(w.now) {
 		date = w.now
@@ -913,7 +915,8 @@ func (w *eventWatch) isNew(e *listedEvent) bool {
 	return !w.began || !e.DateCreated.Before(w.newest.Add(-watchDeepOverlap))
 }
 
-// remember keeps what a look found and forgets what no look reaches any more.
+// remember keeps the events that a look found, and forgets those that are too
+// old for later looks.
 func (w *eventWatch) remember(found []*listedEvent) {
 	for _, e := range found {
 		w.seen[e.ID] = e.DateCreated

@@ -199,8 +199,8 @@ func WithHooks(hooks ...Hook) Option {
 	return func(c *config) { c.hooks = append(c.hooks, hooks...) }
 }
 
-// hooks are the hooks of a Client, found once, by what they observe. Nothing is called or
-// allocated where a list is empty.
+// hooks are the hooks of a Client, sorted once by what they observe. An empty list costs no call
+// and no allocation.
 type hooks struct {
 	logger   *slog.Logger
 	call     []CallHook
@@ -236,7 +236,8 @@ func add[H any](list *[]H, hook Hook) bool {
 	return ok
 }
 
-// begin calls one kind of hook, and returns the context to go on with and what ends them all.
+// begin calls the hooks of one kind. It returns the context for the work, and the function that
+// ends all of them.
 func begin[H, R any](
 	ctx context.Context, h *hooks, list []H, start func(H, context.Context) (context.Context, func(R)),
 ) (context.Context, func(R)) {
@@ -279,7 +280,8 @@ func (h *hooks) contain(ctx context.Context) {
 	}
 }
 
-// observe returns what the transport shows attempts to, or nil if no hook wants them.
+// observe returns the function that the transport calls for each attempt, or nil if no hook
+// observes attempts.
 func (h *hooks) observe() transport.Observe {
 	if len(h.attempt) == 0 {
 		return nil
@@ -303,7 +305,8 @@ func (h *hooks) observe() transport.Observe {
 	}
 }
 
-// beginCall tells the hooks that a call begins. ended is nil where nobody looks.
+// beginCall tells the hooks that a call begins. ended is nil if no hook
+// observes calls.
 func (c *Client) beginCall(
 	ctx context.Context, r *request,
 ) (_ context.Context, ended func(CallResult)) {
@@ -347,7 +350,7 @@ func callResult(resp *transport.Response, err error) CallResult {
 	return result
 }
 
-// maxLinks bounds how many waits a shared read names.
+// maxLinks bounds how many contexts CallInfo.Waits holds.
 const maxLinks = 16
 
 // links knows the contexts of the waits that are in progress, for the hooks of shared reads.
@@ -531,7 +534,8 @@ func (w *waiting) end() {
 	}
 }
 
-// observe tells the hooks that an event is about to be handled. ended is nil where nobody looks.
+// observe tells the hooks that an event is about to be handled. ended is nil if no hook observes
+// deliveries.
 func (h *WebhookHandler) observe(
 	ctx context.Context, event *Event, byHTTP bool,
 ) (_ context.Context, ended func(WebhookOutcome, error)) {

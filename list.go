@@ -42,8 +42,9 @@ func (l *List[T]) UnmarshalJSON(b []byte) error {
 	return err
 }
 
-// flag is a boolean that is true unless it is some way of saying no: a list
-// ends a request later where its has_more cannot be read, not a page too early.
+// flag is a boolean that is true unless the value clearly means false. A
+// has_more that cannot be read then costs one request, instead of the rest of
+// the list.
 type flag bool
 
 // UnmarshalJSON accepts any value.
@@ -74,8 +75,8 @@ func (l *List[T]) All(
 			}
 			return
 		}
-		// The list is read again from its beginning, because it may be sorted in
-		// another way there. Items whose IDs are not known are left to that.
+		// The list is read again from its beginning, because it may be ordered
+		// differently at its URL. Items without an ID are yielded only then.
 		if isIdentified[T]() {
 			if _, ok := p.yieldNew(itemsOf(l.Data), yield); !ok {
 				return
@@ -85,7 +86,7 @@ func (l *List[T]) All(
 	}
 }
 
-// behind asks for what the list has behind an item, or for all of it.
+// behind returns the request for the items after an item, or for all of them.
 func (l *List[T]) behind(id ID) request {
 	return request{op: transport.ListURL, url: l.URL, list: ListParams{AfterID: id}}
 }
@@ -208,7 +209,7 @@ type pager[T any] struct {
 	cursor ID   // the last new item that has an ID
 	tail   []*T // the items without an ID behind it
 
-	checkpoint ID // an earlier cursor; a list that returns to it goes round in circles
+	checkpoint ID // an earlier cursor; a list that returns to it repeats itself
 	steps, lap int
 }
 
@@ -217,7 +218,7 @@ func newPager[T any](c *Client, known int) *pager[T] {
 	return &pager[T]{client: c, seen: window{size: windowSize + known}, lap: 1}
 }
 
-// run yields every item from r's page on.
+// run yields every item, beginning with the page that r asks for.
 func (p *pager[T]) run(
 	ctx context.Context, r request, opts []CallOption, yield func(*T, error) bool,
 ) {
@@ -304,8 +305,8 @@ func (p *pager[T]) read(
 	return items, page.HasMore, nil
 }
 
-// yieldNew yields the items that did not come before and returns how many. It
-// returns false when the consumer had enough.
+// yieldNew yields the items that were not yielded before and returns how many
+// there were. It returns false when the consumer has stopped.
 func (p *pager[T]) yieldNew(items []item[T], yield func(*T, error) bool) (fresh int, ok bool) {
 	again := p.tail // may come again behind the cursor
 	for _, it := range items {
@@ -329,8 +330,9 @@ func (p *pager[T]) yieldNew(items []item[T], yield func(*T, error) bool) (fresh 
 	return fresh, true
 }
 
-// inCircles reports whether the cursor was there before. It compares it with one
-// earlier cursor, which moves on after 1, 2, 4, 8, … pages (Brent's algorithm).
+// inCircles reports whether the list has returned to an earlier cursor. It
+// compares it with one earlier cursor, which moves on after 1, 2, 4, 8, … pages
+// (Brent's algorithm).
 func (p *pager[T]) inCircles() bool {
 	if p.cursor == p.checkpoint {
 		return true

@@ -323,11 +323,12 @@ func (c *apiClock) read(header http.Header, sent, received time.Time) {
 	c.least, c.most, c.known = least, most, true
 }
 
-// exact reports whether more answers would not show the clock more exactly.
+// exact reports whether the clock is known so exactly that more answers would
+// not help.
 func (c *apiClock) exact() bool { return c.most-c.least < 20*time.Millisecond }
 
-// tellingPause returns how long to wait until the second of the API's clock ends
-// if it is in the middle of the range: the next answer halves the range.
+// tellingPause returns how long to wait so that the next answer halves the
+// range: until a second ends on a clock in the middle of it.
 func (c *apiClock) tellingPause(now time.Time) time.Duration {
 	there := now.Add((c.least + c.most) / 2)
 	return there.Truncate(time.Second).Add(time.Second).Sub(there)

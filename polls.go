@@ -48,7 +48,7 @@ type Poll struct {
 	unsorted bool // TasksSucceeded may hold tasks that failed
 }
 
-// UnmarshalJSON reads a poll of any generation of the API.
+// UnmarshalJSON reads a poll of any version of the API.
 func (p *Poll) UnmarshalJSON(b []byte) error {
 	type plain Poll
 	aux := struct {
@@ -62,8 +62,8 @@ func (p *Poll) UnmarshalJSON(b []byte) error {
 		p.TasksSucceeded = aux.TasksCompleted
 		p.unsorted = len(aux.TasksCompleted) > 0 && p.TasksFailed == nil
 	}
-	// The vendor's guide shows a finished poll that still says "processing". Only
-	// that word is overruled: nothing is known of a word that is not in the guide.
+	// The vendor's guide shows a finished poll that still says "processing". A state that is not in
+	// the guide is kept, because nothing is known of it.
 	if p.State == PollProcessing && p.finished() {
 		p.State = PollCompleted
 	}
@@ -77,8 +77,8 @@ func (p *Poll) finished() bool {
 
 func (p *Poll) ident() ID { return p.ID }
 
-// applyTask takes over what a task's state says of its poll. A task that has
-// ended does not begin again.
+// applyTask moves a task to the list of its poll that its state belongs to. A
+// task that has ended stays ended.
 func (p *Poll) applyTask(task *Task) {
 	if slices.Contains(p.TasksSucceeded, task.ID) || slices.Contains(p.TasksFailed, task.ID) {
 		return
@@ -103,7 +103,7 @@ func (p *Poll) applyTask(task *Task) {
 		*list = slices.DeleteFunc(slices.Clone(*list), func(id ID) bool { return id == task.ID })
 	}
 	*to = append(*to, task.ID)
-	if p.Results.Data != nil { // nil is the generation whose polls show no results
+	if p.Results.Data != nil { // nil: an API whose polls show no results
 		p.Results.Data = slices.Concat(p.Results.Data, task.Results.Data)
 	}
 }
@@ -164,7 +164,7 @@ func (e *PollFailure) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
-// MarshalJSON writes what came.
+// MarshalJSON writes Raw.
 func (e PollFailure) MarshalJSON() ([]byte, error) {
 	if e.Raw == nil {
 		return []byte("null"), nil
@@ -177,13 +177,14 @@ func (e PollFailure) MarshalJSON() ([]byte, error) {
 type PollPayload struct {
 	InfoTypes []string `json:"info_types,omitempty"`
 	DataTypes []string `json:"data_types,omitempty"` // "callkit.calls"
-	// Files are ids that data referred to, of the same session and source.
+	// Files are the IDs of files that records refer to, see [FileRefs]. They
+	// are valid for the session and source of those records.
 	Files []ID `json:"files,omitempty"`
 	// PublishSourceFiles overrides the setting of the key and the organisation.
 	// It is for Relay only.
 	PublishSourceFiles *bool `json:"publish_source_files,omitempty"`
-	// Since and Until limit the data to a period, where the source can. They are
-	// sent in UTC, to the millisecond.
+	// Since and Until limit the data to a period, if the source supports that.
+	// They are sent in UTC, to the millisecond.
 	Since time.Time `json:"since,omitzero"`
 	Until time.Time `json:"until,omitzero"`
 }
@@ -375,7 +376,7 @@ func (s *PollsService) Wait(ctx context.Context, id ID, opts ...CallOption) (*Po
 	return last(s.client.waits.polls.watch(ctx, "Polls.Wait", id, nil, opts))
 }
 
-// failures is what Poll.Errors says, for a StateError.
+// failures returns Poll.Errors in words, for a StateError.
 func (p *Poll) failures() string {
 	var all []string
 	for _, e := range p.Errors.Data {
@@ -422,9 +423,9 @@ func pollStatus(p *Poll) watch.Status {
 	return st
 }
 
-// sortTasks asks for the tasks of a poll that has ended, where the API does not
-// say which of them failed. It costs one request, and one more for each task
-// that the list does not show.
+// sortTasks reads the tasks of a poll that has ended, if the API does not say
+// which of them failed. It costs one request, and one more for each task that
+// the list does not show.
 func sortTasks(ctx context.Context, w pollingOf, p *Poll) error {
 	if !p.unsorted || !p.State.Ended() {
 		return nil
@@ -444,7 +445,7 @@ func sortTasks(ctx context.Context, w pollingOf, p *Poll) error {
 			p.TasksSucceeded = append(p.TasksSucceeded, task.ID)
 		case TaskSuspended:
 			p.TasksSuspended = append(p.TasksSuspended, task.ID)
-		default: // also a word that is not known, which is no success
+		default: // also a state that is not known
 			p.TasksFailed = append(p.TasksFailed, task.ID)
 		}
 	}

@@ -97,7 +97,7 @@ type document struct {
 
 var errStopped = errors.New("stopped")
 
-// next is where the next element of an array begins.
+// next returns where the next element of an array begins.
 func (d *document) next() int64 {
 	if d.index > 0 {
 		return d.InputOffset() + 1 // after the comma
@@ -190,7 +190,7 @@ func (d *document) data(record func() (stop bool, err error)) error {
 	return d.expect(']')
 }
 
-// one reads "data" that is an object, behind its brace.
+// one reads "data" that is an object. The opening brace has been read.
 func (d *document) one() error {
 	var object bytes.Buffer
 	for object.WriteByte('{'); d.More(); {
@@ -219,8 +219,8 @@ func (d *document) one() error {
 }
 
 // readFileRefs returns the IDs of the files that a document of records refers
-// to. A file that begins with something else than "{" refers to none if it need
-// not be a document.
+// to. Unless the file must be a document, one that does not begin with "{"
+// refers to no files.
 func readFileRefs(r io.Reader, mustBeDocument bool) ([]ID, error) {
 	input := bufio.NewReader(r)
 	first, err := firstByte(input)
@@ -303,7 +303,7 @@ func (d *document) metadata() error {
 }
 
 // readCount reads a count: a whole number, perhaps in a string. Anything else
-// counts nothing.
+// is no count.
 func readCount(raw json.RawMessage) *int {
 	text := strings.TrimSpace(strings.Trim(string(raw), `"`))
 	n, err := strconv.ParseFloat(text, 64)

@@ -72,9 +72,9 @@ type SourceParams struct {
 	Identifier string     `json:"identifier,omitempty"` // an account's username; not for Relay
 }
 
-// SessionPayload holds what the source asks for. An iCloud account asks for its
-// password and, with two-factor authentication, for a code. Relay asks for its
-// pairing code.
+// SessionPayload holds the credentials that the source asks for. An iCloud
+// account asks for its password and, with two-factor authentication, for a
+// code. Relay asks for its pairing code.
 type SessionPayload struct {
 	Password Secret // sent as it is; it must be valid UTF-8
 	Code     Secret // spaces, and the dashes between digits, are not sent
@@ -121,10 +121,10 @@ func (p SessionCreateParams) code() string {
 	return cleanCode(p.Payload.Code.Reveal(), p.Source.Type != SourceRelayInstance)
 }
 
-// cleanCode removes from a code what comes with it when it is pasted: spaces,
-// line ends and invisible characters. It writes digits of any script as ASCII.
-// dashes says whether a code of digits may have dashes between them that are
-// not part of it; nothing is known of Relay's codes.
+// cleanCode removes what may be pasted together with a code: spaces, line ends
+// and invisible characters. It writes digits of any script as ASCII. If dashes
+// is set, it also removes dashes between digits. It is not set for Relay, whose
+// codes are not documented.
 func cleanCode(code string, dashes bool) string {
 	code = strings.Map(func(r rune) rune {
 		switch {
@@ -292,8 +292,8 @@ func (s *SessionsService) Wait(
 	return last(s.client.waits.sessions.watch(ctx, "Sessions.Wait", id, nil, opts))
 }
 
-// sessionStatus ranks active below failed and expired: an active session can
-// still expire, and then that is the last word, in whatever order it is heard.
+// sessionStatus ranks active below failed and expired. An active session can
+// still expire, and events may arrive in any order.
 func sessionStatus(s *Session) watch.Status {
 	st := watch.Status{ID: string(s.ID), State: string(s.State), Version: string(s.State)}
 	st.Ended = s.State.Ended()
@@ -304,7 +304,7 @@ func sessionStatus(s *Session) watch.Status {
 		st.Progress = ended
 		st.Err = s.stateError()
 	case SessionPending:
-	default: // a word that is not known; with a date of expiry it is no success
+	default: // a state that is not known; with a date of expiry it is no success
 		if !s.DateExpired.IsZero() {
 			st.Ended, st.Progress, st.Err = true, ended, s.stateError()
 		}
@@ -319,7 +319,7 @@ func (s *Session) stateError() error {
 	}
 }
 
-// apply takes over what the end of the session's own task says.
+// apply sets the session's state from the end of its own task.
 func (s *Session) apply(task *Task) {
 	if s.State != SessionPending {
 		return

@@ -16,23 +16,23 @@ import (
 )
 
 // signedURL opens the object of one result through its signed URL, and renews
-// that when storage no longer accepts it. Its requests carry no token, and its
-// errors no URL.
+// the URL when storage no longer accepts it. Its requests carry no token, and
+// its errors show no URL.
 type signedURL struct {
 	client *Client
-	result *Result // its own copy
+	result *Result // a copy that may be changed
 	scheme string  // of the result's URL, for the advice in an error
 
-	withdrawn  bool // the API no longer gives a signed URL
+	withdrawn  bool // the API no longer returns a signed URL
 	clockWrong bool // a URL that was just renewed looks expired
 	identity   bool // storage compresses on the way if it may
 }
 
 const maxStorageRedirects = 3
 
-// OpenObject asks for the bytes from req.Offset on. The clock of this machine
-// only decides whether to renew the URL first: storage decides what has
-// expired.
+// OpenObject asks for the bytes from req.Offset on. This machine's clock only
+// decides whether to renew the URL before the request. Whether it has expired
+// is for storage to say.
 func (s *signedURL) OpenObject(ctx context.Context, req ObjectRequest) (*Object, error) {
 	renewed := false
 	var renewal error
@@ -82,8 +82,8 @@ func (e *StorageError) mayBeExpired() bool {
 		e.StatusCode == http.StatusForbidden
 }
 
-// renew gets a new signed URL. If the API gives none, the old one stays: the
-// storage host may still accept it.
+// renew gets a new signed URL. If the API returns none, the old one is kept,
+// because storage may still accept it.
 func (s *signedURL) renew(ctx context.Context) error {
 	latest, err := s.client.Results.Get(ctx, s.result.ID)
 	if err != nil {
@@ -97,7 +97,8 @@ func (s *signedURL) renew(ctx context.Context) error {
 	return nil
 }
 
-// unsigned says what to do about a result without a signed URL that works.
+// unsigned returns the error of a result without a usable signed URL, with what
+// to do.
 func (s *signedURL) unsigned(renewal error) error {
 	if renewal != nil {
 		return renewal
@@ -124,8 +125,8 @@ func (s *signedURL) unsigned(renewal error) error {
 
 // get makes the request. Size and MD5 of a result are those of the bytes as
 // they are stored. Google Cloud Storage decompresses objects with a
-// Content-Encoding unless gzip is accepted. Other servers compress if it is: then
-// the size tells, and get asks again.
+// Content-Encoding unless gzip is accepted. Other servers compress if gzip is
+// accepted: the size then differs, and get asks again without it.
 func (s *signedURL) get(ctx context.Context, req ObjectRequest) (*Object, error) {
 	object, encoded, err := s.follow(ctx, req)
 	if err != nil || !encoded || s.identity || object.Size == s.result.Size {
@@ -204,7 +205,7 @@ func (s *signedURL) request(ctx context.Context, target *url.URL, req ObjectRequ
 func readObject(resp *http.Response, host string, req ObjectRequest) (*Object, error) {
 	object := &Object{Body: resp.Body, Size: resp.ContentLength, Version: resp.Header.Get("ETag")}
 	if !strings.HasPrefix(object.Version, `"`) {
-		object.Version = "" // a weak one says nothing about the bytes
+		object.Version = "" // a weak ETag does not identify the bytes
 	}
 	switch resp.StatusCode {
 	case http.StatusOK:
@@ -242,7 +243,7 @@ func parseContentRange(header string) (offset, size int64, ok bool) {
 
 const (
 	maxErrorXML = 16 << 10
-	maxDrain    = 64 << 10 // of an answer nobody reads, so that its connection can be used again
+	maxDrain    = 64 << 10 // read from an answer that is not used, so that its connection can be used again
 )
 
 func drop(body io.ReadCloser) {

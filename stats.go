@@ -8,7 +8,7 @@ type Stats struct {
 	Sent         int64
 	Retries      int64 // of those sent
 	Succeeded    int64 // answers below 400
-	Refused      int64 // answers from 400 on, but for the next two
+	Refused      int64 // answers of 400 or more, except the next two
 	RateLimited  int64 // 429
 	ServerErrors int64 // 500 and more
 	NoAnswer     int64 // no usable answer came

@@ -244,8 +244,8 @@ func (p StorageConfigEnsureParams) create() StorageConfigCreateParams {
 	}
 }
 
-// fits reports whether a config has the settings that the API shows.
-func (p StorageConfigEnsureParams) fits(c *StorageConfig) bool {
+// matches reports whether a config has the settings that params ask for.
+func (p StorageConfigEnsureParams) matches(c *StorageConfig) bool {
 	return (p.SignedURLsEnabled == nil || *p.SignedURLsEnabled == c.SignedURLsEnabled) &&
 		(p.SignedURLsExpiry == 0 || p.SignedURLsExpiry == c.SignedURLsExpiry)
 }
@@ -294,36 +294,36 @@ type storageEnsurer struct {
 	configs        map[ID]*StorageConfig // as they were last seen
 }
 
-func (e *storageEnsurer) note(c *StorageConfig) place {
+func (e *storageEnsurer) note(c *StorageConfig) anyConfig {
 	e.configs[c.ID] = c
-	return place{c.ID, c.URL, c.State, c.DateCreated}
+	return anyConfig{c.ID, c.URL, c.State, c.DateCreated}
 }
 
-func (e *storageEnsurer) list(ctx context.Context) (places []place, err error) {
+func (e *storageEnsurer) list(ctx context.Context) (configs []anyConfig, err error) {
 	for c, err := range e.service.All(ctx, StorageConfigListParams{}, e.opts...) {
 		if err != nil {
 			return nil, err
 		}
 		if sameURL(c.URL, e.params.URL) && c.State != ConfigDeactivated {
-			places = append(places, e.note(c))
+			configs = append(configs, e.note(c))
 		}
 	}
-	return places, nil
+	return configs, nil
 }
 
-func (e *storageEnsurer) create(ctx context.Context) (place, error) {
+func (e *storageEnsurer) create(ctx context.Context) (anyConfig, error) {
 	c, err := e.service.Create(ctx, e.params.create(), e.opts...)
 	if err != nil {
-		return place{}, err
+		return anyConfig{}, err
 	}
 	return e.note(c), nil
 }
 
 func (e *storageEnsurer) prepare(
-	ctx context.Context, chosen place, _ []place, created bool,
+	ctx context.Context, chosen anyConfig, _ []anyConfig, created bool,
 ) (ConfigState, error) {
 	left := chosen.state == ConfigValid && !e.params.ReplaceCredentials &&
-		e.params.fits(e.configs[chosen.id])
+		e.params.matches(e.configs[chosen.id])
 	if created || left {
 		return chosen.state, nil
 	}
@@ -341,11 +341,11 @@ func (e *storageEnsurer) test(ctx context.Context, id ID) (*Task, error) {
 	return e.service.Test(ctx, id, e.awaiting...)
 }
 
-func (e *storageEnsurer) get(ctx context.Context, id ID) (place, *Response, error) {
+func (e *storageEnsurer) get(ctx context.Context, id ID) (anyConfig, *Response, error) {
 	var resp Response
 	c, err := e.service.Get(ctx, id, slices.Concat(e.opts, []CallOption{WithResponse(&resp)})...)
 	if err != nil {
-		return place{}, nil, err
+		return anyConfig{}, nil, err
 	}
 	return e.note(c), &resp, nil
 }

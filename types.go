@@ -76,8 +76,8 @@ func (s Secret) Reveal() string { return string(mask(s.masked)) }
 // IsZero reports whether the Secret is empty.
 func (s Secret) IsZero() bool { return s.masked == "" }
 
-// mask hides a value from code that prints memory without asking it how, and
-// shows it again. It is no encryption.
+// mask hides a value from code that prints memory without calling its String
+// method. Masking twice restores the value. It is no encryption.
 func mask(value string) []byte {
 	b := []byte(value)
 	for i := range b {

@@ -105,7 +105,7 @@ func (w *waiter[T]) watch(
 ) iter.Seq2[*T, error] {
 	return func(yield func(*T, error) bool) {
 		hub, o := w.hub, newCallOptions(opts)
-		var raw atomic.Pointer[Response] // the hub reads on while the caller looks at its own
+		var raw atomic.Pointer[Response] // the hub writes it while the caller reads its own copy
 		if len(opts) > 0 {
 			own := w.reader
 			own.opts, own.raw = opts, &raw
@@ -263,7 +263,8 @@ func notTheResource(operation, path, value string) error {
 }
 
 // List decodes only what is wanted. Most of a page belongs to others, or has
-// ended. What cannot be decoded is read by itself, and its error is told.
+// ended. An item that cannot be decoded is read by itself, so that its error is
+// reported.
 func (r reader[T]) List(
 	ctx context.Context, after string, limit int, wanted func(id string) bool,
 ) (page watch.Page[T], err error) {
@@ -315,9 +316,9 @@ func (r reader[T]) warn(ctx context.Context, err error) {
 		slog.String("operation", r.list.Name), slog.Any("error", err))
 }
 
-// Classify tells outages from answers of the API. What no API error body says is
-// no answer of the API: proxies, firewalls and maintenance pages answer with any
-// status.
+// Classify distinguishes outages from answers of the API. An error without the
+// API's error body does not come from the API: proxies, firewalls and
+// maintenance pages answer with any status.
 func (reader[T]) Classify(err error) watch.Verdict {
 	if errors.Is(err, transport.ErrBodyTooLarge) {
 		return watch.TooLarge
@@ -357,7 +358,7 @@ func classifyAnswer(e *Error) watch.Verdict {
 	return watch.Final
 }
 
-// isCertificateError reports whether the other end is not who it should be.
+// isCertificateError reports whether the server's certificate is not valid.
 func isCertificateError(err error) bool {
 	_, verification := errors.AsType[*tls.CertificateVerificationError](err)
 	_, authority := errors.AsType[x509.UnknownAuthorityError](err)
@@ -411,9 +412,10 @@ func notify[T any](w *waiter[T], event *Event) *T {
 	return v
 }
 
-// notifyOwner tells what a task means for what it was made for. No event is
-// known for a session that becomes active or fails, but a session's creation is
-// a task: one that has a session and no poll, and whose end is the session's.
+// notifyOwner applies an event about a task to the poll or the session that it
+// belongs to. No event is known for a session that becomes active or fails, but
+// a session's creation is a task: one that has a session and no poll, and whose
+// end is the session's.
 func (c *Client) notifyOwner(task *Task) {
 	switch {
 	case task.Poll != "":

@@ -503,7 +503,7 @@ func (h *WebhookHandler) tooLarge() *refusal {
 	}
 }
 
-// unsigned is the answer to what is not a valid delivery.
+// unsigned is the refusal of a delivery without a valid signature.
 func unsigned(err error) *refusal {
 	answer := "the signature is not valid"
 	if errors.Is(err, ErrSignatureTooOld) || errors.Is(err, ErrSignatureTooNew) {
@@ -617,7 +617,7 @@ func (h *WebhookHandler) handleOnce(ctx context.Context, event *Event) (WebhookO
 		return WebhookFailed, err
 	}
 	settle := h.dedupe.Failed
-	defer func() { // whatever becomes of fn, even runtime.Goexit
+	defer func() { // however fn ends, even by runtime.Goexit
 		// The outcome is recorded even if the sender has hung up meanwhile.
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), dedupeTimeout)
 		defer cancel()

@@ -192,36 +192,36 @@ type webhookEnsurer struct {
 }
 
 // note keeps a config, and its secret where the API shows that only once.
-func (e *webhookEnsurer) note(c *WebhookConfig) place {
+func (e *webhookEnsurer) note(c *WebhookConfig) anyConfig {
 	if former := e.configs[c.ID]; former != nil && c.Secret.IsZero() {
 		c.Secret = former.Secret
 	}
 	e.configs[c.ID] = c
-	return place{c.ID, c.URL, c.State, c.DateCreated}
+	return anyConfig{c.ID, c.URL, c.State, c.DateCreated}
 }
 
-func (e *webhookEnsurer) list(ctx context.Context) (places []place, err error) {
+func (e *webhookEnsurer) list(ctx context.Context) (configs []anyConfig, err error) {
 	for c, err := range e.service.All(ctx, WebhookConfigListParams{}, e.opts...) {
 		if err != nil {
 			return nil, err
 		}
 		if sameURL(c.URL, e.params.URL) && c.State != ConfigDeactivated {
-			places = append(places, e.note(c))
+			configs = append(configs, e.note(c))
 		}
 	}
-	return places, nil
+	return configs, nil
 }
 
-func (e *webhookEnsurer) create(ctx context.Context) (place, error) {
+func (e *webhookEnsurer) create(ctx context.Context) (anyConfig, error) {
 	c, err := e.service.Create(ctx, WebhookConfigCreateParams{URL: e.params.URL}, e.opts...)
 	if err != nil {
-		return place{}, err
+		return anyConfig{}, err
 	}
 	return e.note(c), nil
 }
 
 func (e *webhookEnsurer) prepare(
-	_ context.Context, chosen place, all []place, _ bool,
+	_ context.Context, chosen anyConfig, all []anyConfig, _ bool,
 ) (ConfigState, error) {
 	var secrets []Secret
 	add := func(secret Secret) {
@@ -246,11 +246,11 @@ func (e *webhookEnsurer) test(ctx context.Context, id ID) (*Task, error) {
 	return e.service.Test(ctx, id, e.awaiting...)
 }
 
-func (e *webhookEnsurer) get(ctx context.Context, id ID) (place, *Response, error) {
+func (e *webhookEnsurer) get(ctx context.Context, id ID) (anyConfig, *Response, error) {
 	var resp Response
 	c, err := e.service.Get(ctx, id, slices.Concat(e.opts, []CallOption{WithResponse(&resp)})...)
 	if err != nil {
-		return place{}, nil, err
+		return anyConfig{}, nil, err
 	}
 	return e.note(c), &resp, nil
 }

@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// convert returns raw in another spelling that fits t, if it has one. It does
-// not convert between types where the value is strict.
+// convert returns raw in another spelling that decodes into a t, if there is
+// one. It does not convert a strict value to another type.
 func convert(raw json.RawMessage, t reflect.Type, strict bool) (json.RawMessage, bool) {
 	if t == reflect.TypeFor[time.Time]() {
 		return convertTime(raw)
@@ -24,7 +24,7 @@ func convert(raw json.RawMessage, t reflect.Type, strict bool) (json.RawMessage,
 		kind = reflect.String
 	}
 	for _, spelling := range spellings(string(raw), kind) {
-		if converted := json.RawMessage(spelling); fits(converted, t) {
+		if converted := json.RawMessage(spelling); decodes(converted, t) {
 			return converted, true
 		}
 	}
@@ -128,7 +128,7 @@ func kindOf(raw []byte) string {
 	return ""
 }
 
-// mismatch says why raw does not fit t, without its value.
+// mismatch says why raw does not decode into a t, without its value.
 func mismatch(raw json.RawMessage, t reflect.Type) string {
 	got, want := kindOf(raw), ""
 	switch kind := t.Kind(); kind {
@@ -156,7 +156,8 @@ func mismatch(raw json.RawMessage, t reflect.Type) string {
 	return "got " + got + ", want " + want
 }
 
-// Mismatch says that raw does not fit want, for an UnmarshalJSON method.
+// Mismatch returns the error of an UnmarshalJSON method that got raw and wants
+// another kind of value.
 func Mismatch(raw []byte, want reflect.Type) error {
 	return &json.UnmarshalTypeError{Value: kindOf(raw), Type: want}
 }

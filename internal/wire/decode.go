@@ -54,9 +54,9 @@ const maxDepth = 64
 // *Error if body is not JSON or a strict value has the wrong type, and the
 // other values of the wrong type, at most 100 of them.
 //
-// Some values of another type are read all the same: dates in the spellings
-// that ISO 8601 allows and, where the value is not strict, numbers and booleans
-// in a string, whole numbers with a fraction of zero, and numbers for a string.
+// Some values of another type are still read: dates in the spellings that ISO
+// 8601 allows and, where the value is not strict, numbers and booleans in a
+// string, whole numbers with a fraction of zero, and numbers for a string.
 func Decode(body []byte, v any) ([]Oddity, error) {
 	if depth(body) > maxDepth {
 		return nil, &Error{Raw: body, Err: fmt.Errorf("nested deeper than %d", maxDepth)}
@@ -112,8 +112,8 @@ func depth(body []byte) (deepest int) {
 	return deepest
 }
 
-// Pattern returns a path without the indexes in it: what is odd in one item of
-// a list is odd in all.
+// Pattern returns a path without its indexes, so that a field that is odd in
+// every item of a list is reported once.
 func Pattern(path string) string {
 	var b strings.Builder
 	for {

@@ -14,18 +14,20 @@ import (
 // maxOdd bounds what one document can report.
 const maxOdd = 100
 
-// mender rewrites a document that does not fit its Go type into one that does.
+// mender rewrites a document that does not decode into its Go type. It converts
+// values, or removes them and reports them.
 type mender struct{ odd []Oddity }
 
-// mend returns raw, or what is left of it that fits t, or nil if nothing is.
-// It returns an *Error for a strict value that does not fit.
+// mend returns raw in a form that decodes into a t, without the parts that
+// cannot be decoded. It returns nil if nothing remains, and an *Error if a
+// strict value cannot be decoded.
 func (m *mender) mend(
 	raw json.RawMessage, t reflect.Type, path string, strict bool,
 ) (json.RawMessage, error) {
 	for t.Kind() == reflect.Pointer {
 		t = t.Elem()
 	}
-	if fits(raw, t) {
+	if decodes(raw, t) {
 		return raw, nil
 	}
 	raw = bytes.TrimSpace(raw)
@@ -43,7 +45,7 @@ func (m *mender) mend(
 	if err != nil {
 		return nil, err
 	}
-	if fits(rest, t) {
+	if decodes(rest, t) {
 		return rest, nil
 	}
 	path = strings.TrimPrefix(path, ".")
@@ -59,7 +61,8 @@ func (m *mender) mend(
 	return nil, nil
 }
 
-// hides reports whether a t decides what a log shows of it, as a secret does.
+// hides reports whether values of type t redact themselves in logs, as a secret
+// does.
 func hides(t reflect.Type) bool { return t.Implements(reflect.TypeFor[slog.LogValuer]()) }
 
 func (m *mender) report(path, reason string) {
@@ -68,8 +71,8 @@ func (m *mender) report(path, reason string) {
 	}
 }
 
-// mendItems mends each item of an array. An item that fits nothing becomes
-// null, so that the others keep their places.
+// mendItems mends each item of an array. An item that cannot be decoded becomes
+// null, so that the others keep their positions.
 func (m *mender) mendItems(
 	raw json.RawMessage, t reflect.Type, path string, strict bool,
 ) (json.RawMessage, error) {
@@ -91,8 +94,8 @@ func (m *mender) mendItems(
 	return join(items, raw), nil
 }
 
-// mendFields mends each value of an object and leaves out those that fit
-// nothing.
+// mendFields mends each value of an object, and removes those that cannot be
+// decoded.
 func (m *mender) mendFields(
 	raw json.RawMessage, t reflect.Type, path string, strict bool,
 ) (json.RawMessage, error) {
@@ -106,9 +109,10 @@ func (m *mender) mendFields(
 	}
 	slices.Sort(names)
 	for _, name := range names {
-		// The object is asked, not the field: a type that decodes itself may read
-		// more than its fields can hold, and names that are none of them.
-		if fits(join(map[string]json.RawMessage{name: fields[name]}, nil), t) {
+		// Decode the object and not the field alone: a type with an
+		// UnmarshalJSON method may accept more values than its fields, and
+		// other names.
+		if decodes(join(map[string]json.RawMessage{name: fields[name]}, nil), t) {
 			continue
 		}
 		f, ok := fieldOf(t, name)
@@ -138,8 +142,8 @@ func join(parts any, otherwise json.RawMessage) json.RawMessage {
 	return joined
 }
 
-// fits reports whether raw decodes into a t.
-func fits(raw json.RawMessage, t reflect.Type) bool {
+// decodes reports whether raw decodes into a t.
+func decodes(raw json.RawMessage, t reflect.Type) bool {
 	return json.Unmarshal(raw, reflect.New(t).Interface()) == nil
 }
 
@@ -156,10 +160,10 @@ func itemOf(t reflect.Type) reflect.Type {
 	return nil
 }
 
-// field is what mender needs to know of the place of a value in an object.
+// field is what mender needs to know of the field that a value belongs to.
 type field struct {
 	typ    reflect.Type
-	strict bool // if the object is
+	strict bool // strict if the object is
 }
 
 // fieldOf returns the field of a t that the name in an object means, by the
