@@ -89,27 +89,39 @@ func unmarshal(body []byte, v any) error {
 	return json.Unmarshal(body, v)
 }
 
-// depth returns the deepest nesting of arrays and objects in body.
+// depth returns the deepest nesting of arrays and objects in body. It passes
+// over each string at once: see BenchmarkWebhook.
 func depth(body []byte) (deepest int) {
-	current, quoted := 0, false
+	current := 0
 	for i := 0; i < len(body); i++ {
 		switch body[i] {
 		case '"':
-			quoted = !quoted
-		case '\\':
-			i++
+			i = endOfString(body, i+1)
 		case '[', '{':
-			if !quoted {
-				current++
-				deepest = max(deepest, current)
-			}
+			current++
+			deepest = max(deepest, current)
 		case ']', '}':
-			if !quoted {
-				current--
-			}
+			current--
 		}
 	}
 	return deepest
+}
+
+// endOfString returns the index of the quote that ends the string whose text
+// begins at start, or len(body) if there is none.
+func endOfString(body []byte, start int) int {
+	for from := start; ; {
+		n := bytes.IndexByte(body[from:], '"')
+		if n < 0 {
+			return len(body)
+		}
+		quote := from + n
+		text := bytes.TrimRight(body[from:quote], `\`)
+		if (quote-from-len(text))%2 == 0 { // no backslash belongs to the quote
+			return quote
+		}
+		from = quote + 1
+	}
 }
 
 // Pattern returns a path without its indexes, so that a field that is odd in

@@ -281,7 +281,7 @@ func TestDepthIsOfTheDocument(t *testing.T) {
 	t.Parallel()
 	for body, want := range map[string]int{
 		`1`: 0, `{}`: 1, `[{"a":[]},[]]`: 3, `["[[["]`: 1, `["\"[[["]`: 1, `["]]]",[[]]]`: 3,
-		`["\\",[[]]]`: 3,
+		`["\\",[[]]]`: 3, `["\\\"[",[]]`: 2, `["\"\"[",[]]`: 2, `["[`: 1, `["`: 1, `["\`: 1,
 	} {
 		assert.Equal(t, want, depth([]byte(body)), body)
 	}
