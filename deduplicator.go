@@ -97,6 +97,8 @@ type MemoryDeduplicator struct {
 	done     []doneEvent   // oldest first
 	leases   uint64        // how many there have been
 	position time.Time
+	used     time.Time // when the position was last read or moved
+	dropped  time.Time // when the last event was handled that is forgotten
 }
 
 type doneEvent struct {
@@ -107,8 +109,13 @@ type doneEvent struct {
 // NewMemoryDeduplicator returns a Deduplicator that remembers the last size
 // events that were handled, each for at most age. A size of 0 means
 // DefaultDeduplicatorSize, which takes about 20 MB. An age of 0 means no limit.
-// Events that were handled since the Cursor's position are kept whatever their
-// age.
+//
+// It remembers at least what Replay reaches. Events that were handled since the
+// Cursor's position are kept whatever their number and age, as long as Replay
+// is called at least every DefaultReplayReach. Called on a timer, it keeps the
+// events of about a day. Where events that Replay would reach are forgotten,
+// because it is called more seldom, Cursor returns an error, and Replay handles
+// none twice.
 func NewMemoryDeduplicator(size int, age time.Duration) *MemoryDeduplicator {
 	if size <= 0 {
 		size = DefaultDeduplicatorSize
@@ -161,33 +168,60 @@ func (d *MemoryDeduplicator) holds(lease Lease) bool {
 	return lease.Owner != "" && d.events[lease.Event] == lease.Owner
 }
 
-// Cursor implements Cursor.
+// Cursor implements Cursor. It returns an error if events are forgotten that
+// were handled since the position.
 func (d *MemoryDeduplicator) Cursor(context.Context) (time.Time, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	d.used = time.Now()
+	if !d.dropped.IsZero() && !d.dropped.Before(d.reach()) {
+		return time.Time{}, errForgotten
+	}
 	return d.position, nil
 }
+
+var errForgotten = errors.New("ricloud: the MemoryDeduplicator has forgotten events that would " +
+	"be handled again: call Replay at the start and on a timer, make the size larger, or use " +
+	"dedupe/sql; Events.Replay takes a date instead")
 
 // SetCursor implements Cursor.
 func (d *MemoryDeduplicator) SetCursor(_ context.Context, position time.Time) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	d.used = time.Now()
 	if position.After(d.position) {
 		d.position = position
 	}
 	return nil
 }
 
-// forget drops the oldest events until there is room for some more, and those
-// that are too old.
-func (d *MemoryDeduplicator) forget(room int) {
-	for len(d.done) > 0 && (len(d.done)+room > d.size || d.tooOld(d.done[0].when)) {
-		delete(d.events, d.done[0].id)
-		d.done = d.done[1:] // append moves the rest once the array is full
+// clocksDiffer is how far the API's clock, which positions are read from, may
+// be from the one that says when an event was handled.
+const clocksDiffer = time.Hour
+
+// reach returns when the oldest event was handled that Replay may read again.
+func (d *MemoryDeduplicator) reach() time.Time {
+	if d.position.IsZero() {
+		return time.Now().Add(-DefaultReplayReach - clocksDiffer)
 	}
+	return d.position.Add(-clocksDiffer)
 }
 
-func (d *MemoryDeduplicator) tooOld(when time.Time) bool {
-	return d.age > 0 && time.Since(when) > d.age &&
-		(d.position.IsZero() || when.Before(d.position))
+// forget drops the oldest events until there is room for some more, and those
+// that are too old, but none that Replay may read again.
+func (d *MemoryDeduplicator) forget(room int) {
+	var kept time.Time // from then on
+	if time.Since(d.used) <= DefaultReplayReach {
+		kept = d.reach()
+	}
+	for len(d.done) > 0 {
+		oldest := d.done[0]
+		surplus := len(d.done)+room > d.size || d.age > 0 && time.Since(oldest.when) > d.age
+		if !surplus || !kept.IsZero() && !oldest.when.Before(kept) {
+			return
+		}
+		delete(d.events, oldest.id)
+		d.done = d.done[1:] // append moves the rest once the array is full
+		d.dropped = oldest.when
+	}
 }

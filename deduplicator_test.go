@@ -2,6 +2,7 @@ package ricloud_test
 
 import (
 	"context"
+	"errors"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -86,8 +87,86 @@ func TestMemoryDeduplicatorRemembersBackToItsCursor(t *testing.T) {
 		require.ErrorIs(t, err, ricloud.ErrEventDone)
 		require.NoError(t, d.SetCursor(ctx, begun.Add(time.Hour)))
 		_, err = d.Begin(ctx, "a")
+		require.ErrorIs(t, err, ricloud.ErrEventDone, "the API's clock may be an hour ahead")
+		require.NoError(t, d.SetCursor(ctx, begun.Add(time.Hour+time.Second)))
+		_, err = d.Begin(ctx, "a")
 		require.NoError(t, err, "no replay reads it again")
 	})
+}
+
+// The size does not limit what Replay still reads, as long as Replay is used.
+// Where it had to forget some of that, the position is refused: the next Replay
+// would handle events twice.
+func TestMemoryDeduplicatorNeverHandlesTwiceWhatReplayReaches(t *testing.T) {
+	t.Parallel()
+	const size, day = 3, 24 * time.Hour
+	sleep := func(d time.Duration) { time.Sleep(d) } //nolint:forbidigo // virtual
+	handle := func(t *testing.T, d *ricloud.MemoryDeduplicator, ids ...string) {
+		t.Helper()
+		for _, id := range ids {
+			lease, err := d.Begin(t.Context(), ricloud.ID(id))
+			require.NoError(t, err)
+			require.NoError(t, d.Done(t.Context(), lease))
+		}
+	}
+	many := []string{"a", "b", "c", "d", "e", "f"} // more than size
+	known := func(t *testing.T, d *ricloud.MemoryDeduplicator) (n int) {
+		t.Helper()
+		for _, id := range many {
+			if _, err := d.Begin(t.Context(), ricloud.ID(id)); errors.Is(err, ricloud.ErrEventDone) {
+				n++
+			}
+		}
+		return n
+	}
+	tests := []struct {
+		name    string
+		use     func(t *testing.T, d *ricloud.MemoryDeduplicator)
+		want    int
+		refused bool
+	}{
+		{name: "no Replay yet", use: func(t *testing.T, d *ricloud.MemoryDeduplicator) {
+			handle(t, d, many...)
+		}, want: size, refused: true},
+		{name: "a Replay that found no date", use: func(t *testing.T, d *ricloud.MemoryDeduplicator) {
+			_, err := d.Cursor(t.Context())
+			require.NoError(t, err)
+			handle(t, d, many...)
+		}, want: len(many)},
+		{name: "Replay on a timer", use: func(t *testing.T, d *ricloud.MemoryDeduplicator) {
+			for range 10 {
+				require.NoError(t, d.SetCursor(t.Context(), time.Now().Add(-day)))
+				sleep(day / 4)
+			}
+			handle(t, d, many...)
+			sleep(day)
+		}, want: len(many)},
+		{name: "Replay at the start only", use: func(t *testing.T, d *ricloud.MemoryDeduplicator) {
+			require.NoError(t, d.SetCursor(t.Context(), time.Now().Add(-day)))
+			sleep(8 * day)
+			handle(t, d, many...)
+		}, want: size, refused: true},
+		{name: "forgotten, out of reach", use: func(t *testing.T, d *ricloud.MemoryDeduplicator) {
+			handle(t, d, many...)
+			sleep(8 * day)
+		}, want: size},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				d := ricloud.NewMemoryDeduplicator(size, 0)
+				tt.use(t, d)
+				_, err := d.Cursor(t.Context())
+				if tt.refused {
+					require.ErrorContains(t, err, "has forgotten events")
+				} else {
+					require.NoError(t, err)
+				}
+				assert.Equal(t, tt.want, known(t, d))
+			})
+		})
+	}
 }
 
 // What a function of the handler's needs to record an event in its own transaction.

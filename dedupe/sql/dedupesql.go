@@ -318,8 +318,9 @@ func (d *Deduplicator) SetCursor(ctx context.Context, position time.Time) error 
 }
 
 // Forget deletes the events that were handled longer ago than age, and returns
-// how many. It keeps those that Replay still reads: whatever was handled since
-// the Cursor's position stays, however old it is. A receiver that calls
+// how many. It keeps those that WebhookHandler.Replay still reads, however old
+// they are: whatever was handled since the Cursor's position or, before the
+// first Replay, within ricloud.DefaultReplayReach. A receiver that calls
 // ricloud.EventsService.Replay with a date of its own must choose an age that
 // is longer than its date is ago. Claims whose process died longer ago than age
 // are deleted, too.
@@ -333,16 +334,20 @@ func (d *Deduplicator) Forget(ctx context.Context, age time.Duration) (int64, er
 	if err != nil {
 		return 0, err
 	}
-	kept := int64(1) << 62 //nolint:mnd // no position: age alone decides
-	if !position.IsZero() {
-		kept = position.UnixMilli()
+	if position.IsZero() {
+		position = time.Now().Add(-ricloud.DefaultReplayReach)
 	}
-	result, err := d.db.ExecContext(ctx, d.forget, age.Milliseconds(), kept, age.Milliseconds())
+	result, err := d.db.ExecContext(ctx, d.forget,
+		age.Milliseconds(), position.Add(-clocksDiffer).UnixMilli(), age.Milliseconds())
 	if err != nil {
 		return 0, err
 	}
 	return result.RowsAffected()
 }
+
+// clocksDiffer is how far the API's clock, which positions are read from, may
+// be from the database's, which says when an event was handled.
+const clocksDiffer = time.Hour
 
 // exec reports whether a statement changed a row.
 func (d *Deduplicator) exec(ctx context.Context, statement string, args ...any) (bool, error) {
