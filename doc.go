@@ -45,6 +45,13 @@
 // [Client.Notify] replace most of the reads. A wait tolerates ten minutes of failed reads. A wait
 // whose context ended can be started again with the ID alone, also by another process.
 //
+// # Events
+//
+// The API reports each change as an event. [NewWebhookHandler] receives signed deliveries and
+// handles each event once. [WebhookHandler.Replay] handles those that were missed, and
+// [EventsService.Watch] reads events where no webhook can reach the program. The file
+// docs/events.md explains what each guarantees.
+//
 // # Errors
 //
 // Use errors.Is with the Err… values to find out what an error means, and errors.AsType with

@@ -110,6 +110,69 @@ func ExampleWebhookHandler_SetSecrets() {
 	// Output: <nil>
 }
 
+// A config is replaced by another with a new secret, and no delivery is refused.
+func ExampleWebhookHandler_AddSecrets() {
+	handler, err := ricloud.NewWebhookHandler(
+		func(context.Context, *ricloud.Event) error { return nil })
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	sandbox := ricloudtest.NewServer(ricloudtest.WithReceiver("https://example.com/", handler))
+	defer sandbox.Close()
+	ctx, client := context.Background(), sandbox.Client()
+	former, err := client.WebhookConfigs.Ensure(ctx, ricloud.WebhookConfigEnsureParams{
+		URL: "https://example.com/ricloud", BeforeTest: handler.AddSecrets, MakeKeyDefault: true,
+	})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+
+	if err := rotate(ctx, client, handler, former); err != nil {
+		fmt.Println(err)
+	}
+	// Output: the new config is valid
+}
+
+func rotate(
+	ctx context.Context, client *ricloud.Client, handler *ricloud.WebhookHandler,
+	former *ricloud.WebhookConfig,
+) error {
+	next, err := client.WebhookConfigs.Create(ctx,
+		ricloud.WebhookConfigCreateParams{URL: former.URL})
+	if err != nil {
+		return err
+	}
+	if err := handler.AddSecrets(next.Secret); err != nil { // in every receiver
+		return err
+	}
+	task, err := client.WebhookConfigs.Test(ctx, next.ID)
+	if err != nil {
+		return err
+	}
+	if _, err := client.Tasks.Wait(ctx, task.ID); err != nil {
+		return err
+	}
+	_, err = client.Keys.UpdateCurrent(ctx, ricloud.KeyUpdateParams{WebhookConfig: &next.ID})
+	if err != nil {
+		return err
+	}
+
+	// A day later, no delivery of the former config is retried any more.
+	if _, err := client.WebhookConfigs.Delete(ctx, former.ID); err != nil {
+		return err
+	}
+	if err := handler.SetSecrets(next.Secret); err != nil { // in every receiver
+		return err
+	}
+	next, err = client.WebhookConfigs.Get(ctx, next.ID)
+	if err == nil {
+		fmt.Println("the new config is", next.State)
+	}
+	return err
+}
+
 func ExampleWebhookConfigsService_Ensure() {
 	closed := http.NotFoundHandler() // a receiver that is mounted elsewhere
 	sandbox := ricloudtest.NewServer(ricloudtest.WithReceiver("https://example.com/", closed))
