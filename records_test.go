@@ -107,7 +107,7 @@ func TestRecords(t *testing.T) {
 			"record 1, at byte 39: invalid character 'x'",
 		},
 		"more data after the end": {`{"data":[]} {}`, nil, "more data after the end"},
-		"garbage follows":   {`{"data":[]} x`, nil, "invalid character 'x'"},
+		"garbage follows":         {`{"data":[]} x`, nil, "invalid character 'x'"},
 		"a bracket does not fit": {
 			`{"data":[{"number":"+44 1","length":3}}`,
 			[]call{a},

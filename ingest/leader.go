@@ -196,7 +196,7 @@ func (l *leader) isQuiet() bool {
 	return len(l.sessions)+len(l.polls)+l.running+len(l.ready[beginning]) == 0
 }
 
-func (l *leader) poke() {
+func (l *leader) wakeUp() {
 	select {
 	case l.wake <- struct{}{}:
 	default:
@@ -209,7 +209,7 @@ func (l *leader) observeRecord(entry store.Entry) {
 	defer l.mu.Unlock()
 	if entry.Key == "" {
 		l.synced = true
-		l.poke()
+		l.wakeUp()
 		return
 	}
 	key := strings.TrimPrefix(entry.Key, accountPrefix)
@@ -317,11 +317,11 @@ func (l *leader) schedule(it *item) {
 	case when <= instantOf(time.Now()):
 		it.queued = true
 		l.ready[class] = append(l.ready[class], it)
-		l.poke()
+		l.wakeUp()
 	case it.when != when:
 		it.when = when
 		heap.Push(&l.later, timed{when, it})
-		l.poke()
+		l.wakeUp()
 	}
 }
 
@@ -341,7 +341,7 @@ func (l *leader) dispatch(begin, ctx context.Context) {
 				l.running--
 				l.schedule(it)
 				l.mu.Unlock()
-				l.poke()
+				l.wakeUp()
 			})
 			continue
 		}

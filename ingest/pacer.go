@@ -98,7 +98,7 @@ func (p *pacer) Wait(ctx context.Context, priority ricloud.Priority) error {
 	p.mu.Lock()
 	p.waiting[i] = append(p.waiting[i], t)
 	p.mu.Unlock()
-	p.poke()
+	p.wakeUp()
 	select {
 	case <-t.ready:
 		return nil
@@ -108,7 +108,7 @@ func (p *pacer) Wait(ctx context.Context, priority ricloud.Priority) error {
 		if !t.slot.IsZero() { // it goes to another, if it is still good
 			p.taken = slices.Insert(p.taken, 0, t.slot)
 			p.sent.Add(-1)
-			p.poke()
+			p.wakeUp()
 		}
 		p.waiting[i] = slices.DeleteFunc(p.waiting[i], func(w *turn) bool { return w == t })
 		return context.Cause(ctx)
@@ -132,7 +132,7 @@ func (p *pacer) Pause(d time.Duration) {
 	}
 }
 
-func (p *pacer) poke() {
+func (p *pacer) wakeUp() {
 	select {
 	case p.wake <- struct{}{}:
 	default:

@@ -124,7 +124,7 @@ func (e *Engine) Run(ctx context.Context, client *ricloud.Client, h Handlers) er
 			}
 		})
 	}
-	follow("processes", func(ctx context.Context) error { return e.followProcesses(ctx, w.poke) })
+	follow("processes", func(ctx context.Context) error { return e.followProcesses(ctx, w.wakeUp) })
 	follow("work", w.follow)
 	follow("urls", e.listenURLs)
 	follow("events", func(ctx context.Context) error {

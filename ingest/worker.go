@@ -37,7 +37,7 @@ func newWorker(r *runner) *worker {
 	}
 }
 
-func (w *worker) poke() {
+func (w *worker) wakeUp() {
 	select {
 	case w.wake <- struct{}{}:
 	default:
@@ -66,7 +66,7 @@ func (w *worker) follow(ctx context.Context) error {
 			}
 			w.jobs[entry.Key] = j
 		}
-		w.poke()
+		w.wakeUp()
 	})
 }
 
@@ -92,7 +92,7 @@ func (w *worker) run(begin, work context.Context) {
 				<-hung
 				w.active.Add(-1)
 				<-slots
-				w.poke()
+				w.wakeUp()
 			}()
 		}
 		timer.Reset(wait)
@@ -170,7 +170,7 @@ func (w *worker) handle(begin, work context.Context, j *storedJob, hung chan<- s
 		w.log(work, "handling results was interrupted", slog.String("account", j.Account),
 			slog.Any("error", err))
 	}
-	w.poke()
+	w.wakeUp()
 	go func() { calls.Wait(); close(hung) }()
 }
 

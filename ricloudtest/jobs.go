@@ -89,10 +89,11 @@ const (
 
 // job is work that falls due: what to do, and the resources to do it with.
 type job struct {
-	Do    verb          `json:"do"`
-	ID    string        `json:"id"`
-	Other string        `json:"other,omitempty"`
-	Rest  time.Duration `json:"rest,omitempty"` // what is left of a suspended task's work
+	Do    verb   `json:"do"`
+	ID    string `json:"id"`
+	Other string `json:"other,omitempty"`
+	// Remaining is how long a suspended task still works after it resumes.
+	Remaining time.Duration `json:"rest,omitempty"`
 }
 
 // after schedules a job once d has passed at the server's speed. s.mu is held.
@@ -164,9 +165,9 @@ func (s *Server) performOnTask(t *task, j job) {
 	case endTask:
 		s.conclude(t)
 	case suspendTask:
-		s.suspend(t, j.Rest)
+		s.suspend(t, j.Remaining)
 	case resumeTask:
-		s.resume(t, j.Rest)
+		s.resume(t, j.Remaining)
 	case testStorage:
 		s.runStorageTest(t)
 	case testWebhook:

@@ -94,13 +94,13 @@ func (s *Server) runTask(t *task) {
 		s.after(length, job{Do: endTask, ID: t.ID})
 		return
 	}
-	s.after(length/2, job{Do: suspendTask, ID: t.ID, Rest: length - length/2})
+	s.after(length/2, job{Do: suspendTask, ID: t.ID, Remaining: length - length/2})
 }
 
 func (s *Server) suspend(t *task, rest time.Duration) {
 	if t.State == stateProcessing {
 		t.State = stateSuspended
-		s.after(s.delays.Suspend.draw(s.random), job{Do: resumeTask, ID: t.ID, Rest: rest})
+		s.after(s.delays.Suspend.draw(s.random), job{Do: resumeTask, ID: t.ID, Remaining: rest})
 	}
 }
 

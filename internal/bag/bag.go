@@ -69,8 +69,8 @@ type Bag struct {
 	now     func() time.Time
 }
 
-// ErrDamaged means that the log of a bag is not as it was written, so that
-// nothing can be added to it.
+// ErrDamaged means that the log of a bag was changed, so that nothing can be
+// added to it.
 var ErrDamaged = errors.New("ricloud: the log of the folder is damaged")
 
 // Open opens the bag in root, or begins one. It waits until no other process
@@ -93,7 +93,7 @@ func Open(ctx context.Context, root *os.Root, info []Field, now func() time.Time
 	return b, nil
 }
 
-// replay reads the log: it says what the manifests must be.
+// replay reads the log, from which the manifests are made.
 func (b *Bag) replay() error {
 	input := bufio.NewReader(b.log)
 	var whole int64
@@ -112,7 +112,7 @@ func (b *Bag) replay() error {
 		b.take(line)
 		whole += int64(len(text))
 	}
-	return b.log.Truncate(whole) // a line that was cut off was never put on disk
+	return b.log.Truncate(whole) // a line that was cut off was never flushed
 }
 
 func (b *Bag) take(line Line) {
@@ -122,7 +122,7 @@ func (b *Bag) take(line Line) {
 	}
 }
 
-// addInfo adds to what an earlier call has put into bag-info.txt.
+// addInfo adds fields to those that are in bag-info.txt.
 func (b *Bag) addInfo(info []Field) error {
 	old, err := b.root.ReadFile(infoName)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -163,7 +163,7 @@ func (b *Bag) Has(result, step string) bool { return b.steps[result+"\x00"+step]
 // Holds reports whether the bag knows a file with these hashes.
 func (b *Bag) Holds(e Entry) bool { return b.entries[e.Path] == e }
 
-// Log adds lines to the log and puts them on disk.
+// Log adds lines to the log and flushes them to disk.
 func (b *Bag) Log(lines ...Line) error {
 	var text strings.Builder
 	next := b.chain
@@ -252,7 +252,7 @@ func (b *Bag) writeTagManifests() error {
 	return errors.Join(b.replace(tagMD5, md5.String()), b.replace(tagSHA, sha.String()))
 }
 
-// replace writes a tag file. Whoever reads it sees the old one or the new one.
+// replace writes a tag file. A reader sees either the old file or the new one.
 func (b *Bag) replace(name, text string) error {
 	if err := b.root.Remove(temporary); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err

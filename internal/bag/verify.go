@@ -16,7 +16,7 @@ import (
 	"github.com/reincubate/ricloud-go/internal/download"
 )
 
-// Difference is something in a bag that is not as it was written.
+// Difference is a difference between a bag and its manifests or log.
 type Difference struct {
 	Path    string
 	Problem string

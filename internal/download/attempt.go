@@ -21,7 +21,7 @@ func (t *Timeout) Error() string { return fmt.Sprintf("%s for %s", t.Limit, t.Af
 // Is reports whether target is context.DeadlineExceeded.
 func (t *Timeout) Is(target error) bool { return target == context.DeadlineExceeded }
 
-// attempt is one open object whose silences are bounded.
+// attempt is one open object. Each read from it has a timeout.
 type attempt struct {
 	object *Object
 	ctx    context.Context //nolint:containedctx // ends with the attempt

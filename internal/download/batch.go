@@ -5,8 +5,8 @@ import (
 	"sync"
 )
 
-// Batch works on many items at once, and settles those that are done a batch
-// at a time.
+// Batch works on several items at a time, and settles those that are done in
+// batches.
 type Batch[T any] struct {
 	Parallel int          // how many items are worked on at once
 	Size     int          // how many are settled at once

@@ -31,16 +31,17 @@ type Folder struct {
 // what tests let fail.
 type system struct {
 	// lock takes the lock of a file, which ends when the file is closed. It
-	// returns false if somebody else has it, and an error if there are no locks.
+	// returns false if another process has it, and an error if there are no
+	// locks.
 	lock func(*os.File) (bool, error)
 	// link gives a file a second name, unless that is taken.
 	link func(root *os.Root, from, to string) error
 	// rename renames a file, unless the new name is taken. It returns
 	// errors.ErrUnsupported where that cannot be done in one step.
 	rename func(root *os.Root, from, to string) error
-	// sync puts the content of a file on disk.
+	// sync flushes the content of a file to disk.
 	sync func(*os.File) error
-	// syncFolder puts the names in an open folder on disk.
+	// syncFolder flushes the names in an open folder to disk.
 	syncFolder func(*os.File) error
 }
 
@@ -83,7 +84,8 @@ type Kept struct {
 	info fs.FileInfo
 }
 
-// errMoved says that another Save has changed what this one relies on.
+// errMoved says that another Save has changed the files that this one relies
+// on.
 var errMoved = errors.New("the file was moved by another process")
 
 // Save keeps a file under the name of its identifier. A file of that name with
@@ -125,7 +127,7 @@ type saving struct {
 	identifier string
 	partial    string // the name of the partial file
 	reader     *Reader
-	overtaken  int // how often another Save was faster at the very end
+	overtaken  int // how often another Save took the name first
 }
 
 // named makes sure that err names the file, once.
@@ -173,7 +175,7 @@ func (s *saving) find() (Kept, error) {
 	return Kept{}, fmt.Errorf("%w: %s and %s both hold other content", fs.ErrExist, names[0], names[1])
 }
 
-// read reports whether what stands under name is the file.
+// read reports whether the file called name has the right content.
 func (s *saving) read(name string) (Kept, error) {
 	f, info, err := openRegular(s.root, name, os.O_RDONLY)
 	if errors.Is(err, errOdd) || errors.Is(err, fs.ErrNotExist) {
@@ -194,9 +196,9 @@ func (s *saving) read(name string) (Kept, error) {
 	return kept, nil
 }
 
-// Sync puts the names in the folder on disk. It returns false where the file
-// system cannot do that. If it fails, the names of the files are taken back:
-// whether a failed sync lost them cannot be found out later.
+// Sync flushes the names in the folder to disk. It returns false where the file
+// system cannot do that. If it fails, it removes the files, because it cannot
+// be known later whether their names were lost.
 func (f *Folder) Sync(kept ...Kept) (bool, error) {
 	synced := true
 	for _, name := range []string{f.sub, "."} {
@@ -372,7 +374,7 @@ func (f *Folder) Holds(name string, size int64) bool {
 }
 
 // LockFile takes the lock of f, which ends when f is closed. It waits while
-// somebody else has it. Where there are no locks, it returns false.
+// another process has it. Where there are no locks, it returns false.
 func LockFile(ctx context.Context, f *os.File) (bool, error) {
 	for {
 		locked, err := lockFile(f)

@@ -139,7 +139,7 @@ func isOwn(addr netip.Addr) bool {
 type guardKey struct{}
 
 // Guard makes the connections of a request refuse local addresses, whatever
-// name led there. It works with a transport that dials with DialContext.
+// their host name is. It works with a transport that dials with DialContext.
 func (p Policy) Guard(ctx context.Context, target *url.URL) context.Context {
 	if p.Local {
 		return ctx

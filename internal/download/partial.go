@@ -15,8 +15,8 @@ import (
 	"github.com/reincubate/ricloud-go/internal/backoff"
 )
 
-// partial is the partial file of one Save, which nobody else writes: it is
-// locked, or its name is known to nobody else.
+// partial is the partial file of one Save. No other process writes it: it is
+// locked, or its name is random.
 type partial struct {
 	*os.File
 
@@ -50,7 +50,7 @@ func (s *saving) tryPartial() (*partial, error) {
 		return nil, err
 	}
 	locked, err := s.sys.lock(f)
-	if err != nil { // no locks here: nobody shares such a file
+	if err != nil { // without locks, such a file is not shared
 		if created {
 			s.removeSame(s.partial, info)
 		}
@@ -62,8 +62,8 @@ func (s *saving) tryPartial() (*partial, error) {
 		return nil, f.Close()
 	}
 	if names, err := countNames(f); err == nil && names > 1 {
-		// A Save was killed after it gave the file its name. The file with the
-		// other name is the user's by now: never write to it.
+		// A Save was killed after it gave the file its name. The file with that
+		// name now belongs to the user: never write to it.
 		_ = s.root.Remove(p.name)
 		return nil, f.Close()
 	}
@@ -170,7 +170,7 @@ func (s *saving) fetch(name string) (Kept, error) {
 		return Kept{}, err
 	}
 	// Closing gives the lock back, also when a callback of the user panics.
-	// Until then, nobody else publishes or removes the partial file.
+	// Until then, no other process publishes or removes the partial file.
 	defer func() { _ = p.Close() }()
 	if _, err := s.root.Lstat(name); err == nil { // finished meanwhile
 		if p.info.Size() == 0 {
@@ -201,8 +201,8 @@ func (s *saving) fetch(name string) (Kept, error) {
 	return Kept{}, err
 }
 
-// syncPartial puts the bytes on disk. A sync that fails may have lost bytes
-// that a later one does not miss, so the file is not used again.
+// syncPartial flushes the bytes to disk. A sync that fails may have lost bytes,
+// and a later sync would not notice. The file is therefore not used again.
 func (s *saving) syncPartial(p *partial) error {
 	err := s.sys.sync(p.File)
 	if err == nil {
@@ -238,14 +238,14 @@ func rewind(f *os.File) error {
 	return err
 }
 
-// useless reports whether the bytes so far are of no use.
+// useless reports whether the bytes that were read cannot be used.
 func useless(err error) bool {
 	return errors.Is(err, ErrChecksum) || errors.Is(err, ErrSize) || errors.Is(err, ErrChanged)
 }
 
-// resume takes the bytes of the partial file for the first of the file. A
-// partial file that is whole is not trusted: a Save leaves one only if it ended
-// while it put the bytes on disk, and may have learned that they were lost.
+// resume continues after the bytes of the partial file. It does not trust a
+// partial file of full size: a Save leaves one only if it ended while it
+// flushed the bytes to disk, so some may be lost.
 func (s *saving) resume(p *partial) (bool, error) {
 	size := p.info.Size()
 	if size == 0 {

@@ -7,9 +7,9 @@ import (
 	"strings"
 )
 
-// publish gives the verified partial file its name, unless that is taken by
-// now. The caller has the partial file, so no other Save of this file can
-// change it meanwhile. A file that anybody else made is never overwritten.
+// publish gives the verified partial file its name, unless that name is taken.
+// The caller holds the partial file, so no other Save of this file can change
+// it meanwhile. It never overwrites the file of another process.
 func (s *saving) publish(p *partial, name string) error {
 	if !s.stillNamed(p) {
 		return errMoved
@@ -38,8 +38,7 @@ func (s *saving) publish(p *partial, name string) error {
 	return err
 }
 
-// taken reports whether a link or a rename failed because somebody else was
-// faster.
+// taken reports whether a link or a rename failed because the name is taken.
 func taken(err error) bool { return errors.Is(err, fs.ErrExist) || errors.Is(err, fs.ErrNotExist) }
 
 // isNamed reports whether name is the partial file.
@@ -49,10 +48,10 @@ func (f *Folder) isNamed(p *partial, name string) bool {
 }
 
 // claim gives the file its name where the file system has neither links nor a
-// rename that fails if the name is taken: it creates the name, so that nobody
-// else gets it, and renames over it. Where a Save is killed in between, an empty
-// file stays under the name. The partial file has the suffix ".claim" by then,
-// so the next Save knows whose the empty file is.
+// rename that fails if the name is taken: it creates the name, so that no other
+// process gets it, and renames over it. If a Save is killed in between, an
+// empty file with that name remains. The partial file then has the suffix
+// ".claim", so that the next Save recognises the empty file.
 func (s *saving) claim(p *partial, name string) error {
 	original := p.name
 	if err := s.root.Rename(original, s.claimName()); err != nil {
@@ -66,8 +65,8 @@ func (s *saving) claim(p *partial, name string) error {
 	return err
 }
 
-// renameOver creates name, so that nobody else gets it, and renames the partial
-// file over it.
+// renameOver creates name, so that no other process gets it, and renames the
+// partial file over it.
 func (s *saving) renameOver(p *partial, name string) error {
 	f, err := s.root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {

@@ -13,8 +13,8 @@ import (
 	"github.com/reincubate/ricloud-go/internal/backoff"
 )
 
-// Reader reads a file over as many connections as it takes. Its io.EOF says
-// that size and MD5 are right. It is not safe for concurrent use.
+// Reader reads a file, over several connections if need be. When it returns
+// io.EOF, size and MD5 are right. It is not safe for concurrent use.
 type Reader struct {
 	ctx    context.Context //nolint:containedctx // an io.Reader takes none
 	limits Limits
@@ -132,9 +132,10 @@ func (r *Reader) WriteTo(w io.Writer) (int64, error) {
 	}
 }
 
-// verify decides how the reader ends once every byte has come.
+// verify checks the file once every byte was read, and sets how the reader
+// ends.
 func (r *Reader) verify() error {
-	if r.attempt != nil && r.attempt.object.Size < 0 { // nobody has said that this is the end
+	if r.attempt != nil && r.attempt.object.Size < 0 { // the size is unknown, so there may be more
 		if n, _ := r.attempt.Read(make([]byte, 1)); n > 0 {
 			return r.fail(fmt.Errorf("%w: it is larger", ErrSize))
 		}
@@ -168,7 +169,7 @@ func (r *Reader) connect() error {
 	}
 }
 
-// use reads on from an attempt, if it is the same object still.
+// use continues with an attempt, if the object is still the same.
 func (r *Reader) use(a *attempt) error {
 	r.attempt = a
 	switch o := a.object; {
@@ -180,14 +181,15 @@ func (r *Reader) use(a *attempt) error {
 		return fmt.Errorf("storage sent bytes from %d on, not from %d", o.Offset, r.next.Offset)
 	default:
 		r.next.Version = o.Version
-		// Storage that cannot seek begins again: skip what was read before.
+		// Storage that cannot seek begins at the first byte: skip what was read
+		// before.
 		_, err := io.CopyN(io.Discard, a, r.next.Offset-o.Offset)
 		return err
 	}
 }
 
-// retry returns nil once it is time to connect again, or why not to. A byte
-// that was not there before is progress, and renews the number of retries.
+// retry returns nil once it is time to connect again, or an error if there are
+// no retries left. A new byte is progress and resets the number of retries.
 func (r *Reader) retry(err error) error {
 	r.disconnect()
 	if r.ctx.Err() != nil {

@@ -11,8 +11,8 @@ import (
 // masked: shorter ones occur too often in ordinary text.
 const minSecret = 6
 
-// HideURL returns err without the query of any of the URLs, in whatever form
-// the error holds it. Transports tend to return a *url.Error with the whole URL.
+// HideURL returns err without the query of any of the URLs, in any form.
+// Transports often return a *url.Error with the whole URL.
 func HideURL(err error, urls ...*url.URL) error {
 	if err == nil {
 		return nil

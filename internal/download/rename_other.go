@@ -7,5 +7,6 @@ import (
 	"os"
 )
 
-// renameNew says that no rename here fails if the new name is taken.
+// renameNew returns errors.ErrUnsupported: no rename here fails if the new name
+// is taken.
 func renameNew(*os.Root, string, string) error { return errors.ErrUnsupported }

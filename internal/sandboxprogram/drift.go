@@ -13,7 +13,7 @@ import (
 	"github.com/reincubate/ricloud-go/ricloudtest"
 )
 
-// check prints how fixtures differ from the contract.
+// check prints how fixtures differ from docs/contract.md.
 func check(dir string, out io.Writer) error {
 	found, err := ricloudtest.CheckDir(dir)
 	if err != nil {
@@ -31,7 +31,7 @@ func check(dir string, out io.Writer) error {
 	return err
 }
 
-// recordUpstream is a proxy that records what clients ask of the real API.
+// recordUpstream is a proxy to the real API that records requests and answers.
 func (set *settings) recordUpstream(ctx context.Context, out, errs io.Writer) error {
 	upstream, err := url.Parse(set.upstream)
 	if err != nil || upstream.Host == "" {

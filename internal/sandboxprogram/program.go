@@ -83,7 +83,7 @@ func (set *settings) server(ctx context.Context, errs io.Writer) (*ricloudtest.S
 		ricloudtest.WithPublicURLs(urls[0], urls[1]))...)
 	if err := srv.Err(); err != nil {
 		srv.Close()
-		_ = errors.Join(api.Close(), storage.Close()) // the other error is the one to know
+		_ = errors.Join(api.Close(), storage.Close()) // the first error is returned
 		return nil, err
 	}
 	return srv, nil
@@ -107,7 +107,7 @@ func (set *settings) listenBoth(
 		return nil, nil, urls, err
 	}
 	if storage, err = set.listen(ctx, cmp.Or(set.storageAddr, nextTo(set.addr))); err != nil {
-		_ = api.Close() // the other error is the one to know
+		_ = api.Close() // the first error is returned
 		return nil, nil, urls, err
 	}
 	urls[0] = cmp.Or(set.publicURL, scheme+"://"+reachable(api.Addr()))

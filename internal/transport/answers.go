@@ -8,12 +8,13 @@ import (
 // leastAnswerTime is how long an answer is expected to take at least.
 const leastAnswerTime = time.Second
 
-// answerTimes knows how long the API takes to answer: the longest time of
-// late, which fades by an eighth with each shorter one. A request is not sent
-// when less than that is left for its answer.
+// answerTimes estimates how long the API takes to answer: the longest recent
+// time, which each shorter answer reduces by an eighth. A request is not sent
+// when less time than that is left for its answer.
 type answerTimes struct{ longest atomic.Int64 }
 
-// add takes notice of an answer, less the time that it was asked to be held back.
+// add notes how long an answer took, less the time for which the API was asked
+// to hold it back.
 func (a *answerTimes) add(took time.Duration) {
 	longest := time.Duration(a.longest.Load())
 	if took > longest {

@@ -31,7 +31,7 @@ const (
 // decompression, so it holds for a gzip bomb as well.
 func readBody(resp *http.Response, limit int64) ([]byte, error) {
 	if resp.StatusCode >= http.StatusBadRequest {
-		// The status is known: what can be had of the body is enough.
+		// The status is known, so part of the body is enough.
 		body, _ := read(resp.Body, resp.ContentLength, maxErrorBody+maxSecret)
 		_, _ = io.CopyN(io.Discard, resp.Body, maxDrain)
 		return body, nil

@@ -67,7 +67,7 @@ func callFrom(ctx context.Context) *call {
 // deadline is where the call timeout ends, unless the call waits for a turn.
 func (c *call) deadline() time.Time { return c.began.Add(c.client.cfg.CallTimeout + c.waited) }
 
-// left is what remains until the call must end, by its timeout or its context.
+// left returns the time until the call must end, by its timeout or its context.
 func (c *call) left() time.Duration {
 	end := c.deadline()
 	if deadline, ok := c.Deadline(); ok && deadline.Before(end) {
@@ -88,9 +88,9 @@ func checkRetry(ctx context.Context, resp *http.Response, err error) (bool, erro
 	return callFrom(ctx).retry(resp, err), nil //nolint:contextcheck // the call is the context
 }
 
-// retry ends an attempt. It returns true once it is time for another, and
-// otherwise leaves in the call how that ended. It waits itself: the library's
-// own wait knows neither the call nor the cause of its context's end.
+// retry ends an attempt. It returns true once it is time for another. Otherwise
+// it records in the call how the call ended. It waits itself, because the
+// library's own wait does not know the call, nor the cause of its context.
 func (c *call) retry(resp *http.Response, err error) bool {
 	// No turn, no attempt.
 	if !c.sent {
@@ -137,7 +137,7 @@ func (c *call) begin(timer *attemptTimer) {
 	c.http.Header = c.client.unsigned
 }
 
-// endTurn lets others go.
+// endTurn lets other requests have their turn.
 func (c *call) endTurn() {
 	c.timer.finish()
 	if c.hasTurn {
@@ -175,7 +175,7 @@ func (c *call) endAttempt(resp *http.Response, err error) (*Response, *Attempt) 
 	return answer, attempt
 }
 
-// read takes the answer off the wire. Its error is safe to print.
+// read reads the answer. Its error is safe to print.
 func (c *call) read(resp *http.Response, err error, attempt *Attempt) (*Response, error) {
 	if err != nil {
 		if c.changes() && !c.notSent(err) {
@@ -185,7 +185,7 @@ func (c *call) read(resp *http.Response, err error, attempt *Attempt) (*Response
 	}
 	attempt.StatusCode = resp.StatusCode
 	if c.req.Operation.Method == http.MethodHead {
-		resp.ContentLength = 0 // it is that of the body which does not come
+		resp.ContentLength = 0 // of a body that does not come
 	}
 	body, err := c.readBody(resp)
 	if err != nil { // the status may have been a success
@@ -262,7 +262,7 @@ func (c *call) retryWait(attempt *Attempt, answer *Response) time.Duration {
 	return wait
 }
 
-// notSent reports whether it is proven that the request did not leave.
+// notSent reports whether it is proven that the request was not sent.
 func (c *call) notSent(err error) bool {
 	return c.delivery.notSent() || notSent(withoutURLError(err))
 }

@@ -16,9 +16,10 @@ func (c *call) clean(err error) error {
 	return Clean(err, func(text string) string { return string(c.mask([]byte(text))) })
 }
 
-// Clean returns err without any URL's query, on one line and short. mask may
-// be nil; what it changes is not to be seen either. What err wraps stays
-// reachable, unless it has in it what must not be seen.
+// Clean returns err without any URL's query, on one line and short. mask, which
+// may be nil, replaces what else must not be shown. errors.Is and errors.As
+// still reach what err wraps, unless its text had to be changed to hide
+// something.
 func Clean(err error, mask func(string) string) error {
 	if err == nil {
 		return nil

@@ -11,10 +11,10 @@ import (
 	"sync/atomic"
 )
 
-// deliver is the link that knows whether a request left, for requests that may
-// change something. From one that must not be sent twice it takes what net/http
-// could repeat it with: an HTTP/2 connection that is reset by the server would
-// be reason enough for it.
+// deliver is the link that records whether a request was sent, for requests
+// that may change something. For one that must not be sent twice, it also
+// removes what net/http needs to repeat it. Otherwise net/http would repeat it
+// when the server resets an HTTP/2 connection.
 type deliver struct{ next http.RoundTripper }
 
 func (d deliver) RoundTrip(req *http.Request) (*http.Response, error) {
@@ -25,7 +25,7 @@ func (d deliver) RoundTrip(req *http.Request) (*http.Response, error) {
 	call.delivery = &delivery{}
 	req = req.WithContext(call.delivery.trace(req.Context()))
 	if call.once() {
-		// Neither nil nor http.NoBody: a request without a body is repeated, too.
+		// Neither nil nor http.NoBody, because net/http also repeats a request without a body.
 		if req.GetBody = nil; req.Body == nil || req.Body == http.NoBody {
 			req.Body = io.NopCloser(bytes.NewReader(nil))
 		}
@@ -33,8 +33,8 @@ func (d deliver) RoundTrip(req *http.Request) (*http.Response, error) {
 	return d.next.RoundTrip(req)
 }
 
-// delivery is what net/http tells of one attempt. It says nothing on another
-// kind of transport.
+// delivery is what net/http reports about one attempt. Another kind of
+// transport reports nothing.
 type delivery struct {
 	wanted    atomic.Bool // a connection was asked for
 	connected atomic.Bool // and there was one
@@ -50,16 +50,16 @@ func (d *delivery) trace(ctx context.Context) context.Context {
 				d.before = counting.written.Load()
 				d.conn.Store(counting)
 			} else {
-				d.conn.Store(nil) // a second connection: no more to be proven
+				d.conn.Store(nil) // a second connection: nothing can be proven now
 			}
 			d.connected.Store(true)
 		},
 	})
 }
 
-// notSent reports whether the request did not leave: there was no connection
-// for it (no dial, no TLS handshake, no CONNECT came to its end), or one that
-// broke before a byte of the request was on it.
+// notSent reports whether the request was not sent. Either there was no
+// connection (no dial, TLS handshake or CONNECT succeeded), or the connection
+// broke before the first byte of the request.
 func (d *delivery) notSent() bool {
 	if d == nil || !d.wanted.Load() {
 		return false

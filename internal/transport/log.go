@@ -2,9 +2,9 @@ package transport
 
 import "log/slog"
 
-// log writes one record for an attempt: Debug, or Warn with the wait when it
-// will be repeated. What it says is this list; bodies, headers and queries are not on
-// it, and the cause has been through the same cleaning as an error.
+// log writes one record for an attempt: Debug, or Warn with the wait when it will be repeated. It
+// logs only these fields: never a body, a header or a query. The cause is cleaned like the text of
+// an error.
 func (c *call) log(attempt *Attempt, again bool) {
 	logger, level := c.client.cfg.Logger, slog.LevelDebug
 	if again {

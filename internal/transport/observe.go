@@ -20,8 +20,8 @@ type Sending struct {
 	Header   http.Header   // sent where the request has none of that name
 }
 
-// observe is the observer's link in the chain: it stands behind the pacer, so
-// that it sees what is sent, and nothing that waits.
+// observe is the observer's link in the chain. It comes after the pacer, so
+// that it sees requests that are sent, and none that waits.
 type observe struct {
 	observe Observe // nil: nobody looks
 	next    http.RoundTripper
@@ -47,7 +47,7 @@ func (o observe) RoundTrip(req *http.Request) (*http.Response, error) {
 	return o.next.RoundTrip(req)
 }
 
-// merged returns header with what more has and it has not.
+// merged returns header with those fields of more that it lacks.
 func merged(header, more http.Header) http.Header {
 	all := header.Clone()
 	for name, values := range more {

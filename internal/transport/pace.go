@@ -57,7 +57,7 @@ func (c *call) takeTurn(p *pacer) error {
 			return err
 		}
 	}
-	// Answers may take longer by now than when the call began to wait.
+	// Answers may take longer now than when the call began to wait.
 	if now := time.Now(); !latest.IsZero() && now.After(wanted) {
 		if latest = c.latestTurn(left); now.After(latest) {
 			p.giveBack()
@@ -68,8 +68,9 @@ func (c *call) takeTurn(p *pacer) error {
 	return nil
 }
 
-// leftForTurn returns what the caller's context leaves for turn and answer, or
-// an error if that is too little for what the API is asked to await.
+// leftForTurn returns how much time the caller's context leaves for the turn
+// and the answer. It returns an error if that is less than the API is asked to
+// await.
 func (c *call) leftForTurn(now time.Time) (time.Duration, error) {
 	await := c.req.await()
 	left := c.deadline().Sub(now)
@@ -84,10 +85,10 @@ func (c *call) leftForTurn(now time.Time) (time.Duration, error) {
 	return left, nil
 }
 
-// latestTurn returns until when a turn is of use, with left for turn and
-// answer in all: the answer must arrive before the context ends. It takes a
-// while after the work that is awaited; where the caller leaves little time in
-// all, half of that is kept for it. It is zero where no deadline bounds the wait.
+// latestTurn returns the latest time at which a turn still leaves time for an
+// answer before the context ends. left is the time for the turn and the answer
+// together. If it is short, half of it is kept for the answer. The result is
+// zero if the context has no deadline.
 func (c *call) latestTurn(left time.Duration) time.Time {
 	deadline, bounded := c.Deadline()
 	if !bounded {

@@ -40,7 +40,7 @@ const (
 	// windowPeriod is how often the window grows by one without any answer, as
 	// answers that take long say nothing for long.
 	windowPeriod = time.Second
-	// oldSlowdown is how long ago a slowdown no longer matters.
+	// oldSlowdown is the age at which a slowdown no longer counts.
 	oldSlowdown = time.Minute
 )
 
@@ -261,11 +261,11 @@ func (p *pacer) ring() {
 	p.dispatch(time.Now())
 }
 
-// limited takes notice of a 429: the answer to a request that was sent at a
-// time. All requests wait for its hint, but no longer than most. A 429 without
-// a hint, or with a longer one, pauses the client for longer each time, and
-// lets it start again with one request at a time. Answers to requests that were
-// sent before the slowdown began say nothing new.
+// limited notes a 429 and when its request was sent. All requests wait for its
+// hint, but at most for most. A 429 without a hint, or with a longer one,
+// pauses the client for longer each time; after the pause, one request at a
+// time is sent. Answers to requests that were sent before the slowdown began
+// are ignored.
 func (p *pacer) limited(answer *Response, sent time.Time, most time.Duration) {
 	p.mu.Lock()
 	now := time.Now()
@@ -306,8 +306,8 @@ func (p *pacer) refuseLate(now time.Time) {
 	}
 }
 
-// answered takes notice of an answer other than 429: the window grows with
-// each, so that it doubles in the time of an answer.
+// answered notes an answer other than 429. The window grows with each, so that
+// it doubles in the time that an answer takes.
 func (p *pacer) answered() {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -14,7 +14,7 @@ const maxRedirects = 3
 
 // redirect follows a GET that stays on its host and refuses every other
 // redirect: the credentials go nowhere else, and a create is not turned into a
-// read. It stands below http.Client so that no Location, which may hold a
+// read. It is below http.Client, so that no Location, which may hold a
 // signature, gets into an error.
 type redirect struct{ next http.RoundTripper }
 

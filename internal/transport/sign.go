@@ -9,9 +9,8 @@ import (
 	"time"
 )
 
-// sign gives each request its header. It stands below http.Client, which never
-// sees a credential that way, and copies no header for redirects that it does
-// not follow.
+// sign gives each request its header. It is below http.Client, so that
+// http.Client never sees a credential and copies no header to a redirect.
 type sign struct{ next http.RoundTripper }
 
 func (s sign) RoundTrip(req *http.Request) (*http.Response, error) {

@@ -43,7 +43,7 @@ func (r *Request) await() time.Duration {
 
 // timeouts bounds each attempt: first the time to the headers, anew for each
 // redirect that is followed, then each silence in the body, and all of it by
-// what is left of the whole call.
+// the time that the call has left.
 type timeouts struct{ next http.RoundTripper }
 
 func (t timeouts) RoundTrip(req *http.Request) (*http.Response, error) {
@@ -97,9 +97,8 @@ func (t *attemptTimer) begin(call *call) context.Context {
 	return t.ctx
 }
 
-// set puts a limit in force, now. The timer is touched only to ring earlier;
-// one that rings too early is set anew then, so that a body that flows costs no
-// timers.
+// set puts a limit in force, now. The timer is reset only to fire earlier. If
+// it fires too early, it is reset then, so that reading a body costs no timers.
 func (t *attemptTimer) set(limit *Timeout, now time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -1,5 +1,6 @@
-// Package transport makes one call to the API: it paces, signs, sends, times
-// out, retries and reads, and says plainly how it ended.
+// Package transport makes one call to the API. It waits for a turn, adds the
+// credentials, sends the request, bounds its time, retries it, and reads the
+// answer.
 //
 // go-retryablehttp runs the attempts; call.retry decides whether there is
 // another. Each attempt passes the links that New lists, outermost first; every
@@ -29,7 +30,7 @@ type Request struct {
 	Await      time.Duration // Ricloud-Await, sent only where the operation honours it
 	Replay     bool          // the caller allows a replay the operation does not
 	Single     bool          // one attempt, whatever the operation allows
-	Background bool          // yields to calls that are not when turns are short
+	Background bool          // other calls go first when turns are scarce
 	Secrets    []string      // values masked in error bodies and causes, should the server echo them
 }
 
@@ -136,7 +137,8 @@ func New(cfg Config) (*Client, error) {
 		func(next http.RoundTripper) http.RoundTripper { return observe{cfg.Observe, next} },
 		// redirect follows a GET on the same host, and refuses other redirects.
 		func(next http.RoundTripper) http.RoundTripper { return redirect{next} },
-		// deliver learns whether a create left, and lets nobody else repeat it.
+		// deliver records whether a create was sent, and keeps net/http from
+		// repeating it.
 		func(next http.RoundTripper) http.RoundTripper { return deliver{next} },
 		// timeouts bounds the time to the headers, then each silence in the body.
 		func(next http.RoundTripper) http.RoundTripper { return timeouts{next} },
@@ -208,8 +210,8 @@ func (c *call) prepare() (err error) {
 // Host returns the API's host, and its port if the base URL names one.
 func (c *Client) Host() string { return c.base.Host }
 
-// Bare returns what the links stand on: it adds no credentials and knows no
-// retries. Result files are read through it.
+// Bare returns the transport below the links. It adds no credentials and does
+// not retry. Result files are read through it.
 func (c *Client) Bare() http.RoundTripper { return c.bare }
 
 // Close closes idle connections of a transport the Client made itself.

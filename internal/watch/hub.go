@@ -129,7 +129,7 @@ type entry[R any] struct {
 	known   *R // nil: nothing is known yet
 	status  Status
 	waits   []*Wait[R]
-	earlier *R // what was seen too long ago to be told without a read
+	earlier *R // seen too long ago to be yielded without a read
 
 	began, due time.Time
 	read       time.Time // when the last read succeeded; at first, began

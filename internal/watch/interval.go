@@ -12,7 +12,7 @@ type Rhythm struct{ Shortest, Longest time.Duration }
 const (
 	ageShare   = 4   // a wait that has lasted t reads again after t/4
 	jitter     = 0.2 // of an interval, in both directions
-	eventShare = 1.5 // with events about a resource, the share of Longest between reads
+	eventShare = 1.5 // with events about a resource, the interval in multiples of Longest
 
 	tolerance  = 10 * time.Minute // how long reads may fail before a wait ends
 	probing    = 3                // failed requests in a row that are an outage
@@ -20,10 +20,10 @@ const (
 	maxSlow    = 64               // Gets in progress that are
 )
 
-// interval returns how long to leave a resource alone that has been waited for
-// since age. Events about the resource make the early reads superfluous. They do
-// not make reads rare, because one event in five may be lost: with the jitter,
-// an interval stays below twice Longest.
+// interval returns the time until the next read of a resource whose oldest wait
+// has lasted for age. Events about the resource make the early reads
+// superfluous. Reads stay frequent, because events can be lost: with the
+// jitter, an interval stays below twice Longest.
 func (r Rhythm) interval(age time.Duration, events bool) time.Duration {
 	if events {
 		return time.Duration(eventShare * float64(r.Longest))
@@ -31,8 +31,9 @@ func (r Rhythm) interval(age time.Duration, events bool) time.Duration {
 	return min(max(age/ageShare, r.Shortest), r.Longest)
 }
 
-// missing returns how long the API may say that there is no such resource,
-// before a wait believes it. A replica of the API's may lag behind the create.
+// missing returns how long the API must answer that there is no such resource
+// before a wait ends with that error. A replica of the API may lag behind the
+// create.
 func (r Rhythm) missing(known bool) time.Duration {
 	if known {
 		return 3 * r.Longest
@@ -64,7 +65,7 @@ func (s *streak) add(err error, sent, now time.Time, r Rhythm) {
 	s.hold(now, r)
 }
 
-// hold leaves time before the next request of an outage.
+// hold sets the time of the next request during an outage.
 func (s *streak) hold(now time.Time, r Rhythm) {
 	if s.outage() {
 		s.next = now.Add(backoff.Spread(backoff.Ceiling(s.n-probing, r.Shortest, r.Longest), jitter))
@@ -73,8 +74,8 @@ func (s *streak) hold(now time.Time, r Rhythm) {
 
 func (s *streak) outage() bool { return s.n >= probing }
 
-// reset notes a success and reports whether it ended an outage of more than the
-// list.
+// reset notes a success. It reports whether that ended an outage that affected
+// more than the list.
 func (s *streak) reset(now time.Time) bool {
 	ended := s.outage() && s.reads > 0
 	*s = streak{success: now}

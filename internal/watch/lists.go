@@ -41,9 +41,10 @@ func (l *lists) breakEven(now time.Time) int {
 	return max(few, int(float64(l.pages)/l.share)+1)
 }
 
-// deeper reports whether a scan reads on after its page number pages, which
-// showed shown resources, while missing are still to be found. It does so while
-// pages pay for themselves, and down to where they did the last time.
+// deeper reports whether a scan reads another page. It has read so many pages,
+// the last showed so many of the resources, and so many are still missing. A
+// scan continues while a page saves requests, and at least as far as the last
+// scan found something.
 func (l *lists) deeper(pages, shown, missing int) bool {
 	reach := l.pages
 	if reach == 0 || l.share == 0 {

@@ -114,8 +114,8 @@ type read[R any] struct {
 	cancel context.CancelCauseFunc
 }
 
-// errGivenUp is the failure of a read without an answer that was given up
-// because others needed its place.
+// errGivenUp is the failure of a read that had no answer yet and was cancelled
+// because other reads needed its place.
 var errGivenUp = errors.New("no answer yet, and its place was needed for another read")
 
 // noPlace returns how long it takes until another Get may be sent. A Get that
@@ -196,7 +196,7 @@ func (h *Hub[R]) get(rd *read[R]) {
 // getFailed ends the waits that the failure of a Get ends.
 func (h *Hub[R]) getFailed(rd *read[R], verdict Verdict, err error, now time.Time) {
 	e := rd.entry
-	if verdict == Unsent { // being outrun by the caller's own requests is no outage
+	if verdict == Unsent { // no turn, because the caller's own requests took them: no outage
 		return
 	}
 	e.failed(err, now)

@@ -85,7 +85,7 @@ func (h *Hub[R]) scan(ctx context.Context, before lists, began time.Time) {
 			break
 		}
 		after, size = page.Last, h.pageLimit()
-		h.allowance.ReserveN(time.Now(), 1) // on credit, if need be
+		h.allowance.ReserveN(time.Now(), 1) // even if the allowance is used up
 	}
 	h.scanned(now, found, began)
 }

@@ -53,7 +53,7 @@ const (
 	places
 )
 
-// refScanner walks over valid JSON.
+// refScanner reads valid JSON.
 type refScanner struct {
 	data  []byte
 	at    int
@@ -164,7 +164,7 @@ func (s *refScanner) scalar() []byte {
 	}
 }
 
-// object is what says of a JSON object whether it is a file.
+// object holds the fields of a JSON object that show whether it is a file.
 type object struct {
 	fileID, id, dataType, kind []byte
 	described                  bool // it has a field that only files have

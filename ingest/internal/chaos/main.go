@@ -71,7 +71,7 @@ func main() {
 	}
 }
 
-// chaos runs one storm and checks what is left of it.
+// chaos runs one storm and checks its result.
 func chaos(ctx context.Context, s settings) error {
 	if s.quota == 0 {
 		s.quota = max(600, int(float64(s.accounts)*5/max(s.minutes, 0.25)))
