@@ -2,7 +2,11 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"sync"
@@ -11,6 +15,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 	"github.com/stretchr/testify/assert"
 
+	ricloud "github.com/reincubate/ricloud-go"
 	"github.com/reincubate/ricloud-go/cmd/ricloud/internal/cli"
 	"github.com/reincubate/ricloud-go/ricloudtest"
 )
@@ -19,7 +24,10 @@ import (
 const token = "canary-token-6f1d"
 
 func secrets() []string {
-	return []string{token, "canary-password", "canary-code", "hunter2", "whsec_"}
+	return []string{
+		token, "canary-password", "canary-code", "canary-secret", "canary-bucket-key", "hunter2",
+		"whsec_", "PAIR-1234",
+	}
 }
 
 func TestMain(m *testing.M) {
@@ -76,13 +84,45 @@ func TestCommands(t *testing.T) {
 			env.Vars = append(env.Vars,
 				"RICLOUD_URL="+server.URL(), "RICLOUD_TOKEN="+token, "XDG_CONFIG_HOME="+env.WorkDir+"/config",
 				"XDG_CACHE_HOME="+env.WorkDir+"/cache", "HOME="+env.WorkDir+"/home", "CANARY_LOG="+log,
-				"DBUS_SESSION_BUS_ADDRESS=unix:path=/nonexistent")
+				"DBUS_SESSION_BUS_ADDRESS=unix:path=/nonexistent", "RECEIVER="+receiver(env),
+				"PUBLIC="+freeAddress(env))
 			t := env.T().(interface{ Name() string }) //nolint:forcetypeassert // a *testing.T behind it
 			env.Defer(func() { checkLog(t.Name(), log) })
 			return os.MkdirAll(filepath.Join(env.WorkDir, "home"), 0o700)
 		},
 	})
 	assert.Empty(t, leaks.all())
+}
+
+// freeAddress returns an address of this machine that nothing listens on.
+func freeAddress(env *testscript.Env) string {
+	listener, err := new(net.ListenConfig).Listen(context.Background(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		env.T().Fatal(err)
+	}
+	defer listener.Close() //nolint:errcheck // it served its purpose
+	return listener.Addr().String()
+}
+
+// receiver returns the URL of a server that takes events, and tells by its answer whether
+// canary-secret signed them.
+func receiver(env *testscript.Env) string {
+	signed := ricloud.WebhookVerifier{Secrets: []ricloud.Secret{ricloud.NewSecret("canary-secret")}}
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, 1<<20)) //nolint:forbidigo // bounded
+		event, parseErr := ricloud.ParseEvent(body)
+		if err != nil || parseErr != nil {
+			http.Error(w, "no event", http.StatusBadRequest)
+			return
+		}
+		verb := "saw"
+		if signed.Verify(r.Header.Get(ricloud.SignatureHeader), body) == nil {
+			verb = "taken"
+		}
+		_, _ = io.WriteString(w, verb+" "+event.Name())
+	}))
+	env.Defer(server.Close)
+	return server.URL
 }
 
 // leaks collects what checkLog found: a script has ended when its log is read.

@@ -90,13 +90,16 @@ func (a *app) rootCommand() *cobra.Command {
 		Long: `ricloud logs in to an account with its owner's consent, fetches the account's data as
 verified files, and shows what the API does.
 
-Start without an account: every command takes --sandbox.
+Start without an account: every command takes --sandbox. Each prints the command that
+usually comes next.
 
   ricloud org get --sandbox
   ricloud login customer-42 jane.appleseed@example.com --sandbox
-  ricloud fetch SESSION --data callkit.calls --sandbox
+  ricloud fetch SESSION --data callkit.calls,photos.photos --files --sandbox
+  ricloud listen --forward-to http://127.0.0.1:8080/webhooks --sandbox
 
-With an account: ricloud auth login, then the same commands without --sandbox.`,
+With an account: ricloud auth login, then the same commands without --sandbox. Where
+something does not work, ricloud doctor says why.`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
@@ -106,7 +109,7 @@ With an account: ricloud auth login, then the same commands without --sandbox.`,
 	}
 	flags := root.PersistentFlags()
 	flags.StringVarP(&a.output, "output", "o", "",
-		"output `format`: table, json, ndjson, yaml or id (table on a terminal, else ndjson)")
+		"output `format`: table, json, ndjson, yaml, csv or id (table on a terminal, else ndjson)")
 	flags.StringVar(&a.jq, "jq", "", "filter the output with a jq `expression`")
 	flags.StringVar(&a.profile, "profile", "", "the `name` of the saved settings to use")
 	flags.StringVar(&a.url, "url", "", "the API's base `URL`")
@@ -117,10 +120,11 @@ With an account: ricloud auth login, then the same commands without --sandbox.`,
 	flags.BoolVar(&a.dryRun, "dry-run", false,
 		"show the request that would change something, and do not send it")
 	flags.BoolVarP(&a.verbose, "verbose", "v", false, "log every request to standard error")
-	flags.IntVar(&a.quota, "quota", 10_000, "the most `requests` an hour; 0 for no limit")
+	flags.IntVar(&a.quota, "quota", 10_000,
+		"send at most this many `requests` an hour; 0 for no limit")
 	flags.BoolVar(&a.showSecrets, "show-secrets", false, "print tokens and secrets in the clear")
 	root.SetFlagErrorFunc(usageError)
-	_ = root.RegisterFlagCompletionFunc("output", fixed("table", "json", "ndjson", "yaml", "id"))
+	_ = root.RegisterFlagCompletionFunc("output", fixed(formats()...))
 	_ = root.RegisterFlagCompletionFunc("profile", a.completeProfiles)
 
 	group := func(id, title string, commands ...*cobra.Command) {

@@ -35,6 +35,9 @@ vendor's client in ~/.ricloud.ini are used.`,
 	}
 	cmd.Flags().StringVar(&from, "token", "prompt", "read the token "+secretHelp)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if a.sandbox {
+			return usageError(cmd, errors.New("the sandbox needs no token: add --sandbox to any command"))
+		}
 		token, err := a.secret(cmd.Context(), from, "token")
 		if err != nil {
 			return err
@@ -61,7 +64,11 @@ vendor's client in ~/.ricloud.ini are used.`,
 		if err != nil {
 			return err
 		}
-		return a.print(nil, map[string]any{"profile": name, "organisation": org.Name, "stored": where})
+		if err := a.print(nil,
+			map[string]any{"profile": name, "organisation": org.Name, "stored": where}); err != nil {
+			return err
+		}
+		return a.suggest("doctor")
 	}
 	return cmd
 }

@@ -13,6 +13,7 @@ import (
 type bars struct {
 	app      *app
 	progress func(ricloud.Progress)
+	waiting  *spinner // elsewhere, for what is waited for
 
 	mu    sync.Mutex
 	all   *mpb.Progress
@@ -20,12 +21,20 @@ type bars struct {
 	ended map[ricloud.ID]bool
 }
 
-func (a *app) bars() *bars {
+// bars begins to show downloads and, if it is not empty, what is waited for meanwhile.
+func (a *app) bars(waitingFor string) *bars {
 	b := &bars{app: a, byID: map[ricloud.ID]*mpb.Bar{}, ended: map[ricloud.ID]bool{}}
 	b.progress = b.plain
 	if terminal(a.errs) {
 		b.all = mpb.New(mpb.WithOutput(a.errs), mpb.WithWidth(40))
 		b.progress = b.draw
+		if waitingFor != "" {
+			b.byID[""] = b.all.New(0, mpb.SpinnerStyle().PositionLeft(), mpb.BarWidth(2),
+				mpb.BarRemoveOnComplete(), mpb.BarPriority(-1),
+				mpb.AppendDecorators(decor.Name(waitingFor), decor.Elapsed(decor.ET_STYLE_GO, decor.WC{W: 6})))
+		}
+	} else if waitingFor != "" {
+		b.waiting = a.spinner(waitingFor)
 	}
 	return b
 }
@@ -56,6 +65,9 @@ func (b *bars) draw(p ricloud.Progress) {
 
 // stop ends the bars, finished or not.
 func (b *bars) stop() {
+	if b.waiting != nil {
+		b.waiting.stop()
+	}
 	if b.all == nil {
 		return
 	}

@@ -18,7 +18,7 @@ var errDryRun = errors.New("nothing was sent: this is a dry run")
 // client returns the client of this run: of the sandbox, or of the API.
 func (a *app) client(more ...ricloud.Option) (*ricloud.Client, error) {
 	opts := []ricloud.Option{ricloud.WithUserAgent("ricloud-cli/" + ricloud.Version)}
-	if a.quota > 0 && len(more) == 0 { // a fleet brings its own pacer
+	if a.quota > 0 {
 		opts = append(opts, ricloud.WithRateLimit(a.quota, time.Hour))
 	}
 	opts = append(opts, more...)

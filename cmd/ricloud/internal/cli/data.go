@@ -2,14 +2,11 @@ package cli
 
 import (
 	"bufio"
-	"encoding/csv"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"os"
-	"slices"
 	"strings"
 	"time"
 
@@ -17,6 +14,9 @@ import (
 
 	ricloud "github.com/reincubate/ricloud-go"
 )
+
+// pollQuestion is asked before each poll.
+const pollQuestion = "This makes a poll, which may count against the key's limits. Make it?"
 
 // payloadFlags adds what a poll asks for to cmd and returns what reads it.
 func payloadFlags(cmd *cobra.Command) func() (ricloud.PollPayload, error) {
@@ -27,6 +27,7 @@ func payloadFlags(cmd *cobra.Command) func() (ricloud.PollPayload, error) {
 		"the data `types`, such as callkit.calls,ios_messages.messages")
 	flags.StringSliceVar(&info, "info", nil, "the info `types`, such as icloud.account or *")
 	flags.StringSliceVar(&files, "file", nil, "the `ids` of files")
+	_ = cmd.RegisterFlagCompletionFunc("data", fixed(dataTypes()...))
 	flags.StringVar(&since, "since", "", "only what is newer than this `moment`: a date or a time ago")
 	flags.StringVar(&until, "until", "", "only what is older than this `moment`: a date or a time ago")
 	return func() (ricloud.PollPayload, error) {
@@ -48,6 +49,13 @@ func payloadFlags(cmd *cobra.Command) func() (ricloud.PollPayload, error) {
 	}
 }
 
+// dataTypes are types for the completion of --data. The API has many more.
+func dataTypes() []string {
+	return []string{
+		"callkit.calls", "ios_messages.messages", "photos.photos", "whatsapp.messages",
+	}
+}
+
 func (a *app) pollsCreateCommand() *cobra.Command {
 	var source string
 	cmd := &cobra.Command{
@@ -61,23 +69,27 @@ func (a *app) pollsCreateCommand() *cobra.Command {
 	cmd.Flags().StringVar(&source, "source", "",
 		"a source inside the session's `source`: a device or a backup")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		what, err := payload()
-		if err != nil {
-			return err
-		}
-		if err := a.confirm(cmd.Context(),
-			"This makes a poll, which may count against the key's limits. Make it?"); err != nil {
-			return err
-		}
-		params := ricloud.PollCreateParams{
+		return a.createPoll(cmd, ricloud.PollCreateParams{
 			Session: ricloud.ID(args[0]), Source: ricloud.ID(source),
-			Payload: what,
-		}
-		return create(a, "polls", func(c *ricloud.Client, o ricloud.CallOption) (*ricloud.Poll, error) {
-			return c.Polls.Create(cmd.Context(), params, o)
-		})
+		}, payload)
 	}
 	return cmd
+}
+
+// createPoll makes a poll for what the payload flags ask.
+func (a *app) createPoll(
+	cmd *cobra.Command, params ricloud.PollCreateParams,
+	payload func() (ricloud.PollPayload, error),
+) (err error) {
+	if params.Payload, err = payload(); err != nil {
+		return err
+	}
+	if err := a.confirm(cmd.Context(), pollQuestion); err != nil {
+		return err
+	}
+	return create(a, "polls", func(c *ricloud.Client, o ricloud.CallOption) (*ricloud.Poll, error) {
+		return c.Polls.Create(cmd.Context(), params, o)
+	})
 }
 
 func (a *app) subscriptionsCommands() []*cobra.Command {
@@ -120,18 +132,7 @@ func (a *app) subscriptionsCommands() []*cobra.Command {
 	}
 	now := payloadFlags(poll)
 	poll.RunE = func(cmd *cobra.Command, args []string) error {
-		what, err := now()
-		if err != nil {
-			return err
-		}
-		if err := a.confirm(cmd.Context(),
-			"This makes a poll, which may count against the key's limits. Make it?"); err != nil {
-			return err
-		}
-		params := ricloud.PollCreateParams{Subscription: ricloud.ID(args[0]), Payload: what}
-		return create(a, "polls", func(c *ricloud.Client, o ricloud.CallOption) (*ricloud.Poll, error) {
-			return c.Polls.Create(cmd.Context(), params, o)
-		})
+		return a.createPoll(cmd, ricloud.PollCreateParams{Subscription: ricloud.ID(args[0])}, now)
 	}
 	return []*cobra.Command{
 		add, poll, a.waitCommand("subscriptions"), a.watchCommand("subscriptions"),
@@ -170,7 +171,6 @@ func (a *app) resultsCommands() []*cobra.Command {
 }
 
 func (a *app) recordsCommand() *cobra.Command {
-	var asCSV bool
 	cmd := &cobra.Command{
 		Use: "records FILE|RESULT", Short: "Print the records of a data result, one per line",
 		Long: `Print the records of a data result, one per line. Give a file that was fetched,
@@ -179,12 +179,10 @@ or the id of a result, which is then read from storage and verified.
 Records are evidence, so nothing in them is hidden.`,
 		Example: `  ricloud records out/callkit.calls
   ricloud records RESULT --jq .address
-  ricloud records out/callkit.calls --csv > calls.csv`,
+  ricloud records out/callkit.calls -o csv > calls.csv`,
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: a.completeIDs("results"),
 	}
-	cmd.Flags().BoolVar(&asCSV, "csv", false,
-		"print comma-separated values: a column per field of the first record")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		document, err := a.document(cmd, args[0])
 		if err != nil {
@@ -194,9 +192,6 @@ Records are evidence, so nothing in them is hidden.`,
 		a.printer.reveal = true
 		if a.output == "" {
 			a.printer.format = "ndjson"
-		}
-		if asCSV {
-			return a.recordsAsCSV(document)
 		}
 		a.printer.list()
 		for record, err := range ricloud.Records[json.RawMessage](bufio.NewReader(document)) {
@@ -230,61 +225,6 @@ func (a *app) document(cmd *cobra.Command, name string) (io.ReadCloser, error) {
 		return nil, fmt.Errorf("%s is neither a file nor a result: %w", name, err)
 	}
 	return client.Results.Open(cmd.Context(), result)
-}
-
-func (a *app) recordsAsCSV(document io.Reader) error {
-	out := csv.NewWriter(a.out)
-	var names []string
-	for record, err := range ricloud.Records[json.RawMessage](bufio.NewReader(document)) {
-		if err != nil {
-			return err
-		}
-		value, err := plain(record)
-		if err != nil {
-			return err
-		}
-		fields, ok := value.(map[string]any)
-		if !ok {
-			return errors.New("--csv: a record is not an object")
-		}
-		if names == nil {
-			names = slices.Sorted(maps.Keys(fields))
-			if err := out.Write(names); err != nil {
-				return err
-			}
-		}
-		row := make([]string, len(names))
-		for i, name := range names {
-			row[i] = cell(fields[name])
-		}
-		if err := out.Write(row); err != nil {
-			return err
-		}
-	}
-	out.Flush()
-	return out.Error()
-}
-
-// cell writes a value so that a spreadsheet does not take it for a formula.
-func cell(v any) string {
-	text := ""
-	switch v := v.(type) {
-	case map[string]any, []any:
-		raw, err := json.Marshal(v)
-		if err == nil {
-			text = string(raw)
-		}
-	default:
-		text = show(v)
-	}
-	if text != "" && strings.ContainsRune("=+-@\t\r", rune(text[0])) {
-		if _, isNumber := v.(int); !isNumber {
-			if _, isNumber := v.(float64); !isNumber {
-				return "'" + text
-			}
-		}
-	}
-	return text
 }
 
 func (a *app) eventsCommands() []*cobra.Command {

@@ -36,7 +36,7 @@ func storageCheck(ctx context.Context, client *ricloud.Client, id ricloud.ID) ch
 	if id == "" {
 		return check{
 			"storage", "failed", "no storage config is the default",
-			"ricloud storage create URL --credentials FILE",
+			"ricloud storage ensure s3://BUCKET/FOLDER --credentials FILE --default",
 		}
 	}
 	config, err := client.StorageConfigs.Get(ctx, id)
@@ -80,7 +80,8 @@ func webhookCheck(ctx context.Context, client *ricloud.Client, id ricloud.ID) ch
 	if id == "" {
 		return check{
 			"webhook", "warning", "no webhook config is the default",
-			"ricloud webhooks create URL --secret-file FILE, or ricloud listen",
+			"ricloud webhooks ensure URL --key-default --secret-file FILE; without a receiver: " +
+				"ricloud listen",
 		}
 	}
 	config, err := client.WebhookConfigs.Get(ctx, id)

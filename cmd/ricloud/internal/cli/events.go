@@ -4,14 +4,16 @@ import (
 	"bytes"
 	"context"
 	"crypto/hmac"
+	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"iter"
 	"net/http"
 	"net/url"
-	"slices"
+	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -59,22 +61,17 @@ func newForwarder(target string, secret ricloud.Secret) (*forwarder, error) {
 	return &forwarder{url: strings.TrimRight(target, "/"), secret: secret, client: client}, nil
 }
 
-// deliver signs and posts an event to {url}/{id}.
-func (f *forwarder) deliver(ctx context.Context, event object) delivered {
-	d := delivered{ID: string(event.id()), Name: eventName(event)}
-	body, err := json.Marshal(event)
-	if err != nil {
-		d.Error = err.Error()
-		return d
-	}
+// deliver signs the body of an event and posts it to {url}/{id}.
+func (f *forwarder) deliver(ctx context.Context, event *ricloud.Event) delivered {
+	d := delivered{ID: string(event.ID), Name: event.Name()}
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, f.url+"/"+url.PathEscape(d.ID),
-		bytes.NewReader(body))
+		bytes.NewReader(event.Body))
 	if err != nil {
 		d.Error = err.Error()
 		return d
 	}
 	req.Header.Set("Content-Type", "application/json")
-	req.Header.Set(ricloud.SignatureHeader, sign(f.secret, now(), body))
+	req.Header.Set(ricloud.SignatureHeader, sign(f.secret, now(), event.Body))
 	began := time.Now()
 	resp, err := f.client.Do(req)
 	d.Duration = time.Since(began).Round(time.Millisecond).String()
@@ -95,7 +92,8 @@ func deliveries() *resource {
 	}}
 }
 
-// signingSecret returns the secret of the webhook config that the key uses.
+// signingSecret returns the secret of the webhook config that the key uses, or none if there is no
+// such config.
 func signingSecret(ctx context.Context, client *ricloud.Client) (ricloud.Secret, error) {
 	key, err := client.Keys.Current(ctx)
 	if err != nil {
@@ -110,8 +108,7 @@ func signingSecret(ctx context.Context, client *ricloud.Client) (ricloud.Secret,
 		id = org.WebhookConfigDefault
 	}
 	if id == "" {
-		return ricloud.NewSecret(""), errors.New("there is no webhook config whose secret could sign: " +
-			"give one with --secret")
+		return ricloud.NewSecret(""), nil
 	}
 	config, err := client.WebhookConfigs.Get(ctx, id)
 	if err != nil {
@@ -132,38 +129,69 @@ type forwarding struct {
 func (f *forwarding) flags(cmd *cobra.Command, usage string) {
 	cmd.Flags().StringVar(&f.to, "forward-to", "", usage)
 	cmd.Flags().StringVar(&f.secret, "secret", "",
-		"read the webhook secret "+secretHelp+" (the webhook config's by default)")
+		"read the webhook secret "+secretHelp+
+			" (by default the webhook config's, or one of your own)")
 }
 
+// open returns the forwarder, or nil if nothing is forwarded. Without a client no webhook config is
+// looked for.
 func (f *forwarding) open(ctx context.Context, a *app, client *ricloud.Client) (*forwarder, error) {
 	if f.to == "" {
 		return nil, nil //nolint:nilnil // nothing is forwarded
 	}
 	var secret ricloud.Secret
 	var err error
-	if f.secret != "" {
+	switch {
+	case f.secret != "":
 		secret, err = a.secret(ctx, f.secret, "webhook secret")
-	} else {
+	case client != nil:
 		secret, err = signingSecret(ctx, client)
+	}
+	if err == nil && secret.IsZero() {
+		secret, err = a.ownSecret()
 	}
 	if err != nil {
 		return nil, err
 	}
-	return newForwarder(f.to, secret)
+	to, err := newForwarder(f.to, secret)
+	if err != nil {
+		return nil, &usage{command: a.operation, err: err}
+	}
+	return to, nil
 }
 
-// deliver hands n events to a local receiver and prints what came of each. Without a receiver it
-// prints the events.
+// ownSecret returns the secret that signs events where there is no webhook config. It is made once
+// and kept in a file that only its owner can read, so that a local receiver can read it there.
+func (a *app) ownSecret() (ricloud.Secret, error) {
+	path, err := configPath("webhook-secret")
+	if err != nil {
+		return ricloud.Secret{}, err
+	}
+	raw, err := os.ReadFile(path) //nolint:gosec // the program's own file
+	if errors.Is(err, os.ErrNotExist) {
+		raw = []byte("whsec_" + rand.Text())
+		err = writePrivate(path, raw)
+	}
+	if err != nil {
+		return ricloud.Secret{}, err
+	}
+	a.sayf("There is no webhook config: the events are signed with the secret in %s\n", path)
+	return ricloud.NewSecret(strings.TrimSpace(string(raw))), nil
+}
+
+// deliver hands events to a receiver and prints what came of each. Without a receiver it prints the
+// events.
 func (a *app) deliver(
-	ctx context.Context, to *forwarder, n int, get func(i int) (object, error),
+	ctx context.Context, to *forwarder, events iter.Seq2[*ricloud.Event, error],
 ) error {
-	refused := 0
-	for i := range n {
-		event, err := get(i)
+	a.printer.list()
+	refused, n := 0, 0
+	for event, err := range events {
 		if err != nil {
 			return err
 		}
-		kind, item := resourceNamed("events"), any(event)
+		n++
+		kind, item := resourceNamed("events"), any([]byte(event.Body))
 		if to != nil {
 			d := to.deliver(ctx, event)
 			if d.Status/100 != 2 {
@@ -201,9 +229,12 @@ func (a *app) eventsResendCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		return a.deliver(ctx, to, len(ids), func(i int) (event object, err error) {
-			err = client.Call(ctx, http.MethodGet, "/events/"+url.PathEscape(ids[i]), nil, &event)
-			return event, err
+		return a.deliver(ctx, to, func(yield func(*ricloud.Event, error) bool) {
+			for _, id := range ids {
+				if event, err := client.Events.Get(ctx, ricloud.ID(id)); !yield(event, err) {
+					return
+				}
+			}
 		})
 	}
 	return cmd
@@ -236,26 +267,19 @@ your own, oldest first. The receiver tells events that it has handled by their i
 		if err != nil {
 			return err
 		}
-		var missed []object
-		seen := map[ricloud.ID]bool{}
-		// an event may turn from the first to the second
-		for _, state := range []string{"pending", "failed"} {
-			for event, err := range a.items(ctx, client, resourceNamed("events"),
-				url.Values{"state": {state}}) {
-				if err != nil {
-					return err
+		var missed []*ricloud.Event
+		_, err = client.Events.Replay(ctx, after, func(_ context.Context, e *ricloud.Event) error {
+			missed = append(missed, e)
+			return nil
+		})
+		refused := a.deliver(ctx, to, func(yield func(*ricloud.Event, error) bool) {
+			for _, event := range missed {
+				if !yield(event, nil) {
+					return
 				}
-				if made, _ := time.Parse(time.RFC3339, show(event["date_created"])); made.Before(after) ||
-					seen[event.id()] {
-					continue
-				}
-				seen[event.id()] = true
-				missed = append(missed, event)
 			}
-		}
-		a.printer.list()
-		slices.Reverse(missed)
-		return a.deliver(ctx, to, len(missed), func(i int) (object, error) { return missed[i], nil })
+		})
+		return errors.Join(err, refused) // err names events that cannot be read
 	}
 	return cmd
 }
@@ -267,16 +291,13 @@ func (a *app) triggerCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "trigger EVENT", Short: "Send a made-up, signed event to a receiver of your own",
 		Long: `Send a made-up, signed event to a receiver of your own: poll.completed, session.expired,
-task.failed or any other name. No account and no request to the API is needed.`,
-		Example: `  ricloud trigger poll.completed --forward-to http://127.0.0.1:8080/webhooks \
-    --secret @secret.txt
+task.failed or any other name. No account and no request to the API is needed. Without --secret,
+the event is signed with a secret that ricloud keeps in a file of yours.`,
+		Example: `  ricloud trigger poll.completed --forward-to http://127.0.0.1:8080/webhooks
   ricloud trigger task.failed --set data.error=server-error --count 3 \
     --forward-to URL --secret env:SECRET`,
-		Args: cobra.ExactArgs(1),
-		ValidArgsFunction: fixed(ricloud.EventSessionExpired, ricloud.EventPollCreated,
-			ricloud.EventPollCompleted,
-			ricloud.EventTaskCreated, ricloud.EventTaskSucceeded, ricloud.EventTaskFailed,
-			ricloud.EventWebhookConfigTest),
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: fixed(eventNames()...),
 	}
 	f.flags(cmd, "the `URL` of the receiver; without it the event is printed")
 	cmd.Flags().StringArrayVar(&sets, "set", nil,
@@ -291,28 +312,40 @@ task.failed or any other name. No account and no request to the API is needed.`,
 			return usageError(cmd,
 				fmt.Errorf("%q is not an event: use a resource and an action, such as poll.completed", args[0]))
 		}
-		var to *forwarder
-		if f.to != "" {
-			if f.secret == "" {
-				return usageError(cmd, errors.New("--secret is needed to sign: @FILE, env:NAME, - or prompt"))
-			}
-			secret, err := a.secret(cmd.Context(), f.secret, "webhook secret")
-			if err != nil {
-				return err
-			}
-			if to, err = newForwarder(f.to, secret); err != nil {
-				return usageError(cmd, err)
-			}
+		if f.secret != "" && f.to == "" {
+			return usageError(cmd, errors.New("--secret signs what --forward-to posts: give both"))
 		}
-		return a.deliver(cmd.Context(), to, count, func(int) (object, error) {
-			event := madeUp(kind, action)
-			for _, pair := range sets {
-				if err := setPath(event, pair); err != nil {
-					return nil, usageError(cmd, fmt.Errorf("--set: %w", err))
+		to, err := f.open(cmd.Context(), a, nil)
+		if err != nil {
+			return err
+		}
+		return a.deliver(cmd.Context(), to, func(yield func(*ricloud.Event, error) bool) {
+			for range count {
+				event, err := madeUpEvent(cmd, kind, action, sets)
+				if !yield(event, err) || err != nil {
+					return
 				}
 			}
-			return event, nil
 		})
 	}
 	return cmd
+}
+
+// madeUpEvent returns an event with the fields that --set changes.
+func madeUpEvent(cmd *cobra.Command, kind, action string, sets []string) (*ricloud.Event, error) {
+	fields := madeUp(kind, action)
+	for _, pair := range sets {
+		if err := setPath(fields, pair); err != nil {
+			return nil, usageError(cmd, fmt.Errorf("--set: %w", err))
+		}
+	}
+	body, err := json.Marshal(fields)
+	if err != nil {
+		return nil, err
+	}
+	event, err := ricloud.ParseEvent(body)
+	if err != nil {
+		return nil, usageError(cmd, fmt.Errorf("--set: %w", err))
+	}
+	return event, nil
 }

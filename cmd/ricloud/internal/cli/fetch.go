@@ -16,9 +16,14 @@ import (
 	ricloud "github.com/reincubate/ricloud-go"
 )
 
+// fetching is what the fetch command was asked for.
+type fetching struct {
+	dir, poll            string
+	withFiles, ack, bare bool
+}
+
 func (a *app) fetchCommand() *cobra.Command {
-	var dir, poll string
-	var withFiles, ack, bare bool
+	var f fetching
 	cmd := &cobra.Command{
 		Use:   "fetch SESSION --data TYPES",
 		Short: "Fetch an account's data into a folder of verified files",
@@ -29,81 +34,74 @@ not fetched again.
 
 The folder is a BagIt bag (RFC 8493): the files are in data, with manifests of their
 hashes and a log of what was done. ricloud results verify FOLDER checks it, without a
-request.`,
+request.
+
+The sandbox's accounts have callkit.calls, ios_messages.messages, whatsapp.messages and
+photos.photos; --files adds the files that messages and photos refer to.`,
 		Example: `  ricloud fetch SESSION --data callkit.calls,ios_messages.messages --dir out
-  ricloud fetch SESSION --data ios_messages.messages --files --ack --yes
+  ricloud fetch SESSION --data ios_messages.messages,photos.photos --files --ack --yes
+  ricloud fetch SESSION --data callkit.calls --since 2026-01-01 --yes
   ricloud fetch --poll POLL --dir out`,
 		Args:              cobra.MaximumNArgs(1),
 		ValidArgsFunction: a.completeIDs("sessions"),
 	}
 	payload := payloadFlags(cmd)
-	cmd.Flags().StringVar(&dir, "dir", "", "the `folder` to save to; ricloud-POLL by default")
-	cmd.Flags().StringVar(&poll, "poll", "", "go on with this `poll` instead of making one")
-	cmd.Flags().BoolVar(&withFiles, "files", false, "fetch the files that records refer to, too")
-	cmd.Flags().BoolVar(&bare, "no-manifest", false, "save the files alone, without manifests and log")
-	cmd.Flags().BoolVar(&ack, "ack", false, "acknowledge what was saved and verified")
+	cmd.Flags().StringVar(&f.dir, "dir", "", "the `folder` to save to; ricloud-POLL by default")
+	cmd.Flags().StringVar(&f.poll, "poll", "", "go on with this `poll` instead of making one")
+	cmd.Flags().BoolVar(&f.withFiles, "files", false, "fetch the files that records refer to, too")
+	cmd.Flags().BoolVar(&f.bare, "no-manifest", false,
+		"save the files alone, without manifests and log")
+	cmd.Flags().BoolVar(&f.ack, "ack", false, "acknowledge what was saved and verified")
+	_ = cmd.RegisterFlagCompletionFunc("poll", a.completeIDs("polls"))
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		if (poll == "") == (len(args) == 0) {
+		if (f.poll == "") == (len(args) == 0) {
 			return usageError(cmd, errors.New("name a SESSION to poll, or a poll with --poll"))
 		}
-		ctx := cmd.Context()
 		client, err := a.client()
 		if err != nil {
 			return err
 		}
-		id := ricloud.ID(poll)
+		id := ricloud.ID(f.poll)
 		if id == "" {
-			what, err := payload()
-			if err != nil {
+			if id, err = a.pollToFetch(cmd, client, ricloud.ID(args[0]), payload); err != nil {
 				return err
 			}
-			if err := a.confirm(
-				ctx, "This makes a poll, which may count against the key's limits. Make it?",
-			); err != nil {
-				return err
-			}
-			made, err := client.Polls.Create(ctx,
-				ricloud.PollCreateParams{Session: ricloud.ID(args[0]), Payload: what})
-			if err != nil {
-				return err
-			}
-			id = made.ID
 		}
-		if dir == "" {
-			dir = "ricloud-" + string(id)
+		if f.dir == "" {
+			f.dir = "ricloud-" + string(id)
 		}
-		a.resume = fetchAgain(id, dir, withFiles, ack, bare)
+		a.resume = again(cmd, nil, "data", "info", "file", "since", "until", "poll", "dir", "no-wait") +
+			" --poll " + string(id) + " --dir " + shellQuote(f.dir)
 		if a.noWait {
 			a.next(a.resume)
-			return a.print(nil, map[string]any{"id": id, "dir": dir})
+			return a.print(nil, map[string]any{"id": id, "dir": f.dir})
 		}
-		return a.fetch(cmd, client, id, dir, withFiles, ack, bare)
+		return a.fetch(cmd.Context(), client, id, f)
 	}
 	return cmd
 }
 
-// fetchAgain is the command that continues a fetch.
-func fetchAgain(poll ricloud.ID, dir string, withFiles, ack, bare bool) string {
-	command := fmt.Sprintf("ricloud fetch --poll %s --dir %s", poll, shellQuote(dir))
-	if withFiles {
-		command += " --files"
+// pollToFetch makes the poll that is fetched.
+func (a *app) pollToFetch(
+	cmd *cobra.Command, client *ricloud.Client, session ricloud.ID,
+	payload func() (ricloud.PollPayload, error),
+) (ricloud.ID, error) {
+	what, err := payload()
+	if err != nil {
+		return "", err
 	}
-	if ack {
-		command += " --ack"
+	if err := a.confirm(cmd.Context(), pollQuestion); err != nil {
+		return "", err
 	}
-	if bare {
-		command += " --no-manifest"
+	// An interrupted request may have made the poll.
+	a.resume = a.command("polls", "list", "--session", string(session)) + " shows whether the poll " +
+		"was made; then " + a.command("fetch", "--poll", "POLL") + ", or this command again"
+	poll, err := client.Polls.Create(cmd.Context(),
+		ricloud.PollCreateParams{Session: session, Payload: what})
+	if err != nil {
+		return "", err
 	}
-	return command
-}
-
-// shellQuote writes a word as a POSIX shell reads it.
-func shellQuote(s string) string {
-	if strings.Trim(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_./~") == "" &&
-		s != "" {
-		return s
-	}
-	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+	return poll.ID, nil
 }
 
 func files() *resource {
@@ -113,29 +111,28 @@ func files() *resource {
 }
 
 func (a *app) fetch(
-	cmd *cobra.Command, client *ricloud.Client, id ricloud.ID, dir string, withFiles, ack, bare bool,
+	ctx context.Context, client *ricloud.Client, id ricloud.ID, f fetching,
 ) error {
-	ctx := cmd.Context()
 	poll, err := client.Polls.Get(ctx, id)
 	if err != nil {
 		return err
 	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := os.MkdirAll(f.dir, 0o700); err != nil {
 		return err
 	}
 	var calls []ricloud.CallOption
-	if withFiles {
+	if f.withFiles {
 		calls = append(calls, ricloud.WithFiles())
 	}
-	bars := a.bars()
+	bars := a.bars("waiting for the results of poll " + string(id))
 	opts := []ricloud.SaveAllOption{ricloud.WithProgress(bars.progress)}
-	if ack {
+	if f.ack {
 		opts = append(opts, ricloud.WithAcknowledge())
 	}
-	if !bare {
+	if !f.bare {
 		opts = append(opts, ricloud.WithManifest(poll))
 	}
-	saved, err := client.Results.SaveAll(ctx, client.Polls.Results(ctx, id, calls...), dir, opts...)
+	saved, err := client.Results.SaveAll(ctx, client.Polls.Results(ctx, id, calls...), f.dir, opts...)
 	bars.stop()
 	a.printer.list()
 	for _, s := range saved {
@@ -147,10 +144,16 @@ func (a *app) fetch(
 			return err
 		}
 	}
-	if err != nil {
+	if err := errors.Join(err, a.flush()); err != nil {
 		return err
 	}
-	a.sayf("%d files are in %s, verified\n", len(saved), dir)
+	a.sayf("%d files are in %s, verified\n", len(saved), f.dir)
+	if len(saved) == 0 {
+		a.sayf("the poll has no results: see why with: %s\n",
+			a.command("tasks", "list", "--poll", string(id)))
+		return nil
+	}
+	a.sayf("next: %s\n", shellLine([]string{"ricloud", "records", saved[0].Path}))
 	return nil
 }
 
@@ -176,7 +179,7 @@ func (a *app) resultsDownloadCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			bars := a.bars()
+			bars := a.bars("")
 			saved, err := client.Results.Save(cmd.Context(), result, dir,
 				ricloud.WithProgress(bars.progress))
 			bars.stop()
@@ -203,47 +206,60 @@ func (a *app) resultsVerifyCommand() *cobra.Command {
 		Args: cobra.ExactArgs(1),
 		Long: `Hash the files of a folder again and compare them with the folder's own
 manifests and log, without a request. With --poll, compare them with the size and checksum
-that the API published instead: that suits folders without manifests. The exit code is 8
+that the API published, too: that suits folders without manifests. The exit code is 8
 where a file differs or is missing.`,
 		Example: "  ricloud results verify out\n  ricloud results verify out --poll POLL",
 	}
-	cmd.Flags().StringVar(&poll, "poll", "", "compare with the results of this `poll`")
+	cmd.Flags().StringVar(&poll, "poll", "", "compare with the results of this `poll`, too")
+	_ = cmd.RegisterFlagCompletionFunc("poll", a.completeIDs("polls"))
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		if poll == "" {
-			return a.verifyFolder(cmd.Context(), args[0])
+		_, err := os.Stat(filepath.Join(args[0], "bagit.txt"))
+		if poll == "" || err == nil {
+			if err := a.verifyFolder(cmd.Context(), args[0]); err != nil {
+				return err
+			}
 		}
-		client, err := a.client()
+		if poll == "" {
+			return nil
+		}
+		return a.verifyWithAPI(cmd.Context(), args[0], ricloud.ID(poll))
+	}
+	return cmd
+}
+
+func verified() *resource {
+	return &resource{columns: []column{field("id"), field("path"), field("state"), field("found")}}
+}
+
+// verifyWithAPI compares a folder with what the API published.
+func (a *app) verifyWithAPI(ctx context.Context, dir string, poll ricloud.ID) error {
+	client, err := a.client()
+	if err != nil {
+		return err
+	}
+	if _, err := os.Stat(filepath.Join(dir, "bagit.txt")); err == nil {
+		dir = filepath.Join(dir, "data")
+	}
+	a.printer.list()
+	bad := 0
+	for result, err := range client.Polls.Results(ctx, poll) {
 		if err != nil {
 			return err
 		}
-		columns := &resource{
-			columns: []column{field("id"), field("path"), field("state"), field("found")},
+		path := filepath.Join(dir, ricloud.FileName(result.DataType()))
+		state, found := verifyFile(path, result)
+		if state != "verified" {
+			bad++
 		}
-		a.printer.list()
-		bad := 0
-		for result, err := range client.Polls.Results(cmd.Context(), ricloud.ID(poll)) {
-			if err != nil {
-				return err
-			}
-			path := filepath.Join(args[0], ricloud.FileName(result.DataType()))
-			if _, err := os.Stat(filepath.Join(args[0], "bagit.txt")); err == nil {
-				path = filepath.Join(args[0], "data", ricloud.FileName(result.DataType()))
-			}
-			state, found := verifyFile(path, result)
-			if state != "verified" {
-				bad++
-			}
-			item := map[string]any{"id": result.ID, "path": path, "state": state, "found": found}
-			if err := a.printItem(columns, item); err != nil {
-				return err
-			}
+		item := map[string]any{"id": result.ID, "path": path, "state": state, "found": found}
+		if err := a.printItem(verified(), item); err != nil {
+			return err
 		}
-		if bad > 0 {
-			return fmt.Errorf("%w: %d files differ from what the API published", errVerification, bad)
-		}
-		return nil
 	}
-	return cmd
+	if bad > 0 {
+		return fmt.Errorf("%w: %d files differ from what the API published", errVerification, bad)
+	}
+	return nil
 }
 
 // verifyFolder compares a folder with its own manifests.
@@ -254,7 +270,7 @@ func (a *app) verifyFolder(ctx context.Context, dir string) error {
 		}
 		return err
 	}
-	return a.print(nil, map[string]any{"path": dir, "state": "verified"})
+	return a.printItem(verified(), map[string]any{"path": dir, "state": "verified"})
 }
 
 // verifyFile compares a file with what the API published.

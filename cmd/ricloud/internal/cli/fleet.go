@@ -123,7 +123,7 @@ code (--cluster).`,
 				return err
 			}
 		}
-		a.resume = strings.Join(append([]string{"ricloud"}, os.Args[1:]...), " ")
+		a.resume = again(cmd, args)
 		return a.runFleet(cmd.Context(), engine, dir, codeCommand, keep,
 			func(ctx context.Context, key string) (ricloud.Secret, error) {
 				if passwordCommand != "" {
@@ -193,6 +193,7 @@ func (a *app) runFleet(
 	ctx context.Context, engine *ingest.Engine, dir, codeCommand string, keep bool,
 	secret func(context.Context, string) (ricloud.Secret, error),
 ) error {
+	a.quota = 0 // the engine paces all processes together
 	client, err := a.client(ricloud.WithPacer(engine.Pacer()))
 	if err != nil {
 		return err

@@ -4,7 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/url"
+	"net"
+	"net/http"
 	"slices"
 	"time"
 
@@ -13,147 +14,218 @@ import (
 	ricloud "github.com/reincubate/ricloud-go"
 )
 
-// listenInterval is how often the record of events is read.
-const listenInterval = 2 * time.Second
+// receiver takes events from the API's record, or from deliveries to a public URL.
+type receiver struct {
+	app       *app
+	client    *ricloud.Client
+	names     []string // empty: all
+	since     time.Time
+	publicURL string
+	address   string // where deliveries to publicURL arrive on this machine
+	command   string // the command line that runs this again
+}
 
-func (a *app) eventsTailCommand() *cobra.Command {
-	var names []string
-	var since string
-	cmd := &cobra.Command{
-		Use: "tail", Short: "Print events as they happen", Args: cobra.NoArgs,
-		Example: "  ricloud events tail --events poll.completed,task.failed",
+// run hands over each event, oldest first, until take returns an error or ctx ends.
+func (r *receiver) run(ctx context.Context, take func(*ricloud.Event) error) error {
+	chosen := func(event *ricloud.Event) error {
+		if len(r.names) > 0 && !slices.Contains(r.names, event.Name()) {
+			return nil
+		}
+		err := take(event)
+		r.continueFrom(event.DateCreated)
+		return err
 	}
-	cmd.Flags().StringSliceVar(&names, "events", nil, "only events with these `names`")
-	cmd.Flags().StringVar(&since, "since", "", "begin with the events after this `moment`")
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		client, err := a.client()
-		if err != nil {
+	if r.publicURL != "" {
+		return r.serve(ctx, chosen)
+	}
+	return r.watch(ctx, chosen)
+}
+
+// continueFrom sets the command that continues after an interruption.
+func (r *receiver) continueFrom(moment time.Time) {
+	r.app.resume = r.command
+	if r.publicURL == "" {
+		r.app.resume += " --since " + moment.UTC().Format(time.RFC3339)
+	}
+}
+
+// watch reads the API's record of events.
+func (r *receiver) watch(ctx context.Context, take func(*ricloud.Event) error) error {
+	var failed error // of an event that cannot be read, or what ended the watch
+	params := ricloud.EventWatchParams{Since: r.since}
+	for event, err := range r.client.Events.Watch(ctx, params) {
+		if failed != nil {
+			r.app.sayf("ricloud: %s\n", oneLine(failed.Error()))
+		}
+		failed = err
+		if event == nil || err != nil {
+			continue
+		}
+		if err := take(event); err != nil {
 			return err
 		}
-		from, err := moment(since)
-		if err != nil {
-			return usageError(cmd, fmt.Errorf("--since: %w", err))
+	}
+	return failed
+}
+
+// serve makes the API deliver events to the public URL, and receives them.
+func (r *receiver) serve(ctx context.Context, take func(*ricloud.Event) error) error {
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	events := make(chan *ricloud.Event)
+	handler, err := ricloud.NewWebhookHandler(func(delivery context.Context, e *ricloud.Event) error {
+		select {
+		case events <- e:
+			return nil
+		case <-delivery.Done():
+			return delivery.Err()
+		case <-ctx.Done():
+			return context.Cause(ctx)
 		}
-		a.resume = "ricloud events tail"
-		return a.tail(cmd.Context(), client, from, names, func(event object) error {
-			if err := a.printItem(resourceNamed("events"), event); err != nil {
+	})
+	if err != nil {
+		return err
+	}
+	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", r.address)
+	if err != nil {
+		return fmt.Errorf("--addr: %w", err)
+	}
+	server := &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second}
+	defer server.Close() //nolint:errcheck // nothing is in progress that matters
+	go func() { stop(server.Serve(listener)) }()
+	go func() {
+		if err := r.ensure(ctx, handler); err != nil {
+			stop(err)
+		}
+	}()
+	for {
+		select {
+		case event := <-events:
+			if err := take(event); err != nil {
 				return err
 			}
-			return a.printer.flush()
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// ensure makes the public URL the webhook config of the key.
+func (r *receiver) ensure(ctx context.Context, handler *ricloud.WebhookHandler) error {
+	config, err := r.client.WebhookConfigs.Ensure(ctx, ricloud.WebhookConfigEnsureParams{
+		URL: r.publicURL, BeforeTest: handler.AddSecrets, MakeKeyDefault: true,
+	})
+	if err != nil {
+		return err
+	}
+	r.app.sayf("The API delivers to %s (webhook config %s).\n", config.URL, config.ID)
+	return nil
+}
+
+func (a *app) eventsTailCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "tail", Short: "Print events as they happen", Args: cobra.NoArgs,
+		Example: "  ricloud events tail --events poll.completed,task.failed\n" +
+			"  ricloud events tail --since 1h --jq .data.id",
+	}
+	r := a.receiverFlags(cmd)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if err := r.open(cmd); err != nil {
+			return err
+		}
+		return r.run(cmd.Context(), func(event *ricloud.Event) error {
+			return a.printNow(resourceNamed("events"), []byte(event.Body))
 		})
 	}
 	return cmd
 }
 
-// tail reads the API's record of events and hands over each new one, oldest first.
-func (a *app) tail(
-	ctx context.Context, client *ricloud.Client, since time.Time, names []string,
-	take func(object) error,
-) error {
-	seen := map[ricloud.ID]bool{}
-	for begun := !since.IsZero(); ; begun = true {
-		fresh, err := a.unseen(ctx, client, since, seen, begun)
-		if err != nil {
-			return err
-		}
-		for _, event := range slices.Backward(fresh) {
-			if len(names) > 0 && !slices.Contains(names, eventName(event)) {
-				continue
-			}
-			if err := take(event); err != nil {
-				return err
-			}
-		}
-		if err := pause(ctx, listenInterval); err != nil {
-			return err
-		}
+// printNow prints an item without waiting for the end of the list.
+func (a *app) printNow(kind *resource, item any) error {
+	if err := a.printItem(kind, item); err != nil {
+		return err
 	}
+	return a.printer.flushRows()
 }
 
-// unseen reads the events that are not in seen and adds them to it. Until tail has begun, it
-// returns none.
-func (a *app) unseen(
-	ctx context.Context, client *ricloud.Client, since time.Time, seen map[ricloud.ID]bool, begun bool,
-) ([]object, error) {
-	var fresh []object
-	known := 0
-	for event, err := range a.items(
-		ctx, client, resourceNamed("events"), url.Values{"limit": {"100"}},
-	) {
-		if err != nil {
-			return nil, err
-		}
-		made, _ := time.Parse(time.RFC3339, show(event["date_created"]))
-		if made.Before(since) {
-			break
-		}
-		if seen[event.id()] {
-			if known++; known > 100 {
-				break
-			}
-			continue
-		}
-		seen[event.id()] = true
-		if !begun {
-			if len(seen) >= 100 {
-				break
-			}
-			continue
-		}
-		fresh = append(fresh, event)
-	}
-	return fresh, nil
+// receiverFlags adds what tail and listen share to cmd.
+func (a *app) receiverFlags(cmd *cobra.Command) *eventFlags {
+	f := &eventFlags{receiver: receiver{app: a}}
+	flags := cmd.Flags()
+	flags.StringSliceVar(&f.names, "events", nil, "only events with these `names`")
+	flags.StringVar(&f.from, "since", "", "begin with the events after this `moment`")
+	_ = cmd.RegisterFlagCompletionFunc("events", fixed(eventNames()...))
+	return f
 }
+
+// eventFlags are the flags of a receiver.
+type eventFlags struct {
+	receiver
+
+	from string
+}
+
+// open reads the flags and makes the client.
+func (f *eventFlags) open(cmd *cobra.Command) (err error) {
+	if f.since, err = moment(f.from); err != nil {
+		return usageError(cmd, fmt.Errorf("--since: %w", err))
+	}
+	// Watch reads less often while nothing happens, and a person is waiting.
+	f.client, err = f.app.client(ricloud.WithPolling(time.Second, listenInterval))
+	f.command = again(cmd, nil, "since")
+	f.continueFrom(now())
+	return err
+}
+
+// listenInterval is how often the record of events is read when nothing happens.
+const listenInterval = 2 * time.Second
 
 func (a *app) listenCommand() *cobra.Command {
 	var f forwarding
-	var names []string
-	var since string
 	var once bool
 	cmd := &cobra.Command{
 		Use: "listen", Short: "Receive events on this machine, without a tunnel",
-		Long: `Receive events on this machine. The API's record of events is read, so that nothing on the
-internet needs to reach this machine. With --forward-to, each event is signed as the API signs it
-and posted to URL/EVENT-ID, and the receiver's answer is shown.`,
+		Long: `Receive events on this machine. The API's record of events is read, so nothing on the
+internet needs to reach this machine. With --forward-to, each event is signed as the API signs
+it and posted to URL/EVENT-ID, and the receiver's answer is shown.
+
+The signature is made with the secret of your webhook config. If you have no webhook config, it is
+made with a secret that ricloud keeps in a file of yours; the command says where it is.
+
+If this machine has a public URL, or a tunnel does, give it as --public-url: the API then delivers
+the events to it, and this command receives them on --addr.`,
 		Example: `  ricloud listen
-  ricloud listen --forward-to http://127.0.0.1:8080/webhooks --events poll.completed`,
+  ricloud listen --forward-to http://127.0.0.1:8080/webhooks --events poll.completed
+  ricloud listen --forward-to http://127.0.0.1:8080/webhooks --sandbox
+  ricloud listen --public-url https://abcd.example.com/webhooks --addr 127.0.0.1:8080`,
 		Args: cobra.NoArgs,
 	}
+	r := a.receiverFlags(cmd)
 	f.flags(cmd, "post each event to this `URL`")
-	cmd.Flags().StringSliceVar(&names, "events", nil, "only events with these `names`")
-	cmd.Flags().StringVar(&since, "since", "", "begin with the events after this `moment`")
 	cmd.Flags().BoolVar(&once, "once", false, "end after the first event")
+	cmd.Flags().StringVar(&r.publicURL, "public-url", "",
+		"let the API deliver events to this `URL`, which leads to --addr")
+	cmd.Flags().StringVar(&r.address, "addr", "127.0.0.1:8080",
+		"receive deliveries to --public-url on this `address`")
+	cmd.MarkFlagsMutuallyExclusive("public-url", "since")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		ctx := cmd.Context()
-		client, err := a.client()
-		if err != nil {
+		if err := r.open(cmd); err != nil {
 			return err
 		}
-		to, err := f.open(ctx, a, client)
+		to, err := f.open(cmd.Context(), a, r.client)
 		if err != nil {
 			return err
-		}
-		from, err := moment(since)
-		if err != nil {
-			return usageError(cmd, fmt.Errorf("--since: %w", err))
 		}
 		a.sayf("Listening. Ctrl-C ends it.\n")
-		a.resume = "ricloud listen --since 1h"
-		err = a.tail(ctx, client, from, names, func(event object) error {
-			kind, item := resourceNamed("events"), any(event)
+		err = r.run(cmd.Context(), func(event *ricloud.Event) error {
+			kind, item := resourceNamed("events"), any([]byte(event.Body))
 			if to != nil {
-				kind, item = deliveries(), to.deliver(ctx, event)
+				kind, item = deliveries(), to.deliver(cmd.Context(), event)
 			}
-			if err := a.printItem(kind, item); err != nil {
+			if err := a.printNow(kind, item); err != nil || !once {
 				return err
 			}
-			if err := a.printer.flush(); err != nil {
-				return err
-			}
-			if once {
-				return errOnce
-			}
-			return nil
+			return errOnce
 		})
 		if err == errOnce { //nolint:errorlint // our own, never wrapped
 			return nil
@@ -164,3 +236,12 @@ and posted to URL/EVENT-ID, and the receiver's answer is shown.`,
 }
 
 var errOnce = errors.New("one event was enough")
+
+// eventNames returns the names of the events that are known.
+func eventNames() []string {
+	return []string{
+		ricloud.EventSessionExpired, ricloud.EventPollCreated, ricloud.EventPollCompleted,
+		ricloud.EventTaskCreated, ricloud.EventTaskSucceeded, ricloud.EventTaskFailed,
+		ricloud.EventWebhookConfigTest,
+	}
+}

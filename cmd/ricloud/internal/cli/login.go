@@ -30,7 +30,8 @@ locked@example.com, all with the password hunter2.`,
   ricloud login customer-42 jane@example.com --password env:PASSWORD \
     --code-command ./read-code.sh --yes -o id
   ricloud login customer-42 jane.appleseed@example.com --sandbox`,
-		Args: cobra.ExactArgs(2),
+		Args:              cobra.ExactArgs(2),
+		ValidArgsFunction: a.completeUsers,
 	}
 	cmd.Flags().StringVar(&password, "password", "prompt", "read the password "+secretHelp)
 	cmd.Flags().StringVar(&codeFrom, "code", "prompt", "read the two-factor code "+secretHelp)
@@ -43,15 +44,9 @@ locked@example.com, all with the password hunter2.`,
 		fixed(string(ricloud.SourceICloudAccount), string(ricloud.SourceMock)))
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		ctx := cmd.Context()
-		client, err := a.client()
-		if err != nil {
-			return err
-		}
-		secret, err := a.secret(ctx, password, "password")
-		if err != nil {
-			return err
-		}
-		user, err := client.Users.Create(ctx, ricloud.UserCreateParams{Identifier: args[0]})
+		a.sandboxHint("john.appleseed@example.com (no code) and jane.appleseed@example.com " +
+			"(code 123456) have the password hunter2")
+		client, secret, user, err := a.beginLogin(ctx, args[0], password, "password")
 		if err != nil {
 			return err
 		}
@@ -66,20 +61,54 @@ locked@example.com, all with the password hunter2.`,
 		defer func() { spinner.stop() }()
 		ask := func(ctx context.Context, c ricloud.CodeChallenge) (ricloud.Secret, error) {
 			spinner.stop()
+			a.resume = again(cmd, args) // the session that asks for a code has ended
 			code, err := a.code(ctx, codeCommand, codeFrom, c.Attempt)
+			a.resume = a.lookForSession(cmd, args)
 			spinner = a.spinner("logging in to " + args[1] + " with the code")
 			return code, err
 		}
-		a.resume = fmt.Sprintf("ricloud sessions latest; then ricloud login %s %s if there is no session",
-			args[0], args[1])
+		a.resume = a.lookForSession(cmd, args)
 		session, err := a.login(ctx, client, params, ask)
 		spinner.stop()
 		if err != nil {
-			return loginError(err, session)
+			return a.loginError(err, session)
 		}
-		return a.print(resourceNamed("sessions"), session)
+		if err := a.print(resourceNamed("sessions"), session); err != nil {
+			return err
+		}
+		if a.noWait {
+			return a.suggest("sessions", "wait", string(session.ID))
+		}
+		return a.suggest("fetch", string(session.ID), "--data", "callkit.calls,ios_messages.messages")
 	}
 	return cmd
+}
+
+// beginLogin makes the client, reads the secret and creates the user.
+func (a *app) beginLogin(ctx context.Context, identifier, from, what string) (
+	client *ricloud.Client, secret ricloud.Secret, user *ricloud.User, err error,
+) {
+	if client, err = a.client(); err != nil {
+		return nil, secret, nil, err
+	}
+	if secret, err = a.secret(ctx, from, what); err != nil {
+		return nil, secret, nil, err
+	}
+	user, err = client.Users.Create(ctx, ricloud.UserCreateParams{Identifier: identifier})
+	return client, secret, user, err
+}
+
+// sandboxHint tells a person at a prompt what the sandbox accepts.
+func (a *app) sandboxHint(text string) {
+	if a.sandbox && terminal(a.in) {
+		a.sayf("In the sandbox, %s.\n", text)
+	}
+}
+
+// lookForSession is what continues a login whose session may have been made.
+func (a *app) lookForSession(cmd *cobra.Command, args []string) string {
+	return a.command("sessions", "latest") + " shows the session if it was made; if not: " +
+		again(cmd, args)
 }
 
 // login logs in, or begins to with --no-wait.
@@ -116,7 +145,10 @@ func (a *app) code(ctx context.Context, command, from string, attempt int) (ricl
 }
 
 // loginError says in words what a failed login means.
-func loginError(err error, session *ricloud.Session) error {
+func (a *app) loginError(err error, session *ricloud.Session) error {
+	if session != nil && session.State == ricloud.SessionPending {
+		a.resume = a.command("sessions", "wait", string(session.ID))
+	}
 	if session != nil && session.Source.State == ricloud.SourceLocked {
 		return fmt.Errorf("the account is locked by its provider until its owner unlocks it there: %w",
 			err)
@@ -135,23 +167,18 @@ func (a *app) pairCommand() *cobra.Command {
 			"devices.",
 		Example: "  ricloud pair customer-42\n  echo PAIR-1234 | ricloud pair customer-42 --code - " +
 			"--sandbox --yes",
-		Args: cobra.ExactArgs(1),
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: a.completeUsers,
 	}
 	cmd.Flags().StringVar(&from, "code", "prompt", "read the pairing code "+secretHelp)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		ctx := cmd.Context()
-		client, err := a.client()
+		a.sandboxHint("the code is PAIR-1234")
+		client, code, user, err := a.beginLogin(ctx, args[0], from, "pairing code")
 		if err != nil {
 			return err
 		}
-		code, err := a.secret(ctx, from, "pairing code")
-		if err != nil {
-			return err
-		}
-		user, err := client.Users.Create(ctx, ricloud.UserCreateParams{Identifier: args[0]})
-		if err != nil {
-			return err
-		}
+		a.resume = a.lookForSession(cmd, args)
 		spinner := a.spinner("pairing")
 		defer spinner.stop()
 		session, err := a.login(ctx, client, ricloud.SessionCreateParams{
@@ -160,20 +187,29 @@ func (a *app) pairCommand() *cobra.Command {
 		}, nil)
 		spinner.stop()
 		if err != nil {
-			return loginError(err, session)
+			return a.loginError(err, session)
 		}
 		a.sayf("session %s is %s\n", session.ID, session.State)
-		children := *resourceNamed("sources")
-		a.printer.list()
-		for child, err := range client.Sources.AllChildren(ctx, session.Source.ID, ricloud.ListParams{}) {
-			if err != nil {
-				return err
-			}
-			if err := a.printItem(&children, child); err != nil {
-				return err
-			}
-		}
-		return nil
+		return a.printDevices(ctx, client, session)
 	}
 	return cmd
+}
+
+// printDevices lists the devices of a Relay app.
+func (a *app) printDevices(
+	ctx context.Context, client *ricloud.Client, session *ricloud.Session,
+) error {
+	a.printer.list()
+	device := ricloud.ID("DEVICE")
+	for child, err := range client.Sources.AllChildren(ctx, session.Source.ID, ricloud.ListParams{}) {
+		if err != nil {
+			return err
+		}
+		device = child.ID
+		if err := a.printItem(resourceNamed("sources"), child); err != nil {
+			return err
+		}
+	}
+	return a.suggest("subscriptions", "create", string(session.ID), "--source", string(device),
+		"--data", "ios_messages.messages")
 }

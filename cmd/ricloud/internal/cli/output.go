@@ -24,6 +24,7 @@ type printer struct {
 	query  *gojq.Code
 	reveal bool
 	table  *table
+	names  []string // the columns of csv
 	screen screen
 	items  []any // for json and yaml, which need the whole list
 	listed bool
@@ -40,8 +41,8 @@ func newPrinter(a *app) (*printer, error) {
 			p.format = "ndjson"
 		}
 	}
-	if !slices.Contains([]string{"table", "json", "ndjson", "yaml", "id"}, p.format) {
-		return nil, fmt.Errorf("--output %q: use table, json, ndjson, yaml or id", a.output)
+	if !slices.Contains(formats(), p.format) {
+		return nil, fmt.Errorf("--output %q: use table, json, ndjson, yaml, csv or id", a.output)
 	}
 	if a.jq == "" {
 		return p, nil
@@ -55,6 +56,9 @@ func newPrinter(a *app) (*printer, error) {
 	}
 	return p, nil
 }
+
+// formats are the values of --output.
+func formats() []string { return []string{"table", "json", "ndjson", "yaml", "csv", "id"} }
 
 // print writes one value: JSON bytes, or what encoding/json can write. kind may be nil.
 func (a *app) print(kind *resource, v any) error {
@@ -170,6 +174,8 @@ func (p *printer) write(kind *resource, v any, item bool) error {
 		return err
 	case "ndjson":
 		return p.json(v, "")
+	case "csv":
+		return p.csv(v)
 	case "json", "yaml":
 		if item {
 			p.items, p.listed = append(p.items, v), true
@@ -207,13 +213,20 @@ func (p *printer) json(v any, indent string) error {
 // list begins a list: one without items is then written as an empty one.
 func (p *printer) list() { p.listed = true }
 
+// flushRows writes the rows of a list that goes on.
+func (p *printer) flushRows() error {
+	if p.table == nil {
+		return nil
+	}
+	return p.table.write(p.out, p.screen)
+}
+
 // flush writes what was kept back until the end of a list.
 func (p *printer) flush() error {
-	if p.table != nil {
-		table := p.table
-		p.table = nil
-		return table.write(p.out, p.screen)
+	if err := p.flushRows(); err != nil {
+		return err
 	}
+	p.table = nil
 	if !p.listed || p.query != nil || p.format != "json" && p.format != "yaml" {
 		return nil
 	}

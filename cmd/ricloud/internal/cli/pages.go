@@ -44,22 +44,39 @@ func (a *app) items(
 // completeIDs completes ids from the API, with what tells them apart.
 func (a *app) completeIDs(name string) cobra.CompletionFunc {
 	return func(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
-		ctx, cancel := context.WithTimeout(cmd.Context(), 3*time.Second)
-		defer cancel()
-		client, err := a.client()
-		if err != nil {
-			return nil, cobra.ShellCompDirectiveNoFileComp
-		}
-		var found []string
-		for item, err := range a.items(ctx, client, resourceNamed(name), url.Values{"limit": {"50"}}) {
-			if err != nil || len(found) == 50 {
-				break
-			}
-			about := show(item["identifier"]) + " " + show(item["state"])
-			found = append(found, string(item.id())+"\t"+oneLine(about))
-		}
-		return found, cobra.ShellCompDirectiveNoFileComp
+		return a.complete(cmd, name, "id")
 	}
+}
+
+// complete completes a field of resources from the API.
+func (a *app) complete(
+	cmd *cobra.Command, name, key string,
+) ([]string, cobra.ShellCompDirective) {
+	ctx, cancel := context.WithTimeout(cmd.Context(), 3*time.Second)
+	defer cancel()
+	client, err := a.client()
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	var found []string
+	for item, err := range a.items(ctx, client, resourceNamed(name), url.Values{"limit": {"50"}}) {
+		if err != nil || len(found) == 50 {
+			break
+		}
+		about := show(item["identifier"]) + " " + show(item["state"])
+		found = append(found, oneLine(show(item[key]))+"\t"+oneLine(about))
+	}
+	return found, cobra.ShellCompDirectiveNoFileComp
+}
+
+// completeUsers completes the identifiers of users as the first argument.
+func (a *app) completeUsers(
+	cmd *cobra.Command, args []string, _ string,
+) ([]string, cobra.ShellCompDirective) {
+	if len(args) > 0 {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	return a.complete(cmd, "users", "identifier")
 }
 
 // fixed completes from a fixed set of words.

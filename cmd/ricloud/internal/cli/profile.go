@@ -34,12 +34,15 @@ type profile struct {
 	Keyring bool   `json:"keyring,omitempty"` // the token is in the keyring
 }
 
-func settingsPath() (string, error) {
+func settingsPath() (string, error) { return configPath("settings.json") }
+
+// configPath returns the path of one of this program's own files.
+func configPath(name string) (string, error) {
 	dir, err := os.UserConfigDir()
 	if err != nil {
 		return "", err
 	}
-	return filepath.Join(dir, "ricloud", "settings.json"), nil
+	return filepath.Join(dir, "ricloud", name), nil
 }
 
 func readSettings() (*settings, error) {
@@ -209,14 +212,16 @@ func (s *settings) remove(name string) error {
 	return s.write()
 }
 
-// vendorSettings reads [api] of the vendor's ~/.ricloud.ini. A missing file has nothing in it.
+// vendorSettings reads [api] of the vendor's settings file: the one that RICLOUD_CONF names, or
+// ~/.ricloud.ini. A missing file has nothing in it.
 func vendorSettings() map[string]string {
 	values := map[string]string{}
 	home, err := os.UserHomeDir()
 	if err != nil {
 		return values
 	}
-	f, err := os.Open(filepath.Join(home, ".ricloud.ini")) //nolint:gosec // the vendor's own file
+	path := orElse(os.Getenv("RICLOUD_CONF"), filepath.Join(home, ".ricloud.ini"))
+	f, err := os.Open(path) //nolint:gosec // the vendor's own file
 	if err != nil {
 		return values
 	}

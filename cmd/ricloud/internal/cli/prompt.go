@@ -67,20 +67,29 @@ func (a *app) hidden(ctx context.Context, prompt string) (string, error) {
 	if !terminal(a.in) {
 		return "", errors.New("there is no terminal to ask on: use -, @FILE or env:NAME")
 	}
-	fd := int(a.in.Fd())
-	before, err := term.GetState(fd)
+	// The echo is off before the prompt is shown: term.ReadPassword would show what comes at once.
+	before, err := term.MakeRaw(int(a.in.Fd()))
 	if err != nil {
 		return "", err
 	}
-	a.sayf("%s", prompt)
-	value, err := await(ctx, func() ([]byte, error) { return term.ReadPassword(fd) })
-	a.sayf("\n")
-	if err != nil {
-		_ = term.Restore(fd, before) // the read may still hold the terminal without echo
-		return "", err
+	defer term.Restore(int(a.in.Fd()), before) //nolint:errcheck // there is no way to mend it
+	t := term.NewTerminal(keyboard{a.in, a.errs}, "")
+	value, err := await(ctx, func() (string, error) { return t.ReadPassword(prompt) })
+	if errors.Is(err, io.EOF) { // Ctrl-C is a key here, and no signal
+		a.sayf("\r\n")
+		return "", errInterrupted
 	}
-	return string(value), nil
+	return value, err
 }
+
+// keyboard reads one byte at a time, so that what is typed ahead is left for the next prompt.
+type keyboard struct {
+	in  io.Reader
+	out io.Writer
+}
+
+func (k keyboard) Read(p []byte) (int, error)  { return k.in.Read(p[:min(1, len(p))]) }
+func (k keyboard) Write(p []byte) (int, error) { return k.out.Write(p) }
 
 // line asks on the terminal for one line.
 func (a *app) line(ctx context.Context, prompt string) (string, error) {

@@ -35,8 +35,6 @@ type filter struct {
 // object is a resource as it came: any field the API sends is kept.
 type object map[string]any
 
-func (o object) id() ricloud.ID { return ricloud.ID(show(map[string]any(o)["id"])) }
-
 func field(title string, path ...string) column {
 	if len(path) == 0 {
 		path = []string{title}
@@ -226,10 +224,11 @@ func (a *app) resourceCommands() []*cobra.Command {
 	var commands []*cobra.Command
 	for _, r := range resources() {
 		cmd := &cobra.Command{
-			Use:   r.name,
-			Short: "Work with " + plural(r),
-			Args:  cobra.NoArgs,
-			RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+			Use:     r.name,
+			Aliases: aliases(r),
+			Short:   "Work with " + plural(r),
+			Args:    cobra.NoArgs,
+			RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 		}
 		if r.name == "org" {
 			cmd.AddCommand(a.orgGetCommand(r))
@@ -240,6 +239,17 @@ func (a *app) resourceCommands() []*cobra.Command {
 		commands = append(commands, cmd)
 	}
 	return commands
+}
+
+// aliases lets a resource be named in the singular.
+func aliases(r *resource) []string {
+	switch r.name {
+	case "org":
+		return []string{"organisation"}
+	case "permissions", "storage":
+		return nil
+	}
+	return []string{strings.TrimSuffix(r.name, "s")}
 }
 
 func plural(r *resource) string {

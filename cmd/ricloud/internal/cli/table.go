@@ -43,6 +43,7 @@ type column struct {
 type table struct {
 	columns []column
 	rows    [][]string
+	widths  []int // of what was written so far; nil: nothing
 }
 
 func (p *printer) row(kind *resource, fields map[string]any) error {
@@ -57,12 +58,20 @@ func (p *printer) row(kind *resource, fields map[string]any) error {
 	return nil
 }
 
-// write writes the table, cut to the screen's width: the widest columns give way.
+// write writes the rows that were not yet written, cut to the screen's width: the widest columns
+// give way.
 func (t *table) write(out io.Writer, s screen) error {
-	widths := make([]int, len(t.columns))
-	for i, c := range t.columns {
-		widths[i] = utf8.RuneCountInString(c.title)
-		for _, row := range t.rows {
+	widths, rows := slices.Clone(t.widths), t.rows
+	t.rows = nil
+	if widths == nil {
+		titles := make([]string, len(t.columns))
+		for i, c := range t.columns {
+			titles[i] = strings.ToUpper(c.title)
+		}
+		widths, rows = make([]int, len(t.columns)), slices.Insert(rows, 0, titles)
+	}
+	for i := range t.columns {
+		for _, row := range rows {
 			widths[i] = max(widths[i], utf8.RuneCountInString(row[i]))
 		}
 	}
@@ -74,16 +83,16 @@ func (t *table) write(out io.Writer, s screen) error {
 		}
 		widths[widest]--
 	}
-	titles := make([]string, len(t.columns))
-	for i, c := range t.columns {
-		titles[i] = strings.ToUpper(c.title)
-	}
+	t.widths = widths
 	var b strings.Builder
-	for n, row := range slices.Concat([][]string{titles}, t.rows) {
+	for _, row := range rows {
 		for i, cell := range row {
 			text := cut(cell, widths[i])
+			if t.columns[i].title == "path" { // whose end tells it apart
+				text = reversed(cut(reversed(cell), widths[i]))
+			}
 			pad := widths[i] - utf8.RuneCountInString(text)
-			if n > 0 && s.colour {
+			if s.colour {
 				text = coloured(t.columns[i].title, text)
 			}
 			b.WriteString(text)
@@ -111,14 +120,20 @@ func cut(s string, width int) string {
 	return string([]rune(s)[:max(width-1, 0)]) + "…"
 }
 
+func reversed(s string) string {
+	runes := []rune(s)
+	slices.Reverse(runes)
+	return string(runes)
+}
+
 // coloured shows at a glance which states are good, bad and open.
 func coloured(title, text string) string {
-	if title != "state" {
+	if title != "state" || text == "STATE" {
 		return text
 	}
 	colour := "33" // yellow
 	switch text {
-	case "active", "valid", "completed", "succeeded", "delivered", "available":
+	case "active", "valid", "completed", "succeeded", "delivered", "available", "ok", "verified":
 		colour = "32" // green
 	case "failed", "invalid", "blocked", "expired", "locked", "deactivated":
 		colour = "31" // red
