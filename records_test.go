@@ -3,7 +3,6 @@ package ricloud
 import (
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"strings"
 	"testing"
@@ -216,35 +215,6 @@ func hasOneData(document string) bool {
 	return json.Unmarshal([]byte(document), &top) == nil &&
 		strings.HasPrefix(string(top["data"]), "[") &&
 		strings.Count(document, "data") == 1 && !strings.Contains(document, `\`)
-}
-
-func BenchmarkRecords(b *testing.B) {
-	var document strings.Builder
-	document.WriteString(`{"data":[`)
-	for i := range 10_000 {
-		fmt.Fprintf(&document, `{"number":"+44 %d","length":%d,"text":"%s"},`, i, i,
-			strings.Repeat("x", 100))
-	}
-	text := strings.TrimSuffix(document.String(), ",") + `],"metadata":{"count":10000}}`
-	b.Run("records", func(b *testing.B) {
-		b.SetBytes(int64(len(text)))
-		b.ReportAllocs()
-		for b.Loop() {
-			for _, err := range Records[call](strings.NewReader(text)) {
-				require.NoError(b, err)
-			}
-		}
-	})
-	b.Run("unmarshal", func(b *testing.B) {
-		b.SetBytes(int64(len(text)))
-		b.ReportAllocs()
-		for b.Loop() {
-			var all struct {
-				Data []call `json:"data"`
-			}
-			require.NoError(b, json.Unmarshal([]byte(text), &all))
-		}
-	})
 }
 
 // A file's own document may hold one object where others hold a list; its references are found.

@@ -65,6 +65,7 @@ func FuzzFileRefs(f *testing.F) {
 	for _, s := range []string{
 		`{"file":{"id":"a"}}`, `{"files":[{"file_id":1}]}`,
 		`[{"data_type":"image","id":"\\"}]`, `{"a":"\""}`,
+		`[-0.5e+1,1E9,true,false,null,"\u00e9\n",{}, []]`, `[01]`, `[1.]`, `["\x"]`, `[1e]`, `[-]`,
 	} {
 		f.Add(s)
 	}
@@ -73,8 +74,30 @@ func FuzzFileRefs(f *testing.F) {
 		if len(refs) > 0 {
 			require.True(t, json.Valid([]byte(record)))
 		}
+		s := refScanner{data: []byte(record)}
+		require.Equal(t, json.Valid([]byte(record)), s.document(), "%q", record)
 		for _, ref := range refs {
 			assert.NotEmpty(t, ref)
 		}
 	})
+}
+
+// What is not JSON refers to no file, and nesting has the depth of encoding/json.
+func TestFileRefsOfWhatIsNotJSON(t *testing.T) {
+	t.Parallel()
+	const ref = `"file":{"id":"a"}`
+	for _, record := range []string{
+		`{` + ref, `{` + ref + `}x`, `{` + ref + `,}`, `{` + ref + `,"x"}`, `{` + ref + `,"x":}`,
+		`{` + ref + `,x:1}`, `{` + ref + `,"x":tru}`, `{` + ref + `,"x":01}`, `{` + ref + `,"x":-}`,
+		`{` + ref + `,"x":1.}`, `{` + ref + `,"x":1e+}`, `{` + ref + `,"x":"\x"}`,
+		`{` + ref + `,"x":"\u00g0"}`, `{` + ref + `,"x":"\u00`, `{` + ref + `,"x":"\`,
+		"{" + ref + ",\"x\":\"\n\"}", `{` + ref + `,"x":[1 2]}`, `{` + ref + `,"x":[1,]}`,
+	} {
+		assert.Empty(t, FileRefs([]byte(record)), record)
+	}
+	for depth, want := range map[int][]string{9999: {"a"}, 10_000: nil} {
+		deep := `{` + ref + `,"x":` + strings.Repeat("[", depth) + strings.Repeat("]", depth) + `}`
+		assert.Equal(t, want, FileRefs([]byte(deep)), depth)
+		assert.Equal(t, want != nil, json.Valid([]byte(deep)))
+	}
 }
