@@ -96,7 +96,7 @@ func TestResultsWithFiles(t *testing.T) {
 			objects := &bucket{objects: map[string]ricloudtest.Content{}} // the older API has no signed URLs
 			sandbox := ricloudtest.NewServer(ricloudtest.WithPublisher(objects),
 				ricloudtest.WithGeneration(generation), ricloudtest.WithAccounts(account),
-				ricloudtest.WithSpeed(1000))
+				ricloudtest.WithDelays(ricloudtest.Delays{}))
 			defer sandbox.Close()
 			client := sandbox.Client(ricloud.WithPolling(time.Millisecond, 10*time.Millisecond),
 				ricloud.WithStorage("s3", objects), ricloud.WithStorage("gs", objects))
@@ -139,7 +139,7 @@ func TestResultsWithFilesResume(t *testing.T) {
 			t.Parallel()
 			const n = 150
 			sandbox := ricloudtest.NewServer(ricloudtest.WithAccounts(fileAccount(n)),
-				ricloudtest.WithSpeed(1000))
+				ricloudtest.WithDelays(ricloudtest.Delays{}))
 			defer sandbox.Close()
 			client := sandbox.Client(ricloud.WithPolling(time.Millisecond, 10*time.Millisecond))
 			defer client.Close()
@@ -179,7 +179,7 @@ func TestResultsWithFilesResume(t *testing.T) {
 func TestSaveAllSaysWhatIsAcknowledged(t *testing.T) {
 	t.Parallel()
 	sandbox := ricloudtest.NewServer(ricloudtest.WithAccounts(fileAccount(20)),
-		ricloudtest.WithSpeed(1000), ricloudtest.WithoutBatchAcknowledge())
+		ricloudtest.WithDelays(ricloudtest.Delays{}), ricloudtest.WithoutBatchAcknowledge())
 	defer sandbox.Close()
 	client := sandbox.Client(ricloud.WithPolling(time.Millisecond, 10*time.Millisecond),
 		ricloud.WithRetries(0))
@@ -242,7 +242,7 @@ func TestFilesStopsAtAnError(t *testing.T) {
 func TestAcknowledgeAllWithoutTheBatch(t *testing.T) {
 	t.Parallel()
 	sandbox := ricloudtest.NewServer(ricloudtest.WithoutBatchAcknowledge(),
-		ricloudtest.WithSpeed(1000), ricloudtest.WithAccounts(fileAccount(3)))
+		ricloudtest.WithDelays(ricloudtest.Delays{}), ricloudtest.WithAccounts(fileAccount(3)))
 	defer sandbox.Close()
 	client := sandbox.Client(ricloud.WithPolling(time.Millisecond, 10*time.Millisecond))
 	defer client.Close()
@@ -310,7 +310,7 @@ func TestResultsWithFilesOfADamagedResult(t *testing.T) {
 	account.Data["callkit.calls"] = ricloudtest.Records(
 		map[string]any{"files": []any{map[string]any{"id": "file-000"}}},
 	)
-	sandbox := ricloudtest.NewServer(ricloudtest.WithAccounts(account), ricloudtest.WithSpeed(1000))
+	sandbox := ricloudtest.NewServer(ricloudtest.WithAccounts(account), ricloudtest.WithDelays(ricloudtest.Delays{}))
 	defer sandbox.Close()
 	client := sandbox.Client(ricloud.WithPolling(time.Millisecond, 10*time.Millisecond))
 	defer client.Close()

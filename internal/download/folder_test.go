@@ -35,6 +35,9 @@ var breaks = map[string]func(*system){ //nolint:gochecknoglobals // a table of t
 		}
 		s.rename = func(*os.Root, string, string) error { return errors.ErrUnsupported }
 	},
+	"no folder fsync": func(s *system) {
+		s.syncFolder = func(*os.File) error { return syscall.EINVAL }
+	},
 	"nothing but rename": func(s *system) {
 		s.lock = func(*os.File) (bool, error) { return false, errors.ErrUnsupported }
 		s.link = func(*os.Root, string, string) error {

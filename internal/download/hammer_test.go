@@ -6,11 +6,15 @@ import (
 	"bytes"
 	"context"
 	"encoding/hex"
+	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -21,69 +25,124 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// hammerEnv holds the system, the folder and the report of a process that
-// TestHammer starts: this very program.
-const hammerEnv = "RICLOUD_TEST_HAMMER"
+// hammerEnv holds the job of a process that TestHammer starts: this very
+// program. With hammerFullEnv set, the hammer has its full size.
+const (
+	hammerEnv     = "RICLOUD_TEST_HAMMER"
+	hammerFullEnv = "RICLOUD_TEST_HAMMER_FULL"
+)
 
-const hammered = 40 // files; few, so that processes meet
+// hammerJob says what to hammer, and where.
+type hammerJob struct {
+	System string // one of breaks
+	Dir    string
+	Told   string // the folder of what the processes tell
+	Files  int    // how many; few, so that processes meet
+}
 
 // Two processes with eight goroutines each save the same files, while half of
-// the opens fail, users take finished files away, and processes are killed and
-// stopped wherever they are. No Save may succeed for anything but the whole file,
-// nothing else may stand under a name, and no taken file may change.
+// the opens fail, syncs fail and lose bytes, users take finished files away, and
+// processes are killed and stopped wherever they are. No Save may succeed for
+// anything but the whole file, nothing else may stand under a name, no taken
+// file may change, and what may be acknowledged is there.
+//
+// The small form has 40 files and 8 kills a process on each system. With
+// RICLOUD_TEST_HAMMER_FULL=1, there are 500 files and 100 kills.
 func TestHammer(t *testing.T) {
 	t.Parallel()
-	if job := os.Getenv(hammerEnv); job != "" {
-		system, rest, _ := strings.Cut(job, "|")
-		dir, report, _ := strings.Cut(rest, "|")
-		hammer(t, system, dir, report)
+	if text := os.Getenv(hammerEnv); text != "" {
+		var job hammerJob
+		require.NoError(t, json.Unmarshal([]byte(text), &job))
+		job.run(t)
 		return
 	}
-	rounds := 12
-	if testing.Short() {
-		rounds = 4
+	files, kills := 40, 8
+	if os.Getenv(hammerFullEnv) != "" {
+		files, kills = 500, 100
+	} else {
+		t.Logf("the small form; %s=1 runs the full one", hammerFullEnv)
 	}
 	for name := range breaks {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			dir, report := t.TempDir(), filepath.Join(t.TempDir(), "report")
-			require.NoError(t, os.MkdirAll(filepath.Join(dir, "taken"), 0o700))
+			job := hammerJob{System: name, Dir: t.TempDir(), Told: t.TempDir(), Files: files}
+			require.NoError(t, os.MkdirAll(job.taken(), 0o700))
 			var group sync.WaitGroup
 			for range 2 {
-				group.Go(func() { startAndKill(t, rounds, name, dir, report) })
+				group.Go(func() { job.startAndKill(t, kills) })
 			}
 			group.Wait()
-			told, err := os.ReadFile(report)
-			if err == nil {
-				assert.Empty(t, string(told), "wrong successes")
+			assert.Empty(t, job.told(t, wrong), "wrong successes")
+			require.NotEmpty(t, job.told(t, right), "no Save succeeded")
+			there := job.requireOnlyWholeFiles(t)
+			acknowledged := job.told(t, acknowledgeable)
+			for i := range strings.FieldsSeq(acknowledged) {
+				require.True(t, there["file-"+i], "file-%s is acknowledged, and not there", i)
 			}
-			requireOnlyWholeFiles(t, dir)
-			requireOnlyWholeFiles(t, filepath.Join(dir, "taken"))
+			t.Logf("%d kills, %d successes, %d acknowledgeable, %d failed syncs", 2*kills,
+				strings.Count(job.told(t, right), "\n"), strings.Count(acknowledged, "\n"),
+				strings.Count(job.told(t, unsynced), "\n"))
 
-			f, err := OpenFolder(dir, "")
+			f, err := OpenFolder(job.Dir, "")
 			require.NoError(t, err)
 			defer func() { _ = f.Close() }()
 			breaks[name](&f.sys)
-			for i := range hammered {
-				requireSaved(t, f, dir, hammerName(i), &object{content: hammerContent(i)})
+			for i := range files {
+				requireSaved(t, f, job.Dir, hammerName(i), &object{content: hammerContent(i)})
 			}
-			_, err = RemovePartials(t.Context(), dir, time.Now().Add(time.Hour))
+			_, err = RemovePartials(t.Context(), job.Dir, time.Now().Add(time.Hour))
 			require.NoError(t, err)
-			assert.Len(t, names(t, dir), hammered+1)
+			assert.Len(t, names(t, job.Dir), files+1)
 		})
 	}
 }
 
 func hammerName(i int) string    { return fmt.Sprintf("file-%d", i) }
-func hammerContent(i int) []byte { return random(1 + i*i*1000) }
+func hammerContent(i int) []byte { return random(1 + i + (i%40)*(i%40)*1000) }
+
+func (j hammerJob) taken() string { return filepath.Join(j.Dir, "taken") }
+
+// claims reports whether a name is claimed by an empty file, for want of
+// something better.
+func (j hammerJob) claims() bool { return strings.Contains(j.System, "rename") }
+
+// What the processes tell, each in a file of its own.
+const (
+	wrong           = "wrong"           // successes for something else than the whole file
+	right           = "right"           // successes
+	acknowledgeable = "acknowledgeable" // successes whose names are on disk
+	unsynced        = "unsynced"        // syncs that failed
+)
+
+func (j hammerJob) tell(about, text string) {
+	//nolint:gosec // in the test's own folder
+	file, err := os.OpenFile(filepath.Join(j.Told, about), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err == nil {
+		_, _ = file.WriteString(text + "\n")
+		_ = file.Close()
+	}
+}
+
+func (j hammerJob) told(t *testing.T, about string) string {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(j.Told, about))
+	if !errors.Is(err, fs.ErrNotExist) {
+		require.NoError(t, err)
+	}
+	return string(text)
+}
 
 // startAndKill runs a process again and again, and ends each wherever it is.
-func startAndKill(t *testing.T, rounds int, system, dir, report string) {
+func (j hammerJob) startAndKill(t *testing.T, kills int) {
 	t.Helper()
-	for range rounds {
+	text, err := json.Marshal(j)
+	if !assert.NoError(t, err) { //nolint:testifylint // require is for the test's goroutine
+		return
+	}
+	for range kills {
 		//nolint:gosec // this very program
 		child := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestHammer$", "-test.count=1")
-		child.Env = append(os.Environ(), hammerEnv+"="+system+"|"+dir+"|"+report)
+		child.Env = append(os.Environ(), hammerEnv+"="+string(text))
 		if !assert.NoError(t, child.Start()) { //nolint:testifylint // require is for the test's goroutine
 			return
 		}
@@ -103,59 +162,71 @@ func rest(d time.Duration) {
 	<-timer.C
 }
 
-// requireOnlyWholeFiles checks every file that has a file's name.
-func requireOnlyWholeFiles(t *testing.T, dir string) {
+// requireOnlyWholeFiles checks every file that has a file's name, also those
+// that were taken, and returns which files there are.
+func (j hammerJob) requireOnlyWholeFiles(t *testing.T) map[string]bool {
 	t.Helper()
-	for _, name := range names(t, dir) {
-		var i int
-		if _, err := fmt.Sscanf(name, "file-%d", &i); err != nil {
-			continue
+	there := map[string]bool{}
+	for _, dir := range []string{j.Dir, j.taken()} {
+		for _, name := range names(t, dir) {
+			var i int
+			if _, err := fmt.Sscanf(name, "file-%d", &i); err != nil {
+				continue
+			}
+			content, err := os.ReadFile(filepath.Join(dir, name))
+			require.NoError(t, err)
+			if len(content) == 0 && j.claims() {
+				continue
+			}
+			require.True(t, bytes.Equal(hammerContent(i), content), "%s: %d bytes", name, len(content))
+			there[hammerName(i)] = true
 		}
-		content, err := os.ReadFile(filepath.Join(dir, name))
-		require.NoError(t, err)
-		if len(content) == 0 { // a claim that was not finished, where there is nothing better
-			continue
-		}
-		require.True(t, bytes.Equal(hammerContent(i), content), "%s: %d bytes", name, len(content))
 	}
+	return there
 }
 
-// hammer is what a started process does until it is killed.
-func hammer(t *testing.T, system, dir, report string) {
+// run is what a started process does until it is killed.
+func (j hammerJob) run(t *testing.T) {
 	t.Helper()
-	var contents [hammered][]byte
-	for i := range contents {
-		contents[i] = hammerContent(i)
-	}
 	var group sync.WaitGroup
 	for range 8 {
 		group.Go(func() {
-			f, err := OpenFolder(dir, "")
+			f, err := OpenFolder(j.Dir, "")
 			if err != nil {
 				return
 			}
 			defer func() { _ = f.Close() }()
-			breaks[system](&f.sys)
+			breaks[j.System](&f.sys)
+			f.sys.sync = j.forgetfulSync
 			for range 10_000 {
-				i := rand.IntN(hammered)
-				if told := hammerOnce(f, dir, i, contents[i]); told != "" {
-					tell(report, told)
-				}
+				j.save(f, rand.IntN(j.Files))
 			}
 		})
 	}
 	group.Wait()
 }
 
-// hammerOnce saves a file once and returns what is wrong with a success.
-func hammerOnce(f *Folder, dir string, i int, content []byte) string {
-	o := &object{content: content}
+// forgetfulSync fails now and then, and has then lost what was written.
+func (j hammerJob) forgetfulSync(file *os.File) error {
+	if rand.IntN(8) > 0 {
+		return nil // a process that is killed loses nothing
+	}
+	j.tell(unsynced, file.Name())
+	if info, err := file.Stat(); err == nil {
+		_, _ = file.WriteAt(make([]byte, min(info.Size(), 4096)), 0)
+	}
+	return &fs.PathError{Op: "sync", Path: file.Name(), Err: syscall.EIO}
+}
+
+// save saves a file once, and tells what came of it.
+func (j hammerJob) save(f *Folder, i int) {
+	o := &object{content: hammerContent(i)}
 	o.open = func(_ int, req Request) (*Object, error) {
 		switch rand.IntN(4) {
 		case 0:
 			return nil, errBroken
 		case 1:
-			return o.broken(req.Offset, rand.IntN(len(content)-int(req.Offset)+1)), nil
+			return o.broken(req.Offset, rand.IntN(len(o.content)-int(req.Offset)+1)), nil
 		}
 		return o.from(req.Offset), nil
 	}
@@ -166,28 +237,23 @@ func hammerOnce(f *Folder, dir string, i int, content []byte) string {
 		FirstWait: 1, LongestWait: 1,
 	}, o.file())
 	if err != nil {
-		return ""
+		return
 	}
-	path := filepath.Join(dir, kept.Name)
+	path := filepath.Join(j.Dir, kept.Name)
 	got, err := os.ReadFile(path) //nolint:gosec // in the test's own folder
 	switch {
-	case err != nil:
-		return "" // taken by another goroutine
-	case !bytes.Equal(got, content):
-		return fmt.Sprintf("%s holds %d of %d bytes", kept.Name, len(got), len(content))
+	case err != nil, len(got) == 0 && j.claims():
+		return // taken by another goroutine
+	case !bytes.Equal(got, o.content):
+		j.tell(wrong, fmt.Sprintf("%s holds %d of %d bytes", kept.Name, len(got), len(o.content)))
+		return
+	}
+	j.tell(right, kept.Name)
+	if _, err := f.Sync(kept); err == nil {
+		j.tell(acknowledgeable, strconv.Itoa(i))
 	}
 	if rand.IntN(4) == 0 { // the user archives it
 		taken := fmt.Sprintf("%s~%s", hammerName(i), hex.EncodeToString(fmt.Append(nil, rand.Uint64())))
-		_ = os.Rename(path, filepath.Join(dir, "taken", taken)) //nolint:gosec // in the test's own folder
-	}
-	return ""
-}
-
-func tell(report, text string) {
-	//nolint:gosec // in the test's own folder
-	file, err := os.OpenFile(report, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
-	if err == nil {
-		_, _ = fmt.Fprintln(file, text)
-		_ = file.Close()
+		_ = os.Rename(path, filepath.Join(j.taken(), taken)) //nolint:gosec // in the test's own folder
 	}
 }

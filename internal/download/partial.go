@@ -61,6 +61,10 @@ func (s *saving) tryPartial() (*partial, error) {
 	if !locked || !s.stillNamed(p) {
 		return nil, f.Close()
 	}
+	// Another Save may have written to it since it was opened.
+	if p.info, err = f.Stat(); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
 	if names, err := countNames(f); err == nil && names > 1 {
 		// A Save was killed after it gave the file its name. The file with that
 		// name now belongs to the user: never write to it.
