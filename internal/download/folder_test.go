@@ -172,8 +172,11 @@ func TestSaveHealsAClaim(t *testing.T) {
 	t.Parallel()
 	onEverySystem(t, func(t *testing.T, f *Folder, dir string) {
 		o := &object{content: random(1000)}
-		s := &saving{Folder: f, partial: partialName("a", o.file())}
-		require.NoError(t, os.WriteFile(filepath.Join(dir, s.claimName()), o.content, 0o600))
+		stem := strings.TrimSuffix(partialName("a", o.file()), partialSuffix)
+		for _, claim := range []string{stem, stem + "-0123456789abcdef"} {
+			path := filepath.Join(dir, claim+claimSuffix)
+			require.NoError(t, os.WriteFile(path, o.content, 0o600))
+		}
 		require.NoError(t, os.WriteFile(filepath.Join(dir, "a"), nil, 0o600))
 		kept := requireSaved(t, f, dir, "a", o)
 		assert.Equal(t, "a", kept.Name)

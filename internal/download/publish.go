@@ -53,11 +53,11 @@ func (f *Folder) isNamed(p *partial, name string) bool {
 // empty file with that name remains. The partial file then has the suffix
 // ".claim", so that the next Save recognises the empty file.
 func (s *saving) claim(p *partial, name string) error {
-	original := p.name
-	if err := s.root.Rename(original, s.claimName()); err != nil {
+	original, claim := p.name, strings.TrimSuffix(p.name, partialSuffix)+claimSuffix
+	if err := s.root.Rename(original, claim); err != nil {
 		return err
 	}
-	p.name = s.claimName()
+	p.name = claim
 	err := s.renameOver(p, name)
 	if err != nil && s.stillNamed(p) && s.root.Rename(p.name, original) == nil {
 		p.name = original
@@ -87,8 +87,20 @@ func (s *saving) renameOver(p *partial, name string) error {
 
 const claimSuffix = ".claim"
 
-func (s *saving) claimName() string {
-	return strings.TrimSuffix(s.partial, partialSuffix) + claimSuffix
+// claims returns the names of the partial files of this file that are, or were,
+// between the two steps of claim. Without locks, each Save has one of its own.
+func (s *saving) claims() (names []string) {
+	entries, err := fs.ReadDir(s.root.FS(), ".")
+	if err != nil {
+		return nil
+	}
+	for _, entry := range entries {
+		if strings.HasPrefix(entry.Name(), strings.TrimSuffix(s.partial, partialSuffix)) &&
+			strings.HasSuffix(entry.Name(), claimSuffix) {
+			names = append(names, entry.Name())
+		}
+	}
+	return names
 }
 
 // isEmpty reports whether name is the given file and still empty.
@@ -103,12 +115,14 @@ func (s *saving) dropClaim(name string, info fs.FileInfo) bool {
 	if info.Size() != 0 || s.file.Size == 0 || !info.Mode().IsRegular() {
 		return false
 	}
-	if _, err := s.root.Lstat(s.claimName()); err != nil {
+	claims := s.claims()
+	if len(claims) == 0 {
 		return false
 	}
-	if !s.isEmpty(name, info) || s.root.Remove(name) != nil {
-		return false
+	// A Save that still lives, and whose claim this is, begins again. Its claim
+	// goes first: then it cannot be killed with a new empty file behind it.
+	for _, claim := range claims {
+		_ = s.root.Remove(claim)
 	}
-	_ = s.root.Remove(s.claimName())
-	return true
+	return s.isEmpty(name, info) && s.root.Remove(name) == nil
 }
