@@ -34,6 +34,17 @@ func TestDocumentsAreTrue(t *testing.T) {
 	}
 }
 
+// Every Go file that docs/architecture.md names is in the root or at its path.
+func TestArchitectureNamesFilesThatExist(t *testing.T) {
+	t.Parallel()
+	names := regexp.MustCompile("`([\\w/]+\\.go)`").FindAllStringSubmatch(
+		readFile(t, "docs/architecture.md"), -1)
+	require.NotEmpty(t, names)
+	for _, name := range names {
+		assert.FileExists(t, name[1])
+	}
+}
+
 // markdownFiles returns the Markdown files of this module and of those below it.
 func markdownFiles(t *testing.T) []string {
 	t.Helper()

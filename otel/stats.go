@@ -21,7 +21,7 @@ func (h *Hooks) ObserveStats(stats func() ricloud.Stats) (stop func() error, err
 		return nil, errors.New("otel: ObserveStats: stats is nil")
 	}
 	quota, err1 := h.meter.Int64ObservableGauge("ricloud.quota.left", metric.WithUnit("{request}"),
-		metric.WithDescription("Requests that this hour's quota still allows, by the client's own count."))
+		metric.WithDescription("Requests left of this hour's quota, by the client's own count."))
 	turns, err2 := h.meter.Int64ObservableGauge("ricloud.turns.waiting", metric.WithUnit("{request}"),
 		metric.WithDescription("Requests that wait for their turn."))
 	unverified, err3 := h.meter.Int64ObservableCounter("ricloud.downloads.unverified",

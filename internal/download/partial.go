@@ -190,7 +190,9 @@ func (s *saving) fetch(name string) (Kept, error) {
 		err = s.publish(p, name)
 		if errors.Is(err, errMoved) {
 			if s.overtaken++; s.overtaken == maxOvertaken {
-				err = fmt.Errorf("cannot give the file the name %s: another process keeps changing that file", name)
+				err = fmt.Errorf(
+					"cannot give the file the name %s: another process keeps changing that file", name,
+				)
 			}
 		}
 	}
