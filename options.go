@@ -274,14 +274,15 @@ func (t turns) Pause(d time.Duration) { t.pacer.Pause(d) }
 // WithPolling sets the shortest and the longest interval at which a wait reads
 // its resource. The intervals begin with the shortest and grow to a quarter of
 // the time that the wait has lasted, up to the longest. Each interval varies at
-// random by up to a fifth. The defaults are 1 and 10 seconds.
+// random by up to a fifth, but is never above the longest. The defaults are 1
+// and 10 seconds.
 //
 // Many waits share their requests. If these would take more than a fifth of the
 // quota, the intervals grow further. The quota is that of WithRateLimit.
 // Without it, the quota is 10,000 requests an hour, or more in proportion if
 // shortest is below a second: 100,000 for 100 milliseconds. While events about
-// a resource reach [Client.Notify], its reads are one and a half times the
-// longest interval apart.
+// a resource reach [Client.Notify], its reads are up to 1.8 times the longest
+// interval apart.
 func WithPolling(shortest, longest time.Duration) Option {
 	return func(c *config) {
 		if shortest <= 0 || longest < shortest {

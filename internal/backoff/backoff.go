@@ -36,6 +36,12 @@ func Spread(d time.Duration, share float64) time.Duration {
 	return time.Duration(float64(d) * (1 + share*(2*rand.Float64()-1)))
 }
 
+// Between returns a random duration from least to most.
+func Between(least, most time.Duration) time.Duration {
+	//nolint:gosec // spreads load, guards nothing
+	return least + time.Duration(rand.Float64()*float64(most-least))
+}
+
 // Sleep returns nil after d. When ctx ends first, it returns Cause(ctx) at once.
 func Sleep(ctx context.Context, d time.Duration) error {
 	if d <= 0 {

@@ -46,6 +46,19 @@ func TestSpreadStaysWithinItsShare(t *testing.T) {
 	assert.Greater(t, most, 11500*time.Millisecond)
 }
 
+func TestBetweenStaysThere(t *testing.T) {
+	t.Parallel()
+	var least, most time.Duration = time.Hour, 0
+	for range 2000 {
+		d := Between(8*time.Second, 10*time.Second)
+		least, most = min(least, d), max(most, d)
+	}
+	assert.GreaterOrEqual(t, least, 8*time.Second)
+	assert.Less(t, least, 8200*time.Millisecond)
+	assert.LessOrEqual(t, most, 10*time.Second)
+	assert.Greater(t, most, 9800*time.Millisecond)
+}
+
 func TestSleep(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

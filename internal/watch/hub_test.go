@@ -115,6 +115,46 @@ func TestWhatNoPageShowsIsReadByItself(t *testing.T) {
 	})
 }
 
+// Waits that begin during a scan do not make it stop before it has shown what
+// it looks for, and what one scan does not show a later one looks for again,
+// however many scans there are in the meantime.
+func TestNothingStaysUnlisted(t *testing.T) {
+	t.Parallel()
+	for name, hidden := range map[string]int{"joined in the middle of a scan": 0, "hidden at first": 8} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				const jobs, page = 40, 5
+				a := newAPI()
+				a.latency = time.Second
+				h := New[job](a, rhythm, nil)
+				h.lists.limit = page
+				for i := range jobs {
+					id := a.create(time.Hour)
+					a.change(func(a *api) { a.hidden[id] = i < hidden })
+				}
+				ctx, cancel := context.WithCancel(t.Context())
+				var all sync.WaitGroup
+				for i := range jobs { // the oldest first: the list shows them last
+					if i == jobs/2 {
+						<-time.NewTimer(1500 * time.Millisecond).C
+					}
+					all.Go(func() { _, _ = wait(ctx, h, "job-"+strconv.Itoa(i), nil) })
+				}
+				<-time.NewTimer(time.Minute).C
+				a.change(func(a *api) { clear(a.hidden) })
+				<-time.NewTimer(3 * time.Minute).C
+				before, _ := a.requests()
+				<-time.NewTimer(time.Minute).C
+				after, _ := a.requests()
+				assert.Less(t, after-before, 20, "the list shows all of them")
+				cancel()
+				all.Wait()
+			})
+		})
+	}
+}
+
 func TestAListThatFailsOrHangs(t *testing.T) {
 	t.Parallel()
 	tests := map[string]func(*api){

@@ -11,24 +11,32 @@ type Rhythm struct{ Shortest, Longest time.Duration }
 
 const (
 	ageShare   = 4   // a wait that has lasted t reads again after t/4
-	jitter     = 0.2 // of an interval, in both directions
-	eventShare = 1.5 // with events about a resource, the interval in multiples of Longest
+	jitter     = 0.2 // of an interval, in both directions, but see draw
+	eventShare = 1.8 // with events about a resource, the interval in multiples of Longest
 
 	tolerance  = 10 * time.Minute // how long reads may fail before a wait ends
 	probing    = 3                // failed requests in a row that are an outage
-	maxReading = 8                // Gets in progress that are not slow
-	maxSlow    = 64               // Gets in progress that are
+	minReading = 8                // Gets in progress that are not slow, at most
+	maxReading = 64               // the same where the allowance is large
+	maxSlow    = 64               // Gets in progress that are slow
 )
 
 // interval returns the time until the next read of a resource whose oldest wait
 // has lasted for age. Events about the resource make the early reads
-// superfluous. Reads stay frequent, because events can be lost: with the
-// jitter, an interval stays below twice Longest.
+// superfluous. Reads stay frequent, because events can be lost: an interval
+// stays below twice Longest, with some time for the read.
 func (r Rhythm) interval(age time.Duration, events bool) time.Duration {
 	if events {
 		return time.Duration(eventShare * float64(r.Longest))
 	}
 	return min(max(age/ageShare, r.Shortest), r.Longest)
+}
+
+// draw returns an interval that differs from d at random, so that clients do not
+// read in step. It is not longer than Longest, or than d if that is longer still.
+func (r Rhythm) draw(d time.Duration) time.Duration {
+	part := time.Duration(jitter * float64(d))
+	return backoff.Between(d-part, min(d+part, max(d, r.Longest)))
 }
 
 // missing returns how long the API must answer that there is no such resource
@@ -68,7 +76,7 @@ func (s *streak) add(err error, sent, now time.Time, r Rhythm) {
 // hold sets the time of the next request during an outage.
 func (s *streak) hold(now time.Time, r Rhythm) {
 	if s.outage() {
-		s.next = now.Add(backoff.Spread(backoff.Ceiling(s.n-probing, r.Shortest, r.Longest), jitter))
+		s.next = now.Add(r.draw(backoff.Ceiling(s.n-probing, r.Shortest, r.Longest)))
 	}
 }
 

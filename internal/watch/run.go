@@ -6,8 +6,6 @@ import (
 	"errors"
 	"slices"
 	"time"
-
-	"github.com/reincubate/ricloud-go/internal/backoff"
 )
 
 const forever = time.Duration(1<<63 - 1)
@@ -127,7 +125,7 @@ func (h *Hub[R]) noPlace(now time.Time) time.Duration {
 	for slow < len(h.reads) && now.Sub(h.reads[slow].sent) >= h.rhythm.Shortest {
 		slow++
 	}
-	if fast := h.reads[slow:]; len(fast) >= maxReading {
+	if fast := h.reads[slow:]; len(fast) >= h.places() {
 		return max(fast[0].sent.Add(h.rhythm.Shortest).Sub(now), time.Millisecond)
 	}
 	if slow >= maxSlow {
@@ -137,11 +135,19 @@ func (h *Hub[R]) noPlace(now time.Time) time.Duration {
 	return 0
 }
 
+// places returns how many Gets may be in progress that are not slow: as many as
+// the allowance permits in the time until they are, so that reads that hang take
+// no turns from the others.
+func (h *Hub[R]) places() int {
+	permitted := float64(h.allowance.Limit()) * h.rhythm.Shortest.Seconds()
+	return int(min(max(permitted, minReading), maxReading))
+}
+
 // schedule sets when e is due next, an interval from a time on: on its own, or
 // together with those that the list shows if that is later.
 func (h *Hub[R]) schedule(e *entry[R], from time.Time) {
 	interval := h.interval(e, time.Now())
-	e.due = from.Add(backoff.Spread(interval, jitter))
+	e.due = from.Add(h.rhythm.draw(interval))
 	if !e.unlisted && e.due.Before(h.lists.together) &&
 		h.mayWait(interval, h.lists.together, from) {
 		e.due = h.lists.together

@@ -5,8 +5,6 @@ import (
 	"context"
 	"errors"
 	"time"
-
-	"github.com/reincubate/ricloud-go/internal/backoff"
 )
 
 // errSlow is the failure of a scan that takes too long.
@@ -63,12 +61,11 @@ func (h *Hub[R]) scan(ctx context.Context, before lists, began time.Time) {
 	ctx, cancel := context.WithTimeoutCause(ctx, max(limit, time.Second), errSlow)
 	defer cancel()
 	var (
-		wanted = h.wanted(began)
-		size   = before.firstPage(wanted)
-		after  string
-		items  int
-		found  int
-		now    = lists{pages: 1}
+		size  = before.firstPage(h.missing(began))
+		after string
+		items int
+		found int
+		now   = lists{pages: 1}
 	)
 	for pages := 1; ; pages++ {
 		page, sent, err := h.page(ctx, after, &size)
@@ -81,7 +78,7 @@ func (h *Hub[R]) scan(ctx context.Context, before lists, began time.Time) {
 			now.pages, now.depth = pages, items+page.Len
 		}
 		items, found = items+page.Len, found+shown
-		if !page.More || page.Len == 0 || !before.deeper(pages, shown, wanted-found) {
+		if !page.More || page.Len == 0 || !before.deeper(pages, shown, h.missing(began)) {
 			break
 		}
 		after, size = page.Last, h.pageLimit()
@@ -118,12 +115,14 @@ func (h *Hub[R]) smaller(size, least int) bool {
 	return h.lists.smaller(size, least)
 }
 
-// wanted counts the resources that a scan looks for.
-func (h *Hub[R]) wanted(now time.Time) (n int) {
+// missing counts the resources that the scan which began at a time looks for and
+// has not shown yet. Those that are waited for since are no reason to read on:
+// they may be newer than the pages to come.
+func (h *Hub[R]) missing(began time.Time) (n int) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for _, e := range h.entries {
-		if h.mayList(e, now) {
+		if e.scan != h.scans && !e.began.After(began) && h.mayList(e, began) {
 			n++
 		}
 	}
@@ -178,9 +177,12 @@ func (h *Hub[R]) scanned(l lists, found int, began time.Time) {
 	if missing > 0 {
 		l.share = float64(found) / float64(found+missing)
 	}
-	l.retry = now.Add(explored * h.rhythm.Longest)
+	l.retry = h.lists.retry
+	if !began.Before(l.retry) { // this scan looked for what earlier ones did not show
+		l.retry = now.Add(explored * h.rhythm.Longest)
+	}
 	mean := total / time.Duration(max(len(h.entries), 1))
-	l.together = now.Add(backoff.Spread(mean, jitter))
+	l.together = now.Add(h.rhythm.draw(mean))
 	h.lists, h.scanning, h.refusal = l, false, nil
 	for _, e := range h.queue {
 		switch {
