@@ -201,8 +201,36 @@ func assertSilent(t *testing.T, what string, v any) {
 	}
 }
 
+// dumper is a hook that writes down all it is shown.
+type dumper struct {
+	mu  sync.Mutex
+	out strings.Builder
+}
+
+func (d *dumper) dump(v ...any) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	fmt.Fprintf(&d.out, "%+v\n%#v\n", v, v)
+}
+
+func (d *dumper) Call(
+	ctx context.Context, info ricloud.CallInfo,
+) (context.Context, func(ricloud.CallResult)) {
+	d.dump(info)
+	return ctx, func(r ricloud.CallResult) { d.dump(r, r.Err) }
+}
+
+func (d *dumper) Attempt(
+	ctx context.Context, info ricloud.AttemptInfo,
+) (context.Context, func(ricloud.AttemptResult)) {
+	d.dump(info)
+	return ctx, func(r ricloud.AttemptResult) { d.dump(r, r.Err) }
+}
+
+func (d *dumper) Decode(_ context.Context, info ricloud.DecodeInfo) { d.dump(info) }
+
 // Every operation, with canaries for secrets, meets an API that repeats them
-// in every way, with every log on. Not one may come out.
+// in every way, with every log on and a hook. Not one may come out.
 func TestNothingSecretComesOut(t *testing.T) {
 	t.Parallel()
 	for name, api := range leaks() {
@@ -214,8 +242,9 @@ func TestNothingSecretComesOut(t *testing.T) {
 				t.Parallel()
 				synctest.Test(t, func(t *testing.T) {
 					var logs bytes.Buffer
+					var hook dumper
 					client, err := ricloud.NewClient(canaryToken, ricloud.WithTransport(api),
-						ricloud.WithRetries(1),
+						ricloud.WithRetries(1), ricloud.WithHooks(&hook),
 						ricloud.WithLogger(slog.New(slog.NewMultiHandler(
 							slog.NewTextHandler(&logs, &slog.HandlerOptions{Level: slog.LevelDebug - 10}),
 							slog.NewJSONHandler(&logs, &slog.HandlerOptions{Level: slog.LevelDebug - 10}),
@@ -248,6 +277,8 @@ func TestNothingSecretComesOut(t *testing.T) {
 					}
 					assert.NotContains(t, logs.String(), canary, "the log")
 					assert.NotEmpty(t, logs.String())
+					assert.NotContains(t, hook.out.String(), canary, "the hook")
+					assert.Contains(t, hook.out.String(), op.Name)
 				})
 			})
 		}

@@ -250,6 +250,9 @@ func (c *Client) file(
 			return (*download.Object)(object), err
 		},
 		Received: seen.received,
+		Failed: func(offset int64, err error, again bool, wait time.Duration) {
+			seen.interrupted(ctx, offset, err, again, wait)
+		},
 		Progress: func(done int64) { progress(Progress{Result: &own, Done: done, Size: own.Size}) },
 	}, &own, nil
 }

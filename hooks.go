@@ -236,20 +236,19 @@ func add[H any](list *[]H, hook Hook) bool {
 	return ok
 }
 
-// begin calls the hooks of one kind. It returns the context for the work, and the function that
-// ends all of them.
-func begin[H, R any](
-	ctx context.Context, h *hooks, list []H, start func(H, context.Context) (context.Context, func(R)),
+// begin shows info to the hooks of one kind, by their method start. It returns the context for the
+// work, and the function that ends all of them.
+func begin[H, I, R any](
+	ctx context.Context, h *hooks, list []H, info I,
+	start func(H, context.Context, I) (context.Context, func(R)),
 ) (context.Context, func(R)) {
-	ends := make([]func(R), 0, len(list))
-	for _, hook := range list {
-		inner, ended := started(ctx, h, hook, start)
-		if inner != nil {
-			ctx = inner //nolint:fatcontext // each hook adds to it
-		}
-		if ended != nil {
-			ends = append(ends, ended)
-		}
+	if len(list) == 1 { // most clients have one, which costs an allocation less
+		ctx, ended := started(ctx, h, list[0], info, start)
+		return ctx, func(result R) { end(ctx, h, ended, result) }
+	}
+	ends := make([]func(R), len(list))
+	for i, hook := range list {
+		ctx, ends[i] = started(ctx, h, hook, info, start) //nolint:fatcontext // each adds to it
 	}
 	return ctx, func(result R) {
 		for _, ended := range slices.Backward(ends) {
@@ -258,16 +257,25 @@ func begin[H, R any](
 	}
 }
 
-// started calls the begin of one hook.
-func started[H, R any](
-	ctx context.Context, h *hooks, hook H, start func(H, context.Context) (context.Context, func(R)),
+// started calls the begin of one hook. ended may be nil.
+func started[H, I, R any](
+	ctx context.Context, h *hooks, hook H, info I,
+	start func(H, context.Context, I) (context.Context, func(R)),
 ) (inner context.Context, ended func(R)) {
+	defer func() {
+		if inner == nil {
+			inner = ctx
+		}
+	}()
 	defer h.contain(ctx)
-	return start(hook, ctx)
+	return start(hook, ctx, info)
 }
 
 // end calls the end of one hook.
 func end[R any](ctx context.Context, h *hooks, ended func(R), result R) {
+	if ended == nil {
+		return
+	}
 	defer h.contain(ctx)
 	ended(result)
 }
@@ -288,14 +296,11 @@ func (h *hooks) observe() transport.Observe {
 	}
 	return func(ctx context.Context, s transport.Sending) (context.Context, func(transport.Attempt)) {
 		op := s.Request.Operation
-		name, path := described(op)
-		ctx, ended := begin(ctx, h, h.attempt,
-			func(hook AttemptHook, ctx context.Context) (context.Context, func(AttemptResult)) {
-				return hook.Attempt(ctx, AttemptInfo{
-					Operation: name, Method: op.Method, Path: path, Host: s.Host, Number: s.Number,
-					Background: s.Request.Background, TurnWait: s.TurnWait, Header: s.Header,
-				})
-			})
+		name, path := op.Shown()
+		ctx, ended := begin(ctx, h, h.attempt, AttemptInfo{
+			Operation: name, Method: op.Method, Path: path, Host: s.Host, Number: s.Number,
+			Background: s.Request.Background, TurnWait: s.TurnWait, Header: s.Header,
+		}, AttemptHook.Attempt)
 		return ctx, func(a transport.Attempt) {
 			ended(AttemptResult{
 				StatusCode: a.StatusCode, Duration: a.Duration, RetryWait: a.Wait,
@@ -313,24 +318,11 @@ func (c *Client) beginCall(
 	if len(c.hooks.call) == 0 {
 		return ctx, nil
 	}
-	name, path := described(r.op)
-	info := CallInfo{
+	name, path := r.op.Shown()
+	return begin(ctx, c.hooks, c.hooks.call, CallInfo{
 		Operation: name, Method: r.op.Method, Path: path, Host: c.transport.Host(),
 		Background: r.background, Waits: r.waits,
-	}
-	return begin(ctx, c.hooks, c.hooks.call,
-		func(hook CallHook, ctx context.Context) (context.Context, func(CallResult)) {
-			return hook.Call(ctx, info)
-		})
-}
-
-// described returns an operation's name and path template as hooks see them. The path of
-// Client.Call has no template and may hold an ID, so it is left out.
-func described(op transport.Operation) (name, path string) {
-	if name, _, custom := strings.Cut(op.Name, " "); custom {
-		return name, ""
-	}
-	return op.Name, op.Path
+	}, CallHook.Call)
 }
 
 // callResult says how a call ended. resp is nil where there was no usable answer.
@@ -405,7 +397,11 @@ type transfer struct {
 	done      int64
 	opens     int
 	resumes   int
+	host      string               // of the last attempt
 	ended     func(DownloadResult) // nil: nobody looks
+
+	// pending ends an attempt that failed, once it is known whether another follows.
+	pending func(err error, again bool, wait time.Duration)
 }
 
 // beginTransfer tells the hooks that a download begins.
@@ -422,10 +418,7 @@ func (c *Client) beginTransfer(
 		scheme, _, _ := strings.Cut(result.URL, "://")
 		info.Result, info.Scheme, info.Size = result.ID, scheme, result.Size
 	}
-	ctx, t.ended = begin(ctx, c.hooks, c.hooks.download,
-		func(hook DownloadHook, ctx context.Context) (context.Context, func(DownloadResult)) {
-			return hook.Download(ctx, info)
-		})
+	ctx, t.ended = begin(ctx, c.hooks, c.hooks.download, info, DownloadHook.Download)
 	return ctx, t
 }
 
@@ -439,21 +432,18 @@ func (t *transfer) open(
 		t.client.counts.resumes.Add(1)
 	}
 	h := t.client.hooks
-	if len(h.attempt) == 0 {
+	if len(h.attempt) == 0 && h.logger == nil {
 		return opener.OpenObject(ctx, req)
 	}
-	host := req.Bucket
+	t.host = req.Bucket
 	if signed, ok := opener.(*signedURL); ok {
-		host = signed.host()
+		t.host = signed.host()
 	}
+	observed, ended := begin(ctx, h, h.attempt, AttemptInfo{
+		Operation: t.operation, Method: http.MethodGet, Host: t.host, Number: t.opens,
+	}, AttemptHook.Attempt)
 	began := time.Now()
-	ctx, ended := begin(ctx, h, h.attempt,
-		func(hook AttemptHook, ctx context.Context) (context.Context, func(AttemptResult)) {
-			return hook.Attempt(ctx, AttemptInfo{
-				Operation: t.operation, Method: http.MethodGet, Host: host, Number: t.opens,
-			})
-		})
-	object, err := opener.OpenObject(ctx, req)
+	object, err := opener.OpenObject(observed, req)
 	result := AttemptResult{StatusCode: http.StatusOK, Duration: time.Since(began), Err: err}
 	if object != nil && object.Offset > 0 {
 		result.StatusCode = http.StatusPartialContent
@@ -464,9 +454,74 @@ func (t *transfer) open(
 			result.StatusCode = refused.StatusCode
 		}
 	}
-	ended(result)
+	t.pending = func(err error, again bool, wait time.Duration) {
+		result.Err = err
+		if again {
+			result.RetryWait = wait
+		}
+		ended(result)
+		t.log(ctx, attemptRecord, again, &result, req.Offset)
+	}
+	if err == nil {
+		t.settle(nil, false, 0)
+	}
 	return object, err
 }
+
+// settle ends the attempt that open has begun, if it has not ended.
+func (t *transfer) settle(err error, again bool, wait time.Duration) (settled bool) {
+	if t.pending == nil {
+		return false
+	}
+	pending := t.pending
+	t.pending = nil
+	pending(err, again, wait)
+	return true
+}
+
+// interrupted is told why an attempt failed, or a connection broke at an offset, and whether
+// another follows.
+func (t *transfer) interrupted(
+	ctx context.Context, offset int64, err error, again bool, wait time.Duration,
+) {
+	if !t.settle(err, again, wait) && again {
+		t.log(ctx, resumeRecord, true, &AttemptResult{RetryWait: wait, Err: err}, offset)
+	}
+}
+
+// log writes a record of a read of storage, with the fields that WithLogger documents.
+func (t *transfer) log(
+	ctx context.Context, msg string, again bool, result *AttemptResult, offset int64,
+) {
+	logger, level := t.client.hooks.logger, slog.LevelDebug
+	if again {
+		level = slog.LevelWarn
+	}
+	if logger == nil || !logger.Enabled(ctx, level) {
+		return
+	}
+	attrs := []slog.Attr{
+		slog.String("operation", t.operation), slog.String("method", http.MethodGet),
+		slog.String("host", t.host), slog.Int("attempt", t.opens), slog.Int64("offset", offset),
+	}
+	if msg == attemptRecord {
+		attrs = append(attrs, slog.Int("status", result.StatusCode),
+			slog.Duration("duration", result.Duration))
+	}
+	if again {
+		attrs = append(attrs, slog.Duration("wait", result.RetryWait))
+	}
+	if result.Err != nil {
+		attrs = append(attrs, slog.String("cause", result.Err.Error()))
+	}
+	logger.LogAttrs(ctx, level, msg, attrs...) //nolint:sloglint // the constants above
+}
+
+// The messages of the records about requests. The transport writes the first for the API.
+const (
+	attemptRecord = "ricloud attempt"
+	resumeRecord  = "ricloud resume"
+)
 
 // received counts bytes that storage sent.
 func (t *transfer) received(n int) {
@@ -476,6 +531,7 @@ func (t *transfer) received(n int) {
 
 // end tells the hooks that the download has ended.
 func (t *transfer) end(verified, found bool, err error) {
+	t.settle(err, false, 0)
 	t.client.counts.downloads.Add(-1)
 	if verified {
 		t.client.counts.verified.Add(1)
@@ -510,10 +566,7 @@ func (c *Client) beginWait(
 	}
 	service, _, _ := strings.Cut(get.Name, ".")
 	info := WaitInfo{Resource: strings.ToLower(strings.TrimSuffix(service, "s")), ID: id}
-	ctx, w.ended = begin(ctx, c.hooks, c.hooks.wait,
-		func(hook WaitHook, ctx context.Context) (context.Context, func(WaitResult)) {
-			return hook.Wait(ctx, info)
-		})
+	ctx, w.ended = begin(ctx, c.hooks, c.hooks.wait, info, WaitHook.Wait)
 	return ctx, w
 }
 
@@ -572,8 +625,5 @@ func (h *WebhookHandler) observeRefusal(ctx context.Context, refused *refusal) {
 func (h *WebhookHandler) begin(
 	ctx context.Context, info WebhookInfo,
 ) (context.Context, func(WebhookResult)) {
-	return begin(ctx, h.seen, h.hooks,
-		func(hook WebhookHook, ctx context.Context) (context.Context, func(WebhookResult)) {
-			return hook.Webhook(ctx, info)
-		})
+	return begin(ctx, h.seen, h.hooks, info, WebhookHook.Webhook)
 }

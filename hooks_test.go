@@ -2,6 +2,7 @@ package ricloud_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -360,4 +361,108 @@ func TestStatsCountSharedReadsAndEvents(t *testing.T) {
 		assert.Positive(t, stats.ReadsByShare)
 		assert.Positive(t, stats.ReadsByEvents, "what Create returned spared the first read")
 	})
+}
+
+// records decodes a log of lines of JSON, without the times.
+func records(t *testing.T, log string) []map[string]any {
+	t.Helper()
+	var all []map[string]any
+	for line := range strings.Lines(log) {
+		record := map[string]any{}
+		require.NoError(t, json.Unmarshal([]byte(line), &record))
+		delete(record, "time")
+		all = append(all, record)
+	}
+	return all
+}
+
+// The log tells a download that is refused first, and breaks later, as it tells calls: each
+// attempt once, with the documented fields, at warn where another follows.
+func TestLogOfADownload(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var log strings.Builder
+		hook := &watcher{}
+		server := ricloudtest.NewServer(ricloudtest.WithDelays(ricloudtest.Delays{}))
+		defer server.Close()
+		logger := slog.New(slog.NewJSONHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+		client := server.Client(ricloud.WithLogger(logger.With(slog.String("tenant", "acme"))),
+			ricloud.WithHooks(hook), ricloud.WithRetryWait(time.Second, time.Second))
+		result := journey(t, client)
+		log.Reset()
+		hook.lines = nil
+		require.NoError(t, server.SetFaults(
+			ricloudtest.Fault{Operation: ricloudtest.StorageGet, Status: http.StatusServiceUnavailable},
+			ricloudtest.Fault{Operation: ricloudtest.StorageGet, Nth: 2, Truncate: 10},
+		))
+		_, err := client.Results.Save(t.Context(), result, t.TempDir())
+		require.NoError(t, err)
+
+		found := records(t, log.String())
+		require.Len(t, found, 4)
+		for i, want := range []map[string]any{
+			{"level": "WARN", "msg": "ricloud attempt", "attempt": 1.0, "offset": 0.0, "status": 503.0},
+			{"level": "DEBUG", "msg": "ricloud attempt", "attempt": 2.0, "offset": 0.0, "status": 200.0},
+			{"level": "WARN", "msg": "ricloud resume", "attempt": 2.0, "offset": 10.0},
+			{"level": "DEBUG", "msg": "ricloud attempt", "attempt": 3.0, "offset": 10.0, "status": 206.0},
+		} {
+			want["operation"], want["method"] = "Results.Save", "GET"
+			want["host"], want["tenant"] = "storage.ricloud.test", "acme"
+			if want["msg"] == "ricloud attempt" {
+				want["duration"] = 0.0
+			}
+			if want["level"] == "WARN" {
+				assert.Contains(t, found[i], "wait")
+				assert.NotEmpty(t, found[i]["cause"])
+				delete(found[i], "wait")
+				delete(found[i], "cause")
+			}
+			assert.Equal(t, want, found[i])
+		}
+		assert.Equal(t, 3, strings.Count(hook.all(), "attempt ended"), "hooks see each once, too")
+		assert.Equal(t, int64(1), client.Stats().Resumes)
+		_, query, _ := strings.Cut(result.SignedURL.URL.Reveal(), "?")
+		assert.NotContains(t, log.String(), query)
+	})
+}
+
+// A download that cannot be had ends with an attempt at debug: its caller is told.
+func TestLogOfADownloadThatFails(t *testing.T) {
+	t.Parallel()
+	var log strings.Builder
+	server := ricloudtest.NewServer(ricloudtest.WithDelays(ricloudtest.Delays{}))
+	t.Cleanup(server.Close)
+	client := server.Client(ricloud.WithRetries(1),
+		ricloud.WithRetryWait(time.Millisecond, time.Millisecond),
+		ricloud.WithLogger(slog.New(slog.NewJSONHandler(&log,
+			&slog.HandlerOptions{Level: slog.LevelDebug}))))
+	result := journey(t, client)
+	log.Reset()
+	require.NoError(t, server.SetFaults(ricloudtest.Fault{
+		Operation: ricloudtest.StorageGet, Status: http.StatusServiceUnavailable, Count: -1,
+	}))
+	_, err := client.Results.Open(t.Context(), result)
+	require.Error(t, err)
+	found := records(t, log.String())
+	require.Len(t, found, 2)
+	assert.Equal(t, "WARN", found[0]["level"])
+	assert.Equal(t, "DEBUG", found[1]["level"])
+	assert.NotEmpty(t, found[1]["cause"])
+}
+
+// What Client.Call is given may hold an ID or a secret in its path: it is not logged.
+func TestLogOfACustomCall(t *testing.T) {
+	t.Parallel()
+	var log strings.Builder
+	server := ricloudtest.NewServer()
+	t.Cleanup(server.Close)
+	client := server.Client(ricloud.WithLogger(slog.New(slog.NewJSONHandler(&log,
+		&slog.HandlerOptions{Level: slog.LevelDebug}))))
+	require.NoError(t,
+		client.Call(t.Context(), http.MethodGet, "/organisation?secret=canary", nil, nil))
+	found := records(t, log.String())
+	require.Len(t, found, 1)
+	assert.Equal(t, "Call", found[0]["operation"])
+	assert.Empty(t, found[0]["path"])
+	assert.NotContains(t, log.String(), "canary")
 }

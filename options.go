@@ -81,10 +81,16 @@ func WithBaseURL(base string) Option { return func(c *config) { c.BaseURL = base
 // all data then travel unencrypted.
 func WithInsecureHTTP() Option { return func(c *config) { c.AllowHTTP = true } }
 
-// WithTransport sets what sends requests, to the API and to storage: for
-// instrumentation, a proxy with its own rules, or the sandbox. The Client
-// still adds timeouts, retries and the token. A transport that records URLs
-// records the signed URLs of result files as well: those are secret.
+// WithTransport sets what sends requests, to the API and to storage: a proxy
+// with its own rules, a recorder for tests, or the sandbox. The Client adds
+// timeouts, retries and the token before the transport gets a request.
+//
+// A transport sees everything that is secret: the token in the header, the
+// passwords and codes in bodies, and the signed URLs of result files. Do not
+// use it for traces, metrics or logs. An instrumented transport such as
+// otelhttp's records whole URLs, signed ones included, and knows neither the
+// operation nor the number of an attempt. [WithHooks], the module otel and
+// [WithLogger] are made for that.
 //
 // The default is a net/http transport of the Client's own, with bounded
 // connection times and with HTTP/2 pings that find a dead connection within
@@ -122,10 +128,33 @@ func WithUserAgent(product string) Option {
 	}
 }
 
-// WithLogger logs every attempt at debug level and every retry at warn level.
-// A record holds operation, path template, status, attempt, wait, duration and
-// host. It never holds a body, a header value or a query. By default, nothing
-// is logged.
+// WithLogger logs each request to the API and each read of storage, once it has
+// ended, as "ricloud attempt": at warn level if it will be tried again, and
+// otherwise at debug level. The names of its fields are stable:
+//
+//	operation  "Sessions.Create"; "Call" for Client.Call
+//	method     "POST"
+//	path       the template, "/sessions/{id}"; empty for Call, absent for storage
+//	host       "api.example.com:8443"; for an ObjectOpener, the bucket
+//	attempt    1 for the first of a call or a download
+//	status     0: there was no answer
+//	duration   of the attempt; of storage, until the object was open
+//	offset     only for storage: the first byte that was asked for
+//	turn_wait  how long it waited for its turn, from a millisecond on
+//	wait       before the next attempt, if there is one
+//	cause      why there was no usable answer, if so
+//
+// A connection to storage that broke and is resumed is logged at warn level as
+// "ricloud resume", with operation, method, host, attempt, offset, wait and
+// cause. A field of an answer that had an odd type is logged at warn level as
+// "ricloud odd value", with operation, path and reason. A hook that panics is
+// logged at error level as "ricloud hook panicked". A key that may not list
+// makes waits slow, which one warning says.
+//
+// No record holds a body, a header value or a query. The attributes of l are
+// in every record: give each client l.With("tenant", name) to tell clients
+// apart. The context of a call reaches l's handler. By default, nothing is
+// logged.
 func WithLogger(l *slog.Logger) Option {
 	return func(c *config) {
 		if c.present("WithLogger", l) {

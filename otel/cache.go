@@ -106,6 +106,13 @@ func (h *Hooks) measuredCall(operation, failure string) []metric.RecordOption {
 		})
 }
 
+// measuredTurn returns the attributes of a wait for a turn.
+func (h *Hooks) measuredTurn(background bool) []metric.RecordOption {
+	return h.turns.get(background, func() []metric.RecordOption {
+		return []metric.RecordOption{h.measured(attribute.Bool("ricloud.background", background))}
+	})
+}
+
 // measuredAttempt returns the attributes of an attempt's metric.
 func (h *Hooks) measuredAttempt(key measuredKey) []metric.RecordOption {
 	return h.measurements.get(key, func() []metric.RecordOption {

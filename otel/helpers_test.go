@@ -1,6 +1,7 @@
 package otel_test
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -46,11 +47,18 @@ func (s *seen) inSpan(ctx context.Context, name string, f func(context.Context))
 	f(ctx)
 }
 
-// tree draws the spans by their parents, in the order in which they began.
+// tree draws the spans by their parents, in the order in which they began; traces that began at
+// the same time by their names.
 func (s *seen) tree() string {
 	spans := s.spans.Ended()
+	first := func(span sdktrace.ReadOnlySpan) string { // its name, if it is the first span of one
+		if span.Parent().IsValid() {
+			return ""
+		}
+		return span.Name()
+	}
 	slices.SortStableFunc(spans, func(a, b sdktrace.ReadOnlySpan) int {
-		return a.StartTime().Compare(b.StartTime())
+		return cmp.Or(a.StartTime().Compare(b.StartTime()), strings.Compare(first(a), first(b)))
 	})
 	var b strings.Builder
 	var draw func(parent trace.SpanID, indent string)

@@ -69,6 +69,7 @@ type Hooks struct {
 	callSpans    cache[callKey, span]
 	attemptSpans cache[attemptKey, span]
 	measurements cache[measuredKey, []metric.RecordOption]
+	turns        cache[bool, []metric.RecordOption]
 }
 
 // What ricloud calls.
@@ -209,8 +210,7 @@ func (h *Hooks) Attempt(
 		h.propagator.Inject(ctx, propagation.HeaderCarrier(info.Header))
 	}
 	if info.TurnWait > 0 {
-		h.instruments.quotaWait.Record(ctx, info.TurnWait.Seconds(),
-			h.measured(attribute.Bool("ricloud.background", info.Background)))
+		h.instruments.quotaWait.Record(ctx, info.TurnWait.Seconds(), h.measuredTurn(info.Background)...)
 	}
 	return ctx, func(r ricloud.AttemptResult) {
 		key := measuredKey{method: info.Method, path: info.Path, host: info.Host, status: r.StatusCode}

@@ -54,6 +54,10 @@ type File struct {
 	// Received is called with the number of bytes that each read from storage
 	// brought. It may be nil.
 	Received func(n int)
+	// Failed is called each time that opening or reading failed at an offset,
+	// with whether another attempt follows and how long is waited for it. It
+	// may be nil.
+	Failed func(offset int64, err error, again bool, wait time.Duration)
 	// Closed is called once, when a Reader is closed, with what ended it
 	// before its io.EOF, or nil. It may be nil.
 	Closed func(verified bool, err error)

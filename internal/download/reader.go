@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	"time"
 
 	"github.com/reincubate/ricloud-go/internal/backoff"
 )
@@ -204,11 +205,19 @@ func (r *Reader) retry(err error) error {
 	}
 	permanent := errors.Is(err, ErrChanged) || errors.Is(err, ErrSize) || r.file.Permanent(err)
 	if permanent || r.failures >= r.limits.Retries {
+		r.failed(err, false, 0)
 		return err
 	}
 	wait := backoff.Jitter(r.failures, r.limits.FirstWait, r.limits.LongestWait)
 	r.failures++
+	r.failed(err, true, wait)
 	return backoff.Sleep(r.ctx, wait)
+}
+
+func (r *Reader) failed(err error, again bool, wait time.Duration) {
+	if r.file.Failed != nil {
+		r.file.Failed(r.next.Offset, err, again, wait)
+	}
 }
 
 func (r *Reader) fail(err error) error {

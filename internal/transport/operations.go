@@ -1,6 +1,9 @@
 package transport
 
-import "net/http"
+import (
+	"net/http"
+	"strings"
+)
 
 // Operation is one endpoint of the API: what is true of it whoever calls it.
 // The client, the sandbox and the tests read it from the table below.
@@ -135,6 +138,16 @@ func (op Operation) Awaits() bool { return op.Traits&awaits != 0 }
 
 // MayBeEmpty reports whether a success may come without the resource.
 func (op Operation) MayBeEmpty() bool { return op.Traits&emptyOK != 0 }
+
+// Shown returns the operation's name and path template as logs and hooks show
+// them. The path of a custom operation is no template and may hold an ID or a
+// query, so it is left out.
+func (op Operation) Shown() (name, path string) {
+	if name, _, custom := strings.Cut(op.Name, " "); custom {
+		return name, ""
+	}
+	return op.Name, op.Path
+}
 
 // Custom returns the operation of an endpoint that is not in the table. It
 // awaits; unless it is a GET or a DELETE, it is sent once.
