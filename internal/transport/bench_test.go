@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"testing"
 
 	"github.com/hashicorp/go-retryablehttp"
@@ -141,4 +142,37 @@ func TestACallCostsFewAllocations(t *testing.T) {
 	here := count(func() (*poll, error) { return ours(t.Context(), client) })
 	assert.LessOrEqual(t, here, manual+4)
 	assert.Less(t, here, onStandard)
+}
+
+// BenchmarkMask compares masking two secrets in a page that is full of escapes
+// with one scan of the page for each spelling. The MB/s of
+// all sizes are alike: the time grows with the page and no faster.
+func BenchmarkMask(b *testing.B) {
+	for _, size := range []int{100, 1000, 10_000} {
+		page := []byte(escapedPage(size))
+		call := &call{header: http.Header{}, req: &Request{Secrets: []string{"a secret", "another one"}}}
+		var needles [][]byte
+		for _, secret := range call.req.Secrets {
+			needles = append(needles, spellings(secret)...)
+		}
+		kilobytes := strconv.Itoa(len(page)/1000) + "KB"
+		b.Run("scan/"+kilobytes, func(b *testing.B) {
+			b.SetBytes(int64(len(page)))
+			for b.Loop() {
+				for _, needle := range needles {
+					if bytes.Contains(page, needle) {
+						b.Fatal("the page holds no secret")
+					}
+				}
+			}
+		})
+		b.Run("mask/"+kilobytes, func(b *testing.B) {
+			b.SetBytes(int64(len(page)))
+			for b.Loop() {
+				if len(call.mask(page)) != len(page) {
+					b.Fatal("the page holds no secret")
+				}
+			}
+		})
+	}
 }

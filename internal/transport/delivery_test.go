@@ -410,7 +410,6 @@ func TestStatusesThatAnswerNothing(t *testing.T) {
 				if _, err := io.WriteString(conn, text); err != nil || !repeat {
 					break
 				}
-				time.Sleep(time.Millisecond) //nolint:forbidigo // paces a flood
 			}
 			_, _ = io.Copy(io.Discard, conn)
 		}

@@ -208,9 +208,14 @@ func percentAll(s string) string {
 	return b.String()
 }
 
+// escapedPage returns a page that is full of escapes of every kind.
+func escapedPage(repeats int) string {
+	return strings.Repeat(`<a href="/x?a=%20b&amp;c=\"\\u0041\"">+</a>`, repeats)
+}
+
 func TestMaskingALargePageEnds(t *testing.T) {
 	t.Parallel()
-	page := strings.Repeat(`<a href="/x?a=%20b&amp;c=\"\\u0041\"">+</a>`, 2000)
+	page := escapedPage(2000)
 	req := &Request{Operation: SessionsCreate, Secrets: []string{"a secret", "another one"}}
 	_, err := newClient(t, play(httpmock.NewStringResponder(400, page))).Do(t.Context(), req)
 	require.NoError(t, err)
