@@ -317,7 +317,7 @@ func TestTheCanaryTestWouldNotice(t *testing.T) {
 			defer mu.Unlock()
 			assert.Equal(t, "Token "+canaryToken, req.Header.Get("Authorization"))
 			sentSecrets[op.Name] = strings.Contains(echo, canary+`-\"secret`)
-			return httpmock.NewStringResponse(200, `{"id":"1"}`), nil
+			return httpmock.NewStringResponse(200, `{"id":"1","token":"x"}`), nil
 		})
 		client, err := ricloud.NewClient(canaryToken, ricloud.WithTransport(api))
 		require.NoError(t, err)

@@ -56,11 +56,11 @@ func (r *recorder) last() recorded {
 }
 
 // newTestClient returns a client and the API it talks to, which answers
-// requests no responder was registered for with an ID.
+// requests no responder was registered for with an ID and a token.
 func newTestClient(t *testing.T, opts ...Option) (*Client, *recorder) {
 	t.Helper()
 	api := &recorder{MockTransport: httpmock.NewMockTransport()}
-	api.RegisterNoResponder(httpmock.NewStringResponder(http.StatusOK, `{"id":"1"}`))
+	api.RegisterNoResponder(httpmock.NewStringResponder(http.StatusOK, `{"id":"1","token":"x"}`))
 	c, err := NewClient("test-token", append([]Option{WithTransport(api)}, opts...)...)
 	require.NoError(t, err)
 	return c, api

@@ -366,6 +366,8 @@ type callOptions struct {
 	files    bool
 	response *Response
 	refused  *ParamError // the first setting that cannot work
+
+	manyCalls bool // not every call needs to know every option
 }
 
 func newCallOptions(opts []CallOption) callOptions {
@@ -415,11 +417,13 @@ func WithAwait(d time.Duration) CallOption {
 	}
 }
 
-// withoutAwait takes WithAwait back, for the calls that follow a create.
-func withoutAwait(o *callOptions) { o.await, o.awaitSet = 0, false }
+// forManyCalls prepares the options of a method that makes several calls: none
+// of them awaits, and WithReplay is for those that create.
+func forManyCalls(o *callOptions) { o.await, o.awaitSet, o.manyCalls = 0, false, true }
 
 // WithReplay lets a create be sent again after a failure that leaves its
-// outcome unknown. The create may then happen twice.
+// outcome unknown. The create may then happen twice. Calls that are sent again
+// anyway, such as every read and Users.Create, refuse it.
 func WithReplay() CallOption { return func(o *callOptions) { o.replay = true } }
 
 // WithResponse fills r with the raw answer of the call, whatever its status. If

@@ -144,6 +144,18 @@ func TestOnlyWithReplayIsACreateSentAgain(t *testing.T) {
 		_, err = c.Keys.Create(t.Context(), KeyCreateParams{}, WithReplay())
 		require.Error(t, err)
 		assert.Len(t, api.all(), 3)
+
+		for _, err := range []error{
+			result(c.Sessions.Get(t.Context(), "s", WithReplay())),
+			result(c.Sessions.Wait(t.Context(), "s", WithReplay())),
+			result(c.Sessions.List(t.Context(), SessionListParams{}, WithReplay())),
+			result(c.Users.Create(t.Context(), UserCreateParams{Identifier: "x"}, WithReplay())),
+		} {
+			param, ok := errors.AsType[*ParamError](err)
+			require.True(t, ok, "%v", err)
+			assert.Equal(t, "WithReplay", param.Field)
+		}
+		assert.Len(t, api.all(), 3)
 	})
 }
 

@@ -30,8 +30,8 @@ func (s *PollsService) Results(
 		return s.cascade(ctx, id, slices.Concat(opts, []CallOption{withoutFiles}))
 	}
 	return func(yield func(*Result, error) bool) {
-		seen := map[ID]bool{}
-		listed := listedResults{client: s.client, opts: opts, seen: seen}
+		var seen published
+		listed := listedResults{client: s.client, opts: opts, seen: &seen}
 		byTask := taskResults{client: s.client, opts: opts, asked: map[ID]bool{}}
 		for poll, end := range s.client.waits.polls.watch(ctx, "Polls.Results", id, nil, opts) {
 			var results iter.Seq2[*Result, error]
@@ -43,15 +43,15 @@ func (s *PollsService) Results(
 			default:
 				results = listed.read(ctx, poll)
 			}
+			seen.look()
 			for result, err := range results {
 				if err != nil {
 					yield(nil, renamed("Polls.Results", err))
 					return
 				}
-				if seen[result.ID] {
+				if !seen.add(result) {
 					continue
 				}
-				seen[result.ID] = true
 				if !yield(result, nil) {
 					return
 				}
@@ -66,13 +66,55 @@ func (s *PollsService) Results(
 
 func noResults(func(*Result, error) bool) {}
 
+// published knows which results were yielded. Results without an ID are told
+// apart by what they say of themselves, and equal ones by how many of them one
+// look at the list shows. The zero value is ready for use.
+type published struct {
+	seen  map[string]int // how many were yielded
+	shown map[string]int // how many the present look has shown
+}
+
+// look begins to read the list again from its beginning.
+func (p *published) look() { clear(p.shown) }
+
+// add notes a result and reports whether it is new.
+func (p *published) add(r *Result) bool {
+	if p.seen == nil {
+		p.seen, p.shown = map[string]int{}, map[string]int{}
+	}
+	key := resultKey(r)
+	if r.ID == "" {
+		p.shown[key]++
+		if p.shown[key] <= p.seen[key] {
+			return false
+		}
+	} else if p.seen[key] > 0 {
+		return false
+	}
+	p.seen[key]++
+	return true
+}
+
+// has reports whether such a result was yielded.
+func (p *published) has(r *Result) bool { return p.seen[resultKey(r)] > 0 }
+
+// resultKey returns what stays the same of a result, however often it is read.
+func resultKey(r *Result) string {
+	if r.ID != "" {
+		return string(r.ID)
+	}
+	return fmt.Sprintf("without an ID: %q", []string{
+		string(r.Task), r.Identifier, r.Type, r.URL, r.Checksum, strconv.FormatInt(r.Size, 10),
+	})
+}
+
 // listedResults reads the results that a poll lists. It may yield a result
 // again.
 type listedResults struct {
 	client *Client
 	opts   []CallOption
-	seen   map[ID]bool // yielded by Results; only read here
-	tail   ID          // the last result of the last page that was read
+	seen   *published // by Results; only read here
+	tail   ID         // the last result of the last page that was read
 }
 
 func (l *listedResults) read(ctx context.Context, poll *Poll) iter.Seq2[*Result, error] {
@@ -95,6 +137,9 @@ func (l *listedResults) read(ctx context.Context, poll *Poll) iter.Seq2[*Result,
 		after := ID("")
 		if fresh == 0 {
 			after = l.tail
+		}
+		if after == "" { // the pages show what the poll itself has shown
+			l.seen.look()
 		}
 		for page, err := range l.pages(ctx, list, after) {
 			if err != nil {
@@ -132,8 +177,9 @@ func (l *listedResults) pages(
 			}
 			after = page.Data[len(page.Data)-1].ID
 			l.tail = after
-			// The poll itself shows len(list.Data) of them, which come again.
-			if !page.HasMore || fresh == 0 || known > len(list.Data) {
+			// The poll itself shows len(list.Data) of them, which come again. What has
+			// no ID is nothing to go on from.
+			if !page.HasMore || fresh == 0 || known > len(list.Data) || after == "" {
 				return
 			}
 		}
@@ -143,7 +189,7 @@ func (l *listedResults) pages(
 // countNew counts the results that were not yielded before.
 func (l *listedResults) countNew(results []Result) (n int) {
 	for i := range results {
-		if !l.seen[results[i].ID] {
+		if !l.seen.has(&results[i]) {
 			n++
 		}
 	}
@@ -219,7 +265,7 @@ func (s *PollsService) Files(
 			yield(nil, &ParamError{Operation: "Polls.Files", Field: "poll", Reason: "is required"})
 			return
 		}
-		opts := slices.Concat(opts, []CallOption{withoutFiles})
+		opts := slices.Concat(opts, []CallOption{withoutFiles, forManyCalls})
 		params := PollCreateParams{Session: poll.Session, Source: poll.Source}
 		if poll.Subscription != "" {
 			params = PollCreateParams{Subscription: poll.Subscription}

@@ -119,3 +119,45 @@ func TestPollResultsEndsWithItsConsumer(t *testing.T) {
 		assert.Equal(t, 1, api.pages)
 	})
 }
+
+// A result without an ID is yielded, once, like any other.
+func TestPollResultsWithoutAnID(t *testing.T) {
+	t.Parallel()
+	const first, second, third = `{"task":"t","identifier":"a","url":"s3://b/a"}`,
+		`{"task":"t","identifier":"b","url":"s3://b/b"}`, `{"id":"r","identifier":"c"}`
+	shown := [][]string{{first}, {first, second}, {first, second, third}, {second, first, first, third}}
+	for name, page := range map[string]int{"in the poll": 10, "on pages": 2} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				reads := 0
+				c, err := NewClient("token",
+					WithTransport(roundTripFunc(func(r *http.Request) (*http.Response, error) {
+						last := len(shown) - 1
+						if r.URL.Path == "/results" {
+							data := strings.Join(shown[min(reads-1, last)], ",")
+							return answer(200, `{"data":[`+data+`],"has_more":false}`)
+						}
+						now := shown[min(reads, last)]
+						state := "processing"
+						if reads++; reads > last {
+							state = "completed"
+						}
+						return answer(200, fmt.Sprintf(
+							`{"id":"p","state":%q,"tasks_succeeded":[%s],"results":`+
+								`{"data":[%s],"has_more":%t,"url":"/results?poll=p"}}`,
+							state, strings.TrimSuffix(strings.Repeat(`"t",`, reads), ","),
+							strings.Join(now[:min(len(now), page)], ","), len(now) > page))
+					})))
+				require.NoError(t, err)
+				var got []string
+				for r, err := range c.Polls.Results(t.Context(), "p") {
+					require.NoError(t, err)
+					got = append(got, r.Identifier)
+				}
+				slices.Sort(got)
+				assert.Equal(t, []string{"a", "a", "b", "c"}, got)
+			})
+		})
+	}
+}

@@ -104,15 +104,29 @@ func (c *Client) receive(
 	return nil
 }
 
-// checkAnswer refuses a success that lacks the ID of its resource: "{}", null
-// or a proxy's own JSON. Without it, the caller has nothing to go on with.
+// checkAnswer refuses a success that lacks what makes it one: the ID of its
+// resource, as in "{}", null or a proxy's own JSON, and the token of a new or
+// rotated key. Without it, the caller has nothing to go on with.
 func (r *request) checkAnswer(resp *transport.Response, v any) error {
-	if resource, ok := v.(interface{ ident() ID }); !ok || resource.ident() != "" ||
-		r.op.MayBeEmpty() {
+	missing := ""
+	resource, identified := v.(interface{ ident() ID })
+	key, isKey := v.(*Key)
+	switch {
+	case r.op.MayBeEmpty():
+	case identified && resource.ident() == "":
+		missing = "id"
+	case isKey && r.op.Once() && key.Token.IsZero():
+		missing = "token"
+	}
+	if missing == "" {
 		return nil
 	}
+	shown := snapshot(resp.Masked())
+	if isKey { // it may hold the token under another name
+		shown = redacted
+	}
 	return &DecodeError{
-		Operation: r.op.Name, Path: "id", Snapshot: snapshot(resp.Masked()),
+		Operation: r.op.Name, Path: missing, Snapshot: shown,
 		Err: errors.New("it is missing from the answer"),
 	}
 }
@@ -152,6 +166,8 @@ func (r *request) check(o callOptions) error {
 		return o.refused
 	case o.awaitSet && !r.op.Awaits():
 		return invalid("WithAwait", "does not apply to this call")
+	case o.replay && !o.manyCalls && !r.op.Once():
+		return invalid("WithReplay", "does not apply to this call")
 	case o.files: // Polls.Results takes it away
 		return invalid("WithFiles", "does not apply to this call")
 	case strings.Contains(r.op.Path, "{id}") && (r.id == "" || r.id == "." || r.id == ".."):

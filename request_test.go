@@ -196,6 +196,28 @@ func TestASuccessWithoutAnIDIsNoSuccess(t *testing.T) {
 	require.NoError(t, err, "an update may answer with what it changed")
 }
 
+// The token of a key is shown once: an answer without it is none.
+func TestAKeyWithoutItsTokenIsNoSuccess(t *testing.T) {
+	t.Parallel()
+	for _, body := range []string{`{"id":"k"}`, `{"id":"k","token":null}`, `{"id":"k","token":""}`, `{"id":"k","secret":"canary"}`} {
+		c, api := newTestClient(t)
+		api.RegisterNoResponder(httpmock.NewStringResponder(http.StatusCreated, body))
+		for operation, err := range map[string]error{
+			"Keys.Create": result(c.Keys.Create(t.Context(), KeyCreateParams{})),
+			"Keys.Rotate": result(c.Keys.Rotate(t.Context(), "k", KeyRotateParams{})),
+		} {
+			call, ok := errors.AsType[*CallError](err)
+			require.True(t, ok, "%s: %v", operation, err)
+			assert.True(t, call.MaybeApplied())
+			require.ErrorContains(t, err, operation+": ")
+			require.ErrorContains(t, err, "token")
+			assert.NotContains(t, err.Error(), "canary")
+		}
+		_, err := c.Keys.Get(t.Context(), "k")
+		require.NoError(t, err, "a read may leave it out")
+	}
+}
+
 func TestACallThatIsNotSentSaysSo(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

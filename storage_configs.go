@@ -276,7 +276,7 @@ func (s *StorageConfigsService) Ensure(
 	e := &storageEnsurer{
 		service: s, params: params, configs: map[ID]*StorageConfig{},
 		awaiting: slices.Concat([]CallOption{WithAwait(maxAwait)}, opts),
-		opts:     slices.Concat(opts, []CallOption{withoutAwait}),
+		opts:     slices.Concat(opts, []CallOption{forManyCalls}),
 	}
 	run := ensuring{
 		ensurer: e, client: s.client, resource: "storage_config", url: params.URL,

@@ -172,7 +172,7 @@ func (s *WebhookConfigsService) Ensure(
 	e := &webhookEnsurer{
 		service: s, params: params, configs: map[ID]*WebhookConfig{},
 		awaiting: slices.Concat([]CallOption{WithAwait(maxAwait)}, opts),
-		opts:     slices.Concat(opts, []CallOption{withoutAwait}),
+		opts:     slices.Concat(opts, []CallOption{forManyCalls}),
 	}
 	run := ensuring{
 		ensurer: e, client: s.client, resource: "webhook_config", url: params.URL,
