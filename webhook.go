@@ -77,14 +77,15 @@ type WebhookVerifier struct {
 
 // Verify is VerifyWebhook with v's settings.
 func (v WebhookVerifier) Verify(header string, body []byte) error {
-	if err := checkWebhookSecrets(v.Secrets); err != nil {
+	secrets, err := revealWebhookSecrets(v.Secrets)
+	if err != nil {
 		return err
 	}
 	s, err := parseSignature(header)
 	if err != nil {
 		return err
 	}
-	return v.verify(s, body)
+	return v.verify(s, secrets, body)
 }
 
 func parseSignature(header string) (signature.Signature, error) {
@@ -100,11 +101,7 @@ func parseSignature(header string) (signature.Signature, error) {
 
 // verify checks the date only after the signature: the date of a delivery that
 // the API did not sign means nothing.
-func (v WebhookVerifier) verify(s signature.Signature, body []byte) error {
-	secrets := make([]string, len(v.Secrets))
-	for i, secret := range v.Secrets {
-		secrets[i] = secret.Reveal()
-	}
+func (v WebhookVerifier) verify(s signature.Signature, secrets []string, body []byte) error {
 	if !s.Matches(body, secrets...) {
 		var inner string // the older encoding
 		if len(body) == 0 || body[0] != '"' || json.Unmarshal(body, &inner) != nil ||
@@ -131,23 +128,31 @@ func (v WebhookVerifier) verify(s signature.Signature, body []byte) error {
 }
 
 func checkWebhookSecrets(secrets []Secret) error {
+	_, err := revealWebhookSecrets(secrets)
+	return err
+}
+
+// revealWebhookSecrets returns the values of secrets that can be right.
+func revealWebhookSecrets(secrets []Secret) ([]string, error) {
 	const field = "webhook secret"
 	if len(secrets) == 0 {
-		return invalid(field, "is required: it is WebhookConfig.Secret")
+		return nil, invalid(field, "is required: it is WebhookConfig.Secret")
 	}
-	for _, secret := range secrets {
-		if secret.IsZero() {
-			return invalid(field, "is empty: anyone could sign with it")
+	values := make([]string, len(secrets))
+	for i, secret := range secrets {
+		value := secret.Reveal()
+		switch trimmed := strings.TrimSpace(value); {
+		case value == "":
+			return nil, invalid(field, "is empty: anyone could sign with it")
+		case trimmed == redacted:
+			return nil, invalid(field, isRedacted)
+		case trimmed != value:
+			return nil, invalid(field, "begins or ends with white space, as a file that it was "+
+				"read from may: trim it")
 		}
-		if err := checkSecret(field, secret); err != nil {
-			return err
-		}
-		if s := secret.Reveal(); strings.TrimSpace(s) != s {
-			return invalid(field, "begins or ends with white space, as a file that it was read "+
-				"from may: trim it")
-		}
+		values[i] = value
 	}
-	return nil
+	return values, nil
 }
 
 // DefaultWebhookMaxBody is how large the body of a delivery may be, in bytes,
@@ -481,8 +486,11 @@ func (h *WebhookHandler) receive(w http.ResponseWriter, r *http.Request) (*Event
 	if err != nil {
 		return nil, err
 	}
-	verifier := WebhookVerifier{Secrets: *secrets, Past: h.past, Future: h.future}
-	if err := verifier.verify(s, body); err != nil {
+	values, err := revealWebhookSecrets(*secrets)
+	if err == nil {
+		err = WebhookVerifier{Past: h.past, Future: h.future}.verify(s, values, body)
+	}
+	if err != nil {
 		return nil, unsigned(err)
 	}
 	event, err := ParseEvent(body)

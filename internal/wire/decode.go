@@ -58,7 +58,7 @@ const maxDepth = 64
 // 8601 allows and, where the value is not strict, numbers and booleans in a
 // string, whole numbers with a fraction of zero, and numbers for a string.
 func Decode(body []byte, v any) ([]Oddity, error) {
-	if depth(body) > maxDepth {
+	if mayBeDeep(body) && depth(body) > maxDepth {
 		return nil, &Error{Raw: body, Err: fmt.Errorf("nested deeper than %d", maxDepth)}
 	}
 	err := unmarshal(body, v)
@@ -87,6 +87,12 @@ func unmarshal(body []byte, v any) error {
 		}
 	}
 	return json.Unmarshal(body, v)
+}
+
+// mayBeDeep reports whether body has enough brackets to be nested too deep. It
+// costs much less than depth.
+func mayBeDeep(body []byte) bool {
+	return bytes.Count(body, []byte{'['})+bytes.Count(body, []byte{'{'}) > maxDepth
 }
 
 // depth returns the deepest nesting of arrays and objects in body. It passes
