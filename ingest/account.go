@@ -85,7 +85,7 @@ type record struct {
 	Due          time.Time    `json:"due,omitzero"`   // no step before
 	Codes        int          `json:"codes,omitempty"`
 	Looks        int          `json:"looks,omitempty"` // for that create, which found nothing
-	// creates in a row of which nothing was found
+	// Unmade counts the creates in a row for which no session was found.
 	Unmade       int          `json:"unmade,omitempty"`
 	Failures     int          `json:"failures,omitempty"` // in a row
 	FailingSince time.Time    `json:"failing_since,omitzero"`
@@ -387,7 +387,7 @@ func (e *Engine) Code(ctx context.Context, key string, code ricloud.Secret) erro
 	}
 	for {
 		answer, err := e.store.Ask(ctx, codeSubject, question)
-		if errors.Is(err, store.ErrNobody) { // one process takes over from another, or none runs
+		if errors.Is(err, store.ErrNobody) { // another process becomes the leader, or none runs
 			if err := sleep(ctx, e.cfg.lease/4); err != nil {
 				return fmt.Errorf("ingest: Code: no process runs that could use the code: %w", err)
 			}

@@ -157,7 +157,7 @@ func Open(ctx context.Context, cfg Config) (*Engine, error) {
 func join(ctx context.Context, s settings, state store.Store) (*Engine, error) {
 	e := &Engine{cfg: s, id: processID(), store: state, urls: newURLCache(), begun: time.Now()}
 	e.pacer = newPacer(state, e.id, s.Requests, s.Per)
-	if s.Dir != "" { // nobody else can be alive
+	if s.Dir != "" { // one process only
 		if err := e.forgetProcesses(ctx); err != nil {
 			return nil, errors.Join(fmt.Errorf("ingest: Open: %w", err), state.Close())
 		}

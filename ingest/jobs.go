@@ -140,7 +140,7 @@ func (e *Engine) removeJobs(ctx context.Context, account string, open openPoll) 
 	for chunk := range open.Chunks {
 		key := jobKey(account, open.ID, chunk)
 		if entry, err := e.store.Get(ctx, key); err == nil {
-			_ = e.store.Remove(ctx, key, entry.Revision) // what is left does no harm
+			_ = e.store.Remove(ctx, key, entry.Revision) // an entry that remains does no harm
 		}
 	}
 }

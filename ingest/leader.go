@@ -47,7 +47,7 @@ type leader struct {
 	ready     [classes][]*item
 	later     timers
 	running   int
-	events    time.Time           // when one was last heard of
+	events    time.Time           // when the last one arrived
 	forgotten map[ricloud.ID]bool // polls of subscriptions that hold nothing to handle
 	wake      chan struct{}
 	synced    bool
@@ -265,7 +265,7 @@ func (l *leader) link(it *item) {
 		l.polls[it.poll] = it
 	case Subscribed:
 		l.subs[it.sub] = it
-	case Done, Dead: // nothing more will be seen of it
+	case Done, Dead: // no more events are expected
 		it.session, it.poll, it.sub = "", "", ""
 		it.seen = nil
 	default:

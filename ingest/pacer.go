@@ -45,7 +45,7 @@ type pacer struct {
 
 	mu      sync.Mutex
 	waiting [2][]*turn  // by priority
-	inRow   int         // turns in a row that went to the foreground
+	inRow   int         // foreground turns in a row
 	taken   []time.Time // slots that are ours
 	paused  time.Time
 	wake    chan struct{}
@@ -275,7 +275,7 @@ func (p *pacer) tellPause(ctx context.Context) {
 		_, err = p.store.Put(ctx, store.Entry{Key: pauseKey, Value: value, Revision: entry.Revision},
 			max(left, time.Second))
 		if !errors.Is(err, store.ErrConflict) {
-			return // told, or the store is away: the others will meet their own 429
+			return // stored, or the store is down: the others will get their own 429
 		}
 	}
 }

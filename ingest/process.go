@@ -15,7 +15,7 @@ import (
 type Process struct {
 	ID       string    `json:"id"` // host, number and a random part
 	Since    time.Time `json:"since"`
-	Requests int64     `json:"requests"` // turns it had of the quota
+	Requests int64     `json:"requests"` // how many turns of the quota it used
 	Handling int64     `json:"handling"` // jobs it handles now
 	Leads    bool      `json:"leads"`    // it reads and logs in for all
 }

@@ -15,8 +15,8 @@ import (
 
 // Handlers is what an engine needs from you.
 type Handlers struct {
-	// Secret returns the password of an account, by its key. It is called each
-	// time before a login, and what it returns is not kept. Required.
+	// Secret returns the password of an account, by its key. It is called
+	// before each login, and its result is not stored. Required.
 	Secret func(ctx context.Context, key string) (ricloud.Secret, error)
 
 	// Result handles one result. When it returns nil, the engine makes sure that
@@ -26,9 +26,9 @@ type Handlers struct {
 	// see Result.Key. Calls are concurrent. Required.
 	Result func(ctx context.Context, r *Result) error
 
-	// Step, if set, is called after each step of an account, by the process that
-	// made it: for metrics, traces, or to tell somebody that a code is needed.
-	// It must return soon.
+	// Step, if set, is called after each step of an account, by the process
+	// that made it: for metrics, traces, or to report that a code is needed. It
+	// must return soon.
 	Step func(ctx context.Context, key string, step Step)
 
 	// Concurrency is how many accounts' results this process handles at a time.
@@ -48,12 +48,12 @@ type Handlers struct {
 	// each. Default 5 seconds, at most 10 minutes.
 	RetryWait time.Duration
 
-	// Drain is how long Run lets what it has begun go on when its context ends.
-	// Default 8 seconds.
+	// Drain is how long Run lets the work in progress continue when its context
+	// ends. Default 8 seconds.
 	Drain time.Duration
 
-	// Logger, if set, is told of failures. Records hold keys and reasons, never
-	// a secret.
+	// Logger, if set, logs failures. Records hold keys and reasons, never a
+	// secret.
 	Logger *slog.Logger
 }
 

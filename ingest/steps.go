@@ -58,7 +58,7 @@ func (l *leader) step(ctx context.Context, it *item, s seen) uint64 {
 	switch {
 	case err == nil, errors.Is(err, store.ErrConflict), errors.Is(err, errLeaseLost), errors.Is(err,
 		errDraining), ctx.Err() != nil:
-		return r.revision // done, or another has changed it, or the next leader goes on
+		return r.revision // done, or changed by another process, or for the next leader
 	case errors.Is(err, ricloud.ErrUnauthorized):
 		l.fatal(err)
 		return r.revision

@@ -35,7 +35,7 @@ func (e *Engine) receive(ctx context.Context, event *ricloud.Event) error {
 		return err
 	}
 	if urls != nil {
-		e.shareURLs(ctx, urls) // first: whoever acts on the event may need them at once
+		e.shareURLs(ctx, urls) // first: the event's handler may need them at once
 	}
 	if err := e.store.Publish(ctx, escape(string(event.ID)), stored); err != nil {
 		// The receiver answers 503 to this, as to an event in progress.

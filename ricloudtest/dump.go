@@ -530,7 +530,7 @@ func (s *Server) Reset(seed uint64) {
 func (s *Server) reset(seed uint64) {
 	s.clock.Close()
 	for _, x := range s.sessions.All() {
-		x.ended.end() // nobody waits for what is gone
+		x.ended.end() // end the waits for it
 	}
 	for _, t := range s.tasks.All() {
 		t.ended.end()

@@ -31,7 +31,7 @@ type Fault struct {
 	Count int     `json:"count,omitempty"` // how many of them; 0 is one, negative is all
 	Rate  float64 `json:"rate,omitempty"`  // with this probability; 0 is always
 
-	After bool `json:"after,omitempty"` // act on the request, then spoil the answer
+	After bool `json:"after,omitempty"` // act on the request, then damage the answer
 
 	Delay time.Duration `json:"-"`               // before anything else
 	Hang  bool          `json:"hang,omitempty"`  // no answer until the client gives up

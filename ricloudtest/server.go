@@ -47,7 +47,7 @@ type Server struct {
 
 	mu     sync.Mutex // guards what follows, and the settings
 	closed bool
-	epoch  int // counts resets, so that work from before one changes nothing
+	epoch  int // counts resets, so that work from before a reset is dropped
 	state
 	servers [2]*http.Server // the API's and the storage's, once they listen
 	urls    [2]string
