@@ -110,12 +110,11 @@ type doneEvent struct {
 // events that were handled, each for at most age. A size of 0 means
 // DefaultDeduplicatorSize, which takes about 20 MB. An age of 0 means no limit.
 //
-// It remembers at least what Replay reaches. Events that were handled since the
-// Cursor's position are kept whatever their number and age, as long as Replay
-// is called at least every DefaultReplayReach. Called on a timer, it keeps the
-// events of about a day. Where events that Replay would reach are forgotten,
-// because it is called more seldom, Cursor returns an error, and Replay handles
-// none twice.
+// It also remembers every event that the next Replay may read again: those that
+// were handled since the Cursor's position, whatever their number and age. If
+// Replay is called on a timer, these are the events of about a day. If Replay
+// is not called for longer than DefaultReplayReach, such events are forgotten.
+// Cursor then returns an error, so that Replay handles none of them twice.
 func NewMemoryDeduplicator(size int, age time.Duration) *MemoryDeduplicator {
 	if size <= 0 {
 		size = DefaultDeduplicatorSize
@@ -168,8 +167,8 @@ func (d *MemoryDeduplicator) holds(lease Lease) bool {
 	return lease.Owner != "" && d.events[lease.Event] == lease.Owner
 }
 
-// Cursor implements Cursor. It returns an error if events are forgotten that
-// were handled since the position.
+// Cursor implements Cursor. It returns an error if events that were handled
+// since the position have been forgotten.
 func (d *MemoryDeduplicator) Cursor(context.Context) (time.Time, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

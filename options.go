@@ -148,8 +148,8 @@ func WithUserAgent(product string) Option {
 // "ricloud resume", with operation, method, host, attempt, offset, wait and
 // cause. A field of an answer that had an odd type is logged at warn level as
 // "ricloud odd value", with operation, path and reason. A hook that panics is
-// logged at error level as "ricloud hook panicked". A key that may not list
-// makes waits slow, which one warning says.
+// logged at error level as "ricloud hook panicked". If the key may not list
+// resources, waits are slow, and one record at warn level says so.
 //
 // No record holds a body, a header value or a query. The attributes of l are
 // in every record: give each client l.With("tenant", name) to tell clients
