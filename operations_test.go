@@ -208,8 +208,8 @@ func operationCases() []operationCase {
 			return result(c.Results.List(ctx, ResultListParams{Task: "t", State: ResultConsumed}))
 		}, "/results", "state=consumed&task=t", ""},
 		{transport.ResultsAcknowledge, func(ctx context.Context, c *Client) error {
-			return result(c.Results.Acknowledge(ctx, "r"))
-		}, "/results/r/ack", "", ""},
+			return result(c.Results.Acknowledge(ctx, "1"))
+		}, "/results/1/ack", "", ""},
 		{transport.ResultsAcknowledgeAll, func(ctx context.Context, c *Client) error {
 			return c.Results.AcknowledgeAll(ctx, []ID{"r1", "r2"})
 		}, "/results/ack", "", `{"results":["r1","r2"]}`},

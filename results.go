@@ -122,7 +122,11 @@ func (s *ResultsService) All(
 func (s *ResultsService) Acknowledge(
 	ctx context.Context, id ID, opts ...CallOption,
 ) (*Result, error) {
-	return do[Result](ctx, s.client, request{op: transport.ResultsAcknowledge, id: id}, opts)
+	result, err := do[Result](ctx, s.client, request{op: transport.ResultsAcknowledge, id: id}, opts)
+	if err == nil && result.ID != "" && result.ID != id {
+		return nil, notTheResource(transport.ResultsAcknowledge.Name, "id", string(result.ID))
+	}
+	return result, err
 }
 
 // AcknowledgeAll marks results as consumed, 1,000 in each request. If the API
@@ -168,7 +172,9 @@ func (s *ResultsService) acknowledgeChunk(
 	missing := false
 	if !s.client.noBatch.Load() {
 		body := map[string][]ID{"results": ids}
-		err := s.client.send(ctx, request{op: transport.ResultsAcknowledgeAll, body: body}, opts, nil)
+		r := request{op: transport.ResultsAcknowledgeAll, body: body}
+		// The answer's shape is not known, but it is JSON: a page of a proxy acknowledges nothing.
+		err := s.client.send(ctx, r, opts, new(any))
 		refusal, ok := errors.AsType[*Error](err)
 		switch {
 		case err == nil:
@@ -215,7 +221,7 @@ type AcknowledgerParams struct {
 	MaxDelay time.Duration
 	// Report, if set, is called after every attempt, with the results that the
 	// API acknowledged, and with the error if it did not acknowledge all. Calls
-	// do not overlap.
+	// do not overlap. It may call Add, but Flush and Close would wait for it.
 	Report func(acknowledged []ID, err error)
 }
 

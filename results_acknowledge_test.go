@@ -1,6 +1,7 @@
 package ricloud
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -10,6 +11,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/jarcoal/httpmock"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
@@ -153,4 +155,29 @@ func TestAcknowledgeAllRemembersThatThereIsNoBatch(t *testing.T) {
 	assert.Equal(t, 6, api.seen().singles)
 	err = c.Results.AcknowledgeAll(t.Context(), []ID{"r", ""})
 	require.EqualError(t, err, "ricloud: Results.AcknowledgeAll: ids[1] is empty")
+}
+
+// Only the API acknowledges: what a proxy answers in its place leaves every result.
+func TestAnAnswerThatIsNotTheAPIsAcknowledgesNothing(t *testing.T) {
+	t.Parallel()
+	for _, page := range []string{
+		"<html>log in to the network</html>", "OK", "{", `{"id":"r0"}{`, "\xff",
+	} {
+		c, api := newTestClient(t)
+		api.RegisterNoResponder(httpmock.NewStringResponder(http.StatusOK, page))
+		err := c.Results.AcknowledgeAll(t.Context(), names(2))
+		failed, ok := errors.AsType[*AcknowledgeError](err)
+		require.True(t, ok, "%s: %v", page, err)
+		assert.Equal(t, names(2), failed.Remaining, page)
+		_, err = c.Results.Acknowledge(t.Context(), "r0")
+		require.Error(t, err, page)
+	}
+	c, api := newTestClient(t)
+	for _, answer := range []string{"", "null", "[]", "{}", `{"results":["r0"]}`, `"r0"`} {
+		api.RegisterNoResponder(httpmock.NewStringResponder(http.StatusOK, answer))
+		require.NoError(t, c.Results.AcknowledgeAll(t.Context(), names(2)), answer)
+	}
+	api.RegisterNoResponder(httpmock.NewStringResponder(http.StatusOK, `{"id":"another"}`))
+	_, err := c.Results.Acknowledge(t.Context(), "r0")
+	require.ErrorContains(t, err, "not the resource that was asked for")
 }
