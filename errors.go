@@ -315,8 +315,12 @@ func (e *DecodeError) Error() string {
 	if e.Path != "" {
 		at = quote(e.Path, maxQuote)
 	}
-	return fmt.Sprintf("ricloud: %s: cannot decode %s: %s; the value is %s",
-		quote(e.Operation, maxQuote), at, quote(e.reason(), maxQuote), quote(e.Snapshot, maxQuote))
+	text := fmt.Sprintf("ricloud: %s: cannot decode %s: %s",
+		quote(e.Operation, maxQuote), at, quote(e.reason(), maxQuote))
+	if e.Snapshot == "" {
+		return text
+	}
+	return text + "; the value is " + quote(e.Snapshot, maxQuote)
 }
 
 func (e *DecodeError) reason() string {

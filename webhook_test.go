@@ -601,7 +601,7 @@ func TestNewWebhookHandlerRefuses(t *testing.T) {
 		"WithWebhookDeduplicator":  ricloud.WithWebhookDeduplicator(nil),
 		"WithWebhookClient":        ricloud.WithWebhookClient(nil),
 		"WithWebhookLogger":        ricloud.WithWebhookLogger(nil),
-		"an option is nil":         nil,
+		"a nil WebhookOption":      nil,
 	} {
 		h, err := ricloud.NewWebhookHandler(ignore, opt)
 		require.ErrorContains(t, err, field)
