@@ -6,7 +6,9 @@
 //	client, err := ricloud.NewClient(token, ricloud.WithStorage("gs", gcs.New(storage)))
 //
 // Credentials, endpoint and retries are those of the storage client. It needs
-// the permission storage.objects.get on the bucket.
+// the permission storage.objects.get on the bucket. Objects that are stored with
+// Content-Encoding: gzip are read as they are stored, but not by a storage client
+// WithJSONReads, which cannot ask for that.
 package gcs
 
 import (
@@ -15,6 +17,8 @@ import (
 	"fmt"
 	"net/http"
 	"strconv"
+	"strings"
+	"sync/atomic"
 
 	"cloud.google.com/go/storage"
 	"google.golang.org/api/googleapi"
@@ -47,9 +51,9 @@ func (o *Opener) OpenObject(
 	r, err := handle.NewRangeReader(ctx, req.Offset, -1)
 	if err == nil && (r.Attrs.Decompressed || r.Attrs.ContentEncoding == "gzip") {
 		// It is stored compressed, and size and MD5 of the result are those of what
-		// is stored. Only now: a client WithJSONReads cannot ask for that.
+		// is stored.
 		_ = r.Close()
-		r, err = handle.ReadCompressed(true).NewRangeReader(ctx, req.Offset, -1)
+		r, err = openStored(ctx, handle, req.Offset)
 	}
 	if err != nil {
 		return nil, translate(err, req.Bucket)
@@ -60,7 +64,46 @@ func (o *Opener) OpenObject(
 	}, nil
 }
 
+// openStored opens a compressed object as it is stored. Where a connection
+// breaks, the storage client reads on and skips as many bytes as it has read
+// already, even if storage has left them out: what it reads then is not the
+// object. So it is kept from that, and the ricloud client reads on.
+func openStored(
+	ctx context.Context, handle *storage.ObjectHandle, offset int64,
+) (*storage.Reader, error) {
+	once := &onceContext{Context: ctx}
+	//nolint:contextcheck // once is ctx
+	r, err := handle.ReadCompressed(true).NewRangeReader(once, offset, -1)
+	if err != nil && strings.Contains(err.Error(), "Accept-Encoding headers not allowed") {
+		return nil, fmt.Errorf("%w: the object is stored compressed, and a storage client "+
+			"WithJSONReads cannot read such objects as they are stored; make it without that option",
+			ricloud.ErrNoStorage)
+	}
+	once.opened.Store(true)
+	return r, err
+}
+
+// onceContext is a context in which the storage client begins no more requests
+// once an object is open.
+type onceContext struct {
+	context.Context //nolint:containedctx // it is one
+
+	opened atomic.Bool
+}
+
+var errBroken = errors.New("the connection to storage broke")
+
+func (c *onceContext) Err() error {
+	if err := c.Context.Err(); err != nil || !c.opened.Load() {
+		return err
+	}
+	return errBroken
+}
+
 func translate(err error, bucket string) error {
+	if errors.Is(err, ricloud.ErrNoStorage) {
+		return err
+	}
 	failure := &ricloud.StorageError{Host: "gs://" + bucket, Err: err}
 	if errors.Is(err, storage.ErrObjectNotExist) || errors.Is(err, storage.ErrBucketNotExist) {
 		failure.StatusCode = http.StatusNotFound

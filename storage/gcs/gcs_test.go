@@ -180,16 +180,10 @@ func TestOpenObjectAtAnOffset(t *testing.T) {
 	assert.NotEmpty(t, object.Version)
 }
 
-// An object that is stored with Content-Encoding: gzip is read as it is stored.
-func TestOpenObjectThatIsStoredCompressed(t *testing.T) {
-	t.Parallel()
-	plain := bytes.Repeat([]byte("text "), 1000)
-	var stored bytes.Buffer
-	w := gzip.NewWriter(&stored)
-	_, _ = w.Write(plain)
-	require.NoError(t, w.Close())
-	body := stored.Bytes()
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+// compressing is the service with an object that is stored compressed, by
+// either of its APIs.
+func compressing(plain, stored []byte) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("X-Goog-Generation", "7")
 		w.Header().Set("X-Goog-Stored-Content-Encoding", "gzip")
 		if !strings.Contains(r.Header.Get("Accept-Encoding"), "gzip") {
@@ -197,24 +191,105 @@ func TestOpenObjectThatIsStoredCompressed(t *testing.T) {
 			return
 		}
 		w.Header().Set("Content-Encoding", "gzip")
-		http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(body))
-	}))
-	defer server.Close()
-	objects, err := storage.NewClient(t.Context(), option.WithEndpoint(server.URL),
-		option.WithoutAuthentication())
+		http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(stored))
+	})
+}
+
+// newCompressing returns a storage client of a service whose object is stored
+// compressed, what it is stored as, and how many connections are to be cut.
+func newCompressing(
+	t *testing.T, options ...option.ClientOption,
+) (*storage.Client, *ricloud.Result, []byte, *atomic.Int64) {
+	t.Helper()
+	plain := make([]byte, 600_000)
+	_, _ = rand.NewChaCha8([32]byte{}).Read(plain)
+	var stored bytes.Buffer
+	w := gzip.NewWriter(&stored)
+	_, _ = w.Write(plain)
+	require.NoError(t, w.Close())
+	var cuts atomic.Int64
+	server := httptest.NewServer(cutter{compressing(plain, stored.Bytes()), &cuts})
+	t.Cleanup(server.Close)
+	objects, err := storage.NewClient(t.Context(), append(options,
+		option.WithEndpoint(server.URL), option.WithoutAuthentication())...)
 	require.NoError(t, err)
-	defer func() { _ = objects.Close() }()
+	t.Cleanup(func() { assert.NoError(t, objects.Close()) })
+	sum := md5.Sum(stored.Bytes())
+	return objects, &ricloud.Result{
+		ID: "r", Identifier: "a", URL: "gs://" + bucket + "/a",
+		Checksum: hex.EncodeToString(sum[:]), Size: int64(stored.Len()),
+	}, stored.Bytes(), &cuts
+}
+
+// An object that is stored with Content-Encoding: gzip is read as it is stored,
+// also after its connections broke.
+func TestOpenObjectThatIsStoredCompressed(t *testing.T) {
+	t.Parallel()
+	objects, result, stored, cuts := newCompressing(t)
 	client, err := ricloud.NewClient("canary-token", ricloud.WithStorage("gs", gcs.New(objects)),
-		ricloud.WithRetries(0))
+		ricloud.WithRetryWait(time.Millisecond, time.Millisecond))
 	require.NoError(t, err)
 	defer client.Close()
-	sum := md5.Sum(body)
-	saved, err := client.Results.Save(t.Context(), &ricloud.Result{
-		ID: "r", Identifier: "a", URL: "gs://" + bucket + "/a", Checksum: hex.EncodeToString(sum[:]),
-		Size: int64(len(body)),
-	}, t.TempDir())
+	for _, n := range []int64{0, 4} {
+		cuts.Store(n)
+		saved, err := client.Results.Save(t.Context(), result, t.TempDir())
+		require.NoError(t, err)
+		got, err := os.ReadFile(saved.Path)
+		require.NoError(t, err)
+		assert.True(t, bytes.Equal(stored, got))
+	}
+	cuts.Store(0)
+	object, err := gcs.New(objects).OpenObject(t.Context(),
+		ricloud.ObjectRequest{Bucket: bucket, Key: "a", Offset: 1000})
 	require.NoError(t, err)
-	got, err := os.ReadFile(saved.Path)
+	defer object.Body.Close()
+	var got bytes.Buffer
+	_, err = got.ReadFrom(object.Body)
 	require.NoError(t, err)
-	assert.True(t, bytes.Equal(body, got))
+	assert.True(t, bytes.Equal(stored[1000:], got.Bytes()))
+	assert.Equal(t, int64(len(stored)), object.Size)
+	assert.Equal(t, int64(1000), object.Offset)
+}
+
+// Google's client cannot ask for it over JSON: the error says what to do.
+func TestOpenObjectThatIsStoredCompressedOverJSON(t *testing.T) {
+	t.Parallel()
+	objects, result, _, _ := newCompressing(t, storage.WithJSONReads())
+	client, err := ricloud.NewClient("canary-token", ricloud.WithStorage("gs", gcs.New(objects)))
+	require.NoError(t, err)
+	defer client.Close()
+	_, err = client.Results.Open(t.Context(), result)
+	require.ErrorIs(t, err, ricloud.ErrNoStorage)
+	require.ErrorContains(t, err, "WithJSONReads cannot read such objects")
+}
+
+// A version pins the generation: a replaced object is not read on.
+func TestOpenObjectOfAnotherGeneration(t *testing.T) {
+	t.Parallel()
+	s := newService(t, func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Query().Get("ifGenerationMatch") == "1" { // the fake knows no conditions
+				w.WriteHeader(http.StatusPreconditionFailed)
+				return
+			}
+			next.ServeHTTP(w, r)
+		})
+	})
+	s.put("digits", []byte("0123456789"))
+	open := func(version string) (*ricloud.Object, error) {
+		return s.opener.OpenObject(t.Context(),
+			ricloud.ObjectRequest{Bucket: bucket, Key: "digits", Offset: 4, Version: version})
+	}
+	first, err := open("")
+	require.NoError(t, err)
+	require.NoError(t, first.Body.Close())
+	same, err := open(first.Version)
+	require.NoError(t, err)
+	assert.Equal(t, first.Version, same.Version)
+	require.NoError(t, same.Body.Close())
+
+	_, err = open("1")
+	require.ErrorIs(t, err, ricloud.ErrObjectChanged)
+	_, err = open("not a number")
+	require.ErrorContains(t, err, "is not a generation")
 }
