@@ -317,7 +317,11 @@ func TestTheCanaryTestWouldNotice(t *testing.T) {
 			defer mu.Unlock()
 			assert.Equal(t, "Token "+canaryToken, req.Header.Get("Authorization"))
 			sentSecrets[op.Name] = strings.Contains(echo, canary+`-\"secret`)
-			return httpmock.NewStringResponse(200, `{"id":"1","token":"x"}`), nil
+			id := "1"
+			if of, found := strings.CutPrefix(req.URL.Path, "/results/"); found {
+				id = strings.TrimSuffix(of, "/ack")
+			}
+			return httpmock.NewStringResponse(200, fmt.Sprintf(`{"id":%q,"token":"x"}`, id)), nil
 		})
 		client, err := ricloud.NewClient(canaryToken, ricloud.WithTransport(api))
 		require.NoError(t, err)
