@@ -310,8 +310,8 @@ func (t turns) Pause(d time.Duration) { t.pacer.Pause(d) }
 // quota, the intervals grow further. The quota is that of WithRateLimit.
 // Without it, the quota is 10,000 requests an hour, or more in proportion if
 // shortest is below a second: 100,000 for 100 milliseconds. While events about
-// a resource reach [Client.Notify], its reads are up to 1.8 times the longest
-// interval apart.
+// a resource reach [Client.Notify], its reads are up to one and a half times the
+// longest interval apart.
 func WithPolling(shortest, longest time.Duration) Option {
 	return func(c *config) {
 		if shortest <= 0 || longest < shortest {

@@ -132,7 +132,7 @@ func TestPollResultsWithoutAnID(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				reads := 0
 				c, err := NewClient("token",
-					WithTransport(roundTripFunc(func(r *http.Request) (*http.Response, error) {
+					WithTransport(RoundTripFunc(func(r *http.Request) (*http.Response, error) {
 						last := len(shown) - 1
 						if r.URL.Path == "/results" {
 							data := strings.Join(shown[min(reads-1, last)], ",")

@@ -22,10 +22,10 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// roundTripFunc is an API in a function.
-type roundTripFunc func(*http.Request) (*http.Response, error)
+// RoundTripFunc is an API in a function.
+type RoundTripFunc func(*http.Request) (*http.Response, error)
 
-func (f roundTripFunc) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+func (f RoundTripFunc) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
 func answer(status int, body string) (*http.Response, error) {
 	resp := httpmock.NewStringResponse(status, body)
@@ -41,12 +41,12 @@ func hangs(r *http.Request) (*http.Response, error) {
 	return nil, context.Cause(r.Context())
 }
 
-// outages are answers that are not the API's, or say nothing.
-func outages() map[string]roundTripFunc {
-	fixed := func(status int, body string) roundTripFunc {
+// Outages are answers that are not the API's, or say nothing.
+func Outages() map[string]RoundTripFunc {
+	fixed := func(status int, body string) RoundTripFunc {
 		return func(*http.Request) (*http.Response, error) { return answer(status, body) }
 	}
-	return map[string]roundTripFunc{
+	return map[string]RoundTripFunc{
 		"500":                  fixed(500, `{"error":"server-error","message":"x"}`),
 		"502 of a proxy":       fixed(502, "<html>bad gateway</html>"),
 		"503 bare":             fixed(503, ""),
@@ -89,14 +89,14 @@ func redirect(r *http.Request, to string) (*http.Response, error) {
 func TestWaitsOutliveEveryOutage(t *testing.T) {
 	t.Parallel()
 	const lasts, begins = 9 * time.Minute, 3 * time.Second
-	for name, outage := range outages() {
+	for name, outage := range Outages() {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				began := time.Now()
 				var requests atomic.Int64
 				c, err := NewClient("token",
-					WithTransport(roundTripFunc(func(r *http.Request) (*http.Response, error) {
+					WithTransport(RoundTripFunc(func(r *http.Request) (*http.Response, error) {
 						after := time.Since(began)
 						if after > begins && after < begins+lasts {
 							requests.Add(1)
@@ -138,7 +138,7 @@ func TestWaitsOutliveEveryOutage(t *testing.T) {
 // A wait does not outlive an outage of more than ten minutes, and says why.
 func TestAWaitEndsWithItsOutage(t *testing.T) {
 	t.Parallel()
-	for name, outage := range outages() {
+	for name, outage := range Outages() {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
@@ -163,7 +163,7 @@ func TestAWaitEndsWithItsOutage(t *testing.T) {
 func TestWhatCannotHealEndsAWaitAtOnce(t *testing.T) {
 	t.Parallel()
 	tests := map[string]struct {
-		fault roundTripFunc
+		fault RoundTripFunc
 		is    error
 	}{
 		"an untrusted certificate": {func(*http.Request) (*http.Response, error) {
@@ -212,7 +212,7 @@ func TestATokenRefusedOnceIsNoEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := 0
 		c, err := NewClient("token",
-			WithTransport(roundTripFunc(func(*http.Request) (*http.Response, error) {
+			WithTransport(RoundTripFunc(func(*http.Request) (*http.Response, error) {
 				if n++; n == 1 {
 					return answer(401, `{"error":"unauthorized"}`)
 				}
@@ -233,7 +233,7 @@ func TestWhatHangsDelaysNobody(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				c, err := NewClient("token", WithRateLimit(1_000_000, time.Hour),
-					WithTransport(roundTripFunc(func(r *http.Request) (*http.Response, error) {
+					WithTransport(RoundTripFunc(func(r *http.Request) (*http.Response, error) {
 						if r.URL.Path != "/polls/good" {
 							return hangs(r)
 						}
@@ -270,7 +270,7 @@ func TestBeingOutrunByOnesOwnCallsIsNoOutage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		began := time.Now()
 		c, err := NewClient("token", WithRateLimit(10_000, time.Hour),
-			WithTransport(roundTripFunc(func(r *http.Request) (*http.Response, error) {
+			WithTransport(RoundTripFunc(func(r *http.Request) (*http.Response, error) {
 				if r.Method == http.MethodPost {
 					return answer(200, `{"id":"r","state":"consumed"}`)
 				}
@@ -308,7 +308,7 @@ func TestAListPageThatIsTooLargeIsAskedForSmaller(t *testing.T) {
 		began := time.Now()
 		tooLarge, lists, gets := 0, 0, 0
 		c, err := NewClient("token", WithMaxBody(limit),
-			WithTransport(roundTripFunc(func(r *http.Request) (*http.Response, error) {
+			WithTransport(RoundTripFunc(func(r *http.Request) (*http.Response, error) {
 				mu.Lock()
 				defer mu.Unlock()
 				state := "processing"
@@ -365,7 +365,7 @@ func TestAListThatIsNotPermittedIsSaid(t *testing.T) {
 		lists := 0
 		var lines strings.Builder // the hub logs from one goroutine
 		c, err := NewClient("token", WithLogger(slog.New(slog.NewTextHandler(&lines, nil))),
-			WithTransport(roundTripFunc(func(r *http.Request) (*http.Response, error) {
+			WithTransport(RoundTripFunc(func(r *http.Request) (*http.Response, error) {
 				if id, ok := strings.CutPrefix(r.URL.Path, "/polls/"); ok {
 					return answer(200, fmt.Sprintf(`{"id":%q,"state":"processing"}`, id))
 				}
@@ -402,7 +402,7 @@ func TestEventsOfOthersSlowNothingDown(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			began := time.Now()
 			c, err := NewClient("token",
-				WithTransport(roundTripFunc(func(*http.Request) (*http.Response, error) {
+				WithTransport(RoundTripFunc(func(*http.Request) (*http.Response, error) {
 					if time.Since(began) > 8*time.Second {
 						return answer(200, `{"id":"s","state":"active"}`)
 					}
@@ -607,7 +607,7 @@ func TestAWaitWithOptionsKeepsItsContextsValues(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n, with := 0, 0
 		c, err := NewClient("token",
-			WithTransport(roundTripFunc(func(r *http.Request) (*http.Response, error) {
+			WithTransport(RoundTripFunc(func(r *http.Request) (*http.Response, error) {
 				n++
 				if r.Context().Value(tenant{}) == "acme" {
 					with++

@@ -298,7 +298,7 @@ func (h *Hub[R]) observe(r *R) {
 	if !h.learn(e, r, false) || e.index < 0 {
 		return
 	}
-	h.schedule(e, e.read) // an event is no read, and puts none off
+	h.schedule(e, now) // it had not ended yet when the event was made
 	heap.Fix(&h.queue, e.index)
 	h.wake()
 	if st.Soon {

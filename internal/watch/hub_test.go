@@ -120,7 +120,9 @@ func TestWhatNoPageShowsIsReadByItself(t *testing.T) {
 // however many scans there are in the meantime.
 func TestNothingStaysUnlisted(t *testing.T) {
 	t.Parallel()
-	for name, hidden := range map[string]int{"joined in the middle of a scan": 0, "hidden at first": 8} {
+	for name, hidden := range map[string]int{
+		"joined in the middle of a scan": 0, "hidden at first": 8,
+	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
@@ -153,6 +155,34 @@ func TestNothingStaysUnlisted(t *testing.T) {
 			})
 		})
 	}
+}
+
+// An event that shows progress puts the next read off, and a read that fails
+// does not: with both, the end is known within two intervals.
+func TestALostEventAndALostAnswer(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		a := newAPI()
+		h := New[job](a, rhythm, nil)
+		id := a.create(time.Minute)
+		lost := 0
+		a.fault = func(string, string) error {
+			if lost++; lost == 2 {
+				return errDown
+			}
+			return nil
+		}
+		began := time.Now()
+		for _, after := range []time.Duration{
+			500 * time.Millisecond, 21 * time.Second, 41 * time.Second,
+		} {
+			time.AfterFunc(after, func() { h.Notify(a.job(id)) })
+		}
+		_, err := wait(t.Context(), h, id, a.job(id))
+		require.NoError(t, err)
+		assert.Less(t, time.Since(began), time.Minute+2*rhythm.Longest)
+		assert.LessOrEqual(t, a.reads(id), 5)
+	})
 }
 
 func TestAListThatFailsOrHangs(t *testing.T) {

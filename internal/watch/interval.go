@@ -12,7 +12,7 @@ type Rhythm struct{ Shortest, Longest time.Duration }
 const (
 	ageShare   = 4   // a wait that has lasted t reads again after t/4
 	jitter     = 0.2 // of an interval, in both directions, but see draw
-	eventShare = 1.8 // with events about a resource, the interval in multiples of Longest
+	eventShare = 1.5 // with events about a resource, the interval in multiples of Longest
 
 	tolerance  = 10 * time.Minute // how long reads may fail before a wait ends
 	probing    = 3                // failed requests in a row that are an outage
@@ -24,7 +24,7 @@ const (
 // interval returns the time until the next read of a resource whose oldest wait
 // has lasted for age. Events about the resource make the early reads
 // superfluous. Reads stay frequent, because events can be lost: an interval
-// stays below twice Longest, with some time for the read.
+// stays below twice Longest, with some time for an event that is late.
 func (r Rhythm) interval(age time.Duration, events bool) time.Duration {
 	if events {
 		return time.Duration(eventShare * float64(r.Longest))

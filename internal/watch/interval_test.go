@@ -14,7 +14,7 @@ func TestInterval(t *testing.T) {
 		time.Hour: 10 * time.Second,
 	} {
 		assert.Equal(t, want, rhythm.interval(age, false), "after %s", age)
-		assert.Equal(t, 18*time.Second, rhythm.interval(age, true), "after %s, while events flow", age)
+		assert.Equal(t, 15*time.Second, rhythm.interval(age, true), "after %s, while events flow", age)
 	}
 }
 

@@ -160,8 +160,14 @@ func (h *Hub[R]) mayWait(interval time.Duration, until, from time.Time) bool {
 	return until.Sub(from) <= min(max(2*interval, h.rhythm.Longest/2), 2*h.rhythm.Longest)
 }
 
+// interval returns the time until the next read of e. A read that failed is
+// repeated like those of a young wait.
 func (h *Hub[R]) interval(e *entry[R], now time.Time) time.Duration {
-	return h.rhythm.interval(now.Sub(e.began), e.hasEvents)
+	interval := h.rhythm.interval(now.Sub(e.began), e.hasEvents)
+	if e.failure != nil {
+		interval = min(interval, h.rhythm.interval(now.Sub(e.failing), false))
+	}
+	return interval
 }
 
 // get reads one resource.
