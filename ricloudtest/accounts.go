@@ -70,12 +70,31 @@ func (a Account) check() error {
 	case a.WrongCodes < 0:
 		return refuse("account %q: WrongCodes %d is negative", a.Identifier, a.WrongCodes)
 	}
+	names := map[string]bool{}
 	for _, child := range a.Children {
 		if err := child.check(); err != nil {
 			return err
 		}
+		child = a.adopt(child)
+		name := accountName(child.service(), child.Identifier)
+		if names[name] {
+			return refuse("account %q: there are two %s children %q", a.Identifier,
+				child.service(), child.Identifier)
+		}
+		names[name] = true
 	}
 	return nil
+}
+
+// adopt returns a child with its service, which its parent decides unless it has one.
+func (a Account) adopt(child Account) Account {
+	if child.Service == "" {
+		child.Service = iCloudBackup
+		if a.Service == relayInstance {
+			child.Service = relayDevice
+		}
+	}
+	return child
 }
 
 func (a Account) service() string {
@@ -111,13 +130,7 @@ func newAccount(a Account, parent string) *account {
 		acc.blobs["files:"+id] = newBlob(file.Content)
 	}
 	for _, child := range a.Children {
-		if child.Service == "" {
-			child.Service = iCloudBackup
-			if a.Service == relayInstance {
-				child.Service = relayDevice
-			}
-		}
-		acc.kids = append(acc.kids, newAccount(child, acc.name+" / "))
+		acc.kids = append(acc.kids, newAccount(a.adopt(child), acc.name+" / "))
 	}
 	return acc
 }

@@ -389,3 +389,66 @@ func TestCORS(t *testing.T) {
 			"Access-Control-Allow-Origin",
 		))
 }
+
+// A request that cannot work is answered with 400, and changes nothing.
+func TestAdminRefusesWhatCannotWork(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		ctx, srv := t.Context(), ricloudtest.NewServer()
+		defer srv.Close()
+		before := do(ctx, t, srv, "GET", "state", "")
+		for _, test := range []struct{ method, path, body string }{
+			{"PUT", "state", `null`},
+			{"PUT", "state", `{}`},
+			{"PUT", "state", `{"version":1,"organisation":{}}`},
+			{"POST", "reset", `{"seed":2} more`},
+			{"POST", "reset", `null`},
+			{"POST", "scenarios", `null`},
+			{"POST", "scenarios", `{}`},
+			{"POST", "scenarios", `{"name":"locked"} more`},
+			{"POST", "faults", `{"status":503} {}`},
+			{"POST", "faults", `{"header":{"Bad Name":["x"]}}`},
+			{"POST", "faults", `{"header":{"":["x"]}}`},
+			{"POST", "faults", `{"header":{"X-Test":["a\r\nb"]}}`},
+			{"POST", "faults", `{"status":204,"body":"x"}`},
+			{"POST", "faults", `{"status":304,"body":"x"}`},
+			{"PUT", "faults", `[{"status":503}] x`},
+			{"PUT", "faults", `[null]`},
+			{"PUT", "webhook-faults", `{"drop":1}]`},
+			{"POST", "accounts", `{"identifier":"a","children":[{"identifier":"b"},` +
+				`{"service":"icloud.backup","identifier":"b"}]}`},
+			{"POST", "accounts/lock", `{"identifier":"john.appleseed@example.com"} x`},
+			{"POST", "clock/advance", `{"by":"1h"} x`},
+		} {
+			status, out := admin(ctx, t, srv, test.method, test.path, test.body)
+			assert.Equal(t, http.StatusBadRequest, status, "%v: %v", test, out)
+		}
+		after := do(ctx, t, srv, "GET", "state", "")
+		assert.Equal(t, before, after)
+	})
+}
+
+// A page of another site can neither change nor read anything.
+func TestAdminRefusesOtherSites(t *testing.T) {
+	t.Parallel()
+	srv := ricloudtest.NewServer()
+	defer srv.Close()
+	require.NoError(t, srv.Start())
+	transport := &http.Transport{}
+	defer transport.CloseIdleConnections()
+	for site, want := range map[string]int{
+		"": http.StatusOK, "none": http.StatusOK, "same-origin": http.StatusOK,
+		"same-site": http.StatusForbidden, "cross-site": http.StatusForbidden,
+	} {
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet,
+			srv.URL()+"/_sandbox/api/state", http.NoBody)
+		require.NoError(t, err)
+		if site != "" {
+			r.Header.Set("Sec-Fetch-Site", site)
+		}
+		res, err := transport.RoundTrip(r)
+		require.NoError(t, err)
+		require.NoError(t, res.Body.Close())
+		assert.Equal(t, want, res.StatusCode, site)
+	}
+}

@@ -43,9 +43,10 @@ type Recorder struct {
 }
 
 // Record returns a Recorder that sends requests through next and writes each, with its answer, into
-// a file of its own in dir. Passwords, codes, tokens, secrets, credentials and the signatures of
-// URLs are masked, and so are identifiers that look like e-mail addresses. Names and message texts
-// do not occur in the API's answers; result files are not recorded.
+// a file of its own in dir. Masked are passwords, codes, tokens, secrets, keys, credentials, the
+// values of queries, the queries and user names of URLs, and e-mail addresses. Paths keep the words
+// of the API and have {id} for the rest. Names and message texts do not occur in the API's answers;
+// result files are not recorded.
 //
 // Use it with ricloud.WithTransport. Requests to hosts that answer with something else than JSON
 // pass through unrecorded.
@@ -83,7 +84,8 @@ func (rec *Recorder) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	res.Body = io.NopCloser(bytes.NewReader(body))
 	rec.write(&Fixture{
-		Method: r.Method, Path: r.URL.Path, Query: maskQuery(r.URL.Query()), Status: res.StatusCode,
+		Method: r.Method, Path: maskPath(r.URL.EscapedPath()), Query: maskQuery(r.URL.Query()),
+		Status:  res.StatusCode,
 		Request: redact(sent), Response: redact(body), Header: telling(res.Header), Time: time.Now(),
 	})
 	return res, nil
@@ -105,7 +107,9 @@ func telling(h http.Header) http.Header {
 		lower := strings.ToLower(name)
 		if strings.Contains(lower, "ratelimit") || strings.Contains(lower, "rate-limit") ||
 			lower == "retry-after" || strings.HasPrefix(lower, "ricloud-") || lower == "content-type" {
-			kept[name] = values
+			if kept[name] = values; isSecret(name) {
+				kept[name] = []string{masked}
+			}
 		}
 	}
 	return kept
@@ -145,13 +149,33 @@ func redact(raw []byte) json.RawMessage {
 	return emails().ReplaceAll(masked, []byte("someone@example.com"))
 }
 
+// maskQuery keeps the names of parameters.
 func maskQuery(query url.Values) url.Values {
-	for _, values := range query {
-		for i := range values {
-			values[i] = emails().ReplaceAllString(values[i], "someone@example.com")
+	kept := url.Values{}
+	for name, values := range query {
+		name = emails().ReplaceAllString(name, "someone@example.com")
+		for range values {
+			kept.Add(name, masked)
 		}
 	}
-	return query
+	return kept
+}
+
+// maskPath keeps the words that the API's paths consist of.
+func maskPath(path string) string {
+	words := map[string]bool{"": true}
+	for _, route := range routes() {
+		for word := range strings.SplitSeq(route.on, "/") {
+			words[word] = true
+		}
+	}
+	segments := strings.Split(path, "/")
+	for i, segment := range segments {
+		if !words[segment] {
+			segments[i] = "{id}"
+		}
+	}
+	return strings.Join(segments, "/")
 }
 
 // Drift is one difference between an answer and the contract.

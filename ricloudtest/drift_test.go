@@ -2,6 +2,7 @@ package ricloudtest_test
 
 import (
 	"errors"
+	"io"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -145,4 +146,52 @@ func TestRecorderStepsAside(t *testing.T) {
 		t.Context(),
 	)
 	require.ErrorContains(t, err, "down")
+}
+
+// A fixture shows nothing that came from an account or a key, wherever it stood.
+func TestRecordKeepsNoSecret(t *testing.T) {
+	t.Parallel()
+	const secret = "hunter2secret"
+	answer := `{"data":"{\"token\":\"` + secret + `\",\"n\":1}",` +
+		`"old_token":"` + secret + `","tokens":["` + secret + `"],"userPassword":"` + secret + `",` +
+		`"api_key":{"a":"` + secret + `"},"code":"` + secret + `",` +
+		`"links":["https://` + secret + `@example.com/a?sig=` + secret + `#` + secret + `",` +
+		`"see https://example.com/b?token=` + secret + ` there"],` +
+		`"message":"Authorization: Bearer ` + secret + `, password=` + secret + `",` +
+		`"nested":"[{\"data\":\"{\\\"secret\\\":\\\"` + secret + `\\\"}\"}]",` +
+		`"state":"active"}`
+	next := roundTrip(func(*http.Request) (*http.Response, error) {
+		return &http.Response{
+			StatusCode: http.StatusOK, Body: io.NopCloser(strings.NewReader(answer)),
+			Header: http.Header{
+				"Content-Type": {"application/json"}, "Ricloud-Signature": {secret},
+			},
+		}, nil
+	})
+	dir := t.TempDir()
+	recorder := ricloudtest.Record(dir, next)
+	for _, path := range []string{
+		"/users/" + secret + "?token=" + secret + "&limit=" + secret,
+		"/" + secret + "/jane@example.com", "/users/jane%40example.com?code=" + secret,
+	} {
+		r := request(t.Context(), t, http.MethodPost, path, secret, `{"password":"`+secret+`"}`)
+		res, err := recorder.RoundTrip(r)
+		require.NoError(t, err)
+		require.NoError(t, res.Body.Close())
+	}
+	require.NoError(t, recorder.Err())
+	files, err := filepath.Glob(filepath.Join(dir, "*"))
+	require.NoError(t, err)
+	require.Len(t, files, 3)
+	for _, file := range files {
+		raw, err := os.ReadFile(file)
+		require.NoError(t, err)
+		for _, text := range []string{string(raw), filepath.Base(file)} {
+			assert.NotContains(t, text, secret)
+			assert.NotContains(t, text, "jane")
+		}
+		assert.Contains(t, string(raw), `"state": "active"`)
+		assert.Contains(t, string(raw), `{\"n\":1,\"token\":\"[redacted]\"}`)
+	}
+	assert.Contains(t, files[0], "post-users-id-")
 }

@@ -3,6 +3,7 @@ package ricloudtest
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -242,14 +243,26 @@ func (s *Server) dump() (json.RawMessage, error) {
 func (s *Server) Load(r io.Reader) error {
 	var d dump
 	//nolint:musttag // resources are written under their Go names
-	if err := json.NewDecoder(r).Decode(&d); err != nil {
+	decoder := json.NewDecoder(r)
+	if err := decoder.Decode(&d); err != nil {
 		return fmt.Errorf("ricloudtest: load: %w", err)
+	}
+	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
+		return refuse("load: there is more text behind the dump")
 	}
 	if d.Version != dumpVersion || d.Organisation == nil {
 		return refuse("load: want a dump of version %d, got version %d", dumpVersion, d.Version)
 	}
+	if len(d.Tokens) == 0 {
+		return refuse("load: the dump has no token, so that no client could call")
+	}
 	for _, a := range d.Accounts {
 		if err := a.check(); err != nil {
+			return err
+		}
+	}
+	for _, f := range d.Faults {
+		if err := f.check(); err != nil {
 			return err
 		}
 	}

@@ -3,6 +3,7 @@ package ricloudtest
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -86,11 +87,20 @@ func (d *duration) UnmarshalText(text []byte) error {
 	return err
 }
 
-// decodeStrictly reads one JSON value and refuses unknown fields.
+// decodeStrictly reads one JSON value. It refuses unknown fields, null, and text behind the value.
 func decodeStrictly(data []byte, to any) error {
 	decoder := json.NewDecoder(bytes.NewReader(data))
 	decoder.DisallowUnknownFields()
-	return decoder.Decode(to)
+	if err := decoder.Decode(to); err != nil {
+		return err
+	}
+	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
+		return errors.New("there is more text behind the JSON")
+	}
+	if string(bytes.TrimSpace(data)) == "null" {
+		return errors.New("it is null")
+	}
+	return nil
 }
 
 // check says what is wrong with a fault.
@@ -109,10 +119,33 @@ func (f Fault) check() error {
 		return refuse("fault: delay, drip, truncate and content_length must not be negative")
 	case f.Status != 0 && (f.Status < 200 || f.Status > 599):
 		return refuse("fault: status %d: want 200 to 599", f.Status)
+	case f.Body != "" && (f.Status == http.StatusNoContent || f.Status == http.StatusNotModified):
+		return refuse("fault: an answer with status %d has no body", f.Status)
+	case !validHeader(f.Header):
+		return refuse("fault: header: want names of letters, digits and hyphens, and values " +
+			"without control characters")
 	case !f.hasEffect():
 		return refuse("fault: it says which calls but not what happens to them")
 	}
 	return nil
+}
+
+func validHeader(header http.Header) bool {
+	for name, values := range header {
+		bad := func(r rune) bool {
+			return r > '~' || r <= ' ' || strings.ContainsRune(`"(),/:;<=>?@[\]{}`, r)
+		}
+		if name == "" || strings.ContainsFunc(name, bad) {
+			return false
+		}
+		control := func(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f }
+		for _, value := range values {
+			if strings.ContainsFunc(value, control) {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 func (f Fault) hasEffect() bool {
@@ -123,8 +156,12 @@ func (f Fault) hasEffect() bool {
 // ReadFaults reads faults from JSON: an array of objects with the fields of Fault in snake case,
 // where "delay" and "drip" are strings such as "1.5s". It refuses a fault that cannot work.
 func ReadFaults(r io.Reader) ([]Fault, error) {
+	raw, err := io.ReadAll(r)
+	if err != nil {
+		return nil, fmt.Errorf("ricloudtest: read faults: %w", err)
+	}
 	var faults []Fault
-	if err := json.NewDecoder(r).Decode(&faults); err != nil {
+	if err := decodeStrictly(raw, &faults); err != nil {
 		return nil, fmt.Errorf("ricloudtest: read faults: %w", err)
 	}
 	for i, f := range faults {

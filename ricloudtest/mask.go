@@ -4,7 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"io"
-	"slices"
+	"regexp"
 	"strconv"
 	"strings"
 
@@ -14,12 +14,18 @@ import (
 // masked stands where a secret was.
 const masked = "[redacted]"
 
-// secretKeys are the JSON keys whose values are secret.
-func secretKeys() []string {
-	return []string{
-		"password", "code", "token", "secret", "credentials", "private_key", "access_key_id",
-		"secret_access_key",
+// isSecret says whether the values of a JSON key, a header or a query parameter are secret.
+func isSecret(key string) bool {
+	key = strings.ToLower(key)
+	for _, word := range []string{
+		"password", "passcode", "token", "secret", "credential", "signature", "authorization",
+		"_key", "-key", "key_", "apikey",
+	} {
+		if strings.Contains(key, word) {
+			return true
+		}
 	}
+	return key == "code"
 }
 
 // maskJSON returns a body with its secrets masked, as a value that JSON can write. A body that is
@@ -42,7 +48,7 @@ func maskValue(key string, value any) any {
 	if value == nil {
 		return nil
 	}
-	if slices.Contains(secretKeys(), strings.ToLower(key)) {
+	if isSecret(key) {
 		return masked
 	}
 	switch value := value.(type) {
@@ -64,14 +70,37 @@ func maskValue(key string, value any) any {
 	return value
 }
 
-// maskText drops the query of a signed URL.
+// maskText masks what is secret in a text: in the JSON that it may hold, in URLs, and behind words
+// such as "Bearer" or "password=".
 func maskText(text string) string {
-	at, query, found := strings.Cut(text, "?")
-	if found && strings.Contains(at, "://") &&
-		(strings.Contains(query, "ignature=") || strings.Contains(query, "X-Amz-")) {
-		return at + "?" + masked
+	if inner := strings.TrimSpace(text); inner != "" && strings.Contains(`{["`, inner[:1]) &&
+		json.Valid([]byte(inner)) {
+		return string(reply.Encode(maskJSON([]byte(inner))))
 	}
-	return text
+	text = urls().ReplaceAllStringFunc(text, func(address string) string {
+		scheme, rest, _ := strings.Cut(address, "://")
+		rest, query, asked := strings.Cut(rest, "?")
+		rest, _, _ = strings.Cut(rest, "#")
+		host, path, hasPath := strings.Cut(rest, "/")
+		host = host[strings.LastIndex(host, "@")+1:]
+		if hasPath {
+			host += "/" + path
+		}
+		if asked && query != masked {
+			host += "?" + masked
+		}
+		return scheme + "://" + host
+	})
+	return spelledOut().ReplaceAllString(text, "${1}"+masked)
+}
+
+func urls() *regexp.Regexp { return regexp.MustCompile(`[A-Za-z][A-Za-z0-9+.-]*://[^\s"'<>]+`) }
+
+// spelledOut finds a secret behind the word that announces it.
+func spelledOut() *regexp.Regexp {
+	return regexp.MustCompile(`(?i)(\b(?:bearer|basic)\s+|` +
+		`\b\w*(?:password|passcode|token|secret|credential|signature|code)s?\s*[=:]\s*)` +
+		`[^\s,;&"']+`)
 }
 
 // readUpTo reads at most that many bytes and fails where there are more.

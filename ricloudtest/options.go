@@ -120,7 +120,8 @@ func (c *config) check() []error {
 		"webhook retries %v: a pause is negative", c.retries)
 	note(c.logger == nil, "the logger is nil")
 	for _, raw := range []string{c.publicAPI, c.publicObjects} {
-		note(raw != "" && !isHTTP(raw), "public URL %q: want an absolute http or https URL", raw)
+		note(raw != "" && !isBase(raw), "public URL: want an absolute http or https URL without "+
+			"a user, a query or a fragment")
 	}
 	for _, raw := range c.webhookURLs {
 		note(!isHTTP(raw), "webhook %q: want an absolute http or https URL", raw)
@@ -141,6 +142,12 @@ func (c *config) check() []error {
 		wrong = append(wrong, f.check())
 	}
 	return append(wrong, c.delays.check(), c.noise.check(), c.scopes.check())
+}
+
+// isBase says whether paths can be appended to a URL.
+func isBase(raw string) bool {
+	parsed, err := url.Parse(raw)
+	return err == nil && isHTTP(raw) && parsed.User == nil && !strings.ContainsAny(raw, "?#")
 }
 
 func notInToken(r rune) bool { return r <= ' ' || r > '~' }

@@ -42,6 +42,9 @@ func TestOptionsThatCannotWork(t *testing.T) {
 		"a logger":       {ricloudtest.WithLogger(nil), "logger"},
 		"a storage key":  {ricloudtest.WithStorageKey("id", ""), "storage key"},
 		"a public URL":   {ricloudtest.WithPublicURLs("sandbox", ""), "public URL"},
+		"with a query":   {ricloudtest.WithPublicURLs("https://a.example?b", ""), "public URL"},
+		"with a part":    {ricloudtest.WithPublicURLs("", "https://a.example#b"), "public URL"},
+		"with a user":    {ricloudtest.WithPublicURLs("https://u:p@a.example", ""), "public URL"},
 		"an origin":      {ricloudtest.WithCORS("https://x/y"), "https://x/y"},
 		"a scope":        {ricloudtest.WithScopes(ricloudtest.Scopes{"calls": nil}), "calls"},
 		"a limit's level": {

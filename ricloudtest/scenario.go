@@ -99,6 +99,10 @@ func ReadScenario(r io.Reader) (Scenario, error) {
 	if err := decodeStrictly(raw, &in); err != nil {
 		return Scenario{}, refuse("read scenario: %w", err)
 	}
+	var fields object
+	if err := json.Unmarshal(raw, &fields); err != nil || len(fields) == 0 {
+		return Scenario{}, refuse("read scenario: it sets nothing")
+	}
 	options, err := in.options()
 	if err == nil {
 		_, err = newConfig(options)

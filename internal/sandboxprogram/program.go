@@ -74,6 +74,9 @@ func (set *settings) server(ctx context.Context, errs io.Writer) (*ricloudtest.S
 		if err == nil {
 			opts = append(opts, ricloudtest.WithState(dump))
 		}
+		if err := checkWritable(set.state); err != nil {
+			return nil, err
+		}
 	}
 	api, storage, urls, err := set.listenBoth(ctx)
 	if err != nil {
@@ -166,6 +169,18 @@ func (set *settings) keep(ctx context.Context, srv *ricloudtest.Server) error {
 			return save(srv, set.state)
 		}
 	}
+}
+
+// checkWritable finds out at the start whether save will work.
+func checkWritable(path string) error {
+	file, err := os.CreateTemp(filepath.Dir(path), ".ricloud-sandbox-*")
+	if err == nil {
+		err = errors.Join(file.Close(), os.Remove(file.Name()))
+	}
+	if err != nil {
+		return fmt.Errorf("-state: %w", err)
+	}
+	return nil
 }
 
 // save replaces the file in one step, so that a crash leaves the old one.

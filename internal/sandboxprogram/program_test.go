@@ -57,13 +57,15 @@ func TestRunRefuses(t *testing.T) {
 		"-addr 0.0.0.0:0": "-public",
 		"-addr :0":        "-public",
 		"-addr 127.0.0.1:0 -storage-addr 192.0.2.1:0": "-public",
-		"-addr nowhere":        "missing port",
-		"-generation 2017":     "2018",
-		"-speed 0":             "more than 0",
-		"-faults nothing.json": "nothing.json",
-		"-faults " + faults:    "read faults",
-		"extra":                "extra",
-		"-unknown":             "unknown",
+		"-addr nowhere":    "missing port",
+		"-generation 2017": "2018",
+		"-addr 127.0.0.1:0 -state nowhere/state.json":         "-state",
+		"-addr 127.0.0.1:0 -public-url https://a.example?b=c": "public URL",
+		"-addr 127.0.0.1:0 -speed 0":                          "more than 0",
+		"-faults nothing.json":                                "nothing.json",
+		"-faults " + faults:                                   "read faults",
+		"extra":                                               "extra",
+		"-unknown":                                            "unknown",
 	} {
 		err := Run(t.Context(), strings.Fields(flags), io.Discard, io.Discard)
 		require.ErrorContains(t, err, want, flags)
