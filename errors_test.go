@@ -29,67 +29,87 @@ func TestErrorsByMeaning(t *testing.T) {
 		text   string
 	}{
 		{
-			400, `{"error":"invalid-body","message":"Not JSON."}`,
-			[]error{ErrInvalidBody},
-			"ricloud: Users.Get: 400 Bad Request: invalid-body: Not JSON.",
+			status: 400,
+			body:   `{"error":"invalid-body","message":"Not JSON."}`,
+			is:     []error{ErrInvalidBody},
+			text:   "ricloud: Users.Get: 400 Bad Request: invalid-body: Not JSON.",
 		},
 		{
-			400, `{"error":"invalid-parameter","message":"No.","params":{"identifier":["required"]}}`,
-			[]error{ErrInvalidParameter},
-			`ricloud: Users.Get: 400 Bad Request: invalid-parameter: No. (params ` +
+			status: 400,
+			body:   `{"error":"invalid-parameter","message":"No.","params":{"identifier":["required"]}}`,
+			is:     []error{ErrInvalidParameter},
+			text: `ricloud: Users.Get: 400 Bad Request: invalid-parameter: No. (params ` +
 				`{"identifier":["required"]})`,
 		},
 		{
-			401, `{"error":"unauthorized","params":null}`,
-			[]error{ErrUnauthorized},
-			"ricloud: Users.Get: 401 Unauthorized: unauthorized",
+			status: 401,
+			body:   `{"error":"unauthorized","params":null}`,
+			is:     []error{ErrUnauthorized},
+			text:   "ricloud: Users.Get: 401 Unauthorized: unauthorized",
 		},
 		{
-			403, `{"error":"missing-scope"}`,
-			[]error{ErrMissingScope, ErrForbidden},
-			"ricloud: Users.Get: 403 Forbidden: missing-scope",
+			status: 403,
+			body:   `{"error":"missing-scope"}`,
+			is:     []error{ErrMissingScope, ErrForbidden},
+			text:   "ricloud: Users.Get: 403 Forbidden: missing-scope",
 		},
 		{
-			403, `{"error":"unconfigured"}`,
-			[]error{ErrUnconfigured},
-			"ricloud: Users.Get: 403 Forbidden: unconfigured",
+			status: 403,
+			body:   `{"error":"unconfigured"}`,
+			is:     []error{ErrUnconfigured},
+			text:   "ricloud: Users.Get: 403 Forbidden: unconfigured",
 		},
 		{
-			403, `{"error":"limit-exceeded"}`,
-			[]error{ErrLimitExceeded},
-			"ricloud: Users.Get: 403 Forbidden: limit-exceeded",
+			status: 403,
+			body:   `{"error":"limit-exceeded"}`,
+			is:     []error{ErrLimitExceeded},
+			text:   "ricloud: Users.Get: 403 Forbidden: limit-exceeded",
 		},
 		{
-			400, `{"error":"session-expired"}`,
-			[]error{ErrSessionExpired},
-			"ricloud: Users.Get: 400 Bad Request: session-expired",
+			status: 400,
+			body:   `{"error":"session-expired"}`,
+			is:     []error{ErrSessionExpired},
+			text:   "ricloud: Users.Get: 400 Bad Request: session-expired",
 		},
 		{
-			400, `{"error":"code-required"}`,
-			[]error{ErrCodeRequired},
-			"ricloud: Users.Get: 400 Bad Request: code-required",
+			status: 400,
+			body:   `{"error":"code-required"}`,
+			is:     []error{ErrCodeRequired},
+			text:   "ricloud: Users.Get: 400 Bad Request: code-required",
 		},
 		{
-			400, `{"error":"code-invalid"}`,
-			[]error{ErrCodeInvalid},
-			"ricloud: Users.Get: 400 Bad Request: code-invalid",
+			status: 400,
+			body:   `{"error":"code-invalid"}`,
+			is:     []error{ErrCodeInvalid},
+			text:   "ricloud: Users.Get: 400 Bad Request: code-invalid",
 		},
-		{404, ``, []error{ErrNotFound}, "ricloud: Users.Get: 404 Not Found"},
+		{status: 404, body: ``, is: []error{ErrNotFound}, text: "ricloud: Users.Get: 404 Not Found"},
 		{
-			418, `{"error":{"of":"another shape"},"message":7}`, nil,
-			`ricloud: Users.Get: 418 I'm a teapot: not an answer of the API: ` +
+			status: 418,
+			body:   `{"error":{"of":"another shape"},"message":7}`,
+			is:     nil,
+			text: `ricloud: Users.Get: 418 I'm a teapot: not an answer of the API: ` +
 				`"{\"error\":{\"of\":\"another shape\"},\"message\":7}"`,
 		},
-		{500, ``, []error{ErrServer}, "ricloud: Users.Get: 500 Internal Server Error"},
 		{
-			503, `{"token":"x"}`,
-			[]error{ErrServer},
-			`ricloud: Users.Get: 503 Service Unavailable: not an answer of the API: "{\"token\":[redacted]"`,
+			status: 500,
+			body:   ``,
+			is:     []error{ErrServer},
+			text:   "ricloud: Users.Get: 500 Internal Server Error",
 		},
 		{
-			502, "<html>Bad gateway</html>",
-			[]error{ErrServer},
-			`ricloud: Users.Get: 502 Bad Gateway: not an answer of the API: "<html>Bad gateway</html>"`,
+			status: 503,
+			body:   `{"token":"x"}`,
+			is:     []error{ErrServer},
+			text: `ricloud: Users.Get: 503 Service Unavailable: ` +
+				`not an answer of the API: "{\"token\":[redacted]"`,
+		},
+		{
+			status: 502,
+			body:   "<html>Bad gateway</html>",
+			is:     []error{ErrServer},
+			text: `ricloud: Users.Get: 502 Bad Gateway: ` +
+				`not an answer of the API: "<html>Bad gateway</html>"`,
 		},
 	}
 	sentinels := []error{
@@ -135,7 +155,10 @@ func TestWithResponseShowsACallWithoutAnAnswer(t *testing.T) {
 			first  httpmock.Responder
 			status int
 			body   string
-		}{{down, http.StatusServiceUnavailable, "down"}, {reset, 0, ""}} {
+		}{
+			{first: down, status: http.StatusServiceUnavailable, body: "down"},
+			{first: reset, status: 0, body: ""},
+		} {
 			c, api := newTestClient(t, WithRetries(1))
 			api.RegisterResponder(http.MethodGet, "=~.*", tc.first.Then(reset))
 			raw := Response{StatusCode: http.StatusOK}
@@ -181,30 +204,78 @@ func TestDidItHappen(t *testing.T) {
 		text    string
 	}{
 		{
-			"create, broken", create, broken, true, 1,
-			"it may have been created: look for it with Polls.List, newest first, before you create another",
+			name:    "create, broken",
+			call:    create,
+			answer:  broken,
+			applied: true,
+			calls:   1,
+			text: "it may have been created: " +
+				"look for it with Polls.List, newest first, before you create another",
 		},
-		{"create, 502", create, httpmock.NewStringResponder(502, "<html>"), true, 1, "502 Bad Gateway"},
 		{
-			"create, garbage", create, httpmock.NewStringResponder(201, "{"), true, 1,
-			"cannot decode the body",
+			name:    "create, 502",
+			call:    create,
+			answer:  httpmock.NewStringResponder(502, "<html>"),
+			applied: true,
+			calls:   1,
+			text:    "502 Bad Gateway",
 		},
 		{
-			"create, refused", create, jsonResponder(400, `{"error":"invalid-parameter"}`), false, 1,
-			"invalid-parameter",
+			name:    "create, garbage",
+			call:    create,
+			answer:  httpmock.NewStringResponder(201, "{"),
+			applied: true,
+			calls:   1,
+			text:    "cannot decode the body",
 		},
-		{"rotate, broken", func(ctx context.Context, c *Client) error {
-			return result(c.Keys.Rotate(ctx, "1", KeyRotateParams{}))
-		}, broken, true, 1, "read its token with Keys.Get"},
-		{"update, broken", func(ctx context.Context, c *Client) error {
-			return result(c.Users.Update(ctx, "1", UserUpdateParams{Identifier: "x"}))
-		}, broken, true, 5, "the request may have been applied; it is safe to repeat"},
-		{"read, broken", func(ctx context.Context, c *Client) error {
-			return result(c.Users.Get(ctx, "1"))
-		}, broken, false, 5, "attempt 5"},
-		{"call, broken", func(ctx context.Context, c *Client) error {
-			return c.Call(ctx, http.MethodPost, "/x", nil, nil)
-		}, broken, true, 1, "check before you repeat it"},
+		{
+			name:    "create, refused",
+			call:    create,
+			answer:  jsonResponder(400, `{"error":"invalid-parameter"}`),
+			applied: false,
+			calls:   1,
+			text:    "invalid-parameter",
+		},
+		{
+			name: "rotate, broken",
+			call: func(ctx context.Context, c *Client) error {
+				return result(c.Keys.Rotate(ctx, "1", KeyRotateParams{}))
+			},
+			answer:  broken,
+			applied: true,
+			calls:   1,
+			text:    "read its token with Keys.Get",
+		},
+		{
+			name: "update, broken",
+			call: func(ctx context.Context, c *Client) error {
+				return result(c.Users.Update(ctx, "1", UserUpdateParams{Identifier: "x"}))
+			},
+			answer:  broken,
+			applied: true,
+			calls:   5,
+			text:    "the request may have been applied; it is safe to repeat",
+		},
+		{
+			name: "read, broken",
+			call: func(ctx context.Context, c *Client) error {
+				return result(c.Users.Get(ctx, "1"))
+			},
+			answer:  broken,
+			applied: false,
+			calls:   5,
+			text:    "attempt 5",
+		},
+		{
+			name: "call, broken",
+			call: func(ctx context.Context, c *Client) error {
+				return c.Call(ctx, http.MethodPost, "/x", nil, nil)
+			},
+			answer:  broken,
+			applied: true,
+			calls:   1,
+			text:    "check before you repeat it",
+		},
 	}
 	for _, tc := range tests {
 		t.Run(tc.name, func(t *testing.T) {
@@ -295,39 +366,111 @@ func TestDecodeErrorNamesThePath(t *testing.T) {
 		v          any
 		path, text string
 	}{
-		{"list item", `{"data":[{"id":1},{"id":[7]}]}`, &List[User]{}, "data[1].id", "the value is [7]"},
-		{"array item", `[{"id":1},{"id":true}]`, &List[User]{}, "[1].id", "the value is true"},
-		{"an item that is no object", `[{"id":1},"x"]`, &List[User]{}, "[1]", `the value is "x"`},
-		{"state", `{"id":"s","state":{"a":1}}`, &Session{}, "state", "got object, want string"},
 		{
-			"a state is not converted", `{"id":"s","state":7}`, &Session{}, "state",
-			"got number, want string",
+			name: "list item",
+			body: `{"data":[{"id":1},{"id":[7]}]}`,
+			v:    &List[User]{},
+			path: "data[1].id",
+			text: "the value is [7]",
 		},
 		{
-			"a list that decides on success", `{"id":"p","tasks_failed":3}`, &Poll{}, "tasks_failed",
-			"got number, want array",
+			name: "array item",
+			body: `[{"id":1},{"id":true}]`,
+			v:    &List[User]{},
+			path: "[1].id",
+			text: "the value is true",
 		},
 		{
-			"a type of the caller's", `{"a":1,"b":[{"c":"x"}]}`, &struct{ B []struct{ C int } }{}, "b[0].c",
-			`the value is "x"`,
+			name: "an item that is no object",
+			body: `[{"id":1},"x"]`,
+			v:    &List[User]{},
+			path: "[1]",
+			text: `the value is "x"`,
 		},
 		{
-			"a secret of the caller's", `{"key":["12345678"]}`, &struct{ Key Secret }{}, "key",
-			"the value is [redacted]",
-		},
-		{"not an object", `[1]`, &User{}, "", "cannot decode the body: got array, want"},
-		{"cut", `{"id":"s","user":`, &Session{}, "", `the value is {"id":"s","user":`},
-		{"HTML", `<html>` + strings.Repeat("x", 1000), &User{}, "", "the value is <html>"},
-		{
-			"cut behind a token", `{"id":"1","token":"12345678",`, &Key{}, "",
-			`{"id":"1","token":[redacted]`,
+			name: "state",
+			body: `{"id":"s","state":{"a":1}}`,
+			v:    &Session{},
+			path: "state",
+			text: "got object, want string",
 		},
 		{
-			"a secret below the misfit", `{"id":[{"password":"12345678"}]}`, &Session{}, "id",
-			`the value is [{"password":[redacted]`,
+			name: "a state is not converted",
+			body: `{"id":"s","state":7}`,
+			v:    &Session{},
+			path: "state",
+			text: "got number, want string",
 		},
-		{"the first of two, by name", `{"state":[1],"id":[2]}`, &Task{}, "id", "the value is [2]"},
-		{"too deep", strings.Repeat(`{"children":["]",`, 5000), &Source{}, "", "nested deeper than 64"},
+		{
+			name: "a list that decides on success",
+			body: `{"id":"p","tasks_failed":3}`,
+			v:    &Poll{},
+			path: "tasks_failed",
+			text: "got number, want array",
+		},
+		{
+			name: "a type of the caller's",
+			body: `{"a":1,"b":[{"c":"x"}]}`,
+			v:    &struct{ B []struct{ C int } }{},
+			path: "b[0].c",
+			text: `the value is "x"`,
+		},
+		{
+			name: "a secret of the caller's",
+			body: `{"key":["12345678"]}`,
+			v:    &struct{ Key Secret }{},
+			path: "key",
+			text: "the value is [redacted]",
+		},
+		{
+			name: "not an object",
+			body: `[1]`,
+			v:    &User{},
+			path: "",
+			text: "cannot decode the body: got array, want",
+		},
+		{
+			name: "cut",
+			body: `{"id":"s","user":`,
+			v:    &Session{},
+			path: "",
+			text: `the value is {"id":"s","user":`,
+		},
+		{
+			name: "HTML",
+			body: `<html>` + strings.Repeat("x", 1000),
+			v:    &User{},
+			path: "",
+			text: "the value is <html>",
+		},
+		{
+			name: "cut behind a token",
+			body: `{"id":"1","token":"12345678",`,
+			v:    &Key{},
+			path: "",
+			text: `{"id":"1","token":[redacted]`,
+		},
+		{
+			name: "a secret below the misfit",
+			body: `{"id":[{"password":"12345678"}]}`,
+			v:    &Session{},
+			path: "id",
+			text: `the value is [{"password":[redacted]`,
+		},
+		{
+			name: "the first of two, by name",
+			body: `{"state":[1],"id":[2]}`,
+			v:    &Task{},
+			path: "id",
+			text: "the value is [2]",
+		},
+		{
+			name: "too deep",
+			body: strings.Repeat(`{"children":["]",`, 5000),
+			v:    &Source{},
+			path: "",
+			text: "nested deeper than 64",
+		},
 	}
 	for _, tc := range tests {
 		t.Run(tc.name, func(t *testing.T) {

@@ -323,95 +323,199 @@ func TestBadParamsAreRefusedBeforeAnyRequest(t *testing.T) {
 		operation, field string
 		call             func(context.Context, *Client) error
 	}{
-		{"Users.Create", "Identifier", func(ctx context.Context, c *Client) error {
-			return result(c.Users.Create(ctx, UserCreateParams{}))
-		}},
-		{"Users.Get", "id", func(ctx context.Context, c *Client) error {
-			return result(c.Users.Get(ctx, ""))
-		}},
-		{"Users.Get", "id", func(ctx context.Context, c *Client) error {
-			return result(c.Users.Get(ctx, ".."))
-		}},
-		{"Users.Get", "id", func(ctx context.Context, c *Client) error {
-			return result(c.Users.Get(ctx, "."))
-		}},
-		{"Users.List", "Limit", func(ctx context.Context, c *Client) error {
-			return result(c.Users.List(ctx, UserListParams{ListParams: ListParams{Limit: 1001}}))
-		}},
-		{"Users.List", "Limit", func(ctx context.Context, c *Client) error {
-			return result(drain(c.Users.All(ctx, UserListParams{ListParams: ListParams{Limit: -1}})))
-		}},
-		{"Sessions.Create", "Source.User", func(ctx context.Context, c *Client) error {
-			return result(c.Sessions.Create(ctx, SessionCreateParams{}))
-		}},
-		{"Sessions.Create", "Source.Type", func(ctx context.Context, c *Client) error {
-			return result(c.Sessions.Login(ctx, SessionCreateParams{Source: SourceParams{User: "1"}}, nil))
-		}},
-		{"Sessions.Create", "Source.Identifier", func(ctx context.Context, c *Client) error {
-			return result(c.Sessions.Create(ctx,
-				SessionCreateParams{Source: SourceParams{User: "1", Type: SourceICloudAccount}}))
-		}},
-		{"Sessions.Create", "Payload.Password", func(ctx context.Context, c *Client) error {
-			return result(c.Sessions.Create(ctx, SessionCreateParams{Source: account}))
-		}},
-		{"Sessions.Create", "Payload.Code", func(ctx context.Context, c *Client) error {
-			return result(c.Sessions.Create(ctx,
-				SessionCreateParams{Source: SourceParams{User: "1", Type: SourceRelayInstance}}))
-		}},
-		{"Sessions.Create", "WithAwait", func(ctx context.Context, c *Client) error {
-			return result(c.Sessions.Create(ctx, SessionCreateParams{
-				Source:  account,
-				Payload: SessionPayload{Password: NewSecret("x")},
-			}, WithAwait(-1)))
-		}},
-		{"Polls.Create", "Session", func(ctx context.Context, c *Client) error {
-			return result(c.Polls.Create(ctx, PollCreateParams{Payload: payload}))
-		}},
-		{"Polls.Create", "Subscription", func(ctx context.Context, c *Client) error {
-			return result(c.Polls.Create(ctx,
-				PollCreateParams{Session: "s", Subscription: "s", Payload: payload}))
-		}},
-		{"Polls.Create", "Payload", func(ctx context.Context, c *Client) error {
-			return result(c.Polls.Create(ctx, PollCreateParams{Session: "s"}))
-		}},
-		{"Subscriptions.Create", "Session", func(ctx context.Context, c *Client) error {
-			return result(c.Subscriptions.Create(ctx, SubscriptionCreateParams{PollPayload: payload}))
-		}},
-		{"Subscriptions.Create", "PollPayload", func(ctx context.Context, c *Client) error {
-			return result(c.Subscriptions.Create(ctx, SubscriptionCreateParams{Session: "s"}))
-		}},
-		{"Subscriptions.Create", "Interval", func(ctx context.Context, c *Client) error {
-			return result(c.Subscriptions.Create(ctx,
-				SubscriptionCreateParams{Session: "s", PollPayload: payload, Interval: -1}))
-		}},
-		{"Permissions.Create", "Scopes", func(ctx context.Context, c *Client) error {
-			return result(c.Permissions.Create(ctx, PermissionsCreateParams{}))
-		}},
-		{"Permissions.Update", "Scopes", func(ctx context.Context, c *Client) error {
-			return result(c.Permissions.Update(ctx, "1", PermissionsUpdateParams{}))
-		}},
-		{"StorageConfigs.Create", "URL", func(ctx context.Context, c *Client) error {
-			return result(c.StorageConfigs.Create(ctx, StorageConfigCreateParams{}))
-		}},
-		{"StorageConfigs.Create", "Credentials", func(ctx context.Context, c *Client) error {
-			return result(c.StorageConfigs.Create(ctx, StorageConfigCreateParams{URL: "s3://bucket"}))
-		}},
-		{"StorageConfigs.Create", "Credentials", func(ctx context.Context, c *Client) error {
-			return result(c.StorageConfigs.Create(ctx, StorageConfigCreateParams{
-				URL:         "s3://bucket",
-				Credentials: Credentials{"access_key_id": NewSecret("")},
-			}))
-		}},
-		{"StorageConfigs.Update", "URL", func(ctx context.Context, c *Client) error {
-			return result(c.StorageConfigs.Update(ctx, "1", StorageConfigUpdateParams{URL: "bucket"}))
-		}},
-		{"WebhookConfigs.Create", "URL", func(ctx context.Context, c *Client) error {
-			return result(c.WebhookConfigs.Create(ctx,
-				WebhookConfigCreateParams{URL: "example.com/webhooks"}))
-		}},
-		{"WebhookConfigs.Update", "URL", func(ctx context.Context, c *Client) error {
-			return result(c.WebhookConfigs.Update(ctx, "1", WebhookConfigUpdateParams{}))
-		}},
+		{
+			operation: "Users.Create",
+			field:     "Identifier",
+			call: func(ctx context.Context, c *Client) error {
+				return result(c.Users.Create(ctx, UserCreateParams{}))
+			},
+		},
+		{
+			operation: "Users.Get",
+			field:     "id",
+			call: func(ctx context.Context, c *Client) error {
+				return result(c.Users.Get(ctx, ""))
+			},
+		},
+		{
+			operation: "Users.Get",
+			field:     "id",
+			call: func(ctx context.Context, c *Client) error {
+				return result(c.Users.Get(ctx, ".."))
+			},
+		},
+		{
+			operation: "Users.Get",
+			field:     "id",
+			call: func(ctx context.Context, c *Client) error {
+				return result(c.Users.Get(ctx, "."))
+			},
+		},
+		{
+			operation: "Users.List",
+			field:     "Limit",
+			call: func(ctx context.Context, c *Client) error {
+				return result(c.Users.List(ctx, UserListParams{ListParams: ListParams{Limit: 1001}}))
+			},
+		},
+		{
+			operation: "Users.List",
+			field:     "Limit",
+			call: func(ctx context.Context, c *Client) error {
+				return result(drain(c.Users.All(ctx, UserListParams{ListParams: ListParams{Limit: -1}})))
+			},
+		},
+		{
+			operation: "Sessions.Create",
+			field:     "Source.User",
+			call: func(ctx context.Context, c *Client) error {
+				return result(c.Sessions.Create(ctx, SessionCreateParams{}))
+			},
+		},
+		{
+			operation: "Sessions.Create",
+			field:     "Source.Type",
+			call: func(ctx context.Context, c *Client) error {
+				return result(c.Sessions.Login(ctx, SessionCreateParams{Source: SourceParams{User: "1"}}, nil))
+			},
+		},
+		{
+			operation: "Sessions.Create",
+			field:     "Source.Identifier",
+			call: func(ctx context.Context, c *Client) error {
+				return result(c.Sessions.Create(ctx,
+					SessionCreateParams{Source: SourceParams{User: "1", Type: SourceICloudAccount}}))
+			},
+		},
+		{
+			operation: "Sessions.Create",
+			field:     "Payload.Password",
+			call: func(ctx context.Context, c *Client) error {
+				return result(c.Sessions.Create(ctx, SessionCreateParams{Source: account}))
+			},
+		},
+		{
+			operation: "Sessions.Create",
+			field:     "Payload.Code",
+			call: func(ctx context.Context, c *Client) error {
+				return result(c.Sessions.Create(ctx,
+					SessionCreateParams{Source: SourceParams{User: "1", Type: SourceRelayInstance}}))
+			},
+		},
+		{
+			operation: "Sessions.Create",
+			field:     "WithAwait",
+			call: func(ctx context.Context, c *Client) error {
+				return result(c.Sessions.Create(ctx, SessionCreateParams{
+					Source:  account,
+					Payload: SessionPayload{Password: NewSecret("x")},
+				}, WithAwait(-1)))
+			},
+		},
+		{
+			operation: "Polls.Create",
+			field:     "Session",
+			call: func(ctx context.Context, c *Client) error {
+				return result(c.Polls.Create(ctx, PollCreateParams{Payload: payload}))
+			},
+		},
+		{
+			operation: "Polls.Create",
+			field:     "Subscription",
+			call: func(ctx context.Context, c *Client) error {
+				return result(c.Polls.Create(ctx,
+					PollCreateParams{Session: "s", Subscription: "s", Payload: payload}))
+			},
+		},
+		{
+			operation: "Polls.Create",
+			field:     "Payload",
+			call: func(ctx context.Context, c *Client) error {
+				return result(c.Polls.Create(ctx, PollCreateParams{Session: "s"}))
+			},
+		},
+		{
+			operation: "Subscriptions.Create",
+			field:     "Session",
+			call: func(ctx context.Context, c *Client) error {
+				return result(c.Subscriptions.Create(ctx, SubscriptionCreateParams{PollPayload: payload}))
+			},
+		},
+		{
+			operation: "Subscriptions.Create",
+			field:     "PollPayload",
+			call: func(ctx context.Context, c *Client) error {
+				return result(c.Subscriptions.Create(ctx, SubscriptionCreateParams{Session: "s"}))
+			},
+		},
+		{
+			operation: "Subscriptions.Create",
+			field:     "Interval",
+			call: func(ctx context.Context, c *Client) error {
+				return result(c.Subscriptions.Create(ctx,
+					SubscriptionCreateParams{Session: "s", PollPayload: payload, Interval: -1}))
+			},
+		},
+		{
+			operation: "Permissions.Create",
+			field:     "Scopes",
+			call: func(ctx context.Context, c *Client) error {
+				return result(c.Permissions.Create(ctx, PermissionsCreateParams{}))
+			},
+		},
+		{
+			operation: "Permissions.Update",
+			field:     "Scopes",
+			call: func(ctx context.Context, c *Client) error {
+				return result(c.Permissions.Update(ctx, "1", PermissionsUpdateParams{}))
+			},
+		},
+		{
+			operation: "StorageConfigs.Create",
+			field:     "URL",
+			call: func(ctx context.Context, c *Client) error {
+				return result(c.StorageConfigs.Create(ctx, StorageConfigCreateParams{}))
+			},
+		},
+		{
+			operation: "StorageConfigs.Create",
+			field:     "Credentials",
+			call: func(ctx context.Context, c *Client) error {
+				return result(c.StorageConfigs.Create(ctx, StorageConfigCreateParams{URL: "s3://bucket"}))
+			},
+		},
+		{
+			operation: "StorageConfigs.Create",
+			field:     "Credentials",
+			call: func(ctx context.Context, c *Client) error {
+				return result(c.StorageConfigs.Create(ctx, StorageConfigCreateParams{
+					URL:         "s3://bucket",
+					Credentials: Credentials{"access_key_id": NewSecret("")},
+				}))
+			},
+		},
+		{
+			operation: "StorageConfigs.Update",
+			field:     "URL",
+			call: func(ctx context.Context, c *Client) error {
+				return result(c.StorageConfigs.Update(ctx, "1", StorageConfigUpdateParams{URL: "bucket"}))
+			},
+		},
+		{
+			operation: "WebhookConfigs.Create",
+			field:     "URL",
+			call: func(ctx context.Context, c *Client) error {
+				return result(c.WebhookConfigs.Create(ctx,
+					WebhookConfigCreateParams{URL: "example.com/webhooks"}))
+			},
+		},
+		{
+			operation: "WebhookConfigs.Update",
+			field:     "URL",
+			call: func(ctx context.Context, c *Client) error {
+				return result(c.WebhookConfigs.Update(ctx, "1", WebhookConfigUpdateParams{}))
+			},
+		},
 	}
 	for _, tc := range tests {
 		t.Run(tc.operation+" "+tc.field, func(t *testing.T) {

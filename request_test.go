@@ -29,43 +29,72 @@ func TestTextThatCannotBeSentIsRefusedUnsent(t *testing.T) {
 		call  func(context.Context, *Client) error
 		field string
 	}{
-		{"a password in Latin-1", login(func(p *SessionCreateParams) {
-			p.Payload.Password = NewSecret("p\xe9z")
-		}), "Payload.Password"},
 		{
-			"a cut code", login(func(p *SessionCreateParams) { p.Payload.Code = NewSecret("12\xf0\x9f") }),
-			"Payload.Code",
+			name: "a password in Latin-1",
+			call: login(func(p *SessionCreateParams) {
+				p.Payload.Password = NewSecret("p\xe9z")
+			}),
+			field: "Payload.Password",
 		},
-		{"an identifier", login(func(p *SessionCreateParams) {
-			p.Source.Identifier = "jos\xe9@example.com"
-		}), "Source.Identifier"},
-		{"a masked password", login(func(p *SessionCreateParams) {
-			p.Payload.Password = NewSecret("[redacted]")
-		}), "Payload.Password"},
 		{
-			"a masked code",
-			login(func(p *SessionCreateParams) { p.Payload.Code = NewSecret("[redacted]") }),
-			"Payload.Code",
+			name:  "a cut code",
+			call:  login(func(p *SessionCreateParams) { p.Payload.Code = NewSecret("12\xf0\x9f") }),
+			field: "Payload.Code",
 		},
-		{"credentials", func(ctx context.Context, c *Client) error {
-			return result(c.StorageConfigs.Create(ctx, StorageConfigCreateParams{
-				URL: "s3://b/p", Credentials: Credentials{
-					"access_key_id":     NewSecret("AKIA1"),
-					"secret_access_key": NewSecret("\xff"),
-				},
-			}))
-		}, `Credentials["secret_access_key"]`},
-		{"a user", func(ctx context.Context, c *Client) error {
-			return result(c.Users.Create(ctx, UserCreateParams{Identifier: "\xc3"}))
-		}, "Identifier"},
-		{"a data type in a list", func(ctx context.Context, c *Client) error {
-			return result(c.Polls.Create(ctx,
-				PollCreateParams{Session: "s", Payload: PollPayload{DataTypes: []string{"a", "\x80"}}}))
-		}, "Payload.DataTypes[1]"},
-		{"a body of Call's", func(ctx context.Context, c *Client) error {
-			return c.Call(ctx, http.MethodPost, "/x",
-				map[string]any{"a": []any{1, map[string]string{"b": "\xfe"}}}, nil)
-		}, `["a"][1]["b"]`},
+		{
+			name: "an identifier",
+			call: login(func(p *SessionCreateParams) {
+				p.Source.Identifier = "jos\xe9@example.com"
+			}),
+			field: "Source.Identifier",
+		},
+		{
+			name: "a masked password",
+			call: login(func(p *SessionCreateParams) {
+				p.Payload.Password = NewSecret("[redacted]")
+			}),
+			field: "Payload.Password",
+		},
+		{
+			name:  "a masked code",
+			call:  login(func(p *SessionCreateParams) { p.Payload.Code = NewSecret("[redacted]") }),
+			field: "Payload.Code",
+		},
+		{
+			name: "credentials",
+			call: func(ctx context.Context, c *Client) error {
+				return result(c.StorageConfigs.Create(ctx, StorageConfigCreateParams{
+					URL: "s3://b/p", Credentials: Credentials{
+						"access_key_id":     NewSecret("AKIA1"),
+						"secret_access_key": NewSecret("\xff"),
+					},
+				}))
+			},
+			field: `Credentials["secret_access_key"]`,
+		},
+		{
+			name: "a user",
+			call: func(ctx context.Context, c *Client) error {
+				return result(c.Users.Create(ctx, UserCreateParams{Identifier: "\xc3"}))
+			},
+			field: "Identifier",
+		},
+		{
+			name: "a data type in a list",
+			call: func(ctx context.Context, c *Client) error {
+				return result(c.Polls.Create(ctx,
+					PollCreateParams{Session: "s", Payload: PollPayload{DataTypes: []string{"a", "\x80"}}}))
+			},
+			field: "Payload.DataTypes[1]",
+		},
+		{
+			name: "a body of Call's",
+			call: func(ctx context.Context, c *Client) error {
+				return c.Call(ctx, http.MethodPost, "/x",
+					map[string]any{"a": []any{1, map[string]string{"b": "\xfe"}}}, nil)
+			},
+			field: `["a"][1]["b"]`,
+		},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
@@ -155,25 +184,49 @@ func TestASuccessWithoutAnIDIsNoSuccess(t *testing.T) {
 		reads bool
 		call  func(context.Context, *Client) error
 	}{
-		{"Sessions.Create", false, func(ctx context.Context, c *Client) error {
-			return result(c.Sessions.Create(ctx, janesLogin()))
-		}},
-		{"Polls.Create", false, func(ctx context.Context, c *Client) error {
-			return result(c.Polls.Create(ctx,
-				PollCreateParams{Session: "s", Payload: PollPayload{DataTypes: []string{"x"}}}))
-		}},
-		{"Users.Create", false, func(ctx context.Context, c *Client) error {
-			return result(c.Users.Create(ctx, UserCreateParams{Identifier: "x"}))
-		}},
-		{"Keys.Rotate", false, func(ctx context.Context, c *Client) error {
-			return result(c.Keys.Rotate(ctx, "1", KeyRotateParams{}))
-		}},
-		{"StorageConfigs.Test", false, func(ctx context.Context, c *Client) error {
-			return result(c.StorageConfigs.Test(ctx, "1"))
-		}},
-		{"Sessions.Get", true, func(ctx context.Context, c *Client) error {
-			return result(c.Sessions.Get(ctx, "s"))
-		}},
+		{
+			name:  "Sessions.Create",
+			reads: false,
+			call: func(ctx context.Context, c *Client) error {
+				return result(c.Sessions.Create(ctx, janesLogin()))
+			},
+		},
+		{
+			name:  "Polls.Create",
+			reads: false,
+			call: func(ctx context.Context, c *Client) error {
+				return result(c.Polls.Create(ctx,
+					PollCreateParams{Session: "s", Payload: PollPayload{DataTypes: []string{"x"}}}))
+			},
+		},
+		{
+			name:  "Users.Create",
+			reads: false,
+			call: func(ctx context.Context, c *Client) error {
+				return result(c.Users.Create(ctx, UserCreateParams{Identifier: "x"}))
+			},
+		},
+		{
+			name:  "Keys.Rotate",
+			reads: false,
+			call: func(ctx context.Context, c *Client) error {
+				return result(c.Keys.Rotate(ctx, "1", KeyRotateParams{}))
+			},
+		},
+		{
+			name:  "StorageConfigs.Test",
+			reads: false,
+			call: func(ctx context.Context, c *Client) error {
+				return result(c.StorageConfigs.Test(ctx, "1"))
+			},
+		},
+		{
+			name:  "Sessions.Get",
+			reads: true,
+			call: func(ctx context.Context, c *Client) error {
+				return result(c.Sessions.Get(ctx, "s"))
+			},
+		},
 	} {
 		for name, body := range bodies {
 			for _, status := range []int{http.StatusOK, http.StatusCreated, http.StatusAccepted} {
@@ -199,7 +252,9 @@ func TestASuccessWithoutAnIDIsNoSuccess(t *testing.T) {
 // The token of a key is shown once: an answer without it is none.
 func TestAKeyWithoutItsTokenIsNoSuccess(t *testing.T) {
 	t.Parallel()
-	for _, body := range []string{`{"id":"k"}`, `{"id":"k","token":null}`, `{"id":"k","token":""}`, `{"id":"k","secret":"canary"}`} {
+	for _, body := range []string{
+		`{"id":"k"}`, `{"id":"k","token":null}`, `{"id":"k","token":""}`, `{"id":"k","secret":"canary"}`,
+	} {
 		c, api := newTestClient(t)
 		api.RegisterNoResponder(httpmock.NewStringResponder(http.StatusCreated, body))
 		for operation, err := range map[string]error{
