@@ -3,6 +3,8 @@ package main
 import (
 	"flag"
 	"os"
+	"os/exec"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -34,6 +36,30 @@ func TestDocs(t *testing.T) {
 		return
 	}
 	assert.Equal(t, want, string(text), "run: go test ./cmd/ricloud -run Docs -update")
+}
+
+// TestDocsCommandsExist parses every command of the text before the reference: those of the
+// captures, and those of the table that compares our commands with the vendor's.
+func TestDocsCommandsExist(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("../../docs/cli.md")
+	require.NoError(t, err)
+	head, _, _ := strings.Cut(string(text), marker)
+	command := regexp.MustCompile("(?m)^\\$ ricloud (.*)$|`ricloud ([^`]*)`")
+	lines := command.FindAllStringSubmatch(head, -1)
+	require.Greater(t, len(lines), 22)
+	for _, line := range lines {
+		args := append(strings.Fields(line[1]+line[2]), "--help")
+		//nolint:gosec // the arguments are the document's
+		cmd := exec.CommandContext(t.Context(), "ricloud", args...)
+		output, err := cmd.CombinedOutput()
+		require.NoError(t, err, "%s\n%s", line[0], output)
+		// An unknown verb of a resource shows the help of the resource.
+		verb, _, _ := strings.Cut(strings.Join(args[min(1, len(args)-1):], " "), " ")
+		if strings.Contains(string(output), "Available Commands:") {
+			assert.Equal(t, "--help", verb, "%s is no command", line[0])
+		}
+	}
 }
 
 // TestEveryCommandHasAnExample reads it from the reference.

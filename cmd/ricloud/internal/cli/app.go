@@ -36,6 +36,7 @@ type app struct {
 	verbose     bool
 	quota       int
 	showSecrets bool
+	localFiles  string // the folder that a self-hosted API publishes to
 
 	operation string   // the command that runs, for messages
 	resume    string   // the command that continues this one after an interruption

@@ -9,6 +9,8 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/spf13/cobra"
+
 	ricloud "github.com/reincubate/ricloud-go"
 )
 
@@ -20,6 +22,9 @@ func (a *app) client(more ...ricloud.Option) (*ricloud.Client, error) {
 	opts := []ricloud.Option{ricloud.WithUserAgent("ricloud-cli/" + ricloud.Version)}
 	if a.quota > 0 {
 		opts = append(opts, ricloud.WithRateLimit(a.quota, time.Hour))
+	}
+	if a.localFiles != "" {
+		opts = append(opts, ricloud.WithLocalFiles(a.localFiles))
 	}
 	opts = append(opts, more...)
 	if a.verbose {
@@ -43,6 +48,12 @@ func (a *app) client(more ...ricloud.Option) (*ricloud.Client, error) {
 		a.closers = append(a.closers, client.Close)
 	}
 	return client, err
+}
+
+// localFilesFlag adds the flag of the commands that read results.
+func (a *app) localFilesFlag(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&a.localFiles, "local-files", "",
+		"read local:// results, which a self-hosted API publishes to this `folder`")
 }
 
 // dryRun sends reads, and shows every other request instead of sending it.

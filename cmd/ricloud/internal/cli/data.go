@@ -183,6 +183,7 @@ Records are evidence, so nothing in them is hidden.`,
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: a.completeIDs("results"),
 	}
+	a.localFilesFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		document, err := a.document(cmd, args[0])
 		if err != nil {

@@ -53,6 +53,7 @@ photos.photos; --files adds the files that messages and photos refer to.`,
 		"save the files alone, without manifests and log")
 	cmd.Flags().BoolVar(&f.ack, "ack", false, "acknowledge what was saved and verified")
 	_ = cmd.RegisterFlagCompletionFunc("poll", a.completeIDs("polls"))
+	a.localFilesFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if (f.poll == "") == (len(args) == 0) {
 			return usageError(cmd, errors.New("name a SESSION to poll, or a poll with --poll"))
@@ -165,6 +166,7 @@ func (a *app) resultsDownloadCommand() *cobra.Command {
 		ValidArgsFunction: a.completeIDs("results"),
 	}
 	cmd.Flags().StringVar(&dir, "dir", ".", "the `folder` to save to")
+	a.localFilesFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, ids []string) error {
 		client, err := a.client()
 		if err != nil {

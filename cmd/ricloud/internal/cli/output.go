@@ -130,11 +130,18 @@ func (p *printer) value(kind *resource, v any, item bool) error {
 	if !p.reveal {
 		v = mask(v)
 	}
+	if item && p.wholeLists() {
+		p.items, p.listed = append(p.items, v), true
+		return nil
+	}
 	if p.query != nil {
 		return p.filter(kind, v)
 	}
 	return p.write(kind, v, item)
 }
+
+// wholeLists reports whether a list is one value, for jq as for the reader.
+func (p *printer) wholeLists() bool { return p.format == "json" || p.format == "yaml" }
 
 // filter writes what the jq expression makes of v.
 func (p *printer) filter(kind *resource, v any) error {
@@ -177,10 +184,6 @@ func (p *printer) write(kind *resource, v any, item bool) error {
 	case "csv":
 		return p.csv(v)
 	case "json", "yaml":
-		if item {
-			p.items, p.listed = append(p.items, v), true
-			return nil
-		}
 		return p.whole(v)
 	}
 	if fields, ok := v.(map[string]any); ok {
@@ -227,11 +230,15 @@ func (p *printer) flush() error {
 		return err
 	}
 	p.table = nil
-	if !p.listed || p.query != nil || p.format != "json" && p.format != "yaml" {
+	if !p.listed || !p.wholeLists() {
 		return nil
 	}
 	p.listed = false
-	return p.whole(append([]any{}, p.items...))
+	list := append([]any{}, p.items...)
+	if p.query != nil {
+		return p.filter(nil, list)
+	}
+	return p.whole(list)
 }
 
 // secretFields are the names under which the API sends or takes secrets.

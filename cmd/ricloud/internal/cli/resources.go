@@ -135,6 +135,10 @@ func resources() []*resource {
 			},
 			filters: []filter{
 				{flag: "source", usage: "only the sessions of this `source`", of: "sources"},
+				{
+					flag: "account", param: accountParam,
+					usage: "only the sessions of the source with this `identifier`",
+				},
 				{flag: "state", usage: "only the sessions in this `state`"},
 			},
 		},
@@ -147,6 +151,11 @@ func resources() []*resource {
 			},
 			filters: []filter{
 				{flag: "session", usage: "only the polls of this `session`", of: "sessions"},
+				{
+					flag: "subscription", usage: "only the polls of this `subscription`",
+					of: "subscriptions",
+				},
+				{flag: "requestor", usage: "only the polls of this `requestor`: subscription"},
 				{flag: "source", usage: "only the polls of this `source`", of: "sources"},
 				{flag: "state", usage: "only the polls in this `state`"},
 			},
@@ -335,7 +344,11 @@ func (a *app) latestCommand(r *resource) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		for item, err := range a.items(cmd.Context(), client, r, query()) {
+		params := query()
+		if err := a.resolveAccount(cmd.Context(), client, params); err != nil {
+			return err
+		}
+		for item, err := range a.items(cmd.Context(), client, r, params) {
 			if err != nil {
 				return err
 			}
@@ -361,7 +374,7 @@ func (r *resource) filterFlags(a *app, cmd *cobra.Command) func() url.Values {
 		query := url.Values{}
 		for i, f := range r.filters {
 			if *values[i] != "" {
-				query.Set(strings.TrimSpace(orElse(f.param, f.flag)), *values[i])
+				query.Set(orElse(f.param, f.flag), *values[i])
 			}
 		}
 		for _, pair := range *extra {
@@ -370,6 +383,27 @@ func (r *resource) filterFlags(a *app, cmd *cobra.Command) func() url.Values {
 		}
 		return query
 	}
+}
+
+// accountParam stands for the identifier of a source, which the API's lists of sessions do not
+// take.
+const accountParam = " account"
+
+// resolveAccount replaces the identifier of a source by its id.
+func (a *app) resolveAccount(ctx context.Context, client *ricloud.Client, query url.Values) error {
+	account := query.Get(accountParam)
+	query.Del(accountParam)
+	if account == "" {
+		return nil
+	}
+	for source, err := range client.Sources.All(ctx, ricloud.SourceListParams{Identifier: account}) {
+		if err != nil {
+			return err
+		}
+		query.Set("source", string(source.ID))
+		return nil
+	}
+	return fmt.Errorf("%w: there is no source named %s", ricloud.ErrNotFound, account)
 }
 
 func orElse(s, other string) string {
@@ -387,6 +421,9 @@ func (a *app) list(ctx context.Context, r *resource, query url.Values, limit int
 	}
 	if limit > 0 && query.Get("limit") == "" {
 		query.Set("limit", strconv.Itoa(min(limit, 1000)))
+	}
+	if err := a.resolveAccount(ctx, client, query); err != nil {
+		return err
 	}
 	a.printer.list()
 	printed := 0
