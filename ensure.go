@@ -219,9 +219,29 @@ func (e *ensuring) explain(id ID, state ConfigState, failed *StateError) error {
 	return err
 }
 
-// sameURL ignores a slash at the end, as the API does when it appends to the
-// URL.
-func sameURL(a, b string) bool { return strings.TrimSuffix(a, "/") == strings.TrimSuffix(b, "/") }
+// sameURL reports whether two URLs lead to the same place, however they are
+// spelled: the API may keep a config's URL in another spelling. A slash at the
+// end makes no difference, because the API appends to the URL.
+func sameURL(a, b string) bool { return canonicalURL(a) == canonicalURL(b) }
+
+// canonicalURL lowers the scheme and the host, and removes the scheme's own
+// port, escapes that are not needed, and slashes at the end.
+func canonicalURL(raw string) string {
+	u, err := url.Parse(raw)
+	if err != nil {
+		return raw
+	}
+	u.Scheme, u.Host = strings.ToLower(u.Scheme), strings.ToLower(u.Host)
+	switch port := u.Port(); {
+	case u.Scheme == "https" && port == "443", u.Scheme == "http" && port == "80", port == "":
+		u.Host = strings.TrimSuffix(strings.TrimSuffix(u.Host, port), ":")
+	}
+	if strings.Contains(strings.ToLower(u.RawPath), "%2f") { // it is not a "/"
+		return strings.TrimRight(u.String(), "/")
+	}
+	u.Path, u.RawPath = strings.TrimRight(u.Path, "/"), ""
+	return u.String()
+}
 
 // checkURL refuses a config's URL that cannot work. The error does not repeat
 // it: people paste credentials into URLs.

@@ -564,3 +564,36 @@ func TestEnsureGoesOnAfterAnyFailedRequest(t *testing.T) {
 		})
 	}
 }
+
+// However a URL is spelled, Ensure finds the config that leads to the same place.
+func TestEnsureFindsAURLInAnotherSpelling(t *testing.T) {
+	t.Parallel()
+	const kept = "https://hooks.example/a%2Fb/w"
+	for spelled, same := range map[string]bool{
+		"https://hooks.example/a%2Fb/w":      true,
+		"https://hooks.example/a%2fb/w/":     false, // an escape that was lowered is another string
+		"https://Hooks.Example/a%2Fb/w":      true,
+		"HTTPS://hooks.example:443/a%2Fb/w":  true,
+		"https://hooks.example:8443/a%2Fb/w": false,
+		"https://hooks.example/a/b/w":        false,
+		"https://hooks.example/A%2Fb/w":      false,
+		"http://hooks.example/a%2Fb/w":       false,
+	} {
+		api := httpmock.NewMockTransport()
+		config := fmt.Sprintf(`{"id":"1","url":%q,"state":"valid","secret":"whsec"}`, kept)
+		api.RegisterResponder(http.MethodGet, `=~/configs/webhook\b`,
+			httpmock.NewStringResponder(http.StatusOK, `{"data":[`+config+`]}`))
+		api.RegisterResponder(http.MethodGet, `=~/configs/webhook/1$`,
+			httpmock.NewStringResponder(http.StatusOK, config))
+		client, err := ricloud.NewClient("token", ricloud.WithTransport(api), ricloud.WithRetries(0))
+		require.NoError(t, err)
+		found, err := client.WebhookConfigs.Ensure(t.Context(),
+			ricloud.WebhookConfigEnsureParams{URL: spelled})
+		if same {
+			require.NoError(t, err, spelled)
+			assert.Equal(t, ricloud.ID("1"), found.ID, spelled)
+		} else {
+			require.Error(t, err, "%s: it would create another", spelled)
+		}
+	}
+}

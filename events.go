@@ -396,8 +396,9 @@ func (l *listedEvent) UnmarshalJSON(b []byte) error {
 type eventReader struct {
 	client     *Client
 	opts       []CallOption
-	limit      int  // events a page
-	background bool // yield to other calls
+	limit      int    // events a page
+	background bool   // yield to other calls
+	charge     func() // called before each request; may be nil
 
 	now time.Time // by the API's clock, when the first page was read; zero: unknown
 }
@@ -417,7 +418,9 @@ func (r *eventReader) read(
 	defer r.readClock(&resp)
 	for limit := r.limit; ; {
 		params.AfterID, params.Limit = after, limit
-		list := request{op: transport.EventsList, list: params, background: r.background}
+		list := request{
+			op: transport.EventsList, list: params, background: r.background, charge: r.charge,
+		}
 		tooLarge := false
 		for e, err := range paginate[listedEvent](ctx, r.client, list, opts) {
 			if tooLarge = limit > 1 && errors.Is(err, transport.ErrBodyTooLarge); tooLarge {
@@ -683,8 +686,8 @@ type EventWatchParams struct {
 	Type   string // only events of this type; empty: all
 	Action string // only events with this action; empty: all
 
-	// Since is the date, by the API's clock, of the first event. The zero time
-	// means the events from now on.
+	// Since is the date, by the API's clock and to the second, of the first
+	// event. The zero time means the events from now on.
 	Since time.Time
 
 	// Cursor, if set, stores how far Watch has come. Watch begins at the stored
@@ -739,22 +742,29 @@ func (s *EventsService) Watch(
 type eventWatch struct {
 	eventReader
 
-	params EventWatchParams
-	since  time.Time        // nothing older is yielded
-	newest time.Time        // date of the newest event in the record
-	seen   map[ID]time.Time // events at or after the low-water mark, by date
-	began  bool             // the first look, which may yield nothing, is over
-	deep   time.Time        // when a look last reached far back
-	resume ID               // where to read on in a record that lists the oldest first
+	params   EventWatchParams
+	since    time.Time        // nothing older is yielded
+	newest   time.Time        // date of the newest event in the record
+	seen     map[ID]time.Time // events at or after the low-water mark, by date
+	began    bool             // the first look, which may yield nothing, is over
+	deep     time.Time        // when a look last reached far back
+	requests int              // of the look in progress
+	resume   ID               // where to read on in a record that lists the oldest first
 }
 
 func newEventWatch(client *Client, params EventWatchParams, opts []CallOption) *eventWatch {
-	return &eventWatch{
+	w := &eventWatch{
 		eventReader: eventReader{
 			client: client, opts: opts, limit: watchLimit, background: true,
 		},
 		params: params, since: params.Since, seen: map[ID]time.Time{},
 	}
+	w.charge = func() {
+		if w.requests++; w.requests > 1 { // run has waited for the first
+			client.waits.polls.allowance.ReserveN(time.Now(), 1)
+		}
+	}
+	return w
 }
 
 // run looks at the record until something ends it. It returns nil when the
@@ -772,11 +782,13 @@ func (w *eventWatch) run(ctx context.Context, yield func(*Event, error) bool) er
 	rhythm := w.client.waits.polls.rhythm
 	interval, failing := rhythm.Shortest, time.Time{}
 	for {
-		err := w.client.waits.polls.allowance.Wait(ctx) // the waits' share of the quota
-		var found []*listedEvent
-		if err == nil {
-			found, err = w.look(ctx)
+		turn := w.client.waits.polls.allowance.Reserve() // of the waits' share of the quota
+		if err := backoff.Sleep(ctx, turn.Delay()); err != nil {
+			turn.Cancel()
+			return &CallError{Operation: "Events.Watch", Err: err}
 		}
+		w.requests = 0
+		found, err := w.look(ctx)
 		switch {
 		case ctx.Err() != nil:
 			return &CallError{Operation: "Events.Watch", Err: backoff.Cause(ctx)}

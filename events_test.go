@@ -1028,3 +1028,32 @@ func TestWatchStopsWithItsConsumer(t *testing.T) {
 		})
 	}
 }
+
+// Every page that a watch reads counts towards the waits' fifth of the quota.
+func TestWatchOfABusyRecordKeepsToTheQuota(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		began := time.Now()
+		api := &lists{list: func(q url.Values, _ int) []string {
+			n := int(time.Since(began) / (250 * time.Millisecond)) // four a second
+			first := n
+			if after := q.Get("after_id"); after != "" {
+				first, _ = strconv.Atoi(after)
+			}
+			var page []string
+			for i := first - 1; i >= 0 && len(page) < 5; i-- {
+				page = append(page,
+					dated(strconv.Itoa(i), began.Add(time.Duration(i)*250*time.Millisecond)))
+			}
+			return page
+		}}
+		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Minute)
+		defer cancel()
+		for _, err := range api.client(t).Events.Watch(ctx, ricloud.EventWatchParams{}) {
+			if err != nil {
+				require.ErrorIs(t, err, context.DeadlineExceeded)
+			}
+		}
+		assert.Less(t, len(api.queries), 1000*11/10, "a fifth of 10,000 an hour, within a tenth")
+	})
+}

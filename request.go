@@ -32,6 +32,7 @@ type request struct {
 	background bool              // a read for a wait, which yields to other calls
 	custom     bool              // made by Client.Call: any JSON is an answer, and so is none
 	waits      []context.Context // the waits that a background read is for, as hooks see them
+	charge     func()            // called when the request is about to be made; may be nil
 }
 
 // What a body may implement.
@@ -58,6 +59,9 @@ func (c *Client) send(ctx context.Context, r request, opts []CallOption, into an
 	treq, err := r.build(o)
 	if err != nil {
 		return forOperation(r.op.Name, err)
+	}
+	if r.charge != nil {
+		r.charge()
 	}
 	ctx, ended := c.beginCall(ctx, &r)
 	resp, err := c.transport.Do(ctx, treq)

@@ -258,7 +258,7 @@ func (p StorageConfigEnsureParams) matches(c *StorageConfig) bool {
 // fails makes it invalid for everyone: see ReplaceCredentials. Any other config
 // is given the credentials and settings of params and tested. A test that fails
 // is repeated twice within a few seconds. Processes that start at the same time
-// end with one config.
+// end with one config, as soon as the API lists what it has created.
 //
 // If the config does not become valid, Ensure returns it with a *StateError
 // that says what to check.

@@ -153,7 +153,8 @@ func (p WebhookConfigEnsureParams) check() error {
 //
 // A valid config is not tested again, because a test that fails makes it
 // invalid for every receiver. A test that fails is repeated twice within a few
-// seconds. Receivers that start at the same time end with one config.
+// seconds. Receivers that start at the same time end with one config, as soon
+// as the API lists what it has created.
 //
 // It returns the config with its Secret. Some versions of the API show a secret
 // only when the config is created. Store it then: later, Secret is empty, and

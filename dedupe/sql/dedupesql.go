@@ -21,6 +21,14 @@
 //		})
 //	}
 //
+// # SQLite
+//
+// One process at a time writes to a SQLite file. A Deduplicator tries again for
+// a few seconds while another holds the lock. Open the file with a busy timeout
+// and write-ahead logging, so that SQLite itself waits; with modernc.org/sqlite:
+//
+//	db, err := sql.Open("sqlite", path+"?_pragma=busy_timeout(5000)&_pragma=journal_mode(WAL)")
+//
 // # Upkeep
 //
 // Call WebhookHandler.Replay at every start and on a timer, and Forget about
@@ -35,6 +43,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	mathrand "math/rand/v2"
 	"regexp"
 	"strconv"
 	"strings"
@@ -47,8 +56,10 @@ import (
 const DefaultLease = 5 * time.Minute
 
 const (
-	tries    = 3 // of a statement: a deadlock or a broken connection passes
-	tryPause = 20 * time.Millisecond
+	tries       = 3 // of a statement: a deadlock or a broken connection passes
+	triesLocked = 9 // of one that finds a SQLite file locked: for up to seconds
+	tryPause    = 20 * time.Millisecond
+	maxTryPause = time.Second
 )
 
 // A Deduplicator is a ricloud.Deduplicator and a ricloud.Cursor in a SQL
@@ -369,11 +380,18 @@ func (d *Deduplicator) read(
 // retry repeats f a few times: a deadlock, a serialization failure or a broken
 // connection passes. Every f can be repeated.
 func (d *Deduplicator) retry(ctx context.Context, f func() error) (err error) {
-	for i := range tries {
+	for i := 1; ; i++ {
 		if err = f(); err == nil || ctx.Err() != nil {
 			return err
 		}
-		timer := time.NewTimer(tryPause << i)
+		// Drivers have no error in common, but SQLite's words.
+		isLocked := d.dialect == SQLite && strings.Contains(err.Error(), "is locked")
+		if i >= triesLocked || i >= tries && !isLocked {
+			return err
+		}
+		pause := min(tryPause<<i, maxTryPause)
+		//nolint:gosec // spreads load, guards nothing
+		timer := time.NewTimer(pause/2 + mathrand.N(pause/2))
 		select {
 		case <-ctx.Done():
 			timer.Stop()
@@ -381,7 +399,6 @@ func (d *Deduplicator) retry(ctx context.Context, f func() error) (err error) {
 		case <-timer.C:
 		}
 	}
-	return err
 }
 
 const longestKey = 200 // bytes

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -451,4 +452,40 @@ func TestNewRefuses(t *testing.T) {
 	}
 	assert.Equal(t, "MySQL", dedupesql.MySQL.String())
 	assert.Equal(t, "Dialect(9)", dedupesql.Dialect(9).String())
+}
+
+// Two processes share a SQLite file without any setting of the driver: neither sees that it was
+// locked.
+func TestSQLiteFileThatIsLocked(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "events.db")
+	var receivers []*dedupesql.Deduplicator
+	for range 2 {
+		db, err := sql.Open("sqlite", path)
+		require.NoError(t, err)
+		t.Cleanup(func() { assert.NoError(t, db.Close()) })
+		dedupe, err := dedupesql.New(db, dedupesql.SQLite)
+		require.NoError(t, err)
+		require.NoError(t, dedupe.Migrate(t.Context()))
+		receivers = append(receivers, dedupe)
+	}
+	const events = 8
+	var handled atomic.Int64
+	var all sync.WaitGroup
+	for i := range 4 {
+		all.Go(func() {
+			dedupe := receivers[i%len(receivers)]
+			for n := range events {
+				lease, err := dedupe.Begin(t.Context(), ricloud.ID(strconv.Itoa(n)))
+				switch {
+				case errors.Is(err, ricloud.ErrEventDone), errors.Is(err, ricloud.ErrEventInProgress):
+				case assert.NoError(t, err):
+					handled.Add(1)
+					assert.NoError(t, dedupe.Done(t.Context(), lease))
+				}
+			}
+		})
+	}
+	all.Wait()
+	assert.EqualValues(t, events, handled.Load())
 }
