@@ -95,9 +95,16 @@ func Open(ctx context.Context, root *os.Root, info []Field, now func() time.Time
 
 // replay reads the log, from which the manifests are made.
 func (b *Bag) replay() error {
+	recorded, err := b.recordedLog()
+	if err != nil {
+		return err
+	}
 	input := bufio.NewReader(b.log)
+	hash := sha256.New()
 	var whole int64
+	found := recorded == ""
 	for {
+		found = found || hex.EncodeToString(hash.Sum(nil)) == recorded
 		text, err := input.ReadString('\n')
 		if err == io.EOF { //nolint:errorlint // a bufio.Reader returns io.EOF bare
 			break
@@ -110,9 +117,32 @@ func (b *Bag) replay() error {
 			return fmt.Errorf("%w: line %d: %w", ErrDamaged, b.chain.lines+1, err)
 		}
 		b.take(line)
+		_, _ = io.WriteString(hash, text)
 		whole += int64(len(text))
 	}
+	if !found {
+		return fmt.Errorf("%w: lines that %s knows are missing", ErrDamaged, tagSHA)
+	}
 	return b.log.Truncate(whole) // a line that was cut off was never flushed
+}
+
+// recordedLog returns the SHA-256 of the log when the tag manifests were last
+// written, or "". A crash leaves a longer log than that, never a shorter one.
+func (b *Bag) recordedLog() (string, error) {
+	text, err := b.root.ReadFile(tagSHA)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", nil
+	}
+	if err != nil {
+		return "", err
+	}
+	for line := range strings.Lines(string(text)) {
+		sum, name, _ := strings.Cut(strings.TrimSuffix(line, "\n"), "  ")
+		if name == LogName && len(sum) == shaDigits {
+			return sum, nil
+		}
+	}
+	return "", fmt.Errorf("%w: %s does not list it", ErrDamaged, tagSHA)
 }
 
 func (b *Bag) take(line Line) {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/md5"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -192,6 +193,56 @@ func TestVerifyNamesWhatIsMissingOrAdded(t *testing.T) {
 	defer func() { _ = root.Close() }()
 	_, err = Verify(t.Context(), root)
 	require.ErrorContains(t, err, "is not a bag")
+}
+
+// Lines that were cut off the log are missed: nothing is added behind them.
+func TestBagWithoutTheEndOfItsLog(t *testing.T) {
+	t.Parallel()
+	for name, cut := range map[string]func(path string, lines []string) error{
+		"the last line": func(path string, lines []string) error {
+			return os.WriteFile(path, []byte(strings.Join(lines[:len(lines)-2], "")), 0o600)
+		},
+		"all but one line": func(path string, lines []string) error {
+			return os.WriteFile(path, []byte(lines[0]), 0o600)
+		},
+		"all lines": func(path string, _ []string) error { return os.WriteFile(path, nil, 0o600) },
+		"the log":   func(path string, _ []string) error { return os.Remove(path) },
+		"the log, and its line in the tag manifest": func(path string, _ []string) error {
+			return errors.Join(os.Remove(path),
+				os.WriteFile(filepath.Join(filepath.Dir(path), tagSHA), nil, 0o600))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			write(t, dir, map[string]string{"a": "the first"})
+			write(t, dir, map[string]string{"b": "the second"})
+			path := filepath.Join(dir, LogName)
+			content, err := os.ReadFile(path)
+			require.NoError(t, err)
+			require.NoError(t, cut(path, strings.SplitAfter(string(content), "\n")))
+			root, err := os.OpenRoot(dir)
+			require.NoError(t, err)
+			defer func() { _ = root.Close() }()
+			_, err = Open(t.Context(), root, nil, now)
+			require.ErrorIs(t, err, ErrDamaged)
+			assert.NotEmpty(t, verify(t, dir))
+		})
+	}
+}
+
+func TestVerifyNamesWhatIsNotOfTheBag(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{
+		"manifest-sha1.txt", "tagmanifest-sha512.txt", "fetch.txt", "notes", ".hidden",
+	} {
+		dir := t.TempDir()
+		write(t, dir, map[string]string{"a": "the first"})
+		require.NoError(t, os.WriteFile(filepath.Join(dir, name), []byte("x"), 0o600))
+		found := verify(t, dir)
+		require.Len(t, found, 1)
+		assert.Equal(t, name, found[0].Path)
+	}
 }
 
 // A process that dies while it writes leaves a log that the next goes on with.

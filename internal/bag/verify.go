@@ -29,7 +29,7 @@ func Verify(ctx context.Context, root *os.Root) ([]Difference, error) {
 	if _, err := root.Lstat(declaration); err != nil {
 		return nil, fmt.Errorf("is not a bag: %w", err)
 	}
-	for _, check := range []func() error{v.tags, v.payload, v.log} {
+	for _, check := range []func() error{v.tags, v.payload, v.log, v.others} {
 		if err := check(); err != nil {
 			return nil, err
 		}
@@ -126,6 +126,25 @@ func (v *verifier) tags() error {
 	}
 	if text, err := v.read(declaration); err != nil || text != declarationText && !v.bad[declaration] {
 		v.differsf(declaration, "is not the declaration of BagIt 1.0")
+	}
+	return nil
+}
+
+// others names what is beside the payload and no file of the bag. The partial
+// files and notes of a SaveAll that was interrupted may be there.
+func (v *verifier) others() error {
+	known := map[string]bool{Payload: true, tagMD5: true, tagSHA: true}
+	for _, name := range tagFiles() {
+		known[name] = true
+	}
+	entries, err := fs.ReadDir(v.root.FS(), ".")
+	if err != nil {
+		return err
+	}
+	for _, entry := range entries {
+		if name := entry.Name(); !known[name] && !v.bad[name] && !strings.HasPrefix(name, ".ricloud-") {
+			v.differsf(name, "is no file of this folder's manifest")
+		}
 	}
 	return nil
 }
