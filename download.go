@@ -447,6 +447,9 @@ func (s *ResultsService) SaveAll(
 	if err != nil {
 		return nil, err
 	}
+	if results == nil {
+		return nil, &ParamError{Operation: operation, Field: "results", Reason: "is nil"}
+	}
 	sub := ""
 	if o.manifest != nil {
 		sub = bag.Payload
@@ -507,7 +510,9 @@ func (s *ResultsService) SaveAllTo(
 	switch {
 	case err != nil:
 		return nil, err
-	case sink == nil:
+	case results == nil:
+		return nil, &ParamError{Operation: operation, Field: "results", Reason: "is nil"}
+	case isNil(sink):
 		return nil, &ParamError{Operation: operation, Field: "sink", Reason: "is nil"}
 	case o.manifest != nil:
 		return nil, &ParamError{Operation: operation, Field: "WithManifest", Reason: "does not apply to a Sink"}

@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"io"
 	"iter"
-	"math"
 	"strconv"
 	"strings"
 )
@@ -62,6 +61,11 @@ func (e *RecordError) Unwrap() error { return e.Err }
 // verified.
 func Records[T any](r io.Reader) iter.Seq2[T, error] {
 	return func(yield func(T, error) bool) {
+		if isNil(r) {
+			var zero T
+			yield(zero, &ParamError{Operation: "Records", Field: "r", Reason: "is nil"})
+			return
+		}
 		d := document{Decoder: json.NewDecoder(r)}
 		err := d.read(func() (stop bool, err error) {
 			var v, zero T
@@ -86,8 +90,9 @@ type document struct {
 	*json.Decoder
 
 	index   int
-	count   *int
-	records bool // "data" has come
+	count   string // of metadata, where it is a number; "": none
+	counted bool   // "metadata" has come
+	records bool   // "data" has come
 
 	// object, if set, is given "data" that is an object, as older information
 	// documents have it.
@@ -116,8 +121,8 @@ func (d *document) read(record func() (stop bool, err error)) error {
 	switch {
 	case !d.records:
 		return ErrNoRecords
-	case d.count != nil && *d.count != d.index && !d.whole:
-		return fmt.Errorf("%w: it is %d, metadata.count is %d", ErrRecordCount, d.index, *d.count)
+	case d.count != "" && !isCount(d.count, d.index) && !d.whole:
+		return fmt.Errorf("%w: it is %d, metadata.count is %.40s", ErrRecordCount, d.index, d.count)
 	}
 	switch _, err := d.Token(); err {
 	case nil:
@@ -293,6 +298,10 @@ func kindOf(token json.Token) string {
 
 // metadata reads the count, if there is one that can be read.
 func (d *document) metadata() error {
+	if d.counted {
+		return errors.New(`"metadata" comes twice`)
+	}
+	d.counted = true
 	var fields map[string]json.RawMessage
 	begin := d.InputOffset()
 	if err := d.Decode(&fields); err != nil && d.InputOffset() <= begin+1 {
@@ -302,15 +311,23 @@ func (d *document) metadata() error {
 	return nil
 }
 
-// readCount reads a count: a whole number, perhaps in a string. Anything else
-// is no count.
-func readCount(raw json.RawMessage) *int {
+// readCount returns a count as it is spelled: a number, perhaps in a string.
+// Anything else is no count.
+func readCount(raw json.RawMessage) string {
 	text := strings.TrimSpace(strings.Trim(string(raw), `"`))
-	n, err := strconv.ParseFloat(text, 64)
-	if err != nil || n < 0 || n != math.Trunc(n) || n > math.MaxInt32 {
-		return nil
+	if strings.Trim(text, "+-.eE0123456789") != "" {
+		return ""
 	}
-	return new(int(n))
+	if _, err := strconv.ParseFloat(text, 64); err != nil && !errors.Is(err, strconv.ErrRange) {
+		return ""
+	}
+	return text
+}
+
+// isCount reports whether a number is n, in whatever spelling.
+func isCount(number string, n int) bool {
+	value, err := strconv.ParseFloat(number, 64)
+	return err == nil && value == float64(n)
 }
 
 // skip reads past a value of any size.

@@ -127,6 +127,26 @@ func TestRecords(t *testing.T) {
 			want:     []call{a, b},
 			err:      "",
 		},
+		"count is too large": {
+			document: `{"data":` + two + `,"metadata":{"count":99999999999999999999}}`,
+			want:     []call{a, b},
+			err:      "it is 2, metadata.count is 99999999999999999999",
+		},
+		"count is beyond all": {
+			document: `{"data":` + two + `,"metadata":{"count":1e999}}`,
+			want:     []call{a, b},
+			err:      "metadata.count is 1e999",
+		},
+		"count is no whole number": {
+			document: `{"data":` + two + `,"metadata":{"count":2.5}}`,
+			want:     []call{a, b},
+			err:      "metadata.count is 2.5",
+		},
+		"metadata comes twice": {
+			document: `{"metadata":{},"data":` + two + `,"metadata":{"count":2}}`,
+			want:     []call{a, b},
+			err:      "comes twice",
+		},
 		"too few": {
 			document: `{"data":` + two + `,"metadata":{"count":3}}`,
 			want:     []call{a, b},
@@ -241,6 +261,15 @@ func TestRecordsReadToTheEnd(t *testing.T) {
 	_, failures = collect[int](strings.NewReader(`{"data":[1],"metadata":{"count":2}}`))
 	require.Len(t, failures, 1)
 	require.ErrorIs(t, failures[0], ErrRecordCount)
+}
+
+func TestRecordsOfNoReader(t *testing.T) {
+	t.Parallel()
+	_, failures := collect[int](nil)
+	require.Len(t, failures, 1)
+	var refused *ParamError
+	require.ErrorAs(t, failures[0], &refused)
+	assert.Equal(t, "r", refused.Field)
 }
 
 func TestRecordsStops(t *testing.T) {

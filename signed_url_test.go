@@ -409,5 +409,9 @@ func TestOptionsThatCannotWorkAreRefused(t *testing.T) {
 	}
 	_, err = c.Results.SaveAllTo(t.Context(), each(r), nil)
 	refuses("sink", err)
+	_, err = c.Results.SaveAll(t.Context(), nil, t.TempDir())
+	refuses("results", err)
+	_, err = c.Results.SaveAllTo(t.Context(), nil, nil)
+	refuses("results", err)
 	assert.Zero(t, v.gets)
 }

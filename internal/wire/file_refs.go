@@ -93,7 +93,7 @@ func (s *refScanner) value(p place, reference bool) bool {
 
 func (s *refScanner) object(p place, reference bool) bool {
 	var o object
-	if !s.members('{', '}', func() bool { return s.member(&o) }) {
+	if !s.members('{', '}', func() bool { return s.member(&o, p, reference) }) {
 		return false
 	}
 	if id := o.ref(reference); id != "" {
@@ -103,7 +103,7 @@ func (s *refScanner) object(p place, reference bool) bool {
 }
 
 // member reads one member of an object.
-func (s *refScanner) member(o *object) bool {
+func (s *refScanner) member(o *object, p place, reference bool) bool {
 	key, ok := s.key()
 	if !ok || s.peek() != ':' {
 		return false
@@ -117,11 +117,15 @@ func (s *refScanner) member(o *object) bool {
 	}
 	switch string(key) {
 	case "file":
-		return s.value(placeFile, first == '{')
+		return s.value(placeFile, true)
 	case "files":
-		return s.value(placeFiles, first == '[')
+		return s.value(placeFiles, true)
 	case "attachments":
-		return s.value(placeAttachments, first == '[')
+		return s.value(placeAttachments, true)
+	case "file_id", "id":
+		if reference { // an ID that is an object with an ID
+			return s.value(p, true)
+		}
 	}
 	return s.value(placeElsewhere, false)
 }

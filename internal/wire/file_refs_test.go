@@ -13,12 +13,15 @@ import (
 func TestFileRefs(t *testing.T) {
 	t.Parallel()
 	for record, want := range map[string][]string{
-		`{"files":[{"id":"a"},{"file_id":"b"},{"id":3}]}`:                          {"a", "b", "3"},
-		`{"files":{"id":"a"}}`:                                                     nil,
-		`{"file":{"id":"a"}}`:                                                      {"a"},
-		`{"file":[{"id":"a"}]}`:                                                    nil,
-		`{"file":{"id":"wrong","file_id":"right"}}`:                                {"right"},
-		`{"file":{"id":"a","size":3,"nested":{"id":"b"}}}`:                         {"a"},
+		`{"files":[{"id":"a"},{"file_id":"b"},{"id":3}]}`:  {"a", "b", "3"},
+		`{"files":{"id":"a"}}`:                             {"a"},
+		`{"attachments":{"id":"a"}}`:                       {"a"},
+		`{"file":{"id":{"id":"a"}}}`:                       {"a"},
+		`{"id":{"id":"a"}}`:                                nil,
+		`{"file":{"id":"a"}}`:                              {"a"},
+		`{"file":[{"id":"a"}]}`:                            {"a"},
+		`{"file":{"id":"wrong","file_id":"right"}}`:        {"right"},
+		`{"file":{"id":"a","size":3,"nested":{"id":"b"}}}`: {"a"},
 		`{"attachments":[{"file_id":"a"},{"file_id":"xdtouchx"},{"id":"b"},null]}`: {"a", "b"},
 		`{"file_id":"a","type":"file","name":"IMG"}`:                               {"a"},
 		`{"files":[{"id":"a"}],"file":{"id":"b"},"attachments":[{"file_id":"a"}]}`: {"b", "a"},
