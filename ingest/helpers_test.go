@@ -95,6 +95,19 @@ type bench struct {
 	patience time.Duration
 	hook     atomic.Pointer[ricloud.WebhookHandler]
 	secret   ricloud.Secret
+	answered sync.Map // the statuses of deliveries
+}
+
+// statusWriter keeps the status of an answer.
+type statusWriter struct {
+	http.ResponseWriter
+
+	status int
+}
+
+func (w *statusWriter) WriteHeader(status int) {
+	w.status = status
+	w.ResponseWriter.WriteHeader(status)
 }
 
 func newBench(t *testing.T, cfg ingest.Config, opts ...ricloudtest.Option) *bench {
@@ -192,7 +205,9 @@ func (b *bench) receive() {
 // ServeHTTP receives the events, as long as there is an engine.
 func (b *bench) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if handler := b.hook.Load(); handler != nil {
-		handler.ServeHTTP(w, r)
+		seen := &statusWriter{ResponseWriter: w, status: http.StatusOK}
+		handler.ServeHTTP(seen, r)
+		b.answered.Store(seen.status, true)
 		return
 	}
 	w.WriteHeader(http.StatusServiceUnavailable)

@@ -128,7 +128,7 @@ func (e *Engine) Run(ctx context.Context, client *ricloud.Client, h Handlers) er
 	follow("work", w.follow)
 	follow("urls", e.listenURLs)
 	follow("events", func(ctx context.Context) error {
-		return e.followEvents(ctx, time.Now(), client.Notify)
+		return e.store.Subscribe(ctx, time.Now(), notifier(client))
 	})
 	workers.Go(func() { w.run(begin, work) })
 	workers.Go(func() { r.campaign(begin, work) })
@@ -150,6 +150,22 @@ func (e *Engine) Run(ctx context.Context, client *ricloud.Client, h Handlers) er
 		return fmt.Errorf("ingest: Run: %w", context.Cause(begin))
 	}
 	return nil
+}
+
+// notifier gives events to the waits of a client. Every process gets every event, and most have no
+// wait of their own. While there is none, one event a second is decoded, which tells the client
+// that events arrive.
+func notifier(client *ricloud.Client) func(data []byte) {
+	var last time.Time
+	return func(data []byte) {
+		if client.Stats().Waits == 0 && time.Since(last) < time.Second {
+			return
+		}
+		last = time.Now()
+		if event, err := ricloud.ParseEvent(data); err == nil {
+			client.Notify(event)
+		}
+	}
 }
 
 var (

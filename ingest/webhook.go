@@ -1,11 +1,13 @@
 package ingest
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -128,32 +130,81 @@ const (
 	maxMessage = 512 << 10
 )
 
-// shareURLs gives signed URLs to all processes. One that misses them asks the API.
+// shareURLs gives signed URLs to all processes. One that misses them asks the API. The message is
+// the poll's ID, a line feed, and the URLs, so that who has no use for them need not decode them.
 func (e *Engine) shareURLs(ctx context.Context, urls *pollURLs) {
 	if body, err := json.Marshal(urls); err == nil && len(body) < maxMessage {
-		_ = e.store.Send(ctx, urlSubject, body)
+		_ = e.store.Send(ctx, urlSubject, slices.Concat([]byte(urls.Poll), []byte{'\n'}, body))
 	}
 }
 
-// urlCache remembers signed URLs of the latest polls.
+// urlCache remembers signed URLs of the latest polls, as they came until one is asked for.
 type urlCache struct {
-	mu    sync.Mutex
-	polls map[ricloud.ID]map[ricloud.ID]signedURL
-	order []ricloud.ID
+	mu      sync.Mutex
+	encoded map[ricloud.ID][]byte
+	polls   map[ricloud.ID]map[ricloud.ID]signedURL
+	order   []ricloud.ID
 }
 
-func newURLCache() *urlCache { return &urlCache{polls: map[ricloud.ID]map[ricloud.ID]signedURL{}} }
+func newURLCache() *urlCache {
+	return &urlCache{
+		encoded: map[ricloud.ID][]byte{}, polls: map[ricloud.ID]map[ricloud.ID]signedURL{},
+	}
+}
 
 func (c *urlCache) add(urls *pollURLs) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.decode(urls.Poll)
+	c.merge(urls)
+}
+
+// addEncoded keeps a message of shareURLs.
+func (c *urlCache) addEncoded(message []byte) {
+	poll, body, ok := bytes.Cut(message, []byte{'\n'})
+	if !ok {
+		return
+	}
+	id := ricloud.ID(poll)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.decode(id) // what came before stays
+	c.note(id)
+	c.encoded[id] = body
+}
+
+// decode takes over what addEncoded has kept of a poll. c.mu is held.
+func (c *urlCache) decode(poll ricloud.ID) {
+	body, ok := c.encoded[poll]
+	if !ok {
+		return
+	}
+	var urls pollURLs
+	if json.Unmarshal(body, &urls) == nil && urls.Poll == poll {
+		c.merge(&urls)
+	}
+	delete(c.encoded, poll)
+}
+
+// merge adds URLs. c.mu is held.
+func (c *urlCache) merge(urls *pollURLs) {
+	c.note(urls.Poll)
 	if c.polls[urls.Poll] == nil {
-		c.order = append(c.order, urls.Poll)
 		c.polls[urls.Poll] = map[ricloud.ID]signedURL{}
 	}
 	maps.Copy(c.polls[urls.Poll], urls.Results)
+}
+
+// note adds a poll to those that are remembered, and forgets the oldest beyond maxURLs. c.mu is
+// held.
+func (c *urlCache) note(poll ricloud.ID) {
+	if c.polls[poll] != nil || c.encoded[poll] != nil {
+		return
+	}
+	c.order = append(c.order, poll)
 	for len(c.order) > maxURLs {
 		delete(c.polls, c.order[0])
+		delete(c.encoded, c.order[0])
 		c.order = c.order[1:]
 	}
 }
@@ -162,18 +213,14 @@ func (c *urlCache) add(urls *pollURLs) {
 func (c *urlCache) get(poll, result ricloud.ID) (signedURL, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.decode(poll)
 	url, ok := c.polls[poll][result]
 	return url, ok
 }
 
 // listenURLs fills the cache until ctx ends.
 func (e *Engine) listenURLs(ctx context.Context) error {
-	return e.store.Listen(ctx, urlSubject, func(data []byte) {
-		var urls pollURLs
-		if json.Unmarshal(data, &urls) == nil {
-			e.urls.add(&urls)
-		}
-	})
+	return e.store.Listen(ctx, urlSubject, e.urls.addEncoded)
 }
 
 // followEvents calls fn for each event that was stored since a time.
