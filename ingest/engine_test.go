@@ -33,7 +33,7 @@ const fullFleet = 1000
 func TestRequestsAnAccount(t *testing.T) {
 	t.Parallel()
 	// A smaller world under the race detector shares the same reads among fewer, so the limits are
-	// those of the full one there: .ci/steps/chaos runs that.
+	// those of the full one there, which runs without the detector.
 	accounts := fullFleet
 	if raceDetector {
 		accounts = fullFleet / 4
