@@ -110,7 +110,7 @@ func TestRecords(t *testing.T) {
 		"count is negative": {
 			document: `{"data":` + two + `,"metadata":{"count":-1}}`,
 			want:     []call{a, b},
-			err:      "",
+			err:      "it is 2, metadata.count is -1",
 		},
 		"count is an object": {
 			document: `{"data":` + two + `,"metadata":{"count":{}}}`,
