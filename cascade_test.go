@@ -310,7 +310,9 @@ func TestResultsWithFilesOfADamagedResult(t *testing.T) {
 	account.Data["callkit.calls"] = ricloudtest.Records(
 		map[string]any{"files": []any{map[string]any{"id": "file-000"}}},
 	)
-	sandbox := ricloudtest.NewServer(ricloudtest.WithAccounts(account), ricloudtest.WithDelays(ricloudtest.Delays{}))
+	sandbox := ricloudtest.NewServer(
+		ricloudtest.WithAccounts(account), ricloudtest.WithDelays(ricloudtest.Delays{}),
+	)
 	defer sandbox.Close()
 	client := sandbox.Client(ricloud.WithPolling(time.Millisecond, 10*time.Millisecond))
 	defer client.Close()

@@ -102,7 +102,9 @@ func newClient(operation, token string, opts []Option) (*Client, error) {
 	}
 	cfg.Observe = observers.observe()
 	if cfg.localSet && cfg.local == "" {
-		return nil, &ParamError{Operation: "NewClient", Field: "WithLocalFiles", Reason: "must name a folder"}
+		return nil, &ParamError{
+			Operation: "NewClient", Field: "WithLocalFiles", Reason: "must name a folder",
+		}
 	}
 	t, err := transport.New(cfg.Config)
 	if err != nil {

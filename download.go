@@ -515,7 +515,9 @@ func (s *ResultsService) SaveAllTo(
 	case isNil(sink):
 		return nil, &ParamError{Operation: operation, Field: "sink", Reason: "is nil"}
 	case o.manifest != nil:
-		return nil, &ParamError{Operation: operation, Field: "WithManifest", Reason: "does not apply to a Sink"}
+		return nil, &ParamError{
+			Operation: operation, Field: "WithManifest", Reason: "does not apply to a Sink",
+		}
 	}
 	all := newSaveAll(operation, s, o)
 	all.keep = func(ctx context.Context, item *savedFile) error {

@@ -221,7 +221,8 @@ func newHooks(all []Hook, logger *slog.Logger) (*hooks, error) {
 		known = add(&h.webhook, hook) || known
 		known = add(&h.decode, hook) || known
 		if !known {
-			return nil, invalid("WithHooks", fmt.Sprintf("hook %d is a %T, which implements no hook interface", i, hook))
+			return nil, invalid("WithHooks",
+				fmt.Sprintf("hook %d is a %T, which implements no hook interface", i, hook))
 		}
 	}
 	return h, nil

@@ -125,7 +125,9 @@ func TestPollResultsWithoutAnID(t *testing.T) {
 	t.Parallel()
 	const first, second, third = `{"task":"t","identifier":"a","url":"s3://b/a"}`,
 		`{"task":"t","identifier":"b","url":"s3://b/b"}`, `{"id":"r","identifier":"c"}`
-	shown := [][]string{{first}, {first, second}, {first, second, third}, {second, first, first, third}}
+	shown := [][]string{
+		{first}, {first, second}, {first, second, third}, {second, first, first, third},
+	}
 	for name, page := range map[string]int{"in the poll": 10, "on pages": 2} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -243,7 +243,7 @@ func parseContentRange(header string) (offset, size int64, ok bool) {
 
 const (
 	maxErrorXML = 16 << 10
-	maxDrain    = 64 << 10 // read from an answer that is not used, so that its connection can be used again
+	maxDrain    = 64 << 10 // read from an answer that is not used, to keep its connection
 )
 
 func drop(body io.ReadCloser) {

@@ -9,8 +9,8 @@ import (
 const shownTurnWait = time.Millisecond
 
 // log writes one record for an attempt: Debug, or Warn with the wait when it will be repeated. The
-// documentation of ricloud.WithLogger lists the fields: never a body, a header or a query. The cause
-// is cleaned like the text of an error.
+// documentation of ricloud.WithLogger lists the fields: never a body, a header or a query. The
+// cause is cleaned like the text of an error.
 func (c *call) log(attempt *Attempt, again bool) {
 	logger, level := c.client.cfg.Logger, slog.LevelDebug
 	if again {
