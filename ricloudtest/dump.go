@@ -242,8 +242,8 @@ func (s *Server) dump() (json.RawMessage, error) {
 // receivers, stay as they are.
 func (s *Server) Load(r io.Reader) error {
 	var d dump
-	//nolint:musttag // resources are written under their Go names
 	decoder := json.NewDecoder(r)
+	//nolint:musttag // resources are written under their Go names
 	if err := decoder.Decode(&d); err != nil {
 		return fmt.Errorf("ricloudtest: load: %w", err)
 	}

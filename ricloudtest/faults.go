@@ -156,7 +156,8 @@ func (f Fault) hasEffect() bool {
 // ReadFaults reads faults from JSON: an array of objects with the fields of Fault in snake case,
 // where "delay" and "drip" are strings such as "1.5s". It refuses a fault that cannot work.
 func ReadFaults(r io.Reader) ([]Fault, error) {
-	raw, err := io.ReadAll(r)
+	const most = 64 << 20
+	raw, err := readUpTo(r, most)
 	if err != nil {
 		return nil, fmt.Errorf("ricloudtest: read faults: %w", err)
 	}

@@ -73,7 +73,7 @@ func maskValue(key string, value any) any {
 // maskText masks what is secret in a text: in the JSON that it may hold, in URLs, and behind words
 // such as "Bearer" or "password=".
 func maskText(text string) string {
-	if inner := strings.TrimSpace(text); inner != "" && strings.Contains(`{["`, inner[:1]) &&
+	if inner := strings.TrimSpace(text); strings.IndexAny(inner, `{["`) == 0 &&
 		json.Valid([]byte(inner)) {
 		return string(reply.Encode(maskJSON([]byte(inner))))
 	}

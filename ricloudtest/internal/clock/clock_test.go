@@ -55,8 +55,7 @@ func TestAdvanceRunsTheJobsOnItsWay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o, begun := newOwner(), time.Now()
 		at := map[string]time.Duration{}
-		var run func(string)
-		run = func(work string) {
+		run := func(work string) {
 			at[work] = o.clock.Now().Sub(begun)
 			if work == "a" { // work that makes work
 				o.clock.After(time.Minute, "b")

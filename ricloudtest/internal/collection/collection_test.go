@@ -18,7 +18,7 @@ type thing struct {
 	color, state string
 }
 
-var noon = time.Date(2020, 2, 25, 12, 0, 0, 0, time.UTC)
+func noon() time.Time { return time.Date(2020, 2, 25, 12, 0, 0, 0, time.UTC) }
 
 // things is a collection of n: "1" is the oldest, made at noon, the next a minute later. The even
 // ones are red and the odd ones blue. Every tenth is deleted, and hidden.
@@ -31,7 +31,7 @@ func things(n int) *collection.Collection[*thing] {
 	for i := 1; i <= n; i++ {
 		item := &thing{
 			Head: collection.Head{
-				ID: strconv.Itoa(i), Created: noon.Add(time.Duration(i-1) * time.Minute),
+				ID: strconv.Itoa(i), Created: noon().Add(time.Duration(i-1) * time.Minute),
 			},
 			color: "blue", state: "active",
 		}
@@ -134,7 +134,7 @@ func TestListRefuses(t *testing.T) {
 		_, err = things(12).List(values, false)
 		var refused *collection.ParamError
 		require.ErrorAs(t, err, &refused, query)
-		assert.EqualError(t, refused, want, query)
+		require.EqualError(t, refused, want, query)
 	}
 	page, err := things(1).List(url.Values{"limit": {"1000"}}, false)
 	require.NoError(t, err)
@@ -158,7 +158,7 @@ func TestOneItem(t *testing.T) {
 	c.Remove(item)
 	_, err = c.Get("3")
 	require.ErrorIs(t, err, collection.ErrNoItem)
-	assert.EqualError(t, err, `thing "3": no such resource`)
+	require.EqualError(t, err, `thing "3": no such resource`)
 	assert.Equal(t, []string{"1", "2", "4"}, ids(c.All()))
 	newest, _ = c.Find("color", "blue")
 	assert.Equal(t, "1", newest.ID)
