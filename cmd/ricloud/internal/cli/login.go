@@ -141,6 +141,10 @@ func (a *app) code(ctx context.Context, command, from string, attempt int) (ricl
 		}
 		a.sayf("That code was not accepted.\n")
 	}
+	if from == "prompt" && !terminal(a.in) {
+		return ricloud.NewSecret(""), fmt.Errorf("there is no terminal to ask for it, use --code or "+
+			"--code-command: %w", ricloud.ErrCodeRequired)
+	}
 	return a.secret(ctx, from, "code from the owner's device")
 }
 

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -108,6 +109,11 @@ func (a *app) secretTarget(cmd *cobra.Command, path string) error {
 		return usageError(cmd,
 			errors.New("the answer holds a secret: say where it goes, with --secret-file FILE or "+
 				"--show-secrets"))
+	}
+	if dir := filepath.Dir(path); path != "" && !a.dryRun {
+		if info, err := os.Stat(dir); err != nil || !info.IsDir() {
+			return usageError(cmd, fmt.Errorf("--secret-file: there is no folder %s", dir))
+		}
 	}
 	return nil
 }

@@ -58,14 +58,17 @@ func (a *app) readSecret(ctx context.Context, from, what string) (string, error)
 	case from == "" || from == "prompt":
 		return a.hidden(ctx, strings.ToUpper(what[:1])+what[1:]+": ")
 	}
-	return "", fmt.Errorf("the %s cannot be an argument, where others could read it: use prompt, -, "+
-		"@FILE or env:NAME", what)
+	return "", &usage{command: a.operation, err: fmt.Errorf("the %s cannot be an argument, where "+
+		"others could read it: use prompt, -, @FILE or env:NAME", what)}
 }
 
 // hidden asks on the terminal without showing what is typed.
 func (a *app) hidden(ctx context.Context, prompt string) (string, error) {
 	if !terminal(a.in) {
-		return "", errors.New("there is no terminal to ask on: use -, @FILE or env:NAME")
+		return "", &usage{
+			command: a.operation,
+			err:     errors.New("there is no terminal to ask on: use -, @FILE or env:NAME"),
+		}
 	}
 	// The echo is off before the prompt is shown: term.ReadPassword would show what comes at once.
 	before, err := term.MakeRaw(int(a.in.Fd()))
