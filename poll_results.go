@@ -124,12 +124,7 @@ func (l *listedResults) read(ctx context.Context, poll *Poll) iter.Seq2[*Result,
 	}
 	return func(yield func(*Result, error) bool) {
 		fresh := l.countNew(list.Data)
-		for i := range list.Data {
-			if !yield(&list.Data[i], nil) {
-				return
-			}
-		}
-		if !list.HasMore || list.URL == "" {
+		if !yieldAll(list.Data, yield) || !list.HasMore || list.URL == "" {
 			return
 		}
 		// It is not known whether the list begins with the newest result. New ones
@@ -146,13 +141,22 @@ func (l *listedResults) read(ctx context.Context, poll *Poll) iter.Seq2[*Result,
 				yield(nil, err)
 				return
 			}
-			for i := range page {
-				if !yield(&page[i], nil) {
-					return
-				}
+			if !yieldAll(page, yield) {
+				return
 			}
 		}
 	}
+}
+
+// yieldAll yields results until the consumer has had enough, and reports
+// whether it wants more.
+func yieldAll(results []Result, yield func(*Result, error) bool) (more bool) {
+	for i := range results {
+		if !yield(&results[i], nil) {
+			return false
+		}
+	}
+	return true
 }
 
 // pages reads the pages of list behind a result, until one shows the results
