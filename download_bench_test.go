@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"crypto/md5"
+	"encoding/hex"
 	"fmt"
 	"io"
 	"net/http"
@@ -80,7 +81,7 @@ func benchmarkOpen(b *testing.B, transport http.RoundTripper, base string, body 
 			_, err = io.Copy(hash, resp.Body)
 			require.NoError(b, err)
 			require.NoError(b, resp.Body.Close())
-			require.Equal(b, result.Checksum, fmt.Sprintf("%x", hash.Sum(nil)))
+			require.Equal(b, result.Checksum, hex.EncodeToString(hash.Sum(nil)))
 		})
 	})
 }

@@ -58,7 +58,6 @@ func realSystem() system {
 // OpenFolder opens a folder, which is created if it is not there. Files get
 // their names in sub, a folder within it or "".
 func OpenFolder(dir, sub string) (*Folder, error) {
-	//nolint:gosec // where the caller wants it
 	if err := os.MkdirAll(filepath.Join(dir, sub), 0o700); err != nil {
 		return nil, err
 	}

@@ -34,10 +34,10 @@ const (
 
 // hammerJob says what to hammer, and where.
 type hammerJob struct {
-	System string // one of breaks
-	Dir    string
-	Told   string // the folder of what the processes tell
-	Files  int    // how many; few, so that processes meet
+	System string `json:"system"` // one of breaks
+	Dir    string `json:"dir"`
+	Told   string `json:"told"`  // the folder of what the processes tell
+	Files  int    `json:"files"` // how many; few, so that processes meet
 }
 
 // Two processes with eight goroutines each save the same files, while half of
@@ -115,7 +115,6 @@ const (
 )
 
 func (j hammerJob) tell(about, text string) {
-	//nolint:gosec // in the test's own folder
 	file, err := os.OpenFile(filepath.Join(j.Told, about), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err == nil {
 		_, _ = file.WriteString(text + "\n")
@@ -240,7 +239,7 @@ func (j hammerJob) save(f *Folder, i int) {
 		return
 	}
 	path := filepath.Join(j.Dir, kept.Name)
-	got, err := os.ReadFile(path) //nolint:gosec // in the test's own folder
+	got, err := os.ReadFile(path)
 	switch {
 	case err != nil, len(got) == 0 && j.claims():
 		return // taken by another goroutine
@@ -254,6 +253,6 @@ func (j hammerJob) save(f *Folder, i int) {
 	}
 	if rand.IntN(4) == 0 { // the user archives it
 		taken := fmt.Sprintf("%s~%s", hammerName(i), hex.EncodeToString(fmt.Append(nil, rand.Uint64())))
-		_ = os.Rename(path, filepath.Join(j.taken(), taken)) //nolint:gosec // in the test's own folder
+		_ = os.Rename(path, filepath.Join(j.taken(), taken))
 	}
 }
