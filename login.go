@@ -36,7 +36,8 @@ const maxAwait = 10 * time.Second // the API's limit
 // When the outcome of a create is unknown, Login calls Find for up to half a
 // minute and continues with the session that the create made. If it finds none,
 // it returns the *CallError and does not try again, because a second login may
-// prompt the account's owner again.
+// prompt the account's owner again. The Logins of a client to one source take
+// turns until the session of each is known.
 //
 // Login returns the last session it saw whatever the error is, or nil if it saw
 // none. It ends at once with an error of code or of ctx. If ctx ends during a
@@ -100,9 +101,17 @@ func withCodeSent(err error, sent bool) error {
 // createOnce is Create for Login. When the outcome is unknown it looks for the
 // session that was created nevertheless. known are the sessions of this Login's
 // earlier rounds.
+//
+// The Logins of a client to one source take turns here, until the session of
+// each is known: a search could not tell their sessions apart.
 func (s *SessionsService) createOnce(
 	ctx context.Context, params SessionCreateParams, known []ID, opts []CallOption,
 ) (*Session, error) {
+	done, err := s.client.waits.logins.turn(ctx, params.Source)
+	if err != nil {
+		return nil, &CallError{Operation: "Sessions.Login", Err: err, notSent: true}
+	}
+	defer done()
 	began := time.Now()
 	session, err := s.Create(ctx, params, opts...)
 	call, ok := errors.AsType[*CallError](err)
@@ -340,6 +349,50 @@ type logins struct {
 	mu    sync.Mutex
 	known map[ID]bool
 	order []ID
+	turns map[SourceParams]*loginTurn
+}
+
+// loginTurn is held by the Login that creates a session on a source.
+type loginTurn struct {
+	held  chan struct{}
+	users int // that hold it or wait for it
+}
+
+// turn waits until no other Login creates a session on the source. done ends
+// the turn.
+func (l *logins) turn(ctx context.Context, source SourceParams) (done func(), err error) {
+	if source.Identifier == "" { // Relay's sessions are not searched for
+		return func() {}, nil
+	}
+	source.Identifier = strings.ToLower(strings.TrimSpace(source.Identifier))
+	l.mu.Lock()
+	t := l.turns[source]
+	if t == nil {
+		t = &loginTurn{held: make(chan struct{}, 1)}
+		if l.turns == nil {
+			l.turns = map[SourceParams]*loginTurn{}
+		}
+		l.turns[source] = t
+	}
+	t.users++
+	l.mu.Unlock()
+	leave := func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if t.users--; t.users == 0 {
+			delete(l.turns, source)
+		}
+	}
+	select {
+	case t.held <- struct{}{}:
+		return func() {
+			<-t.held
+			leave()
+		}, nil
+	case <-ctx.Done():
+		leave()
+		return nil, backoff.Cause(ctx)
+	}
 }
 
 const maxLogins = 4096

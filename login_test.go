@@ -10,6 +10,7 @@ import (
 	"maps"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -23,15 +24,16 @@ import (
 
 // account is an API with one iCloud account, whose answer to a create can get lost.
 type account struct {
-	sessions  []map[string]any // newest first
-	creates   int
-	lost      map[int]bool  // which creates are carried out without an answer
-	refused   bool          // lost creates are not carried out at all
-	late      int           // list calls before a lost session shows
-	code      string        // that a login needs; "": none
-	clock     time.Duration // of the server, ahead of ours
-	fail      error         // of a list
-	delivered []string      // codes
+	sessions    []map[string]any // newest first
+	creates     int
+	lost        map[int]bool  // which creates are carried out without an answer
+	refused     bool          // lost creates are not carried out at all
+	refuseFirst bool          // the first create is not carried out
+	late        int           // list calls before a lost session shows
+	code        string        // that a login needs; "": none
+	clock       time.Duration // of the server, ahead of ours
+	fail        error         // of a list
+	delivered   []string      // codes
 
 	written string        // the identifier as the API writes it; "": as it was given
 	exact   bool          // the API's filter by identifier knows its own spelling only
@@ -45,7 +47,7 @@ func (a *account) RoundTrip(req *http.Request) (*http.Response, error) {
 	switch route := req.Method + " " + req.URL.Path; {
 	case route == "POST /sessions":
 		a.creates++
-		if a.refused && a.lost[a.creates] {
+		if a.lost[a.creates] && (a.refused || a.refuseFirst && a.creates == 1) {
 			return nil, errors.New("connection reset by peer")
 		}
 		answer = a.create(req)
@@ -344,6 +346,103 @@ func TestLoginTakesNoSessionOfAnotherLogin(t *testing.T) {
 		a.refused, a.lost[3] = true, true
 		_, err = client.Sessions.Login(t.Context(), params, nil)
 		require.ErrorContains(t, err, "found none")
+	})
+}
+
+// oneByOne makes an account safe for concurrent use.
+type oneByOne struct {
+	*account
+
+	mu sync.Mutex
+}
+
+func (o *oneByOne) RoundTrip(req *http.Request) (*http.Response, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.account.RoundTrip(req)
+}
+
+// Logins of one client to one account at about the same time, each without an answer to its
+// create: each finds the session that it made, and one whose create never happened finds none.
+func TestLoginsToOneAccountTellTheirSessionsApart(t *testing.T) {
+	t.Parallel()
+	for _, gap := range []time.Duration{time.Millisecond, 200 * time.Millisecond, 3 * time.Second} {
+		for _, lag := range []time.Duration{0, 5 * time.Second, 20 * time.Second} {
+			for _, clock := range []time.Duration{0, -time.Hour, time.Hour} {
+				for _, refused := range []bool{false, true} {
+					name := fmt.Sprintf("gap %v, lag %v, clock %v, refused %v", gap, lag, clock, refused)
+					t.Run(name, func(t *testing.T) {
+						t.Parallel()
+						synctest.Test(t, func(t *testing.T) {
+							a := &account{
+								lost: map[int]bool{1: true, 2: true, 3: true}, lag: lag, clock: clock,
+								refuseFirst: refused,
+							}
+							tellLoginsApart(t, &oneByOne{account: a}, gap, refused)
+						})
+					})
+				}
+			}
+		}
+	}
+}
+
+func tellLoginsApart(t *testing.T, api http.RoundTripper, gap time.Duration, firstRefused bool) {
+	t.Helper()
+	client, err := ricloud.NewClient("token", ricloud.WithTransport(api))
+	require.NoError(t, err)
+	spellings := []string{"jane@example.com", "Jane@Example.com", " jane@example.com"}
+	var logins sync.WaitGroup
+	for i, spelling := range spellings {
+		logins.Go(func() {
+			<-time.NewTimer(time.Duration(i+1) * gap).C
+			session, err := client.Sessions.Login(t.Context(), ricloud.SessionCreateParams{
+				Source: ricloud.SourceParams{
+					User: "1", Type: ricloud.SourceICloudAccount, Identifier: spelling,
+				},
+				Payload: ricloud.SessionPayload{Password: ricloud.NewSecret("pw")},
+			}, nil)
+			if i == 0 && firstRefused {
+				assert.ErrorContains(t, err, "found none")
+				return
+			}
+			if assert.NoError(t, err) {
+				assert.Equal(t, ricloud.ID(fmt.Sprint("s", i+1)), session.ID)
+			}
+		})
+	}
+	logins.Wait()
+}
+
+// A Login that waits for another's turn ends with its own context, unsent.
+func TestALoginWaitsForItsTurnAsLongAsItsContext(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		a := &oneByOne{account: &account{lost: map[int]bool{1: true}, lag: 10 * time.Second}}
+		client, err := ricloud.NewClient("token", ricloud.WithTransport(a))
+		require.NoError(t, err)
+		params := ricloud.SessionCreateParams{
+			Source: ricloud.SourceParams{
+				User: "1", Type: ricloud.SourceICloudAccount, Identifier: "jane@example.com",
+			},
+			Payload: ricloud.SessionPayload{Password: ricloud.NewSecret("pw")},
+		}
+		var first sync.WaitGroup
+		first.Go(func() {
+			_, err := client.Sessions.Login(t.Context(), params, nil)
+			assert.NoError(t, err)
+		})
+		<-time.NewTimer(time.Second).C
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		_, err = client.Sessions.Login(ctx, params, nil)
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		require.ErrorContains(t, err, "not sent")
+		call, ok := errors.AsType[*ricloud.CallError](err)
+		require.True(t, ok)
+		assert.False(t, call.MaybeApplied())
+		first.Wait()
+		assert.Equal(t, 1, a.creates)
 	})
 }
 
