@@ -368,8 +368,8 @@ func (r *resource) filterFlags(a *app, cmd *cobra.Command) func() url.Values {
 			_ = cmd.RegisterFlagCompletionFunc(f.flag, a.completeIDs(f.of))
 		}
 	}
-	extra := cmd.Flags().StringArray("filter", nil,
-		"any other query parameter of the list, as `name=value`")
+	extra := parameters{}
+	cmd.Flags().Var(extra, "filter", "any other query parameter of the list, as `name=value`")
 	return func() url.Values {
 		query := url.Values{}
 		for i, f := range r.filters {
@@ -377,13 +377,30 @@ func (r *resource) filterFlags(a *app, cmd *cobra.Command) func() url.Values {
 				query.Set(orElse(f.param, f.flag), *values[i])
 			}
 		}
-		for _, pair := range *extra {
-			name, value, _ := strings.Cut(pair, "=")
-			query.Add(name, value)
+		for name, values := range extra {
+			query[name] = append(query[name], values...)
 		}
 		return query
 	}
 }
+
+// parameters is a flag that takes query parameters, one at a time.
+type parameters url.Values
+
+func (p parameters) String() string { return "" }
+
+// Set takes one "name=value".
+func (p parameters) Set(pair string) error {
+	name, value, ok := strings.Cut(pair, "=")
+	if !ok || name == "" {
+		return errors.New("must be name=value")
+	}
+	url.Values(p).Add(name, value)
+	return nil
+}
+
+// Type is the word for a value in the help.
+func (p parameters) Type() string { return "name=value" }
 
 // accountParam stands for the identifier of a source, which the API's lists of sessions do not
 // take.
