@@ -85,7 +85,10 @@ func (s *saving) renameOver(p *partial, name string) error {
 	return err
 }
 
-const claimSuffix = ".claim"
+const (
+	claimSuffix = ".claim"
+	lostSuffix  = ".lost" + claimSuffix // of a claim that another Save took away
+)
 
 // claims returns the names of the partial files of this file that are, or were,
 // between the two steps of claim. Without locks, each Save has one of its own.
@@ -119,10 +122,20 @@ func (s *saving) dropClaim(name string, info fs.FileInfo) bool {
 	if len(claims) == 0 {
 		return false
 	}
-	// A Save that still lives, and whose claim this is, begins again. Its claim
-	// goes first: then it cannot be killed with a new empty file behind it.
+	// A Save that still lives, and whose claim this is, loses it and begins again.
+	// The claim stays until the empty file is gone, under a name that no Save
+	// publishes: whoever is killed, the next Save still knows the empty file.
+	for i, claim := range claims {
+		if lost := strings.TrimSuffix(claim, claimSuffix) + lostSuffix; !isLost(claim) &&
+			s.root.Rename(claim, lost) == nil {
+			claims[i] = lost
+		}
+	}
+	dropped := s.isEmpty(name, info) && s.root.Remove(name) == nil
 	for _, claim := range claims {
 		_ = s.root.Remove(claim)
 	}
-	return s.isEmpty(name, info) && s.root.Remove(name) == nil
+	return dropped
 }
+
+func isLost(claim string) bool { return strings.HasSuffix(claim, lostSuffix) }

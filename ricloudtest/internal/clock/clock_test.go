@@ -1,6 +1,8 @@
 package clock_test
 
 import (
+	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -13,7 +15,9 @@ import (
 // owner uses a clock as the sandbox does: whatever is due runs when the clock wakes it.
 type owner struct {
 	clock *clock.Clock[string]
-	ran   []string
+
+	mu   sync.Mutex
+	done []string
 }
 
 func newOwner() *owner {
@@ -22,7 +26,17 @@ func newOwner() *owner {
 	return o
 }
 
-func (o *owner) run(work string) { o.ran = append(o.ran, work) }
+func (o *owner) run(work string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.done = append(o.done, work)
+}
+
+func (o *owner) ran() []string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return slices.Clone(o.done)
+}
 
 func pass(d time.Duration) {
 	time.Sleep(d) //nolint:forbidigo // virtual
@@ -38,13 +52,13 @@ func TestJobsRunWhenTheyAreDue(t *testing.T) {
 		o.clock.After(2*time.Second, "second")
 		o.clock.After(2*time.Second, "second, scheduled later")
 		pass(time.Second - 1)
-		assert.Empty(t, o.ran)
+		assert.Empty(t, o.ran())
 		pass(1)
-		assert.Equal(t, []string{"first"}, o.ran)
+		assert.Equal(t, []string{"first"}, o.ran())
 		pass(time.Second)
-		assert.Equal(t, []string{"first", "second", "second, scheduled later"}, o.ran)
+		assert.Equal(t, []string{"first", "second", "second, scheduled later"}, o.ran())
 		pass(time.Second)
-		assert.Equal(t, "third", o.ran[3])
+		assert.Equal(t, "third", o.ran()[3])
 		assert.Empty(t, o.clock.Jobs())
 		assert.Zero(t, o.clock.Offset(), "nothing moved the clock ahead")
 	})
@@ -70,7 +84,7 @@ func TestAdvanceRunsTheJobsOnItsWay(t *testing.T) {
 		assert.Equal(t, begun, time.Now(), "real time stands still")
 
 		pass(51 * time.Minute)
-		assert.Equal(t, []string{"too late"}, o.ran, "what is left runs by itself, as much earlier")
+		assert.Equal(t, []string{"too late"}, o.ran(), "what is left runs by itself, as much earlier")
 		o.clock.Advance(0, run)
 		assert.Equal(t, 10*time.Minute, o.clock.Offset())
 	})
@@ -85,7 +99,7 @@ func TestNothingRunsAfterClose(t *testing.T) {
 		o.clock.After(time.Second, "after")
 		pass(time.Hour)
 		o.clock.Advance(time.Hour, o.run)
-		assert.Empty(t, o.ran)
+		assert.Empty(t, o.ran())
 		assert.Len(t, o.clock.Jobs(), 1)
 		newOwner().clock.Close() // it need not have been used
 	})
@@ -111,11 +125,11 @@ func TestRestore(t *testing.T) {
 		assert.Equal(t, time.Hour, next.clock.Offset())
 		next.clock.After(time.Minute, "d")
 		pass(time.Minute)
-		assert.Equal(t, []string{"soon", "a", "b", "c", "d"}, next.ran)
+		assert.Equal(t, []string{"soon", "a", "b", "c", "d"}, next.ran())
 
 		overdue := newOwner()
 		overdue.clock.Restore(0, jobs[:1])
 		pass(time.Hour)
-		assert.Equal(t, []string{"soon"}, overdue.ran)
+		assert.Equal(t, []string{"soon"}, overdue.ran())
 	})
 }
