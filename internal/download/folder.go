@@ -163,6 +163,8 @@ func (s *saving) find() (Kept, error) {
 			return Kept{Name: name}, nil
 		case err != nil:
 			return Kept{}, err
+		case info.Size() == 0 && s.file.Size > 0 && !s.isEmpty(name, info):
+			return Kept{}, errMoved // another Save was between the two steps of claim
 		case !info.Mode().IsRegular() || info.Size() != s.file.Size:
 			continue
 		}
