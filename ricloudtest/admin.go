@@ -433,7 +433,12 @@ func (s *Server) adminAddData(r *adminRequest) (any, error) {
 	changed.Files = merge(merge(nil, changed.Files), more.Files)
 	changed.Fail = merge(merge(nil, changed.Fail), more.Fail)
 	changed.Suspend = merge(merge(nil, changed.Suspend), more.Suspend)
-	changed.Children = slices.Concat(changed.Children, more.Children)
+	others := slices.DeleteFunc(slices.Clone(changed.Children), func(child Account) bool {
+		return slices.ContainsFunc(more.Children, func(c Account) bool {
+			return c.Identifier == child.Identifier
+		})
+	})
+	changed.Children = slices.Concat(others, more.Children) // a child that is there is replaced
 	if err := changed.check(); err != nil {
 		return nil, err
 	}

@@ -77,6 +77,10 @@ func TestAdminJourney(t *testing.T) {
 
 		do(ctx, t, srv, "POST", "accounts/data", `{"identifier":"ada@example.com",`+
 			`"data":{"notes.notes":[{"id":1}]},"fail":{"whatsapp.messages":"service-error"}}`)
+		for range 2 { // the second time, the child is replaced
+			do(ctx, t, srv, "POST", "accounts/data", `{"identifier":"ada@example.com",`+
+				`"children":[{"identifier":"Ada's phone"}]}`)
+		}
 		poll, err := c.Polls.Create(ctx, ricloud.PollCreateParams{
 			Session: session.ID,
 			Payload: ricloud.PollPayload{DataTypes: []string{"notes.notes", "whatsapp.messages"}},
