@@ -272,6 +272,7 @@ func (b *Bag) writeTagManifests() error {
 		}
 	}
 	for _, name := range names {
+		// Without the caller's context: what is on disk is recorded also after that has ended.
 		m, s, _, err := download.HashFile(context.Background(), b.root, name)
 		if err != nil {
 			return err
