@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// leastAnswerTime is how long an answer is expected to take at least.
+// leastAnswerTime is the shortest time that an answer is expected to take.
 const leastAnswerTime = time.Second
 
 // answerTimes estimates how long the API takes to answer: the longest recent

@@ -9,21 +9,23 @@ import (
 	"time"
 )
 
-// ErrBodyTooLarge is the cause of a Failure whose success body passed Config.MaxBody.
+// ErrBodyTooLarge is the cause of a Failure when the body of a success is larger
+// than Config.MaxBody.
 var ErrBodyTooLarge = errors.New("the answer is larger than the limit")
 
 const (
 	maxErrorBody = 64 << 10
-	// maxSecret is how much more is read, so that no secret is cut in half,
-	// and so not found, where an error body is cut.
+	// maxSecret is how much is read beyond maxErrorBody, so that a secret at
+	// the cut is read whole, and found.
 	maxSecret = 8 << 10
-	// maxDrain is how much of an error body is read to keep the connection;
-	// past it, a new connection is cheaper.
+	// maxDrain is how much of an error body is read so that its connection can
+	// be reused. Beyond that, a new connection is cheaper.
 	maxDrain = 256 << 10
 	// maxErrorTime is how long an error body is read. Its status is known, and
-	// a server that drips it must not use up the call.
+	// a server that sends it slowly must not use up the time of the call.
 	maxErrorTime = 3 * time.Second
-	// maxTrust is how much memory a Content-Length gets before the bytes come.
+	// maxTrust is how much memory is allocated for a Content-Length before any
+	// byte has arrived.
 	maxTrust = 1 << 20
 )
 
@@ -49,10 +51,10 @@ func readBody(resp *http.Response, limit int64) ([]byte, error) {
 	return body, nil
 }
 
-// read reads at most limit bytes; in one piece where length says how many
-// there are.
+// read reads at most limit bytes. If length says how many there are, it
+// allocates once.
 func read(r io.Reader, length, limit int64) ([]byte, error) {
-	if length > 0 && length <= min(maxTrust, limit) { // a stub may leave it 0
+	if length > 0 && length <= min(maxTrust, limit) { // a test's transport may leave it 0
 		body := make([]byte, length)
 		n, err := io.ReadFull(r, body)
 		if errors.Is(err, io.EOF) { // nothing came; ReadFull reports the rest itself

@@ -13,23 +13,24 @@ import (
 	"github.com/reincubate/ricloud-go/internal/backoff"
 )
 
-// call is the state of one Do; only one of the links works on it at a time. It
-// is the caller's context, in which they find it.
+// call is the state of one Do. It is also the context of its requests: the
+// caller's, with the call itself as a value, so that every link finds it. Only
+// one link uses it at a time.
 type call struct {
 	context.Context //nolint:containedctx // it is one
 
 	client *Client
 	req    *Request
 	began  time.Time
-	now    time.Time     // at the start, then after each attempt and each wait
-	waited time.Duration // for turns: the call timeout stands still meanwhile
+	now    time.Time     // the time at the start, after each attempt, and after each wait
+	waited time.Duration // the time spent waiting for turns, which no call timeout counts
 	url    url.URL
 	header http.Header           // as sent
 	http   retryablehttp.Request // what the next attempt sends
 
 	timer    *attemptTimer // of this attempt, or the next
 	delivery *delivery     // of this attempt, if it may not be repeated blindly
-	hasTurn  bool          // this attempt has its turn, which is not over
+	hasTurn  bool          // this attempt has a turn that has not ended
 	sent     bool          // this attempt was handed to the transport
 
 	turnWait time.Duration // this attempt waited for its turn
@@ -40,9 +41,9 @@ type call struct {
 	last         *Response // the last answer of 400 or more
 	held         *Response // the 429 that kept the call from being sent
 	answer       *Response // the answer that ends the call
-	cause        error     // or what ends it without one
+	cause        error     // why the call ends without an answer
 
-	first struct { // most calls need no second
+	first struct { // the first attempt's; most calls need no second, and allocate nothing
 		timer   attemptTimer
 		attempt [1]Attempt
 		answer  Response
@@ -146,8 +147,8 @@ func (c *call) endTurn() {
 	}
 }
 
-// endAttempt reads the whole answer, so that one that is cut short can be asked
-// for again like one that never came, and records the attempt.
+// endAttempt records the attempt. It reads the whole answer first, so that an
+// answer that is cut short is retried like one that never came.
 func (c *call) endAttempt(resp *http.Response, err error) (*Response, *Attempt) {
 	c.sent = false
 	sent := c.now
@@ -185,7 +186,7 @@ func (c *call) read(resp *http.Response, err error, attempt *Attempt) (*Response
 	}
 	attempt.StatusCode = resp.StatusCode
 	if c.req.Operation.Method == http.MethodHead {
-		resp.ContentLength = 0 // of a body that does not come
+		resp.ContentLength = 0 // it announces a body that does not come
 	}
 	body, err := c.readBody(resp)
 	if err != nil { // the status may have been a success
@@ -224,7 +225,7 @@ func (c *call) accept(answer *Response) *Response {
 	}
 	gone := status == http.StatusNotFound || status == http.StatusGone
 	if gone && c.req.Operation.Method == http.MethodDelete && c.maybeApplied {
-		answer.StatusCode, answer.Body = http.StatusNoContent, nil // an earlier attempt did it
+		answer.StatusCode, answer.Body = http.StatusNoContent, nil // an earlier attempt deleted it
 		return answer
 	}
 	if c.changes() && !provesNoAction(status) {

@@ -20,8 +20,8 @@ const (
 	DefaultCallTimeout = 2 * time.Minute
 	// DefaultStallTimeout ends a body that has gone silent, not one that is slow.
 	DefaultStallTimeout = 30 * time.Second
-	// DefaultMaxRetries rides out a restart of the server (about four seconds
-	// of waiting on average, half a minute with the attempts of a slow one).
+	// DefaultMaxRetries outlasts a restart of the server: the waits take about
+	// four seconds on average.
 	DefaultMaxRetries = 4
 	// DefaultMinRetryWait is the ceiling of the first back-off; it doubles each time.
 	DefaultMinRetryWait = 500 * time.Millisecond
@@ -37,8 +37,8 @@ const (
 	MaxAwait = 10 * time.Second
 )
 
-// Config is everything a Client needs. Zero durations and sizes take the
-// defaults below; a Client has no call without limits.
+// Config is everything a Client needs. A zero duration or size means its
+// default, so no call is without limits.
 type Config struct {
 	BaseURL   string            // scheme, host and an optional path prefix, which is kept
 	AllowHTTP bool              // allow http:// to a host that is not loopback
@@ -47,7 +47,7 @@ type Config struct {
 	Transport http.RoundTripper                     // nil: one of its own, with bounded times
 	Proxy     func(*http.Request) (*url.URL, error) // for its own transport; nil: none
 	Logger    *slog.Logger                          // nil: silent
-	Observe   Observe                               // nil: nobody looks
+	Observe   Observe                               // nil: no observer
 
 	AttemptTimeout time.Duration // one attempt, from connect to headers; an Await value is added
 	CallTimeout    time.Duration // the whole call: attempts, waits and body
@@ -63,7 +63,7 @@ type Config struct {
 	Pacer     Pacer         // instead of RateLimit: where each attempt gets its turn; may be nil
 }
 
-// complete puts the defaults into cfg and names the first field that makes no sense.
+// complete puts the defaults into cfg. Its error names the first field that cannot work.
 func (cfg *Config) complete() error {
 	for _, d := range []struct {
 		name     string

@@ -12,9 +12,9 @@ import (
 )
 
 // deliver is the link that records whether a request was sent, for requests
-// that may change something. For one that must not be sent twice, it also
-// removes what net/http needs to repeat it. Otherwise net/http would repeat it
-// when the server resets an HTTP/2 connection.
+// that may change something. If a request must not be sent twice, deliver also
+// removes what net/http needs to repeat it: net/http repeats requests when the
+// server resets an HTTP/2 connection.
 type deliver struct{ next http.RoundTripper }
 
 func (d deliver) RoundTrip(req *http.Request) (*http.Response, error) {
@@ -37,7 +37,7 @@ func (d deliver) RoundTrip(req *http.Request) (*http.Response, error) {
 // transport reports nothing.
 type delivery struct {
 	wanted    atomic.Bool // a connection was asked for
-	connected atomic.Bool // and there was one
+	connected atomic.Bool // a connection was obtained
 	conn      atomic.Pointer[countingConn]
 	before    int64 // bytes that conn had sent before this request
 }

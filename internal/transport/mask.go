@@ -27,9 +27,9 @@ const (
 	maxEscape = 34
 )
 
-// mask replaces the call's secrets in text that came from outside: an API that
-// repeats a rejected password must not put it into an error. It finds them in
-// any spelling, as it looks through each decoding of the text.
+// mask replaces the call's secrets in text that came from outside, because an
+// API may repeat a rejected password. It also searches every decoding of the
+// text, so it finds a secret however it is escaped.
 func (c *call) mask(text []byte) []byte {
 	var needles [][]byte
 	for _, secret := range c.req.Secrets {
@@ -64,8 +64,9 @@ func spellings(secret string) [][]byte {
 	}
 	digits := hex.EncodeToString([]byte(secret))
 	all = append(all, []byte(digits), []byte(strings.ToUpper(digits)))
-	// In base64 a secret reads in three ways, by where in a longer text it
-	// begins. The characters that other text shares are left out.
+	// Within a longer text, base64 has three spellings of a secret, by the
+	// offset at which it begins. Characters that also encode a neighbouring
+	// byte are left out.
 	for before := range 3 {
 		padded := append(make([]byte, before), secret...)
 		for _, encoding := range []*base64.Encoding{base64.RawStdEncoding, base64.RawURLEncoding} {
@@ -91,18 +92,19 @@ func latin1(s string) []byte {
 	return out
 }
 
-// masking collects where secrets stand in a text.
+// masking collects the places of secrets in a text.
 type masking struct {
 	needles [][]byte
-	seen    map[string]bool // texts that were searched
+	seen    map[string]bool // the texts that were searched
 	found   []span
 }
 
-// span is a range of bytes of the text as it came.
+// span is a range of bytes of the original text.
 type span struct{ from, to int }
 
-// view is the text with some of its escapes decoded. at holds, for each byte,
-// the range that it comes from; nil: the same.
+// view is the text with some of its escapes decoded. For each byte, at holds
+// the range of the original text that it comes from. If at is nil, nothing was
+// decoded.
 type view struct {
 	text []byte
 	at   []span
@@ -144,8 +146,8 @@ func (m *masking) search(v view, depth int) {
 	}
 }
 
-// decode returns v with each escape, which starts with one of begins, replaced
-// by what unit reads in its place.
+// decode returns v with its escapes decoded. An escape starts with one of the
+// characters of begins; unit returns the character it stands for and its length.
 func (v view) decode(begins string, unit func([]byte) ([]byte, int)) view {
 	out := view{text: make([]byte, 0, len(v.text)), at: make([]span, 0, len(v.text))}
 	for i := 0; i < len(v.text); {

@@ -7,8 +7,8 @@ import (
 )
 
 // Observe is called when an attempt has its turn and is about to be sent. The
-// request runs with the context it returns; ended is called once the attempt
-// has ended, unless it is nil.
+// request runs with the context that it returns. If ended is not nil, it is
+// called once the attempt has ended.
 type Observe func(ctx context.Context, sending Sending) (_ context.Context, ended func(Attempt))
 
 // Sending is an attempt that is about to be sent.
@@ -17,13 +17,13 @@ type Sending struct {
 	Host     string
 	Number   int           // 1 for the first
 	TurnWait time.Duration // how long it waited for its turn
-	Header   http.Header   // sent where the request has none of that name
+	Header   http.Header   // fields to add; those that the request has already are kept
 }
 
-// observe is the observer's link in the chain. It comes after the pacer, so
-// that it sees requests that are sent, and none that waits.
+// observe is the observer's link in the chain. It comes after the pacer, so it
+// sees requests that are sent, not requests that wait.
 type observe struct {
-	observe Observe // nil: nobody looks
+	observe Observe // nil: no observer
 	next    http.RoundTripper
 }
 

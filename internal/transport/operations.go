@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// Operation is one endpoint of the API: what is true of it whoever calls it.
-// The client, the sandbox and the tests read it from the table below.
+// Operation describes one endpoint of the API. The client, the sandbox and the
+// tests all read the table below.
 type Operation struct {
 	Name   string // as a caller writes it: "Sessions.Create"
 	Method string
@@ -19,15 +19,16 @@ type Traits uint8
 
 // The traits of an operation.
 const (
-	// plain has none of them. An attempt of unknown outcome can be repeated: a
-	// second request changes nothing.
+	// plain is no trait. An attempt of unknown outcome can be repeated, because
+	// a second request changes nothing.
 	plain Traits = 0
-	// once makes something new each time, so that a request of unknown outcome
-	// is never sent again.
+	// once means that each request makes something new. A request of unknown
+	// outcome is never sent again.
 	once Traits = 1 << iota
-	// awaits honours the Ricloud-Await header.
+	// awaits means that the API honours the Ricloud-Await header.
 	awaits
-	// emptyOK lets the API answer without a body, or with less than the resource.
+	// emptyOK means that the API may answer without a body, or with less than
+	// the whole resource.
 	emptyOK
 )
 
@@ -108,9 +109,10 @@ var (
 	WebhookConfigsTest   = Operation{"WebhookConfigs.Test", post, "/configs/webhook/{id}/test", awaits}
 )
 
-// ListURL reads the list at a URL that a list came with. It is not in the table.
+// ListURL reads a list at the URL that a resource has for it. It is not in the
+// table.
 //
-//nolint:gochecknoglobals // as the table
+//nolint:gochecknoglobals // read-only, like the table
 var ListURL = Operation{"List.All", get, "{list url}", plain}
 
 // Operations returns every operation, in the order of the table.
@@ -149,8 +151,8 @@ func (op Operation) Shown() (name, path string) {
 	return op.Name, op.Path
 }
 
-// Custom returns the operation of an endpoint that is not in the table. It
-// awaits; unless it is a GET or a DELETE, it is sent once.
+// Custom returns the operation of an endpoint that is not in the table. It has
+// the trait awaits and, unless it is a GET or a DELETE, the trait once.
 func Custom(name, method, path string) Operation {
 	traits := awaits | emptyOK
 	if method != get && method != remove {

@@ -30,8 +30,8 @@ func (p pace) RoundTrip(req *http.Request) (*http.Response, error) {
 	return p.next.RoundTrip(req)
 }
 
-// takeTurn waits until the call may send a request. The wait costs the caller's
-// context alone: the call timeout stands still.
+// takeTurn waits until the call may send a request. Only the caller's context
+// limits the wait: the call timeout does not count it.
 func (c *call) takeTurn(p *pacer) error {
 	wanted := c.now
 	defer func() {

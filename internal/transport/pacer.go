@@ -29,16 +29,16 @@ type Pacer interface {
 }
 
 const (
-	// backgroundShare is how often a background request goes first when both
+	// backgroundShare says how often a background request goes first when both
 	// kinds wait: at every fifth turn.
 	backgroundShare = 5
 	// pauseSpread is by how much a pause differs from client to client.
 	pauseSpread = 0.2
-	// widestWindow is the number of requests in flight from which the client
-	// counts as recovered from such a 429.
+	// widestWindow is the number of requests in flight at which the client has
+	// recovered from a 429 without a hint.
 	widestWindow = 64
-	// windowPeriod is how often the window grows by one without any answer, as
-	// answers that take long say nothing for long.
+	// windowPeriod is how often the window grows by one even without an answer,
+	// because an answer may take long.
 	windowPeriod = time.Second
 	// oldSlowdown is the age at which a slowdown no longer counts.
 	oldSlowdown = time.Minute
@@ -48,11 +48,11 @@ const (
 // could not have arrived in time. It is a context.DeadlineExceeded.
 var ErrTooLate = fmt.Errorf("too late to be answered: %w", context.DeadlineExceeded)
 
-// pacer decides when the requests of a Client go: in the order in which they
-// came, at the rate limit, not while the API has asked for a pause, and only a
-// few at a time after a 429 that did not say how long to wait. A request takes
-// its turn only when it goes, so one that is cancelled in the queue costs
-// nothing, and a pause stops all that have not gone.
+// pacer decides when the requests of a Client are sent. They keep their order
+// and the rate limit. None is sent while the API has asked for a pause, and only
+// a few at a time after a 429 that did not say how long to wait. A request takes
+// its turn only when it is sent, so a request that is cancelled in the queue
+// costs nothing, and a pause stops all that still wait.
 type pacer struct {
 	outer Pacer         // the caller's; asked after this one; nil: none
 	every time.Duration // between two turns; 0: no rate limit
@@ -68,19 +68,19 @@ type pacer struct {
 	ahead  int        // foreground turns since the last background one that had to wait
 	timer  *time.Timer
 
-	paused    time.Time // no request before
+	paused    time.Time // no request is sent before this time
 	cause     *Response // the 429 that paused or slowed the client; nil: neither
 	inFlight  int
 	window    int       // most requests in flight after a bare 429; 0: no limit
 	grown     time.Time // when the window grew without an answer
 	slowed    time.Time // when the last slowdown began
-	slowdowns int       // those that were not followed by success
+	slowdowns int       // the slowdowns since the last success
 }
 
 // turn is a request that waits.
 type turn struct {
 	ready  chan struct{} // closed when it may go, or is refused
-	latest time.Time     // no use later; zero: always
+	latest time.Time     // a later turn is of no use; zero: any time
 	err    error         // why it may not go
 }
 
@@ -262,15 +262,16 @@ func (p *pacer) ring() {
 }
 
 // limited notes a 429 and when its request was sent. All requests wait for its
-// hint, but at most for most. A 429 without a hint, or with a longer one,
-// pauses the client for longer each time; after the pause, one request at a
+// hint, but no longer than longestHint. A 429 without a hint, or with a longer
+// one, pauses the client for longer each time; after the pause, one request at a
 // time is sent. Answers to requests that were sent before the slowdown began
 // are ignored.
-func (p *pacer) limited(answer *Response, sent time.Time, most time.Duration) {
+func (p *pacer) limited(answer *Response, sent time.Time, longestHint time.Duration) {
 	p.mu.Lock()
 	now := time.Now()
-	pause := min(answer.RetryAfter, most)
-	if useful := answer.RetryAfter > 0 && answer.RetryAfter <= most; !useful && sent.After(p.slowed) {
+	pause := min(answer.RetryAfter, longestHint)
+	useful := answer.RetryAfter > 0 && answer.RetryAfter <= longestHint
+	if !useful && sent.After(p.slowed) {
 		slow := backoff.Spread(backoff.Ceiling(p.slowdowns, p.first, p.longest), pauseSpread)
 		pause = max(pause, slow)
 		p.slowdowns = min(p.slowdowns+1, 10) // past the longest pause
@@ -291,8 +292,8 @@ func (p *pacer) limited(answer *Response, sent time.Time, most time.Duration) {
 	}
 }
 
-// refuseLate refuses the requests that wait and have no use of a turn after
-// the pause.
+// refuseLate refuses the waiting requests for which a turn after the pause is
+// too late.
 func (p *pacer) refuseLate(now time.Time) {
 	for priority, queue := range p.queues {
 		p.queues[priority] = slices.DeleteFunc(queue, func(t *turn) bool {

@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// transient reports whether the same request may meet a better answer later.
+// transient reports whether the same request may succeed later.
 func transient(status int) bool {
 	switch status {
 	case http.StatusRequestTimeout, http.StatusTooEarly, http.StatusTooManyRequests:
@@ -61,7 +61,7 @@ func isRefusedStream(err error) bool {
 		strings.HasPrefix(text, "http2: Transport received GOAWAY from server ErrCode:")
 }
 
-// permanent reports whether err would only repeat itself.
+// permanent reports whether another attempt would fail in the same way.
 func permanent(err error) bool {
 	if dns, ok := errors.AsType[*net.DNSError](err); ok && dns.IsNotFound {
 		return true
@@ -78,9 +78,10 @@ func badPeer(err error) bool {
 	return certificate || record || errors.Is(err, http.ErrSchemeMismatch)
 }
 
-// retryAfter reads the hint of a 429 or 503: seconds or a date, measured
-// against the server's own clock where it tells it. A hint too large for a
-// Duration is the largest; one that does not parse, or is past, is 0.
+// retryAfter reads the hint of a 429 or 503, which is a number of seconds or a
+// date. A date is measured against the Date header, if there is one. A hint too
+// large for a Duration is the largest Duration; a hint that does not parse, or is
+// in the past, is 0.
 func retryAfter(status int, header http.Header) time.Duration {
 	if status != http.StatusTooManyRequests && status != http.StatusServiceUnavailable {
 		return 0

@@ -12,7 +12,7 @@ type Stats struct {
 	Sent        int64 // attempts, retries included
 	Retries     int64
 	Succeeded   int64 // answers below 400
-	Refused     int64 // answers from 400 on, but for 429 and 5xx
+	Refused     int64 // answers of 4xx, except 429
 	RateLimited int64 // 429
 	ServerError int64 // 5xx
 	NoAnswer    int64 // attempts without a usable answer

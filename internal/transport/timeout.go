@@ -27,13 +27,13 @@ func (t *Timeout) Error() string {
 	return fmt.Sprintf("not done within %v (%s timeout)", t.After, t.Limit)
 }
 
-// Timeout makes it a net.Error's timeout.
+// Timeout implements net.Error.
 func (t *Timeout) Timeout() bool { return true }
 
 // Is reports that every Timeout is a context.DeadlineExceeded.
 func (t *Timeout) Is(target error) bool { return target == context.DeadlineExceeded }
 
-// await is the wait that is asked of the server: whole seconds, as the header carries them.
+// await is the wait that the server is asked for, in the header's whole seconds.
 func (r *Request) await() time.Duration {
 	if !r.Operation.Awaits() {
 		return 0
@@ -83,11 +83,11 @@ type attemptTimer struct {
 	body   io.ReadCloser
 
 	mu    sync.Mutex
-	fixed bool     // the limit in force is the last
-	limit *Timeout // in force now
+	fixed bool     // no later limit replaces the one in force
+	limit *Timeout // the one in force
 	end   time.Time
 	timer *time.Timer // nil until the attempt is sent
-	rings time.Time   // not after end
+	rings time.Time   // when timer fires: at end or before
 }
 
 // begin makes the attempt's context.
@@ -97,8 +97,9 @@ func (t *attemptTimer) begin(call *call) context.Context {
 	return t.ctx
 }
 
-// set puts a limit in force, now. The timer is reset only to fire earlier. If
-// it fires too early, it is reset then, so that reading a body costs no timers.
+// set puts a limit in force from now on. It resets the timer only to fire
+// earlier. A timer that fires before the end is reset then, so that reading a
+// body does not reset it each time.
 func (t *attemptTimer) set(limit *Timeout, now time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -151,7 +152,8 @@ func (t *attemptTimer) finish() {
 	}
 }
 
-// name returns the limit that ended the attempt in place of what it broke.
+// name returns the limit that ended the attempt, if one did, instead of the error
+// that this caused.
 func (t *attemptTimer) name(err error) error {
 	//nolint:errorlint // the cause is stored bare, by ring
 	if timeout, ok := context.Cause(t.ctx).(*Timeout); ok {

@@ -42,7 +42,7 @@ type Response struct {
 	Body       []byte        // error bodies are cut at 64 KiB, with secrets masked
 	RetryAfter time.Duration // the server's hint on a 429 or 503; 0: none
 	Attempts   []Attempt
-	Duration   time.Duration // from the call's begin to the last byte
+	Duration   time.Duration // from the start of the call to the last byte
 
 	// MaybeApplied says, of an answer of 400 or more, that the server may have
 	// acted on this attempt or an earlier one. Always false for a GET.
@@ -60,7 +60,7 @@ type Attempt struct {
 	StatusCode int           // 0: no answer
 	Err        error         // why there was no usable answer
 	Duration   time.Duration // from sending to the last byte, or to the failure
-	Wait       time.Duration // before the next; cut short where the context ended
+	Wait       time.Duration // before the next attempt; shorter if the context ended
 }
 
 // Failure is a call without a usable answer.
@@ -146,7 +146,7 @@ func New(cfg Config) (*Client, error) {
 		next = link(next)
 	}
 	c.loop.HTTPClient = &http.Client{Transport: next}
-	c.loop.RetryMax = math.MaxInt // checkRetry counts
+	c.loop.RetryMax = math.MaxInt // checkRetry counts the attempts
 	c.loop.CheckRetry = checkRetry
 	c.loop.Backoff = func(_, _ time.Duration, _ int, _ *http.Response) time.Duration {
 		return 0 // checkRetry has waited
@@ -155,9 +155,9 @@ func New(cfg Config) (*Client, error) {
 	return c, nil
 }
 
-// Do makes one call. An answer of any status is a Response; everything else
-// is a *Failure, or an error that names the field of req that is wrong, before
-// anything was sent.
+// Do makes one call. An answer of any status is a Response. Without an answer,
+// the error is a *Failure. If a field of req is wrong, nothing is sent, and the
+// error names the field.
 //
 // An attempt is repeated when its outcome is transient and repeating is safe:
 // the operation or the request allows a replay, or it is proven that the
@@ -174,7 +174,7 @@ func (c *Client) Do(ctx context.Context, req *Request) (*Response, error) {
 	if ctx.Err() != nil {
 		return call.end()
 	}
-	// The outcome is in call, where checkRetry has put it, unless the context ended.
+	// checkRetry has put the outcome into call, unless the context ended.
 	if resp, _ := c.loop.Do(&call.http); resp != nil {
 		_ = resp.Body.Close()
 	}
