@@ -130,8 +130,8 @@ func (v *verifier) tags() error {
 	return nil
 }
 
-// others names what is beside the payload and no file of the bag. The partial
-// files and notes of a SaveAll that was interrupted may be there.
+// others reports the files beside the payload that do not belong to the bag. The
+// partial files and notes of a SaveAll that was interrupted may be there.
 func (v *verifier) others() error {
 	known := map[string]bool{Payload: true, tagMD5: true, tagSHA: true}
 	for _, name := range tagFiles() {
@@ -166,7 +166,7 @@ func (v *verifier) compare(name string, md5, sha *listing, md5Name, shaName stri
 		return err
 	}
 	if err != nil && (md5.sums[name] == "" || sha.sums[name] == "") {
-		// A path that one manifest alone has is a misspelt one.
+		// A path that only one manifest lists is misspelt there.
 		v.differsf(only(md5.sums[name] != "", md5Name, shaName),
 			"lists %s, which is not in the folder", name)
 		return nil
@@ -221,8 +221,8 @@ func (v *verifier) payload() error {
 	if err != nil {
 		return err
 	}
-	// Which manifest is damaged is known from the tag manifests: then the other
-	// one alone speaks for the payload.
+	// The tag manifests show which manifest is damaged. Then the payload is
+	// verified by the other one alone.
 	switch {
 	case v.bad[manifestMD5] && !v.bad[manifestSHA]:
 		return v.payloadBy(sha, there, func(_, sha []byte) []byte { return sha })
@@ -269,8 +269,8 @@ func (v *verifier) oxum(files int) error {
 	return nil
 }
 
-// log verifies the chain of the log, and that it tells of every file what the
-// manifests do.
+// log verifies the chain of the log, and that the log and the manifests agree
+// about every file.
 func (v *verifier) log() error {
 	text, err := v.read(LogName)
 	if err != nil {

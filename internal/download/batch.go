@@ -9,7 +9,7 @@ import (
 // batches.
 type Batch[T any] struct {
 	Parallel int          // how many items are worked on at once
-	Size     int          // how many are settled at once
+	Size     int          // how many are settled together
 	Work     func(T) bool // reports whether the item is to be settled
 	Settle   func([]T)    // one batch after the other
 
@@ -82,11 +82,11 @@ func (b *Batch[T]) work(item T) {
 	b.settle(b.Size)
 }
 
-// settle settles what is pending, once it is enough.
-func (b *Batch[T]) settle(enough int) {
+// settle settles the pending items if there are at least least.
+func (b *Batch[T]) settle(least int) {
 	b.mu.Lock()
 	taken := b.pending
-	if len(taken) < enough {
+	if len(taken) < least {
 		b.mu.Unlock()
 		return
 	}

@@ -47,7 +47,7 @@ type File struct {
 
 	// Open opens the object. ctx bounds the reading of its body, too.
 	Open func(ctx context.Context, req Request) (*Object, error)
-	// Permanent reports whether an error of Open will not pass.
+	// Permanent reports whether a retry after this error of Open is useless.
 	Permanent func(error) bool
 	// Progress is called with the number of bytes that are done. It may be nil.
 	Progress func(done int64)
@@ -68,7 +68,8 @@ type File struct {
 
 // Limits bound how long storage may take and how often a read is retried.
 type Limits struct {
-	Open, Stall            time.Duration // until the object is open; without a byte
+	Open                   time.Duration // the longest time to open an object
+	Stall                  time.Duration // the longest time without a byte
 	Retries                int           // in a row, without progress
 	FirstWait, LongestWait time.Duration // ceilings of the backoff
 }

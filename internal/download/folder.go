@@ -27,8 +27,8 @@ type Folder struct {
 	sys  system
 }
 
-// system is what the operating system and the file system do differently, and
-// what tests let fail.
+// system holds the calls that differ between operating systems and file systems.
+// Tests replace them by calls that fail.
 type system struct {
 	// lock takes the lock of a file, which ends when the file is closed. It
 	// returns false if another process has it, and an error if there are no
@@ -179,7 +179,7 @@ func (s *saving) find() (Kept, error) {
 // read reports whether the file called name has the right content.
 func (s *saving) read(name string) (Kept, error) {
 	f, info, err := openRegular(s.root, name, os.O_RDONLY)
-	if errors.Is(err, errOdd) || errors.Is(err, fs.ErrNotExist) {
+	if errors.Is(err, errNotRegular) || errors.Is(err, fs.ErrNotExist) {
 		err = errMoved
 	}
 	if err != nil {
@@ -249,7 +249,7 @@ func (f *Folder) Open(name string) (io.ReadCloser, error) {
 	return file, err
 }
 
-var errOdd = errors.New("is not a regular file")
+var errNotRegular = errors.New("is not a regular file")
 
 // openRegular opens a regular file, never a symbolic link, and never waits for
 // the other end of a pipe.
@@ -259,7 +259,7 @@ func openRegular(root *os.Root, name string, flag int) (*os.File, fs.FileInfo, e
 		return nil, nil, err
 	}
 	if !info.Mode().IsRegular() {
-		return nil, nil, fmt.Errorf("%s %w: remove it", name, errOdd)
+		return nil, nil, fmt.Errorf("%s %w: remove it", name, errNotRegular)
 	}
 	f, err := root.OpenFile(name, flag|nonBlocking, 0)
 	if err != nil {

@@ -19,7 +19,8 @@ type Policy struct {
 	Local bool // to this machine and to private networks; http:// then is allowed to this machine, too
 }
 
-// Check returns why target must not be read, without its path and query.
+// Check returns an error if target must not be read. The error does not show the
+// path and the query.
 func (p Policy) Check(target *url.URL) error {
 	host := target.Hostname()
 	switch {
@@ -152,7 +153,7 @@ func (p Policy) Guard(ctx context.Context, target *url.URL) context.Context {
 }
 
 // DialContext returns the dialer of a transport. It refuses local addresses
-// for a host that Guard has named. A proxy is another host.
+// for a host that Guard has named. The address of a proxy is not checked.
 func DialContext(
 	timeout, keepAlive time.Duration,
 ) func(context.Context, string, string) (net.Conn, error) {

@@ -115,7 +115,7 @@ func (s *saving) uniquePartial() (*partial, error) {
 	return &partial{File: f, name: name, info: info}, nil
 }
 
-// stillNamed reports whether the partial file has its name still.
+// stillNamed reports whether the partial file still has its name.
 func (f *Folder) stillNamed(p *partial) bool {
 	now, err := f.root.Lstat(p.name)
 	return err == nil && os.SameFile(now, p.info)

@@ -8,8 +8,8 @@ import (
 )
 
 // publish gives the verified partial file its name, unless that name is taken.
-// The caller holds the partial file, so no other Save of this file can change
-// it meanwhile. It never overwrites the file of another process.
+// The caller holds the lock of the partial file, so no other Save can change it
+// meanwhile. publish never overwrites the file of another process.
 func (s *saving) publish(p *partial, name string) error {
 	if !s.stillNamed(p) {
 		return errMoved
@@ -122,9 +122,10 @@ func (s *saving) dropClaim(name string, info fs.FileInfo) bool {
 	if len(claims) == 0 {
 		return false
 	}
-	// A Save that still lives, and whose claim this is, loses it and begins again.
-	// The claim stays until the empty file is gone, under a name that no Save
-	// publishes: whoever is killed, the next Save still knows the empty file.
+	// If the Save that made this claim is still running, it loses the claim and
+	// begins again. Until the empty file is gone, the claim keeps a name that no
+	// Save publishes. Whichever process is killed, the next Save then still
+	// recognises the empty file.
 	for i, claim := range claims {
 		if lost := strings.TrimSuffix(claim, claimSuffix) + lostSuffix; !isLost(claim) &&
 			s.root.Rename(claim, lost) == nil {

@@ -95,12 +95,13 @@ func (r *Reader) Read(p []byte) (int, error) {
 	return 0, r.err
 }
 
-// prepare connects if there is more to read. Its error, maybe io.EOF, is the end.
+// prepare connects if there is more to read. An error, which may be io.EOF, ends
+// the reader.
 func (r *Reader) prepare() error {
 	if r.remaining() == 0 {
 		return r.verify()
 	}
-	if r.ctx.Err() != nil { // not every body obeys it
+	if r.ctx.Err() != nil { // not every body ends with its context
 		return r.fail(backoff.Cause(r.ctx))
 	}
 	if r.attempt == nil {

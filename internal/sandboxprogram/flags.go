@@ -265,8 +265,8 @@ func setDelay(delays *ricloudtest.Delays, text string) error {
 	return nil
 }
 
-// unhurried is slow enough to see a session and a poll pass through their states, and to start a
-// receiver after its config was made.
+// unhurried returns delays that are long enough to see each state of a session and a poll, and to
+// start a receiver after its config was made.
 func unhurried() ricloudtest.Delays {
 	return ricloudtest.Delays{
 		Session:      ricloudtest.Delay{Min: time.Second, Max: 2 * time.Second},

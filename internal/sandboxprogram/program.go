@@ -118,7 +118,7 @@ func (set *settings) listenBoth(
 	return wrap(api), wrap(storage), urls, nil
 }
 
-// nextTo is the address with the port after that of addr, or a free port where that is free.
+// nextTo returns the address with the port after that of addr, or with port 0 if addr has port 0.
 func nextTo(addr string) string {
 	host, port, err := net.SplitHostPort(addr)
 	number, notNumber := strconv.Atoi(port)
@@ -128,7 +128,7 @@ func nextTo(addr string) string {
 	return net.JoinHostPort(host, strconv.Itoa(number+1))
 }
 
-// reachable is an address for clients on this machine, also where a listener takes all addresses.
+// reachable returns an address for clients on this machine, even if the listener has no address.
 func reachable(addr net.Addr) string {
 	tcp, ok := addr.(*net.TCPAddr)
 	if ok && tcp.IP.IsUnspecified() {

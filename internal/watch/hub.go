@@ -45,13 +45,13 @@ type Page[R any] struct {
 type Status struct {
 	ID      string
 	State   string
-	Version string // differs when anything differs that a wait is told
+	Version string // differs between two copies if waits are told of the change
 	// Progress grows as the resource does its work. Of two copies, the one with
 	// more progress is the later one.
 	Progress int
 	Soon     bool  // the next read probably shows the end
-	Ended    bool  // waits for it are over
-	Err      error // of a resource that ended badly
+	Ended    bool  // waits for it end
+	Err      error // why it failed; nil: it did not
 }
 
 // Verdict is what an error means for the waits.
@@ -213,8 +213,8 @@ func (h *Hub[R]) Know(r *R) {
 	h.observe(h.source.Clone(r))
 }
 
-// Refresh is Know for a resource that the caller has read. It is kept only where
-// something of the resource is known already.
+// Refresh takes in a resource that the caller has read. It is dropped unless the
+// Hub knows something of the resource already.
 func (h *Hub[R]) Refresh(id string, r *R) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -223,8 +223,8 @@ func (h *Hub[R]) Refresh(id string, r *R) {
 	}
 }
 
-// Deleted notes that the caller deleted a resource. change makes the change in
-// the resource as it is known.
+// Deleted notes that the caller deleted a resource. change updates the known
+// copy of it.
 func (h *Hub[R]) Deleted(id string, change func(*R)) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -241,8 +241,8 @@ func (h *Hub[R]) Notify(r *R) {
 }
 
 // NotifyChange is Notify for an event that says only what has changed. change
-// makes the change in the resource as it is known. If nothing is known of it,
-// the resource is read at once. A nil change says only that there was an event.
+// updates the known copy of the resource. If there is none, the resource is read
+// at once. A nil change says only that there was an event.
 func (h *Hub[R]) NotifyChange(id string, change func(*R)) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -252,8 +252,8 @@ func (h *Hub[R]) NotifyChange(id string, change func(*R)) {
 	}
 }
 
-// change makes a change in a resource as it is known, or has it read if it is
-// waited for and nothing is known of it.
+// change updates the known copy of a resource. If there is none, the resource is
+// read if anything waits for it.
 func (h *Hub[R]) change(id string, change func(*R)) {
 	known := h.memory.get(id).resource
 	e := h.entries[id]
@@ -315,9 +315,9 @@ func (h *Hub[R]) readBy(e *entry[R], at time.Time) {
 	}
 }
 
-// learn gives news of e to its waits and reports whether there were any. A
-// resource never moves backwards, and what was not read for a wait must show
-// progress.
+// learn takes in a copy of e's resource, tells the waits if it has changed, and
+// reports whether it has. A copy with less progress is dropped. So is a copy with
+// the same progress, unless it was read for a wait.
 func (h *Hub[R]) learn(e *entry[R], r *R, read bool) bool {
 	st := h.source.Status(r)
 	if read && e.earlier != nil { // a read can be older than what was seen before

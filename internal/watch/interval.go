@@ -15,7 +15,7 @@ const (
 	eventShare = 1.5 // with events about a resource, the interval in multiples of Longest
 
 	tolerance  = 10 * time.Minute // how long reads may fail before a wait ends
-	probing    = 3                // failed requests in a row that are an outage
+	outageSize = 3                // failed requests in a row that are an outage
 	minReading = 8                // Gets in progress that are not slow, at most
 	maxReading = 64               // the same where the allowance is large
 	maxSlow    = 64               // Gets in progress that are slow
@@ -76,11 +76,11 @@ func (s *streak) add(err error, sent, now time.Time, r Rhythm) {
 // hold sets the time of the next request during an outage.
 func (s *streak) hold(now time.Time, r Rhythm) {
 	if s.outage() {
-		s.next = now.Add(r.draw(backoff.Ceiling(s.n-probing, r.Shortest, r.Longest)))
+		s.next = now.Add(r.draw(backoff.Ceiling(s.n-outageSize, r.Shortest, r.Longest)))
 	}
 }
 
-func (s *streak) outage() bool { return s.n >= probing }
+func (s *streak) outage() bool { return s.n >= outageSize }
 
 // reset notes a success. It reports whether that ended an outage that affected
 // more than the list.

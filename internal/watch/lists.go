@@ -6,11 +6,11 @@ import (
 )
 
 const (
-	few       = 3   // fewer resources than this are not worth a list page
-	maxPages  = 200 // of one scan
-	explored  = 10  // pages to look through while nothing is known of the list
-	patience  = 2   // failures in a row before resources are read one by one instead
-	forbidden = 60  // times Longest until a list that is not permitted is tried again
+	minListed       = 3   // fewer resources than this are not worth a list page
+	maxPages        = 200 // of one scan
+	exploredPages   = 10  // pages to look through while nothing is known of the list
+	maxScanFailures = 2   // failures in a row before resources are read one by one instead
+	forbiddenWait   = 60  // times Longest until a list that is not permitted is tried again
 
 	minPage, maxPage = 100, 1000 // the API allows at most 1000
 )
@@ -34,23 +34,24 @@ type lists struct {
 func (l *lists) breakEven(now time.Time) int {
 	switch {
 	case l.pages == 0, l.share == 0 && !now.Before(l.retry):
-		return few
+		return minListed
 	case l.share == 0:
 		return math.MaxInt
 	}
-	return max(few, int(float64(l.pages)/l.share)+1)
+	return max(minListed, int(float64(l.pages)/l.share)+1)
 }
 
-// deeper reports whether a scan reads another page. It has read so many pages,
-// the last showed so many of the resources, and so many are still missing. A
-// scan continues while a page saves requests, and at least as far as the last
-// scan found something.
+// deeper reports whether a scan reads another page. pages is the number of pages
+// it has read, shown how many of the resources the last one showed, and missing
+// how many no page has shown yet. A scan continues while a page saves requests,
+// and at least as far as the last scan found something.
 func (l *lists) deeper(pages, shown, missing int) bool {
 	reach := l.pages
 	if reach == 0 || l.share == 0 {
-		reach = explored
+		reach = exploredPages
 	}
-	return missing >= few && pages < maxPages && (shown >= few || pages < min(reach, missing/few))
+	pays := shown >= minListed || pages < min(reach, missing/minListed)
+	return missing >= minListed && pages < maxPages && pays
 }
 
 // firstPage returns how many resources to ask for: what the last scan needed,
@@ -63,8 +64,8 @@ func (l *lists) firstPage(waiting int) int {
 	return min(max(need+need/2, minPage), l.limit)
 }
 
-// smaller halves the pages after one that was too large or too slow, down to a
-// least size. It reports whether that was possible.
+// smaller halves the size of the pages, after one that was too large or too slow,
+// but not below least. It reports whether that was possible.
 func (l *lists) smaller(limit, least int) bool {
 	if limit <= least {
 		return false
@@ -75,16 +76,16 @@ func (l *lists) smaller(limit, least int) bool {
 
 // failed notes a scan that failed and returns when to try the list again, and
 // whether to read resources one by one until then.
-func (l *lists) failed(now time.Time, r Rhythm, permitted bool) (retry time.Time, one bool) {
+func (l *lists) failed(now time.Time, r Rhythm, permitted bool) (retry time.Time, oneByOne bool) {
 	l.failures++
 	pause := r.Shortest
 	switch {
 	case !permitted:
-		pause = forbidden * r.Longest
-	case l.failures > patience:
+		pause = forbiddenWait * r.Longest
+	case l.failures > maxScanFailures:
 		pause = r.Longest
-		for range l.failures - patience - 1 {
-			pause = min(2*pause, forbidden*r.Longest)
+		for range l.failures - maxScanFailures - 1 {
+			pause = min(2*pause, forbiddenWait*r.Longest)
 		}
 	default:
 		return now.Add(pause), false

@@ -16,16 +16,16 @@ func TestBreakEven(t *testing.T) {
 		lists lists
 		due   int // as few as make a scan the cheaper way
 	}{
-		"nothing is known":                       {lists{}, few},
-		"one page shows all":                     {lists{pages: 1, share: 1, retry: later}, few},
+		"nothing is known":                       {lists{}, minListed},
+		"one page shows all":                     {lists{pages: 1, share: 1, retry: later}, minListed},
 		"two pages show all":                     {lists{pages: 2, share: 1, retry: later}, 3},
 		"24 pages show all, of 50,000 of others": {lists{pages: 24, share: 1, retry: later}, 25},
-		"a page shows half":                      {lists{pages: 1, share: 0.5, retry: later}, few},
+		"a page shows half":                      {lists{pages: 1, share: 0.5, retry: later}, minListed},
 		"ten pages show a fifth":                 {lists{pages: 10, share: 0.2, retry: later}, 51},
 		"it shows none of ours": {
 			lists{pages: 1, share: 0, retry: later}, math.MaxInt,
 		},
-		"it showed none, but that was a while ago": {lists{pages: 1, share: 0, retry: earlier}, few},
+		"it showed none, but that was a while ago": {lists{pages: 1, share: 0, retry: earlier}, minListed},
 	}
 	for name, tc := range tests {
 		assert.Equal(t, tc.due, tc.lists.breakEven(now), name)
@@ -41,14 +41,14 @@ func TestDeeper(t *testing.T) {
 		deeper                bool
 	}{
 		"all are found": {known(9), 1, 100, 0, false},
-		"a GET for each of the rest is no dearer": {known(9), 1, 100, few - 1, false},
-		"the page paid for itself":                {known(1), 1, few, 50, true},
-		"it did not":                              {known(1), 1, few - 1, 50, false},
+		"a GET for each of the rest is no dearer": {known(9), 1, 100, minListed - 1, false},
+		"the page paid for itself":                {known(1), 1, minListed, 50, true},
+		"it did not":                              {known(1), 1, minListed - 1, 50, false},
 		"but last time they came later":           {known(4), 3, 0, 50, true},
 		"down to there":                           {known(4), 4, 0, 50, false},
 		"an unknown list is looked through":       {lists{}, 5, 0, 50, true},
 		"as far as it can pay":                    {lists{}, 5, 0, 15, false},
-		"and not for ever":                        {lists{}, explored, 0, 5000, false},
+		"and not for ever":                        {lists{}, exploredPages, 0, 5000, false},
 		"no scan is endless":                      {known(1), maxPages, 1000, 5000, false},
 	}
 	for name, tc := range tests {

@@ -70,8 +70,8 @@ func (h *Hub[R]) step(ctx context.Context) time.Duration {
 }
 
 // next returns the index of the entry to read next, and how long to wait until
-// then. In an outage a request goes only now and then, but an entry that has not
-// failed itself is read at once: it may be only the others that cannot be read.
+// then. Requests are rare during an outage. An entry whose own reads have not
+// failed is still read at once, because perhaps only the others cannot be read.
 func (h *Hub[R]) next(now time.Time) (index int, wait time.Duration) {
 	wait = h.queue[0].due.Sub(now)
 	hold := h.outage.next.Sub(now)
@@ -135,16 +135,16 @@ func (h *Hub[R]) noPlace(now time.Time) time.Duration {
 	return 0
 }
 
-// places returns how many Gets may be in progress that are not slow: as many as
-// the allowance permits in the time until they are, so that reads that hang take
-// no turns from the others.
+// places returns how many Gets that are not slow may be in progress. It is as many
+// as the allowance permits in the time after which a Get is slow, so that reads
+// that hang take no turns from the others.
 func (h *Hub[R]) places() int {
 	permitted := float64(h.allowance.Limit()) * h.rhythm.Shortest.Seconds()
 	return int(min(max(permitted, minReading), maxReading))
 }
 
-// schedule sets when e is due next, an interval from a time on: on its own, or
-// together with those that the list shows if that is later.
+// schedule sets when e is due next: one interval after from, or later, together
+// with the entries that the list shows.
 func (h *Hub[R]) schedule(e *entry[R], from time.Time) {
 	interval := h.interval(e, time.Now())
 	e.due = from.Add(h.rhythm.draw(interval))
@@ -250,7 +250,7 @@ func (h *Hub[R]) failed(verdict Verdict, err error, sent, now time.Time) {
 	case Permanent:
 		h.endAll(err)
 		return
-	case Refused: // once can be a key that is being rotated
+	case Refused: // a single refusal may come from a key that is being rotated
 		if !h.refused.IsZero() && sent.After(h.refused) {
 			h.endAll(err)
 			return
@@ -258,13 +258,13 @@ func (h *Hub[R]) failed(verdict Verdict, err error, sent, now time.Time) {
 		if h.refused.IsZero() {
 			h.refused = now
 		}
-	default: // only an outage counts
+	default: // ends a wait only if it is an outage that lasts
 	}
 	h.outage.add(err, sent, now, h.rhythm)
 	if !h.outage.outage() {
 		return
 	}
-	for _, e := range h.entries { // those that were not tried have failed, too
+	for _, e := range h.entries { // an outage affects also those that were not read
 		since := h.outage.since
 		if e.began.After(since) {
 			since = e.began

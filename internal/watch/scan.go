@@ -57,7 +57,7 @@ func (h *Hub[R]) beginScan(ctx context.Context, now time.Time) {
 
 // scan reads the list page by page, newest first, as long as that pays.
 func (h *Hub[R]) scan(ctx context.Context, before lists, began time.Time) {
-	limit := forbidden * h.rhythm.Longest / explored
+	limit := forbiddenWait * h.rhythm.Longest / exploredPages
 	ctx, cancel := context.WithTimeoutCause(ctx, max(limit, time.Second), errSlow)
 	defer cancel()
 	var (
@@ -179,7 +179,7 @@ func (h *Hub[R]) scanned(l lists, found int, began time.Time) {
 	}
 	l.retry = h.lists.retry
 	if !began.Before(l.retry) { // this scan looked for what earlier ones did not show
-		l.retry = now.Add(explored * h.rhythm.Longest)
+		l.retry = now.Add(exploredPages * h.rhythm.Longest)
 	}
 	mean := total / time.Duration(max(len(h.entries), 1))
 	l.together = now.Add(h.rhythm.draw(mean))
@@ -211,7 +211,7 @@ func (h *Hub[R]) scanFailed(ctx context.Context, err error, size int, sent time.
 		return
 	}
 	now := time.Now()
-	retry, one, permitted := now.Add(h.rhythm.Shortest), false, true
+	retry, oneByOne, permitted := now.Add(h.rhythm.Shortest), false, true
 	switch {
 	case errors.Is(cause, errSlow):
 		h.lists.smaller(size, minPage)
@@ -222,12 +222,12 @@ func (h *Hub[R]) scanFailed(ctx context.Context, err error, size int, sent time.
 		h.failed(verdict, err, sent, now)
 	}
 	if verdict != Unsent {
-		retry, one = h.lists.failed(now, h.rhythm, permitted)
+		retry, oneByOne = h.lists.failed(now, h.rhythm, permitted)
 	}
 	for _, e := range h.queue {
 		switch {
 		case e.unlisted:
-		case one:
+		case oneByOne:
 			e.due = now
 		case e.due.Before(retry):
 			e.due = retry

@@ -31,7 +31,7 @@ func convert(raw json.RawMessage, t reflect.Type, strict bool) (json.RawMessage,
 	return nil, false
 }
 
-// readsText reports whether a t is read from a string whatever its kind.
+// readsText reports whether a t is read from a JSON string, whatever the kind of t.
 func readsText(t reflect.Type) bool {
 	return reflect.PointerTo(t).Implements(reflect.TypeFor[encoding.TextUnmarshaler]())
 }

@@ -297,7 +297,8 @@ func (o *object) set(key, value []byte) {
 	}
 }
 
-// noFile is in the IDs of attachments that have no file: Digital Touch.
+// noFile occurs in the IDs of attachments without a file, as Digital Touch
+// messages have them.
 const noFile = "dtouch"
 
 // ref returns the ID of the file that the object is, or "".
@@ -319,7 +320,7 @@ func (o *object) isFile() bool {
 		return true
 	case "", "null", `""`:
 	default:
-		return o.described && bytes.IndexByte(o.dataType, '.') < 0 // "ios_messages.messages" is none
+		return o.described && bytes.IndexByte(o.dataType, '.') < 0 // "ios_messages.messages" is a module
 	}
 	switch string(o.kind) {
 	case `"file"`, `"image"`, `"video"`, `"audio"`:
