@@ -1,11 +1,15 @@
 package otel
 
 import (
+	"errors"
+	"slices"
 	"sync"
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
 	"go.opentelemetry.io/otel/trace"
+
+	ricloud "github.com/reincubate/ricloud-go"
 )
 
 // maxCached bounds a cache: the keys are operations, templates, hosts and statuses, which are few,
@@ -38,10 +42,24 @@ func (c *cache[K, V]) get(key K, create func() V) V {
 	return item
 }
 
-// span is how the spans of a kind begin.
-type span struct {
+// kind is what calls, or attempts, that begin alike have in common.
+type kind struct {
 	name  string
-	start []trace.SpanStartOption
+	start []trace.SpanStartOption // with what a sampler decides by
+	ends  cache[end, *ending]
+}
+
+// end says how a call or an attempt ended, in few words: it is part of a key.
+type end struct {
+	status  int    // 0: not known
+	failure string // its error.type; empty: a success
+	code    string // the API's code; empty: it sent none
+}
+
+// ending is what calls, or attempts, that also ended alike have in common.
+type ending struct {
+	span   []attribute.KeyValue // set together at the end: each change of a span copies them all
+	metric []metric.RecordOption
 }
 
 type (
@@ -49,61 +67,88 @@ type (
 		operation  string
 		background bool
 	}
-	attemptKey  struct{ operation, method, path, host string }
-	measuredKey struct {
-		operation, method, path, host string
-		status                        int
-		failure                       string
-	}
+	attemptKey struct{ operation, method, path, host string }
 )
 
-// callSpan returns how the span of a call begins.
-func (h *Hooks) callSpan(key callKey) span {
-	return h.callSpans.get(key, func() span {
-		return h.newSpan("ricloud "+key.operation, trace.SpanKindInternal,
-			attribute.String("ricloud.operation", key.operation), attribute.Bool("ricloud.background",
-				key.background))
+// newKind returns a kind whose spans begin with attributes.
+func (h *Hooks) newKind(
+	name string, of trace.SpanKind, attributes ...attribute.KeyValue,
+) *kind {
+	return &kind{name: name, start: []trace.SpanStartOption{
+		trace.WithSpanKind(of), trace.WithAttributes(h.with(attributes)...),
+	}}
+}
+
+// callKind returns what a call has in common with others.
+func (h *Hooks) callKind(key callKey) *kind {
+	return h.calls.get(key, func() *kind {
+		var sampled []attribute.KeyValue // the name says the operation
+		if key.background {
+			sampled = append(sampled, attribute.Bool("ricloud.background", true))
+		}
+		return h.newKind("ricloud "+key.operation, trace.SpanKindInternal, sampled...)
 	})
 }
 
-// attemptSpan returns how the span of an attempt begins.
-func (h *Hooks) attemptSpan(key attemptKey) span {
-	return h.attemptSpans.get(key, func() span {
+// attemptKind returns what an attempt has in common with others.
+func (h *Hooks) attemptKind(key attemptKey) *kind {
+	return h.attempts.get(key, func() *kind {
 		name := method(key.method)
 		if key.path != "" {
 			name += " " + key.path
 		}
-		attributes := append(request(key.method, key.path, key.host),
-			attribute.String("ricloud.operation", key.operation))
-		return h.newSpan(name, trace.SpanKindClient, attributes...)
+		return h.newKind(name, trace.SpanKindClient, request(key)...)
 	})
 }
 
-func (h *Hooks) newSpan(name string, kind trace.SpanKind, attributes ...attribute.KeyValue) span {
-	return span{name, []trace.SpanStartOption{
-		trace.WithSpanKind(kind), trace.WithAttributes(h.with(attributes)...),
-	}}
-}
-
 // request returns the attributes of a request that its span and its metric share.
-func request(httpMethod, path, host string) []attribute.KeyValue {
-	attributes := []attribute.KeyValue{attribute.String("http.request.method", method(httpMethod))}
-	if path != "" {
-		attributes = append(attributes, attribute.String("url.template", path))
+func request(key attemptKey) []attribute.KeyValue {
+	attributes := []attribute.KeyValue{attribute.String("http.request.method", method(key.method))}
+	if key.path != "" {
+		attributes = append(attributes, attribute.String("url.template", key.path))
 	}
-	return append(attributes, address(host)...)
+	return append(attributes, address(key.host)...)
 }
 
-// measuredCall returns the attributes of a call's metrics.
-func (h *Hooks) measuredCall(operation, failure string) []metric.RecordOption {
-	return h.measurements.get(measuredKey{operation: operation, failure: failure},
-		func() []metric.RecordOption {
-			attributes := []attribute.KeyValue{attribute.String("ricloud.operation", operation)}
-			if failure != "" {
-				attributes = append(attributes, attribute.String("error.type", failure))
-			}
-			return []metric.RecordOption{h.measured(attributes...)}
-		})
+// callEnding returns the attributes of a call that has ended.
+func (h *Hooks) callEnding(k *kind, operation string, e end) *ending {
+	return k.ends.get(e, func() *ending {
+		ended := append(e.failed(), attribute.String("ricloud.operation", operation))
+		return &ending{
+			span:   append(slices.Clip(ended), e.coded()...),
+			metric: []metric.RecordOption{h.measured(ended...)},
+		}
+	})
+}
+
+// attemptEnding returns the attributes of an attempt that has ended.
+func (h *Hooks) attemptEnding(k *kind, key attemptKey, e end) *ending {
+	return k.ends.get(e, func() *ending {
+		ended := e.failed()
+		if e.status > 0 {
+			ended = append(ended, attribute.Int("http.response.status_code", e.status))
+		}
+		return &ending{
+			span:   append(slices.Clip(ended), attribute.String("ricloud.operation", key.operation)),
+			metric: []metric.RecordOption{h.measured(append(request(key), ended...)...)},
+		}
+	})
+}
+
+// failed returns the type of a failure.
+func (e end) failed() []attribute.KeyValue {
+	if e.failure == "" {
+		return nil
+	}
+	return []attribute.KeyValue{attribute.String("error.type", e.failure)}
+}
+
+// coded returns the API's code of a failure. Only spans have it.
+func (e end) coded() []attribute.KeyValue {
+	if e.code == "" {
+		return nil
+	}
+	return []attribute.KeyValue{attribute.String("ricloud.error_code", e.code)}
 }
 
 // measuredTurn returns the attributes of a wait for a turn.
@@ -113,16 +158,18 @@ func (h *Hooks) measuredTurn(background bool) []metric.RecordOption {
 	})
 }
 
-// measuredAttempt returns the attributes of an attempt's metric.
-func (h *Hooks) measuredAttempt(key measuredKey) []metric.RecordOption {
-	return h.measurements.get(key, func() []metric.RecordOption {
-		attributes := request(key.method, key.path, key.host)
-		if key.status > 0 {
-			attributes = append(attributes, attribute.Int("http.response.status_code", key.status))
-		}
-		if key.failure != "" {
-			attributes = append(attributes, attribute.String("error.type", key.failure))
-		}
-		return []metric.RecordOption{h.measured(attributes...)}
-	})
+// codeOf returns the API's code of an error if the SDK knows it. What an answer holds in its place
+// may repeat what was sent.
+func codeOf(err error) string {
+	e, ok := errors.AsType[*ricloud.Error](err)
+	if !ok || e.Code == "" {
+		return ""
+	}
+	switch e.Code {
+	case ricloud.CodeInvalidBody, ricloud.CodeInvalidParameter, ricloud.CodeUnconfigured,
+		ricloud.CodeMissingScope, ricloud.CodeLimitExceeded, ricloud.CodeSessionExpired,
+		ricloud.CodeTwoFactorRequired, ricloud.CodePairingInvalid:
+		return string(e.Code)
+	}
+	return "other"
 }

@@ -156,6 +156,30 @@ func TestNothingSecretIsRecordedOfAnyOperation(t *testing.T) {
 	}
 }
 
+// A body that is not made of the SDK's types may hold secrets that it does not know. The caller's
+// error may repeat them, when the API does; what is recorded does not.
+func TestNothingOfAPlainBodyIsRecorded(t *testing.T) {
+	t.Parallel()
+	for name, answer := range answers() {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				s := newSeen(t)
+				logger, log := debugLog()
+				client, err := ricloud.NewClient("token", ricloud.WithTransport(answer),
+					ricloud.WithHooks(s.hooks), ricloud.WithLogger(logger), ricloud.WithRetries(1))
+				require.NoError(t, err)
+				for _, body := range []any{canary, map[string]any{"note": canary}, []string{canary}} {
+					_ = client.Call(t.Context(), http.MethodPost, "/things", body, new(ricloud.Session))
+				}
+				recorded := s.dump(t) + log.String()
+				assert.Contains(t, recorded, "ricloud Call")
+				assert.NotContains(t, recorded, canary)
+			})
+		})
+	}
+}
+
 // The same for a login, a poll, downloads that fail in every way, and their ids in no metric.
 func TestNothingSecretIsRecordedOfADownload(t *testing.T) {
 	t.Parallel()

@@ -29,7 +29,8 @@
 //   - ricloud.oddities: fields of an odd type
 //
 // HTTP attributes follow the stable semantic conventions. Nothing secret, and nothing of a query,
-// a body or a header value, is recorded. Metrics carry no ids.
+// a body or a header value, is recorded. A failed span says what failed by error.type and, where
+// the API sent one, ricloud.error_code, and never by the error's text. Metrics carry no ids.
 package otel
 
 import (
@@ -66,10 +67,9 @@ type Hooks struct {
 	meter  metric.Meter
 	oldest oldest
 
-	callSpans    cache[callKey, span]
-	attemptSpans cache[attemptKey, span]
-	measurements cache[measuredKey, []metric.RecordOption]
-	turns        cache[bool, []metric.RecordOption]
+	calls    cache[callKey, *kind]
+	attempts cache[attemptKey, *kind]
+	turns    cache[bool, []metric.RecordOption]
 }
 
 // What ricloud calls.
@@ -165,21 +165,16 @@ func (h *Hooks) measured(attributes ...attribute.KeyValue) metric.MeasurementOpt
 func (h *Hooks) Call(
 	ctx context.Context, info ricloud.CallInfo,
 ) (context.Context, func(ricloud.CallResult)) {
-	begins := h.callSpan(callKey{info.Operation, info.Background})
-	start := begins.start
+	kind := h.callKind(callKey{info.Operation, info.Background})
+	start := kind.start
 	if linked := links(info.Waits); len(linked) > 0 {
 		start = append(slices.Clip(start), trace.WithLinks(linked...))
 	}
-	ctx, span := h.tracer.Start(ctx, begins.name, start...)
+	ctx, span := h.tracer.Start(ctx, kind.name, start...)
 	return ctx, func(r ricloud.CallResult) {
-		failure := ""
-		if r.Err != nil {
-			failure = kind(r.StatusCode, r.Err)
-		}
-		fail(span, r.StatusCode, r.Err)
-		span.End()
-		h.instruments.operation.Record(ctx, r.Duration.Seconds(),
-			h.measuredCall(info.Operation, failure)...)
+		ending := h.callEnding(kind, info.Operation, endOf(r.StatusCode, r.Err))
+		finish(span, r.Err != nil, ending.span)
+		h.instruments.operation.Record(ctx, r.Duration.Seconds(), ending.metric...)
 		if r.Attempts > 1 {
 			h.instruments.retries.Add(ctx, int64(r.Attempts-1),
 				h.measured(attribute.String("ricloud.operation", info.Operation)))
@@ -197,32 +192,30 @@ func links(contexts []context.Context) (found []trace.Link) {
 	return found
 }
 
+// minTurnWait is the shortest wait for a turn that counts as one.
+const minTurnWait = time.Millisecond
+
 // Attempt makes a client span of an attempt.
 func (h *Hooks) Attempt(
 	ctx context.Context, info ricloud.AttemptInfo,
 ) (context.Context, func(ricloud.AttemptResult)) {
-	begins := h.attemptSpan(attemptKey{info.Operation, info.Method, info.Path, info.Host})
-	ctx, span := h.tracer.Start(ctx, begins.name, begins.start...)
+	key := attemptKey{info.Operation, info.Method, info.Path, info.Host}
+	kind := h.attemptKind(key)
+	ctx, span := h.tracer.Start(ctx, kind.name, kind.start...)
 	if info.Number > 1 {
 		span.SetAttributes(attribute.Int("http.request.resend_count", info.Number-1))
 	}
 	if h.propagator != nil && info.Header != nil {
 		h.propagator.Inject(ctx, propagation.HeaderCarrier(info.Header))
 	}
-	if info.TurnWait > 0 {
+	if info.TurnWait >= minTurnWait {
 		h.instruments.quotaWait.Record(ctx, info.TurnWait.Seconds(), h.measuredTurn(info.Background)...)
 	}
 	return ctx, func(r ricloud.AttemptResult) {
-		key := measuredKey{method: info.Method, path: info.Path, host: info.Host, status: r.StatusCode}
-		if r.StatusCode > 0 {
-			span.SetAttributes(attribute.Int("http.response.status_code", r.StatusCode))
-		}
-		if r.Err != nil || r.StatusCode >= http.StatusBadRequest {
-			key.failure = kind(r.StatusCode, r.Err)
-		}
-		fail(span, r.StatusCode, r.Err)
-		span.End()
-		h.instruments.request.Record(ctx, r.Duration.Seconds(), h.measuredAttempt(key)...)
+		e := endOf(r.StatusCode, r.Err)
+		ending := h.attemptEnding(kind, key, e)
+		finish(span, e.failure != "", ending.span)
+		h.instruments.request.Record(ctx, r.Duration.Seconds(), ending.metric...)
 	}
 }
 
@@ -260,16 +253,13 @@ func (h *Hooks) Download(
 		attribute.String("ricloud.result.id", string(info.Result)), attribute.Int64("ricloud.result.size",
 			info.Size))
 	return ctx, func(r ricloud.DownloadResult) {
-		measured := []attribute.KeyValue{operation, scheme}
-		if r.Err != nil {
-			measured = append(measured, errorType(0, r.Err))
-		}
+		e := endOf(0, r.Err)
+		measured := append([]attribute.KeyValue{operation, scheme}, e.failed()...)
 		span.SetAttributes(attribute.Int64("ricloud.download.done", r.Done),
 			attribute.Int("ricloud.download.resumes", r.Resumes),
 			attribute.Bool("ricloud.download.verified", r.Verified), attribute.Bool("ricloud.download.found",
 				r.Found))
-		fail(span, 0, r.Err)
-		span.End()
+		finish(span, r.Err != nil, append(e.failed(), e.coded()...))
 		h.instruments.downloadIO.Add(ctx, r.Done, h.measured(operation, scheme))
 		h.instruments.downloadTime.Record(ctx, r.Duration.Seconds(), h.measured(measured...))
 		if r.Resumes > 0 {
@@ -290,15 +280,14 @@ func (h *Hooks) Wait(
 	return ctx, func(r ricloud.WaitResult) {
 		forget()
 		h.instruments.waits.Add(ctx, -1, h.measured(resource))
-		measured := []attribute.KeyValue{resource, attribute.Bool("ricloud.by_event", r.ByEvent)}
-		if r.Err != nil {
-			measured = append(measured, errorType(0, r.Err))
-		}
+		e := endOf(0, r.Err)
+		measured := append([]attribute.KeyValue{
+			resource, attribute.Bool("ricloud.by_event", r.ByEvent),
+		}, e.failed()...)
 		span.SetAttributes(attribute.String("ricloud.state", r.State),
 			attribute.Int("ricloud.changes", r.Changes),
 			attribute.Bool("ricloud.by_event", r.ByEvent))
-		fail(span, 0, r.Err)
-		span.End()
+		finish(span, r.Err != nil, append(e.failed(), e.coded()...))
 		h.instruments.waitTime.Record(ctx, r.Duration.Seconds(), h.measured(measured...))
 	}
 }
@@ -321,8 +310,8 @@ func (h *Hooks) Webhook(
 		if r.StatusCode > 0 {
 			span.SetAttributes(attribute.Int("http.response.status_code", r.StatusCode))
 		}
-		fail(span, 0, r.Err)
-		span.End()
+		e := endOf(0, r.Err)
+		finish(span, r.Err != nil, append(e.failed(), e.coded()...))
 		h.instruments.events.Add(ctx, 1, h.measured(event, outcome))
 	}
 }
@@ -347,28 +336,27 @@ func (h *Hooks) Decode(ctx context.Context, info ricloud.DecodeInfo) {
 		h.measured(attribute.String("ricloud.operation", info.Operation)))
 }
 
-// fail marks a span as failed. The error's text is the SDK's, which holds no secret.
-func fail(span trace.Span, status int, err error) {
-	switch {
-	case err != nil:
-		span.SetStatus(codes.Error, err.Error())
-	case status >= http.StatusBadRequest:
+// finish ends a span. Its status has no description: an error's text may repeat what the API
+// repeated of a request, and error.type says what failed.
+func finish(span trace.Span, failed bool, attributes []attribute.KeyValue) {
+	span.SetAttributes(attributes...)
+	if failed {
 		span.SetStatus(codes.Error, "")
-	default:
-		return
 	}
-	span.SetAttributes(errorType(status, err))
-	if e, ok := errors.AsType[*ricloud.Error](err); ok && e.Code != "" {
-		span.SetAttributes(attribute.String("ricloud.error_code", string(e.Code)))
+	span.End()
+}
+
+// endOf says how something ended.
+func endOf(status int, err error) end {
+	e := end{status: status}
+	if err != nil || status >= http.StatusBadRequest {
+		e.failure, e.code = errorType(status, err), codeOf(err)
 	}
+	return e
 }
 
 // errorType classifies a failure into a small set: a status, or a kind of error.
-func errorType(status int, err error) attribute.KeyValue {
-	return attribute.String("error.type", kind(status, err))
-}
-
-func kind(status int, err error) string {
+func errorType(status int, err error) string {
 	if status >= http.StatusBadRequest {
 		return strconv.Itoa(status)
 	}
