@@ -98,8 +98,9 @@ func readContent(content Content) ([]byte, error) {
 	return raw, nil
 }
 
-// UnmarshalJSON reads an account. Data is an array of records, or a whole document. A "sample" of a
-// name gives the account SampleAccount's contents first. Unknown fields are refused.
+// UnmarshalJSON reads an account. Data is an array of records, or a whole document. The field
+// "sample" is a name: the account then begins with the contents of SampleAccount for that name.
+// Unknown fields are refused.
 func (a *Account) UnmarshalJSON(raw []byte) error {
 	var in accountJSON
 	if err := decodeStrictly(raw, &in); err != nil {

@@ -55,7 +55,7 @@ type File struct {
 	Content Content
 }
 
-// check says what is wrong with an account.
+// check returns what is wrong with an account.
 func (a Account) check() error {
 	known := []ricloud.SourceType{
 		"", iCloudAccount, iCloudBackup, relayInstance, relayDevice, mocksMock,

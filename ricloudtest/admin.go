@@ -3,7 +3,6 @@ package ricloudtest
 import (
 	"bytes"
 	"encoding/json"
-	"net"
 	"net/http"
 	"net/url"
 	"slices"
@@ -12,82 +11,15 @@ import (
 	"time"
 
 	ricloud "github.com/reincubate/ricloud-go"
-	"github.com/reincubate/ricloud-go/ricloudtest/internal/collection"
 	"github.com/reincubate/ricloud-go/ricloudtest/internal/reply"
 )
 
 // adminPath is where the sandbox's own API and page are, beside the ricloud API.
 const adminPath = "/_sandbox/"
 
-// isAdmin says whether a request is for the sandbox itself.
+// isAdmin reports whether a request is for the sandbox itself.
 func isAdmin(r *http.Request) bool {
 	return strings.HasPrefix(r.URL.Path, adminPath) || r.URL.Path == "/_sandbox"
-}
-
-// allowOrigin adds the CORS headers for an allowed origin. It answers a preflight request, and then
-// returns true.
-func (s *Server) allowOrigin(w http.ResponseWriter, r *http.Request) bool {
-	origin := r.Header.Get("Origin")
-	if origin == "" || isAdmin(r) ||
-		!slices.Contains(s.origins, origin) && !slices.Contains(s.origins, "*") {
-		return false
-	}
-	header := w.Header()
-	header.Set("Access-Control-Allow-Origin", origin)
-	header.Set("Vary", "Origin")
-	header.Set("Access-Control-Expose-Headers", "Content-Range, ETag, Retry-After")
-	if r.Method != http.MethodOptions || r.Header.Get("Access-Control-Request-Method") == "" {
-		return false
-	}
-	header.Set("Access-Control-Allow-Methods", "GET, HEAD, POST, DELETE")
-	header.Set("Access-Control-Allow-Headers",
-		"Authorization, Content-Type, Ricloud-Await, Range, If-Match, If-None-Match")
-	header.Set("Access-Control-Max-Age", "600")
-	w.WriteHeader(http.StatusNoContent)
-	return true
-}
-
-// guardAdmin lets only this machine in, unless WithRemoteAdmin opens the door, and no page of
-// another site.
-func (s *Server) guardAdmin(w http.ResponseWriter, r *http.Request) {
-	if r.URL.Path == adminPath+"health" {
-		s.health(w, r)
-		return
-	}
-	if !s.remoteAdmin && !(isLoopback(r.RemoteAddr) && s.isOwnHost(r.Host)) {
-		writeAdmin(w, http.StatusForbidden, object{"error": "the admin API is for this machine " +
-			"only; the option WithRemoteAdmin, or the flag -remote-admin, opens it"})
-		return
-	}
-	crossOrigin := http.NewCrossOriginProtection()
-	if err := crossOrigin.Check(r); err != nil {
-		writeAdmin(w, http.StatusForbidden, object{"error": err.Error()})
-		return
-	}
-	// CrossOriginProtection lets reads pass, but a dump holds secrets.
-	site := r.Header.Get("Sec-Fetch-Site")
-	if strings.HasPrefix(r.URL.Path, adminPath+"api/") &&
-		!slices.Contains([]string{"", "same-origin", "none"}, site) {
-		writeAdmin(w, http.StatusForbidden, object{"error": "a page of another site asks"})
-		return
-	}
-	s.serveAdmin(w, r)
-}
-
-// isLoopback says whether an address is on this machine.
-func isLoopback(address string) bool {
-	host, _, err := net.SplitHostPort(address)
-	if err != nil {
-		host = address
-	}
-	ip := net.ParseIP(strings.Trim(host, "[]"))
-	return host == "localhost" || ip != nil && ip.IsLoopback()
-}
-
-// isOwnHost refuses the names that another site might point at this machine.
-func (s *Server) isOwnHost(host string) bool {
-	public, err := url.Parse(s.publicAPI)
-	return isLoopback(host) || err == nil && public.Host != "" && public.Host == host
 }
 
 func writeAdmin(w http.ResponseWriter, status int, body any) {
@@ -238,25 +170,6 @@ func (s *Server) adminStatus(*adminRequest) (any, error) {
 	}, nil
 }
 
-// describeAccount shows an account without its contents. The passwords are the sandbox's own.
-func describeAccount(a Account) object {
-	return object{
-		"service": a.service(), "identifier": a.Identifier, "password": a.Password,
-		"code": a.Code, "locked": a.Locked, "deactivated": a.Deactivated,
-		"data": keysOf(a.Data), "info": keysOf(a.Info), "files": keysOf(a.Files),
-		"fail": a.Fail, "suspend": keysOf(a.Suspend), "children": len(a.Children),
-	}
-}
-
-func keysOf[V any](m map[string]V) []string {
-	keys := make([]string, 0, len(m))
-	for key := range m {
-		keys = append(keys, key)
-	}
-	slices.Sort(keys)
-	return keys
-}
-
 func (s *Server) adminReset(r *adminRequest) (any, error) {
 	in := struct {
 		Seed uint64 `json:"seed"`
@@ -375,147 +288,6 @@ func (s *Server) adminWebhookFaults(r *adminRequest) (any, error) {
 	return nil, s.SetWebhookFaults(in.WebhookFaults)
 }
 
-func (s *Server) adminAccounts(*adminRequest) (any, error) {
-	out := []object{}
-	for _, a := range s.Accounts() {
-		out = append(out, describeAccount(a))
-	}
-	return out, nil
-}
-
-func (s *Server) adminAddAccount(r *adminRequest) (any, error) {
-	var a Account
-	if err := r.read(&a); err != nil {
-		return nil, err
-	}
-	return nil, s.AddAccount(a)
-}
-
-// accountRef names an account in the admin API.
-type accountRef struct {
-	Service    ricloud.SourceType `json:"service"`
-	Identifier string             `json:"identifier"`
-}
-
-func (a accountRef) service() ricloud.SourceType {
-	if a.Service == "" {
-		return iCloudAccount
-	}
-	return a.Service
-}
-
-func adminLock(locked bool) adminHandler {
-	return func(s *Server, r *adminRequest) (any, error) {
-		var in accountRef
-		if err := r.read(&in); err != nil {
-			return nil, err
-		}
-		return nil, s.LockAccount(in.service(), in.Identifier, locked)
-	}
-}
-
-// adminAddData merges contents and outcomes into an account.
-func (s *Server) adminAddData(r *adminRequest) (any, error) {
-	var more Account
-	if err := r.read(&more); err != nil {
-		return nil, err
-	}
-	ref := accountRef{more.Service, more.Identifier}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	old := s.known[accountName(string(ref.service()), ref.Identifier)]
-	if old == nil {
-		return nil, refuse("there is no %s account %q", ref.service(), ref.Identifier)
-	}
-	changed := old.Account
-	changed.Info = merge(merge(nil, changed.Info), more.Info)
-	changed.Data = merge(merge(nil, changed.Data), more.Data)
-	changed.Files = merge(merge(nil, changed.Files), more.Files)
-	changed.Fail = merge(merge(nil, changed.Fail), more.Fail)
-	changed.Suspend = merge(merge(nil, changed.Suspend), more.Suspend)
-	others := slices.DeleteFunc(slices.Clone(changed.Children), func(child Account) bool {
-		return slices.ContainsFunc(more.Children, func(c Account) bool {
-			return c.Identifier == child.Identifier
-		})
-	})
-	changed.Children = slices.Concat(others, more.Children) // a child that is there is replaced
-	if err := changed.check(); err != nil {
-		return nil, err
-	}
-	s.addAccount(changed)
-	return object{"ok": true}, nil
-}
-
-func (s *Server) adminTrialKey(r *adminRequest) (any, error) {
-	in := struct {
-		Lifetime duration `json:"lifetime"`
-	}{duration(24 * time.Hour)}
-	if err := r.read(&in); err != nil {
-		return nil, err
-	}
-	token, err := s.AddTrialKey(time.Duration(in.Lifetime))
-	if err != nil {
-		return nil, err
-	}
-	return object{"token": token.Reveal()}, nil
-}
-
-func (s *Server) adminSetState(r *adminRequest) (any, error) {
-	var in struct {
-		State string `json:"state"`
-	}
-	if err := r.read(&in); err != nil {
-		return nil, err
-	}
-	return nil, s.SetState(r.PathValue("kind"), ricloud.ID(r.PathValue("id")), in.State)
-}
-
-func (s *Server) adminExpireSession(r *adminRequest) (any, error) {
-	in := struct {
-		Cause string `json:"cause"`
-	}{"service"}
-	if err := r.read(&in); err != nil {
-		return nil, err
-	}
-	return nil, s.ExpireSession(ricloud.ID(r.PathValue("id")), in.Cause)
-}
-
-func (s *Server) adminExpireResult(r *adminRequest) (any, error) {
-	return nil, s.ExpireResult(ricloud.ID(r.PathValue("id")))
-}
-
-func (s *Server) adminRemoveObject(r *adminRequest) (any, error) {
-	return nil, s.RemoveObject(ricloud.ID(r.PathValue("id")))
-}
-
-func (s *Server) adminReplaceObject(r *adminRequest) (any, error) {
-	return nil, s.ReplaceObject(ricloud.ID(r.PathValue("id")), bytes.NewReader(r.body))
-}
-
-func (s *Server) adminFire(r *adminRequest) (any, error) {
-	var in struct {
-		Type   string `json:"type"`
-		Action string `json:"action"`
-		Data   any    `json:"data"`
-	}
-	if err := r.read(&in); err != nil {
-		return nil, err
-	}
-	id, err := s.Deliver(in.Type, in.Action, in.Data)
-	if err != nil {
-		return nil, err
-	}
-	return object{"id": string(id)}, nil
-}
-
-func (s *Server) adminResend(r *adminRequest) (any, error) {
-	return nil, s.ResendEvent(ricloud.ID(r.PathValue("id")))
-}
-
-func (s *Server) adminDrop(r *adminRequest) (any, error) {
-	return nil, s.DropEvent(ricloud.ID(r.PathValue("id")))
-}
-
 func (s *Server) adminClock(*adminRequest) (any, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -551,89 +323,4 @@ func (s *Server) adminDump(*adminRequest) (any, error) {
 
 func (s *Server) adminLoad(r *adminRequest) (any, error) {
 	return nil, s.Load(bytes.NewReader(r.body))
-}
-
-// adminKinds are the kinds of resources that the admin API lists.
-func adminKinds() []string {
-	return []string{
-		"event", "key", "permissions", "poll", "result", "session", "source", "storage_config",
-		"subscription", "task", "user", "webhook_config",
-	}
-}
-
-func (s *Server) countOf(kind string) int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return len(s.resources(kind, 0))
-}
-
-// adminList lists resources as today's API writes them, the newest first, with secrets masked.
-func (s *Server) adminList(r *adminRequest) (any, error) {
-	kind := r.PathValue("kind")
-	limit, err := optionalNumber(r.URL.Query(), "limit", 100)
-	if err != nil {
-		return nil, err
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if kind == "organisation" {
-		return maskObject(view{server: s, origin: s.publicStorage()}.organisation(s.org)), nil
-	}
-	if !slices.Contains(adminKinds(), kind) {
-		return nil, refuse("there is no kind of resource %q; there are organisation, %s", kind,
-			strings.Join(adminKinds(), ", "))
-	}
-	items := s.resources(kind, limit)
-	out := make([]any, 0, len(items))
-	for _, write := range items {
-		out = append(out, maskObject(write()))
-	}
-	return object{"data": out, "total_count": len(s.resources(kind, 0))}, nil
-}
-
-// resources returns the newest resources of a kind, as functions that write them. A limit of 0 is
-// no limit.
-func (s *Server) resources(kind string, limit int) []func() object {
-	v := view{server: s, origin: s.publicStorage()}
-	switch kind {
-	case "event":
-		return newest(s.events, limit, v, view.event)
-	case "key":
-		return newest(s.keys, limit, v, view.key)
-	case "permissions":
-		return newest(s.permissions, limit, v, view.permission)
-	case "poll":
-		return newest(s.polls, limit, v, view.poll)
-	case "result":
-		return newest(s.results, limit, v, view.result)
-	case "session":
-		return newest(s.sessions, limit, v, view.session)
-	case "source":
-		return newest(s.sources, limit, v, view.source)
-	case "storage_config":
-		return newest(s.storages, limit, v, view.storageConfig)
-	case "subscription":
-		return newest(s.subscriptions, limit, v, view.subscription)
-	case "task":
-		return newest(s.tasks, limit, v, view.task)
-	case "user":
-		return newest(s.users, limit, v, view.user)
-	case "webhook_config":
-		return newest(s.webhooks, limit, v, view.webhookConfig)
-	}
-	return nil
-}
-
-func newest[T collection.Entity](
-	items *collection.Collection[T], limit int, v view, write func(view, T) object,
-) []func() object {
-	all := items.All()
-	if limit > 0 && len(all) > limit {
-		all = all[len(all)-limit:]
-	}
-	out := make([]func() object, 0, len(all))
-	for _, item := range slices.Backward(all) {
-		out = append(out, func() object { return write(v, item) })
-	}
-	return out
 }

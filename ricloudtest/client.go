@@ -11,12 +11,12 @@ import (
 )
 
 // Client returns a client that talks to the server in memory with its token. The client suits the
-// server's short delays: a wait asks after 10 milliseconds at first and every second later, and a
-// retry comes after a few milliseconds. Where the server's generation has no signed URLs, the
-// client reads s3:// and gs:// objects from the server, see OpenObject.
+// server's short delays: a wait reads after 10 milliseconds at first and every second later, and a
+// retry comes after a few milliseconds. If the server's generation has no signed URLs, the client
+// reads s3:// and gs:// objects with [Server.OpenObject].
 //
-// The options come after these, so they can change all of it. A client with options that
-// [ricloud.NewClient] refuses fails every call with NewClient's error.
+// The options are applied last, so they can change all of this. If [ricloud.NewClient] refuses the
+// options, every call of the client fails with NewClient's error.
 //
 // For a client with another token, after Keys.Rotate for instance, call
 // ricloud.NewClient(token, ricloud.WithTransport(server)).

@@ -13,8 +13,9 @@ import (
 	"github.com/reincubate/ricloud-go/ricloudtest/internal/reply"
 )
 
-// Content is what a result holds. Many readers may read it at once, at any offset, so it need not
-// be in memory. *bytes.Reader, *strings.Reader, and an *io.SectionReader over a file are Contents.
+// Content is the content of a result. Several readers may read it at once, at any offset, and it
+// need not be in memory. A *bytes.Reader, a *strings.Reader and an *io.SectionReader over a file
+// are Contents.
 type Content interface {
 	io.ReaderAt
 	Size() int64

@@ -2,13 +2,13 @@
 // v3 contract, in memory.
 //
 // A [Server] answers in two ways. As an [http.RoundTripper] it needs no socket and, inside
-// testing/synctest, runs on the bubble's clock. Over loopback HTTP, from its URL on, it answers
+// testing/synctest, runs on the bubble's clock. Over loopback HTTP, at its [Server.URL], it answers
 // clients in any language.
 //
 // A server starts with the accounts of [DefaultAccounts], a key with [Server.Token], and a storage
 // to publish to, whose objects are served at signed URLs on a host of their own. Options change
 // every part: accounts, delays, API generation, permissions, webhooks and faults. A [Scenario] is a
-// set of options in a file. [Server.Calls] tells afterwards what was asked.
+// set of options in a file. [Server.Calls] lists the requests that came.
 //
 // Beside the API, a listening server has an admin API and a page under /_sandbox/, for tests in
 // other languages. The file docs/sandbox.md of the repository describes them.
@@ -25,8 +25,8 @@
 // "Assumption" with the name from this list.
 //
 //   - api-version: the organisation's api_version is a date.
-//   - await: Ricloud-Await may be a fraction, text counts as 0, and more than the most allowed
-//     counts as the most.
+//   - await: Ricloud-Await may be a fraction, text counts as 0, and a value above the longest
+//     wait counts as the longest wait.
 //   - batch-acknowledge: POST /results/ack takes {"results": ["id"]}, acknowledges all or
 //     nothing, and answers with a list of the results.
 //   - config-delete: a deleted config answers as deactivated, is gone from lists, and nothing
@@ -43,11 +43,11 @@
 //     a later config does not receive it; events of one moment may arrive in any order.
 //   - first-config: the first valid config of a kind becomes the default where there is none.
 //   - interval: a subscription polls first as soon as it is active, and then at most once a
-//     minute; Relay has the contract's hour.
+//     minute, or once an hour for Relay, as the contract says.
 //   - isolation: every key of an organisation reads and changes all of its resources.
 //   - limits: limits on source types count the sources that were made; all others count tasks.
-//   - lists: newest first, exclusive cursors, unknown filters ignored, total_count as the indexed
-//     filters leave it, and date filters spelled date_created__gt, __gte, __lt and __lte.
+//   - lists: newest first, exclusive cursors, unknown filters ignored, total_count counts what the
+//     indexed filters match, and date filters spelled date_created__gt, __gte, __lt and __lte.
 //   - missing-data: a data type that an account lacks is an empty document; a file that it lacks
 //     fails its task.
 //   - object-names: objects are named <storage url>/<poll>/<result>.

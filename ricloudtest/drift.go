@@ -27,7 +27,7 @@ type Fixture struct {
 	Query    url.Values      `json:"query,omitempty"`
 	Request  json.RawMessage `json:"request,omitempty"`
 	Status   int             `json:"status"`
-	Header   http.Header     `json:"header,omitempty"` // those that tell something about limits
+	Header   http.Header     `json:"header,omitempty"` // the fields about limits, and the media type
 	Response json.RawMessage `json:"response,omitempty"`
 	Time     time.Time       `json:"time"`
 }
@@ -43,13 +43,12 @@ type Recorder struct {
 }
 
 // Record returns a Recorder that sends requests through next and writes each, with its answer, into
-// a file of its own in dir. Masked are passwords, codes, tokens, secrets, keys, credentials, the
-// values of queries, the queries and user names of URLs, and e-mail addresses. Paths keep the words
-// of the API and have {id} for the rest. Names and message texts do not occur in the API's answers;
-// result files are not recorded.
+// a file of its own in dir. It masks passwords, codes, tokens, secrets, keys, credentials, the
+// values of queries, the queries and user names of URLs, and e-mail addresses. In paths, it writes
+// {id} for everything but the API's own words. The API's answers hold no names and no message
+// texts, and result files are not recorded.
 //
-// Use it with ricloud.WithTransport. Requests to hosts that answer with something else than JSON
-// pass through unrecorded.
+// Use it with ricloud.WithTransport. An answer that is not JSON passes through unrecorded.
 func Record(dir string, next http.RoundTripper) *Recorder { return &Recorder{dir: dir, next: next} }
 
 // Err returns the first error of writing a fixture, or nil. Such errors do not disturb the traffic.
@@ -86,7 +85,7 @@ func (rec *Recorder) RoundTrip(r *http.Request) (*http.Response, error) {
 	rec.write(&Fixture{
 		Method: r.Method, Path: maskPath(r.URL.EscapedPath()), Query: maskQuery(r.URL.Query()),
 		Status:  res.StatusCode,
-		Request: redact(sent), Response: redact(body), Header: telling(res.Header), Time: time.Now(),
+		Request: redact(sent), Response: redact(body), Header: notedHeader(res.Header), Time: time.Now(),
 	})
 	return res, nil
 }
@@ -100,8 +99,9 @@ func firstError(errs ...error) error {
 	return nil
 }
 
-// telling keeps the headers about which the contract knows nothing yet.
-func telling(h http.Header) http.Header {
+// notedHeader returns the header fields of an answer that a fixture keeps: the contract does not
+// know yet how the API tells its limits.
+func notedHeader(h http.Header) http.Header {
 	kept := http.Header{}
 	for name, values := range h {
 		lower := strings.ToLower(name)

@@ -20,10 +20,11 @@ import (
 	"github.com/reincubate/ricloud-go/ricloudtest/internal/reply"
 )
 
-// WebhookFaults disturbs the delivery of events. The numbers are probabilities from 0 to 1 that are
-// drawn from the server's seed. The test of a webhook config is never disturbed.
+// WebhookFaults disturbs the delivery of events. The numbers are probabilities from 0 to 1; the
+// server's seed decides which deliveries they affect. The test of a webhook config is never
+// disturbed.
 type WebhookFaults struct {
-	Drop           float64 `json:"drop,omitempty"`            // not sent, yet "delivered"
+	Drop           float64 `json:"drop,omitempty"`            // not sent, but shown as "delivered"
 	Duplicate      float64 `json:"duplicate,omitempty"`       // sent twice
 	Reorder        float64 `json:"reorder,omitempty"`         // held back, so others overtake it
 	WrongSignature float64 `json:"wrong_signature,omitempty"` // another secret; then retried
@@ -131,8 +132,8 @@ func (s *Server) record(kind, action string, data []byte) *event {
 
 // attempt delivers an event, and plans the next attempt if that fails.
 //
-// Assumption (webhook-retries): retries come after 1, 10, 30 and 120 minutes. The contract knows
-// the five attempts only.
+// Assumption (webhook-retries): retries come after 1, 10, 30 and 120 minutes. The contract only
+// says that there are five attempts.
 func (s *Server) attempt(e *event, to *webhookConfig) {
 	if e.Dropped || e.State != statePending {
 		return
@@ -175,7 +176,7 @@ func (s *Server) post(e *event, to *webhookConfig, how delivery, done func(ok bo
 	}
 	target := strings.TrimSuffix(to.URL, "/") + "/" + e.ID
 	slug := e.Kind + "." + e.Action
-	s.beside(func() func() {
+	s.inBackground(func() func() {
 		status, err := s.send(target, signature, body)
 		s.logger.DebugContext(s.ctx, "The sandbox delivered an event.",
 			slog.String("event", slug), slog.Int("status", status))
@@ -280,7 +281,7 @@ func (s *Server) ResendEvent(id ricloud.ID) error {
 	return nil
 }
 
-// DropEvent has no further attempt made to deliver an event. The API shows it as failed.
+// DropEvent ends the attempts to deliver an event. The API then shows it as failed.
 func (s *Server) DropEvent(id ricloud.ID) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()

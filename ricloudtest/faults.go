@@ -28,7 +28,7 @@ type Fault struct {
 	// ID is the ID in the path, or the path of a stored object.
 	ID string `json:"id,omitempty"`
 
-	Nth   int     `json:"nth,omitempty"`   // from which of these calls on, counted from 1
+	Nth   int     `json:"nth,omitempty"`   // the first of these calls to go wrong, counted from 1
 	Count int     `json:"count,omitempty"` // how many of them; 0 is one, negative is all
 	Rate  float64 `json:"rate,omitempty"`  // with this probability; 0 is always
 
@@ -87,7 +87,7 @@ func (d *duration) UnmarshalText(text []byte) error {
 	return err
 }
 
-// decodeStrictly reads one JSON value. It refuses unknown fields, null, and text behind the value.
+// decodeStrictly reads one JSON value. It refuses unknown fields, null, and text after the value.
 func decodeStrictly(data []byte, to any) error {
 	decoder := json.NewDecoder(bytes.NewReader(data))
 	decoder.DisallowUnknownFields()
@@ -95,7 +95,7 @@ func decodeStrictly(data []byte, to any) error {
 		return err
 	}
 	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
-		return errors.New("there is more text behind the JSON")
+		return errors.New("there is more text after the JSON")
 	}
 	if string(bytes.TrimSpace(data)) == "null" {
 		return errors.New("it is null")
@@ -103,7 +103,7 @@ func decodeStrictly(data []byte, to any) error {
 	return nil
 }
 
-// check says what is wrong with a fault.
+// check returns what is wrong with a fault.
 func (f Fault) check() error {
 	method, path, _ := strings.Cut(f.Request, " ")
 	switch {
@@ -184,7 +184,7 @@ func (s *Server) SetFaults(faults ...Fault) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.faults = slices.Clone(faults)
-	clear(s.struck)
+	clear(s.faultMatches)
 	return nil
 }
 
@@ -211,8 +211,8 @@ func (s *Server) inject(r *http.Request, at target) (Fault, bool) {
 		if !s.matches(f, r, at) {
 			continue
 		}
-		s.struck[i]++
-		n, first, count := s.struck[i], max(f.Nth, 1), max(f.Count, 1)
+		s.faultMatches[i]++
+		n, first, count := s.faultMatches[i], max(f.Nth, 1), max(f.Count, 1)
 		due := n >= first && (f.Count < 0 || n < first+count)
 		if chosen < 0 && due && (f.Rate == 0 || s.draw(f.Rate)) {
 			chosen = i
@@ -303,7 +303,7 @@ func (s *Server) disturb(r *http.Request, at target, process func() *reply.Answe
 	return a
 }
 
-// processes says whether the request is acted upon.
+// processes reports whether the request is acted upon.
 func (f Fault) processes() bool {
 	return f.After || !f.Hang && !f.Reset && f.Status == 0 && f.Body == ""
 }

@@ -64,10 +64,10 @@ func (s *Server) newView(origin string) view {
 	return v
 }
 
-// guide says whether answers look as in the getting-started guide.
+// guide reports whether answers look as in the getting-started guide.
 func (v view) guide() bool { return v.generation == Generation2018 }
 
-// arrays says whether lists inside resources are plain arrays.
+// arrays reports whether lists inside resources are plain arrays.
 func (v view) arrays() bool { return v.generation != GenerationCurrent }
 
 // stamp writes a time, or null.

@@ -14,7 +14,7 @@ import (
 // masked stands where a secret was.
 const masked = "[redacted]"
 
-// isSecret says whether the values of a JSON key, a header or a query parameter are secret.
+// isSecret reports whether the values of a JSON key, a header or a query parameter are secret.
 func isSecret(key string) bool {
 	key = strings.ToLower(key)
 	for _, word := range []string{

@@ -109,7 +109,7 @@ func (c *config) check() []error {
 	}
 	note(c.token == "" || strings.ContainsFunc(c.token, notInToken),
 		"token: want visible ASCII characters without spaces")
-	note(int(c.generation) >= len(generationNames()), "%v is none", c.generation)
+	note(int(c.generation) >= len(generationNames()), "%v does not exist", c.generation)
 	note(!(c.speed > 0) || math.IsInf(c.speed, 0), "speed %v: want more than 0", c.speed)
 	note(c.limit < 0 || c.limit > 0 && c.limitPer <= 0,
 		"rate limit of %d per %v: want a number and a time that are not negative",
@@ -144,7 +144,7 @@ func (c *config) check() []error {
 	return append(wrong, c.delays.check(), c.noise.check(), c.scopes.check())
 }
 
-// isBase says whether paths can be appended to a URL.
+// isBase reports whether paths can be appended to a URL.
 func isBase(raw string) bool {
 	parsed, err := url.Parse(raw)
 	return err == nil && isHTTP(raw) && parsed.User == nil && !strings.ContainsAny(raw, "?#")
@@ -152,7 +152,7 @@ func isBase(raw string) bool {
 
 func notInToken(r rune) bool { return r <= ' ' || r > '~' }
 
-// oldActions says whether the old spellings of three endpoints are answered.
+// oldActions reports whether the old spellings of three endpoints are answered.
 func (c *config) oldActions() bool {
 	if c.old != nil {
 		return *c.old
@@ -254,8 +254,8 @@ func WithWebhookRetries(pauses ...time.Duration) Option {
 // WithWebhookFaults disturbs deliveries.
 func WithWebhookFaults(f WebhookFaults) Option { return func(c *config) { c.noise = f } }
 
-// WithPublisher has p take the result objects of s3:// and gs:// configs, instead of the server's
-// memory.
+// WithPublisher gives the result objects of s3:// and gs:// configs to p, instead of keeping them
+// in the server's memory.
 func WithPublisher(p Publisher) Option {
 	return func(c *config) {
 		if p == nil {
@@ -293,7 +293,7 @@ func WithStorageKey(id, secret string) Option {
 func WithUnconfigured() Option { return func(c *config) { c.unconfigured = true } }
 
 // WithInclusiveCursors makes after_id and before_id include the resource that they name. The
-// contract leaves it open.
+// contract does not say whether they do.
 func WithInclusiveCursors() Option { return func(c *config) { c.inclusive = true } }
 
 // WithoutBatchAcknowledge answers 404 to POST /results/ack, as an older API would.
@@ -303,7 +303,7 @@ func WithoutBatchAcknowledge() Option { return func(c *config) { c.noBatch = tru
 func WithScopes(scopes Scopes) Option { return func(c *config) { c.scopes = scopes } }
 
 // WithSessionLifetime expires each session that long after it became active. Without it, sessions
-// last.
+// do not expire by themselves.
 func WithSessionLifetime(d time.Duration) Option { return func(c *config) { c.lifetime = d } }
 
 // WithLogger logs each request and delivery at debug level: operation, status and time, never a

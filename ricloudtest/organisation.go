@@ -37,7 +37,7 @@ type organisation struct {
 	Base           *permission
 }
 
-// state is "unconfigured" until a storage config is valid.
+// organisationState returns "unconfigured" until a storage config is valid.
 func (s *Server) organisationState() string {
 	switch {
 	case s.org.Forced != "":
@@ -97,7 +97,7 @@ func (s *Server) updateOrganisation(c *call) (answerer, error) {
 	return answerWith(view.organisation, s.org)
 }
 
-// operating refuses new work for an organisation that may not do any.
+// operating returns an error if the organisation may not start new work.
 //
 // Assumption (stopped): a deactivated or blocked organisation, user or source still answers reads;
 // new sessions, polls and subscriptions answer 403.

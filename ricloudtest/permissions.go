@@ -121,7 +121,7 @@ func everything() Scopes {
 	}
 }
 
-// check says what is wrong with scopes that were given in Go or in a scenario.
+// check returns what is wrong with scopes that were given in Go or in a scenario.
 func (s Scopes) check() error {
 	for name, limits := range s {
 		if !isScope(name) {

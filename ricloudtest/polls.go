@@ -146,7 +146,7 @@ func (s *Server) createPoll(c *call) (answerer, error) {
 	return answerWith(view.poll, p)
 }
 
-// readPayload reads what a poll is to retrieve. An empty list is allowed, and nothing to do: the
+// readPayload reads what a poll is to retrieve. An empty list is allowed and asks for nothing: the
 // vendor's client sends one. The guide called files "file_ids".
 func readPayload(p *params, name string) ([]wanted, object) {
 	p.require(name)

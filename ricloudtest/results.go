@@ -137,7 +137,7 @@ func (s *Server) publish(t *task, documents []document) {
 		done(store())
 		return
 	}
-	s.beside(func() func() {
+	s.inBackground(func() func() {
 		err := store()
 		return func() { done(err) }
 	})

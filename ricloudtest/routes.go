@@ -40,10 +40,11 @@ func answerWith[T any](write func(view, T) object, item T) (answerer, error) {
 	return func(v view) any { return write(v, item) }, nil
 }
 
-// of reads a collection of a server. Handlers name it so that a reset can replace the collection.
-type of[T collection.Entity] func(*Server) *collection.Collection[T]
+// collectionOf returns a collection of a server. Handlers take this function, and not the
+// collection, because a reset replaces the collection.
+type collectionOf[T collection.Entity] func(*Server) *collection.Collection[T]
 
-func getter[T collection.Entity](items of[T], write func(view, T) object) handler {
+func getter[T collection.Entity](items collectionOf[T], write func(view, T) object) handler {
 	return func(s *Server, c *call) (answerer, error) {
 		item, err := items(s).Get(c.id)
 		if err != nil {
@@ -53,7 +54,7 @@ func getter[T collection.Entity](items of[T], write func(view, T) object) handle
 	}
 }
 
-func lister[T collection.Entity](items of[T], write func(view, T) object) handler {
+func lister[T collection.Entity](items collectionOf[T], write func(view, T) object) handler {
 	return func(s *Server, c *call) (answerer, error) {
 		return listPage(s, c, items(s), listURL(c.path, c.query), write)
 	}

@@ -75,16 +75,16 @@ type state struct {
 	storages      *collection.Collection[*storageConfig]
 	webhooks      *collection.Collection[*webhookConfig]
 
-	known   map[string]*account // by name
-	pairing map[string]*account // by service and code
-	order   []string            // names of accounts, as they were added
-	counts  map[string]int      // what limits have counted
-	numbers map[string]int      // the last numeric ID of each kind
-	objects map[string]*stored  // by bucket and key
-	storing []byte              // signs storage URLs
-	struck  map[int]int         // calls that each fault has matched, by its index
-	window  time.Time           // when the rate limit's window began
-	used    int                 // requests in it
+	known        map[string]*account // by name
+	pairing      map[string]*account // by service and code
+	order        []string            // names of accounts, as they were added
+	counts       map[string]int      // what limits have counted
+	numbers      map[string]int      // the last numeric ID of each kind
+	objects      map[string]*stored  // by bucket and key
+	storing      []byte              // signs storage URLs
+	faultMatches map[int]int         // how many calls each fault has matched, by its index
+	window       time.Time           // when the rate limit's window began
+	used         int                 // requests in it
 }
 
 func (s *Server) newState(seed uint64) state {
@@ -94,8 +94,8 @@ func (s *Server) newState(seed uint64) state {
 		random: rand.New(pcg), //nolint:gosec // repeatable on purpose
 		tokens: map[string]*key{}, known: map[string]*account{}, pairing: map[string]*account{},
 		counts: map[string]int{}, numbers: map[string]int{}, objects: map[string]*stored{},
-		struck: map[int]int{},
-		keys:   newKeys(), permissions: newPermissions(), users: newUsers(),
+		faultMatches: map[int]int{},
+		keys:         newKeys(), permissions: newPermissions(), users: newUsers(),
 		sources: newSources(), sessions: newSessions(), polls: newPolls(), tasks: newTasks(),
 		results: newResults(), subscriptions: newSubscriptions(), events: newEvents(),
 		storages: newStorageConfigs(), webhooks: newWebhookConfigs(),
@@ -245,7 +245,7 @@ func (s *Server) listen(which int, l net.Listener, h http.Handler) error {
 	return nil
 }
 
-// reachable is an address for clients on this machine, also where a listener takes all addresses.
+// reachable returns an address for clients on this machine, even if the listener has no address.
 func reachable(addr net.Addr) string {
 	if tcp, ok := addr.(*net.TCPAddr); ok && tcp.IP.IsUnspecified() {
 		return net.JoinHostPort("127.0.0.1", strconv.Itoa(tcp.Port))
@@ -273,9 +273,9 @@ func (s *Server) Close() {
 	}
 }
 
-// beside runs work on a goroutine of its own, and then what it returns while s.mu is held, unless
-// the server was reset or closed in the meantime. s.mu is held.
-func (s *Server) beside(work func() func()) {
+// inBackground runs work on a goroutine of its own. Then it runs the function that work returned,
+// with s.mu held, unless the server was reset or closed in the meantime. The caller holds s.mu.
+func (s *Server) inBackground(work func() func()) {
 	if s.closed {
 		return
 	}
@@ -340,7 +340,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.serveAPI(r, origin).Write(w, r)
 }
 
-// draw returns true with a probability.
+// draw returns true with the given probability.
 func (s *Server) draw(probability float64) bool {
 	return probability > 0 && s.random.Float64() < probability
 }
@@ -380,4 +380,31 @@ func (s *Server) fill(b []byte) {
 	for i := range b {
 		b[i] = byte(s.random.UintN(256)) //nolint:gosec // it fits
 	}
+}
+
+// Reset returns the server to what NewServer made, with another seed. Work under way is forgotten,
+// and so are the journal, the clock's advance, and what a scenario or SetFaults changed.
+func (s *Server) Reset(seed uint64) {
+	s.ResetCalls()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return
+	}
+	s.reset(seed)
+}
+
+func (s *Server) reset(seed uint64) {
+	s.clock.Close()
+	for _, x := range s.sessions.All() {
+		x.ended.end() // end the waits for it
+	}
+	for _, t := range s.tasks.All() {
+		t.ended.end()
+	}
+	s.epoch++
+	s.settings = s.initial
+	s.seed = seed
+	s.state = s.newState(seed)
+	s.populate()
 }

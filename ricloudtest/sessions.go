@@ -105,8 +105,8 @@ func (s *Server) settle(x *session, t *task) {
 	s.finish(t, "")
 }
 
-// refusal says why the service lets nobody in, or "" if it does. The right password alone makes it
-// ask for a code, and a wrong code makes it ask again.
+// refusal returns the error code with which the service refuses a login, or "". A right password
+// without a code gets codeRequired, and so does a wrong code.
 func refusal(x *session) string {
 	acc := x.Source.Account
 	switch {

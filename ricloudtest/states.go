@@ -55,7 +55,7 @@ func (s *Server) SetState(resource string, id ricloud.ID, state string) error {
 	return nil
 }
 
-// setState says whether the resource is known, and whether it was set.
+// setState reports whether the resource is known, and whether it was set.
 func (s *Server) setState(resource, id, state string) (known, set bool) {
 	switch resource {
 	case "organisation":

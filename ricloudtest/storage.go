@@ -50,7 +50,8 @@ func mediaType(kind string) string {
 	return "application/octet-stream"
 }
 
-// writer returns how objects of a storage URL leave the sandbox, or nil where they stay in it.
+// writer returns a function that writes objects to a storage URL outside the sandbox, or nil if the
+// objects stay in the sandbox.
 func (s *Server) writer(to string) func(context.Context, string, Content) error {
 	switch {
 	case scheme(to) == "local":

@@ -104,7 +104,7 @@ func (s *Server) readStorage(p *params, x *storageConfig) error {
 	return p.err()
 }
 
-// wrongStorage says what is wrong with a storage URL, or "" if nothing is.
+// wrongStorage returns what is wrong with a storage URL, or "" if nothing is.
 func (s *Server) wrongStorage(to string) string {
 	kind, rest, _ := strings.Cut(to, "://")
 	switch {
@@ -147,13 +147,13 @@ func (s *Server) runStorageTest(t *task) {
 		return
 	}
 	to := strings.TrimSuffix(x.URL, "/") + "/ricloud-test"
-	s.beside(func() func() {
+	s.inBackground(func() func() {
 		err := write(s.ctx, to, bytes.NewReader([]byte("ricloud")))
 		return func() { s.endStorageTest(t, x, err == nil) }
 	})
 }
 
-// accepts says whether a bucket lets the config's credentials in.
+// accepts reports whether a bucket lets the config's credentials in.
 //
 // Assumption (credentials): a bucket accepts credentials that have the fields of their kind, unless
 // WithStorageKey names the only ones that it accepts.

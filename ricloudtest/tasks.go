@@ -148,8 +148,8 @@ func (s *Server) conclude(t *task) {
 	s.publish(t, documents)
 }
 
-// publishesSource says whether a task publishes the database it read beside the document. The
-// poll's payload decides before the key, and the key before the organisation.
+// publishesSource reports whether a task also publishes the database from which it read the
+// document. The poll's setting comes before the key's, and the key's before the organisation's.
 //
 // Assumption (source-files): only ios_messages.messages from Relay has such a file. Its identifier
 // is "sms.db" and its type "db".
@@ -166,7 +166,7 @@ func (s *Server) publishesSource(t *task) bool {
 	return s.org.PublishFiles
 }
 
-// finish ends a task, well if code is empty, and its poll if it was the last.
+// finish ends a task, and its poll if the task was the last. An empty code is a success.
 func (s *Server) finish(t *task, code string) {
 	if t.ended.done {
 		return

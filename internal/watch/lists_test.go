@@ -25,7 +25,7 @@ func TestBreakEven(t *testing.T) {
 		"it shows none of ours": {
 			lists{pages: 1, share: 0, retry: later}, math.MaxInt,
 		},
-		"it showed none, but that was a while ago": {lists{pages: 1, share: 0, retry: earlier}, minListed},
+		"it showed none, but long ago": {lists{pages: 1, share: 0, retry: earlier}, minListed},
 	}
 	for name, tc := range tests {
 		assert.Equal(t, tc.due, tc.lists.breakEven(now), name)

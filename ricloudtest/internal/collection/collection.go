@@ -57,7 +57,7 @@ type Collection[T Entity] struct {
 	index map[string][]T // by "filter=value"
 }
 
-// New returns an empty collection. The name stands in messages, as in "names no poll".
+// New returns an empty collection. The name appears in messages such as "names no poll".
 func New[T Entity](name string, filters map[string]Filter[T]) *Collection[T] {
 	return &Collection[T]{
 		Name: name, Filters: filters, byID: map[string]T{}, index: map[string][]T{},
@@ -249,7 +249,7 @@ func (c *Collection[T]) plan(query url.Values) ([]T, func(T) bool, error) {
 	}, nil
 }
 
-// dateFilter reads a filter such as "date_created__gt". It returns nil for a name that is none.
+// dateFilter reads a filter such as "date_created__gt". It returns nil for any other name.
 func dateFilter(name, value string) (func(time.Time) bool, error) {
 	field, comparison, suffixed := strings.Cut(name, "__")
 	if field != "date_created" || !suffixed {
