@@ -52,6 +52,7 @@ func TestDocsCommandsExist(t *testing.T) {
 		args := append(strings.Fields(line[1]+line[2]), "--help")
 		//nolint:gosec // the arguments are the document's
 		cmd := exec.CommandContext(t.Context(), "ricloud", args...)
+		cmd.Env = append(os.Environ(), noSleepAtExit)
 		output, err := cmd.CombinedOutput()
 		require.NoError(t, err, "%s\n%s", line[0], output)
 		// An unknown verb of a resource shows the help of the resource.

@@ -23,6 +23,9 @@ import (
 // token is the key's. Like the other secrets below it may stand in no output.
 const token = "canary-token-6f1d"
 
+// noSleepAtExit keeps a program with the race detector from sleeping for a second when it exits.
+const noSleepAtExit = "GORACE=atexit_sleep_ms=0"
+
 func secrets() []string {
 	return []string{
 		token, "canary-password", "canary-code", "canary-secret", "canary-bucket-key", "hunter2",
@@ -85,7 +88,7 @@ func TestCommands(t *testing.T) {
 				"RICLOUD_URL="+server.URL(), "RICLOUD_TOKEN="+token, "XDG_CONFIG_HOME="+env.WorkDir+"/config",
 				"XDG_CACHE_HOME="+env.WorkDir+"/cache", "HOME="+env.WorkDir+"/home", "CANARY_LOG="+log,
 				"DBUS_SESSION_BUS_ADDRESS=unix:path=/nonexistent", "RECEIVER="+receiver(env),
-				"PUBLIC="+freeAddress(env))
+				"PUBLIC="+freeAddress(env), noSleepAtExit)
 			t := env.T().(interface{ Name() string }) //nolint:forcetypeassert // a *testing.T behind it
 			env.Defer(func() { checkLog(t.Name(), log) })
 			return os.MkdirAll(filepath.Join(env.WorkDir, "home"), 0o700)

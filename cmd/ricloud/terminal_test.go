@@ -54,6 +54,7 @@ func environment(t *testing.T, server *ricloudtest.Server, more ...string) []str
 		"PATH=" + os.Getenv("PATH"), "HOME=" + dir, "TERM=xterm", "RICLOUD_URL=" + server.URL(),
 		"RICLOUD_TOKEN=" + token, "DBUS_SESSION_BUS_ADDRESS=unix:path=/nonexistent",
 		"GOCOVERDIR=" + t.TempDir(), // else a program that counts its coverage warns
+		noSleepAtExit,
 	}, more...)
 }
 

@@ -31,6 +31,9 @@ func (a *app) client(more ...ricloud.Option) (*ricloud.Client, error) {
 		handler := slog.NewTextHandler(a.errs, &slog.HandlerOptions{Level: slog.LevelDebug})
 		opts = append(opts, ricloud.WithLogger(slog.New(handler)))
 	}
+	if a.dryRun {
+		opts = append(opts, ricloud.WithRetries(0)) // what is shown is shown once
+	}
 	if a.sandbox {
 		return a.sandboxClient(opts)
 	}
