@@ -109,8 +109,8 @@ something does not work, ricloud doctor says why.`,
 		},
 	}
 	flags := root.PersistentFlags()
-	flags.StringVarP(&a.output, "output", "o", "",
-		"output `format`: table, json, ndjson, yaml, csv or id (table on a terminal, else ndjson)")
+	output := &choice{value: &a.output, words: formats()}
+	output.add(root, flags, "output", "o", "output `format`, by default table on a terminal, else ndjson")
 	flags.StringVar(&a.jq, "jq", "", "filter the output with a jq `expression`")
 	flags.StringVar(&a.profile, "profile", "", "the `name` of the saved settings to use")
 	flags.StringVar(&a.url, "url", "", "the API's base `URL`")
@@ -125,7 +125,6 @@ something does not work, ricloud doctor says why.`,
 		"send at most this many `requests` an hour; 0 for no limit")
 	flags.BoolVar(&a.showSecrets, "show-secrets", false, "print tokens and secrets in the clear")
 	root.SetFlagErrorFunc(usageError)
-	_ = root.RegisterFlagCompletionFunc("output", fixed(formats()...))
 	_ = root.RegisterFlagCompletionFunc("profile", a.completeProfiles)
 
 	group := func(id, title string, commands ...*cobra.Command) {

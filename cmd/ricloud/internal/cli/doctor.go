@@ -4,10 +4,152 @@ import (
 	"context"
 	"fmt"
 	"iter"
+	"net/http"
 	"net/url"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
 
 	ricloud "github.com/reincubate/ricloud-go"
 )
+
+func (a *app) doctorCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "doctor", Short: "Find out what is wrong, and say what to do", Args: cobra.NoArgs,
+		Long: `Check the token, its scopes, this machine's clock, the storage and webhook configs, and
+whether events are delivered. Each check says what to do where it fails.`,
+		Example: "  ricloud doctor\n  ricloud doctor --sandbox",
+		RunE:    a.doctor,
+	}
+}
+
+// check is one line of the doctor's report.
+type check struct {
+	Check string `json:"check"`
+	State string `json:"state"` // "ok", "warning" or "failed"
+	Found string `json:"found"`
+	Next  string `json:"next,omitempty"`
+}
+
+func (a *app) doctor(cmd *cobra.Command, _ []string) error {
+	ctx := cmd.Context()
+	failed := 0
+	say := func(c check) error {
+		if c.State == "failed" {
+			failed++
+		}
+		return a.printCheck(c)
+	}
+	a.printer.list()
+	client, err := a.client()
+	if err != nil {
+		return err
+	}
+	var resp ricloud.Response
+	key, err := client.Keys.Current(ctx, ricloud.WithResponse(&resp))
+	if err != nil {
+		_, advice := a.classify(err)
+		if sayErr := say(check{"token", "failed", oneLine(err.Error()), advice}); sayErr != nil {
+			return sayErr
+		}
+		return err
+	}
+	checks := []check{tokenCheck(key), clockCheck(resp.Header), {
+		"quota", "ok", "not used up: the API took a request, and does not tell how many are left", "",
+	}}
+	org, err := client.Organisation.Get(ctx)
+	if err != nil {
+		checks = append(checks, check{
+			"organisation", "failed", oneLine(err.Error()),
+			"the key may lack a scope: ricloud auth status",
+		})
+	} else {
+		checks = append(checks, organisationCheck(org), scopesCheck(org))
+		for c := range a.configChecks(ctx, client, org, key) {
+			checks = append(checks, c)
+		}
+	}
+	checks = append(checks, a.eventsCheck(ctx, client))
+	for _, c := range checks {
+		if err := say(c); err != nil {
+			return err
+		}
+	}
+	if failed > 0 {
+		return fmt.Errorf("%d checks failed", failed)
+	}
+	return nil
+}
+
+// printCheck prints a check. On a terminal, what to do has a line of its own, whole, to be copied.
+func (a *app) printCheck(c check) error {
+	if a.printer.format != "table" || a.printer.query != nil {
+		return a.printItem(nil, c)
+	}
+	state := fmt.Sprintf("%-8s", c.State)
+	if a.printer.screen.colour {
+		state = coloured("state", c.State) + state[len(c.State):]
+	}
+	_, err := fmt.Fprintf(a.out, "%s %-13s %s\n", state, c.Check, c.Found)
+	if c.Next != "" && err == nil {
+		_, err = fmt.Fprintf(a.out, "%22s next: %s\n", "", c.Next)
+	}
+	return err
+}
+
+func tokenCheck(key *ricloud.Key) check {
+	c := check{"token", "ok", fmt.Sprintf("key %s is %s", key.ID, key.State), ""}
+	if key.State != ricloud.KeyActive {
+		c.State, c.Next = "failed", "ask the organisation's administrator for another key, then: "+
+			"ricloud auth login"
+	} else if left := time.Until(key.DateExpires); !key.DateExpires.IsZero() && left < 7*24*time.Hour {
+		c.State, c.Found, c.Next = "warning", "the key expires in "+span(max(left, 0)),
+			"get another key before it does"
+	}
+	return c
+}
+
+// clockCheck compares this machine's clock with the Date of an answer.
+func clockCheck(header http.Header) check {
+	date, err := http.ParseTime(header.Get("Date"))
+	if err != nil {
+		return check{"clock", "ok", "the API's answer has no date to compare with", ""}
+	}
+	skew := time.Since(date).Round(time.Second)
+	if skew.Abs() < 30*time.Second {
+		return check{"clock", "ok", "agrees with the API's", ""}
+	}
+	return check{
+		"clock", "failed", "is " + skew.String() + " from the API's",
+		"set this machine's clock (NTP): signatures have a date",
+	}
+}
+
+// scopesCheck says what the organisation may do.
+func scopesCheck(org *ricloud.Organisation) check {
+	scopes := scopeList(org.Permissions)
+	if len(scopes) == 0 {
+		return check{
+			"scopes", "warning", "the API shows no scopes", "ask the organisation's administrator " +
+				"which data the key may ask for",
+		}
+	}
+	return check{"scopes", "ok", strings.Join(scopes, ", "), ""}
+}
+
+func organisationCheck(org *ricloud.Organisation) check {
+	c := check{"organisation", "ok", org.Name + " is " + string(org.State), ""}
+	switch org.State {
+	case ricloud.OrganisationActive:
+	case ricloud.OrganisationUnconfigured:
+		c.State, c.Next = "failed", "give it a storage config: ricloud storage ensure "+
+			"s3://BUCKET/FOLDER --credentials FILE --default"
+	default:
+		c.State, c.Next = "failed", "ask the API's administrators"
+	}
+	return c
+}
 
 // configChecks looks at the configs that the key uses.
 func (a *app) configChecks(

@@ -7,7 +7,6 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"iter"
@@ -22,6 +21,10 @@ import (
 
 	ricloud "github.com/reincubate/ricloud-go"
 )
+
+func (a *app) eventsCommands() []*cobra.Command {
+	return []*cobra.Command{a.eventsTailCommand(), a.eventsResendCommand(), a.eventsReplayCommand()}
+}
 
 // sign returns the signature header of a body, as the API makes it.
 func sign(secret ricloud.Secret, at time.Time, body []byte) string {
@@ -61,6 +64,38 @@ func newForwarder(target string, secret ricloud.Secret) (*forwarder, error) {
 	return &forwarder{url: strings.TrimRight(target, "/"), secret: secret, client: client}, nil
 }
 
+// deliver hands events to a receiver and prints what came of each. Without a receiver it prints the
+// events.
+func (a *app) deliver(
+	ctx context.Context, to *forwarder, events iter.Seq2[*ricloud.Event, error],
+) error {
+	a.printer.list()
+	refused, n := 0, 0
+	for event, err := range events {
+		if err != nil {
+			return err
+		}
+		n++
+		kind, item := resourceNamed("events"), any([]byte(event.Body))
+		if to != nil {
+			d := to.deliver(ctx, event)
+			if d.Status/100 != 2 {
+				refused++
+			}
+			kind, item = deliveries(), d
+		}
+		if err := a.printItem(kind, item); err != nil {
+			return err
+		}
+	}
+	if refused > 0 {
+		return &advised{
+			fmt.Errorf("the receiver did not take %d of %d events", refused, n), receiverMissing(to),
+		}
+	}
+	return nil
+}
+
 // deliver signs the body of an event and posts it to {url}/{id}.
 func (f *forwarder) deliver(ctx context.Context, event *ricloud.Event) delivered {
 	d := delivered{ID: string(event.ID), Name: event.Name()}
@@ -76,6 +111,9 @@ func (f *forwarder) deliver(ctx context.Context, event *ricloud.Event) delivered
 	resp, err := f.client.Do(req)
 	d.Duration = time.Since(began).Round(time.Millisecond).String()
 	if err != nil {
+		if sent, ok := errors.AsType[*url.Error](err); ok { // the table has no room for the URL
+			err = sent.Err
+		}
 		d.Error = oneLine(err.Error())
 		return d
 	}
@@ -87,9 +125,14 @@ func (f *forwarder) deliver(ctx context.Context, event *ricloud.Event) delivered
 
 func deliveries() *resource {
 	return &resource{columns: []column{
-		field("id"), field("name"), field("status"), field("duration"),
+		field("id"), eventColumn("name"), field("status"), field("duration"),
 		field("answer"), field("error"),
 	}}
+}
+
+// receiverMissing says what to do where a receiver takes no events.
+func receiverMissing(f *forwarder) string {
+	return "see that the receiver at " + f.url + " runs, and answers 200 on every path below"
 }
 
 // signingSecret returns the secret of the webhook config that the key uses, or none if there is no
@@ -179,36 +222,6 @@ func (a *app) ownSecret() (ricloud.Secret, error) {
 	return ricloud.NewSecret(strings.TrimSpace(string(raw))), nil
 }
 
-// deliver hands events to a receiver and prints what came of each. Without a receiver it prints the
-// events.
-func (a *app) deliver(
-	ctx context.Context, to *forwarder, events iter.Seq2[*ricloud.Event, error],
-) error {
-	a.printer.list()
-	refused, n := 0, 0
-	for event, err := range events {
-		if err != nil {
-			return err
-		}
-		n++
-		kind, item := resourceNamed("events"), any([]byte(event.Body))
-		if to != nil {
-			d := to.deliver(ctx, event)
-			if d.Status/100 != 2 {
-				refused++
-			}
-			kind, item = deliveries(), d
-		}
-		if err := a.printItem(kind, item); err != nil {
-			return err
-		}
-	}
-	if refused > 0 {
-		return fmt.Errorf("the receiver did not take %d of %d events", refused, n)
-	}
-	return nil
-}
-
 func (a *app) eventsResendCommand() *cobra.Command {
 	var f forwarding
 	cmd := &cobra.Command{
@@ -282,70 +295,4 @@ your own, oldest first. The receiver tells events that it has handled by their i
 		return errors.Join(err, refused) // err names events that cannot be read
 	}
 	return cmd
-}
-
-func (a *app) triggerCommand() *cobra.Command {
-	var f forwarding
-	var sets []string
-	var count int
-	cmd := &cobra.Command{
-		Use: "trigger EVENT", Short: "Send a made-up, signed event to a receiver of your own",
-		Long: `Send a made-up, signed event to a receiver of your own: poll.completed, session.expired,
-task.failed or any other name. No account and no request to the API is needed. Without --secret,
-the event is signed with a secret that ricloud keeps in a file of yours.`,
-		Example: `  ricloud trigger poll.completed --forward-to http://127.0.0.1:8080/webhooks
-  ricloud trigger task.failed --set data.error=server-error --count 3 \
-    --forward-to URL --secret env:SECRET`,
-		Args:              cobra.ExactArgs(1),
-		ValidArgsFunction: fixed(eventNames()...),
-	}
-	f.flags(cmd, "the `URL` of the receiver; without it the event is printed")
-	cmd.Flags().StringArrayVar(&sets, "set", nil,
-		"change a field: `path=value`, such as data.state=failed")
-	cmd.Flags().IntVar(&count, "count", 1, "how many `events` to send, each with an id of its own")
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		if count < 1 {
-			return usageError(cmd, errors.New("--count must be at least 1"))
-		}
-		kind, action, found := strings.Cut(args[0], ".")
-		if !found || kind == "" || action == "" {
-			return usageError(cmd,
-				fmt.Errorf("%q is not an event: use a resource and an action, such as poll.completed", args[0]))
-		}
-		if f.secret != "" && f.to == "" {
-			return usageError(cmd, errors.New("--secret signs what --forward-to posts: give both"))
-		}
-		to, err := f.open(cmd.Context(), a, nil)
-		if err != nil {
-			return err
-		}
-		return a.deliver(cmd.Context(), to, func(yield func(*ricloud.Event, error) bool) {
-			for range count {
-				event, err := madeUpEvent(cmd, kind, action, sets)
-				if !yield(event, err) || err != nil {
-					return
-				}
-			}
-		})
-	}
-	return cmd
-}
-
-// madeUpEvent returns an event with the fields that --set changes.
-func madeUpEvent(cmd *cobra.Command, kind, action string, sets []string) (*ricloud.Event, error) {
-	fields := madeUp(kind, action)
-	for _, pair := range sets {
-		if err := setPath(fields, pair); err != nil {
-			return nil, usageError(cmd, fmt.Errorf("--set: %w", err))
-		}
-	}
-	body, err := json.Marshal(fields)
-	if err != nil {
-		return nil, err
-	}
-	event, err := ricloud.ParseEvent(body)
-	if err != nil {
-		return nil, usageError(cmd, fmt.Errorf("--set: %w", err))
-	}
-	return event, nil
 }

@@ -39,6 +39,15 @@ func usageError(cmd *cobra.Command, err error) error {
 // verification is an error of a file that is not what the API published.
 var errVerification = errors.New("verification failed")
 
+// advised is an error that knows what to do about it.
+type advised struct {
+	err  error
+	next string
+}
+
+func (e *advised) Error() string { return e.err.Error() }
+func (e *advised) Unwrap() error { return e.err }
+
 // outcome says what a kind of error means to a person and to a script.
 type outcome struct {
 	is     []error
@@ -47,14 +56,14 @@ type outcome struct {
 }
 
 // outcomes is searched from the top.
-func outcomes() []outcome {
+func (a *app) outcomes() []outcome {
 	return []outcome{
 		{[]error{errDryRun}, 0, ""},
 		{
 			[]error{ricloud.ErrCodeRequired},
 			exitCodeRequired,
-			"run the login again and enter the code that the owner's device shows: ricloud login USER " +
-				"ACCOUNT",
+			"run the login again and enter the code that the owner's device shows: " +
+				a.command("login", "USER", "ACCOUNT"),
 		},
 		{
 			[]error{ricloud.ErrRateLimited},
@@ -64,42 +73,39 @@ func outcomes() []outcome {
 		{
 			[]error{errVerification, ricloud.ErrChecksum, ricloud.ErrSize, ricloud.ErrRecordCount},
 			exitVerification,
-			"do not acknowledge the result; fetch it again, then: ricloud results verify FOLDER",
+			"do not acknowledge the result; fetch it again, then: " +
+				a.command("results", "verify", "FOLDER"),
 		},
 		{
 			[]error{ricloud.ErrSessionExpired},
 			exitState,
-			"the session has ended: ricloud login USER ACCOUNT",
-		},
-		{
-			[]error{ricloud.ErrTasksFailed},
-			exitState,
-			"see why: ricloud tasks list --poll POLL; what succeeded was kept",
+			"the session has ended: " + a.command("login", "USER", "ACCOUNT"),
 		},
 		{
 			[]error{ricloud.ErrUnauthorized},
 			exitAuth,
-			"the API does not accept the token: ricloud auth status, then ricloud auth login",
+			"the API does not accept the token: ricloud auth login stores another",
 		},
 		{
 			[]error{ricloud.ErrForbidden, ricloud.ErrMissingScope},
 			exitAuth,
-			"the key lacks a scope: ricloud auth status shows what it may do",
+			"the key lacks a scope: " + a.command("auth", "status") + " shows what it may do",
 		},
 		{
 			[]error{ricloud.ErrLimitExceeded},
 			exitAuth,
-			"a permission limit would be exceeded: ricloud auth status shows the limits",
+			"a permission limit would be exceeded: " + a.command("auth", "status") + " shows the limits",
 		},
 		{
 			[]error{ricloud.ErrUnconfigured},
 			exitFailed,
-			"the organisation has no valid storage config: ricloud doctor",
+			"the organisation has no valid storage config: " + a.command("doctor"),
 		},
 		{
 			[]error{ricloud.ErrNotFound},
 			exitNotFound,
-			"check the id with the resource's list command, and the profile with: ricloud auth status",
+			"check the id with the resource's list command, and the profile with: " +
+				a.command("auth", "status"),
 		},
 	}
 }
@@ -118,11 +124,15 @@ func (a *app) report(ctx context.Context, err error) int {
 		a.sayf("ricloud: %s\nsee: %s --help\n", oneLine(u.Error()), u.command)
 		return exitUsage
 	}
-	code, advice := classify(err)
+	code, advice := a.classify(err)
+	if own, ok := errors.AsType[*advised](err); ok {
+		advice = own.next
+	}
 	if code == 0 {
 		return 0
 	}
-	a.sayf("ricloud: %s\n", oneLine(strings.TrimPrefix(err.Error(), "ricloud: ")))
+	text := strings.TrimPrefix(err.Error(), "ricloud: ")
+	a.sayf("ricloud: %s\n", oneLine(strings.ReplaceAll(text, ": ricloud: ", ": ")))
 	switch call, _ := errors.AsType[*ricloud.CallError](err); {
 	case call != nil && call.MaybeApplied():
 		a.sayf("the request may have been applied: look before you repeat it\n")
@@ -136,16 +146,16 @@ func (a *app) report(ctx context.Context, err error) int {
 }
 
 // classify returns the exit code of err and what to do about it.
-func classify(err error) (code int, advice string) {
-	for _, o := range outcomes() {
+func (a *app) classify(err error) (code int, advice string) {
+	for _, o := range a.outcomes() {
 		for _, target := range o.is {
 			if errors.Is(err, target) {
 				return o.code, o.advice
 			}
 		}
 	}
-	if _, ok := errors.AsType[*ricloud.StateError](err); ok {
-		return exitState, ""
+	if state, ok := errors.AsType[*ricloud.StateError](err); ok {
+		return exitState, a.stateAdvice(state)
 	}
 	if _, ok := errors.AsType[*ricloud.ParamError](err); ok {
 		return exitUsage, ""
@@ -161,6 +171,38 @@ func classify(err error) (code int, advice string) {
 	}
 	return exitFailed, ""
 }
+
+// stateAdvice says what to do about a resource that ended in failure.
+func (a *app) stateAdvice(s *ricloud.StateError) string {
+	id := string(s.ID)
+	again := a.command("login", "USER", "ACCOUNT")
+	switch {
+	case s.Is(ricloud.ErrSourceLocked):
+		return "the owner unlocks the account with its provider; then: " + again
+	case s.Code == "credentials-invalid":
+		return "check the account's name and its password, then: " + again
+	case s.Code == ricloud.CodePairingInvalid:
+		return "take the code that the app shows now, then: " + a.command("pair", "USER")
+	}
+	switch s.Resource {
+	case "session":
+		return a.command("sessions", "get", id) + " shows the session; log in again with: " + again
+	case "poll":
+		return "what succeeded is kept; see what failed: " + a.command("tasks", "list", "--poll", id)
+	case "webhook_config":
+		return receiverAdvice + a.command("webhooks", "test", id)
+	case "storage_config":
+		return bucketAdvice + a.command("storage", "test", id)
+	}
+	return a.command(s.Resource+"s", "get", id) + " shows it"
+}
+
+// What to do about a config whose test failed. The command that tests it again follows.
+const (
+	receiverAdvice = "see that the receiver answers 200 on every path below the config's URL, and " +
+		"verifies with the config's secret; then: "
+	bucketAdvice = "see that the bucket exists and that the config's credentials may write to it; then: "
+)
 
 // next prints the command that continues.
 func (a *app) next(command string) {

@@ -170,6 +170,11 @@ func (f *eventFlags) open(cmd *cobra.Command) (err error) {
 	if f.since, err = moment(f.from); err != nil {
 		return usageError(cmd, fmt.Errorf("--since: %w", err))
 	}
+	for _, name := range f.names {
+		if err := oneOf(name, eventNames()); err != nil {
+			f.app.sayf("--events %s: this is no event that is known: %s\n", oneLine(name), err)
+		}
+	}
 	// Watch reads less often while nothing happens, and a person is waiting.
 	f.client, err = f.app.client(ricloud.WithPolling(time.Second, listenInterval))
 	f.command = again(cmd, nil, "since")
@@ -216,11 +221,19 @@ the events to it, and this command receives them on --addr.`,
 		if err != nil {
 			return err
 		}
-		a.sayf("Listening. Ctrl-C ends it.\n")
+		a.sayf("Listening. Ctrl-C ends it. Polls make events: %s\n",
+			a.command("fetch", "SESSION", "--data", "callkit.calls"))
+		missing := false
 		err = r.run(cmd.Context(), func(event *ricloud.Event) error {
 			kind, item := resourceNamed("events"), any([]byte(event.Body))
 			if to != nil {
-				kind, item = deliveries(), to.deliver(cmd.Context(), event)
+				d := to.deliver(cmd.Context(), event)
+				kind, item = deliveries(), d
+				if d.Status == 0 && !missing {
+					defer a.sayf("%s; events that it missed: %s\n", receiverMissing(to),
+						a.command("events", "replay", "--forward-to", f.to))
+				}
+				missing = d.Status == 0
 			}
 			if err := a.printNow(kind, item); err != nil || !once {
 				return err

@@ -37,11 +37,11 @@ locked@example.com, all with the password hunter2.`,
 	cmd.Flags().StringVar(&codeFrom, "code", "prompt", "read the two-factor code "+secretHelp)
 	cmd.Flags().StringVar(&codeCommand, "code-command", "",
 		"run this `command` when a code is asked for; it prints the code")
-	cmd.Flags().StringVar(&sourceType, "type", string(ricloud.SourceICloudAccount),
-		"the `type` of source")
+	types := texts(ricloud.SourceICloudAccount, ricloud.SourceMock)
+	sourceType = types[0]
+	c := &choice{value: &sourceType, words: types}
+	c.add(cmd, cmd.Flags(), "type", "", "the `type` of source")
 	cmd.MarkFlagsMutuallyExclusive("code", "code-command")
-	_ = cmd.RegisterFlagCompletionFunc("type",
-		fixed(string(ricloud.SourceICloudAccount), string(ricloud.SourceMock)))
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		ctx := cmd.Context()
 		a.sandboxHint("john.appleseed@example.com (no code) and jane.appleseed@example.com " +
@@ -152,10 +152,6 @@ func (a *app) code(ctx context.Context, command, from string, attempt int) (ricl
 func (a *app) loginError(err error, session *ricloud.Session) error {
 	if session != nil && session.State == ricloud.SessionPending {
 		a.resume = a.command("sessions", "wait", string(session.ID))
-	}
-	if session != nil && session.Source.State == ricloud.SourceLocked {
-		return fmt.Errorf("the account is locked by its provider until its owner unlocks it there: %w",
-			err)
 	}
 	if errors.Is(err, ricloud.ErrCodeRequired) {
 		return fmt.Errorf("the account asks for a two-factor code: %w", err)

@@ -41,9 +41,6 @@ func newPrinter(a *app) (*printer, error) {
 			p.format = "ndjson"
 		}
 	}
-	if !slices.Contains(formats(), p.format) {
-		return nil, fmt.Errorf("--output %q: use table, json, ndjson, yaml, csv or id", a.output)
-	}
 	if a.jq == "" {
 		return p, nil
 	}

@@ -24,14 +24,6 @@ type resource struct {
 	filters []filter
 }
 
-// filter is a query parameter of a list, as a flag.
-type filter struct {
-	flag  string
-	param string // "" is the flag's name
-	usage string
-	of    string // the resource whose ids the flag takes, for completion
-}
-
 // object is a resource as it came: any field the API sends is kept.
 type object map[string]any
 
@@ -39,7 +31,7 @@ func field(title string, path ...string) column {
 	if len(path) == 0 {
 		path = []string{title}
 	}
-	return column{title, func(fields map[string]any) string {
+	return column{title: title, value: func(fields map[string]any) string {
 		var v any = fields
 		for _, name := range path {
 			m, ok := v.(map[string]any)
@@ -53,12 +45,12 @@ func field(title string, path ...string) column {
 }
 
 func when(title, name string) column {
-	return column{title, func(fields map[string]any) string { return age(fields[name], now()) }}
+	return column{title: title, value: func(fields map[string]any) string { return age(fields[name], now()) }}
 }
 
 // countOf shows how many items a nested list holds.
 func countOf(title, name string) column {
-	return column{title, func(fields map[string]any) string {
+	return column{title: title, value: func(fields map[string]any) string {
 		switch v := fields[name].(type) {
 		case []any:
 			return strconv.Itoa(len(v))
@@ -90,7 +82,16 @@ func tasksDone(fields map[string]any) string {
 	return fmt.Sprintf("%d/%d", done, all)
 }
 
+// eventColumn shows the name of an event.
+func eventColumn(title string) column {
+	return column{title: title, least: len(ricloud.EventSessionExpired), value: eventName}
+}
+
+// eventName returns the name of an event, or of a delivery, which has it as a field.
 func eventName(fields map[string]any) string {
+	if name := show(fields["name"]); name != "" {
+		return name
+	}
 	return show(fields["type"]) + "." + show(fields["action"])
 }
 
@@ -139,14 +140,18 @@ func resources() []*resource {
 					flag: "account", param: accountParam,
 					usage: "only the sessions of the source with this `identifier`",
 				},
-				{flag: "state", usage: "only the sessions in this `state`"},
+				{
+					flag: "state", usage: "only the sessions in this `state`",
+					words: texts(ricloud.SessionPending, ricloud.SessionActive, ricloud.SessionFailed,
+						ricloud.SessionExpired),
+				},
 			},
 		},
 		{
 			name: "polls", one: "poll", path: "/polls",
 			columns: []column{
 				field("id"), field("session"), field("source"), field("state"),
-				{"tasks", tasksDone},
+				{title: "tasks", value: tasksDone},
 				countOf("results", "results"), created(),
 			},
 			filters: []filter{
@@ -155,9 +160,16 @@ func resources() []*resource {
 					flag: "subscription", usage: "only the polls of this `subscription`",
 					of: "subscriptions",
 				},
-				{flag: "requestor", usage: "only the polls of this `requestor`: subscription"},
+				{
+					flag: "requestor", usage: "only the polls of this `requestor`",
+					words: []string{"subscription"},
+				},
 				{flag: "source", usage: "only the polls of this `source`", of: "sources"},
-				{flag: "state", usage: "only the polls in this `state`"},
+				{
+					flag: "state", usage: "only the polls in this `state`",
+					words: texts(ricloud.PollPending, ricloud.PollProcessing, ricloud.PollCompleted,
+						ricloud.PollFailed),
+				},
 			},
 		},
 		{
@@ -168,7 +180,10 @@ func resources() []*resource {
 			},
 			filters: []filter{
 				{flag: "poll", usage: "only the tasks of this `poll`", of: "polls"},
-				{flag: "source-type", param: "source_type", usage: "only the tasks of this `type` of source"},
+				{
+					flag: "source-type", param: "source_type", usage: "only the tasks of this `type` of source",
+					words: sourceTypes(),
+				},
 			},
 		},
 		{
@@ -182,7 +197,8 @@ func resources() []*resource {
 				{flag: "task", usage: "only the results of this `task`", of: "tasks"},
 				{
 					flag:  "state",
-					usage: "only the results in this `state`: the API leaves consumed ones out by default",
+					usage: "only the results in this `state`, by default all but the consumed",
+					words: texts(ricloud.ResultAvailable, ricloud.ResultConsumed, ricloud.ResultExpired),
 				},
 			},
 		},
@@ -196,14 +212,20 @@ func resources() []*resource {
 			name: "events", one: "event", path: "/events",
 			columns: []column{
 				field("id"),
-				{"name", eventName},
+				eventColumn("name"),
 				field("about", "data", "id"), field("state"),
 				field("retries"), created(),
 			},
 			filters: []filter{
-				{flag: "type", usage: "only the events about this `type` of resource"},
-				{flag: "action", usage: "only the events of this `action`"},
-				{flag: "state", usage: "only the events in this `state`: pending, delivered or failed"},
+				{
+					flag: "type", usage: "only the events about this `type` of resource",
+					words: halves(false),
+				},
+				{flag: "action", usage: "only the events of this `action`", words: halves(true)},
+				{
+					flag: "state", usage: "only the events in this `state`",
+					words: texts(ricloud.EventPending, ricloud.EventDelivered, ricloud.EventFailed),
+				},
 			},
 		},
 		{
@@ -269,16 +291,6 @@ func plural(r *resource) string {
 		return "permissions"
 	}
 	return r.one + "s"
-}
-
-func (a *app) orgGetCommand(r *resource) *cobra.Command {
-	return &cobra.Command{
-		Use: "get", Short: "Show the organisation of the key", Args: cobra.NoArgs,
-		Example: "  ricloud org get\n  ricloud org get --jq .state",
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			return a.one(cmd.Context(), r, http.MethodGet, r.path)
-		},
-	}
 }
 
 func (a *app) getCommand(r *resource) *cobra.Command {
@@ -359,77 +371,6 @@ func (a *app) latestCommand(r *resource) *cobra.Command {
 	return cmd
 }
 
-// filterFlags adds the resource's filters to cmd and returns what reads them.
-func (r *resource) filterFlags(a *app, cmd *cobra.Command) func() url.Values {
-	values := make([]*string, len(r.filters))
-	for i, f := range r.filters {
-		values[i] = cmd.Flags().String(f.flag, "", f.usage)
-		if f.of != "" {
-			_ = cmd.RegisterFlagCompletionFunc(f.flag, a.completeIDs(f.of))
-		}
-	}
-	extra := parameters{}
-	cmd.Flags().Var(extra, "filter", "any other query parameter of the list, as `name=value`")
-	return func() url.Values {
-		query := url.Values{}
-		for i, f := range r.filters {
-			if *values[i] != "" {
-				query.Set(orElse(f.param, f.flag), *values[i])
-			}
-		}
-		for name, values := range extra {
-			query[name] = append(query[name], values...)
-		}
-		return query
-	}
-}
-
-// parameters is a flag that takes query parameters, one at a time.
-type parameters url.Values
-
-func (p parameters) String() string { return "" }
-
-// Set takes one "name=value".
-func (p parameters) Set(pair string) error {
-	name, value, ok := strings.Cut(pair, "=")
-	if !ok || name == "" {
-		return errors.New("must be name=value")
-	}
-	url.Values(p).Add(name, value)
-	return nil
-}
-
-// Type is the word for a value in the help.
-func (p parameters) Type() string { return "name=value" }
-
-// accountParam stands for the identifier of a source, which the API's lists of sessions do not
-// take.
-const accountParam = " account"
-
-// resolveAccount replaces the identifier of a source by its id.
-func (a *app) resolveAccount(ctx context.Context, client *ricloud.Client, query url.Values) error {
-	account := query.Get(accountParam)
-	query.Del(accountParam)
-	if account == "" {
-		return nil
-	}
-	for source, err := range client.Sources.All(ctx, ricloud.SourceListParams{Identifier: account}) {
-		if err != nil {
-			return err
-		}
-		query.Set("source", string(source.ID))
-		return nil
-	}
-	return fmt.Errorf("%w: there is no source named %s", ricloud.ErrNotFound, account)
-}
-
-func orElse(s, other string) string {
-	if s == "" {
-		return other
-	}
-	return s
-}
-
 // list prints at most limit items; 0 is no limit.
 func (a *app) list(ctx context.Context, r *resource, query url.Values, limit int) error {
 	client, err := a.client()
@@ -458,4 +399,11 @@ func (a *app) list(ctx context.Context, r *resource, query url.Values, limit int
 		printed++
 	}
 	return nil
+}
+
+func orElse(s, other string) string {
+	if s == "" {
+		return other
+	}
+	return s
 }

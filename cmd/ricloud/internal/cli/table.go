@@ -37,6 +37,7 @@ func screenOf(out io.Writer) screen {
 type column struct {
 	title string
 	value func(fields map[string]any) string
+	least int // its width in a list that goes on, whose later rows are not known
 }
 
 // table collects rows, since their widths are known at the end only.
@@ -71,6 +72,7 @@ func (t *table) write(out io.Writer, s screen) error {
 		widths, rows = make([]int, len(t.columns)), slices.Insert(rows, 0, titles)
 	}
 	for i := range t.columns {
+		widths[i] = max(widths[i], t.columns[i].least)
 		for _, row := range rows {
 			widths[i] = max(widths[i], utf8.RuneCountInString(row[i]))
 		}

@@ -1,0 +1,262 @@
+package cli
+
+import (
+	"context"
+	"encoding/csv"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	ricloud "github.com/reincubate/ricloud-go"
+	"github.com/reincubate/ricloud-go/ingest"
+)
+
+func (a *app) fleetRunCommand(state *fleetState) *cobra.Command {
+	var dir, passwordCommand, codeCommand string
+	var keep bool
+	cmd := &cobra.Command{
+		Use: "run [ACCOUNTS.csv] --data TYPES", Short: "Log in to accounts and save their data",
+		Long: `Log in to accounts and save their data as verified files, acknowledged once
+they are on disk.
+
+The CSV file has a row per account: identifier, password. A header row is skipped. Without
+a file the accounts of an earlier run go on. Passwords are read when they are needed and
+are not stored: keep the file while the fleet runs, or give a command that prints the
+password of RICLOUD_ACCOUNT.
+
+The run ends when every account has ended. A code that an account asks for is asked for on
+the terminal, or of --code-command; without either, the account waits for ricloud fleet
+code (--cluster).`,
+		Example: `  ricloud fleet run accounts.csv --data callkit.calls --dir out --yes
+  ricloud fleet run --data callkit.calls --dir out \
+    --password-command 'vault read $RICLOUD_ACCOUNT'`,
+		Args: cobra.MaximumNArgs(1),
+	}
+	payload := payloadFlags(cmd)
+	cmd.Flags().StringVar(&dir, "dir", "fleet", "the `folder` to save to: one folder per account")
+	cmd.Flags().StringVar(&passwordCommand, "password-command", "",
+		"run this `command` for each password")
+	cmd.Flags().StringVar(&codeCommand, "code-command", "",
+		"run this `command` for each two-factor code")
+	cmd.Flags().DurationVar(&state.readEvery, "read-every", 10*time.Second,
+		"how often to look for sessions and polls that have ended; rarely costs fewer requests")
+	cmd.Flags().BoolVar(&keep, "keep-running", false, "do not end when every account has ended")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		what, err := payload()
+		if err != nil {
+			return err
+		}
+		accounts := map[string]ricloud.Secret{}
+		if len(args) == 1 {
+			if accounts, err = readAccounts(args[0]); err != nil {
+				return err
+			}
+		}
+		if err := a.confirm(cmd.Context(),
+			fmt.Sprintf("Log in to %d accounts? Their owners may be prompted.", len(accounts))); err != nil {
+			return err
+		}
+		engine, err := state.open(cmd.Context(), a)
+		if err != nil {
+			return err
+		}
+		for key := range accounts {
+			err := engine.Submit(cmd.Context(), ingest.Account{
+				Key: key, Source: ricloud.SourceParams{Type: ricloud.SourceICloudAccount, Identifier: key},
+				Poll: what,
+			})
+			if err != nil {
+				return err
+			}
+		}
+		a.resume = again(cmd, args)
+		return a.runFleet(cmd.Context(), engine, dir, codeCommand, keep,
+			func(ctx context.Context, key string) (ricloud.Secret, error) {
+				if passwordCommand != "" {
+					return passwordOf(ctx, passwordCommand, key, a.errs)
+				}
+				if password, ok := accounts[key]; ok {
+					return password, nil
+				}
+				return ricloud.Secret{}, fmt.Errorf("the password of %s is not in the file", key)
+			})
+	}
+	return cmd
+}
+
+// readAccounts reads rows of an identifier and a password, as people write them: with a header, a
+// byte order mark, blank lines, semicolons or repeated rows.
+func readAccounts(path string) (map[string]ricloud.Secret, error) {
+	raw, err := os.ReadFile(path) //nolint:gosec // the user names the file
+	if err != nil {
+		return nil, err
+	}
+	text := strings.TrimPrefix(string(raw), "\ufeff")
+	rows := csv.NewReader(strings.NewReader(text))
+	rows.FieldsPerRecord, rows.TrimLeadingSpace = -1, true
+	if first, _, _ := strings.Cut(text, "\n"); strings.Contains(first, ";") &&
+		!strings.Contains(first, ",") {
+		rows.Comma = ';'
+	}
+	accounts := map[string]ricloud.Secret{}
+	for n := 0; ; n++ {
+		row, err := rows.Read()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return nil, fmt.Errorf("cannot read %s: %w", path, err)
+		}
+		if len(row) < 2 {
+			line, _ := rows.FieldPos(0)
+			return nil, fmt.Errorf("cannot read %s: line %d is not an identifier and a password", path, line)
+		}
+		identifier := strings.TrimSpace(row[0])
+		if n == 0 && !strings.ContainsAny(identifier, "@+0123456789") { // a header
+			continue
+		}
+		accounts[identifier] = ricloud.NewSecret(row[1])
+	}
+	if len(accounts) == 0 {
+		return nil, fmt.Errorf("%s has no accounts", path)
+	}
+	return accounts, nil
+}
+
+func passwordOf(ctx context.Context, command, key string, errs io.Writer) (ricloud.Secret, error) {
+	run := exec.CommandContext(ctx, "sh", "-c", command) //nolint:gosec // the user's own command
+	run.Env = append(os.Environ(), "RICLOUD_ACCOUNT="+key)
+	run.Stderr = errs
+	out, err := run.Output()
+	if err != nil {
+		return ricloud.Secret{}, fmt.Errorf("the command failed for %s: %w", key, err)
+	}
+	return ricloud.NewSecret(strings.TrimRight(string(out), "\r\n")), nil
+}
+
+// runFleet runs the engine until every account has ended.
+func (a *app) runFleet(
+	ctx context.Context, engine *ingest.Engine, dir, codeCommand string, keep bool,
+	secret func(context.Context, string) (ricloud.Secret, error),
+) error {
+	a.quota = 0 // the engine paces all processes together
+	client, err := a.client(ricloud.WithPacer(engine.Pacer()))
+	if err != nil {
+		return err
+	}
+	ctx, finished := context.WithCancel(ctx)
+	defer finished()
+	codes := make(chan string, 1000)
+	var asking sync.WaitGroup
+	defer asking.Wait()
+	defer finished()
+	asking.Go(func() { a.giveCodes(ctx, engine, codeCommand, codes) })
+	var mu sync.Mutex
+	step := func(ctx context.Context, key string, step ingest.Step) {
+		mu.Lock()
+		defer mu.Unlock()
+		a.sayf("%s: %s %s\n", oneLine(key), step.State, oneLine(step.Note))
+		if step.State == ingest.CodeNeeded {
+			select {
+			case codes <- key:
+			default: // so many at once are given with ricloud fleet code
+			}
+		}
+		if !keep && ended(step.State) && openAccounts(ctx, engine) == 0 {
+			finished()
+		}
+	}
+	if !keep && openAccounts(ctx, engine) == 0 {
+		return a.fleetSummary(ctx, engine)
+	}
+	err = engine.Run(ctx, client, ingest.Handlers{
+		Secret: secret, Step: step,
+		Result: func(ctx context.Context, r *ingest.Result) error {
+			_, err := r.Save(ctx, filepath.Join(dir, ricloud.FileName(r.Account)))
+			return err
+		},
+	})
+	if cause := context.Cause(ctx); errors.Is(cause, errInterrupted) {
+		return cause
+	}
+	if err != nil && !errors.Is(err, context.Canceled) {
+		return err
+	}
+	return a.fleetSummary(context.WithoutCancel(ctx), engine)
+}
+
+// giveCodes gets the codes that accounts ask for, one at a time.
+func (a *app) giveCodes(
+	ctx context.Context, engine *ingest.Engine, command string, keys <-chan string,
+) {
+	for {
+		var key string
+		select {
+		case key = <-keys:
+		case <-ctx.Done():
+			return
+		}
+		var code string
+		var err error
+		switch {
+		case command != "":
+			var printed ricloud.Secret
+			printed, err = passwordOf(ctx, command, key, a.errs)
+			code = printed.Reveal()
+		case terminal(a.in):
+			code, err = a.hidden(ctx, "Code of "+oneLine(key)+": ")
+		default:
+			a.sayf("%s asks for a code: run with --code-command, or on a terminal\n", oneLine(key))
+			continue
+		}
+		if err == nil {
+			err = engine.Code(ctx, key, ricloud.NewSecret(code))
+		}
+		if err != nil && ctx.Err() == nil {
+			a.sayf("%s: the code was not given: %s\n", oneLine(key), oneLine(err.Error()))
+		}
+	}
+}
+
+// ended reports whether an account needs nothing more.
+func ended(s ingest.State) bool { return s == ingest.Done || s == ingest.Dead }
+
+// openAccounts counts the accounts that have not ended.
+func openAccounts(ctx context.Context, engine *ingest.Engine) (n int) {
+	stats, err := engine.Stats(ctx)
+	if err != nil {
+		return -1
+	}
+	for state, count := range stats.Accounts {
+		if !ended(state) {
+			n += count
+		}
+	}
+	return n
+}
+
+func (a *app) fleetSummary(ctx context.Context, engine *ingest.Engine) error {
+	stats, err := engine.Stats(ctx)
+	if err != nil {
+		return err
+	}
+	summary := map[string]any{}
+	for state, n := range stats.Accounts {
+		summary[string(state)] = n
+	}
+	if err := a.print(nil, summary); err != nil {
+		return err
+	}
+	if n := stats.Accounts[ingest.Dead]; n > 0 {
+		return fmt.Errorf("%d accounts failed: ricloud fleet dead says why", n)
+	}
+	return nil
+}
