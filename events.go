@@ -38,7 +38,7 @@ type Event struct { //nolint:recvcheck // JSON encodes values and decodes into p
 	DateDelivered time.Time  `json:"date_delivered,omitzero"`
 
 	// Body is the whole event as it came, such as the signed body of a delivery.
-	// []byte(event.Body) is what to put into a queue.
+	// []byte(event.Body) is what to put into a queue. Data may share its memory.
 	Body Raw `json:"-"`
 }
 
@@ -76,12 +76,19 @@ func (Event) MarshalJSON() ([]byte, error) {
 func (e *Event) UnmarshalJSON(b []byte) error {
 	type plain Event
 	*e = Event{}
-	if json.Unmarshal(b, (*plain)(e)) != nil {
-		if err := e.readLoosely(b); err != nil {
+	body := bytes.Clone(b)
+	rest, data := wire.Cut(body, "data")
+	switch {
+	case json.Unmarshal(rest, (*plain)(e)) == nil && (data == nil || json.Valid(data)):
+		if data != nil {
+			e.Data = data
+		}
+	default:
+		if err := e.readLoosely(body); err != nil {
 			return err
 		}
 	}
-	e.Body = bytes.Clone(b)
+	e.Body = body
 	return nil
 }
 
