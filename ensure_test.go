@@ -389,6 +389,9 @@ func TestEnsureKeepsASecretShownOnce(t *testing.T) {
 		})
 		require.NoError(t, err)
 		assert.True(t, config.Secret.IsZero())
+		r := delivery(t, eventBody("e1"))
+		r.Header.Set(ricloud.SignatureHeader, sign(kept.Reveal(), time.Now(), eventBody("e1")))
+		assert.Equal(t, http.StatusOK, serve(handler, r).Code, "the handler keeps its secret")
 
 		got = nil
 		_, err = client.WebhookConfigs.Ensure(t.Context(), ricloud.WebhookConfigEnsureParams{

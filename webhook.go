@@ -197,8 +197,9 @@ const (
 // is ignored.
 //
 // A delivery that is refused or fails is logged: to WithWebhookLogger, or else
-// where net/http logs (http.Server.ErrorLog), at most once a minute for each
-// reason. Answers never repeat an error's text.
+// where net/http logs (http.Server.ErrorLog). Refusals are logged at most once
+// a minute for each reason, and so are failures where net/http logs. Answers
+// never repeat an error's text.
 //
 // Use Replay for the events that the API gave up on.
 type WebhookHandler struct {
@@ -312,9 +313,9 @@ func WithWebhookMaxConcurrent(n int) WebhookOption {
 	}
 }
 
-// WithWebhookLogger logs each refused delivery at warn and each failure at
-// error, instead of net/http's log. Records hold an event's ID and name, never
-// its data.
+// WithWebhookLogger logs refused deliveries at warn, at most one a minute for
+// each reason, and each failure at error, instead of net/http's log. Records
+// hold an event's ID and name, never its data.
 func WithWebhookLogger(l *slog.Logger) WebhookOption {
 	return func(s *webhookSettings) {
 		if l == nil {
@@ -668,14 +669,16 @@ func (h *WebhookHandler) call(ctx context.Context, lease Lease, event *Event) (e
 
 // note logs a delivery that was refused.
 func (h *WebhookHandler) note(ctx context.Context, refused *refusal) {
-	if h.logger != nil {
+	skipped, ok := h.noted.allow(refused.answer)
+	switch {
+	case !ok: // anyone can send what is refused, as often as they like
+	case h.logger != nil:
 		h.logger.LogAttrs(ctx, slog.LevelWarn, "webhook delivery refused",
-			slog.Int("status", refused.status), slog.Any("error", refused.detail))
-		return
-	}
-	if more, ok := h.noted.allow(refused.answer); ok {
-		serverLog(ctx).Printf("ricloud: webhook delivery refused with %d: %s%s",
-			refused.status, strings.TrimPrefix(refused.detail.Error(), "ricloud: "), more)
+			slog.Int("status", refused.status), slog.Any("error", refused.detail),
+			slog.Int("skipped", skipped))
+	default:
+		serverLog(ctx).Printf("ricloud: webhook delivery refused with %d: %s%s", refused.status,
+			strings.TrimPrefix(refused.detail.Error(), "ricloud: "), andSkipped(skipped))
 	}
 }
 
@@ -691,10 +694,9 @@ func (h *WebhookHandler) failed(
 		h.logger.LogAttrs(ctx, slog.LevelError, msg, attrs...) //nolint:sloglint // constants
 		return
 	}
-	if others, ok := h.noted.allow(msg); ok {
-		lines := []string{
-			fmt.Sprintf("ricloud: %s: event %s (%s): %v%s", msg, event.ID, event.Name(), err, others),
-		}
+	if skipped, ok := h.noted.allow(msg); ok {
+		lines := []string{fmt.Sprintf("ricloud: %s: event %s (%s): %v%s",
+			msg, event.ID, event.Name(), err, andSkipped(skipped))}
 		for _, attr := range more {
 			lines = append(lines, attr.Value.String())
 		}
@@ -715,7 +717,7 @@ func serverLog(ctx context.Context) *log.Logger {
 	return log.Default()
 }
 
-// noteEvery is how often the same reason is logged where net/http logs.
+// noteEvery is how often the same reason is logged.
 const noteEvery = time.Minute
 
 // throttle lets one message of each kind through in noteEvery. The kinds are
@@ -730,8 +732,8 @@ type throttled struct {
 	skipped int
 }
 
-// allow reports whether to log a message, and what to say of those skipped.
-func (t *throttle) allow(kind string) (more string, ok bool) {
+// allow reports whether to log a message, and how many of its kind were skipped.
+func (t *throttle) allow(kind string) (skipped int, ok bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.kinds == nil {
@@ -745,11 +747,16 @@ func (t *throttle) allow(kind string) (more string, ok bool) {
 	now := time.Now()
 	if !k.last.IsZero() && now.Sub(k.last) < noteEvery {
 		k.skipped++
-		return "", false
+		return 0, false
 	}
-	if k.skipped > 0 {
-		more = fmt.Sprintf(" (and %d more since the last such message)", k.skipped)
-	}
+	skipped = k.skipped
 	*k = throttled{last: now}
-	return more, true
+	return skipped, true
+}
+
+func andSkipped(n int) string {
+	if n == 0 {
+		return ""
+	}
+	return fmt.Sprintf(" (and %d more since the last such message)", n)
 }

@@ -125,7 +125,8 @@ type WebhookConfigEnsureParams struct {
 	// tested: pass WebhookHandler.SetSecrets, or WebhookHandler.AddSecrets to go
 	// on accepting the secrets that the handler already has. The first is the
 	// config's own. The others are those of other live configs for the same URL,
-	// and Secrets.
+	// and Secrets. It is called even if the config is valid and not tested, but
+	// not if no secret is known: the handler keeps those that it has.
 	BeforeTest func(secrets ...Secret) error
 
 	// Secrets are secrets that are known from elsewhere: the former one while it

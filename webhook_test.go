@@ -890,6 +890,29 @@ func TestWebhookHandlerLogsRefusals(t *testing.T) {
 	})
 }
 
+// With a logger, too, a refusal is logged once a minute: anyone can send what is
+// refused. What fails was signed, and is logged each time.
+func TestWebhookLoggerIsNotFlooded(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var logged bytes.Buffer
+		h := newWebhook(t, func(context.Context, *ricloud.Event) error { return errors.New("no disk") },
+			ricloud.WithWebhookLogger(slog.New(slog.NewTextHandler(&logged, nil))))
+		unsigned := delivery(t, eventBody("e1"))
+		unsigned.Header.Del(ricloud.SignatureHeader)
+		for range 50 {
+			serve(h, unsigned)
+			serve(h, delivery(t, eventBody("e1")))
+		}
+		assert.Equal(t, 1, strings.Count(logged.String(), "status=401"))
+		assert.Equal(t, 50, strings.Count(logged.String(), "no disk"))
+
+		time.Sleep(time.Minute) //nolint:forbidigo // virtual
+		serve(h, unsigned)
+		assert.Contains(t, logged.String(), "header is missing\" skipped=49")
+	})
+}
+
 // A handler that is tied to a client tells its waits before it calls fn.
 func TestWebhookHandlerNotifiesItsClient(t *testing.T) {
 	t.Parallel()

@@ -286,8 +286,19 @@ func (d *Deduplicator) DoneTx(ctx context.Context, tx *sql.Tx) error {
 
 // InTx calls effect with a transaction that also records that the event was
 // handled, and commits it. Nothing is written if effect returns an error or
-// panics. ctx must be the context of the handler's function: see DoneTx.
+// panics. ctx must be the context of the handler's function: see DoneTx. The
+// error matches ricloud.ErrLeaseLost if the lease ended meanwhile: another
+// process handles the event.
 func (d *Deduplicator) InTx(ctx context.Context, effect func(tx *sql.Tx) error) error {
+	err := d.inTx(ctx, effect)
+	lost := ricloud.ErrLeaseLost
+	if err != nil && errors.Is(context.Cause(ctx), lost) && !errors.Is(err, lost) {
+		return fmt.Errorf("%w: %w", lost, err) // database/sql does not tell the cause
+	}
+	return err
+}
+
+func (d *Deduplicator) inTx(ctx context.Context, effect func(tx *sql.Tx) error) error {
 	tx, err := d.db.BeginTx(ctx, nil)
 	if err != nil {
 		return err

@@ -392,6 +392,48 @@ func TestInTxRefusesALostLease(t *testing.T) {
 	})
 }
 
+// A transaction that the end of the lease breaks off says so, and not only what
+// database/sql says of a context that ended.
+func TestInTxSaysThatTheLeaseEnded(t *testing.T) {
+	t.Parallel()
+	onEach(t, func(t *testing.T, db *sql.DB, s server, prefix string) {
+		d := migrated(t, db, s, prefix)
+		for name, test := range map[string]struct {
+			cause       error
+			endBefore   bool
+			effect      error
+			isLeaseLost bool
+		}{
+			"before it begins":       {cause: ricloud.ErrLeaseLost, endBefore: true, isLeaseLost: true},
+			"before it is committed": {cause: ricloud.ErrLeaseLost, isLeaseLost: true},
+			"in the effect": {
+				cause: ricloud.ErrLeaseLost, effect: errors.New("broken off"), isLeaseLost: true,
+			},
+			"the process stops": {cause: errors.New("stopping")},
+		} {
+			id := ricloud.ID(name)
+			handler, err := ricloud.NewWebhookHandler(func(ctx context.Context, _ *ricloud.Event) error {
+				ctx, end := context.WithCancelCause(ctx)
+				defer end(nil)
+				if test.endBefore {
+					end(test.cause)
+				}
+				return d.InTx(ctx, func(*sql.Tx) error { end(test.cause); return test.effect })
+			}, ricloud.WithWebhookDeduplicator(d))
+			require.NoError(t, err)
+			err = handler.Handle(t.Context(), &ricloud.Event{ID: id, Type: "poll"})
+			require.Error(t, err, name)
+			assert.Equal(t, test.isLeaseLost, errors.Is(err, ricloud.ErrLeaseLost), "%s: %v", name, err)
+			if test.effect != nil {
+				require.ErrorIs(t, err, test.effect)
+			}
+			lease, err := d.Begin(t.Context(), id)
+			require.NoError(t, err, "%s: nothing was recorded", name)
+			require.NoError(t, d.Failed(t.Context(), lease))
+		}
+	})
+}
+
 // The lease ends the context of the function, so that a slow one stops before
 // another process begins.
 func TestTheLeaseBoundsTheHandler(t *testing.T) {
