@@ -17,7 +17,7 @@ import (
 
 // A Hook observes a Client: it implements one or more of [CallHook], [AttemptHook],
 // [DownloadHook], [WaitHook], [WebhookHook] and [DecodeHook]. The module otel has hooks for
-// OpenTelemetry.
+// OpenTelemetry. The module ingest takes hooks of its own kind, [StepHook].
 //
 // Hooks are called from the goroutine that does the work, in the order they were given, and their
 // end functions in the reverse order. They must be safe for concurrent use. A hook that blocks
@@ -191,6 +191,41 @@ type DecodeInfo struct {
 	Operation string // "Users.List"
 	Path      string // "data[3].date_created"
 	Reason    string // "got a string, want a number"
+}
+
+// StepHook observes the steps of the module ingest: give it to ingest.Handlers. A Client alone makes
+// no steps, and WithHooks refuses a hook that observes nothing else.
+type StepHook interface {
+	// Step is called when a step of an account begins. It runs with the context it returns, or
+	// with ctx if that is nil. ended, if not nil, is called once.
+	Step(ctx context.Context, info StepInfo) (_ context.Context, ended func(StepResult))
+}
+
+// StepInfo describes a step.
+type StepInfo struct {
+	Account string // the caller's key
+	Step    string // the account's state when the step begins, or "result": a call of the handler
+	Result  ID     // of a call of the handler
+	Attempt int    // 1 for the first try of a call of the handler
+}
+
+// StepOutcome says what became of a step.
+type StepOutcome string
+
+// The outcomes of a step.
+const (
+	StepDone        StepOutcome = "done"        // the account went on
+	StepAgain       StepOutcome = "again"       // it failed and is tried again later
+	StepDead        StepOutcome = "dead"        // it failed for good: a person decides
+	StepInterrupted StepOutcome = "interrupted" // another process, or the next run, goes on
+)
+
+// StepResult says how a step ended.
+type StepResult struct {
+	Outcome  StepOutcome
+	State    string // the account's state after the step; empty for a call of the handler
+	Duration time.Duration
+	Err      error // why it failed or was interrupted
 }
 
 // WithHooks adds hooks that observe the Client. NewClient returns a *ParamError for a hook that is

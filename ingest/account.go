@@ -372,40 +372,56 @@ func (e *Engine) Forget(ctx context.Context, key string) error {
 	return nil
 }
 
+// codePatience is how many leases Code waits for a process that leads.
+const codePatience = 4
+
 // Code hands in the two-factor code of an account that is CodeNeeded. Any
 // process may take it: it travels to the one that logs in, in memory. Code
 // returns when the login with the code has been made, which takes as long as
 // the quota makes it wait. Whether the code was right shows in the state:
 // a wrong one leads back to CodeNeeded, and three to Dead.
+//
+// It returns a *ricloud.ParamError for an account in any other state,
+// ricloud.ErrNotFound for one that was not submitted, and an error when no
+// process has Run for four leases.
 func (e *Engine) Code(ctx context.Context, key string, code ricloud.Secret) error {
 	if code.IsZero() {
 		return invalid("Code", "code", "is empty")
 	}
-	question, err := json.Marshal(codeQuestion{key, code.Reveal()})
+	r, err := e.load(ctx, key)
 	if err != nil {
 		return err
 	}
-	for {
+	if r.State != CodeNeeded {
+		return invalid("Code", "key", fmt.Sprintf("%q is %s: no code is wanted now", key, r.State))
+	}
+	question, err := json.Marshal(codeQuestion{key, code.Reveal(), r.revision})
+	if err != nil {
+		return err
+	}
+	for range codePatience * 4 {
 		answer, err := e.store.Ask(ctx, codeSubject, question)
-		if errors.Is(err, store.ErrNobody) { // another process becomes the leader, or none runs
+		switch {
+		case errors.Is(err, store.ErrNobody): // another process becomes the leader, or none runs
 			if err := sleep(ctx, e.cfg.lease/4); err != nil {
 				return fmt.Errorf("ingest: Code: no process runs that could use the code: %w", err)
 			}
-			continue
-		}
-		if err != nil {
+		case err != nil:
 			return fmt.Errorf("ingest: Code: %w", err)
-		}
-		if len(answer) > 0 {
+		case len(answer) > 0:
 			return fmt.Errorf("ingest: Code: %s", answer)
+		default:
+			return nil
 		}
-		return nil
 	}
+	return fmt.Errorf("ingest: Code: no process has led for %v: the code was not used; is Run called?",
+		codePatience*e.cfg.lease)
 }
 
 const codeSubject = "code"
 
 type codeQuestion struct {
-	Key  string `json:"key"`
-	Code string `json:"code"`
+	Key      string `json:"key"`
+	Code     string `json:"code"`
+	Revision uint64 `json:"revision"` // of the record that asks for a code
 }

@@ -26,6 +26,8 @@ const (
 	settleTime    = 30 * time.Second
 	// In a folder, the process that has begun it is known to be gone.
 	settleAlone = 10 * time.Second
+
+	behindWait = 10 * time.Millisecond // between looks whether the watch has caught up
 )
 
 var errLeaseLost = errors.New("another process leads")
@@ -451,6 +453,11 @@ func (l *leader) takeCode(ctx context.Context, data []byte) []byte {
 		return []byte("the question cannot be read")
 	}
 	given := &codeGiven{ricloud.NewSecret(q.Code), make(chan error, 1)}
+	for began := time.Now(); l.isBehind(&q) && time.Since(began) < l.cfg.lease; {
+		if sleep(ctx, behindWait) != nil {
+			break
+		}
+	}
 	l.mu.Lock()
 	it := l.items[escape(q.Key)]
 	switch {
@@ -474,6 +481,14 @@ func (l *leader) takeCode(ctx context.Context, data []byte) []byte {
 	case <-ctx.Done():
 		return []byte("this process stops; the code may not have been used: look at the account's state")
 	}
+}
+
+// isBehind reports whether the leader has yet to learn that an account asks for a code.
+func (l *leader) isBehind(q *codeQuestion) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	it := l.items[escape(q.Key)]
+	return it == nil || it.revision < q.Revision || it.busy
 }
 
 // timers is a heap of accounts by when their next step may be made.

@@ -283,9 +283,9 @@ func (p *pacer) tellPause(ctx context.Context) {
 // watchPause learns of the pauses of others.
 func (p *pacer) watchPause(ctx context.Context) {
 	for ctx.Err() == nil {
-		_ = p.store.Watch(ctx, pauseKey[:len("quota.")], func(e store.Entry) {
+		_ = p.store.Watch(ctx, pauseKey, func(e store.Entry) {
 			var until time.Time
-			if e.Key != pauseKey || e.Value == nil || json.Unmarshal(e.Value, &until) != nil {
+			if e.Value == nil || json.Unmarshal(e.Value, &until) != nil {
 				return
 			}
 			p.mu.Lock()

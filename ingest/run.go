@@ -31,6 +31,11 @@ type Handlers struct {
 	// must return soon.
 	Step func(ctx context.Context, key string, step Step)
 
+	// Hooks observe the steps of accounts that this process makes, and its calls of Result. Each
+	// must be a ricloud.StepHook; those of the module otel are. A step's calls to the API and its
+	// downloads are inside the step, for those who also give the hooks to the client.
+	Hooks []ricloud.Hook
+
 	// Concurrency is how many accounts' results this process handles at a time.
 	// Default 8.
 	Concurrency int
@@ -81,6 +86,7 @@ type runner struct {
 
 	client *ricloud.Client
 	h      Handlers
+	hooks  []ricloud.StepHook
 	fatal  func(error) // ends the Run
 }
 
@@ -100,6 +106,10 @@ func (e *Engine) Run(ctx context.Context, client *ricloud.Client, h Handlers) er
 	if client == nil {
 		return invalid("Run", "client", "is required")
 	}
+	hooks, err := stepHooks(h.Hooks)
+	if err != nil {
+		return err
+	}
 	if !e.running.CompareAndSwap(false, true) {
 		return errors.New("ingest: Run: it runs already")
 	}
@@ -110,7 +120,7 @@ func (e *Engine) Run(ctx context.Context, client *ricloud.Client, h Handlers) er
 	defer cancel(nil)
 	work, stop := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer stop(nil)
-	r := &runner{Engine: e, client: client, h: h, fatal: cancel}
+	r := &runner{Engine: e, client: client, h: h, hooks: hooks, fatal: cancel}
 	w := newWorker(r)
 
 	var followers, workers sync.WaitGroup
@@ -127,9 +137,7 @@ func (e *Engine) Run(ctx context.Context, client *ricloud.Client, h Handlers) er
 	follow("processes", func(ctx context.Context) error { return e.followProcesses(ctx, w.wakeUp) })
 	follow("work", w.follow)
 	follow("urls", e.listenURLs)
-	follow("events", func(ctx context.Context) error {
-		return e.store.Subscribe(ctx, time.Now(), notifier(client))
-	})
+	follow("events", r.notifyWaits)
 	workers.Go(func() { w.run(begin, work) })
 	workers.Go(func() { r.campaign(begin, work) })
 
@@ -152,20 +160,42 @@ func (e *Engine) Run(ctx context.Context, client *ricloud.Client, h Handlers) er
 	return nil
 }
 
-// notifier gives events to the waits of a client. Every process gets every event, and most have no
-// wait of their own. While there is none, one event a second is decoded, which tells the client
-// that events arrive.
-func notifier(client *ricloud.Client) func(data []byte) {
-	var last time.Time
-	return func(data []byte) {
-		if client.Stats().Waits == 0 && time.Since(last) < time.Second {
-			return
+const (
+	waitsLook  = time.Second      // how often to look whether the client waits
+	waitsBack  = 10 * time.Second // how far back events may help a wait; more than clocks differ
+	waitsQuiet = time.Minute      // events are followed for so long after the last wait
+)
+
+// notifyWaits gives events to the waits of the client, until ctx ends. Most processes have no wait
+// of their own, and to be sent every event costs more than anything else they do. So events are
+// followed only while the client waits.
+func (r *runner) notifyWaits(ctx context.Context) error {
+	for sleep(ctx, waitsLook) == nil {
+		if r.client.Stats().Waits == 0 {
+			continue
 		}
-		last = time.Now()
-		if event, err := ricloud.ParseEvent(data); err == nil {
-			client.Notify(event)
+		if err := r.notifyWhileWaiting(ctx); err != nil {
+			return err
 		}
 	}
+	return nil
+}
+
+func (r *runner) notifyWhileWaiting(ctx context.Context) (err error) {
+	ctx, cancel := context.WithCancel(ctx)
+	var following sync.WaitGroup
+	following.Go(func() {
+		defer cancel()
+		err = r.followEvents(ctx, time.Now().Add(-waitsBack), r.client.Notify)
+	})
+	for last := time.Now(); time.Since(last) < waitsQuiet && sleep(ctx, waitsLook) == nil; {
+		if r.client.Stats().Waits > 0 {
+			last = time.Now()
+		}
+	}
+	cancel()
+	following.Wait()
+	return err
 }
 
 var (

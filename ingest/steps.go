@@ -51,23 +51,29 @@ func (l *leader) step(ctx context.Context, it *item, s seen) uint64 {
 	if err != nil {
 		return 0
 	}
+	ctx, ended := l.beginStep(ctx, ricloud.StepInfo{Account: r.Account.Key, Step: string(r.State)})
 	err = l.advance(ctx, r, s)
 	if s.code != nil {
 		s.code.used <- err // it has room for one
 	}
+	l.conclude(ctx, it, r, s, err)
+	ended(outcomeOf(ctx, r.State, err))
+	return r.revision
+}
+
+// conclude plans the repetition of a step that failed.
+func (l *leader) conclude(ctx context.Context, it *item, r *stored, s seen, err error) {
 	switch {
-	case err == nil, errors.Is(err, store.ErrConflict), errors.Is(err, errLeaseLost), errors.Is(err,
-		errDraining), ctx.Err() != nil:
-		return r.revision // done, or changed by another process, or for the next leader
+	case err == nil, isInterrupted(ctx, err):
+		return
 	case errors.Is(err, ricloud.ErrUnauthorized):
 		l.fatal(err)
-		return r.revision
+		return
 	}
 	if err := l.failed(ctx, r, err); err != nil && !errors.Is(err, store.ErrConflict) {
 		_ = sleep(ctx, storeRetry)
 	}
 	l.restore(it, s)
-	return r.revision
 }
 
 // restore puts back what a step has seen and could not use.

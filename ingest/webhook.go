@@ -133,6 +133,9 @@ const (
 // shareURLs gives signed URLs to all processes. One that misses them asks the API. The message is
 // the poll's ID, a line feed, and the URLs, so that who has no use for them need not decode them.
 func (e *Engine) shareURLs(ctx context.Context, urls *pollURLs) {
+	if len(urls.Results) == 0 {
+		return
+	}
 	if body, err := json.Marshal(urls); err == nil && len(body) < maxMessage {
 		_ = e.store.Send(ctx, urlSubject, slices.Concat([]byte(urls.Poll), []byte{'\n'}, body))
 	}

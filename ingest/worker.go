@@ -2,11 +2,13 @@ package ingest
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"time"
 
@@ -24,15 +26,32 @@ type worker struct {
 	*runner
 
 	mu     sync.Mutex
-	jobs   map[string]*storedJob
+	jobs   map[string]*knownJob
 	mine   map[string]context.CancelCauseFunc // jobs that are handled here
 	synced bool
 	wake   chan struct{}
 }
 
+// knownJob is a job as the store has it. Every process is told of every job, and most are another's
+// at once, so it is decoded only when this process may claim it.
+type knownJob struct {
+	entry store.Entry
+	owner string
+	job   *storedJob // nil: not decoded yet
+}
+
+// ownerOf returns which process is at a job.
+func ownerOf(entry store.Entry) (owner string, err error) {
+	var head struct {
+		Owner string `json:"owner"`
+	}
+	err = json.Unmarshal(entry.Value, &head)
+	return head.Owner, err
+}
+
 func newWorker(r *runner) *worker {
 	return &worker{
-		runner: r, jobs: map[string]*storedJob{}, mine: map[string]context.CancelCauseFunc{},
+		runner: r, jobs: map[string]*knownJob{}, mine: map[string]context.CancelCauseFunc{},
 		wake: make(chan struct{}, 1),
 	}
 }
@@ -57,14 +76,14 @@ func (w *worker) follow(ctx context.Context) error {
 		case entry.Value == nil:
 			delete(w.jobs, entry.Key)
 		default:
-			j, err := decodeJob(entry)
+			owner, err := ownerOf(entry)
 			if err != nil {
 				return // of a newer version
 			}
-			if cancel := w.mine[entry.Key]; cancel != nil && j.Owner != w.id {
+			if cancel := w.mine[entry.Key]; cancel != nil && owner != w.id {
 				cancel(errTakenOver)
 			}
-			w.jobs[entry.Key] = j
+			w.jobs[entry.Key] = &knownJob{entry: entry, owner: owner}
 		}
 		w.wakeUp()
 	})
@@ -115,15 +134,22 @@ func (w *worker) pick() (*storedJob, time.Duration) {
 	if !w.synced {
 		return nil, wait
 	}
-	for key, j := range w.jobs { // in random order: processes rarely claim the same
+	for key, known := range w.jobs { // in random order: processes rarely claim the same
 		if w.mine[key] != nil {
 			continue
 		}
-		if j.Owner != "" && j.Owner != w.id && !w.procs.isDead(j.Owner, w.grace()) {
+		if known.owner != "" && known.owner != w.id && !w.procs.isDead(known.owner, w.grace()) {
 			wait = min(wait, w.grace())
 			continue
 		}
-		i, when := j.next(now)
+		if known.job == nil {
+			j, err := decodeJob(known.entry)
+			if err != nil {
+				j = new(storedJob) // of a newer version: nothing to do here
+			}
+			known.job = j
+		}
+		i, when := known.job.next(now)
 		if i < 0 {
 			if !when.IsZero() {
 				wait = min(wait, max(when.Sub(now), time.Millisecond))
@@ -131,8 +157,8 @@ func (w *worker) pick() (*storedJob, time.Duration) {
 			continue
 		}
 		w.mine[key] = func(error) {}
-		claimed := *j
-		claimed.Tasks = append([]task(nil), j.Tasks...)
+		claimed := *known.job
+		claimed.Tasks = slices.Clone(known.job.Tasks)
 		return &claimed, 0
 	}
 	return nil, wait
@@ -159,11 +185,9 @@ func (w *worker) handle(begin, work context.Context, j *storedJob, hung chan<- s
 	err := w.handleAll(begin, ctx, j, &calls)
 	w.mu.Lock()
 	delete(w.mine, j.key)
-	if known := w.jobs[j.key]; errors.Is(err, store.ErrConflict) && known != nil &&
-		known.revision <= j.revision {
+	if known := w.jobs[j.key]; known != nil && (known.entry.Revision < j.revision ||
+		known.entry.Revision == j.revision && errors.Is(err, store.ErrConflict)) {
 		delete(w.jobs, j.key) // the watch will bring what it is now
-	} else if known != nil && known.revision < j.revision {
-		w.jobs[j.key] = j
 	}
 	w.mu.Unlock()
 	if err != nil && !errors.Is(err, store.ErrConflict) && work.Err() == nil {
@@ -191,26 +215,42 @@ func (w *worker) handleAll(begin, ctx context.Context, j *storedJob, calls *sync
 		if err := w.saveJob(ctx, j); err != nil {
 			return err
 		}
-		err := w.call(ctx, j, t, calls)
-		switch {
-		case err == nil:
-			t.Done = true
-		case ctx.Err() != nil: // it was the drain or the store that ended it
-			t.Tries--
+		step, ended := w.beginStep(ctx, ricloud.StepInfo{
+			Account: j.Account, Step: stepOfResult, Result: t.Result.ID, Attempt: t.Tries,
+		})
+		err := w.call(step, j, t, calls)
+		outcome := w.conclude(ctx, j, t, err)
+		ended(ricloud.StepResult{Outcome: outcome, Err: err})
+		if outcome == ricloud.StepInterrupted {
 			j.Owner = ""
 			return errors.Join(err, w.saveJob(context.WithoutCancel(ctx), j))
-		case t.Tries >= w.h.Attempts:
-			t.Dead = bounded(fmt.Sprintf("failed %d times: %v", t.Tries, err))
-			w.log(ctx, "a result is given up", slog.String("account", j.Account),
-				slog.String("result", string(t.Result.ID)), slog.Any("error", err))
-		default:
-			wait := min(w.h.RetryWait<<min(t.Tries-1, 16), maxRetryWait)
-			//nolint:gosec // spreads load, guards nothing
-			t.Due = time.Now().UTC().Add(wait/2 + rand.N(wait/2+1))
-			w.log(ctx, "a result is tried again later", slog.String("account", j.Account),
-				slog.String("result", string(t.Result.ID)), slog.Any("error", err))
 		}
 	}
+}
+
+// conclude notes how a call of the handler ended.
+func (w *worker) conclude(
+	ctx context.Context, j *storedJob, t *task, err error,
+) ricloud.StepOutcome {
+	switch {
+	case err == nil:
+		t.Done = true
+		return ricloud.StepDone
+	case ctx.Err() != nil: // it was the drain or the store that ended it
+		t.Tries--
+		return ricloud.StepInterrupted
+	case t.Tries >= w.h.Attempts:
+		t.Dead = bounded(fmt.Sprintf("failed %d times: %v", t.Tries, err))
+		w.log(ctx, "a result is given up", slog.String("account", j.Account),
+			slog.String("result", string(t.Result.ID)), slog.Any("error", err))
+		return ricloud.StepDead
+	}
+	wait := min(w.h.RetryWait<<min(t.Tries-1, 16), maxRetryWait)
+	//nolint:gosec // spreads load, guards nothing
+	t.Due = time.Now().UTC().Add(wait/2 + rand.N(wait/2+1))
+	w.log(ctx, "a result is tried again later", slog.String("account", j.Account),
+		slog.String("result", string(t.Result.ID)), slog.Any("error", err))
+	return ricloud.StepAgain
 }
 
 var errHung = errors.New("the handler did not return in time, and has not stopped since")

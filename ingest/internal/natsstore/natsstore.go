@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -270,7 +271,10 @@ func isFull(err error) bool {
 
 // Watch calls fn for each key and each change.
 func (s *Store) Watch(ctx context.Context, prefix string, fn func(store.Entry)) error {
-	watcher, err := s.watcher(ctx, prefix+">")
+	if strings.HasSuffix(prefix, ".") {
+		prefix += ">"
+	}
+	watcher, err := s.watcher(ctx, prefix)
 	if err != nil {
 		return ended(ctx, err)
 	}

@@ -43,8 +43,9 @@ type Records interface {
 	Remove(ctx context.Context, key string, revision uint64) error
 
 	// Watch calls fn for each key that begins with prefix, then once with an
-	// empty Entry, and from then on for each change, in order. It returns
-	// when ctx ends, with nil, or when the store fails.
+	// empty Entry, and from then on for each change, in order. A prefix ends with
+	// a dot, or else is a whole key. It returns when ctx ends, with nil, or when
+	// the store fails.
 	Watch(ctx context.Context, prefix string, fn func(Entry)) error
 }
 
