@@ -11,6 +11,8 @@ import (
 	"iter"
 	"strconv"
 	"strings"
+
+	"github.com/reincubate/ricloud-go/internal/wire"
 )
 
 // ErrRecordCount means that a document does not hold as many records as its
@@ -44,6 +46,23 @@ func (e *RecordError) Error() string {
 // Unwrap returns what is wrong.
 func (e *RecordError) Unwrap() error { return e.Err }
 
+// withoutValues hides the text of the errors that a type's own decoding returns,
+// such as those of time.Time: they quote the record.
+func withoutValues(err error) error {
+	if _, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
+		return err // RecordError leaves the value out
+	}
+	return &undecoded{err}
+}
+
+type undecoded struct{ err error }
+
+func (e *undecoded) Error() string {
+	return fmt.Sprintf("cannot decode it: a field returned a %T, which may quote the record", e.err)
+}
+
+func (e *undecoded) Unwrap() error { return e.err }
+
 // Records reads the records of a data result, {"data": […], "metadata":
 // {"count": n}}, one after the other. Memory holds one record at a time. T is a
 // type of yours, or json.RawMessage for the records as they came.
@@ -66,7 +85,7 @@ func Records[T any](r io.Reader) iter.Seq2[T, error] {
 			yield(zero, &ParamError{Operation: "Records", Field: "r", Reason: "is nil"})
 			return
 		}
-		d := document{Decoder: json.NewDecoder(r)}
+		d := document{Stream: wire.NewStream(r)}
 		err := d.read(func() (stop bool, err error) {
 			var v, zero T
 			begin := d.next()
@@ -74,7 +93,7 @@ func Records[T any](r io.Reader) iter.Seq2[T, error] {
 				if d.InputOffset() <= begin { // it is not even JSON
 					return true, err
 				}
-				return !yield(zero, &RecordError{d.index, begin, err}), nil
+				return !yield(zero, &RecordError{d.index, begin, withoutValues(err)}), nil
 			}
 			return !yield(v, nil), nil
 		})
@@ -87,7 +106,7 @@ func Records[T any](r io.Reader) iter.Seq2[T, error] {
 
 // document is the JSON of a data result.
 type document struct {
-	*json.Decoder
+	*wire.Stream
 
 	index   int
 	count   string // of metadata, where it is a number; "": none
@@ -236,7 +255,7 @@ func readFileRefs(r io.Reader, mustBeDocument bool) ([]ID, error) {
 		return nil, nil //nolint:nilerr // an empty file
 	}
 	var refs idSet
-	d := document{Decoder: json.NewDecoder(input)}
+	d := document{Stream: wire.NewStream(input)}
 	d.object = func(value json.RawMessage) { refs.add(FileRefs(value)...) }
 	err = d.read(func() (bool, error) {
 		var record json.RawMessage
@@ -334,7 +353,7 @@ func isCount(number string, n int) bool {
 func (d *document) skip() error {
 	for depth := 0; ; {
 		token, err := d.Token()
-		if err != nil {
+		if _, large := errors.AsType[*json.UnmarshalTypeError](err); err != nil && !large {
 			return err
 		}
 		switch token {

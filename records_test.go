@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 	"testing/iotest"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -202,6 +203,11 @@ func TestRecords(t *testing.T) {
 			want:     []call{a},
 			err:      "invalid character '}'",
 		},
+		"a number beyond all, in what is skipped": {
+			document: `{"x":[1e999,-1e999],"data":` + two + `}`,
+			want:     []call{a, b},
+			err:      "",
+		},
 		"deep, in what is skipped": {
 			document: `{"x":` + strings.Repeat("[", 9000) + strings.Repeat("]", 9000) + `,"data":[]}`,
 			want:     nil,
@@ -247,6 +253,38 @@ func TestRecordsThatBreakOff(t *testing.T) {
 	}
 	_, failures := collect[json.RawMessage](strings.NewReader(document))
 	assert.Empty(t, failures)
+}
+
+// The errors of some types quote what they cannot decode. RecordError does not,
+// and keeps them for errors.As.
+func TestRecordErrorsQuoteNoValue(t *testing.T) {
+	t.Parallel()
+	type fussy struct {
+		At     time.Time     `json:"at"`
+		Number int           `json:"number,string"`
+		Raw    []byte        `json:"raw"`
+		Bits   float32       `json:"bits"`
+		Length time.Duration `json:"length"`
+		Small  int8          `json:"small"`
+		Of     map[int]int   `json:"of"`
+	}
+	for _, record := range []string{
+		`{"at":"canary"}`, `{"at":7712345}`, `{"number":"canary"}`, `{"number":7712345}`,
+		`{"number":"7712345x"}`, `{"raw":"canary!"}`, `{"bits":7712345e99}`, `{"length":"canary"}`,
+		`{"small":7712345}`, `{"of":{"canary":1}}`, `{"of":{"7712345":7712345e30}}`, `"canary"`,
+		`7712345`,
+	} {
+		for _, err := range Records[fussy](strings.NewReader(`{"data":[` + record + `]}`)) {
+			require.ErrorContains(t, err, "record 0, at byte 9: cannot decode", record)
+			assert.NotContains(t, err.Error(), "canary")
+			assert.NotContains(t, err.Error(), "7712345")
+		}
+	}
+	for _, err := range Records[fussy](strings.NewReader(`{"data":[{"at":"canary"}]}`)) {
+		parse, ok := errors.AsType[*time.ParseError](err)
+		require.True(t, ok)
+		assert.Equal(t, "canary", parse.Value)
+	}
 }
 
 func TestRecordsReadToTheEnd(t *testing.T) {
