@@ -12,12 +12,13 @@ import (
 	ricloud "github.com/reincubate/ricloud-go"
 )
 
-// maxCached bounds a cache: the keys are operations, templates, hosts and statuses, which are few,
-// but a program may read from any number of buckets.
+// maxCached bounds a cache. Operations, templates and statuses are few, but a program may read from
+// any number of hosts.
 const maxCached = 4096
 
-// cache keeps what is the same for every call of an operation. It makes the hooks cost less than
-// otelhttp (BenchmarkCall): OpenTelemetry allocates for each attribute set and option.
+// cache keeps attributes and options, which are the same for every call of an operation.
+// OpenTelemetry allocates for each. With the cache, the hooks cost less than otelhttp
+// (BenchmarkCall).
 type cache[K comparable, V any] struct {
 	mu    sync.RWMutex
 	items map[K]V

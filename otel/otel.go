@@ -72,7 +72,7 @@ type Hooks struct {
 	turns    cache[bool, []metric.RecordOption]
 }
 
-// What ricloud calls.
+// The hooks that ricloud calls.
 var (
 	_ ricloud.CallHook     = (*Hooks)(nil)
 	_ ricloud.AttemptHook  = (*Hooks)(nil)
@@ -106,13 +106,14 @@ func WithPropagator(p propagation.TextMapPropagator) Option {
 	return func(s *settings) { s.propagator = p }
 }
 
-// WithAttributes adds attributes to every span and every metric: the tenant, for instance. Each
-// distinct value makes time series of its own.
+// WithAttributes adds attributes, such as the tenant, to every span and every metric. Each distinct
+// value makes time series of its own.
 func WithAttributes(attributes ...attribute.KeyValue) Option {
 	return func(s *settings) { s.attributes = append(s.attributes, attributes...) }
 }
 
-// New returns hooks. The error is that of the meter provider, which refused an instrument.
+// New returns hooks. It returns an error if an option or a provider is nil, or if the meter
+// provider refuses an instrument.
 func New(opts ...Option) (*Hooks, error) {
 	s := settings{tracers: otel.GetTracerProvider(), meters: otel.GetMeterProvider()}
 	for i, opt := range opts {
@@ -316,8 +317,8 @@ func (h *Hooks) Webhook(
 	}
 }
 
-// eventName returns an event's name if the SDK knows it: anyone who can sign could else make time
-// series without end.
+// eventName returns an event's name if the SDK knows it. Otherwise a sender could make any number
+// of time series.
 func eventName(name string) string {
 	switch name {
 	case ricloud.EventSessionExpired, ricloud.EventPollCreated, ricloud.EventPollCompleted,

@@ -63,7 +63,7 @@ type oldest struct {
 	began map[int]time.Time
 }
 
-// add notes a wait and returns what forgets it.
+// add notes a wait and returns a function that forgets it.
 func (o *oldest) add(now time.Time) (forget func()) {
 	o.mu.Lock()
 	defer o.mu.Unlock()

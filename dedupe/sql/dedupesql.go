@@ -10,9 +10,9 @@
 //
 // # Exactly once
 //
-// An effect that is written to the same database can share its transaction with
-// the record that the event was handled. Then it happens exactly once, whatever
-// dies when:
+// An effect that is written to the same database can share a transaction with
+// the record that the event was handled. Then it happens exactly once, at
+// whatever moment a process or the database dies:
 //
 //	func fn(ctx context.Context, event *ricloud.Event) error {
 //		return dedupe.InTx(ctx, func(tx *sql.Tx) error {
@@ -56,8 +56,8 @@ import (
 const DefaultLease = 5 * time.Minute
 
 const (
-	tries       = 3 // of a statement: a deadlock or a broken connection passes
-	triesLocked = 9 // of one that finds a SQLite file locked: for up to seconds
+	tries       = 3 // attempts at a statement: a deadlock or a broken connection is temporary
+	triesLocked = 9 // the same while a SQLite file is locked, which takes seconds
 	tryPause    = 20 * time.Millisecond
 	maxTryPause = time.Second
 )
@@ -65,8 +65,8 @@ const (
 // A Deduplicator is a ricloud.Deduplicator and a ricloud.Cursor in a SQL
 // database. It is safe for concurrent use, by any number of processes.
 //
-// Its leases use the database's clock. A Lease's Expires is by this process's
-// clock, and ends the context of WebhookHandler's function.
+// Leases use the database's clock. Only Lease.Expires, which ends the context of
+// WebhookHandler's function, uses this process's clock.
 type Deduplicator struct {
 	db      *sql.DB
 	dialect Dialect
@@ -85,10 +85,10 @@ var (
 // An Option configures a Deduplicator.
 type Option func(*Deduplicator)
 
-// WithLease sets how long an event may take to be handled. After that, another
-// process may take it: the one that had it is believed to be dead. The lease
-// also ends the context of the function that handles the event. The default is
-// DefaultLease. MySQL counts it in whole seconds.
+// WithLease sets how long an event may take to be handled. After that, the
+// process is believed to be dead, and another one may claim the event. The end of
+// the lease also ends the context of the function that handles the event. The
+// default is DefaultLease. MySQL counts the lease in whole seconds.
 func WithLease(d time.Duration) Option { return func(s *Deduplicator) { s.lease = d } }
 
 // WithPrefix sets what the names of the tables begin with: letters, digits and
@@ -153,9 +153,9 @@ func (d *Deduplicator) statement(text string) string {
 }
 
 // Migrate creates the tables, or brings those of an earlier version up to date.
-// It can be called at every start, by several processes at a time. The user of
-// the database must be allowed to create tables; Schema has the statements for
-// those who run them otherwise.
+// It can be called at every start, by several processes at a time. The database
+// user must be allowed to create tables. To run the statements in another way,
+// get them from Schema.
 func (d *Deduplicator) Migrate(ctx context.Context) error {
 	for _, statement := range d.Schema() {
 		// PostgreSQL may fail when two processes create the same table at a time.
@@ -214,7 +214,7 @@ func (d *Deduplicator) begin(ctx context.Context, lease ricloud.Lease) (verdict,
 	}
 	owner, done, err := d.read(ctx, d.db, lease.Event)
 	switch {
-	case errors.Is(err, sql.ErrNoRows): // it was given back a moment ago
+	case errors.Is(err, sql.ErrNoRows): // Failed has just released it
 		return ricloud.ErrEventInProgress, nil
 	case err != nil:
 		return nil, err
@@ -263,11 +263,10 @@ func (d *Deduplicator) Failed(ctx context.Context, lease ricloud.Lease) error {
 	return err
 }
 
-// DoneTx records within tx that the event was handled for which
-// ricloud.WebhookHandler called its function with ctx. If tx is committed, the
-// event is handled; if not, it is not. It returns ricloud.ErrLeaseLost if the
-// lease is not the caller's any more: roll tx back, another process handles the
-// event.
+// DoneTx records within tx that an event was handled. ctx is the context that
+// ricloud.WebhookHandler passed to its function for that event. The event counts
+// as handled only if tx is committed. If the lease is lost, DoneTx returns
+// ricloud.ErrLeaseLost: roll tx back, because another process handles the event.
 func (d *Deduplicator) DoneTx(ctx context.Context, tx *sql.Tx) error {
 	lease, ok := ricloud.LeaseFromContext(ctx)
 	if !ok {
@@ -284,10 +283,10 @@ func (d *Deduplicator) DoneTx(ctx context.Context, tx *sql.Tx) error {
 	return err
 }
 
-// InTx calls effect with a transaction that also records that the event was
-// handled, and commits it. Nothing is written if effect returns an error or
-// panics. ctx must be the context of the handler's function: see DoneTx. The
-// error matches ricloud.ErrLeaseLost if the lease ended meanwhile: another
+// InTx calls effect with a transaction, in which it also records that the event
+// was handled, and commits the transaction. Nothing is written if effect returns
+// an error or panics. ctx is the context of the handler's function, as for DoneTx.
+// The error matches ricloud.ErrLeaseLost if the lease ended meanwhile: another
 // process handles the event.
 func (d *Deduplicator) InTx(ctx context.Context, effect func(tx *sql.Tx) error) error {
 	err := d.inTx(ctx, effect)
@@ -339,13 +338,15 @@ func (d *Deduplicator) SetCursor(ctx context.Context, position time.Time) error 
 	})
 }
 
-// Forget deletes the events that were handled longer ago than age, and returns
-// how many. It keeps those that WebhookHandler.Replay still reads, however old
-// they are: whatever was handled since the Cursor's position or, before the
-// first Replay, within ricloud.DefaultReplayReach. A receiver that calls
+// Forget deletes the records of events that were handled longer ago than age,
+// and returns how many it deleted. It also deletes claims of processes that died
+// longer ago than age.
+//
+// Whatever the age, it keeps the records that WebhookHandler.Replay still needs:
+// those since the Cursor's position or, before the first Replay, those of the
+// last ricloud.DefaultReplayReach. A receiver that calls
 // ricloud.EventsService.Replay with a date of its own must choose an age that
-// is longer than its date is ago. Claims whose process died longer ago than age
-// are deleted, too.
+// reaches back beyond that date.
 func (d *Deduplicator) Forget(ctx context.Context, age time.Duration) (int64, error) {
 	if age <= 0 {
 		return 0, &ricloud.ParamError{
@@ -360,16 +361,17 @@ func (d *Deduplicator) Forget(ctx context.Context, age time.Duration) (int64, er
 		position = time.Now().Add(-ricloud.DefaultReplayReach)
 	}
 	result, err := d.db.ExecContext(ctx, d.forget,
-		age.Milliseconds(), position.Add(-clocksDiffer).UnixMilli(), age.Milliseconds())
+		age.Milliseconds(), position.Add(-maxClockSkew).UnixMilli(), age.Milliseconds())
 	if err != nil {
 		return 0, err
 	}
 	return result.RowsAffected()
 }
 
-// clocksDiffer is how far the API's clock, which positions are read from, may
-// be from the database's, which says when an event was handled.
-const clocksDiffer = time.Hour
+// maxClockSkew is how far the API's clock may differ from the database's. A
+// position is a time of the API's clock; an event is marked as handled with a time
+// of the database's.
+const maxClockSkew = time.Hour
 
 // exec reports whether a statement changed a row.
 func (d *Deduplicator) exec(ctx context.Context, statement string, args ...any) (bool, error) {
@@ -389,13 +391,13 @@ func (d *Deduplicator) read(
 }
 
 // retry repeats f a few times: a deadlock, a serialization failure or a broken
-// connection passes. Every f can be repeated.
+// connection is temporary. Every f can be repeated.
 func (d *Deduplicator) retry(ctx context.Context, f func() error) (err error) {
 	for i := 1; ; i++ {
 		if err = f(); err == nil || ctx.Err() != nil {
 			return err
 		}
-		// Drivers have no error in common, but SQLite's words.
+		// The drivers of SQLite share no error value, only SQLite's text.
 		isLocked := d.dialect == SQLite && strings.Contains(err.Error(), "is locked")
 		if i >= triesLocked || i >= tries && !isLocked {
 			return err
@@ -414,8 +416,8 @@ func (d *Deduplicator) retry(ctx context.Context, f func() error) (err error) {
 
 const longestKey = 200 // bytes
 
-// key is the event's ID as the table holds it: the ID itself, or its SHA-256
-// where a database might change or cut it.
+// key returns an event's ID as the table holds it: the ID itself, or its SHA-256
+// if a database might change or truncate the ID.
 func key(id ricloud.ID) string {
 	plain := len(id) <= longestKey && !strings.HasPrefix(string(id), "sha256:")
 	for i := 0; plain && i < len(id); i++ {

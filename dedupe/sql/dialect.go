@@ -28,8 +28,8 @@ func (d Dialect) String() string {
 	return "Dialect(" + strconv.Itoa(int(d)) + ")"
 }
 
-// now is the database's clock in Unix milliseconds. Leases use it, so that the
-// clocks of the processes do not matter.
+// now returns the expression for the database's clock in Unix milliseconds.
+// Leases use it, so that the clocks of the processes do not matter.
 func (d Dialect) now() string {
 	switch d {
 	case PostgreSQL:
@@ -41,8 +41,8 @@ func (d Dialect) now() string {
 	}
 }
 
-// migrations returns the statements that make a version of the schema from the
-// one before it.
+// migrations returns, for each version of the schema, the statements that make it
+// from the version before.
 func (d Dialect) migrations() [][]string {
 	key, bigint := "VARCHAR(255)", "BIGINT"
 	if d == MySQL {
@@ -67,7 +67,7 @@ func (d Dialect) migrations() [][]string {
 	return [][]string{{events, index, position}}
 }
 
-// insertIgnore is an INSERT that changes nothing where the key exists.
+// insertIgnore returns an INSERT that changes nothing if the key exists.
 func (d Dialect) insertIgnore(into string) string {
 	if d == MySQL {
 		return "INSERT IGNORE INTO " + into
@@ -75,7 +75,7 @@ func (d Dialect) insertIgnore(into string) string {
 	return "INSERT INTO " + into + " ON CONFLICT DO NOTHING"
 }
 
-// rebind writes the parameters, "?", as the dialect does.
+// rebind replaces each "?" by the dialect's own placeholder.
 func (d Dialect) rebind(statement string) string {
 	if d != PostgreSQL {
 		return statement

@@ -1,6 +1,6 @@
-// Download saves every result of a poll into a folder, several at once and each
-// verified, with the files that its records refer to, and acknowledges them.
-// Interrupt it and start it again: it goes on where it stopped.
+// Download saves every result of a poll into a folder, with the files that its
+// records refer to. It saves several at once, verifies each, and acknowledges
+// them. If you interrupt it and start it again, it continues where it stopped.
 //
 //	go run ./examples/download -dir results
 //	RICLOUD_TOKEN=… go run ./examples/download -dir results POLL
@@ -33,7 +33,7 @@ func main() {
 	defer stop()
 	if err := run(ctx, *dir, ricloud.ID(flag.Arg(0))); err != nil {
 		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1) //nolint:gocritic // nothing deferred matters any more
+		os.Exit(1) //nolint:gocritic // no deferred call matters at the end
 	}
 }
 
@@ -125,7 +125,7 @@ func newSandbox() *ricloudtest.Server {
 	return ricloudtest.NewServer(ricloudtest.WithAccounts(account), ricloudtest.WithSpeed(10))
 }
 
-// askSandbox makes the poll that a live run is given.
+// askSandbox makes a poll. A live run is given one instead.
 func askSandbox(ctx context.Context, client *ricloud.Client) (ricloud.ID, error) {
 	user, err := client.Users.Create(ctx, ricloud.UserCreateParams{Identifier: "customer-42"})
 	if err != nil {

@@ -15,8 +15,8 @@ import (
 )
 
 // readAccounts reads a CSV file as people write it: with or without a byte
-// order mark and a header row, separated by commas, semicolons or tabs, with
-// rows that stand there twice. It returns passwords by identifier.
+// order mark and a header row, separated by commas, semicolons or tabs, perhaps
+// with duplicate rows. It returns passwords by identifier.
 func readAccounts(name string) (map[string]ricloud.Secret, error) {
 	f, err := os.Open(name) //nolint:gosec // the user names the file
 	if err != nil {
@@ -56,13 +56,13 @@ func parseAccounts(r io.Reader) (map[string]ricloud.Secret, error) {
 		}
 		password := ricloud.NewSecret(row[1])
 		if known, ok := accounts[identifier]; ok && known.Reveal() != password.Reveal() {
-			return nil, fmt.Errorf("line %d: %s is there before, with another password", line, identifier)
+			return nil, fmt.Errorf("line %d: %s occurs before with another password", line, identifier)
 		}
 		accounts[identifier] = password
 	}
 }
 
-// separator is what stands first of the usual ones in the first line.
+// separator returns the comma, semicolon or tab that comes first in the first line.
 func separator(text *bufio.Reader) rune {
 	head, _ := text.Peek(text.Size())
 	line, _, _ := bytes.Cut(head, []byte("\n"))

@@ -80,7 +80,7 @@ func run(
 	passwords map[string]ricloud.Secret, out string,
 ) error {
 	for identifier := range passwords {
-		err := engine.Submit(ctx, ingest.Account{ // one that is known already changes nothing
+		err := engine.Submit(ctx, ingest.Account{ // does nothing for an account that is known
 			Key:    identifier,
 			Source: ricloud.SourceParams{Type: ricloud.SourceICloudAccount, Identifier: identifier},
 			Poll: ricloud.PollPayload{DataTypes: []string{
@@ -140,7 +140,7 @@ func watch(ctx context.Context, engine *ingest.Engine) error {
 	}
 }
 
-// report prints how many accounts came how far, and why some did not.
+// report prints how many accounts are in each state, and why the failed ones failed.
 func report(ctx context.Context, engine *ingest.Engine) error {
 	counts := map[string]int{}
 	for a, err := range engine.Accounts(ctx) {

@@ -145,7 +145,7 @@ func undelivered(
 	return nil
 }
 
-// work is what a tenant does: it logs in, polls, and saves what comes, again and again.
+// work does what a tenant does: it logs in, polls and saves the results, again and again.
 func work(ctx context.Context, client *ricloud.Client, name string) {
 	dir, err := os.MkdirTemp("", name+"-*")
 	if err != nil {

@@ -1,7 +1,7 @@
-// Quickstart makes the whole journey of ricloud's getting-started guide: the
-// organisation, a user, a login with a two-factor code, a storage config, a
-// poll, its results downloaded, verified and acknowledged, and the webhook
-// events of the same run.
+// Quickstart follows ricloud's getting-started guide from start to end: the
+// organisation, a user, a login with a two-factor code, a storage config and a
+// poll. It downloads, verifies and acknowledges the results, and receives the
+// webhook events of the same run.
 //
 //	go run ./examples/quickstart
 //
@@ -35,7 +35,7 @@ func main() {
 	defer stop()
 	if err := run(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1) //nolint:gocritic // nothing deferred matters any more
+		os.Exit(1) //nolint:gocritic // no deferred call matters at the end
 	}
 }
 
@@ -50,8 +50,8 @@ func run(ctx context.Context) error {
 	return (&journey{client: client, account: askAccount, code: askCode}).run(ctx)
 }
 
-// sandbox makes the journey offline, as the guide begins it: with an
-// organisation that nothing is configured for.
+// sandbox runs the journey offline. As in the guide, nothing is configured for the
+// organisation yet.
 func sandbox(ctx context.Context) error {
 	server := ricloudtest.NewServer(ricloudtest.WithUnconfigured())
 	defer server.Close()
@@ -83,7 +83,7 @@ func sandbox(ctx context.Context) error {
 	}).run(ctx)
 }
 
-// journey is the guide, step by step.
+// journey follows the guide, step by step.
 type journey struct {
 	client  *ricloud.Client
 	account func() (identifier string, password ricloud.Secret, err error)
@@ -201,8 +201,8 @@ func (j *journey) poll(ctx context.Context, session ricloud.ID) error {
 	return nil
 }
 
-// events prints what the API delivers, and closes completed when the poll's
-// completion was among it.
+// events prints what the API delivers. It closes completed once the event that the
+// poll has completed has arrived.
 type events struct {
 	server    *http.Server
 	completed chan struct{}

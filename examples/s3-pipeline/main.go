@@ -1,7 +1,7 @@
-// S3-pipeline takes the results of a poll from a bucket of one's own to a
-// handler: the records are streamed, whatever the size of the file, and a
-// result is acknowledged once all of its records are committed. Run it again
-// after a failure: what was acknowledged does not come back.
+// S3-pipeline streams the results of a poll from your own bucket to a handler,
+// record by record, whatever the size of the files. A result is acknowledged once
+// all of its records are committed. Run it again after a failure: it skips the
+// results that were acknowledged.
 //
 //	RICLOUD_TOKEN=… AWS_PROFILE=… go run ./examples/s3-pipeline POLL
 //
@@ -29,7 +29,7 @@ func main() {
 	defer stop()
 	if err := run(ctx, os.Args[1:]); err != nil {
 		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1) //nolint:gocritic // nothing deferred matters any more
+		os.Exit(1) //nolint:gocritic // no deferred call matters at the end
 	}
 }
 
@@ -82,9 +82,9 @@ func (p *pipeline) run(ctx context.Context, poll ricloud.ID) error {
 	return errors.Join(failures...)
 }
 
-// handle commits the records of a result, then acknowledges it. Records come
-// before the file is proven whole, so they are staged until the end: in a
-// database, that is a transaction.
+// handle commits the records of a result, then acknowledges it. Records arrive
+// before the whole file is verified, so they are staged until then. In a database,
+// use a transaction for that.
 func (p *pipeline) handle(ctx context.Context, result *ricloud.Result) error {
 	if result.State != ricloud.ResultAvailable {
 		return nil // done by an earlier run

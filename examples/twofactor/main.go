@@ -1,7 +1,7 @@
-// Twofactor is a small web service that connects iCloud accounts. The login and
-// the two-factor code arrive in two separate requests, as they do in every real
-// backend, perhaps minutes apart: there is no Sessions.Login here, only Create
-// and Wait.
+// Twofactor is a small web service that connects iCloud accounts. As in every
+// real backend, the login and the two-factor code arrive in two requests, perhaps
+// minutes apart. The service therefore calls Sessions.Create and Sessions.Wait
+// itself, and not Sessions.Login.
 //
 //	go run ./examples/twofactor
 //
@@ -38,7 +38,7 @@ func main() {
 	defer stop()
 	if err := run(ctx, *addr); err != nil {
 		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1) //nolint:gocritic // nothing deferred matters any more
+		os.Exit(1) //nolint:gocritic // no deferred call matters at the end
 	}
 }
 
@@ -81,9 +81,9 @@ const (
 	cookieName    = "login"
 )
 
-// login is an account between its two requests. A session is created anew with
-// password and code, so the password has to wait for the code: in memory only,
-// and not for long.
+// login is an account between its two requests. The second session needs password
+// and code together, so the password is kept until the code arrives: in memory
+// only, and not for long.
 type login struct {
 	params  ricloud.SessionCreateParams
 	attempt int // codes tried
@@ -148,7 +148,7 @@ func (s *service) enterCode(w http.ResponseWriter, r *http.Request) {
 	s.connect(ctx, w, r, pending)
 }
 
-// connect creates a session and says what came of it.
+// connect creates a session and shows the outcome.
 func (s *service) connect(ctx context.Context, w http.ResponseWriter, r *http.Request, l *login) {
 	session, err := s.client.Sessions.Create(ctx, l.params, ricloud.WithAwait(10*time.Second))
 	if err == nil {
@@ -170,7 +170,7 @@ func (s *service) connect(ctx context.Context, w http.ResponseWriter, r *http.Re
 	}
 }
 
-// fail tells the log everything and the browser what it can do.
+// fail logs the error, and shows the browser what the user can do.
 func (s *service) fail(w http.ResponseWriter, r *http.Request, err error) {
 	//nolint:sloglint // a program may use the default logger
 	slog.ErrorContext(r.Context(), "connecting an account", slog.Any("error", err))

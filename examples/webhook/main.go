@@ -1,6 +1,6 @@
-// Webhook is a complete receiver of events: it verifies them, handles each
-// once although the API may deliver it often and the program may crash, and
-// fetches at its start and from time to time what it missed.
+// Webhook is a complete receiver of events. It verifies them and handles each
+// event once, even if the API delivers it several times or the program crashes. At
+// its start and from time to time, it fetches the events that it missed.
 //
 //	go run ./examples/webhook
 //
@@ -56,7 +56,7 @@ func main() {
 	defer stop()
 	if err := start(ctx, s); err != nil {
 		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1) //nolint:gocritic // nothing deferred matters any more
+		os.Exit(1) //nolint:gocritic // no deferred call matters at the end
 	}
 }
 
@@ -74,20 +74,20 @@ func start(ctx context.Context, s settings) error {
 		}
 		return run(ctx, client, db, s, report, nil)
 	}
-	// Each run is another API: with the same IDs, its events would be known from
-	// the run before.
+	// Each run has a new sandbox. With the same IDs, its events would seem to have
+	// been handled in the run before.
 	sandbox := ricloudtest.NewServer(ricloudtest.WithSeed(rand.Uint64())) //nolint:gosec // no secret
 	defer sandbox.Close()
 	client := sandbox.Client()
 	return run(ctx, client, db, s, report, func() error { return cause(ctx, client) })
 }
 
-// report is where the work of a real service would be. It may be called again
-// for an event only if the program died within it.
+// report stands for the work of a real service. It is called again for an event
+// only if it failed or the program died within it.
 func report(_ context.Context, event *ricloud.Event) error {
 	resource, err := event.Resource()
 	if err != nil {
-		return err // the API delivers it again, after a mend of this program perhaps
+		return err // the API delivers it again, perhaps to a corrected version of this program
 	}
 	switch r := resource.(type) {
 	case *ricloud.Poll:
@@ -155,7 +155,7 @@ func run(
 	}
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(listener) }()
-	defer func() { // no new events; those in flight are finished
+	defer func() { // refuses new events and finishes those in flight
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), grace)
 		defer cancel()
 		_ = server.Shutdown(ctx)
@@ -176,7 +176,7 @@ func run(
 	tick := time.NewTicker(s.replayEvery)
 	defer tick.Stop()
 	for {
-		// What fails here comes again with the next tick.
+		// The next tick repeats what fails here.
 		if n, err := handler.Replay(ctx, client); err != nil && ctx.Err() == nil {
 			logger.WarnContext(ctx, "replay", slog.Int("handled", n), slog.Any("error", err))
 		}

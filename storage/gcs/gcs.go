@@ -34,9 +34,8 @@ type Opener struct{ client *storage.Client }
 // New returns an opener that reads with client.
 func New(client *storage.Client) *Opener { return &Opener{client} }
 
-// OpenObject implements ricloud.ObjectOpener. A version is a generation. What
-// the service answers with a status of 400 or more is a
-// *ricloud.StorageError.
+// OpenObject implements ricloud.ObjectOpener. The version of an object is its
+// generation. A status of 400 or more is returned as a *ricloud.StorageError.
 func (o *Opener) OpenObject(
 	ctx context.Context, req ricloud.ObjectRequest,
 ) (*ricloud.Object, error) {
@@ -50,8 +49,8 @@ func (o *Opener) OpenObject(
 	}
 	r, err := handle.NewRangeReader(ctx, req.Offset, -1)
 	if err == nil && (r.Attrs.Decompressed || r.Attrs.ContentEncoding == "gzip") {
-		// It is stored compressed, and size and MD5 of the result are those of what
-		// is stored.
+		// The object is stored compressed, and the result's size and MD5 are those of
+		// the stored bytes.
 		_ = r.Close()
 		r, err = openStored(ctx, handle, req.Offset)
 	}
@@ -64,10 +63,10 @@ func (o *Opener) OpenObject(
 	}, nil
 }
 
-// openStored opens a compressed object as it is stored. Where a connection
-// breaks, the storage client reads on and skips as many bytes as it has read
-// already, even if storage has left them out: what it reads then is not the
-// object. So it is kept from that, and the ricloud client reads on.
+// openStored opens a compressed object as it is stored. After a broken
+// connection, the storage client would resume in the wrong place: it skips as many
+// bytes as it has read, even if storage has already left them out. onceContext
+// keeps it from resuming, and the ricloud client resumes instead.
 func openStored(
 	ctx context.Context, handle *storage.ObjectHandle, offset int64,
 ) (*storage.Reader, error) {
@@ -83,7 +82,7 @@ func openStored(
 	return r, err
 }
 
-// onceContext is a context in which the storage client begins no more requests
+// onceContext is a context in which the storage client begins no further request
 // once an object is open.
 type onceContext struct {
 	context.Context //nolint:containedctx // it is one
@@ -124,7 +123,7 @@ func translate(err error, bucket string) error {
 	return failure
 }
 
-// statusOf is the HTTP status of a gRPC code, 0 for those that may pass.
+// statusOf returns the HTTP status for a gRPC code, or 0 for a temporary error.
 func statusOf(code codes.Code) int {
 	switch code {
 	case codes.NotFound:

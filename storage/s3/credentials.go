@@ -16,8 +16,8 @@ import (
 //	…
 //	credentials, err := s3.Credentials(ctx, cfg.Credentials)
 //
-// Credentials that expire are refused: the API publishes later. Use the key of
-// an IAM user.
+// Credentials that expire are refused, because the API uses them later. Use the
+// key of an IAM user.
 func Credentials(
 	ctx context.Context, provider aws.CredentialsProvider,
 ) (ricloud.Credentials, error) {

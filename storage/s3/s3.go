@@ -29,8 +29,8 @@ type Opener struct{ client *awss3.Client }
 // New returns an opener that reads with client.
 func New(client *awss3.Client) *Opener { return &Opener{client} }
 
-// OpenObject implements ricloud.ObjectOpener with GetObject. What S3 answers
-// with a status of 400 or more is a *ricloud.StorageError.
+// OpenObject implements ricloud.ObjectOpener with GetObject. A status of 400 or
+// more is returned as a *ricloud.StorageError.
 func (o *Opener) OpenObject(
 	ctx context.Context, req ricloud.ObjectRequest,
 ) (*ricloud.Object, error) {

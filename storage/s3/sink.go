@@ -25,11 +25,11 @@ import (
 // Sink stores result files in a bucket, for [ricloud.ResultsService.SaveAllTo].
 // It is safe for concurrent use.
 //
-// An object appears under its key only when all of its bytes were verified. It
-// is created on condition that the key is free, so no object is ever overwritten.
-// It carries the MD5 and the SHA-256 of the file as metadata, by which a later
-// Store recognises it without reading it. If another object has the key, the file
-// gets a key with "~" and the MD5.
+// An object appears under its key only after all of its bytes were verified. It
+// is created only if the key is free, so no object is ever overwritten. Its
+// metadata hold the MD5 and the SHA-256 of the file, so a later Store recognises it
+// without reading it. If the key is taken by other content, the file gets a key
+// with "~" and the MD5.
 //
 // Memory holds two parts of each file that is being stored. The client needs
 // s3:PutObject, s3:GetObject, s3:AbortMultipartUpload and, for a retention,
@@ -106,7 +106,7 @@ func (s *Sink) Store(ctx context.Context, file ricloud.SinkFile) (ricloud.Stored
 	}
 	if status, ok := errors.AsType[*ricloud.StorageError](err); ok &&
 		status.StatusCode == http.StatusPreconditionFailed {
-		// Another Store was faster. If it stored the same file, that is found.
+		// Another Store took the key first, perhaps with the same file.
 		if _, there, chooseErr := s.choose(ctx, file); chooseErr == nil && there.Location != "" {
 			return there, nil
 		}
@@ -119,7 +119,7 @@ func (s *Sink) Store(ctx context.Context, file ricloud.SinkFile) (ricloud.Stored
 
 func (s *Sink) location(key string) string { return "s3://" + s.params.Bucket + "/" + key }
 
-// choose returns a key that is free, or the object that is the file already.
+// choose returns a key that is free, or the object that already holds the file.
 func (s *Sink) choose(
 	ctx context.Context, file ricloud.SinkFile,
 ) (string, ricloud.StoredFile, error) {
@@ -188,9 +188,9 @@ func (u *upload) failed(err error) error {
 	return translate(err, u.params.Bucket)
 }
 
-// inParts stores a large file: nothing is visible until its last part is stored,
-// which is read only after the bytes were verified. The metadata of such an
-// object are fixed before its SHA-256 is known, so it has the MD5 alone.
+// inParts stores a large file. Nothing is visible before the upload is completed,
+// which happens only after all bytes were verified. The metadata are fixed before
+// the SHA-256 is known, so they hold the MD5 alone.
 func (u *upload) inParts(ctx context.Context, file ricloud.SinkFile) error {
 	created, err := u.client.CreateMultipartUpload(ctx, &awss3.CreateMultipartUploadInput{
 		Bucket: &u.params.Bucket, Key: &u.key, ChecksumAlgorithm: types.ChecksumAlgorithmSha256,

@@ -1,6 +1,6 @@
-// Modproxy writes the modules of this workspace into an existing folder, in
-// the layout of a Go module proxy. GOPROXY=file://FOLDER then serves the working tree as
-// if it had been released.
+// Modproxy writes the modules of this workspace into an existing folder, in the
+// layout of a Go module proxy. GOPROXY=file://FOLDER then serves the working tree
+// as if it had been released.
 //
 //	modproxy VERSION FOLDER    run from the repository's root
 package main
@@ -60,8 +60,8 @@ func write(ctx context.Context, version, folder string) error {
 	return nil
 }
 
-// trackedFiles lists the files of the repository that git does not ignore,
-// those included that are not yet committed.
+// trackedFiles lists the files of the repository that git does not ignore, also
+// those that are not yet committed.
 func trackedFiles(ctx context.Context) ([]string, error) {
 	out, err := command(ctx, "git", "ls-files", "-z", "--cached", "--others", "--exclude-standard")
 	if err != nil {
@@ -78,7 +78,7 @@ func trackedFiles(ctx context.Context) ([]string, error) {
 
 // moduleFiles selects from files those of the module in folder sub ("." for
 // the root), without those of the modules below it. A module without a licence
-// of its own gets the root's, as the go command does it.
+// of its own gets the root's, as with the go command.
 func moduleFiles(files []string, sub string) []file {
 	nested := map[string]bool{}
 	licensed := false

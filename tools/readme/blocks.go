@@ -19,8 +19,8 @@ type block struct {
 }
 
 // parseBlocks returns the fenced blocks of text in order. A comment that opens
-// with "<!--go" is a Go block that readers do not see: what a fragment below
-// it takes for granted.
+// with "<!--go" is a Go block that readers do not see. It declares what the
+// fragments below it use.
 func parseBlocks(text string) []block {
 	var (
 		blocks []block
@@ -46,10 +46,10 @@ func parseBlocks(text string) []block {
 	return blocks
 }
 
-// goPrograms turns the Go blocks into whole files. A block that starts with
-// its package clause is one already. The others are fragments of one function,
-// each in a scope inside the one before it: a fragment sees what stands above
-// it, as its reader does, and may declare the same name again.
+// goPrograms turns the Go blocks into whole files. A block that starts with a
+// package clause is a whole file already. The others are fragments of one function.
+// Each has a scope within that of the fragment before it, so it sees the names
+// above it, as its reader does, and may declare the same name again.
 func goPrograms(file string, blocks []block) ([]string, error) {
 	var (
 		programs  []string
@@ -83,8 +83,8 @@ func goPrograms(file string, blocks []block) ([]string, error) {
 	return programs, nil
 }
 
-// declared lists the variables that a fragment leaves behind: one that it does
-// not use itself is there for the reader's next line, and no error.
+// declared lists the variables that a fragment declares. It is no error if the
+// fragment does not use one: it is for the reader's next line.
 func declared(fragment string) ([]string, error) {
 	file, err := parser.ParseFile(token.NewFileSet(), "", "package p; func _() {\n"+fragment+"\n}",
 		parser.SkipObjectResolution)

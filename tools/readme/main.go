@@ -1,5 +1,5 @@
-// Readme keeps README.md true: its Go compiles in a module of its own, as a
-// reader's copy would, and its shell commands run.
+// Readme checks README.md. It compiles the Go code in a module of its own, as a
+// reader would, and runs the shell commands.
 //
 //	readme [file]    run from the repository's root
 package main
@@ -56,8 +56,8 @@ func workspace(ctx context.Context) ([]module, error) {
 	return modules, nil
 }
 
-// compile builds every Go block in a module that takes the SDK as a user does,
-// by require, with this working tree standing in for the published version.
+// compile builds every Go block in a module that requires the SDK as a user's
+// does. This working tree replaces the published version.
 func compile(ctx context.Context, file string, blocks []block, modules []module) error {
 	dir, err := os.MkdirTemp("", "readme")
 	if err != nil {
@@ -101,8 +101,8 @@ func compile(ctx context.Context, file string, blocks []block, modules []module)
 	return nil
 }
 
-// runAll runs every line of the sh blocks from the current directory. A go get
-// line is not run: compile has done what it asks, with this tree's code.
+// runAll runs every line of the sh blocks in the current directory. It skips go
+// get lines, because compile has already used this tree's code.
 func runAll(ctx context.Context, file string, blocks []block, modules []module) error {
 	var errs []error
 	for _, b := range blocks {
