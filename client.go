@@ -177,9 +177,9 @@ func (c *Client) Close() { c.transport.Close() }
 // nil or the answer is empty. GET and DELETE are retried like other calls;
 // other methods only with WithReplay.
 //
-// Call returns the errors of every other call, and a *ParamError, before any
-// request, for an out that is not a non-nil pointer. A Secret in body is sent
-// as [redacted]: convert it to a string.
+// Call returns the same errors as every other call. Before any request, it
+// returns a *ParamError for an out that is not a non-nil pointer, and for a body
+// with a Secret, which cannot be encoded: put what Reveal returns into the body.
 func (c *Client) Call(
 	ctx context.Context, method, path string, body, out any, opts ...CallOption,
 ) error {

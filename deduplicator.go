@@ -194,16 +194,18 @@ func (d *MemoryDeduplicator) SetCursor(_ context.Context, position time.Time) er
 	return nil
 }
 
-// clocksDiffer is how far the API's clock, which positions are read from, may
-// be from the one that says when an event was handled.
-const clocksDiffer = time.Hour
+// maxClockSkew is how far the API's clock may differ from this machine's. A
+// position is a time of the API's clock; an event is marked as handled with a time
+// of this machine's.
+const maxClockSkew = time.Hour
 
-// reach returns when the oldest event was handled that Replay may read again.
+// reach returns the time since which events were handled that Replay may read
+// again.
 func (d *MemoryDeduplicator) reach() time.Time {
 	if d.position.IsZero() {
-		return time.Now().Add(-DefaultReplayReach - clocksDiffer)
+		return time.Now().Add(-DefaultReplayReach - maxClockSkew)
 	}
-	return d.position.Add(-clocksDiffer)
+	return d.position.Add(-maxClockSkew)
 }
 
 // forget drops the oldest events until there is room for some more, and those

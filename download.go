@@ -490,7 +490,7 @@ type Sink interface {
 type SinkFile struct {
 	Result *Result   // its Checksum and Size are those of the file
 	Name   string    // safe as a file name; not unique, see FileName
-	Body   io.Reader // storage is read from the first Read on
+	Body   io.Reader // nothing is read from storage before the first Read
 }
 
 // StoredFile says where a [Sink] has stored a file.
@@ -965,10 +965,10 @@ func VerifyFolder(ctx context.Context, dir string) error {
 	return failed
 }
 
-// FileName returns the name under which [ResultsService.Save] keeps a file. A
-// safe identifier is its own name. In the name of any other, each unsafe
-// character is replaced by "_", and "~" and 20 digits of the identifier's
-// SHA-256 are added before the extension:
+// FileName returns the name under which [ResultsService.Save] keeps a file. It
+// is the identifier itself, if that is safe. In any other, each unsafe character
+// is replaced by "_", and "~" and 20 digits of the identifier's SHA-256 are added
+// before the extension:
 //
 //	callkit.calls     → callkit.calls
 //	IMG_0001.JPG      → IMG_0001~b6f5f1f5d4b4f28b5e0f.JPG

@@ -12,9 +12,9 @@ import (
 	"github.com/reincubate/ricloud-go/internal/transport"
 )
 
-// ErrorCode is the API's code for what went wrong. It stands in the body of an
-// error answer, and in the error field of a session, a task or a poll. The
-// set is open: the API may send codes that this package does not know.
+// ErrorCode is the API's code for what went wrong. The body of an error answer
+// has one, and so has the error field of a session, a task or a poll. The API
+// may send codes that this package does not know.
 type ErrorCode string
 
 // The codes that the API's documents name (see docs/contract.md). The API also

@@ -509,8 +509,8 @@ func reportDone(ctx context.Context) {
 //
 // since is compared with the API's clock, by the second. Deliveries are retried
 // for hours, so an event may be created long before the outage in which its
-// last retry fails: since must be a day before the receiver stopped, or more.
-// The API keeps listing a replayed event as failed, so the Deduplicator must
+// last retry fails. Let since be at least a day before the receiver stopped. The
+// API keeps listing a replayed event as failed, so the Deduplicator must
 // remember events for at least as long as since reaches back.
 //
 // An event that cannot be read, or for which fn returns an error, does not stop

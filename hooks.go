@@ -94,7 +94,8 @@ type AttemptResult struct {
 	Err        error         // why there was no usable answer
 }
 
-// DownloadHook observes result files: Open, Save, SaveAll and what reads through them.
+// DownloadHook observes downloads of result files: by Open, by Save, and by the calls that use
+// them.
 type DownloadHook interface {
 	// Download is called when a download begins. It runs with the context it returns, or with ctx
 	// if that is nil. ended, if not nil, is called once.

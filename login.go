@@ -176,8 +176,9 @@ const looks = 6
 //
 // Find ignores case and surrounding spaces when it compares identifiers. It
 // estimates the difference between the API's clock and this machine's from the
-// Date header, about as exactly as an answer takes. It may therefore return a
-// session that another process created that shortly before params.Since.
+// Date header. The estimate is uncertain by about the time that an answer takes,
+// so Find may return a session that another process created that long before
+// params.Since.
 //
 // Find searches up to 6 times, within 31 seconds by default (31 times the
 // shortest interval of WithPolling), and up to 6 more times to measure the

@@ -140,7 +140,7 @@ func WithUserAgent(product string) Option {
 //	status     0: there was no answer
 //	duration   of the attempt; of storage, until the object was open
 //	offset     only for storage: the first byte that was asked for
-//	turn_wait  how long it waited for its turn, from a millisecond on
+//	turn_wait  how long it waited for its turn, if for a millisecond or more
 //	wait       before the next attempt, if there is one
 //	cause      why there was no usable answer, if so
 //
@@ -280,9 +280,9 @@ type Pacer interface {
 }
 
 // WithPacer asks p for a turn before each request of the Client, retries
-// included. ctx of p.Wait ends early enough for an answer to arrive before the
-// call must end. WithPacer replaces WithRateLimit; NewClient refuses both
-// together.
+// included. The ctx that p.Wait gets ends early enough for an answer to arrive
+// before the call must end. WithPacer replaces WithRateLimit; NewClient refuses
+// both together.
 func WithPacer(p Pacer) Option {
 	return func(c *config) {
 		if c.present("WithPacer", p) {
@@ -406,8 +406,8 @@ func WithQuery(name, value string) CallOption {
 // WithAwait asks the API to hold its answer back until the work is done, for at
 // most d, rounded up to a whole second. d may be up to 10 seconds. The work may
 // still be pending in the answer. Sessions.Create, StorageConfigs.Test and
-// WebhookConfigs.Test accept it. A call whose context ends before d is over is
-// not sent.
+// WebhookConfigs.Test accept it. The call is not sent if its context ends
+// before d is over.
 func WithAwait(d time.Duration) CallOption {
 	return func(o *callOptions) {
 		if d < 0 || d > transport.MaxAwait {

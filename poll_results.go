@@ -232,8 +232,9 @@ const filesPerPoll = 100
 // [FileRefs], and asks for the files with Polls.Files. Only Polls.Results
 // accepts it.
 //
-// In a SaveAll, each object is read from storage once, and a later SaveAll of
-// the same poll into the same folder makes no poll for files that are there.
+// Within a SaveAll, each object is read from storage once. A later SaveAll of
+// the same poll into the same folder makes no poll for files that are already
+// there.
 func WithFiles() CallOption { return func(o *callOptions) { o.files = true } }
 
 // withoutFiles takes WithFiles back, for the polls that follow.

@@ -59,7 +59,7 @@ func (s SessionState) Ended() bool {
 
 // Why a session expired, in Session.Error.
 const (
-	ExpiredByService      ErrorCode = "service"      // by the third party, or new credentials
+	ExpiredByService      ErrorCode = "service"      // the third party ended it, or a new password
 	ExpiredByAPI          ErrorCode = "api"          // it was not used for a long time
 	ExpiredByOrganisation ErrorCode = "organisation" // you ended it
 	ExpiredByAdmin        ErrorCode = "admin"        // the API's administrators ended it

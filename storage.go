@@ -20,8 +20,9 @@ import (
 // concurrent use.
 type ObjectOpener interface {
 	// OpenObject opens an object from req.Offset on. ctx bounds the reading of
-	// the Body, too. An error that is or wraps a *StorageError is retried if
-	// its status is 408, 429 or at least 500. Any other error is retried.
+	// the Body, too. An error that is or wraps a *StorageError is retried only
+	// if its status is 408, 429 or at least 500. An error without a
+	// *StorageError is always retried.
 	OpenObject(ctx context.Context, req ObjectRequest) (*Object, error)
 }
 

@@ -254,11 +254,12 @@ func (p StorageConfigEnsureParams) matches(c *StorageConfig) bool {
 // for the URL, has the API test it, and makes it a default if asked to. It can
 // be called at every start.
 //
-// A valid config with the settings of params is left alone, because a test that
-// fails makes it invalid for everyone: see ReplaceCredentials. Any other config
-// is given the credentials and settings of params and tested. A test that fails
-// is repeated twice within a few seconds. Processes that start at the same time
-// end with one config, as soon as the API lists what it has created.
+// A valid config with the settings of params is left as it is, unless
+// ReplaceCredentials is set: a test that fails would make it invalid for
+// everyone. Any other config is given the credentials and settings of params and
+// tested. A test that fails is repeated twice within a few seconds. Processes
+// that start at the same time end with one config, as soon as the API lists what
+// it has created.
 //
 // If the config does not become valid, Ensure returns it with a *StateError
 // that says what to check.

@@ -191,7 +191,7 @@ const (
 //	405  not a POST
 //	413  larger than WithWebhookMaxBody
 //	500  the function failed or panicked: the API tries again, up to 5 times over a few hours
-//	503  too busy, or the event is in progress, or no secret is set: as 500, with Retry-After
+//	503  too busy, the event in progress, or no secret set: as for 500, after Retry-After
 //
 // Checks that do not need the body are made before it is read. The content type
 // is ignored.
@@ -325,8 +325,9 @@ func WithWebhookLogger(l *slog.Logger) WebhookOption {
 	}
 }
 
-// WithWebhookHooks adds hooks that observe deliveries. Those of the client that
-// WithWebhookClient names observe them, too. Each must be a [WebhookHook].
+// WithWebhookHooks adds hooks that observe deliveries. Each must be a
+// [WebhookHook]. The hooks of the client that is given to WithWebhookClient
+// observe deliveries without it.
 func WithWebhookHooks(added ...Hook) WebhookOption {
 	return func(s *webhookSettings) {
 		for i, hook := range added {

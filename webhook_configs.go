@@ -121,12 +121,12 @@ func (s *WebhookConfigsService) Test(
 type WebhookConfigEnsureParams struct {
 	URL string // required; the receiver must already answer there
 
-	// BeforeTest, if set, is given the secrets to accept before the config is
-	// tested: pass WebhookHandler.SetSecrets, or WebhookHandler.AddSecrets to go
-	// on accepting the secrets that the handler already has. The first is the
-	// config's own. The others are those of other live configs for the same URL,
-	// and Secrets. It is called even if the config is valid and not tested, but
-	// not if no secret is known: the handler keeps those that it has.
+	// BeforeTest, if set, is called before the config is tested, with the secrets
+	// to accept: first the config's own, then those of other live configs for the
+	// same URL, then Secrets. Set it to WebhookHandler.SetSecrets, or to
+	// WebhookHandler.AddSecrets if the handler must go on accepting the secrets
+	// that it already has. It is also called if the config is valid and therefore
+	// not tested. It is not called if no secret is known.
 	BeforeTest func(secrets ...Secret) error
 
 	// Secrets are secrets that are known from elsewhere: the former one while it
