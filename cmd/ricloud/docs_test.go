@@ -63,6 +63,26 @@ func TestDocsCommandsExist(t *testing.T) {
 	}
 }
 
+// TestEveryCommandHasAScript walks the tree of commands: each command below the root has a script
+// with its name, which runs all that is below it.
+func TestEveryCommandHasAScript(t *testing.T) {
+	t.Parallel()
+	commands := []string{"completion bash", "completion fish", "completion powershell", "completion zsh"}
+	for _, section := range strings.Split(cli.Reference(), "\n### ricloud ")[1:] {
+		name, _, _ := strings.Cut(section, "\n")
+		commands = append(commands, name)
+	}
+	require.Greater(t, len(commands), 80)
+	for _, name := range commands {
+		top, _, _ := strings.Cut(name, " ")
+		script, err := os.ReadFile("testdata/script/" + top + ".txtar")
+		require.NoError(t, err, "ricloud %s has no script", name)
+		// By itself, or in a file that sh runs.
+		runs := regexp.MustCompile(`(?m)^(exec |until )?ricloud ` + name + `\b`)
+		assert.Regexp(t, runs, string(script), "no run of ricloud %s succeeds", name)
+	}
+}
+
 // TestEveryCommandHasAnExample reads it from the reference.
 func TestEveryCommandHasAnExample(t *testing.T) {
 	t.Parallel()

@@ -3,15 +3,21 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/json"
+	"errors"
 	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"sync"
 	"testing"
 
+	"github.com/nats-io/nats-server/v2/server"
 	"github.com/rogpeppe/go-internal/testscript"
 	"github.com/stretchr/testify/assert"
 
@@ -77,12 +83,16 @@ func TestCommands(t *testing.T) {
 		Dir:                 "testdata/script",
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"exits": exits, "fault": fault, "keep": keep, "nats": cluster, "private": private,
+		},
 		Setup: func(env *testscript.Env) error {
 			server := ricloudtest.NewServer(ricloudtest.WithToken(token), ricloudtest.WithSpeed(100),
 				ricloudtest.WithAccounts(append(ricloudtest.DefaultAccounts(), ricloudtest.Account{
 					Identifier: "canary@example.com", Password: "canary-password", Code: "canary-code",
 				})...))
 			env.Defer(server.Close)
+			env.Values[serverKey{}] = server
 			log := filepath.Join(env.WorkDir, ".canary.log")
 			env.Vars = append(env.Vars,
 				"RICLOUD_URL="+server.URL(), "RICLOUD_TOKEN="+token, "XDG_CONFIG_HOME="+env.WorkDir+"/config",
@@ -95,6 +105,65 @@ func TestCommands(t *testing.T) {
 		},
 	})
 	assert.Empty(t, leaks.all())
+}
+
+type serverKey struct{}
+
+// exits runs a command that must end with an exit code: exits CODE PROGRAM [ARGUMENTS].
+func exits(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: exits CODE PROGRAM [ARGUMENTS]")
+	}
+	code := 0
+	if err := ts.Exec(args[1], args[2:]...); err != nil {
+		exit, ok := errors.AsType[*exec.ExitError](err)
+		if !ok {
+			ts.Fatalf("%v", err)
+		}
+		code = exit.ExitCode()
+	}
+	if strconv.Itoa(code) != args[0] {
+		ts.Fatalf("exit code %d instead of %s; it printed:\n%s%s", code, args[0],
+			ts.ReadFile("stdout"), ts.ReadFile("stderr"))
+	}
+}
+
+// fault sets what goes wrong in the script's sandbox, as the JSON of a ricloudtest.Fault.
+func fault(ts *testscript.TestScript, _ bool, args []string) {
+	var f ricloudtest.Fault
+	ts.Check(json.Unmarshal([]byte(strings.Join(args, " ")), &f))
+	server, _ := ts.Value(serverKey{}).(*ricloudtest.Server)
+	ts.Check(server.SetFaults(f))
+}
+
+// keep keeps what the last command printed as a variable: keep NAME.
+func keep(ts *testscript.TestScript, _ bool, args []string) {
+	ts.Setenv(args[0], strings.TrimSpace(ts.ReadFile("stdout")))
+}
+
+// cluster starts a server of NATS for the script, as $NATS.
+func cluster(ts *testscript.TestScript, _ bool, _ []string) {
+	nats, err := server.NewServer(&server.Options{
+		Host: "127.0.0.1", Port: -1, JetStream: true, StoreDir: ts.MkAbs("nats"), NoLog: true, NoSigs: true,
+	})
+	ts.Check(err)
+	nats.Start()
+	ts.Defer(func() {
+		nats.Shutdown()
+		nats.WaitForShutdown()
+	})
+	ts.Setenv("NATS", nats.ClientURL())
+}
+
+// private sees that only their owner can read files.
+func private(ts *testscript.TestScript, _ bool, args []string) {
+	for _, name := range args {
+		info, err := os.Stat(ts.MkAbs(name))
+		ts.Check(err)
+		if info.Mode().Perm() != 0o600 {
+			ts.Fatalf("%s has mode %o, not 600", name, info.Mode().Perm())
+		}
+	}
 }
 
 // freeAddress returns an address of this machine that nothing listens on.

@@ -52,7 +52,10 @@ func Main(args []string) int {
 	defer a.close()
 	root := a.rootCommand()
 	root.SetArgs(args)
-	err := root.ExecuteContext(ctx)
+	cmd, err := root.ExecuteContextC(ctx)
+	if isUsage(err) {
+		err = usageError(cmd, err)
+	}
 	if flushErr := a.flush(); err == nil {
 		err = flushErr
 	}

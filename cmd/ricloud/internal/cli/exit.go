@@ -160,16 +160,23 @@ func (a *app) classify(err error) (code int, advice string) {
 	if _, ok := errors.AsType[*ricloud.ParamError](err); ok {
 		return exitUsage, ""
 	}
-	text := err.Error() // cobra has no types for these
+	return exitFailed, ""
+}
+
+// isUsage reports whether err is one of the errors of a command line for which cobra has no types.
+func isUsage(err error) bool {
+	if err == nil {
+		return false
+	}
 	for _, prefix := range []string{
-		"unknown command", "unknown flag", "accepts ", "requires ",
-		"required flag",
+		"unknown command", "accepts ", "requires ", "required flag", "at least one of the flags",
+		"if any flags in the group",
 	} {
-		if strings.HasPrefix(text, prefix) {
-			return exitUsage, "ricloud --help lists the commands"
+		if strings.HasPrefix(err.Error(), prefix) {
+			return true
 		}
 	}
-	return exitFailed, ""
+	return false
 }
 
 // stateAdvice says what to do about a resource that ended in failure.

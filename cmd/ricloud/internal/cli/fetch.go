@@ -142,7 +142,11 @@ func (a *app) fetch(
 	if err := errors.Join(err, a.flush()); err != nil {
 		return err
 	}
-	a.sayf("%d files are in %s, verified\n", len(saved), f.dir)
+	if len(saved) == 1 {
+		a.sayf("1 file is in %s, verified\n", f.dir)
+	} else {
+		a.sayf("%d files are in %s, verified\n", len(saved), f.dir)
+	}
 	if len(saved) == 0 {
 		a.sayf("the poll has no results: see why with: %s\n",
 			a.command("tasks", "list", "--poll", string(id)))

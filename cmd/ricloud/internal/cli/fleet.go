@@ -14,6 +14,7 @@ import (
 // fleetState says where the state of a fleet is.
 type fleetState struct {
 	dir, cluster string
+	replicas     int
 	readEvery    time.Duration
 }
 
@@ -22,12 +23,14 @@ func (f *fleetState) flags(cmd *cobra.Command) {
 		"the `folder` of the state; one process at a time may use it")
 	cmd.PersistentFlags().StringVar(&f.cluster, "cluster", "",
 		"the `URL` of a NATS cluster for the state, instead of a folder: nats://a,nats://b,nats://c")
+	cmd.PersistentFlags().IntVar(&f.replicas, "replicas", 3,
+		"how many `servers` of the cluster hold the state")
 }
 
 func (f *fleetState) open(ctx context.Context, a *app) (*ingest.Engine, error) {
 	cfg := ingest.Config{Dir: f.dir}
 	if f.cluster != "" {
-		cfg = ingest.Config{URL: f.cluster}
+		cfg = ingest.Config{URL: f.cluster, Replicas: f.replicas}
 	}
 	cfg.ReadEvery = f.readEvery
 	if a.quota > 0 {
@@ -162,7 +165,7 @@ A fleet on a folder is one process, which asks for codes itself, or runs --code-
 		if err := engine.Code(cmd.Context(), args[0], code); err != nil {
 			return err
 		}
-		return a.print(nil, map[string]any{"id": args[0], "code": "given"})
+		return a.print(nil, map[string]any{"id": args[0], "given": true})
 	}
 	return cmd
 }

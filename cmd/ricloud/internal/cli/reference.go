@@ -31,13 +31,26 @@ func describe(b *strings.Builder, parent *cobra.Command) {
 				text = cmd.Short + "."
 			}
 			fmt.Fprintf(b, "\n### %s\n\n%s\n\n```\n%s\n", cmd.CommandPath(), text, cmd.UseLine())
-			if flags := usages(cmd.NonInheritedFlags()); flags != "" {
+			if flags := usages(ownFlags(cmd)); flags != "" {
 				b.WriteString("\n" + flags)
 			}
 			fmt.Fprintf(b, "```\n\nExample:\n\n```\n%s\n```\n", cmd.Example)
 		}
 		describe(b, cmd)
 	}
+}
+
+// ownFlags returns the flags of cmd, without those of every command.
+func ownFlags(cmd *cobra.Command) *pflag.FlagSet {
+	own := pflag.NewFlagSet("", pflag.ContinueOnError)
+	global := cmd.Root().PersistentFlags()
+	cmd.LocalFlags() // merges those of the parents
+	cmd.Flags().VisitAll(func(f *pflag.Flag) {
+		if global.Lookup(f.Name) == nil {
+			own.AddFlag(f)
+		}
+	})
+	return own
 }
 
 // usages lists flags, without the one for help, which every command has.
