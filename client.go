@@ -42,6 +42,7 @@ type Client struct {
 	noBatch   *atomic.Bool // the API has no POST /results/ack
 	downloads downloads
 	cascades  *cascades // in progress
+	clock     *apiClock
 	oddities  *oddities
 	hooks     *hooks
 	counts    *counts
@@ -116,6 +117,7 @@ func newClient(operation, token string, opts []Option) (*Client, error) {
 	c := &Client{transport: t, noBatch: new(atomic.Bool), downloads: newDownloads(cfg, t.Bare())}
 	c.cascades = new(cascades)
 	c.hooks, c.counts, c.oddities = observers, new(counts), new(oddities)
+	c.clock = new(apiClock)
 	c.quota = quotaPerHour
 	if cfg.RateLimit > 0 {
 		c.quota = int64(min(float64(cfg.RateLimit)/cfg.RatePer.Hours(), math.MaxInt32))

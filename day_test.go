@@ -292,6 +292,7 @@ func TestDay(t *testing.T) {
 		start := func() *ricloud.Client {
 			return srv.Client(
 				ricloud.WithPolling(time.Second, longest),
+				ricloud.WithRetryWait(500*time.Millisecond, 30*time.Second), // the defaults
 				ricloud.WithRateLimit(10_000, time.Hour), ricloud.WithTransport(network),
 			)
 		}
@@ -356,8 +357,7 @@ func TestDay(t *testing.T) {
 			requests, inOutages, lag, calm)
 		assert.Less(t, calm, 2*longest, "two intervals")
 		if accounts == 2000 {
-			assert.LessOrEqual(t, requests-inOutages, 4.6)
-			assert.LessOrEqual(t, requests, 5.0, "an eighth of the day is an outage")
+			assert.LessOrEqual(t, requests, 4.6, "requests an account, in outages and outside")
 		}
 	})
 }

@@ -2,6 +2,7 @@ package ricloud
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"github.com/reincubate/ricloud-go/internal/backoff"
+	"github.com/reincubate/ricloud-go/internal/transport"
 	"github.com/reincubate/ricloud-go/internal/watch"
 )
 
@@ -176,14 +178,15 @@ const looks = 6
 //
 // Find ignores case and surrounding spaces when it compares identifiers. It
 // estimates the difference between the API's clock and this machine's from the
-// Date header. The estimate is uncertain by about the time that an answer takes,
-// so Find may return a session that another process created that long before
-// params.Since.
+// Date headers of all answers. The estimate is uncertain by about the time that an
+// answer takes, so Find may return a session that another process created that
+// long before params.Since. Find waits for the creates of this Client on the same
+// source that are in progress, and does not return what they make.
 //
 // Find searches up to 6 times, within 31 seconds by default (31 times the
-// shortest interval of WithPolling), and up to 6 more times to measure the
-// API's clock. A search takes two requests, or three if the API spells the
-// identifier in another way.
+// shortest interval of WithPolling). A new Client may search up to 6 more times
+// to measure the API's clock. A search takes one request, and the first and the
+// last take one or two more. None of them is retried.
 //
 // GET /sources, GET /sessions
 func (s *SessionsService) Find(
@@ -192,7 +195,7 @@ func (s *SessionsService) Find(
 	if err := params.check(); err != nil {
 		return nil, forOperation("Sessions.Find", err)
 	}
-	var clock apiClock
+	search := search{sessions: s, params: params, opts: slices.Concat(opts, []CallOption{oneAttempt})}
 	var failure error // of the last look
 	pause := s.client.waits.sessions.rhythm.Shortest
 	for n := range looks {
@@ -202,8 +205,11 @@ func (s *SessionsService) Find(
 			}
 			pause *= 2
 		}
+		if n == looks-1 {
+			search.sources = nil // there may be a new one by now
+		}
 		var session *Session
-		session, failure = s.lookClosely(ctx, params, &clock, opts)
+		session, failure = search.look(ctx)
 		if session != nil {
 			return session, nil
 		}
@@ -217,51 +223,80 @@ func (s *SessionsService) Find(
 	return nil, fmt.Errorf("ricloud: Sessions.Find: no session was created: %w", ErrNotFound)
 }
 
+// search looks for a session. Its requests are not retried: Find is the loop.
+type search struct {
+	sessions *SessionsService
+	params   SessionFindParams
+	opts     []CallOption
+	sources  []ID // that the login can have used; nil: not known yet
+}
+
+// look looks once for a session that no other create of the Client returns.
+func (f *search) look(ctx context.Context) (*Session, error) {
+	logins := f.sessions.client.waits.logins
+	for {
+		session, err := f.lookClosely(ctx)
+		if session == nil || err != nil {
+			return nil, err
+		}
+		// A create in progress may be about to return it.
+		if err := logins.settle(ctx, f.params.Source); err != nil {
+			return nil, err
+		}
+		if !logins.has(session.ID) {
+			return session, nil
+		}
+	}
+}
+
 // lookClosely looks once. If it depends on the API's clock whether the newest
 // session is a later one, it looks again when that shows more of the clock.
-func (s *SessionsService) lookClosely(
-	ctx context.Context, params SessionFindParams, clock *apiClock, opts []CallOption,
-) (*Session, error) {
+func (f *search) lookClosely(ctx context.Context) (*Session, error) {
+	clock, since := f.sessions.client.clock, f.params.Since
 	for range looks {
-		newest, err := s.newest(ctx, params, clock, opts)
+		newest, err := f.newest(ctx)
 		if newest == nil || err != nil {
 			return nil, err
 		}
-		if clock.exact() || !newest.DateCreated.Before(params.Since.Add(clock.most)) {
+		now := time.Now()
+		least, most := clock.ahead(now)
+		if most-least < exactClock || !newest.DateCreated.Before(since.Add(most)) {
 			return newest, nil
 		}
-		if err := backoff.Sleep(ctx, clock.tellingPause(time.Now())); err != nil {
+		if err := backoff.Sleep(ctx, tellingPause(now, least, most)); err != nil {
 			return nil, err
 		}
 	}
-	return s.newest(ctx, params, clock, opts)
+	return f.newest(ctx)
 }
 
 // newest returns the newest session on the source that is not known to be of
 // another login, or nil.
-func (s *SessionsService) newest(
-	ctx context.Context, params SessionFindParams, clock *apiClock, opts []CallOption,
-) (*Session, error) {
-	sources, err := s.sourcesOf(ctx, params.Source, opts)
-	if err != nil {
-		return nil, err
-	}
-	var newest *Session
-	for _, source := range sources {
-		var answer Response
-		sent := time.Now()
-		page, err := s.List(
-			ctx, SessionListParams{Source: source, ListParams: ListParams{Limit: 100}},
-			slices.Concat(opts, []CallOption{WithResponse(&answer)})...,
-		)
+func (f *search) newest(ctx context.Context) (*Session, error) {
+	if len(f.sources) == 0 {
+		sources, err := f.sessions.sourcesOf(ctx, f.params.Source, f.opts)
 		if err != nil {
 			return nil, err
 		}
-		clock.read(answer.Header, sent, time.Now())
+		f.sources = sources
+	}
+	var newest *Session
+	for _, source := range f.sources {
+		var answer Response
+		page, err := f.sessions.List(
+			ctx, SessionListParams{Source: source, ListParams: ListParams{Limit: 100}},
+			slices.Concat(f.opts, []CallOption{WithResponse(&answer)})...,
+		)
+		if err == nil {
+			err = checkList(transport.SessionsList, &answer)
+		}
+		if err != nil {
+			return nil, err
+		}
 		for i := range page.Data {
 			session := &page.Data[i]
-			other := slices.Contains(params.Known, session.ID) ||
-				s.client.waits.logins.has(session.ID)
+			other := slices.Contains(f.params.Known, session.ID) ||
+				f.sessions.client.waits.logins.has(session.ID)
 			if !other && (newest == nil || session.DateCreated.After(newest.DateCreated)) {
 				newest = session
 			}
@@ -274,7 +309,8 @@ func (s *SessionsService) newest(
 	if latest.Nanosecond() == 0 { // the API may cut it to the second
 		latest = latest.Add(time.Second - 1)
 	}
-	if latest.Before(params.Since.Add(clock.least)) {
+	least, _ := f.sessions.client.clock.ahead(time.Now())
+	if latest.Before(f.params.Since.Add(least)) {
 		return nil, nil //nolint:nilnil // it is an earlier login's
 	}
 	return newest, nil
@@ -288,6 +324,8 @@ func (s *SessionsService) sourcesOf(
 ) (ids []ID, err error) {
 	for _, identifier := range []string{source.Identifier, ""} {
 		params := SourceListParams{User: source.User, Identifier: identifier}
+		var answer Response
+		opts := slices.Concat(opts, []CallOption{WithResponse(&answer)})
 		for found, err := range s.client.Sources.All(ctx, params, opts...) {
 			if err != nil {
 				return nil, err
@@ -296,11 +334,27 @@ func (s *SessionsService) sourcesOf(
 				ids = append(ids, found.ID)
 			}
 		}
+		if err := checkList(transport.SourcesList, &answer); err != nil {
+			return nil, err
+		}
 		if len(ids) > 0 {
 			break
 		}
 	}
 	return ids, nil
+}
+
+// checkList refuses an answer that holds no list, such as a proxy's own JSON: it
+// does not show that there are no items.
+func checkList(op transport.Operation, answer *Response) error {
+	var list map[string]json.RawMessage
+	if json.Unmarshal(answer.Body, &list) != nil || list == nil { // an array or null
+		return nil
+	}
+	if _, ok := list["data"]; !ok {
+		return notTheResource(op.Name, "data", "")
+	}
+	return nil
 }
 
 // sameIdentifier reports whether two identifiers name the same account.
@@ -309,38 +363,62 @@ func sameIdentifier(a, b string) bool {
 }
 
 // apiClock is how far the API's clock is ahead of this machine's: a range that
-// gets smaller with each answer. Where no answer has a date, the clocks are
-// taken to agree.
+// gets smaller with each success of the Client. Where no answer has a date, the
+// clocks are taken to agree.
 type apiClock struct {
+	mu          sync.Mutex
 	least, most time.Duration
-	known       bool
+	at          time.Time // of the last answer; zero: there was none
 }
 
-// read takes in the date of an answer to a request. The date is cut to the
-// second, and the answer was made some time between sent and received.
-func (c *apiClock) read(header http.Header, sent, received time.Time) {
-	date, err := http.ParseTime(header.Get("Date"))
-	if err != nil {
+const (
+	// clockSkew is by how much two clocks differ more after a time: a second in a
+	// day, more than clocks that are set over the network.
+	clockSkew = 1e-5
+	// exactClock is a range that more answers would not make much smaller.
+	exactClock = 25 * time.Millisecond
+)
+
+// read takes in the date of an answer. The date is cut to the second, and the
+// answer was made some time between sent and received.
+func (c *apiClock) read(resp *transport.Response) {
+	date, err := http.ParseTime(resp.Header.Get("Date"))
+	if err != nil || len(resp.Attempts) == 0 {
 		return
 	}
+	received := resp.Ended
+	sent := received.Add(-resp.Attempts[len(resp.Attempts)-1].Duration)
 	least, most := date.Sub(received), date.Add(time.Second).Sub(sent)
-	if c.known {
-		least, most = max(least, c.least), min(most, c.most)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.at.IsZero() {
+		before, until := c.drifted(received)
+		if lo, hi := max(least, before), min(most, until); lo <= hi { // else a clock was set
+			least, most = lo, hi
+		}
 	}
-	if least > most { // a clock was set
-		least, most = date.Sub(received), date.Add(time.Second).Sub(sent)
-	}
-	c.least, c.most, c.known = least, most, true
+	c.least, c.most, c.at = least, most, received
 }
 
-// exact reports whether the clock is known so exactly that more answers would
-// not help.
-func (c *apiClock) exact() bool { return c.most-c.least < 20*time.Millisecond }
+// ahead returns the range at a time.
+func (c *apiClock) ahead(now time.Time) (least, most time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.drifted(now)
+}
+
+func (c *apiClock) drifted(now time.Time) (least, most time.Duration) {
+	if c.at.IsZero() {
+		return 0, 0
+	}
+	drift := time.Duration(clockSkew * float64(max(0, now.Sub(c.at))))
+	return c.least - drift, c.most + drift
+}
 
 // tellingPause returns how long to wait so that the next answer halves the
 // range: until a second ends on a clock in the middle of it.
-func (c *apiClock) tellingPause(now time.Time) time.Duration {
-	there := now.Add((c.least + c.most) / 2)
+func tellingPause(now time.Time, least, most time.Duration) time.Duration {
+	there := now.Add((least + most) / 2)
 	return there.Truncate(time.Second).Add(time.Second).Sub(there)
 }
 
@@ -351,6 +429,52 @@ type logins struct {
 	known map[ID]bool
 	order []ID
 	turns map[SourceParams]*loginTurn
+	// creating are the creates in progress. Each channel is closed at the end.
+	creating map[SourceParams][]chan struct{}
+}
+
+// sourceKey returns what is the same for all logins to an account.
+func sourceKey(source SourceParams) SourceParams {
+	source.Identifier = strings.ToLower(strings.TrimSpace(source.Identifier))
+	return source
+}
+
+// begin notes a create on a source. The caller calls done at its end, after add.
+func (l *logins) begin(source SourceParams) (done func()) {
+	if source.Identifier == "" { // Relay's sessions are not searched for
+		return func() {}
+	}
+	key, ended := sourceKey(source), make(chan struct{})
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.creating == nil {
+		l.creating = map[SourceParams][]chan struct{}{}
+	}
+	l.creating[key] = append(l.creating[key], ended)
+	return func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		close(ended)
+		left := slices.DeleteFunc(l.creating[key], func(c chan struct{}) bool { return c == ended })
+		if l.creating[key] = left; len(left) == 0 {
+			delete(l.creating, key)
+		}
+	}
+}
+
+// settle waits until the creates on a source that are in progress have ended.
+func (l *logins) settle(ctx context.Context, source SourceParams) error {
+	l.mu.Lock()
+	creating := slices.Clone(l.creating[sourceKey(source)])
+	l.mu.Unlock()
+	for _, ended := range creating {
+		select {
+		case <-ended:
+		case <-ctx.Done():
+			return backoff.Cause(ctx)
+		}
+	}
+	return nil
 }
 
 // loginTurn is held by the Login that creates a session on a source.
@@ -365,7 +489,7 @@ func (l *logins) turn(ctx context.Context, source SourceParams) (done func(), er
 	if source.Identifier == "" { // Relay's sessions are not searched for
 		return func() {}, nil
 	}
-	source.Identifier = strings.ToLower(strings.TrimSpace(source.Identifier))
+	source = sourceKey(source)
 	l.mu.Lock()
 	t := l.turns[source]
 	if t == nil {

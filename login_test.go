@@ -446,6 +446,119 @@ func TestALoginWaitsForItsTurnAsLongAsItsContext(t *testing.T) {
 	})
 }
 
+// A plain Create to the same account is in progress while a Login searches. The
+// Login waits for its end, and takes the session that it made itself.
+func TestLoginTakesNoSessionOfACreateInProgress(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		a := account{lost: map[int]bool{1: true}}
+		// The second create is carried out at once, and answered after 8 seconds.
+		slow := ricloud.RoundTripFunc(func(r *http.Request) (*http.Response, error) {
+			second := r.Method == http.MethodPost && a.creates == 1
+			resp, err := a.RoundTrip(r)
+			if second {
+				<-time.NewTimer(8 * time.Second).C
+			}
+			return resp, err
+		})
+		client, err := ricloud.NewClient("token", ricloud.WithTransport(slow))
+		require.NoError(t, err)
+		params := ricloud.SessionCreateParams{
+			Source: ricloud.SourceParams{
+				User: "1", Type: ricloud.SourceICloudAccount, Identifier: "jane@example.com",
+			},
+			Payload: ricloud.SessionPayload{Password: ricloud.NewSecret("pw")},
+		}
+		var other sync.WaitGroup
+		other.Go(func() {
+			<-time.NewTimer(time.Millisecond).C
+			session, err := client.Sessions.Create(t.Context(), params)
+			if assert.NoError(t, err) {
+				assert.Equal(t, ricloud.ID("s2"), session.ID)
+			}
+		})
+		a.late = 1 // the first look shows nothing, so that the second shows both
+		session, err := client.Sessions.Login(t.Context(), params, nil)
+		require.NoError(t, err)
+		assert.Equal(t, ricloud.ID("s1"), session.ID)
+		other.Wait()
+	})
+}
+
+// A search costs one request for the source, one a look, and none is retried.
+func TestFindCostsFewRequests(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		api   account
+		reads int
+	}{
+		"it is there":       {account{lost: map[int]bool{1: true}}, 2},
+		"it is not":         {account{lost: map[int]bool{1: true}, refused: true}, 8},
+		"it shows late":     {account{lost: map[int]bool{1: true}, lag: 5 * time.Second}, 5},
+		"an outage":         {account{lost: map[int]bool{1: true}, fail: errors.New("reset")}, 6},
+		"clock an hour off": {account{lost: map[int]bool{1: true}, clock: time.Hour}, 3},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				var reads int
+				client, err := ricloud.NewClient("token", ricloud.WithTransport(
+					ricloud.RoundTripFunc(func(r *http.Request) (*http.Response, error) {
+						if r.URL.Path == "/sources" || r.URL.Path == "/sessions" && r.Method == http.MethodGet {
+							reads++
+						}
+						return tc.api.RoundTrip(r)
+					})))
+				require.NoError(t, err)
+				for n := range 40 { // other calls show the API's clock
+					<-time.NewTimer(time.Duration(n) * 37 * time.Millisecond).C
+					_, _ = client.Sessions.Get(t.Context(), "any")
+				}
+				_, _ = client.Sessions.Login(t.Context(), ricloud.SessionCreateParams{
+					Source: ricloud.SourceParams{
+						User: "1", Type: ricloud.SourceICloudAccount, Identifier: "jane@example.com",
+					},
+					Payload: ricloud.SessionPayload{Password: ricloud.NewSecret("pw")},
+				}, nil)
+				assert.LessOrEqual(t, reads, tc.reads)
+			})
+		})
+	}
+}
+
+// A proxy's JSON is no list. It does not show that there is no session.
+func TestFindTakesNoProxysAnswerForAnEmptyList(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		down := true
+		a := account{lost: map[int]bool{1: true}}
+		client, err := ricloud.NewClient("token", ricloud.WithTransport(
+			ricloud.RoundTripFunc(func(r *http.Request) (*http.Response, error) {
+				if down && r.Method == http.MethodGet {
+					return httpmock.NewStringResponse(http.StatusOK, `{"status":"maintenance"}`), nil
+				}
+				return a.RoundTrip(r)
+			})))
+		require.NoError(t, err)
+		source := ricloud.SourceParams{
+			User: "1", Type: ricloud.SourceICloudAccount, Identifier: "jane@example.com",
+		}
+		find := ricloud.SessionFindParams{Source: source, Since: time.Now()}
+		_, err = client.Sessions.Create(t.Context(), ricloud.SessionCreateParams{
+			Source: source, Payload: ricloud.SessionPayload{Password: ricloud.NewSecret("pw")},
+		})
+		require.Error(t, err)
+		_, err = client.Sessions.Find(t.Context(), find)
+		require.Error(t, err)
+		require.NotErrorIs(t, err, ricloud.ErrNotFound)
+		require.ErrorContains(t, err, "Sessions.Find")
+		down = false
+		session, err := client.Sessions.Find(t.Context(), find)
+		require.NoError(t, err)
+		assert.Equal(t, ricloud.ID("s1"), session.ID)
+	})
+}
+
 func TestFindIsForBackendsThatCreateAndWait(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -186,6 +186,10 @@ func WithStallTimeout(d time.Duration) Option {
 // WithRetries sets how many times a call is tried again after the first
 // attempt. The default is 4; 0 turns retries off. A create whose outcome is
 // unknown is never sent again, unless WithReplay allows it.
+//
+// Retries are for short failures. While the API has answered no request of the
+// Client for 30 seconds, a call makes one attempt only. If you set more retries
+// or longer waits, this time is four times as long as the waits of one call.
 func WithRetries(n int) Option {
 	return func(c *config) {
 		if n < 0 {
@@ -364,6 +368,7 @@ type callOptions struct {
 	awaitSet bool
 	replay   bool
 	files    bool
+	single   bool // one attempt
 	response *Response
 	refused  *ParamError // the first setting that cannot work
 
@@ -420,6 +425,9 @@ func WithAwait(d time.Duration) CallOption {
 // forManyCalls prepares the options of a method that makes several calls: none
 // of them awaits, and WithReplay is for those that create.
 func forManyCalls(o *callOptions) { o.await, o.awaitSet, o.manyCalls = 0, false, true }
+
+// oneAttempt makes each call one attempt, for callers that repeat it themselves.
+func oneAttempt(o *callOptions) { o.single = true }
 
 // WithReplay lets a create be sent again after a failure that leaves its
 // outcome unknown. The create may then happen twice. Calls that are sent again

@@ -68,6 +68,9 @@ func (c *Client) send(ctx context.Context, r request, opts []CallOption, into an
 	if o.response != nil {
 		*o.response = newResponse(resp, err)
 	}
+	if err == nil && resp.StatusCode < http.StatusMultipleChoices {
+		c.clock.read(resp)
+	}
 	err = c.receive(ctx, &r, resp, err, into)
 	if ended != nil {
 		ended(callResult(resp, err))
@@ -147,7 +150,7 @@ func (r *request) build(o callOptions) (*transport.Request, error) {
 		Query:      r.queryWith(o.query),
 		Await:      o.await,
 		Replay:     o.replay,
-		Single:     r.background, // a wait's hub is the loop
+		Single:     r.background || o.single, // a wait's hub is the loop
 		Background: r.background,
 	}
 	if r.body == nil {

@@ -210,10 +210,12 @@ type SessionsService service
 func (s *SessionsService) Create(
 	ctx context.Context, params SessionCreateParams, opts ...CallOption,
 ) (*Session, error) {
+	logins := s.client.waits.logins
+	defer logins.begin(params.Source)()
 	r := request{op: transport.SessionsCreate, body: params}
 	session, err := do[Session](ctx, s.client, r, opts)
 	if err == nil {
-		s.client.waits.logins.add(session.ID)
+		logins.add(session.ID)
 		s.client.waits.sessions.hub.Know(session)
 	}
 	return session, err

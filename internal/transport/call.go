@@ -32,6 +32,7 @@ type call struct {
 	delivery *delivery     // of this attempt, if it may not be repeated blindly
 	hasTurn  bool          // this attempt has a turn that has not ended
 	sent     bool          // this attempt was handed to the transport
+	hopeless bool          // when the call began, the API had not answered for long
 
 	turnWait time.Duration // this attempt waited for its turn
 	ended    func(Attempt) // tells the observer how this attempt ended; may be nil
@@ -168,6 +169,7 @@ func (c *call) endAttempt(resp *http.Response, err error) (*Response, *Attempt) 
 		resp.Body = http.NoBody
 	}
 	c.now = time.Now()
+	c.noteOutage(answer)
 	attempt.Duration = c.now.Sub(sent)
 	attempt.Err = err
 	if answer != nil {
@@ -241,7 +243,7 @@ func (c *call) accept(answer *Response) *Response {
 // retryWait returns how long to wait for another attempt, or -1 for none.
 func (c *call) retryWait(attempt *Attempt, answer *Response) time.Duration {
 	cfg := &c.client.cfg
-	if c.req.Single || len(c.attempts) > cfg.MaxRetries || c.Err() != nil {
+	if c.req.Single || c.hopeless || len(c.attempts) > cfg.MaxRetries || c.Err() != nil {
 		return -1
 	}
 	var hint time.Duration
@@ -272,7 +274,7 @@ func (c *call) notSent(err error) bool {
 func (c *call) end() (*Response, error) {
 	duration := c.now.Sub(c.began)
 	if c.answer != nil {
-		c.answer.Attempts, c.answer.Duration = c.attempts, duration
+		c.answer.Attempts, c.answer.Duration, c.answer.Ended = c.attempts, duration, c.now
 		c.answer.MaybeApplied = c.maybeApplied && c.answer.StatusCode >= http.StatusBadRequest
 		return c.answer, nil
 	}

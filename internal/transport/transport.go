@@ -43,6 +43,7 @@ type Response struct {
 	RetryAfter time.Duration // the server's hint on a 429 or 503; 0: none
 	Attempts   []Attempt
 	Duration   time.Duration // from the start of the call to the last byte
+	Ended      time.Time     // when the last byte came
 
 	// MaybeApplied says, of an answer of 400 or more, that the server may have
 	// acted on this attempt or an earlier one. Always false for a GET.
@@ -87,6 +88,7 @@ type Client struct {
 	pacer    *pacer
 	answers  answerTimes
 	counters counters
+	outage   outage
 	bare     http.RoundTripper
 	own      *http.Transport // nil when the caller brought one
 
@@ -110,6 +112,7 @@ func New(cfg Config) (*Client, error) {
 		base:           base,
 		prefix:         base.EscapedPath(),
 		pacer:          newPacer(&cfg),
+		outage:         newOutage(&cfg),
 		attemptTimeout: &Timeout{"attempt", cfg.AttemptTimeout},
 		callTimeout:    &Timeout{"call", cfg.CallTimeout},
 		stallTimeout:   &Timeout{"stall", cfg.StallTimeout},
@@ -168,6 +171,7 @@ func (c *Client) Do(ctx context.Context, req *Request) (*Response, error) {
 	now := time.Now()
 	call := &call{Context: ctx, client: c, req: req, began: now, now: now}
 	call.attempts = call.first.attempt[:0]
+	call.hopeless = c.outage.lasts(now)
 	if err := call.prepare(); err != nil { //nolint:contextcheck // the call is the context
 		return nil, fmt.Errorf("%s: %w", req.Operation.Name, err)
 	}
