@@ -75,6 +75,7 @@ func (w *worker) follow(ctx context.Context) error {
 			w.synced = true
 		case entry.Value == nil:
 			delete(w.jobs, entry.Key)
+			return
 		default:
 			owner, err := ownerOf(entry)
 			if err != nil {
@@ -84,6 +85,9 @@ func (w *worker) follow(ctx context.Context) error {
 				cancel(errTakenOver)
 			}
 			w.jobs[entry.Key] = &knownJob{entry: entry, owner: owner}
+			if owner != "" && owner != w.id {
+				return // nothing to do here, as long as that process is alive
+			}
 		}
 		w.wakeUp()
 	})
