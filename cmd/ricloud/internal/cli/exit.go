@@ -116,6 +116,9 @@ func (a *app) report(ctx context.Context, err error) int {
 		return 0
 	}
 	if errors.Is(err, errInterrupted) || errors.Is(context.Cause(ctx), errInterrupted) {
+		if terminal(a.errs) {
+			a.sayf("\n") // after the ^C that a terminal shows
+		}
 		a.sayf("ricloud: interrupted\n")
 		a.next(a.resume)
 		return exitInterrupted

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -23,6 +24,28 @@ type receiver struct {
 	publicURL string
 	address   string // where deliveries to publicURL arrive on this machine
 	command   string // the command line that runs this again
+	begun     func() // called when events are no longer missed
+}
+
+// firstLook tells when the record of events was read for the first time. Without --since, what is
+// older is not shown.
+type firstLook struct {
+	once sync.Once
+	seen func()
+}
+
+// Attempt implements [ricloud.AttemptHook].
+func (f *firstLook) Attempt(
+	_ context.Context, info ricloud.AttemptInfo,
+) (context.Context, func(ricloud.AttemptResult)) {
+	if info.Operation != "Events.List" || f.seen == nil {
+		return nil, nil
+	}
+	return nil, func(result ricloud.AttemptResult) {
+		if result.Err == nil {
+			f.once.Do(f.seen)
+		}
+	}
 }
 
 // run hands over each event, oldest first, until take returns an error or ctx ends.
@@ -119,6 +142,9 @@ func (r *receiver) ensure(ctx context.Context, handler *ricloud.WebhookHandler) 
 		return err
 	}
 	r.app.sayf("The API delivers to %s (webhook config %s).\n", config.URL, config.ID)
+	if r.begun != nil {
+		r.begun()
+	}
 	return nil
 }
 
@@ -176,7 +202,8 @@ func (f *eventFlags) open(cmd *cobra.Command) (err error) {
 		}
 	}
 	// Watch reads less often while nothing happens, and a person is waiting.
-	f.client, err = f.app.client(ricloud.WithPolling(time.Second, listenInterval))
+	f.client, err = f.app.client(ricloud.WithPolling(time.Second, listenInterval),
+		ricloud.WithHooks(&firstLook{seen: f.begun}))
 	f.command = again(cmd, nil, "since")
 	f.continueFrom(now())
 	return err
@@ -213,6 +240,10 @@ the events to it, and this command receives them on --addr.`,
 	cmd.Flags().StringVar(&r.address, "addr", "127.0.0.1:8080",
 		"receive deliveries to --public-url on this `address`")
 	cmd.MarkFlagsMutuallyExclusive("public-url", "since")
+	r.begun = func() {
+		a.sayf("Listening. Ctrl-C ends it. Polls make events: %s\n",
+			a.command("fetch", "SESSION", "--data", "callkit.calls"))
+	}
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if err := r.open(cmd); err != nil {
 			return err
@@ -221,8 +252,6 @@ the events to it, and this command receives them on --addr.`,
 		if err != nil {
 			return err
 		}
-		a.sayf("Listening. Ctrl-C ends it. Polls make events: %s\n",
-			a.command("fetch", "SESSION", "--data", "callkit.calls"))
 		missing := false
 		err = r.run(cmd.Context(), func(event *ricloud.Event) error {
 			kind, item := resourceNamed("events"), any([]byte(event.Body))

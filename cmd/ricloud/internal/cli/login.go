@@ -44,7 +44,7 @@ locked@example.com, all with the password hunter2.`,
 	cmd.MarkFlagsMutuallyExclusive("code", "code-command")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		ctx := cmd.Context()
-		a.sandboxHint("john.appleseed@example.com (no code) and jane.appleseed@example.com " +
+		a.sandboxHint("john.appleseed@example.com (no code) and jane.appleseed@example.com\n" +
 			"(code 123456) have the password hunter2")
 		client, secret, user, err := a.beginLogin(ctx, args[0], password, "password")
 		if err != nil {
