@@ -48,6 +48,7 @@ func tab(t *testing.T, srv *ricloudtest.Server, section string) context.Context 
 			chromedp.WindowSize(1200, 900))
 		allocator, cancelAllocator := chromedp.NewExecAllocator(context.Background(), options...)
 		ctx, cancel := chromedp.NewContext(allocator)
+		//nolint:fatcontext // kept for every test's tab
 		chromium.ctx, chromium.cancel = ctx, func() { cancel(); cancelAllocator() }
 		require.NoError(t, chromedp.Run(ctx), "the gate needs Debian's chromium")
 	})
@@ -377,6 +378,6 @@ func TestScreenshot(t *testing.T) { //nolint:paralleltest // one browser
 		chromedp.Sleep(500*time.Millisecond), chromedp.CaptureScreenshot(&picture)))
 	assert.Greater(t, len(picture), 5000)
 	if path := os.Getenv("SCREENSHOT"); path != "" {
-		require.NoError(t, os.WriteFile(path, picture, 0o600))
+		require.NoError(t, os.WriteFile(path, picture, 0o600)) //nolint:gosec // the caller's own choice
 	}
 }
