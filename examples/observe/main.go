@@ -82,7 +82,8 @@ func run(ctx context.Context, tenants int, addr string, say func(string) (int, e
 		if err != nil {
 			return err
 		}
-		client := sandbox.Client(ricloud.WithHooks(hooks)) // live: ricloud.NewClient(token, …)
+		client := sandbox.Client( // live: ricloud.NewClient(token, …)
+			ricloud.WithHooks(hooks), ricloud.WithRateLimit(10_000, time.Hour))
 		if _, err := hooks.ObserveStats(client.Stats); err != nil {
 			return err
 		}
