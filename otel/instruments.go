@@ -8,7 +8,8 @@ import (
 
 // instruments are the metrics.
 type instruments struct {
-	request, operation, quotaWait, waitTime, downloadTime, eventAge metric.Float64Histogram
+	request, operation, quotaWait, waitTime, downloadTime, eventAge,
+	stepTime metric.Float64Histogram
 
 	retries, downloadIO, resumes, events, oddities metric.Int64Counter
 
@@ -39,6 +40,7 @@ func newInstruments(m metric.Meter) (instruments, error) {
 		quotaWait:    seconds("ricloud.quota.wait", "Time that an attempt waited for its turn.", long...),
 		waitTime:     seconds("ricloud.wait.duration", "Duration of waits for a resource.", long...),
 		downloadTime: seconds("ricloud.download.duration", "Duration of result downloads.", long...),
+		stepTime:     seconds("ricloud.step.duration", "Duration of the steps of accounts.", long...),
 		eventAge:     seconds("ricloud.event.age", "Time from an event to its delivery.", long...),
 		retries:      counter("ricloud.operation.retries", "{attempt}", "Attempts after the first."),
 		downloadIO:   counter("ricloud.download.io", "By", "Bytes read from storage."),

@@ -11,6 +11,8 @@
 //   - "ricloud wait poll": one internal span per wait; the reads that waits share are spans of
 //     their own, linked to the spans of the waits
 //   - "ricloud event poll.completed": one consumer span per delivery
+//   - "ricloud step polling": one internal span per step of an account of the module ingest, and
+//     "ricloud step result" for each call of its handler, with the calls and downloads inside
 //
 // # Metrics
 //
@@ -27,6 +29,7 @@
 //   - ricloud.events, ricloud.event.age: deliveries by name and outcome, and seconds since the
 //     event was made
 //   - ricloud.oddities: fields of an odd type
+//   - ricloud.step.duration: seconds per step of the module ingest, by step and outcome
 //
 // HTTP attributes follow the stable semantic conventions. Nothing secret, and nothing of a query,
 // a body or a header value, is recorded. A failed span says what failed by error.type and, where
@@ -56,8 +59,8 @@ import (
 // scope names the instrumentation.
 const scope = "github.com/reincubate/ricloud-go/otel"
 
-// Hooks are the hooks for ricloud.WithHooks and ricloud.WithWebhookHooks. They are safe for
-// concurrent use, and several clients may share them.
+// Hooks are the hooks for ricloud.WithHooks, ricloud.WithWebhookHooks and the Handlers of the module
+// ingest. They are safe for concurrent use, and several clients may share them.
 type Hooks struct {
 	tracer      trace.Tracer
 	propagator  propagation.TextMapPropagator // nil: nothing is propagated
@@ -80,6 +83,7 @@ var (
 	_ ricloud.WaitHook     = (*Hooks)(nil)
 	_ ricloud.WebhookHook  = (*Hooks)(nil)
 	_ ricloud.DecodeHook   = (*Hooks)(nil)
+	_ ricloud.StepHook     = (*Hooks)(nil)
 )
 
 // Option configures the hooks.
@@ -335,6 +339,31 @@ func eventName(name string) string {
 func (h *Hooks) Decode(ctx context.Context, info ricloud.DecodeInfo) {
 	h.instruments.oddities.Add(ctx, 1,
 		h.measured(attribute.String("ricloud.operation", info.Operation)))
+}
+
+// Step makes a span of a step. The account's key is in the span, and in no metric.
+func (h *Hooks) Step(
+	ctx context.Context, info ricloud.StepInfo,
+) (context.Context, func(ricloud.StepResult)) {
+	step := attribute.String("ricloud.step", info.Step)
+	attributes := []attribute.KeyValue{step, attribute.String("ricloud.account", info.Account)}
+	if info.Result != "" {
+		attributes = append(attributes, attribute.String("ricloud.result.id", string(info.Result)),
+			attribute.Int("ricloud.attempt", info.Attempt))
+	}
+	ctx, span := h.start(ctx, "ricloud step "+info.Step, trace.SpanKindInternal, attributes...)
+	return ctx, func(r ricloud.StepResult) {
+		e := endOf(0, r.Err)
+		outcome := attribute.String("ricloud.outcome", string(r.Outcome))
+		ended := append(e.failed(), e.coded()...)
+		if r.State != "" {
+			ended = append(ended, attribute.String("ricloud.state", r.State))
+		}
+		failed := r.Outcome == ricloud.StepAgain || r.Outcome == ricloud.StepDead
+		finish(span, failed, append(ended, outcome))
+		h.instruments.stepTime.Record(ctx, r.Duration.Seconds(),
+			h.measured(append(e.failed(), step, outcome)...))
+	}
 }
 
 // finish ends a span. Its status has no description: an error's text may repeat what the API

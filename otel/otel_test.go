@@ -2,6 +2,8 @@ package otel_test
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -159,6 +161,35 @@ func TestMetricsOfAJourney(t *testing.T) {
 	assert.Equal(t, client.Stats().QuotaLeft, quota.DataPoints[0].Value)
 	require.NoError(t, stop())
 	assert.NotContains(t, s.collected(t), "ricloud.quota.left")
+}
+
+// A step is a span with its account, and a measurement without.
+func TestSteps(t *testing.T) {
+	t.Parallel()
+	s := newSeen(t)
+	for _, result := range []ricloud.StepResult{
+		{Outcome: ricloud.StepDone, State: "handling"},
+		{Outcome: ricloud.StepAgain, State: "polling", Err: errors.New(canary)},
+		{Outcome: ricloud.StepInterrupted, Err: context.Canceled},
+	} {
+		_, ended := s.hooks.Step(t.Context(), ricloud.StepInfo{
+			Account: "customer-42", Step: "polling", Result: "r1", Attempt: 2,
+		})
+		ended(result)
+	}
+	var outcomes []string
+	for _, span := range s.spans.Ended() {
+		outcomes = append(outcomes, span.Status().Code.String())
+		assert.Equal(t, "ricloud step polling", span.Name())
+		assert.Contains(t, span.Attributes(), attribute.String("ricloud.account", "customer-42"))
+	}
+	assert.Equal(t, []string{"Unset", "Error", "Unset"}, outcomes)
+	assert.NotContains(t, s.dump(t), canary)
+	measured := fmt.Sprintf("%+v", s.collected(t)["ricloud.step.duration"])
+	for _, outcome := range []string{"done", "again", "interrupted"} {
+		assert.Contains(t, measured, outcome)
+	}
+	assert.NotContains(t, measured, "customer-42")
 }
 
 func TestPropagationReachesTheAPIOnly(t *testing.T) {
