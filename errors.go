@@ -375,19 +375,26 @@ func (e *StateError) Error() string {
 	return b.String()
 }
 
-// joinIDs lists the first ten.
+// joinIDs lists the first ten, and counts those that came without an ID.
 func joinIDs(ids []ID) string {
-	var b strings.Builder
-	for i, id := range ids[:min(len(ids), 10)] {
-		if i > 0 {
-			b.WriteString(", ")
+	const most = 10
+	var words []string
+	unnamed := 0
+	for _, id := range ids {
+		switch {
+		case id == "":
+			unnamed++
+		case len(words) < most:
+			words = append(words, quote(id, maxWord))
 		}
-		b.WriteString(quote(id, maxWord))
 	}
-	if len(ids) > 10 {
-		b.WriteString(", …")
+	if len(ids)-unnamed > most {
+		words = append(words, "…")
 	}
-	return b.String()
+	if unnamed > 0 {
+		words = append(words, fmt.Sprintf("%d without an ID", unnamed))
+	}
+	return strings.Join(words, ", ")
 }
 
 // Is reports whether e means target: ErrTasksFailed, ErrSessionExpired,

@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -337,6 +338,21 @@ func TestStateErrorMeans(t *testing.T) {
 		"ricloud: poll p is completed; failed tasks: 1, 2, 3, 4, 5, 6, 7, 8, 9, 10")
 	require.EqualError(t, &StateError{Resource: "poll", ID: "p", State: "completed", Suspended: ids},
 		"ricloud: poll p is completed; suspended tasks: 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, …")
+}
+
+func TestTasksWithoutAnIDAreCounted(t *testing.T) {
+	t.Parallel()
+	for want, ids := range map[string][]ID{
+		"; failed tasks: a, b":                         {"a", "b"},
+		"; failed tasks: 2 without an ID":              {"", ""},
+		"; failed tasks: a, 1 without an ID":           {"", "a"},
+		"; failed tasks: 1, 1, 1, 1, 1, 1, 1, 1, 1, 1": slices.Repeat([]ID{"1"}, 10),
+		"; failed tasks: 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, …, 1 without an ID": append(
+			slices.Repeat([]ID{"1"}, 11), ""),
+	} {
+		err := &StateError{Resource: "poll", ID: "p", State: "completed", Failed: ids}
+		assert.EqualError(t, err, "ricloud: poll p is completed"+want)
+	}
 }
 
 func TestCancelledCallKeepsCauseAndLastAnswer(t *testing.T) {

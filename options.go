@@ -242,8 +242,11 @@ func WithMaxBody(n int64) Option {
 }
 
 // WithRateLimit paces all requests of the Client, retries included, to n in
-// each period per. Requests are spread evenly, with at most a second's worth at
-// once, and go in the order in which they were made. Of the requests that wait,
+// each period per, spread evenly. After a pause, the requests of one second may
+// go at once, and a period may hold that many more than n: WithRateLimit(5,
+// time.Second) lets 5 go at once and then one every 200 milliseconds.
+//
+// Requests go in the order in which they were made. Of the requests that wait,
 // your calls go before the reads of Wait and Watch, which keep every fifth
 // turn. A call waits for its turn as long as its context allows. When its turn
 // would come too late for an answer, it fails at once and is not sent.

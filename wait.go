@@ -280,17 +280,20 @@ func (r reader[T]) List(
 	}
 	page.Len, page.More = len(l.Data), l.HasMore
 	for _, raw := range l.Data {
-		page.Last = wire.ID(raw)
-		if page.Last == "" {
-			return watch.Page[T]{}, notTheResource(r.list.Name, "data[].id", "")
+		id := wire.ID(raw)
+		if id == "" { // nothing can wait for it
+			continue
 		}
-		if !wanted(page.Last) {
+		if page.Last = id; !wanted(id) {
 			continue
 		}
 		v := new(T)
 		if r.client.decode(ctx, r.list.Name, raw, v) == nil && r.status(v).State != "" {
 			page.Wanted = append(page.Wanted, v)
 		}
+	}
+	if page.Len > 0 && page.Last == "" {
+		return watch.Page[T]{}, notTheResource(r.list.Name, "data[].id", "")
 	}
 	return page, nil
 }

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -356,6 +357,95 @@ func TestAListPageThatIsTooLargeIsAskedForSmaller(t *testing.T) {
 			time.Since(began)-10*time.Minute)
 		assert.Less(t, tooLarge, 12, "what is learnt is remembered")
 		assert.Less(t, time.Since(began), 11*time.Minute)
+	})
+}
+
+// Items without an ID on a list page do not keep the waits from sharing the page.
+func TestListItemsWithoutAnIDLeaveTheListShared(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		const polls = 100
+		began, gets, lists := time.Now(), 0, 0
+		var mu sync.Mutex
+		c, err := NewClient("token", WithTransport(RoundTripFunc(
+			func(r *http.Request) (*http.Response, error) {
+				mu.Lock()
+				defer mu.Unlock()
+				state := "processing"
+				if time.Since(began) > 2*time.Minute {
+					state = "completed"
+				}
+				if id, ok := strings.CutPrefix(r.URL.Path, "/polls/"); ok {
+					gets++
+					return answer(200, fmt.Sprintf(`{"id":%q,"state":%q}`, id, state))
+				}
+				lists++
+				all := []string{`{"state":"draft"}`}
+				for i := range polls {
+					all = append(all, fmt.Sprintf(`{"id":"p%d","state":%q}`, i, state), `{"id":null}`)
+				}
+				return answer(200, `{"data":[`+strings.Join(all, ",")+`]}`)
+			})))
+		require.NoError(t, err)
+		var waits sync.WaitGroup
+		for i := range polls {
+			waits.Go(func() {
+				_, err := c.Polls.Wait(t.Context(), ID("p"+strconv.Itoa(i)))
+				assert.NoError(t, err)
+			})
+		}
+		waits.Wait()
+		assert.LessOrEqual(t, gets, 10, "the list serves them")
+		assert.Less(t, lists, 60)
+	})
+}
+
+// 5,000 waits of a key that may not list: the reads keep to a fifth of the quota,
+// and each wait has its turn. The warning says what to do about the lag, which is
+// the number of waits over the reads that are allowed.
+func TestManyWaitsOfAKeyThatMayNotList(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		const waiting = 5000
+		began, gets := time.Now(), 0
+		ended := func() bool { return time.Since(began) > time.Hour }
+		var mu sync.Mutex
+		var lines strings.Builder
+		c, err := NewClient("token", WithLogger(slog.New(slog.NewTextHandler(&lines, nil))),
+			WithTransport(RoundTripFunc(func(r *http.Request) (*http.Response, error) {
+				mu.Lock()
+				defer mu.Unlock()
+				id, ok := strings.CutPrefix(r.URL.Path, "/polls/")
+				if !ok {
+					return answer(403, `{"error":"missing-scope","message":"no lists for you"}`)
+				}
+				gets++
+				state := "processing"
+				if ended() {
+					state = "completed"
+				}
+				return answer(200, fmt.Sprintf(`{"id":%q,"state":%q}`, id, state))
+			})))
+		require.NoError(t, err)
+		lags := make([]time.Duration, waiting)
+		var waits sync.WaitGroup
+		for i := range waiting {
+			waits.Go(func() {
+				_, err := c.Polls.Wait(t.Context(), ID(strconv.Itoa(i)))
+				assert.NoError(t, err)
+				lags[i] = time.Since(began) - time.Hour
+			})
+		}
+		waits.Wait()
+		took := time.Since(began)
+		slices.Sort(lags)
+		allowed := defaultQuota / waitShare
+		t.Logf("the median lag is %s, the worst %s", lags[waiting/2], lags[waiting-1])
+		assert.LessOrEqual(t, float64(gets), 1.1*allowed*took.Hours())
+		fair := time.Duration(waiting / allowed * float64(time.Hour))
+		assert.LessOrEqual(t, lags[waiting/2], fair*55/100, "half of them have been read by then")
+		assert.LessOrEqual(t, lags[waiting-1], fair*11/10, "nobody is left out")
+		assert.Equal(t, 1, strings.Count(lines.String(), "give webhook events to Client.Notify"))
 	})
 }
 

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode"
 	"unicode/utf16"
 	"unicode/utf8"
 )
@@ -39,7 +40,10 @@ func (c *call) mask(text []byte) []byte {
 	if len(needles) == 0 {
 		return text
 	}
-	m := masking{needles: needles, seen: map[string]bool{}}
+	m := masking{
+		needles: needles, seen: map[string]bool{},
+		numeric: slices.ContainsFunc(c.req.Secrets, isCode),
+	}
 	m.search(view{text: text}, maxNesting)
 	return m.apply(text)
 }
@@ -95,6 +99,7 @@ func latin1(s string) []byte {
 // masking collects the places of secrets in a text.
 type masking struct {
 	needles [][]byte
+	numeric bool            // one of them is a code, which may come back in groups
 	seen    map[string]bool // the texts that were searched
 	found   []span
 }
@@ -132,6 +137,11 @@ func (m *masking) search(v view, depth int) {
 			m.found = append(m.found, v.span(from+i, from+i+len(needle)))
 			from += i + len(needle)
 		}
+	}
+	if m.numeric {
+		ungrouped := masking{needles: m.needles, seen: m.seen}
+		ungrouped.search(v.decode(separators, ungroup), 0)
+		m.found = append(m.found, ungrouped.found...)
 	}
 	if depth == 0 {
 		return
@@ -181,6 +191,26 @@ func (m *masking) apply(text []byte) []byte {
 		end = max(end, s.to)
 	}
 	return append(out, text[end:]...)
+}
+
+// isCode reports whether a secret is a number that a page may write in groups,
+// as "482-913".
+func isCode(secret string) bool {
+	return len(secret) >= minSecret && strings.Trim(secret, "0123456789") == ""
+}
+
+// separators are the first bytes of what may stand between groups of digits.
+const separators = " \t-.,\xc2\xe2"
+
+// ungroup reads what separates two groups of digits as nothing.
+func ungroup(text []byte) (char []byte, length int) {
+	r, n := utf8.DecodeRune(text)
+	apart := unicode.IsSpace(r) || unicode.In(r, unicode.Pd, unicode.Cf) ||
+		strings.ContainsRune(".,\u2212", r)
+	if apart && n < len(text) && isDigit(text[n], 10) {
+		return nil, n
+	}
+	return nil, 0
 }
 
 // entity reads an escape of HTML or XML: "&amp;", "&#38;", "&#x26;".

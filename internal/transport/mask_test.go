@@ -200,6 +200,25 @@ func TestASecretIsMaskedInEverySpelling(t *testing.T) {
 	}
 }
 
+// A code is found however the page groups its digits, and other numbers stay.
+func TestACodeIsMaskedInGroups(t *testing.T) {
+	t.Parallel()
+	for _, spelling := range []string{
+		"482913", "482-913", "482 913", "48 29 13", "4 8 2 9 1 3", "482\u00a0913", "482\u2011913",
+		"482&nbsp;913", `482\u002d913`, "482%20913", "482+913", "482.913", "482&#45;913",
+	} {
+		t.Run(spelling, func(t *testing.T) {
+			t.Parallel()
+			page := "the code " + spelling + " is wrong; call 555-482-914 or 1 482 91"
+			req := &Request{Operation: SessionsCreate, Secrets: []string{"482913"}}
+			resp, err := newClient(t, play(httpmock.NewStringResponder(400, page))).Do(t.Context(), req)
+			require.NoError(t, err)
+			assert.Equal(t, "the code [redacted] is wrong; call 555-482-914 or 1 482 91",
+				string(resp.Body))
+		})
+	}
+}
+
 func percentAll(s string) string {
 	var b strings.Builder
 	for _, c := range []byte(s) {

@@ -3,6 +3,7 @@ package transport
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"sync"
 	"testing"
@@ -77,6 +78,48 @@ func TestRateLimitLetsASecondsWorthGoAtOnce(t *testing.T) {
 		}
 		assert.Equal(t, []time.Duration{0, 0, 360 * time.Millisecond, 720 * time.Millisecond}, mock.sent)
 	})
+}
+
+// No period holds more than the limit and the requests of one second.
+func TestRateLimitHoldsInEachPeriod(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		n      int
+		per    time.Duration
+		atOnce int
+	}{
+		{n: 1, per: 10 * time.Second, atOnce: 1},
+		{n: 60, per: time.Minute, atOnce: 1},
+		{n: 1, per: time.Second, atOnce: 1},
+		{n: 5, per: time.Second, atOnce: 5},
+		{n: 3, per: time.Second, atOnce: 3},
+		{n: 20, per: time.Second, atOnce: 20},
+		{n: 10_000, per: time.Hour, atOnce: 2},
+		{n: 5, per: 100 * time.Millisecond, atOnce: 50},
+	} {
+		t.Run(fmt.Sprint(tc.n, " in ", tc.per), func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				mock := clock()
+				client := newClient(t, mock, paced(tc.n, tc.per))
+				for range 4 * (tc.n%1000 + tc.atOnce) {
+					_, err := client.Do(t.Context(), request(PollsList))
+					require.NoError(t, err)
+				}
+				for i, from := range mock.sent {
+					most := i + tc.n + tc.atOnce
+					if most < len(mock.sent) {
+						assert.GreaterOrEqual(t, mock.sent[most]-from, tc.per, "from request %d on", i)
+					}
+					if i == tc.atOnce {
+						assert.Positive(t, from, "no more at once")
+					} else if i < tc.atOnce {
+						assert.Zero(t, from, "at once")
+					}
+				}
+			})
+		})
+	}
 }
 
 func TestRateLimitIsFairAndCancellable(t *testing.T) {

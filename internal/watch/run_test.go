@@ -2,6 +2,7 @@ package watch
 
 import (
 	"context"
+	"errors"
 	"strconv"
 	"sync"
 	"testing"
@@ -20,6 +21,16 @@ type judged struct {
 }
 
 func (j judged) Classify(error) Verdict { return j.verdict }
+
+// refusing is an API that can refuse the token.
+type refusing struct{ *api }
+
+func (refusing) Classify(err error) Verdict {
+	if errors.Is(err, errToken) {
+		return Refused
+	}
+	return Retry
+}
 
 func TestWhatAFailureEnds(t *testing.T) {
 	t.Parallel()
@@ -76,6 +87,39 @@ func TestATokenThatIsRefusedOnceEndsNothing(t *testing.T) {
 		_, err := wait(t.Context(), New(Source[job](judged{a, Refused}), rhythm, nil), id, nil)
 		require.NoError(t, err)
 	})
+}
+
+// A token that is refused twice ends a wait, whatever fails between the two. A
+// success between them shows that the token is accepted.
+func TestATokenThatIsRefusedTwice(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		fails []error // of the reads, in turn, and then again
+		ends  bool
+	}{
+		"an outage between": {fails: []error{errDown, errToken}, ends: true},
+		"a success between": {fails: []error{nil, errToken, nil}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				a := newAPI()
+				id := a.create(time.Minute)
+				reads := 0
+				a.fault = func(string, string) error {
+					reads++
+					return test.fails[(reads-1)%len(test.fails)]
+				}
+				_, err := wait(t.Context(), New[job](refusing{a}, rhythm, nil), id, nil)
+				if test.ends {
+					require.ErrorIs(t, err, errToken)
+					assert.Equal(t, 4, reads)
+				} else {
+					require.NoError(t, err)
+				}
+			})
+		})
+	}
 }
 
 // Reads that hang are given up when others need their place.

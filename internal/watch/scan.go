@@ -4,6 +4,7 @@ import (
 	"container/heap"
 	"context"
 	"errors"
+	"math"
 	"time"
 )
 
@@ -14,7 +15,7 @@ var errSlow = errors.New("the list took too long to read")
 // of the entry. A scan also saves the reads that are due soon.
 func (h *Hub[R]) scanPays(now time.Time) bool {
 	first, enough := h.queue[0], h.lists.breakEven(now)
-	if !h.mayList(first, now) {
+	if enough == math.MaxInt || !h.mayList(first, now) {
 		return false
 	}
 	return h.listable(0, enough, now, now.Add(h.interval(first, now)/2)) >= enough
