@@ -131,7 +131,7 @@ func (a *app) access() (access, error) {
 		return access{}, fmt.Errorf("there is no profile %q; make it with: ricloud auth login "+
 			"--profile %s", name, name)
 	}
-	vendor := vendorSettings()
+	vendor, file := vendorSettings()
 	switch {
 	case a.profile == "" && os.Getenv("RICLOUD_TOKEN") != "":
 		found.token, found.source = ricloud.NewSecret(os.Getenv("RICLOUD_TOKEN")), "RICLOUD_TOKEN"
@@ -144,12 +144,12 @@ func (a *app) access() (access, error) {
 			found.url = p.URL
 		}
 	case vendor["token"] != "":
-		found.token, found.source = ricloud.NewSecret(vendor["token"]), "~/.ricloud.ini"
+		found.token, found.source = ricloud.NewSecret(vendor["token"]), file
 		if found.url == "" {
 			found.url = vendor["url"]
 		}
 	default:
-		return access{}, errNoToken
+		return access{}, noToken()
 	}
 	if a.url != "" {
 		found.url = a.url
@@ -160,9 +160,13 @@ func (a *app) access() (access, error) {
 	return found, nil
 }
 
-var errNoToken = fmt.Errorf("%w: there is no token: run ricloud auth login, set RICLOUD_TOKEN, "+
-	"or try --sandbox",
-	ricloud.ErrUnauthorized)
+// noToken says that there is no token, and how to get on without one or with one.
+func noToken() error {
+	return &advised{
+		fmt.Errorf("there is no token: %w", ricloud.ErrUnauthorized),
+		"ricloud auth login stores one, RICLOUD_TOKEN sets one, and --sandbox needs none",
+	}
+}
 
 // token reads the profile's token.
 func (p *profile) token(name string) (ricloud.Secret, error) {
@@ -212,18 +216,25 @@ func (s *settings) remove(name string) error {
 	return s.write()
 }
 
-// vendorSettings reads [api] of the vendor's settings file: the one that RICLOUD_CONF names, or
-// ~/.ricloud.ini. A missing file has nothing in it.
-func vendorSettings() map[string]string {
-	values := map[string]string{}
-	home, err := os.UserHomeDir()
-	if err != nil {
-		return values
+// vendorSettings reads [api] of the vendor's settings as their client does: ~/.ricloud.ini, then the
+// file that RICLOUD_CONF names, whose values win. A missing file has nothing in it. from is the file
+// that the token is from.
+func vendorSettings() (values map[string]string, from string) {
+	values = map[string]string{}
+	if home, err := os.UserHomeDir(); err == nil && readINI(filepath.Join(home, ".ricloud.ini"), values) {
+		from = "~/.ricloud.ini"
 	}
-	path := orElse(os.Getenv("RICLOUD_CONF"), filepath.Join(home, ".ricloud.ini"))
-	f, err := os.Open(path) //nolint:gosec // the vendor's own file
+	if path := os.Getenv("RICLOUD_CONF"); path != "" && readINI(path, values) {
+		from = path
+	}
+	return values, from
+}
+
+// readINI adds the section [api] of a file to values. It reports whether that has a token.
+func readINI(path string, values map[string]string) (token bool) {
+	f, err := os.Open(path) //nolint:gosec // the vendor's own file, or one that the user names
 	if err != nil {
-		return values
+		return false
 	}
 	defer f.Close() //nolint:errcheck // only read
 	section := ""
@@ -233,15 +244,16 @@ func vendorSettings() map[string]string {
 			section = strings.Trim(line, "[] ")
 			continue
 		}
-		name, value, found := strings.Cut(line, "=")
-		if !found {
-			name, value, found = strings.Cut(line, ":")
+		if section != "api" || strings.HasPrefix(line, "#") || strings.HasPrefix(line, ";") {
+			continue
 		}
-		if found && section == "api" && !strings.HasPrefix(line, "#") && !strings.HasPrefix(line, ";") {
-			values[strings.ToLower(strings.TrimSpace(name))] = strings.TrimSpace(value)
+		if i := strings.IndexAny(line, "=:"); i > 0 {
+			name, value := strings.ToLower(strings.TrimSpace(line[:i])), strings.TrimSpace(line[i+1:])
+			values[name] = value
+			token = token || name == "token" && value != ""
 		}
 	}
-	return values
+	return token
 }
 
 func (a *app) completeProfiles(
