@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -59,6 +60,39 @@ func TestDocsCommandsExist(t *testing.T) {
 		verb, _, _ := strings.Cut(strings.Join(args[min(1, len(args)-1):], " "), " ")
 		if strings.Contains(string(output), "Available Commands:") {
 			assert.Equal(t, "--help", verb, "%s is no command", line[0])
+		}
+	}
+}
+
+// TestDocsCompareWithTheVendor checks that each of the vendor's commands has its row, and that the
+// jobs take as many commands as the table of jobs says.
+func TestDocsCompareWithTheVendor(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("../../docs/cli.md")
+	require.NoError(t, err)
+	head, _, _ := strings.Cut(string(text), marker)
+	theirs := map[string]string{
+		"config": "init view", "webhook-config": "create test", "storage-config": "create test",
+		"event": "listen", "icloud session": "create retrieve latest",
+		"icloud poll": "create retrieve latest download", "icloud result": "retrieve download",
+		"rirelay session": "create retrieve", "rirelay sub": "create retrieve poll latest",
+	}
+	count := 0
+	for group, verbs := range theirs {
+		for _, verb := range strings.Fields(verbs) {
+			count++
+			assert.Regexp(t, regexp.MustCompile("(?m)^\\| `"+group+" "+verb+"[ `]"), head)
+		}
+	}
+	assert.Equal(t, 22, count)
+	_, jobs, found := strings.Cut(head, "| job | theirs | ours |\n|---|---|---|\n")
+	require.True(t, found)
+	jobs, _, _ = strings.Cut(jobs, "\n\n")
+	command := regexp.MustCompile("`[^`]+`")
+	for row := range strings.Lines(jobs) {
+		for _, cell := range strings.Split(row, " | ")[1:] {
+			steps, _, _ := strings.Cut(cell, ":")
+			assert.Equal(t, steps, strconv.Itoa(len(command.FindAllString(cell, -1))), cell)
 		}
 	}
 }
