@@ -179,7 +179,7 @@ type jobState struct {
 	acknowledged bool
 }
 
-// observeJob takes over what the store says of a job.
+// observeJob learns what the store says of a job.
 func (l *leader) observeJob(entry store.Entry) {
 	if entry.Key == "" {
 		return
@@ -230,7 +230,7 @@ func (l *leader) isAcknowledged(key string) bool {
 	return state != nil && state.acknowledged
 }
 
-// acknowledged takes over that the results of a job are acknowledged.
+// acknowledged learns that the results of a job are acknowledged.
 func (l *leader) acknowledged(a pendingAck) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -131,7 +131,8 @@ const (
 )
 
 // shareURLs gives signed URLs to all processes. One that misses them asks the API. The message is
-// the poll's ID, a line feed, and the URLs, so that who has no use for them need not decode them.
+// the poll's ID, a line feed, and the URLs, so that a process without use for them need not decode
+// them.
 func (e *Engine) shareURLs(ctx context.Context, urls *pollURLs) {
 	if len(urls.Results) == 0 {
 		return
@@ -176,7 +177,7 @@ func (c *urlCache) addEncoded(message []byte) {
 	c.encoded[id] = body
 }
 
-// decode takes over what addEncoded has kept of a poll. c.mu is held.
+// decode decodes what addEncoded has kept of a poll. c.mu is held.
 func (c *urlCache) decode(poll ricloud.ID) {
 	body, ok := c.encoded[poll]
 	if !ok {

@@ -1,0 +1,157 @@
+package ingest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	ricloud "github.com/reincubate/ricloud-go"
+)
+
+// login logs in to an account.
+func (l *leader) login(ctx context.Context, r *stored, code ricloud.Secret) error {
+	if r.User == "" {
+		turn, err := l.turn(ctx)
+		if err != nil {
+			return err
+		}
+		user, err := l.client.Users.Create(turn, ricloud.UserCreateParams{Identifier: r.Account.Key})
+		if err != nil {
+			return err
+		}
+		r.User = user.ID
+	}
+	password, err := l.h.Secret(ctx, r.Account.Key)
+	if err != nil {
+		return fmt.Errorf("Handlers.Secret: %w", err)
+	}
+	note := ""
+	if !code.IsZero() {
+		r.Codes++
+		note = fmt.Sprintf("with code %d", r.Codes)
+	}
+	from := r.State
+	create, cancel, err := l.begin(ctx, r, LoggingIn, note)
+	if err != nil {
+		return err
+	}
+	defer cancel()
+	source := r.Account.Source
+	source.User = r.User
+	session, err := l.client.Sessions.Create(create, ricloud.SessionCreateParams{
+		Source: source, Payload: ricloud.SessionPayload{Password: password, Code: code},
+	})
+	if mayBeApplied(err) {
+		return l.unknown(ctx, r, err)
+	}
+	if err != nil {
+		r.State = from
+		return err
+	}
+	return l.adopt(ctx, r, session, "")
+}
+
+// adopt records a session as the account's.
+func (l *leader) adopt(
+	ctx context.Context, r *stored, session *ricloud.Session, note string,
+) error {
+	r.progress()
+	r.Session = session.ID
+	r.Known = append(r.Known, session.ID)
+	if session.State.Ended() {
+		r.State = Connecting
+		return l.connected(ctx, r, session)
+	}
+	return l.saveStep(context.WithoutCancel(ctx), r, Connecting, note)
+}
+
+// findLogin looks for the session of a login whose outcome is not known.
+func (l *leader) findLogin(ctx context.Context, r *stored) error {
+	session, err := l.findSession(ctx, r)
+	if err != nil {
+		if isFinal(err) {
+			return dead(Submitted, "a login was begun, and whether it was made cannot be found out: %v; "+
+				"look for a session of the account, then Retry, which logs in again", err)
+		}
+		return err
+	}
+	if session != nil {
+		return l.adopt(ctx, r, session, "found after a login of unknown outcome")
+	}
+	return l.notFound(ctx, r, Submitted, "login")
+}
+
+// findSession returns the newest session of the account that was made since the
+// login was begun and is not known yet, or nil.
+func (l *leader) findSession(ctx context.Context, r *stored) (*ricloud.Session, error) {
+	var newest *ricloud.Session
+	want := r.Account.Source
+	turn, err := l.turn(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for source, err := range l.client.Sources.All(turn, ricloud.SourceListParams{User: r.User}) {
+		if err != nil {
+			return nil, err
+		}
+		if source.Type != want.Type || !sameIdentifier(source.Identifier, want.Identifier) {
+			continue
+		}
+		page, err := l.client.Sessions.List(ctx, ricloud.SessionListParams{Source: source.ID})
+		if err != nil {
+			return nil, err
+		}
+		for i := range page.Data {
+			s := &page.Data[i]
+			if slices.Contains(r.Known, s.ID) || s.DateCreated.Before(r.Begun.Add(-clockSkew)) {
+				continue
+			}
+			if newest == nil || s.DateCreated.After(newest.DateCreated) {
+				newest = s
+			}
+		}
+	}
+	return newest, nil
+}
+
+// sameIdentifier compares account names as services do: the API may have
+// trimmed one, or lower-cased it.
+func sameIdentifier(a, b string) bool {
+	return strings.EqualFold(strings.TrimSpace(a), strings.TrimSpace(b))
+}
+
+// connected continues once the API has ended the login of a session, well or not.
+func (l *leader) connected(ctx context.Context, r *stored, session *ricloud.Session) error {
+	failed := &ricloud.StateError{
+		Resource: "session", ID: session.ID, State: string(session.State),
+		Code: session.Error,
+	}
+	switch {
+	case session.State == ricloud.SessionActive:
+		r.progress()
+		r.Codes = 0
+		r.State = Connected
+		return l.request(ctx, r)
+	case errors.Is(failed, ricloud.ErrCodeRequired) && r.Codes >= maxCodes:
+		return dead(Submitted, "%d codes were refused: more could lock the account", r.Codes)
+	case errors.Is(failed, ricloud.ErrCodeRequired):
+		r.progress()
+		return l.saveStep(ctx, r, CodeNeeded, "")
+	case session.State == ricloud.SessionExpired:
+		return l.loginAgain(ctx, r, "the session has expired")
+	}
+	return dead(Submitted, "the login failed: %v", failed)
+}
+
+// loginAgain logs in anew after a session that was good has ended.
+func (l *leader) loginAgain(ctx context.Context, r *stored, why string) error {
+	r.Failures++
+	if r.Failures > maxUnknown {
+		return dead(Submitted, "%s, %d times in a row", why, r.Failures)
+	}
+	r.Due = time.Now().UTC().Add(firstRetry << r.Failures)
+	return l.saveStep(ctx, r, Submitted, why)
+}
