@@ -2,18 +2,23 @@ package main
 
 import (
 	"context"
+	"errors"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	ricloud "github.com/reincubate/ricloud-go"
+	"github.com/reincubate/ricloud-go/ingest"
 	"github.com/reincubate/ricloud-go/ricloudtest"
 )
 
@@ -81,25 +86,105 @@ func (f fleet) reached(n int) {
 	}
 }
 
-// Killed in the middle, it goes on; a second one on the same state is refused.
+// Killed again and again, it goes on; a second one on the same state is refused.
 func TestKilled(t *testing.T) {
 	t.Parallel()
-	f := newFleet(t, 8)
-	first := f.command(t.Context())
-	require.NoError(t, first.Start())
-	f.reached(6)
-	out, err := f.command(t.Context()).CombinedOutput()
-	require.Error(t, err)
-	assert.Contains(t, string(out), "another process uses the folder")
-	require.NoError(t, first.Process.Kill())
-	_ = first.Wait()
-
+	f := newFleet(t, 12)
+	for n := range 8 {
+		before := f.sandbox.CountCalls("")
+		running := f.command(t.Context())
+		require.NoError(t, running.Start())
+		f.reached(before + 3 + n%3)
+		if n == 0 {
+			out, err := f.command(t.Context()).CombinedOutput()
+			require.Error(t, err)
+			assert.Contains(t, string(out), "another process uses the folder")
+		}
+		require.NoError(t, running.Process.Kill())
+		_ = running.Wait()
+	}
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
-	out, err = f.command(ctx).CombinedOutput()
+	out, err := f.command(ctx).CombinedOutput()
 	require.NoError(t, err, string(out))
-	assert.Contains(t, string(out), "8 done")
-	assert.Equal(t, 8, f.logins(t))
+	assert.Contains(t, string(out), "12 done")
+	assert.Equal(t, 12, f.logins(t))
+}
+
+// slowQuota runs the fleet in virtual time within a quota, over a network.
+func slowQuota(
+	t *testing.T, accounts, requests int, network func(http.RoundTripper) http.RoundTripper,
+) (done int, logins map[string]int) {
+	t.Helper()
+	server, passwords := newSandbox(accounts, 1)
+	defer server.Close()
+	engine, err := ingest.Open(t.Context(), ingest.Config{Memory: true, Requests: requests})
+	require.NoError(t, err)
+	client, err := ricloud.NewClient(server.Token(), ricloud.WithPacer(engine.Pacer()),
+		ricloud.WithTransport(network(server)))
+	require.NoError(t, err)
+	require.NoError(t, run(t.Context(), engine, client, passwords, ""))
+	stats, err := engine.Stats(t.Context())
+	require.NoError(t, err)
+	require.NoError(t, engine.Close())
+	assert.Zero(t, stats.Accounts[ingest.Dead], "no account is written off")
+	logins = map[string]int{}
+	for session, err := range server.Client().Sessions.All(t.Context(), ricloud.SessionListParams{}) {
+		require.NoError(t, err)
+		logins[session.Source.Identifier]++
+	}
+	return stats.Accounts[ingest.Done], logins
+}
+
+// With the client's own limits and a quota at which the last turn comes after a
+// quarter of an hour, no account fails for want of a turn.
+func TestAQuotaThatIsSlow(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		began := time.Now()
+		plain := func(next http.RoundTripper) http.RoundTripper { return next }
+		done, logins := slowQuota(t, 90, 1000, plain)
+		assert.Equal(t, 87, done, "the others ask for a code")
+		assert.Len(t, logins, 90)
+		assert.Greater(t, time.Since(began), 10*time.Minute)
+	})
+}
+
+type roundTripper func(*http.Request) (*http.Response, error)
+
+func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+// 25 seconds of 503 and every tenth answer lost: no account fails and none is
+// logged in to twice.
+func TestAnOutageAndLostAnswers(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		began, n := time.Now(), 0
+		var mu sync.Mutex
+		done, logins := slowQuota(t, 40, 10_000, func(api http.RoundTripper) http.RoundTripper {
+			return roundTripper(func(r *http.Request) (*http.Response, error) {
+				if after := time.Since(began); after > 5*time.Second && after < 30*time.Second {
+					return &http.Response{
+						StatusCode: http.StatusServiceUnavailable, Header: http.Header{}, Body: http.NoBody,
+						Request: r,
+					}, nil
+				}
+				resp, err := api.RoundTrip(r)
+				mu.Lock()
+				defer mu.Unlock()
+				if n++; err == nil && n%10 == 0 {
+					_ = resp.Body.Close()
+					return nil, errors.New("connection reset by peer")
+				}
+				return resp, err
+			})
+		})
+		assert.Equal(t, 39, done, "the other asks for a code")
+		assert.Len(t, logins, 40)
+		for identifier, n := range logins {
+			assert.Equal(t, 1, n, identifier)
+		}
+	})
 }
 
 // Ctrl-C ends it within ten seconds, and no login begins after it.
