@@ -123,16 +123,6 @@ func md5Of(t *testing.T, path string) string {
 	return hex.EncodeToString(hash.Sum(nil))
 }
 
-func sequence(results []*ricloud.Result) func(func(*ricloud.Result, error) bool) {
-	return func(yield func(*ricloud.Result, error) bool) {
-		for _, r := range results {
-			if !yield(r, nil) {
-				return
-			}
-		}
-	}
-}
-
 // 200 files from 1 B to 200 MiB, through a proxy that cuts connections wherever
 // it likes: every one ends identical.
 func TestSaveAllThroughACuttingProxy(t *testing.T) {

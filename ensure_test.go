@@ -600,3 +600,45 @@ func TestEnsureFindsAURLInAnotherSpelling(t *testing.T) {
 		}
 	}
 }
+
+func TestEnsureStorageConfig(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		sandbox := ricloudtest.NewServer(ricloudtest.WithUnconfigured())
+		defer sandbox.Close()
+		client := sandbox.Client()
+		params := ricloud.StorageConfigEnsureParams{
+			URL:               "s3://my-bucket/results",
+			Credentials:       ricloud.Credentials{"access_key_id": ricloud.NewSecret("AKIA1")},
+			SignedURLsEnabled: new(true), MakeKeyDefault: true, MakeOrganisationDefault: true,
+		}
+		config, err := client.StorageConfigs.Ensure(t.Context(), params)
+		var state *ricloud.StateError
+		require.ErrorAs(t, err, &state)
+		require.ErrorContains(t, err, "these credentials may write to it")
+		assert.Equal(t, ricloud.ConfigInvalid, config.State)
+		key, err := client.Keys.Current(t.Context())
+		require.NoError(t, err)
+		assert.Empty(t, key.StorageConfig, "what is not valid is no default")
+
+		params.Credentials, err = ricloud.CredentialsFromKey("AKIA1", ricloud.NewSecret("canary"))
+		require.NoError(t, err)
+		for range 2 { // mended, then found
+			again, err := client.StorageConfigs.Ensure(t.Context(), params)
+			require.NoError(t, err)
+			assert.Equal(t, config.ID, again.ID)
+			assert.Equal(t, ricloud.ConfigValid, again.State)
+			assert.True(t, again.SignedURLsEnabled)
+		}
+		key, err = client.Keys.Current(t.Context())
+		require.NoError(t, err)
+		assert.Equal(t, config.ID, key.StorageConfig)
+		org, err := client.Organisation.Get(t.Context())
+		require.NoError(t, err)
+		assert.Equal(t, config.ID, org.StorageConfigDefault)
+
+		params.Credentials = nil
+		_, err = client.StorageConfigs.Ensure(t.Context(), params)
+		require.ErrorContains(t, err, "StorageConfigs.Ensure: Credentials is required")
+	})
+}

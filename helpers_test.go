@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 
@@ -70,4 +71,33 @@ func newTestClient(t *testing.T, opts ...Option) (*Client, *recorder) {
 func respondWith(fixture string) httpmock.Responder {
 	body := httpmock.File(filepath.Join("testdata", filepath.FromSlash(fixture)))
 	return httpmock.NewBytesResponder(http.StatusOK, body.Bytes())
+}
+
+func jsonResponder(status int, body string) httpmock.Responder {
+	return httpmock.NewStringResponder(status, body).HeaderSet(
+		http.Header{"Content-Type": {"application/json"}},
+	)
+}
+
+// states answers with one body after the other; the last one stays.
+func states(bodies ...string) httpmock.Responder {
+	n := 0
+	return func(*http.Request) (*http.Response, error) {
+		body := bodies[min(n, len(bodies)-1)]
+		n++
+		return jsonResponder(http.StatusOK, body)(nil)
+	}
+}
+
+// RoundTripFunc is an API in a function.
+type RoundTripFunc func(*http.Request) (*http.Response, error)
+
+func (f RoundTripFunc) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+func answer(status int, body string) (*http.Response, error) {
+	resp := httpmock.NewStringResponse(status, body)
+	if strings.HasPrefix(body, "<") {
+		resp.Header.Set("Content-Type", "text/html")
+	}
+	return resp, nil
 }

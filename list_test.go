@@ -22,12 +22,6 @@ import (
 	"github.com/reincubate/ricloud-go/internal/wire"
 )
 
-func jsonResponder(status int, body string) httpmock.Responder {
-	return httpmock.NewStringResponder(status, body).HeaderSet(
-		http.Header{"Content-Type": {"application/json"}},
-	)
-}
-
 // pages serves n users, after_id inclusive or not, at most 4 a page.
 func pages(n int, inclusive bool) httpmock.Responder {
 	return func(req *http.Request) (*http.Response, error) {

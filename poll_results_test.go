@@ -1,6 +1,7 @@
 package ricloud
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -162,4 +163,55 @@ func TestPollResultsWithoutAnID(t *testing.T) {
 			})
 		})
 	}
+}
+
+func TestPollResultsAsTheyArePublished(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c, api := newTestClient(t)
+		api.RegisterResponder(http.MethodGet, "=~/polls/p$", states(
+			`{"id":"p","state":"processing","tasks_processing":["a"],"results":[]}`,
+			`{"id":"p","state":"processing","tasks_processing":["a"],"results":[{"id":"r1"}]}`,
+			`{"id":"p","state":"processing","tasks_processing":["a"],"results":{"data":[{"id":"r1"},`+
+				`{"id":"r2"}],"has_more":true,"url":"/polls/p/results"}}`,
+			`{"id":"p","state":"completed","tasks_succeeded":["a"],"tasks_failed":["b"],`+
+				`"results":{"data":[{"id":"r1"},{"id":"r2"}],"has_more":true,"url":"/polls/p/results"}}`,
+		))
+		api.RegisterResponder(http.MethodGet, "=~/polls/p/results",
+			states(`[{"id":"r3"}]`, `[{"id":"r3"},{"id":"r4"}]`))
+		var ids []ID
+		var end error
+		for r, err := range c.Polls.Results(t.Context(), "p") {
+			if err != nil {
+				end = err
+				break
+			}
+			ids = append(ids, r.ID)
+		}
+		assert.Equal(t, []ID{"r1", "r2", "r3", "r4"}, ids, "each once")
+		state, ok := errors.AsType[*StateError](end)
+		require.True(t, ok, "%v", end)
+		assert.Equal(t, []ID{"b"}, state.Failed, "after every result of the good tasks")
+	})
+}
+
+func TestPollResultsOfAPollThatShowsNone(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c, api := newTestClient(t)
+		api.RegisterResponder(http.MethodGet, "=~/polls/p$",
+			states(`{"id":"p","state":"completed","tasks_succeeded":["a","b"]}`))
+		api.RegisterResponder(http.MethodGet, "=~/results",
+			func(req *http.Request) (*http.Response, error) {
+				return jsonResponder(200, fmt.Sprintf(`{"data":[{"id":"r-%s"}]}`, req.URL.Query().Get("task")))(
+					nil,
+				)
+			})
+		var ids []ID
+		for r, err := range c.Polls.Results(t.Context(), "p") {
+			require.NoError(t, err)
+			ids = append(ids, r.ID)
+		}
+		assert.Equal(t, []ID{"r-a", "r-b"}, ids)
+	})
 }

@@ -23,19 +23,6 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// RoundTripFunc is an API in a function.
-type RoundTripFunc func(*http.Request) (*http.Response, error)
-
-func (f RoundTripFunc) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
-
-func answer(status int, body string) (*http.Response, error) {
-	resp := httpmock.NewStringResponse(status, body)
-	if strings.HasPrefix(body, "<") {
-		resp.Header.Set("Content-Type", "text/html")
-	}
-	return resp, nil
-}
-
 // hangs answers when the client gives up.
 func hangs(r *http.Request) (*http.Response, error) {
 	<-r.Context().Done()

@@ -3,9 +3,6 @@ package ricloud_test
 import (
 	"bytes"
 	"context"
-	"crypto/hmac"
-	"crypto/sha256"
-	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -17,7 +14,6 @@ import (
 	"net/http/httptest"
 	"os"
 	"runtime"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -31,17 +27,6 @@ import (
 
 	ricloud "github.com/reincubate/ricloud-go"
 )
-
-const webhookSecret = "s3cr3t-canary"
-
-// sign is the construction of the contract (§13), written anew.
-func sign(secret string, at time.Time, body []byte) string {
-	t := strconv.FormatInt(at.Unix(), 10)
-	mac := hmac.New(sha256.New, []byte(secret))
-	mac.Write([]byte(t + "."))
-	mac.Write(body)
-	return "t=" + t + ",s=" + base64.StdEncoding.EncodeToString(mac.Sum(nil))
-}
 
 // vector is a signature that the vendor's own client made.
 type vector struct {
@@ -262,43 +247,6 @@ func FuzzVerifyWebhook(f *testing.F) {
 		require.Contains(t, header, signature)
 	})
 }
-
-// eventBody is an event with the id.
-func eventBody(id string) []byte {
-	return fmt.Appendf(nil,
-		`{"id":%q,"resource":"event","type":"poll","action":"completed","data":{"id":"p1",`+
-			`"state":"completed"},"state":"pending","retries":0}`, id)
-}
-
-// delivery is what the API sends, now.
-func delivery(t *testing.T, body []byte) *http.Request {
-	t.Helper()
-	r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/webhooks/e1",
-		bytes.NewReader(body))
-	r.Header.Set("Content-Type", "application/json")
-	r.Header.Set(ricloud.SignatureHeader, sign(webhookSecret, time.Now(), body))
-	return r
-}
-
-func serve(h http.Handler, r *http.Request) *httptest.ResponseRecorder {
-	w := httptest.NewRecorder()
-	h.ServeHTTP(w, r)
-	return w
-}
-
-// newWebhook returns a handler with the secret.
-func newWebhook(
-	t *testing.T, fn func(context.Context, *ricloud.Event) error, opts ...ricloud.WebhookOption,
-) *ricloud.WebhookHandler {
-	t.Helper()
-	h, err := ricloud.NewWebhookHandler(fn,
-		append([]ricloud.WebhookOption{ricloud.WithWebhookSecrets(ricloud.NewSecret(webhookSecret))},
-			opts...)...)
-	require.NoError(t, err)
-	return h
-}
-
-func ignore(context.Context, *ricloud.Event) error { return nil }
 
 func TestWebhookHandlerAnswers(t *testing.T) {
 	t.Parallel()

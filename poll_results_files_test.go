@@ -1,9 +1,7 @@
 package ricloud_test
 
 import (
-	"bytes"
 	"context"
-	"fmt"
 	"io"
 	"net/http"
 	"os"
@@ -11,7 +9,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/assert"
@@ -44,42 +41,6 @@ func (b *bucket) OpenObject(_ context.Context, req ricloud.ObjectRequest) (*ricl
 	}
 	body := io.NopCloser(io.NewSectionReader(content, req.Offset, content.Size()-req.Offset))
 	return &ricloud.Object{Body: body, Offset: req.Offset, Size: content.Size()}, nil
-}
-
-// fileAccount has n messages with a file each, every file twice.
-func fileAccount(n int) ricloudtest.Account {
-	a := ricloudtest.Account{
-		Identifier: "john.appleseed@example.com", Password: "hunter2",
-		Files: map[string]ricloudtest.File{}, Fail: map[string]string{},
-	}
-	var records []any
-	for i := range n {
-		id := fmt.Sprintf("file-%03d", i)
-		a.Files[id] = ricloudtest.File{
-			Type:    "jpg",
-			Content: bytes.NewReader([]byte("the content of " + id)),
-		}
-		records = append(records,
-			map[string]any{"files": []any{map[string]any{"id": id}}},
-			map[string]any{"attachments": []any{
-				map[string]any{"file_id": id},
-				map[string]any{"file_id": "dtouch-1"},
-			}})
-	}
-	a.Data = map[string]ricloudtest.Content{"ios_messages.messages": ricloudtest.Records(records...)}
-	return a
-}
-
-func pollMessages(t *testing.T, client *ricloud.Client) *ricloud.Poll {
-	t.Helper()
-	session, err := login(t.Context(), client)
-	require.NoError(t, err)
-	poll, err := client.Polls.Create(t.Context(), ricloud.PollCreateParams{
-		Session: session.ID, Type: "data",
-		Payload: ricloud.PollPayload{DataTypes: []string{"ios_messages.messages"}},
-	})
-	require.NoError(t, err)
-	return poll
 }
 
 func TestResultsWithFiles(t *testing.T) {
@@ -259,48 +220,6 @@ func TestAcknowledgeAllWithoutTheBatch(t *testing.T) {
 	}
 	require.ErrorIs(t, client.Results.AcknowledgeAll(t.Context(),
 		[]ricloud.ID{"unknown", saved[0].Result.ID}), ricloud.ErrNotFound)
-}
-
-func TestEnsureStorageConfig(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		sandbox := ricloudtest.NewServer(ricloudtest.WithUnconfigured())
-		defer sandbox.Close()
-		client := sandbox.Client()
-		params := ricloud.StorageConfigEnsureParams{
-			URL:               "s3://my-bucket/results",
-			Credentials:       ricloud.Credentials{"access_key_id": ricloud.NewSecret("AKIA1")},
-			SignedURLsEnabled: new(true), MakeKeyDefault: true, MakeOrganisationDefault: true,
-		}
-		config, err := client.StorageConfigs.Ensure(t.Context(), params)
-		var state *ricloud.StateError
-		require.ErrorAs(t, err, &state)
-		require.ErrorContains(t, err, "these credentials may write to it")
-		assert.Equal(t, ricloud.ConfigInvalid, config.State)
-		key, err := client.Keys.Current(t.Context())
-		require.NoError(t, err)
-		assert.Empty(t, key.StorageConfig, "what is not valid is no default")
-
-		params.Credentials, err = ricloud.CredentialsFromKey("AKIA1", ricloud.NewSecret("canary"))
-		require.NoError(t, err)
-		for range 2 { // mended, then found
-			again, err := client.StorageConfigs.Ensure(t.Context(), params)
-			require.NoError(t, err)
-			assert.Equal(t, config.ID, again.ID)
-			assert.Equal(t, ricloud.ConfigValid, again.State)
-			assert.True(t, again.SignedURLsEnabled)
-		}
-		key, err = client.Keys.Current(t.Context())
-		require.NoError(t, err)
-		assert.Equal(t, config.ID, key.StorageConfig)
-		org, err := client.Organisation.Get(t.Context())
-		require.NoError(t, err)
-		assert.Equal(t, config.ID, org.StorageConfigDefault)
-
-		params.Credentials = nil
-		_, err = client.StorageConfigs.Ensure(t.Context(), params)
-		require.ErrorContains(t, err, "StorageConfigs.Ensure: Credentials is required")
-	})
 }
 
 // A data result that cannot be read costs its files, and nothing else.

@@ -8,7 +8,6 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"reflect"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -21,71 +20,6 @@ import (
 	ricloud "github.com/reincubate/ricloud-go"
 	"github.com/reincubate/ricloud-go/internal/transport"
 )
-
-// perform calls the method that op is the row of, and returns what it returned
-// before its error. edit, if not nil, changes each argument first.
-func perform(
-	ctx context.Context, t *testing.T, client *ricloud.Client, op transport.Operation,
-	edit func(reflect.Value), opts ...ricloud.CallOption,
-) ([]any, error) {
-	t.Helper()
-	service, verb, _ := strings.Cut(op.Name, ".")
-	method := reflect.ValueOf(client).Elem().FieldByName(service).MethodByName(verb)
-	require.True(t, method.IsValid(), op.Name)
-	args := []reflect.Value{reflect.ValueOf(ctx)}
-	for i := 1; i < method.Type().NumIn()-1; i++ {
-		arg := filled(t, method.Type().In(i))
-		if edit != nil {
-			edit(arg)
-		}
-		args = append(args, arg)
-	}
-	for _, opt := range opts {
-		args = append(args, reflect.ValueOf(opt))
-	}
-	out := method.Call(args)
-	var results []any
-	for _, v := range out[:len(out)-1] {
-		results = append(results, v.Interface())
-	}
-	err, _ := reflect.TypeAssert[error](out[len(out)-1])
-	return results, err
-}
-
-// filled makes a value of typ that passes validation: an ID that needs
-// escaping, and text that serves as a URL as well.
-func filled(t *testing.T, typ reflect.Type) reflect.Value {
-	t.Helper()
-	v := reflect.New(typ).Elem()
-	switch {
-	case typ == reflect.TypeFor[ricloud.ID]():
-		v.SetString("a/b")
-	case typ == reflect.TypeFor[ricloud.Secret]():
-		v.Set(reflect.ValueOf(ricloud.NewSecret("a secret")))
-	case typ == reflect.TypeFor[ricloud.PollCreateParams](): // its fields exclude one another
-		v.Set(reflect.ValueOf(ricloud.PollCreateParams{
-			Session: "1",
-			Payload: ricloud.PollPayload{InfoTypes: []string{"*"}},
-		}))
-	case typ.Kind() == reflect.String:
-		v.SetString("https://example.com/hook")
-	case typ.Kind() == reflect.Struct:
-		for field, value := range v.Fields() {
-			if field.IsExported() {
-				value.Set(filled(t, field.Type))
-			}
-		}
-	case typ.Kind() == reflect.Slice:
-		v.Set(reflect.Append(v, filled(t, typ.Elem())))
-	case typ.Kind() == reflect.Map:
-		v.Set(reflect.MakeMap(typ))
-		v.SetMapIndex(filled(t, typ.Key()), filled(t, typ.Elem()))
-	case typ.Kind() == reflect.Pointer:
-		v.Set(reflect.New(typ.Elem()))
-		v.Elem().Set(filled(t, typ.Elem()))
-	}
-	return v
-}
 
 // reset drops the connection under a handler, as a crash of the server does,
 // after it wrote answer.
@@ -194,11 +128,6 @@ func TestNothingIsDoneTwice(t *testing.T) {
 			})
 		}
 	}
-}
-
-func maybeApplied(err error) bool {
-	call, ok := errors.AsType[*ricloud.CallError](err)
-	return ok && call.MaybeApplied()
 }
 
 // silence never answers: the one failure that wants virtual time.

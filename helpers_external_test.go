@@ -1,0 +1,188 @@
+package ricloud_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"reflect"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	ricloud "github.com/reincubate/ricloud-go"
+	"github.com/reincubate/ricloud-go/internal/transport"
+	"github.com/reincubate/ricloud-go/ricloudtest"
+)
+
+// fileAccount has n messages with a file each, every file twice.
+func fileAccount(n int) ricloudtest.Account {
+	a := ricloudtest.Account{
+		Identifier: "john.appleseed@example.com", Password: "hunter2",
+		Files: map[string]ricloudtest.File{}, Fail: map[string]string{},
+	}
+	var records []any
+	for i := range n {
+		id := fmt.Sprintf("file-%03d", i)
+		a.Files[id] = ricloudtest.File{
+			Type:    "jpg",
+			Content: bytes.NewReader([]byte("the content of " + id)),
+		}
+		records = append(records,
+			map[string]any{"files": []any{map[string]any{"id": id}}},
+			map[string]any{"attachments": []any{
+				map[string]any{"file_id": id},
+				map[string]any{"file_id": "dtouch-1"},
+			}})
+	}
+	a.Data = map[string]ricloudtest.Content{"ios_messages.messages": ricloudtest.Records(records...)}
+	return a
+}
+
+func pollMessages(t *testing.T, client *ricloud.Client) *ricloud.Poll {
+	t.Helper()
+	session, err := login(t.Context(), client)
+	require.NoError(t, err)
+	poll, err := client.Polls.Create(t.Context(), ricloud.PollCreateParams{
+		Session: session.ID, Type: "data",
+		Payload: ricloud.PollPayload{DataTypes: []string{"ios_messages.messages"}},
+	})
+	require.NoError(t, err)
+	return poll
+}
+
+func sequence(results []*ricloud.Result) func(func(*ricloud.Result, error) bool) {
+	return func(yield func(*ricloud.Result, error) bool) {
+		for _, r := range results {
+			if !yield(r, nil) {
+				return
+			}
+		}
+	}
+}
+
+// perform calls the method that op is the row of, and returns what it returned
+// before its error. edit, if not nil, changes each argument first.
+func perform(
+	ctx context.Context, t *testing.T, client *ricloud.Client, op transport.Operation,
+	edit func(reflect.Value), opts ...ricloud.CallOption,
+) ([]any, error) {
+	t.Helper()
+	service, verb, _ := strings.Cut(op.Name, ".")
+	method := reflect.ValueOf(client).Elem().FieldByName(service).MethodByName(verb)
+	require.True(t, method.IsValid(), op.Name)
+	args := []reflect.Value{reflect.ValueOf(ctx)}
+	for i := 1; i < method.Type().NumIn()-1; i++ {
+		arg := filled(t, method.Type().In(i))
+		if edit != nil {
+			edit(arg)
+		}
+		args = append(args, arg)
+	}
+	for _, opt := range opts {
+		args = append(args, reflect.ValueOf(opt))
+	}
+	out := method.Call(args)
+	var results []any
+	for _, v := range out[:len(out)-1] {
+		results = append(results, v.Interface())
+	}
+	err, _ := reflect.TypeAssert[error](out[len(out)-1])
+	return results, err
+}
+
+// filled makes a value of typ that passes validation: an ID that needs
+// escaping, and text that serves as a URL as well.
+func filled(t *testing.T, typ reflect.Type) reflect.Value {
+	t.Helper()
+	v := reflect.New(typ).Elem()
+	switch {
+	case typ == reflect.TypeFor[ricloud.ID]():
+		v.SetString("a/b")
+	case typ == reflect.TypeFor[ricloud.Secret]():
+		v.Set(reflect.ValueOf(ricloud.NewSecret("a secret")))
+	case typ == reflect.TypeFor[ricloud.PollCreateParams](): // its fields exclude one another
+		v.Set(reflect.ValueOf(ricloud.PollCreateParams{
+			Session: "1",
+			Payload: ricloud.PollPayload{InfoTypes: []string{"*"}},
+		}))
+	case typ.Kind() == reflect.String:
+		v.SetString("https://example.com/hook")
+	case typ.Kind() == reflect.Struct:
+		for field, value := range v.Fields() {
+			if field.IsExported() {
+				value.Set(filled(t, field.Type))
+			}
+		}
+	case typ.Kind() == reflect.Slice:
+		v.Set(reflect.Append(v, filled(t, typ.Elem())))
+	case typ.Kind() == reflect.Map:
+		v.Set(reflect.MakeMap(typ))
+		v.SetMapIndex(filled(t, typ.Key()), filled(t, typ.Elem()))
+	case typ.Kind() == reflect.Pointer:
+		v.Set(reflect.New(typ.Elem()))
+		v.Elem().Set(filled(t, typ.Elem()))
+	}
+	return v
+}
+
+func maybeApplied(err error) bool {
+	call, ok := errors.AsType[*ricloud.CallError](err)
+	return ok && call.MaybeApplied()
+}
+
+const webhookSecret = "s3cr3t-canary"
+
+// sign is the construction of the contract (§13), written anew.
+func sign(secret string, at time.Time, body []byte) string {
+	t := strconv.FormatInt(at.Unix(), 10)
+	mac := hmac.New(sha256.New, []byte(secret))
+	mac.Write([]byte(t + "."))
+	mac.Write(body)
+	return "t=" + t + ",s=" + base64.StdEncoding.EncodeToString(mac.Sum(nil))
+}
+
+// eventBody is an event with the id.
+func eventBody(id string) []byte {
+	return fmt.Appendf(nil,
+		`{"id":%q,"resource":"event","type":"poll","action":"completed","data":{"id":"p1",`+
+			`"state":"completed"},"state":"pending","retries":0}`, id)
+}
+
+// delivery is what the API sends, now.
+func delivery(t *testing.T, body []byte) *http.Request {
+	t.Helper()
+	r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/webhooks/e1",
+		bytes.NewReader(body))
+	r.Header.Set("Content-Type", "application/json")
+	r.Header.Set(ricloud.SignatureHeader, sign(webhookSecret, time.Now(), body))
+	return r
+}
+
+func serve(h http.Handler, r *http.Request) *httptest.ResponseRecorder {
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, r)
+	return w
+}
+
+// newWebhook returns a handler with the secret.
+func newWebhook(
+	t *testing.T, fn func(context.Context, *ricloud.Event) error, opts ...ricloud.WebhookOption,
+) *ricloud.WebhookHandler {
+	t.Helper()
+	h, err := ricloud.NewWebhookHandler(fn,
+		append([]ricloud.WebhookOption{ricloud.WithWebhookSecrets(ricloud.NewSecret(webhookSecret))},
+			opts...)...)
+	require.NoError(t, err)
+	return h
+}
+
+func ignore(context.Context, *ricloud.Event) error { return nil }
