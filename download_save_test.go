@@ -105,26 +105,30 @@ func TestSaveKeepsNothingUnverified(t *testing.T) {
 		want  error
 		left  int64 // bytes of the partial file; -1: no file
 	}{
-		"corrupt": {func(_ *vault, _ int, _ *http.Request, resp *http.Response) (*http.Response, error) {
+		"corrupt": {fault: func(
+			_ *vault, _ int, _ *http.Request, resp *http.Response,
+		) (*http.Response, error) {
 			resp.Body = io.NopCloser(bytes.NewReader(make([]byte, 1000)))
 			return resp, nil
-		}, ErrChecksum, -1},
-		"another size": {func(_ *vault, _ int, _ *http.Request, resp *http.Response) (*http.Response,
-			error,
-		) {
+		}, want: ErrChecksum, left: -1},
+		"another size": {fault: func(
+			_ *vault, _ int, _ *http.Request, resp *http.Response,
+		) (*http.Response, error) {
 			resp.ContentLength = 1001
 			return resp, nil
-		}, ErrSize, -1},
-		"gone": {func(_ *vault, _ int, _ *http.Request, resp *http.Response) (*http.Response, error) {
+		}, want: ErrSize, left: -1},
+		"gone": {fault: func(
+			_ *vault, _ int, _ *http.Request, resp *http.Response,
+		) (*http.Response, error) {
 			resp.StatusCode = http.StatusNotFound
 			return resp, nil
-		}, ErrNotFound, -1},
-		"interrupted": {func(_ *vault, n int, _ *http.Request, resp *http.Response) (*http.Response,
-			error,
-		) {
+		}, want: ErrNotFound, left: -1},
+		"interrupted": {fault: func(
+			_ *vault, n int, _ *http.Request, resp *http.Response,
+		) (*http.Response, error) {
 			cutAt(resp, max(0, 600-int64(n)*600))
 			return resp, nil
-		}, io.ErrUnexpectedEOF, 600},
+		}, want: io.ErrUnexpectedEOF, left: 600},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

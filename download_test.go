@@ -600,13 +600,13 @@ func TestOpenerErrors(t *testing.T) {
 		err   error
 		calls int
 	}{
-		"passing":    {errors.New("connection refused"), 5},
-		"busy":       {&StorageError{StatusCode: 503}, 5},
-		"rate limit": {&StorageError{StatusCode: 429}, 5},
-		"missing":    {&StorageError{StatusCode: 404}, 1},
-		"forbidden":  {&StorageError{StatusCode: 403}, 1},
-		"changed":    {ErrObjectChanged, 1},
-		"param":      {invalid("Key", "is odd"), 1},
+		"passing":    {err: errors.New("connection refused"), calls: 5},
+		"busy":       {err: &StorageError{StatusCode: 503}, calls: 5},
+		"rate limit": {err: &StorageError{StatusCode: 429}, calls: 5},
+		"missing":    {err: &StorageError{StatusCode: 404}, calls: 1},
+		"forbidden":  {err: &StorageError{StatusCode: 403}, calls: 1},
+		"changed":    {err: ErrObjectChanged, calls: 1},
+		"param":      {err: invalid("Key", "is odd"), calls: 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -632,14 +632,17 @@ func TestErrorsAreSafeToPrint(t *testing.T) {
 	require.NoError(t, err)
 	text := string(message)
 	for _, tc := range []struct{ name, body string }{
-		{"message", `{"error":"x","message":` + text + `}`},
-		{"code", `{"error":` + text + `}`},
+		{name: "message", body: `{"error":"x","message":` + text + `}`},
+		{name: "code", body: `{"error":` + text + `}`},
 		{
-			"params",
-			`{"error":"invalid-parameter","params":{"a":` + text + `,` + "\n" + `"b":` + text + `}}`,
+			name: "params",
+			body: `{"error":"invalid-parameter","params":{"a":` + text + `,` + "\n" + `"b":` + text + `}}`,
 		},
-		{"all", `{"error":` + text + `,"message":` + text + `,"params":` + text + `}`},
-		{"a page", "<html>\n" + hostile},
+		{
+			name: "all",
+			body: `{"error":` + text + `,"message":` + text + `,"params":` + text + `}`,
+		},
+		{name: "a page", body: "<html>\n" + hostile},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()

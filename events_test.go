@@ -394,8 +394,11 @@ func TestReplayReadsNoFurtherThanItMust(t *testing.T) {
 		events   []string
 		requests int
 	}{
-		"newest first": {newestFirst, 3},
-		"oldest first": {oldestFirst, 12}, // one behind the last page, which is full
+		"newest first": {events: newestFirst, requests: 3},
+		"oldest first": {
+			events:   oldestFirst,
+			requests: 12,
+		}, // one behind the last page, which is full
 	} {
 		client, requests := record(t, map[string][]string{"failed": tt.events})
 		n, err := client.Events.Replay(t.Context(), epoch, func(context.Context, *ricloud.Event) error {

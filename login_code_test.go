@@ -96,13 +96,18 @@ func TestLoginEndsWithItsCallback(t *testing.T) {
 		is   error
 		text string
 	}{
-		"no callback": {nil, ErrCodeRequired, "ricloud: session s1 is failed: code-required"},
-		"error": {func(context.Context, CodeChallenge) (Secret, error) {
+		"no callback": {
+			code: nil,
+			is:   ErrCodeRequired,
+			text: "ricloud: session s1 is failed: code-required",
+		},
+		"error": {code: func(context.Context, CodeChallenge) (Secret, error) {
 			return NewSecret(""), gone
-		}, gone, "ricloud: Sessions.Login: asking for code 1: the user is gone"},
+		}, is: gone, text: "ricloud: Sessions.Login: asking for code 1: the user is gone"},
 		"empty code": {
-			func(context.Context, CodeChallenge) (Secret, error) { return NewSecret(""), nil }, nil,
-			"ricloud: Sessions.Login: asking for code 1: ricloud: code is empty",
+			code: func(context.Context, CodeChallenge) (Secret, error) { return NewSecret(""), nil },
+			is:   nil,
+			text: "ricloud: Sessions.Login: asking for code 1: ricloud: code is empty",
 		},
 	}
 	for name, tc := range tests {

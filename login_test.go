@@ -157,31 +157,56 @@ func TestLoginGoesOnWithTheSessionItMayHaveCreated(t *testing.T) {
 		want    string // the session; "": none was found
 		creates int
 	}{
-		{"found", account{lost: map[int]bool{1: true}}, "s1", 1},
+		{name: "found", account: account{lost: map[int]bool{1: true}}, want: "s1", creates: 1},
 		{
-			"found although the server's clock is ahead",
-			account{lost: map[int]bool{1: true}, clock: time.Hour},
-			"s1", 1,
+			name:    "found although the server's clock is ahead",
+			account: account{lost: map[int]bool{1: true}, clock: time.Hour},
+			want:    "s1", creates: 1,
 		},
 		{
-			"found although the server's clock is behind",
-			account{lost: map[int]bool{1: true}, clock: -time.Hour},
-			"s1", 1,
+			name:    "found although the server's clock is behind",
+			account: account{lost: map[int]bool{1: true}, clock: -time.Hour},
+			want:    "s1", creates: 1,
 		},
-		{"found at the last look", account{lost: map[int]bool{1: true}, late: 5}, "s1", 1},
-		{"found too late", account{lost: map[int]bool{1: true}, late: 6}, "", 1},
-		{"never created", account{lost: map[int]bool{1: true}, refused: true}, "", 1},
 		{
-			"never created, clock ahead",
-			account{lost: map[int]bool{1: true}, refused: true, clock: time.Hour},
-			"", 1,
+			name:    "found at the last look",
+			account: account{lost: map[int]bool{1: true}, late: 5},
+			want:    "s1",
+			creates: 1,
 		},
-		{"the first round's", account{lost: map[int]bool{1: true}, code: "123456"}, "s2", 2},
-		{"the second round's", account{lost: map[int]bool{2: true}, code: "123456"}, "s2", 2},
 		{
-			"not the first round's in the second",
-			account{lost: map[int]bool{2: true}, code: "123456", refused: true},
-			"", 2,
+			name:    "found too late",
+			account: account{lost: map[int]bool{1: true}, late: 6},
+			want:    "",
+			creates: 1,
+		},
+		{
+			name:    "never created",
+			account: account{lost: map[int]bool{1: true}, refused: true},
+			want:    "",
+			creates: 1,
+		},
+		{
+			name:    "never created, clock ahead",
+			account: account{lost: map[int]bool{1: true}, refused: true, clock: time.Hour},
+			want:    "", creates: 1,
+		},
+		{
+			name:    "the first round's",
+			account: account{lost: map[int]bool{1: true}, code: "123456"},
+			want:    "s2",
+			creates: 2,
+		},
+		{
+			name:    "the second round's",
+			account: account{lost: map[int]bool{2: true}, code: "123456"},
+			want:    "s2",
+			creates: 2,
+		},
+		{
+			name:    "not the first round's in the second",
+			account: account{lost: map[int]bool{2: true}, code: "123456", refused: true},
+			want:    "", creates: 2,
 		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -492,11 +517,20 @@ func TestFindCostsFewRequests(t *testing.T) {
 		api   account
 		reads int
 	}{
-		"it is there":       {account{lost: map[int]bool{1: true}}, 2},
-		"it is not":         {account{lost: map[int]bool{1: true}, refused: true}, 8},
-		"it shows late":     {account{lost: map[int]bool{1: true}, lag: 5 * time.Second}, 5},
-		"an outage":         {account{lost: map[int]bool{1: true}, fail: errors.New("reset")}, 6},
-		"clock an hour off": {account{lost: map[int]bool{1: true}, clock: time.Hour}, 3},
+		"it is there": {api: account{lost: map[int]bool{1: true}}, reads: 2},
+		"it is not":   {api: account{lost: map[int]bool{1: true}, refused: true}, reads: 8},
+		"it shows late": {
+			api:   account{lost: map[int]bool{1: true}, lag: 5 * time.Second},
+			reads: 5,
+		},
+		"an outage": {
+			api:   account{lost: map[int]bool{1: true}, fail: errors.New("reset")},
+			reads: 6,
+		},
+		"clock an hour off": {
+			api:   account{lost: map[int]bool{1: true}, clock: time.Hour},
+			reads: 3,
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -56,33 +56,69 @@ func breakdowns() []breakdown {
 	const json, text = "application/json", "text/html"
 	return []breakdown{
 		{
-			"reset after the request", func(w http.ResponseWriter, _ *http.Request) { reset(w, "") }, true,
-			false,
+			name:    "reset after the request",
+			serve:   func(w http.ResponseWriter, _ *http.Request) { reset(w, "") },
+			again:   true,
+			unacted: false,
 		},
-		{"reset in mid-header", func(w http.ResponseWriter, _ *http.Request) {
-			reset(w, "HTTP/1.1 200 O")
-		}, true, false},
-		{"reset in mid-answer", func(w http.ResponseWriter, _ *http.Request) {
-			reset(w, "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{\"id\":")
-		}, true, false},
-		{"reset in mid-chunk", func(w http.ResponseWriter, _ *http.Request) {
-			reset(w, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n20\r\n{\"id\":")
-		}, true, false},
-		{"truncated JSON", answer(200, json, `{"id":"1","state":`), false, false},
-		{"JSON that does not fit", answer(200, json, `{"id":[true],"data":7}`), false, false},
-		{"HTML 200", answer(200, text, "<html>welcome</html>"), false, false},
-		{"HTML 502", answer(502, text, "<html>bad gateway</html>"), true, false},
-		{"400", answer(400, json, `{"error":"invalid-parameter","message":"no"}`), false, true},
-		{"401", answer(401, json, `{}`), false, true},
-		{"403", answer(403, json, `{}`), false, true},
-		{"404", answer(404, json, `{}`), false, true},
-		{"408", answer(408, json, `{}`), true, false},
-		{"429", answer(429, json, `{}`), true, true},
-		{"500", answer(500, json, `{}`), true, false},
-		{"501", answer(501, json, `{}`), false, false},
-		{"502", answer(502, json, `{}`), true, false},
-		{"503", answer(503, json, `{}`), true, false},
-		{"504", answer(504, json, `{}`), true, false},
+		{
+			name: "reset in mid-header",
+			serve: func(w http.ResponseWriter, _ *http.Request) {
+				reset(w, "HTTP/1.1 200 O")
+			}, again: true, unacted: false,
+		},
+		{
+			name: "reset in mid-answer",
+			serve: func(w http.ResponseWriter, _ *http.Request) {
+				reset(w, "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{\"id\":")
+			}, again: true, unacted: false,
+		},
+		{
+			name: "reset in mid-chunk",
+			serve: func(w http.ResponseWriter, _ *http.Request) {
+				reset(w, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n20\r\n{\"id\":")
+			}, again: true, unacted: false,
+		},
+		{
+			name:    "truncated JSON",
+			serve:   answer(200, json, `{"id":"1","state":`),
+			again:   false,
+			unacted: false,
+		},
+		{
+			name:    "JSON that does not fit",
+			serve:   answer(200, json, `{"id":[true],"data":7}`),
+			again:   false,
+			unacted: false,
+		},
+		{
+			name:    "HTML 200",
+			serve:   answer(200, text, "<html>welcome</html>"),
+			again:   false,
+			unacted: false,
+		},
+		{
+			name:    "HTML 502",
+			serve:   answer(502, text, "<html>bad gateway</html>"),
+			again:   true,
+			unacted: false,
+		},
+		{
+			name:    "400",
+			serve:   answer(400, json, `{"error":"invalid-parameter","message":"no"}`),
+			again:   false,
+			unacted: true,
+		},
+		{name: "401", serve: answer(401, json, `{}`), again: false, unacted: true},
+		{name: "403", serve: answer(403, json, `{}`), again: false, unacted: true},
+		{name: "404", serve: answer(404, json, `{}`), again: false, unacted: true},
+		{name: "408", serve: answer(408, json, `{}`), again: true, unacted: false},
+		{name: "429", serve: answer(429, json, `{}`), again: true, unacted: true},
+		{name: "500", serve: answer(500, json, `{}`), again: true, unacted: false},
+		{name: "501", serve: answer(501, json, `{}`), again: false, unacted: false},
+		{name: "502", serve: answer(502, json, `{}`), again: true, unacted: false},
+		{name: "503", serve: answer(503, json, `{}`), again: true, unacted: false},
+		{name: "504", serve: answer(504, json, `{}`), again: true, unacted: false},
 	}
 }
 

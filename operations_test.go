@@ -47,181 +47,309 @@ func operationCases() []operationCase {
 	page := ListParams{Limit: 5, AfterID: "a/1", BeforeID: "b"}
 	const pageQuery = "after_id=a%2F1&before_id=b&limit=5"
 	return []operationCase{
-		{transport.OrganisationGet, func(ctx context.Context, c *Client) error {
-			return result(c.Organisation.Get(ctx))
-		}, "/organisation", "", ""},
 		{
-			transport.OrganisationUpdate, func(ctx context.Context, c *Client) error {
+			op: transport.OrganisationGet,
+			call: func(ctx context.Context, c *Client) error {
+				return result(c.Organisation.Get(ctx))
+			}, path: "/organisation", query: "", body: "",
+		},
+		{
+			op: transport.OrganisationUpdate,
+			call: func(ctx context.Context, c *Client) error {
 				return result(c.Organisation.Update(ctx, OrganisationUpdateParams{
 					Name: "Müller & Söhne", Config: &PublishingConfig{PublishSourceFiles: new(false)},
 					StorageConfigDefault: new(ID("2")), WebhookConfigDefault: new(ID),
 				}))
-			}, "/organisation", "",
-			`{"name":"Müller & Söhne","config":{"publish_source_files":false},` +
+			}, path: "/organisation", query: "",
+			body: `{"name":"Müller & Söhne","config":{"publish_source_files":false},` +
 				`"storage_config_default":"2","webhook_config_default":null}`,
 		},
-		{transport.KeysCreate, func(ctx context.Context, c *Client) error {
-			return result(c.Keys.Create(ctx, KeyCreateParams{StorageConfig: "2"}))
-		}, "/keys", "", `{"storage_config":"2"}`},
-		{transport.KeysGet, func(ctx context.Context, c *Client) error {
-			return result(c.Keys.Get(ctx, "1"))
-		}, "/keys/1", "", ""},
-		{transport.KeysList, func(ctx context.Context, c *Client) error {
-			return result(c.Keys.List(ctx, KeyListParams{page}))
-		}, "/keys", pageQuery, ""},
-		{transport.KeysUpdate, func(ctx context.Context, c *Client) error {
-			return result(c.Keys.Update(ctx, "1", KeyUpdateParams{
-				Config:        &PublishingConfig{},
-				StorageConfig: new(ID), WebhookConfig: new(ID("5")),
-			}))
-		}, "/keys/1", "", `{"config":{},"storage_config":null,"webhook_config":"5"}`},
-		{transport.KeysCurrent, func(ctx context.Context, c *Client) error {
-			return result(c.Keys.Current(ctx))
-		}, "/key", "", ""},
-		{transport.KeysUpdateCurrent, func(ctx context.Context, c *Client) error {
-			return result(c.Keys.UpdateCurrent(ctx, KeyUpdateParams{}))
-		}, "/key", "", `{}`},
-		{transport.KeysRotate, func(ctx context.Context, c *Client) error {
-			return result(c.Keys.Rotate(ctx, "1", KeyRotateParams{Expire: 90 * time.Minute}))
-		}, "/keys/1/rotate", "", `{"expire":5400}`},
-		{transport.PermissionsCreate, func(ctx context.Context, c *Client) error {
-			return result(c.Permissions.Create(ctx,
-				PermissionsCreateParams{Key: "1", Scopes: map[string][]ScopeLimit{"task_type:*": nil}}))
-		}, "/permissions", "", `{"key":"1","scopes":{"task_type:*":[]}}`},
-		{transport.PermissionsGet, func(ctx context.Context, c *Client) error {
-			return result(c.Permissions.Get(ctx, "1"))
-		}, "/permissions/1", "", ""},
-		{transport.PermissionsList, func(ctx context.Context, c *Client) error {
-			return result(c.Permissions.List(ctx, PermissionsListParams{page}))
-		}, "/permissions", pageQuery, ""},
-		{transport.PermissionsUpdate, func(ctx context.Context, c *Client) error {
-			return result(c.Permissions.Update(ctx, "1",
-				PermissionsUpdateParams{Scopes: map[string][]ScopeLimit{"x:y": {{"user", "count", 3}}}}))
-		}, "/permissions/1", "", `{"scopes":{"x:y":[{"level":"user","type":"count","value":3}]}}`},
-		{transport.UsersCreate, func(ctx context.Context, c *Client) error {
-			return result(c.Users.Create(ctx, UserCreateParams{Identifier: "müller 日本 <x>", Key: "4"}))
-		}, "/users", "", `{"identifier":"müller 日本 <x>","key":"4"}`},
-		{transport.UsersGet, func(ctx context.Context, c *Client) error {
-			return result(c.Users.Get(ctx, "a/b c"))
-		}, "/users/a%2Fb%20c", "", ""},
-		{transport.UsersList, func(ctx context.Context, c *Client) error {
-			return result(c.Users.List(ctx, UserListParams{Identifier: "x&y"}, WithQuery("z", "1"),
-				WithQuery("z", "2")))
-		}, "/users", "identifier=x%26y&z=1&z=2", ""},
-		{transport.UsersUpdate, func(ctx context.Context, c *Client) error {
-			return result(c.Users.Update(ctx, "1", UserUpdateParams{Identifier: "x"}))
-		}, "/users/1", "", `{"identifier":"x"}`},
-		{transport.SourcesGet, func(ctx context.Context, c *Client) error {
-			return result(c.Sources.Get(ctx, "1"))
-		}, "/sources/1", "", ""},
-		{transport.SourcesList, func(ctx context.Context, c *Client) error {
-			return result(
-				c.Sources.List(ctx, SourceListParams{User: "1", Identifier: "x", ListParams: page}),
-			)
-		}, "/sources", "after_id=a%2F1&before_id=b&identifier=x&limit=5&user=1", ""},
-		{transport.SourcesUpdate, func(ctx context.Context, c *Client) error {
-			return result(c.Sources.Update(ctx, "1", SourceUpdateParams{State: SourceDeactivated}))
-		}, "/sources/1", "", `{"state":"deactivated"}`},
-		{transport.SourcesChildren, func(ctx context.Context, c *Client) error {
-			return result(c.Sources.Children(ctx, "1", page))
-		}, "/sources/1/children", pageQuery, ""},
 		{
-			transport.SessionsCreate, func(ctx context.Context, c *Client) error {
+			op: transport.KeysCreate,
+			call: func(ctx context.Context, c *Client) error {
+				return result(c.Keys.Create(ctx, KeyCreateParams{StorageConfig: "2"}))
+			}, path: "/keys", query: "", body: `{"storage_config":"2"}`,
+		},
+		{op: transport.KeysGet, call: func(ctx context.Context, c *Client) error {
+			return result(c.Keys.Get(ctx, "1"))
+		}, path: "/keys/1", query: "", body: ""},
+		{op: transport.KeysList, call: func(ctx context.Context, c *Client) error {
+			return result(c.Keys.List(ctx, KeyListParams{page}))
+		}, path: "/keys", query: pageQuery, body: ""},
+		{
+			op: transport.KeysUpdate,
+			call: func(ctx context.Context, c *Client) error {
+				return result(c.Keys.Update(ctx, "1", KeyUpdateParams{
+					Config:        &PublishingConfig{},
+					StorageConfig: new(ID), WebhookConfig: new(ID("5")),
+				}))
+			},
+			path:  "/keys/1",
+			query: "",
+			body:  `{"config":{},"storage_config":null,"webhook_config":"5"}`,
+		},
+		{
+			op: transport.KeysCurrent,
+			call: func(ctx context.Context, c *Client) error {
+				return result(c.Keys.Current(ctx))
+			}, path: "/key", query: "", body: "",
+		},
+		{
+			op: transport.KeysUpdateCurrent,
+			call: func(ctx context.Context, c *Client) error {
+				return result(c.Keys.UpdateCurrent(ctx, KeyUpdateParams{}))
+			}, path: "/key", query: "", body: `{}`,
+		},
+		{
+			op: transport.KeysRotate,
+			call: func(ctx context.Context, c *Client) error {
+				return result(c.Keys.Rotate(ctx, "1", KeyRotateParams{Expire: 90 * time.Minute}))
+			}, path: "/keys/1/rotate", query: "", body: `{"expire":5400}`,
+		},
+		{
+			op: transport.PermissionsCreate,
+			call: func(ctx context.Context, c *Client) error {
+				return result(c.Permissions.Create(ctx,
+					PermissionsCreateParams{Key: "1", Scopes: map[string][]ScopeLimit{"task_type:*": nil}}))
+			},
+			path:  "/permissions",
+			query: "",
+			body:  `{"key":"1","scopes":{"task_type:*":[]}}`,
+		},
+		{
+			op: transport.PermissionsGet,
+			call: func(ctx context.Context, c *Client) error {
+				return result(c.Permissions.Get(ctx, "1"))
+			}, path: "/permissions/1", query: "", body: "",
+		},
+		{
+			op: transport.PermissionsList,
+			call: func(ctx context.Context, c *Client) error {
+				return result(c.Permissions.List(ctx, PermissionsListParams{page}))
+			}, path: "/permissions", query: pageQuery, body: "",
+		},
+		{
+			op: transport.PermissionsUpdate,
+			call: func(ctx context.Context, c *Client) error {
+				return result(c.Permissions.Update(ctx, "1",
+					PermissionsUpdateParams{Scopes: map[string][]ScopeLimit{"x:y": {{
+						Level: "user",
+						Type:  "count",
+						Value: 3,
+					}}}}))
+			},
+			path:  "/permissions/1",
+			query: "",
+			body:  `{"scopes":{"x:y":[{"level":"user","type":"count","value":3}]}}`,
+		},
+		{
+			op: transport.UsersCreate,
+			call: func(ctx context.Context, c *Client) error {
+				return result(c.Users.Create(ctx, UserCreateParams{Identifier: "müller 日本 <x>", Key: "4"}))
+			},
+			path:  "/users",
+			query: "",
+			body:  `{"identifier":"müller 日本 <x>","key":"4"}`,
+		},
+		{op: transport.UsersGet, call: func(ctx context.Context, c *Client) error {
+			return result(c.Users.Get(ctx, "a/b c"))
+		}, path: "/users/a%2Fb%20c", query: "", body: ""},
+		{
+			op: transport.UsersList,
+			call: func(ctx context.Context, c *Client) error {
+				return result(c.Users.List(ctx, UserListParams{Identifier: "x&y"}, WithQuery("z", "1"),
+					WithQuery("z", "2")))
+			}, path: "/users", query: "identifier=x%26y&z=1&z=2", body: "",
+		},
+		{
+			op: transport.UsersUpdate,
+			call: func(ctx context.Context, c *Client) error {
+				return result(c.Users.Update(ctx, "1", UserUpdateParams{Identifier: "x"}))
+			}, path: "/users/1", query: "", body: `{"identifier":"x"}`,
+		},
+		{
+			op: transport.SourcesGet,
+			call: func(ctx context.Context, c *Client) error {
+				return result(c.Sources.Get(ctx, "1"))
+			}, path: "/sources/1", query: "", body: "",
+		},
+		{
+			op: transport.SourcesList,
+			call: func(ctx context.Context, c *Client) error {
+				return result(
+					c.Sources.List(ctx, SourceListParams{User: "1", Identifier: "x", ListParams: page}),
+				)
+			},
+			path:  "/sources",
+			query: "after_id=a%2F1&before_id=b&identifier=x&limit=5&user=1",
+			body:  "",
+		},
+		{
+			op: transport.SourcesUpdate,
+			call: func(ctx context.Context, c *Client) error {
+				return result(c.Sources.Update(ctx, "1", SourceUpdateParams{State: SourceDeactivated}))
+			}, path: "/sources/1", query: "", body: `{"state":"deactivated"}`,
+		},
+		{
+			op: transport.SourcesChildren,
+			call: func(ctx context.Context, c *Client) error {
+				return result(c.Sources.Children(ctx, "1", page))
+			}, path: "/sources/1/children", query: pageQuery, body: "",
+		},
+		{
+			op: transport.SessionsCreate,
+			call: func(ctx context.Context, c *Client) error {
 				return result(c.Sessions.Create(ctx, SessionCreateParams{
 					Source:  SourceParams{User: "1", Type: SourceICloudAccount, Identifier: "jane@example.com"},
 					Payload: SessionPayload{Password: NewSecret(`pa$$ "word"`), Code: NewSecret("123456")},
 				}))
-			}, "/sessions", "",
-			`{"source":{"user":"1","type":"icloud.account","identifier":"jane@example.com"},` +
+			}, path: "/sessions", query: "",
+			body: `{"source":{"user":"1","type":"icloud.account","identifier":"jane@example.com"},` +
 				`"payload":{"password":"pa$$ \"word\"","code":"123456"}}`,
 		},
 		{
-			transport.SessionsCreate, func(ctx context.Context, c *Client) error {
+			op: transport.SessionsCreate,
+			call: func(ctx context.Context, c *Client) error {
 				return result(c.Sessions.Create(ctx, SessionCreateParams{
 					Source:  SourceParams{User: "1", Type: SourceRelayInstance},
 					Payload: SessionPayload{Code: NewSecret("PAIR-1234")},
 				}))
-			}, "/sessions", "",
-			`{"source":{"user":"1","type":"rirelay.instance"},"payload":{"code":"PAIR-1234"}}`,
+			}, path: "/sessions", query: "",
+			body: `{"source":{"user":"1","type":"rirelay.instance"},"payload":{"code":"PAIR-1234"}}`,
 		},
-		{transport.SessionsGet, func(ctx context.Context, c *Client) error {
-			return result(c.Sessions.Get(ctx, "s"))
-		}, "/sessions/s", "", ""},
-		{transport.SessionsList, func(ctx context.Context, c *Client) error {
-			return result(c.Sessions.List(ctx,
-				SessionListParams{Source: "1", State: SessionActive, ListParams: ListParams{Limit: 1}}))
-		}, "/sessions", "limit=1&source=1&state=active", ""},
-		{transport.SessionsDelete, func(ctx context.Context, c *Client) error {
-			return result(c.Sessions.Delete(ctx, "s"))
-		}, "/sessions/s", "", ""},
 		{
-			transport.PollsCreate, func(ctx context.Context, c *Client) error {
+			op: transport.SessionsGet,
+			call: func(ctx context.Context, c *Client) error {
+				return result(c.Sessions.Get(ctx, "s"))
+			}, path: "/sessions/s", query: "", body: "",
+		},
+		{
+			op: transport.SessionsList,
+			call: func(ctx context.Context, c *Client) error {
+				return result(c.Sessions.List(ctx,
+					SessionListParams{Source: "1", State: SessionActive, ListParams: ListParams{Limit: 1}}))
+			}, path: "/sessions", query: "limit=1&source=1&state=active", body: "",
+		},
+		{
+			op: transport.SessionsDelete,
+			call: func(ctx context.Context, c *Client) error {
+				return result(c.Sessions.Delete(ctx, "s"))
+			}, path: "/sessions/s", query: "", body: "",
+		},
+		{
+			op: transport.PollsCreate,
+			call: func(ctx context.Context, c *Client) error {
 				return result(c.Polls.Create(ctx,
 					PollCreateParams{Session: "s", Source: "x", Type: "data", Payload: PollPayload{
 						InfoTypes: []string{"*"}, DataTypes: []string{"callkit.calls"}, Files: []ID{"a/b c"},
 						PublishSourceFiles: new(false), Since: noon, Until: noon,
 					}}))
-			}, "/polls", "",
-			`{"session":"s","source":"x","type":"data","payload":{"info_types":["*"],` +
+			}, path: "/polls", query: "",
+			body: `{"session":"s","source":"x","type":"data","payload":{"info_types":["*"],` +
 				`"data_types":["callkit.calls"],"files":["a/b c"],"publish_source_files":false,` +
 				`"since":"2026-11-23T12:00:00.000Z","until":"2026-11-23T12:00:00.000Z"}}`,
 		},
-		{transport.PollsCreate, func(ctx context.Context, c *Client) error {
-			return result(c.Polls.Create(ctx, PollCreateParams{Subscription: "sub", Payload: payload}))
-		}, "/polls", "", `{"subscription":"sub","payload":{"data_types":["callkit.calls"]}}`},
-		{transport.PollsGet, func(ctx context.Context, c *Client) error {
-			return result(c.Polls.Get(ctx, "p"))
-		}, "/polls/p", "", ""},
-		{transport.PollsList, func(ctx context.Context, c *Client) error {
-			return result(c.Polls.List(ctx,
-				PollListParams{Session: "s", Subscription: "sub", Requestor: "subscription"}))
-		}, "/polls", "requestor=subscription&session=s&subscription=sub", ""},
 		{
-			transport.SubscriptionsCreate, func(ctx context.Context, c *Client) error {
+			op: transport.PollsCreate,
+			call: func(ctx context.Context, c *Client) error {
+				return result(c.Polls.Create(ctx, PollCreateParams{Subscription: "sub", Payload: payload}))
+			},
+			path:  "/polls",
+			query: "",
+			body:  `{"subscription":"sub","payload":{"data_types":["callkit.calls"]}}`,
+		},
+		{op: transport.PollsGet, call: func(ctx context.Context, c *Client) error {
+			return result(c.Polls.Get(ctx, "p"))
+		}, path: "/polls/p", query: "", body: ""},
+		{
+			op: transport.PollsList,
+			call: func(ctx context.Context, c *Client) error {
+				return result(c.Polls.List(ctx,
+					PollListParams{Session: "s", Subscription: "sub", Requestor: "subscription"}))
+			},
+			path:  "/polls",
+			query: "requestor=subscription&session=s&subscription=sub",
+			body:  "",
+		},
+		{
+			op: transport.SubscriptionsCreate,
+			call: func(ctx context.Context, c *Client) error {
 				return result(c.Subscriptions.Create(ctx, SubscriptionCreateParams{
 					Session: "s", Source: "x", PollPayload: payload, Interval: time.Hour, DateStart: noon,
 					DateEnd: noon,
 				}))
-			}, "/subscriptions", "",
-			`{"session":"s","source":"x","poll_payload":{"data_types":["callkit.calls"]},"interval":3600,` +
+			}, path: "/subscriptions", query: "",
+			body: `{"session":"s","source":"x","poll_payload":{"data_types":["callkit.calls"]},` +
+				`"interval":3600,` +
 				`"date_start":"2026-11-23T12:00:00.000Z","date_end":"2026-11-23T12:00:00.000Z"}`,
 		},
-		{transport.SubscriptionsGet, func(ctx context.Context, c *Client) error {
-			return result(c.Subscriptions.Get(ctx, "s"))
-		}, "/subscriptions/s", "", ""},
-		{transport.SubscriptionsList, func(ctx context.Context, c *Client) error {
-			return result(c.Subscriptions.List(ctx, SubscriptionListParams{page}))
-		}, "/subscriptions", pageQuery, ""},
-		{transport.SubscriptionsDelete, func(ctx context.Context, c *Client) error {
-			return result(c.Subscriptions.Delete(ctx, "s"))
-		}, "/subscriptions/s", "", ""},
-		{transport.TasksGet, func(ctx context.Context, c *Client) error {
-			return result(c.Tasks.Get(ctx, "t"))
-		}, "/tasks/t", "", ""},
-		{transport.TasksList, func(ctx context.Context, c *Client) error {
-			return result(c.Tasks.List(ctx, TaskListParams{SourceType: SourceMock}))
-		}, "/tasks", "source_type=mocks.mock", ""},
-		{transport.ResultsGet, func(ctx context.Context, c *Client) error {
-			return result(c.Results.Get(ctx, "r"))
-		}, "/results/r", "", ""},
-		{transport.ResultsList, func(ctx context.Context, c *Client) error {
-			return result(c.Results.List(ctx, ResultListParams{Task: "t", State: ResultConsumed}))
-		}, "/results", "state=consumed&task=t", ""},
-		{transport.ResultsAcknowledge, func(ctx context.Context, c *Client) error {
-			return result(c.Results.Acknowledge(ctx, "1"))
-		}, "/results/1/ack", "", ""},
-		{transport.ResultsAcknowledgeAll, func(ctx context.Context, c *Client) error {
-			return c.Results.AcknowledgeAll(ctx, []ID{"r1", "r2"})
-		}, "/results/ack", "", `{"results":["r1","r2"]}`},
-		{transport.EventsGet, func(ctx context.Context, c *Client) error {
-			return result(c.Events.Get(ctx, "e"))
-		}, "/events/e", "", ""},
-		{transport.EventsList, func(ctx context.Context, c *Client) error {
-			return result(c.Events.List(ctx,
-				EventListParams{Type: "poll", Action: "completed", State: EventFailed}))
-		}, "/events", "action=completed&state=failed&type=poll", ""},
 		{
-			transport.StorageConfigsCreate, func(ctx context.Context, c *Client) error {
+			op: transport.SubscriptionsGet,
+			call: func(ctx context.Context, c *Client) error {
+				return result(c.Subscriptions.Get(ctx, "s"))
+			}, path: "/subscriptions/s", query: "", body: "",
+		},
+		{
+			op: transport.SubscriptionsList,
+			call: func(ctx context.Context, c *Client) error {
+				return result(c.Subscriptions.List(ctx, SubscriptionListParams{page}))
+			}, path: "/subscriptions", query: pageQuery, body: "",
+		},
+		{
+			op: transport.SubscriptionsDelete,
+			call: func(ctx context.Context, c *Client) error {
+				return result(c.Subscriptions.Delete(ctx, "s"))
+			}, path: "/subscriptions/s", query: "", body: "",
+		},
+		{op: transport.TasksGet, call: func(ctx context.Context, c *Client) error {
+			return result(c.Tasks.Get(ctx, "t"))
+		}, path: "/tasks/t", query: "", body: ""},
+		{
+			op: transport.TasksList,
+			call: func(ctx context.Context, c *Client) error {
+				return result(c.Tasks.List(ctx, TaskListParams{SourceType: SourceMock}))
+			}, path: "/tasks", query: "source_type=mocks.mock", body: "",
+		},
+		{
+			op: transport.ResultsGet,
+			call: func(ctx context.Context, c *Client) error {
+				return result(c.Results.Get(ctx, "r"))
+			}, path: "/results/r", query: "", body: "",
+		},
+		{
+			op: transport.ResultsList,
+			call: func(ctx context.Context, c *Client) error {
+				return result(c.Results.List(ctx, ResultListParams{Task: "t", State: ResultConsumed}))
+			}, path: "/results", query: "state=consumed&task=t", body: "",
+		},
+		{
+			op: transport.ResultsAcknowledge,
+			call: func(ctx context.Context, c *Client) error {
+				return result(c.Results.Acknowledge(ctx, "1"))
+			}, path: "/results/1/ack", query: "", body: "",
+		},
+		{
+			op: transport.ResultsAcknowledgeAll,
+			call: func(ctx context.Context, c *Client) error {
+				return c.Results.AcknowledgeAll(ctx, []ID{"r1", "r2"})
+			}, path: "/results/ack", query: "", body: `{"results":["r1","r2"]}`,
+		},
+		{
+			op: transport.EventsGet,
+			call: func(ctx context.Context, c *Client) error {
+				return result(c.Events.Get(ctx, "e"))
+			}, path: "/events/e", query: "", body: "",
+		},
+		{
+			op: transport.EventsList,
+			call: func(ctx context.Context, c *Client) error {
+				return result(c.Events.List(ctx,
+					EventListParams{Type: "poll", Action: "completed", State: EventFailed}))
+			}, path: "/events", query: "action=completed&state=failed&type=poll", body: "",
+		},
+		{
+			op: transport.StorageConfigsCreate,
+			call: func(ctx context.Context, c *Client) error {
 				return result(c.StorageConfigs.Create(ctx, StorageConfigCreateParams{
 					URL: "s3://bucket/path", Credentials: Credentials{
 						"access_key_id":     NewSecret("AK"),
@@ -229,46 +357,83 @@ func operationCases() []operationCase {
 					},
 					SignedURLsEnabled: new(true), SignedURLsExpiry: time.Hour,
 				}))
-			}, "/configs/storage", "",
-			`{"url":"s3://bucket/path","credentials":{"access_key_id":"AK","secret_access_key":"SK"},` +
+			}, path: "/configs/storage", query: "",
+			body: `{"url":"s3://bucket/path",` +
+				`"credentials":{"access_key_id":"AK","secret_access_key":"SK"},` +
 				`"signed_urls_enabled":true,"signed_urls_expiry":3600}`,
 		},
-		{transport.StorageConfigsGet, func(ctx context.Context, c *Client) error {
-			return result(c.StorageConfigs.Get(ctx, "1"))
-		}, "/configs/storage/1", "", ""},
-		{transport.StorageConfigsList, func(ctx context.Context, c *Client) error {
-			return result(c.StorageConfigs.List(ctx, StorageConfigListParams{page}))
-		}, "/configs/storage", pageQuery, ""},
-		{transport.StorageConfigsUpdate, func(ctx context.Context, c *Client) error {
-			return result(c.StorageConfigs.Update(ctx, "1",
-				StorageConfigUpdateParams{SignedURLsEnabled: new(false)}))
-		}, "/configs/storage/1", "", `{"signed_urls_enabled":false}`},
-		{transport.StorageConfigsDelete, func(ctx context.Context, c *Client) error {
-			return result(c.StorageConfigs.Delete(ctx, "1"))
-		}, "/configs/storage/1", "", ""},
-		{transport.StorageConfigsTest, func(ctx context.Context, c *Client) error {
-			return result(c.StorageConfigs.Test(ctx, "1"))
-		}, "/configs/storage/1/test", "", ""},
-		{transport.WebhookConfigsCreate, func(ctx context.Context, c *Client) error {
-			return result(c.WebhookConfigs.Create(ctx,
-				WebhookConfigCreateParams{URL: "https://example.com/webhooks/"}))
-		}, "/configs/webhook", "", `{"url":"https://example.com/webhooks/"}`},
-		{transport.WebhookConfigsGet, func(ctx context.Context, c *Client) error {
-			return result(c.WebhookConfigs.Get(ctx, "1"))
-		}, "/configs/webhook/1", "", ""},
-		{transport.WebhookConfigsList, func(ctx context.Context, c *Client) error {
-			return result(c.WebhookConfigs.List(ctx, WebhookConfigListParams{page}))
-		}, "/configs/webhook", pageQuery, ""},
-		{transport.WebhookConfigsUpdate, func(ctx context.Context, c *Client) error {
-			return result(c.WebhookConfigs.Update(ctx, "1",
-				WebhookConfigUpdateParams{URL: "https://example.com"}))
-		}, "/configs/webhook/1", "", `{"url":"https://example.com"}`},
-		{transport.WebhookConfigsDelete, func(ctx context.Context, c *Client) error {
-			return result(c.WebhookConfigs.Delete(ctx, "1"))
-		}, "/configs/webhook/1", "", ""},
-		{transport.WebhookConfigsTest, func(ctx context.Context, c *Client) error {
-			return result(c.WebhookConfigs.Test(ctx, "1"))
-		}, "/configs/webhook/1/test", "", ""},
+		{
+			op: transport.StorageConfigsGet,
+			call: func(ctx context.Context, c *Client) error {
+				return result(c.StorageConfigs.Get(ctx, "1"))
+			}, path: "/configs/storage/1", query: "", body: "",
+		},
+		{
+			op: transport.StorageConfigsList,
+			call: func(ctx context.Context, c *Client) error {
+				return result(c.StorageConfigs.List(ctx, StorageConfigListParams{page}))
+			}, path: "/configs/storage", query: pageQuery, body: "",
+		},
+		{
+			op: transport.StorageConfigsUpdate,
+			call: func(ctx context.Context, c *Client) error {
+				return result(c.StorageConfigs.Update(ctx, "1",
+					StorageConfigUpdateParams{SignedURLsEnabled: new(false)}))
+			}, path: "/configs/storage/1", query: "", body: `{"signed_urls_enabled":false}`,
+		},
+		{
+			op: transport.StorageConfigsDelete,
+			call: func(ctx context.Context, c *Client) error {
+				return result(c.StorageConfigs.Delete(ctx, "1"))
+			}, path: "/configs/storage/1", query: "", body: "",
+		},
+		{
+			op: transport.StorageConfigsTest,
+			call: func(ctx context.Context, c *Client) error {
+				return result(c.StorageConfigs.Test(ctx, "1"))
+			}, path: "/configs/storage/1/test", query: "", body: "",
+		},
+		{
+			op: transport.WebhookConfigsCreate,
+			call: func(ctx context.Context, c *Client) error {
+				return result(c.WebhookConfigs.Create(ctx,
+					WebhookConfigCreateParams{URL: "https://example.com/webhooks/"}))
+			},
+			path:  "/configs/webhook",
+			query: "",
+			body:  `{"url":"https://example.com/webhooks/"}`,
+		},
+		{
+			op: transport.WebhookConfigsGet,
+			call: func(ctx context.Context, c *Client) error {
+				return result(c.WebhookConfigs.Get(ctx, "1"))
+			}, path: "/configs/webhook/1", query: "", body: "",
+		},
+		{
+			op: transport.WebhookConfigsList,
+			call: func(ctx context.Context, c *Client) error {
+				return result(c.WebhookConfigs.List(ctx, WebhookConfigListParams{page}))
+			}, path: "/configs/webhook", query: pageQuery, body: "",
+		},
+		{
+			op: transport.WebhookConfigsUpdate,
+			call: func(ctx context.Context, c *Client) error {
+				return result(c.WebhookConfigs.Update(ctx, "1",
+					WebhookConfigUpdateParams{URL: "https://example.com"}))
+			}, path: "/configs/webhook/1", query: "", body: `{"url":"https://example.com"}`,
+		},
+		{
+			op: transport.WebhookConfigsDelete,
+			call: func(ctx context.Context, c *Client) error {
+				return result(c.WebhookConfigs.Delete(ctx, "1"))
+			}, path: "/configs/webhook/1", query: "", body: "",
+		},
+		{
+			op: transport.WebhookConfigsTest,
+			call: func(ctx context.Context, c *Client) error {
+				return result(c.WebhookConfigs.Test(ctx, "1"))
+			}, path: "/configs/webhook/1/test", query: "", body: "",
+		},
 	}
 }
 

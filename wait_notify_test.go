@@ -22,27 +22,36 @@ func TestNotifyEndsWaitsWithoutARequest(t *testing.T) {
 		state string
 		is    error
 	}{
-		"a poll completes": {waitPoll, event("poll", `{"id":"x","state":"completed"}`), "completed", nil},
+		"a poll completes": {
+			wait:  waitPoll,
+			event: event("poll", `{"id":"x","state":"completed"}`),
+			state: "completed",
+			is:    nil,
+		},
 		"a session expires": {
-			waitSession, event("session", `{"id":"x","state":"expired","error":"service"}`), "expired",
-			ErrSessionExpired,
+			wait:  waitSession,
+			event: event("session", `{"id":"x","state":"expired","error":"service"}`),
+			state: "expired",
+			is:    ErrSessionExpired,
 		},
 		"a session's task succeeds": {
-			waitSession, event("task",
-				`{"id":"t","type":"session.create","session":"x","state":"succeeded"}`), "active", nil,
+			wait: waitSession, event: event("task",
+				`{"id":"t","type":"session.create","session":"x","state":"succeeded"}`),
+			state: "active",
+			is:    nil,
 		},
 		"a session's task fails": {
-			waitSession, event("task",
+			wait: waitSession, event: event("task",
 				`{"id":"t","type":"session.create","session":"x","state":"failed","error":"code-required"}`),
-			"failed", ErrCodeRequired,
+			state: "failed", is: ErrCodeRequired,
 		},
 		"a task succeeds": {
-			waitTask, event("task", `{"id":"x","state":"succeeded"}`),
-			"succeeded", nil,
+			wait: waitTask, event: event("task", `{"id":"x","state":"succeeded"}`),
+			state: "succeeded", is: nil,
 		},
 		"a subscription activates": {
-			waitSubscription,
-			event("subscription", `{"id":"x","state":"active"}`), "active", nil,
+			wait:  waitSubscription,
+			event: event("subscription", `{"id":"x","state":"active"}`), state: "active", is: nil,
 		},
 	}
 	for name, tc := range tests {
@@ -139,14 +148,35 @@ func TestPollTakesOverItsTasks(t *testing.T) {
 		task Task
 		want string // pending, processing, suspended, succeeded, failed
 	}{
-		"begins":             {Task{ID: "a", State: TaskProcessing}, "[] [b a] [] [] [c]"},
-		"ends well":          {Task{ID: "b", State: TaskSucceeded}, "[a] [] [] [b] [c]"},
-		"fails":              {Task{ID: "b", State: TaskFailed}, "[a] [] [] [] [c b]"},
-		"is suspended":       {Task{ID: "b", State: TaskSuspended}, "[a] [] [b] [] [c]"},
-		"is new":             {Task{ID: "d", State: TaskPending}, "[a d] [b] [] [] [c]"},
-		"is in a new state":  {Task{ID: "a", State: "dreaming"}, "[a] [b] [] [] [c]"},
-		"does not go back":   {Task{ID: "b", State: TaskPending}, "[a] [b] [] [] [c]"},
-		"does not end twice": {Task{ID: "c", State: TaskSucceeded}, "[a] [b] [] [] [c]"},
+		"begins": {
+			task: Task{ID: "a", State: TaskProcessing},
+			want: "[] [b a] [] [] [c]",
+		},
+		"ends well": {
+			task: Task{ID: "b", State: TaskSucceeded},
+			want: "[a] [] [] [b] [c]",
+		},
+		"fails": {
+			task: Task{ID: "b", State: TaskFailed},
+			want: "[a] [] [] [] [c b]",
+		},
+		"is suspended": {
+			task: Task{ID: "b", State: TaskSuspended},
+			want: "[a] [] [b] [] [c]",
+		},
+		"is new": {
+			task: Task{ID: "d", State: TaskPending},
+			want: "[a d] [b] [] [] [c]",
+		},
+		"is in a new state": {task: Task{ID: "a", State: "dreaming"}, want: "[a] [b] [] [] [c]"},
+		"does not go back": {
+			task: Task{ID: "b", State: TaskPending},
+			want: "[a] [b] [] [] [c]",
+		},
+		"does not end twice": {
+			task: Task{ID: "c", State: TaskSucceeded},
+			want: "[a] [b] [] [] [c]",
+		},
 	}
 	for name, tc := range tests {
 		after := before

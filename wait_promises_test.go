@@ -154,24 +154,24 @@ func TestWhatCannotHealEndsAWaitAtOnce(t *testing.T) {
 		fault RoundTripFunc
 		is    error
 	}{
-		"an untrusted certificate": {func(*http.Request) (*http.Response, error) {
+		"an untrusted certificate": {fault: func(*http.Request) (*http.Response, error) {
 			return nil, &tls.CertificateVerificationError{Err: x509.UnknownAuthorityError{}}
-		}, nil},
-		"another host's certificate": {func(*http.Request) (*http.Response, error) {
+		}, is: nil},
+		"another host's certificate": {fault: func(*http.Request) (*http.Response, error) {
 			return nil, x509.HostnameError{Certificate: &x509.Certificate{}, Host: "api.example.com"}
-		}, nil},
-		"a refused token": {func(*http.Request) (*http.Response, error) {
+		}, is: nil},
+		"a refused token": {fault: func(*http.Request) (*http.Response, error) {
 			return answer(401, `{"error":"unauthorized","message":"x"}`)
-		}, ErrUnauthorized},
-		"a refused token without a body": {func(*http.Request) (*http.Response, error) {
+		}, is: ErrUnauthorized},
+		"a refused token without a body": {fault: func(*http.Request) (*http.Response, error) {
 			return answer(401, "")
-		}, ErrUnauthorized},
-		"not permitted": {func(*http.Request) (*http.Response, error) {
+		}, is: ErrUnauthorized},
+		"not permitted": {fault: func(*http.Request) (*http.Response, error) {
 			return answer(403, `{"error":"missing-scope","message":"x"}`)
-		}, ErrMissingScope},
-		"no such poll": {func(*http.Request) (*http.Response, error) {
+		}, is: ErrMissingScope},
+		"no such poll": {fault: func(*http.Request) (*http.Response, error) {
 			return answer(404, `{"error":"not-found","message":"x"}`)
-		}, ErrNotFound},
+		}, is: ErrNotFound},
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -540,24 +540,29 @@ func TestNoStaleTruth(t *testing.T) {
 		fresh   bool // the wait begins at once
 	}{
 		"a day later": {
-			func(context.Context, *Client) {}, expired, ErrSessionExpired,
-			false,
+			between: func(context.Context, *Client) {}, now: expired, is: ErrSessionExpired,
+			fresh: false,
 		},
-		"a day later, still active": {func(context.Context, *Client) {}, active, nil, false},
-		"an event said so": {func(_ context.Context, c *Client) {
+		"a day later, still active": {
+			between: func(context.Context, *Client) {},
+			now:     active,
+			is:      nil,
+			fresh:   false,
+		},
+		"an event said so": {between: func(_ context.Context, c *Client) {
 			c.Notify(event("session", expired))
-		}, active, ErrSessionExpired, false},
-		"an event said so, and an older one came late": {func(_ context.Context, c *Client) {
+		}, now: active, is: ErrSessionExpired, fresh: false},
+		"an event said so, and an older one came late": {between: func(_ context.Context, c *Client) {
 			c.Notify(event("session", expired))
 			c.Notify(event("session", active))
-		}, active, ErrSessionExpired, true},
+		}, now: active, is: ErrSessionExpired, fresh: true},
 		"Get said so": {
-			func(ctx context.Context, c *Client) { _, _ = c.Sessions.Get(ctx, "s") },
-			expired, ErrSessionExpired, true,
+			between: func(ctx context.Context, c *Client) { _, _ = c.Sessions.Get(ctx, "s") },
+			now:     expired, is: ErrSessionExpired, fresh: true,
 		},
 		"it was deleted": {
-			func(ctx context.Context, c *Client) { _, _ = c.Sessions.Delete(ctx, "s") },
-			active, ErrSessionExpired, true,
+			between: func(ctx context.Context, c *Client) { _, _ = c.Sessions.Delete(ctx, "s") },
+			now:     active, is: ErrSessionExpired, fresh: true,
 		},
 	}
 	for name, tc := range tests {

@@ -206,15 +206,27 @@ func TestVerifyWebhookTolerance(t *testing.T) {
 			at     time.Duration
 			want   error
 		}{
-			{verifyDefault, -10 * time.Minute, nil},
-			{verifyDefault, -10*time.Minute - time.Second, ricloud.ErrSignatureTooOld},
-			{verifyDefault, time.Minute, nil},
-			{verifyDefault, time.Minute + time.Second, ricloud.ErrSignatureTooNew},
-			{verifyDefault, 1e6 * time.Second, ricloud.ErrSignatureTooNew},
-			{custom.Verify, -time.Hour, nil},
-			{custom.Verify, -time.Hour - time.Second, ricloud.ErrSignatureTooOld},
-			{custom.Verify, time.Second, nil},
-			{custom.Verify, 2 * time.Second, ricloud.ErrSignatureTooNew},
+			{verify: verifyDefault, at: -10 * time.Minute, want: nil},
+			{
+				verify: verifyDefault,
+				at:     -10*time.Minute - time.Second,
+				want:   ricloud.ErrSignatureTooOld,
+			},
+			{verify: verifyDefault, at: time.Minute, want: nil},
+			{
+				verify: verifyDefault,
+				at:     time.Minute + time.Second,
+				want:   ricloud.ErrSignatureTooNew,
+			},
+			{verify: verifyDefault, at: 1e6 * time.Second, want: ricloud.ErrSignatureTooNew},
+			{verify: custom.Verify, at: -time.Hour, want: nil},
+			{
+				verify: custom.Verify,
+				at:     -time.Hour - time.Second,
+				want:   ricloud.ErrSignatureTooOld,
+			},
+			{verify: custom.Verify, at: time.Second, want: nil},
+			{verify: custom.Verify, at: 2 * time.Second, want: ricloud.ErrSignatureTooNew},
 		} {
 			err := tt.verify(sign(webhookSecret, now.Add(tt.at), body), body)
 			require.ErrorIs(t, err, tt.want, "signed %s from now", tt.at)
@@ -256,66 +268,104 @@ func TestWebhookHandlerAnswers(t *testing.T) {
 		body   []byte
 		want   int
 	}{
-		"good":    {nil, good, 200},
-		"no type": {func(r *http.Request) { r.Header.Del("Content-Type") }, good, 200},
-		"type with charset": {func(r *http.Request) {
+		"good": {change: nil, body: good, want: 200},
+		"no type": {
+			change: func(r *http.Request) { r.Header.Del("Content-Type") },
+			body:   good,
+			want:   200,
+		},
+		"type with charset": {change: func(r *http.Request) {
 			r.Header.Set("Content-Type", "application/json; charset=utf-8")
-		}, good, 200},
-		"vendor type": {func(r *http.Request) {
+		}, body: good, want: 200},
+		"vendor type": {change: func(r *http.Request) {
 			r.Header.Set("Content-Type", "application/vnd.ricloud+json")
-		}, good, 200},
-		"unknown event":  {nil, []byte(`{"id":"1","type":"comet","action":"seen","data":[1]}`), 200},
-		"string of JSON": {nil, []byte(`"{\"id\":\"1\",\"type\":\"poll\"}"`), 200},
-		"not JSON":       {nil, []byte(`id=1`), 400},
-		"empty":          {nil, nil, 400},
-		"no event":       {nil, []byte(`{}`), 400},
-		"signed inside":  {signedInside, []byte(`"{\"id\":\"1\",\"type\":\"poll\"}"`), 200},
-		"form type": {func(r *http.Request) {
+		}, body: good, want: 200},
+		"unknown event": {
+			change: nil,
+			body:   []byte(`{"id":"1","type":"comet","action":"seen","data":[1]}`),
+			want:   200,
+		},
+		"string of JSON": {
+			change: nil,
+			body:   []byte(`"{\"id\":\"1\",\"type\":\"poll\"}"`),
+			want:   200,
+		},
+		"not JSON": {change: nil, body: []byte(`id=1`), want: 400},
+		"empty":    {change: nil, body: nil, want: 400},
+		"no event": {change: nil, body: []byte(`{}`), want: 400},
+		"signed inside": {
+			change: signedInside,
+			body:   []byte(`"{\"id\":\"1\",\"type\":\"poll\"}"`),
+			want:   200,
+		},
+		"form type": {change: func(r *http.Request) {
 			r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-		}, good, 200},
-		"charset cut short": {func(r *http.Request) {
+		}, body: good, want: 200},
+		"charset cut short": {change: func(r *http.Request) {
 			r.Header.Set("Content-Type", "application/json; charset")
-		}, good, 200},
+		}, body: good, want: 200},
 		"text": {
-			func(r *http.Request) { r.Header.Set("Content-Type", "text/plain") }, good,
-			200,
+			change: func(r *http.Request) { r.Header.Set("Content-Type", "text/plain") },
+			body:   good,
+			want:   200,
 		},
 		"bad type": {
-			func(r *http.Request) { r.Header.Set("Content-Type", "json;;=") }, good,
-			200,
+			change: func(r *http.Request) { r.Header.Set("Content-Type", "json;;=") }, body: good,
+			want: 200,
 		},
 		"said compressed": {
-			func(r *http.Request) { r.Header.Set("Content-Encoding", "gzip") }, good,
-			200,
+			change: func(r *http.Request) { r.Header.Set("Content-Encoding", "gzip") }, body: good,
+			want: 200,
 		},
-		"blank in header": {func(r *http.Request) { blankAfterComma(r.Header) }, good, 200},
+		"blank in header": {
+			change: func(r *http.Request) { blankAfterComma(r.Header) },
+			body:   good,
+			want:   200,
+		},
 		"odd fields": {
-			nil,
-			[]byte(`{"id":"1","type":"poll","action":null,"state":7,"retries":"5","date_created":"soon",` +
-				`"date_delivered":[1]}`), 200,
+			change: nil,
+			body: []byte(`{"id":"1","type":"poll","action":null,"state":7,"retries":"5",` +
+				`"date_created":"soon",` +
+				`"date_delivered":[1]}`), want: 200,
 		},
-		"body that breaks": {func(r *http.Request) { r.Body = io.NopCloser(brokenReader{}) }, good, 400},
-		"no signature":     {func(r *http.Request) { r.Header.Del(ricloud.SignatureHeader) }, good, 401},
+		"body that breaks": {
+			change: func(r *http.Request) { r.Body = io.NopCloser(brokenReader{}) },
+			body:   good,
+			want:   400,
+		},
+		"no signature": {
+			change: func(r *http.Request) { r.Header.Del(ricloud.SignatureHeader) },
+			body:   good,
+			want:   401,
+		},
 		"garbage signature": {
-			func(r *http.Request) { r.Header.Set(ricloud.SignatureHeader, "\x00,,=,") },
-			good, 401,
+			change: func(r *http.Request) { r.Header.Set(ricloud.SignatureHeader, "\x00,,=,") },
+			body:   good, want: 401,
 		},
-		"another's": {func(r *http.Request) {
+		"another's": {change: func(r *http.Request) {
 			r.Header.Set(ricloud.SignatureHeader, sign("x", time.Now(), good))
-		}, good, 401},
-		"stale": {func(r *http.Request) {
+		}, body: good, want: 401},
+		"stale": {change: func(r *http.Request) {
 			r.Header.Set(ricloud.SignatureHeader, sign(webhookSecret, time.Unix(1e9, 0), good))
-		}, good, 401},
+		}, body: good, want: 401},
 		"unsigned, no event": {
-			func(r *http.Request) { r.Header.Del(ricloud.SignatureHeader) },
-			[]byte(`{}`), 401,
+			change: func(r *http.Request) { r.Header.Del(ricloud.SignatureHeader) },
+			body:   []byte(`{}`), want: 401,
 		},
-		"get":   {func(r *http.Request) { r.Method = http.MethodGet }, good, 405},
-		"put":   {func(r *http.Request) { r.Method = http.MethodPut }, good, 405},
-		"large": {nil, bytes.Repeat([]byte(" "), 2001), 413},
-		"large, of no length": {func(r *http.Request) {
+		"get": {
+			change: func(r *http.Request) { r.Method = http.MethodGet },
+			body:   good,
+			want:   405,
+		},
+		"put": {
+			change: func(r *http.Request) { r.Method = http.MethodPut },
+			body:   good,
+			want:   405,
+		},
+		"large": {change: nil, body: bytes.Repeat([]byte(" "), 2001), want: 413},
+		"large, of no length": {change: func(r *http.Request) {
 			r.ContentLength, r.Body = -1, io.NopCloser(io.LimitReader(endless{}, 1<<40))
-		}, good, 413},
+		}, body: good, want: 413},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -679,20 +729,29 @@ func TestWebhookHandlerRefusesBeforeItReads(t *testing.T) {
 		change  func(*http.Request)
 		want    int
 	}{
-		"method": {ready, func(r *http.Request) { r.Method = http.MethodGet }, 405},
-		"length": {ready, func(r *http.Request) { r.ContentLength = 1001 }, 413},
-		"missing signature": {
-			ready, func(r *http.Request) { r.Header.Del(ricloud.SignatureHeader) },
-			401,
+		"method": {
+			handler: ready,
+			change:  func(r *http.Request) { r.Method = http.MethodGet },
+			want:    405,
 		},
-		"empty signature": {ready, func(r *http.Request) {
+		"length": {
+			handler: ready,
+			change:  func(r *http.Request) { r.ContentLength = 1001 },
+			want:    413,
+		},
+		"missing signature": {
+			handler: ready,
+			change:  func(r *http.Request) { r.Header.Del(ricloud.SignatureHeader) },
+			want:    401,
+		},
+		"empty signature": {handler: ready, change: func(r *http.Request) {
 			r.Header.Set(ricloud.SignatureHeader, "")
-		}, 401},
-		"malformed signature": {ready, func(r *http.Request) {
+		}, want: 401},
+		"malformed signature": {handler: ready, change: func(r *http.Request) {
 			r.Header.Set(ricloud.SignatureHeader, "t=1")
-		}, 401},
-		"no secret": {unready, nil, 503},
-		"busy":      {busy, nil, 503},
+		}, want: 401},
+		"no secret": {handler: unready, change: nil, want: 503},
+		"busy":      {handler: busy, change: nil, want: 503},
 	} {
 		r := delivery(t, eventBody("e1"))
 		r.Body = io.NopCloser(unreadable{t})
@@ -947,7 +1006,7 @@ func TestWebhookVerifierPrintsNoSecret(t *testing.T) {
 			for _, x := range []any{
 				v, &v,
 				[]*ricloud.WebhookVerifier{&v},
-				box{v, &v, []*ricloud.WebhookVerifier{&v}},
+				box{Value: v, Pointer: &v, All: []*ricloud.WebhookVerifier{&v}},
 			} {
 				printed := fmt.Sprintf(flag+string(verb), x)
 				require.NotContains(t, printed, webhookSecret, flag+string(verb))

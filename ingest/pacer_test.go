@@ -51,11 +51,11 @@ func TestOneQuotaForAllProcesses(t *testing.T) {
 		requests  int
 		per       time.Duration
 	}{
-		{"the API's own", 5, 10_000, time.Hour},
-		{"small", 3, 10, time.Minute},
-		{"one", 2, 1, time.Minute},
-		{"fast", 8, 500, time.Second},
-		{"slow", 2, 20, 30 * 24 * time.Hour},
+		{name: "the API's own", processes: 5, requests: 10_000, per: time.Hour},
+		{name: "small", processes: 3, requests: 10, per: time.Minute},
+		{name: "one", processes: 2, requests: 1, per: time.Minute},
+		{name: "fast", processes: 8, requests: 500, per: time.Second},
+		{name: "slow", processes: 2, requests: 20, per: 30 * 24 * time.Hour},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()

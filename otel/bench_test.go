@@ -36,10 +36,18 @@ func costs(tb testing.TB) []cost {
 	hooks, err := otel.New(otel.WithTracerProvider(tracers), otel.WithMeterProvider(meters))
 	require.NoError(tb, err)
 	all := []cost{
-		{"bare", nil, []ricloud.Option{ricloud.WithTransport(canned{})}},
-		{"hooks", nil, []ricloud.Option{ricloud.WithTransport(canned{}), ricloud.WithHooks(hooks)}},
-		{"otelhttp", nil, []ricloud.Option{ricloud.WithTransport(otelhttp.NewTransport(canned{},
-			otelhttp.WithTracerProvider(tracers), otelhttp.WithMeterProvider(meters)))}},
+		{name: "bare", client: nil, opts: []ricloud.Option{ricloud.WithTransport(canned{})}},
+		{
+			name:   "hooks",
+			client: nil,
+			opts:   []ricloud.Option{ricloud.WithTransport(canned{}), ricloud.WithHooks(hooks)},
+		},
+		{
+			name:   "otelhttp",
+			client: nil,
+			opts: []ricloud.Option{ricloud.WithTransport(otelhttp.NewTransport(canned{},
+				otelhttp.WithTracerProvider(tracers), otelhttp.WithMeterProvider(meters)))},
+		},
 	}
 	for i := range all {
 		all[i].client, err = ricloud.NewClient("token", all[i].opts...)

@@ -402,27 +402,35 @@ func TestAdminRefusesWhatCannotWork(t *testing.T) {
 		defer srv.Close()
 		before := do(ctx, t, srv, "GET", "state", "")
 		for _, test := range []struct{ method, path, body string }{
-			{"PUT", "state", `null`},
-			{"PUT", "state", `{}`},
-			{"PUT", "state", `{"version":1,"organisation":{}}`},
-			{"POST", "reset", `{"seed":2} more`},
-			{"POST", "reset", `null`},
-			{"POST", "scenarios", `null`},
-			{"POST", "scenarios", `{}`},
-			{"POST", "scenarios", `{"name":"locked"} more`},
-			{"POST", "faults", `{"status":503} {}`},
-			{"POST", "faults", `{"header":{"Bad Name":["x"]}}`},
-			{"POST", "faults", `{"header":{"":["x"]}}`},
-			{"POST", "faults", `{"header":{"X-Test":["a\r\nb"]}}`},
-			{"POST", "faults", `{"status":204,"body":"x"}`},
-			{"POST", "faults", `{"status":304,"body":"x"}`},
-			{"PUT", "faults", `[{"status":503}] x`},
-			{"PUT", "faults", `[null]`},
-			{"PUT", "webhook-faults", `{"drop":1}]`},
-			{"POST", "accounts", `{"identifier":"a","children":[{"identifier":"b"},` +
-				`{"service":"icloud.backup","identifier":"b"}]}`},
-			{"POST", "accounts/lock", `{"identifier":"john.appleseed@example.com"} x`},
-			{"POST", "clock/advance", `{"by":"1h"} x`},
+			{method: "PUT", path: "state", body: `null`},
+			{method: "PUT", path: "state", body: `{}`},
+			{method: "PUT", path: "state", body: `{"version":1,"organisation":{}}`},
+			{method: "POST", path: "reset", body: `{"seed":2} more`},
+			{method: "POST", path: "reset", body: `null`},
+			{method: "POST", path: "scenarios", body: `null`},
+			{method: "POST", path: "scenarios", body: `{}`},
+			{method: "POST", path: "scenarios", body: `{"name":"locked"} more`},
+			{method: "POST", path: "faults", body: `{"status":503} {}`},
+			{method: "POST", path: "faults", body: `{"header":{"Bad Name":["x"]}}`},
+			{method: "POST", path: "faults", body: `{"header":{"":["x"]}}`},
+			{method: "POST", path: "faults", body: `{"header":{"X-Test":["a\r\nb"]}}`},
+			{method: "POST", path: "faults", body: `{"status":204,"body":"x"}`},
+			{method: "POST", path: "faults", body: `{"status":304,"body":"x"}`},
+			{method: "PUT", path: "faults", body: `[{"status":503}] x`},
+			{method: "PUT", path: "faults", body: `[null]`},
+			{method: "PUT", path: "webhook-faults", body: `{"drop":1}]`},
+			{
+				method: "POST",
+				path:   "accounts",
+				body: `{"identifier":"a","children":[{"identifier":"b"},` +
+					`{"service":"icloud.backup","identifier":"b"}]}`,
+			},
+			{
+				method: "POST",
+				path:   "accounts/lock",
+				body:   `{"identifier":"john.appleseed@example.com"} x`,
+			},
+			{method: "POST", path: "clock/advance", body: `{"by":"1h"} x`},
 		} {
 			status, out := admin(ctx, t, srv, test.method, test.path, test.body)
 			assert.Equal(t, http.StatusBadRequest, status, "%v: %v", test, out)

@@ -196,7 +196,16 @@ func TestStoppedOrganisationUserAndSource(t *testing.T) {
 		for _, stop := range []struct {
 			kind string
 			id   ricloud.ID
-		}{{"organisation", "1"}, {"user", session.User}, {"source", session.Source.ID}} {
+		}{{
+			kind: "organisation",
+			id:   "1",
+		}, {
+			kind: "user",
+			id:   session.User,
+		}, {
+			kind: "source",
+			id:   session.Source.ID,
+		}} {
 			for _, state := range []string{"deactivated", "blocked"} {
 				require.NoError(t, srv.SetState(stop.kind, stop.id, state))
 				_, err := c.Polls.Create(ctx, params)
@@ -223,7 +232,16 @@ func TestStoppedOrganisationUserAndSource(t *testing.T) {
 		for _, stop := range []struct {
 			kind string
 			id   ricloud.ID
-		}{{"organisation", "1"}, {"user", session.User}, {"source", session.Source.ID}} {
+		}{{
+			kind: "organisation",
+			id:   "1",
+		}, {
+			kind: "user",
+			id:   session.User,
+		}, {
+			kind: "source",
+			id:   session.Source.ID,
+		}} {
 			require.NoError(t, srv.SetState(stop.kind, stop.id, "active"))
 		}
 		require.NoError(t, first(c.Polls.Create(ctx, params)))
@@ -573,13 +591,19 @@ func TestPeriod(t *testing.T) {
 			payload ricloud.PollPayload
 			records int
 		}{
-			"all":   {ricloud.PollPayload{}, 2},
-			"since": {ricloud.PollPayload{Since: at("2018-11-21T00:00:00Z")}, 1},
-			"until": {ricloud.PollPayload{Until: at("2018-11-21T18:40:10Z")}, 1},
-			"between": {ricloud.PollPayload{
+			"all": {payload: ricloud.PollPayload{}, records: 2},
+			"since": {
+				payload: ricloud.PollPayload{Since: at("2018-11-21T00:00:00Z")},
+				records: 1,
+			},
+			"until": {
+				payload: ricloud.PollPayload{Until: at("2018-11-21T18:40:10Z")},
+				records: 1,
+			},
+			"between": {payload: ricloud.PollPayload{
 				Since: at("2018-11-20T10:00:00Z"),
 				Until: at("2018-11-21T00:00:00Z"),
-			}, 0},
+			}, records: 0},
 		} {
 			test.payload.DataTypes = []string{"callkit.calls"}
 			poll, err := c.Polls.Create(ctx,
@@ -616,14 +640,14 @@ func TestCredentialsAreNeverShown(t *testing.T) {
 		path := fmt.Sprint("/configs/storage/", made["id"])
 		var answers []map[string]any
 		for _, ask := range []struct{ method, path, body string }{
-			{"GET", path, ""},
-			{"POST", path, body},
-			{"POST", path + "/test", ""},
-			{"GET", "/configs/storage", ""},
-			{"GET", "/organisation", ""},
-			{"GET", "/tasks", ""},
-			{"GET", "/events", ""},
-			{"DELETE", path, ""},
+			{method: "GET", path: path, body: ""},
+			{method: "POST", path: path, body: body},
+			{method: "POST", path: path + "/test", body: ""},
+			{method: "GET", path: "/configs/storage", body: ""},
+			{method: "GET", path: "/organisation", body: ""},
+			{method: "GET", path: "/tasks", body: ""},
+			{method: "GET", path: "/events", body: ""},
+			{method: "DELETE", path: path, body: ""},
 		} {
 			_, answer := send(ctx, t, srv, ask.method, ask.path, srv.Token(), ask.body)
 			answers = append(answers, answer)
@@ -792,18 +816,18 @@ func TestCursors(t *testing.T) {
 		query string
 		want  []string
 	}{
-		"after":  {nil, "after_id=4", []string{"3", "2", "1"}},
-		"before": {nil, "before_id=3", []string{"5", "4"}},
-		"both":   {nil, "after_id=5&before_id=2", []string{"4", "3"}},
+		"after":  {opts: nil, query: "after_id=4", want: []string{"3", "2", "1"}},
+		"before": {opts: nil, query: "before_id=3", want: []string{"5", "4"}},
+		"both":   {opts: nil, query: "after_id=5&before_id=2", want: []string{"4", "3"}},
 		"after, inclusive": {
-			[]ricloudtest.Option{ricloudtest.WithInclusiveCursors()},
-			"after_id=4",
-			[]string{"4", "3", "2", "1"},
+			opts:  []ricloudtest.Option{ricloudtest.WithInclusiveCursors()},
+			query: "after_id=4",
+			want:  []string{"4", "3", "2", "1"},
 		},
 		"before, inclusive": {
-			[]ricloudtest.Option{ricloudtest.WithInclusiveCursors()},
-			"before_id=3",
-			[]string{"5", "4", "3"},
+			opts:  []ricloudtest.Option{ricloudtest.WithInclusiveCursors()},
+			query: "before_id=3",
+			want:  []string{"5", "4", "3"},
 		},
 	} {
 		srv := start(t, test.opts...)

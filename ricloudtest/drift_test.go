@@ -64,52 +64,64 @@ func TestCheckReports(t *testing.T) {
 		want    string
 	}{
 		"a field": {
-			answer("/users/1", `{"resource":"user","id":"1","colour":"red"}`),
-			"GET /users/{id} colour: a field of user",
+			fixture: answer("/users/1", `{"resource":"user","id":"1","colour":"red"}`),
+			want:    "GET /users/{id} colour: a field of user",
 		},
 		"a state": {
-			answer("/polls/1", `{"resource":"poll","state":"paused"}`),
-			"the state paused of poll",
+			fixture: answer("/polls/1", `{"resource":"poll","state":"paused"}`),
+			want:    "the state paused of poll",
 		},
-		"a resource": {answer("/users/1", `{"resource":"robot"}`), "the resource robot"},
-		"a nested one": {answer("/sessions/1",
-			`{"resource":"session","source":{"resource":"source","wheels":4}}`), "source.wheels"},
+		"a resource": {
+			fixture: answer("/users/1", `{"resource":"robot"}`),
+			want:    "the resource robot",
+		},
+		"a nested one": {
+			fixture: answer("/sessions/1",
+				`{"resource":"session","source":{"resource":"source","wheels":4}}`),
+			want: "source.wheels",
+		},
 		"in a list": {
-			answer("/users", `{"data":[{"resource":"user","x":1}],"has_more":false,"y":2}`),
-			"y: a field of a list",
+			fixture: answer("/users", `{"data":[{"resource":"user","x":1}],"has_more":false,"y":2}`),
+			want:    "y: a field of a list",
 		},
 		"in its data": {
-			answer("/users", `{"data":[{"resource":"user","x":1}],"has_more":false}`),
-			"data[].x",
+			fixture: answer("/users", `{"data":[{"resource":"user","x":1}],"has_more":false}`),
+			want:    "data[].x",
 		},
-		"a code": {ricloudtest.Fixture{
+		"a code": {fixture: ricloudtest.Fixture{
 			Method: "GET", Path: "/key", Status: 403,
 			Response: []byte(`{"error":"go-away","extra":1}`),
-		}, "the error code go-away"},
-		"its fields": {ricloudtest.Fixture{
+		}, want: "the error code go-away"},
+		"its fields": {fixture: ricloudtest.Fixture{
 			Method: "GET", Path: "/key", Status: 403,
 			Response: []byte(`{"error":"unconfigured","extra":1}`),
-		}, "extra: a field of an error"},
-		"a session's": {answer("/sessions/1",
-			`{"resource":"session","state":"failed","error":"password-wrong"}`), "password-wrong"},
+		}, want: "extra: a field of an error"},
+		"a session's": {
+			fixture: answer("/sessions/1",
+				`{"resource":"session","state":"failed","error":"password-wrong"}`),
+			want: "password-wrong",
+		},
 		"an event": {
-			answer("/events/1", `{"resource":"event","type":"poll","action":"paused"}`),
-			"the event poll.paused",
+			fixture: answer("/events/1", `{"resource":"event","type":"poll","action":"paused"}`),
+			want:    "the event poll.paused",
 		},
 		"a type": {
-			answer("/results/1", `{"resource":"result","size":"big"}`),
-			"size: is a string, want a number",
+			fixture: answer("/results/1", `{"resource":"result","size":"big"}`),
+			want:    "size: is a string, want a number",
 		},
-		"an endpoint": {answer("/robots", `{}`), "no such endpoint"},
-		"a header": {ricloudtest.Fixture{
+		"an endpoint": {fixture: answer("/robots", `{}`), want: "no such endpoint"},
+		"a header": {fixture: ricloudtest.Fixture{
 			Method: "GET", Path: "/key", Status: 200,
 			Header: http.Header{"Retry-After": {"1"}}, Response: []byte(`{}`),
-		}, "Retry-After"},
-		"not JSON": {ricloudtest.Fixture{Method: "GET", Path: "/key", Status: 200}, "not JSON"},
-		"not an error": {ricloudtest.Fixture{
+		}, want: "Retry-After"},
+		"not JSON": {
+			fixture: ricloudtest.Fixture{Method: "GET", Path: "/key", Status: 200},
+			want:    "not JSON",
+		},
+		"not an error": {fixture: ricloudtest.Fixture{
 			Method: "GET", Path: "/key", Status: 500,
 			Response: []byte(`[]`),
-		}, "not an object"},
+		}, want: "not an object"},
 	} {
 		var all []string
 		for _, drift := range ricloudtest.Check(test.fixture) {

@@ -109,17 +109,22 @@ func TestLoadRefuses(t *testing.T) {
 	var state bytes.Buffer
 	require.NoError(t, srv.Dump(&state))
 	for name, test := range map[string]struct{ dump, want string }{
-		"not JSON":        {"no", "load"},
-		"another version": {`{"version":99}`, "version"},
-		"a lost key":      {strings.Replace(state.String(), `"key": "1"`, `"key": "9"`, 1), "9"},
+		"not JSON":        {dump: "no", want: "load"},
+		"another version": {dump: `{"version":99}`, want: "version"},
+		"a lost key": {
+			dump: strings.Replace(state.String(), `"key": "1"`, `"key": "9"`, 1),
+			want: "9",
+		},
 		"a lost base": {
-			strings.Replace(state.String(), `"Base": "1"`, `"Base": "9"`, 1), "permission 9",
+			dump: strings.Replace(state.String(), `"Base": "1"`, `"Base": "9"`, 1), want: "permission 9",
 		},
 		"a user without key": {
-			strings.Replace(state.String(), `"users": []`, `"users": [{"id":"1","Key":"7"}]`, 1), "key 7",
+			dump: strings.Replace(state.String(), `"users": []`, `"users": [{"id":"1","Key":"7"}]`, 1),
+			want: "key 7",
 		},
 		"a poll without session": {
-			strings.Replace(state.String(), `"polls": []`, `"polls": [{"id":"1","Key":"1"}]`, 1), "session",
+			dump: strings.Replace(state.String(), `"polls": []`, `"polls": [{"id":"1","Key":"1"}]`, 1),
+			want: "session",
 		},
 	} {
 		require.ErrorContains(t, srv.Load(strings.NewReader(test.dump)), test.want, name)

@@ -232,11 +232,14 @@ func TestWebhookFaults(t *testing.T) {
 		faults ricloudtest.WebhookFaults
 		want   int
 	}{
-		"dropped":         {ricloudtest.WebhookFaults{Drop: 1}, 0},
-		"duplicated":      {ricloudtest.WebhookFaults{Duplicate: 1}, 4},
-		"held back":       {ricloudtest.WebhookFaults{Reorder: 1, HoldBack: time.Hour}, 0},
-		"wrong signature": {ricloudtest.WebhookFaults{WrongSignature: 1}, 2},
-		"old timestamp":   {ricloudtest.WebhookFaults{OldTimestamp: 1}, 2},
+		"dropped":    {faults: ricloudtest.WebhookFaults{Drop: 1}, want: 0},
+		"duplicated": {faults: ricloudtest.WebhookFaults{Duplicate: 1}, want: 4},
+		"held back": {
+			faults: ricloudtest.WebhookFaults{Reorder: 1, HoldBack: time.Hour},
+			want:   0,
+		},
+		"wrong signature": {faults: ricloudtest.WebhookFaults{WrongSignature: 1}, want: 2},
+		"old timestamp":   {faults: ricloudtest.WebhookFaults{OldTimestamp: 1}, want: 2},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

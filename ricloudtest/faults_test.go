@@ -61,34 +61,70 @@ func TestFaults(t *testing.T) {
 		processed bool
 	}{
 		"none": {
-			ricloudtest.Fault{Nth: 2, Reset: true},
-			201, `"resource":"user"`, nil,
-			true,
+			fault:  ricloudtest.Fault{Nth: 2, Reset: true},
+			status: 201, body: `"resource":"user"`, broken: nil,
+			processed: true,
 		},
 		"status": {
-			ricloudtest.Fault{Status: 503, Header: http.Header{"retry-after": {"7"}}},
-			503, "", nil, false,
+			fault:  ricloudtest.Fault{Status: 503, Header: http.Header{"retry-after": {"7"}}},
+			status: 503, body: "", broken: nil, processed: false,
 		},
-		"status after": {ricloudtest.Fault{
+		"status after": {fault: ricloudtest.Fault{
 			Status: 502, After: true,
 			Body: "<html>Bad gateway</html>",
-		}, 502, "<html>", nil, true},
-		"reset before": {ricloudtest.Fault{Reset: true}, 0, "", syscall.ECONNRESET, false},
+		}, status: 502, body: "<html>", broken: nil, processed: true},
+		"reset before": {
+			fault:     ricloudtest.Fault{Reset: true},
+			status:    0,
+			body:      "",
+			broken:    syscall.ECONNRESET,
+			processed: false,
+		},
 		"reset after": {
-			ricloudtest.Fault{Reset: true, After: true},
-			0, "", syscall.ECONNRESET,
-			true,
+			fault:  ricloudtest.Fault{Reset: true, After: true},
+			status: 0, body: "", broken: syscall.ECONNRESET,
+			processed: true,
 		},
-		"hang":                {ricloudtest.Fault{Hang: true}, 0, "", context.Canceled, false},
-		"truncated":           {ricloudtest.Fault{Truncate: 5}, 201, `{"`, io.ErrUnexpectedEOF, true},
-		"lying length, short": {ricloudtest.Fault{ContentLength: 9}, 201, `{"`, nil, true},
+		"hang": {
+			fault:     ricloudtest.Fault{Hang: true},
+			status:    0,
+			body:      "",
+			broken:    context.Canceled,
+			processed: false,
+		},
+		"truncated": {
+			fault:     ricloudtest.Fault{Truncate: 5},
+			status:    201,
+			body:      `{"`,
+			broken:    io.ErrUnexpectedEOF,
+			processed: true,
+		},
+		"lying length, short": {
+			fault:     ricloudtest.Fault{ContentLength: 9},
+			status:    201,
+			body:      `{"`,
+			broken:    nil,
+			processed: true,
+		},
 		"lying length, long": {
-			ricloudtest.Fault{ContentLength: 9999},
-			201, `"resource":"user"`,
-			io.ErrUnexpectedEOF, true,
+			fault:  ricloudtest.Fault{ContentLength: 9999},
+			status: 201, body: `"resource":"user"`,
+			broken: io.ErrUnexpectedEOF, processed: true,
 		},
-		"corrupt": {ricloudtest.Fault{Corrupt: true}, 201, "", nil, true},
-		"drip":    {ricloudtest.Fault{Drip: time.Minute}, 201, "", context.Canceled, true},
+		"corrupt": {
+			fault:     ricloudtest.Fault{Corrupt: true},
+			status:    201,
+			body:      "",
+			broken:    nil,
+			processed: true,
+		},
+		"drip": {
+			fault:     ricloudtest.Fault{Drip: time.Minute},
+			status:    201,
+			body:      "",
+			broken:    context.Canceled,
+			processed: true,
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

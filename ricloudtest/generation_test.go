@@ -357,20 +357,25 @@ func TestOldActions(t *testing.T) {
 		opts   []ricloudtest.Option
 		status int
 	}{
-		"current": {nil, 405},
+		"current": {opts: nil, status: 405},
 		"2018": {
-			[]ricloudtest.Option{ricloudtest.WithGeneration(ricloudtest.Generation2018)}, 404,
+			opts:   []ricloudtest.Option{ricloudtest.WithGeneration(ricloudtest.Generation2018)},
+			status: 404,
 		},
 		"2019": {
-			[]ricloudtest.Option{ricloudtest.WithGeneration(ricloudtest.Generation2019)}, 404,
+			opts:   []ricloudtest.Option{ricloudtest.WithGeneration(ricloudtest.Generation2019)},
+			status: 404,
 		},
 		"2019, without": {
-			[]ricloudtest.Option{
+			opts: []ricloudtest.Option{
 				ricloudtest.WithGeneration(ricloudtest.Generation2019),
 				ricloudtest.WithOldActions(false),
-			}, 405,
+			}, status: 405,
 		},
-		"current, with them": {[]ricloudtest.Option{ricloudtest.WithOldActions(true)}, 404},
+		"current, with them": {
+			opts:   []ricloudtest.Option{ricloudtest.WithOldActions(true)},
+			status: 404,
+		},
 	} {
 		srv := start(t, test.opts...)
 		for _, path := range []string{

@@ -137,19 +137,31 @@ func TestResultsAreServedAtSignedURLs(t *testing.T) {
 			header http.Header
 			status int
 		}{
-			"a token":        {signed, http.Header{"Authorization": {"Token x"}}, http.StatusBadRequest},
-			"another object": {signed + "0", nil, http.StatusForbidden},
-			"a changed one":  {signed, http.Header{"If-Match": {`"other"`}}, http.StatusPreconditionFailed},
-			"beyond the end": {
-				signed,
-				http.Header{"Range": {"bytes=99999-"}},
-				http.StatusRequestedRangeNotSatisfiable,
+			"a token": {
+				url:    signed,
+				header: http.Header{"Authorization": {"Token x"}},
+				status: http.StatusBadRequest,
 			},
-			"several ranges": {signed, http.Header{"Range": {"bytes=0-1,4-5"}}, http.StatusOK},
+			"another object": {url: signed + "0", header: nil, status: http.StatusForbidden},
+			"a changed one": {
+				url:    signed,
+				header: http.Header{"If-Match": {`"other"`}},
+				status: http.StatusPreconditionFailed,
+			},
+			"beyond the end": {
+				url:    signed,
+				header: http.Header{"Range": {"bytes=99999-"}},
+				status: http.StatusRequestedRangeNotSatisfiable,
+			},
+			"several ranges": {
+				url:    signed,
+				header: http.Header{"Range": {"bytes=0-1,4-5"}},
+				status: http.StatusOK,
+			},
 			"nothing changed": {
-				signed,
-				http.Header{"If-None-Match": {res.Header.Get("ETag")}},
-				http.StatusNotModified,
+				url:    signed,
+				header: http.Header{"If-None-Match": {res.Header.Get("ETag")}},
+				status: http.StatusNotModified,
 			},
 		} {
 			res, err := fetch(ctx, rt, request.url, request.header)

@@ -18,66 +18,90 @@ func TestOptionsThatCannotWork(t *testing.T) {
 		opt  ricloudtest.Option
 		want string
 	}{
-		"nil":                      {nil, "option 0 is nil"},
-		"no token":                 {ricloudtest.WithToken(""), "token"},
-		"a token with a space":     {ricloudtest.WithToken("a b"), "token"},
-		"a token that is no ASCII": {ricloudtest.WithToken("schlüssel"), "token"},
-		"no speed":                 {ricloudtest.WithSpeed(0), "speed"},
-		"a negative speed":         {ricloudtest.WithSpeed(-1), "speed"},
-		"a generation":             {ricloudtest.WithGeneration(9), "generation 9"},
-		"a rate limit":             {ricloudtest.WithRateLimit(-1, time.Hour), "rate limit"},
-		"a limit of no time":       {ricloudtest.WithRateLimit(5, 0), "rate limit"},
-		"polls in flight":          {ricloudtest.WithInFlightLimit(-1), "in-flight"},
-		"a lifetime":               {ricloudtest.WithSessionLifetime(-1), "lifetime"},
-		"a delay": {
-			ricloudtest.WithDelays(ricloudtest.Delays{Task: ricloudtest.Fixed(-1)}), "task",
+		"nil":                      {opt: nil, want: "option 0 is nil"},
+		"no token":                 {opt: ricloudtest.WithToken(""), want: "token"},
+		"a token with a space":     {opt: ricloudtest.WithToken("a b"), want: "token"},
+		"a token that is no ASCII": {opt: ricloudtest.WithToken("schlüssel"), want: "token"},
+		"no speed":                 {opt: ricloudtest.WithSpeed(0), want: "speed"},
+		"a negative speed":         {opt: ricloudtest.WithSpeed(-1), want: "speed"},
+		"a generation":             {opt: ricloudtest.WithGeneration(9), want: "generation 9"},
+		"a rate limit": {
+			opt:  ricloudtest.WithRateLimit(-1, time.Hour),
+			want: "rate limit",
 		},
-		"retries":        {ricloudtest.WithWebhookRetries(-1), "retries"},
-		"a webhook":      {ricloudtest.WithWebhooks("receiver"), "receiver"},
-		"a webhook rate": {ricloudtest.WithWebhookFaults(ricloudtest.WebhookFaults{Drop: 1.5}), "1.5"},
-		"a receiver":     {ricloudtest.WithReceiver("https://x", nil), "https://x"},
-		"a transport":    {ricloudtest.WithWebhookTransport(nil), "transport"},
-		"a publisher":    {ricloudtest.WithPublisher(nil), "publisher"},
-		"a folder":       {ricloudtest.WithLocalStorage(""), "folder"},
-		"a logger":       {ricloudtest.WithLogger(nil), "logger"},
-		"a storage key":  {ricloudtest.WithStorageKey("id", ""), "storage key"},
-		"a public URL":   {ricloudtest.WithPublicURLs("sandbox", ""), "public URL"},
-		"with a query":   {ricloudtest.WithPublicURLs("https://a.example?b", ""), "public URL"},
-		"with a part":    {ricloudtest.WithPublicURLs("", "https://a.example#b"), "public URL"},
-		"with a user":    {ricloudtest.WithPublicURLs("https://u:p@a.example", ""), "public URL"},
-		"an origin":      {ricloudtest.WithCORS("https://x/y"), "https://x/y"},
-		"a scope":        {ricloudtest.WithScopes(ricloudtest.Scopes{"calls": nil}), "calls"},
+		"a limit of no time": {opt: ricloudtest.WithRateLimit(5, 0), want: "rate limit"},
+		"polls in flight":    {opt: ricloudtest.WithInFlightLimit(-1), want: "in-flight"},
+		"a lifetime":         {opt: ricloudtest.WithSessionLifetime(-1), want: "lifetime"},
+		"a delay": {
+			opt: ricloudtest.WithDelays(ricloudtest.Delays{Task: ricloudtest.Fixed(-1)}), want: "task",
+		},
+		"retries":   {opt: ricloudtest.WithWebhookRetries(-1), want: "retries"},
+		"a webhook": {opt: ricloudtest.WithWebhooks("receiver"), want: "receiver"},
+		"a webhook rate": {
+			opt:  ricloudtest.WithWebhookFaults(ricloudtest.WebhookFaults{Drop: 1.5}),
+			want: "1.5",
+		},
+		"a receiver":    {opt: ricloudtest.WithReceiver("https://x", nil), want: "https://x"},
+		"a transport":   {opt: ricloudtest.WithWebhookTransport(nil), want: "transport"},
+		"a publisher":   {opt: ricloudtest.WithPublisher(nil), want: "publisher"},
+		"a folder":      {opt: ricloudtest.WithLocalStorage(""), want: "folder"},
+		"a logger":      {opt: ricloudtest.WithLogger(nil), want: "logger"},
+		"a storage key": {opt: ricloudtest.WithStorageKey("id", ""), want: "storage key"},
+		"a public URL":  {opt: ricloudtest.WithPublicURLs("sandbox", ""), want: "public URL"},
+		"with a query": {
+			opt:  ricloudtest.WithPublicURLs("https://a.example?b", ""),
+			want: "public URL",
+		},
+		"with a part": {
+			opt:  ricloudtest.WithPublicURLs("", "https://a.example#b"),
+			want: "public URL",
+		},
+		"with a user": {
+			opt:  ricloudtest.WithPublicURLs("https://u:p@a.example", ""),
+			want: "public URL",
+		},
+		"an origin": {opt: ricloudtest.WithCORS("https://x/y"), want: "https://x/y"},
+		"a scope": {
+			opt:  ricloudtest.WithScopes(ricloudtest.Scopes{"calls": nil}),
+			want: "calls",
+		},
 		"a limit's level": {
-			ricloudtest.WithScopes(ricloudtest.Scopes{"data_type:x": {{Level: "world"}}}), "world",
+			opt:  ricloudtest.WithScopes(ricloudtest.Scopes{"data_type:x": {{Level: "world"}}}),
+			want: "world",
 		},
 		"a fault": {
-			ricloudtest.WithFaults(ricloudtest.Fault{Operation: "Pols.Get", Status: 500}),
-			"Pols.Get",
+			opt:  ricloudtest.WithFaults(ricloudtest.Fault{Operation: "Pols.Get", Status: 500}),
+			want: "Pols.Get",
 		},
 		"a service": {
-			ricloudtest.WithAccounts(ricloudtest.Account{Service: "skype", Identifier: "x"}),
-			"skype",
+			opt:  ricloudtest.WithAccounts(ricloudtest.Account{Service: "skype", Identifier: "x"}),
+			want: "skype",
 		},
 		"a relay without code": {
-			ricloudtest.WithAccounts(ricloudtest.Account{Service: "rirelay.instance", Identifier: "x"}),
-			"pairing",
+			opt: ricloudtest.WithAccounts(ricloudtest.Account{
+				Service: "rirelay.instance", Identifier: "x",
+			}),
+			want: "pairing",
 		},
-		"nobody's account": {ricloudtest.WithAccounts(ricloudtest.Account{}), "without an identifier"},
+		"nobody's account": {
+			opt:  ricloudtest.WithAccounts(ricloudtest.Account{}),
+			want: "without an identifier",
+		},
 		"a bad child": {
-			ricloudtest.WithAccounts(ricloudtest.Account{
+			opt: ricloudtest.WithAccounts(ricloudtest.Account{
 				Identifier: "x",
 				Children:   []ricloudtest.Account{{}},
-			}), "identifier",
+			}), want: "identifier",
 		},
 		"wrong codes": {
-			ricloudtest.WithAccounts(ricloudtest.Account{Identifier: "x", WrongCodes: -1}),
-			"WrongCodes",
+			opt:  ricloudtest.WithAccounts(ricloudtest.Account{Identifier: "x", WrongCodes: -1}),
+			want: "WrongCodes",
 		},
 		"twins": {
-			ricloudtest.WithAccounts(ricloudtest.Account{Identifier: "x"},
-				ricloudtest.Account{Identifier: "x"}), "two",
+			opt: ricloudtest.WithAccounts(ricloudtest.Account{Identifier: "x"},
+				ricloudtest.Account{Identifier: "x"}), want: "two",
 		},
-		"a dump": {ricloudtest.WithState([]byte("{}")), "version"},
+		"a dump": {opt: ricloudtest.WithState([]byte("{}")), want: "version"},
 	} {
 		srv := start(t, test.opt)
 		require.ErrorContains(t, srv.Err(), test.want, name)

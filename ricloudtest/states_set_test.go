@@ -61,14 +61,14 @@ func TestSetState(t *testing.T) {
 			id    ricloud.ID
 			state string
 		}{
-			{"task", first, "failed"},
-			{"task", second, "pending"},
-			{"poll", poll.ID, "failed"},
-			{"poll", poll.ID, "pending"},
-			{"result", result, "available"},
-			{"session", session.ID, "pending"},
-			{"session", session.ID, "failed"},
-			{"organisation", "", "unconfigured"},
+			{kind: "task", id: first, state: "failed"},
+			{kind: "task", id: second, state: "pending"},
+			{kind: "poll", id: poll.ID, state: "failed"},
+			{kind: "poll", id: poll.ID, state: "pending"},
+			{kind: "result", id: result, state: "available"},
+			{kind: "session", id: session.ID, state: "pending"},
+			{kind: "session", id: session.ID, state: "failed"},
+			{kind: "organisation", id: "", state: "unconfigured"},
 		} {
 			require.ErrorContains(t, srv.SetState(refused.kind, refused.id, refused.state), "by hand", "%+v",
 				refused)

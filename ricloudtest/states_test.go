@@ -31,27 +31,94 @@ func TestSessionOutcomes(t *testing.T) {
 		identifier, password, code string
 		want                       ricloud.ErrorCode
 	}{
-		"no 2FA": {ricloud.SourceICloudAccount, "plain", "right", "", ""},
+		"no 2FA": {
+			kind:       ricloud.SourceICloudAccount,
+			identifier: "plain",
+			password:   "right",
+			code:       "",
+			want:       "",
+		},
 		"wrong password": {
-			ricloud.SourceICloudAccount, "plain", "wrong", "", "credentials-invalid",
+			kind:       ricloud.SourceICloudAccount,
+			identifier: "plain",
+			password:   "wrong",
+			code:       "",
+			want:       "credentials-invalid",
 		},
 		"nobody": {
-			ricloud.SourceICloudAccount, "nobody", "right", "",
-			"credentials-invalid",
+			kind: ricloud.SourceICloudAccount, identifier: "nobody", password: "right", code: "",
+			want: "credentials-invalid",
 		},
-		"no code":    {ricloud.SourceICloudAccount, "2fa", "right", "", "code-required"},
-		"wrong code": {ricloud.SourceICloudAccount, "2fa", "right", "0", "code-required"},
+		"no code": {
+			kind:       ricloud.SourceICloudAccount,
+			identifier: "2fa",
+			password:   "right",
+			code:       "",
+			want:       "code-required",
+		},
+		"wrong code": {
+			kind:       ricloud.SourceICloudAccount,
+			identifier: "2fa",
+			password:   "right",
+			code:       "0",
+			want:       "code-required",
+		},
 		"password before code": {
-			ricloud.SourceICloudAccount, "2fa", "wrong", "123456",
-			"credentials-invalid",
+			kind:       ricloud.SourceICloudAccount,
+			identifier: "2fa",
+			password:   "wrong",
+			code:       "123456",
+			want:       "credentials-invalid",
 		},
-		"code":            {ricloud.SourceICloudAccount, "2fa", "right", "123456", ""},
-		"locked":          {ricloud.SourceICloudAccount, "locked", "right", "", "source-locked"},
-		"deactivated":     {ricloud.SourceICloudAccount, "closed", "right", "", "source-deactivated"},
-		"another failure": {ricloud.SourceICloudAccount, "broken", "right", "", "init_failed"},
-		"pairing":         {ricloud.SourceRelayInstance, "", "", "PAIR-1234", ""},
-		"wrong pairing":   {ricloud.SourceRelayInstance, "", "", "PAIR-0000", "code-invalid"},
-		"mock":            {"mocks.mock", "anyone", "anything", "", ""},
+		"code": {
+			kind:       ricloud.SourceICloudAccount,
+			identifier: "2fa",
+			password:   "right",
+			code:       "123456",
+			want:       "",
+		},
+		"locked": {
+			kind:       ricloud.SourceICloudAccount,
+			identifier: "locked",
+			password:   "right",
+			code:       "",
+			want:       "source-locked",
+		},
+		"deactivated": {
+			kind:       ricloud.SourceICloudAccount,
+			identifier: "closed",
+			password:   "right",
+			code:       "",
+			want:       "source-deactivated",
+		},
+		"another failure": {
+			kind:       ricloud.SourceICloudAccount,
+			identifier: "broken",
+			password:   "right",
+			code:       "",
+			want:       "init_failed",
+		},
+		"pairing": {
+			kind:       ricloud.SourceRelayInstance,
+			identifier: "",
+			password:   "",
+			code:       "PAIR-1234",
+			want:       "",
+		},
+		"wrong pairing": {
+			kind:       ricloud.SourceRelayInstance,
+			identifier: "",
+			password:   "",
+			code:       "PAIR-0000",
+			want:       "code-invalid",
+		},
+		"mock": {
+			kind:       "mocks.mock",
+			identifier: "anyone",
+			password:   "anything",
+			code:       "",
+			want:       "",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -218,16 +285,18 @@ func TestAwait(t *testing.T) {
 		state      ricloud.SessionState
 	}{
 		"work ends first": {
-			ricloudtest.GenerationCurrent, 3 * time.Second, 3 * time.Second,
-			ricloud.SessionActive,
+			generation: ricloudtest.GenerationCurrent,
+			work:       3 * time.Second,
+			want:       3 * time.Second,
+			state:      ricloud.SessionActive,
 		},
 		"clamped": {
-			ricloudtest.GenerationCurrent, time.Minute, 10 * time.Second,
-			ricloud.SessionPending,
+			generation: ricloudtest.GenerationCurrent, work: time.Minute, want: 10 * time.Second,
+			state: ricloud.SessionPending,
 		},
 		"longer long since": {
-			ricloudtest.Generation2018, time.Minute, 30 * time.Second,
-			ricloud.SessionPending,
+			generation: ricloudtest.Generation2018, work: time.Minute, want: 30 * time.Second,
+			state: ricloud.SessionPending,
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -160,23 +160,23 @@ func TestStorageConfigStates(t *testing.T) {
 		credentials ricloud.Credentials
 		want        ricloud.ConfigState
 	}{
-		"s3": {"s3://b/p", ricloud.Credentials{
+		"s3": {url: "s3://b/p", credentials: ricloud.Credentials{
 			"access_key_id":     ricloud.NewSecret("a"),
 			"secret_access_key": ricloud.NewSecret("b"),
-		}, "valid"},
-		"gs": {"gs://b/p", ricloud.Credentials{
+		}, want: "valid"},
+		"gs": {url: "gs://b/p", credentials: ricloud.Credentials{
 			"client_email": ricloud.NewSecret("a"),
 			"private_key":  ricloud.NewSecret("b"),
-		}, "valid"},
+		}, want: "valid"},
 		"half": {
-			"s3://b/p",
-			ricloud.Credentials{"access_key_id": ricloud.NewSecret("a")},
-			"invalid",
+			url:         "s3://b/p",
+			credentials: ricloud.Credentials{"access_key_id": ricloud.NewSecret("a")},
+			want:        "invalid",
 		},
-		"wrong kind": {"gs://b/p", ricloud.Credentials{
+		"wrong kind": {url: "gs://b/p", credentials: ricloud.Credentials{
 			"access_key_id":     ricloud.NewSecret("a"),
 			"secret_access_key": ricloud.NewSecret("b"),
-		}, "invalid"},
+		}, want: "invalid"},
 	} {
 		srv := start(t)
 		c := srv.Client()

@@ -481,11 +481,19 @@ func TestNewRefuses(t *testing.T) {
 		dialect dedupesql.Dialect
 		opt     dedupesql.Option
 	}{
-		"db":         {nil, dedupesql.SQLite, dedupesql.WithLease(time.Minute)},
-		"dialect":    {db, 0, dedupesql.WithLease(time.Minute)},
-		"opts":       {db, dedupesql.SQLite, nil},
-		"WithLease":  {db, dedupesql.SQLite, dedupesql.WithLease(time.Millisecond)},
-		"WithPrefix": {db, dedupesql.SQLite, dedupesql.WithPrefix("x; DROP TABLE")},
+		"db":      {db: nil, dialect: dedupesql.SQLite, opt: dedupesql.WithLease(time.Minute)},
+		"dialect": {db: db, dialect: 0, opt: dedupesql.WithLease(time.Minute)},
+		"opts":    {db: db, dialect: dedupesql.SQLite, opt: nil},
+		"WithLease": {
+			db:      db,
+			dialect: dedupesql.SQLite,
+			opt:     dedupesql.WithLease(time.Millisecond),
+		},
+		"WithPrefix": {
+			db:      db,
+			dialect: dedupesql.SQLite,
+			opt:     dedupesql.WithPrefix("x; DROP TABLE"),
+		},
 	} {
 		_, err := dedupesql.New(tt.db, tt.dialect, tt.opt)
 		var p *ricloud.ParamError

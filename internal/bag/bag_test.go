@@ -20,7 +20,16 @@ import (
 func now() time.Time { return time.Date(2026, 11, 26, 8, 0, 0, 123, time.UTC) }
 
 func info() []Field {
-	return []Field{{"External-Identifier", "p1"}, {"Ricloud-Source", "a\nb"}, {"Empty", ""}}
+	return []Field{{
+		Label: "External-Identifier",
+		Value: "p1",
+	}, {
+		Label: "Ricloud-Source",
+		Value: "a\nb",
+	}, {
+		Label: "Empty",
+		Value: "",
+	}}
 }
 
 // write writes a bag with files, by name.
@@ -186,7 +195,7 @@ func TestVerifyNamesWhatIsMissingOrAdded(t *testing.T) {
 		path := filepath.Join(dir, filepath.FromSlash(name))
 		require.NoError(t, os.MkdirAll(filepath.Dir(path), 0o700))
 		require.NoError(t, os.WriteFile(path, []byte("x"), 0o600))
-		assert.Equal(t, []Difference{{name, "is in no manifest"}}, verify(t, dir))
+		assert.Equal(t, []Difference{{Path: name, Problem: "is in no manifest"}}, verify(t, dir))
 	}
 	root, err := os.OpenRoot(t.TempDir())
 	require.NoError(t, err)

@@ -67,19 +67,19 @@ func TestReaderOfBadStorage(t *testing.T) {
 		open func(req Request) (*Object, error)
 		want error
 	}{
-		"wrong bytes": {func(Request) (*Object, error) {
+		"wrong bytes": {open: func(Request) (*Object, error) {
 			return &Object{Body: io.NopCloser(bytes.NewReader(make([]byte, 1000))), Size: 1000}, nil
-		}, ErrChecksum},
-		"another size": {func(Request) (*Object, error) {
+		}, want: ErrChecksum},
+		"another size": {open: func(Request) (*Object, error) {
 			return &Object{Body: io.NopCloser(bytes.NewReader(nil)), Size: 999}, nil
-		}, ErrSize},
-		"more than it should": {func(Request) (*Object, error) {
+		}, want: ErrSize},
+		"more than it should": {open: func(Request) (*Object, error) {
 			return &Object{
 				Body: io.NopCloser(bytes.NewReader(append(bytes.Clone(o.content), 'x'))),
 				Size: -1,
 			}, nil
-		}, ErrSize},
-		"another version": {func(req Request) (*Object, error) {
+		}, want: ErrSize},
+		"another version": {open: func(req Request) (*Object, error) {
 			if req.Offset == 0 {
 				first := o.broken(0, 10)
 				first.Version = "1"
@@ -88,19 +88,25 @@ func TestReaderOfBadStorage(t *testing.T) {
 			second := o.from(req.Offset)
 			second.Version = "2"
 			return second, nil
-		}, ErrChanged},
+		}, want: ErrChanged},
 		//nolint:nilnil // what it tests
-		"nothing at all": {func(Request) (*Object, error) { return nil, nil }, nil},
-		"no body":        {func(Request) (*Object, error) { return &Object{Size: 1000}, nil }, nil},
-		"reads of nothing": {func(Request) (*Object, error) {
+		"nothing at all": {open: func(Request) (*Object, error) { return nil, nil }, want: nil},
+		"no body": {
+			open: func(Request) (*Object, error) { return &Object{Size: 1000}, nil },
+			want: nil,
+		},
+		"reads of nothing": {open: func(Request) (*Object, error) {
 			return &Object{Body: io.NopCloser(emptyReader{}), Size: 1000}, nil
-		}, io.ErrNoProgress},
-		"a later offset": {func(Request) (*Object, error) { return o.from(1), nil }, nil},
-		"a bad offset": {func(Request) (*Object, error) {
+		}, want: io.ErrNoProgress},
+		"a later offset": {
+			open: func(Request) (*Object, error) { return o.from(1), nil },
+			want: nil,
+		},
+		"a bad offset": {open: func(Request) (*Object, error) {
 			opened := o.from(0)
 			opened.Offset = -1
 			return opened, nil
-		}, nil},
+		}, want: nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -91,8 +91,12 @@ func BenchmarkCall(b *testing.B) {
 		name, base string
 		transport  http.RoundTripper
 	}{
-		{"memory", testBase, memory{http.Header{"Content-Type": {"application/json"}}}},
-		{"loopback", server.URL, pool},
+		{
+			name:      "memory",
+			base:      testBase,
+			transport: memory{http.Header{"Content-Type": {"application/json"}}},
+		},
+		{name: "loopback", base: server.URL, transport: pool},
 	} {
 		bare := &http.Client{Transport: wire.transport}
 		timed := &http.Client{Transport: wire.transport, Timeout: DefaultAttemptTimeout}
@@ -102,14 +106,20 @@ func BenchmarkCall(b *testing.B) {
 			name string
 			call func(context.Context) (*poll, error)
 		}{
-			{"bare", func(ctx context.Context) (*poll, error) { return byHand(ctx, bare, wire.base) }},
-			{"bare-with-timeout", func(ctx context.Context) (*poll, error) {
+			{
+				name: "bare",
+				call: func(ctx context.Context) (*poll, error) { return byHand(ctx, bare, wire.base) },
+			},
+			{name: "bare-with-timeout", call: func(ctx context.Context) (*poll, error) {
 				return byHand(ctx, timed, wire.base)
 			}},
-			{"standard-client", func(ctx context.Context) (*poll, error) {
+			{name: "standard-client", call: func(ctx context.Context) (*poll, error) {
 				return byHand(ctx, standard, wire.base)
 			}},
-			{"ours", func(ctx context.Context) (*poll, error) { return ours(ctx, client) }},
+			{
+				name: "ours",
+				call: func(ctx context.Context) (*poll, error) { return ours(ctx, client) },
+			},
 		} {
 			b.Run(wire.name+"/"+bench.name, func(b *testing.B) {
 				b.ReportAllocs()

@@ -174,16 +174,19 @@ func TestACreateIsSentOnceOverHTTP2(t *testing.T) {
 		name    string
 		request func(*peer, int, uint32)
 	}{
-		{"reset with PROTOCOL_ERROR", reset(codeProtocol)},
-		{"reset with INTERNAL_ERROR", reset(codeInternal)},
-		{"reset with NO_ERROR", reset(codeNone)},
-		{"reset with ENHANCE_YOUR_CALM", reset(codeCalm)},
-		{"a GOAWAY that counts it, then the end", func(p *peer, _ int, stream uint32) {
+		{name: "reset with PROTOCOL_ERROR", request: reset(codeProtocol)},
+		{name: "reset with INTERNAL_ERROR", request: reset(codeInternal)},
+		{name: "reset with NO_ERROR", request: reset(codeNone)},
+		{name: "reset with ENHANCE_YOUR_CALM", request: reset(codeCalm)},
+		{name: "a GOAWAY that counts it, then the end", request: func(p *peer, _ int, stream uint32) {
 			p.code(frameGoAway, 0, stream, codeNone)
 			_ = p.Close()
 		}},
-		{"the end", func(p *peer, _ int, _ uint32) { _ = p.Close() }},
-		{"silence", func(p *peer, _ int, _ uint32) { _, _ = io.Copy(io.Discard, p.Conn) }},
+		{name: "the end", request: func(p *peer, _ int, _ uint32) { _ = p.Close() }},
+		{
+			name:    "silence",
+			request: func(p *peer, _ int, _ uint32) { _, _ = io.Copy(io.Discard, p.Conn) },
+		},
 	} {
 		for name, body := range map[string][]byte{"with a body": []byte(`{"a":1}`), "without": nil} {
 			t.Run(tt.name+" "+name, func(t *testing.T) {
@@ -208,9 +211,12 @@ func TestWhatHTTP2ServersDoNotProcessIsSentAgain(t *testing.T) {
 		name   string
 		refuse func(*peer, uint32)
 	}{
-		{"REFUSED_STREAM", func(p *peer, stream uint32) { p.code(frameReset, stream, codeRefused) }},
-		{"a GOAWAY from before it", goAway(codeNone)},
-		{"a GOAWAY with an error", goAway(codeCalm)},
+		{
+			name:   "REFUSED_STREAM",
+			refuse: func(p *peer, stream uint32) { p.code(frameReset, stream, codeRefused) },
+		},
+		{name: "a GOAWAY from before it", refuse: goAway(codeNone)},
+		{name: "a GOAWAY with an error", refuse: goAway(codeCalm)},
 	} {
 		for name, body := range map[string][]byte{"with a body": []byte(`{"a":1}`), "without": nil} {
 			t.Run(tt.name+" "+name, func(t *testing.T) {
@@ -300,30 +306,60 @@ func TestWithoutAConnectionNothingWasSent(t *testing.T) {
 		proxy  bool
 		edit   func(*http.Transport)
 	}{
-		{"a handshake that never ends", hang, false, nil},
-		{"a handshake that takes too long", hang, false, func(t *http.Transport) {
-			t.TLSHandshakeTimeout = 30 * time.Millisecond
-		}},
-		{"a handshake that ends in EOF", func(conn net.Conn) { _ = conn.Close() }, false, nil},
-		{"a handshake that ends in a reset", func(conn net.Conn) {
+		{name: "a handshake that never ends", handle: hang, proxy: false, edit: nil},
+		{
+			name:   "a handshake that takes too long",
+			handle: hang,
+			proxy:  false,
+			edit: func(t *http.Transport) {
+				t.TLSHandshakeTimeout = 30 * time.Millisecond
+			},
+		},
+		{
+			name:   "a handshake that ends in EOF",
+			handle: func(conn net.Conn) { _ = conn.Close() },
+			proxy:  false,
+			edit:   nil,
+		},
+		{name: "a handshake that ends in a reset", handle: func(conn net.Conn) {
 			_ = conn.(*net.TCPConn).SetLinger(0) //nolint:forcetypeassert // it is
 			_ = conn.Close()
-		}, false, nil},
-		{"a server without TLS", func(conn net.Conn) {
+		}, proxy: false, edit: nil},
+		{name: "a server without TLS", handle: func(conn net.Conn) {
 			_, _ = io.WriteString(conn, "HTTP/1.1 400 Bad Request\r\n\r\n")
 			_ = conn.Close()
-		}, false, nil},
-		{"half a handshake", func(conn net.Conn) {
+		}, proxy: false, edit: nil},
+		{name: "half a handshake", handle: func(conn net.Conn) {
 			_, _ = io.CopyN(io.Discard, conn, 100)
 			_, _ = conn.Write([]byte{0x16, 3, 3, 0, 50, 2})
 			_ = conn.Close()
-		}, false, nil},
-		{"a proxy that refuses CONNECT", connect("403 Forbidden"), true, nil},
-		{"a proxy that wants a password", connect("407 Proxy Authentication Required"), true, nil},
-		{"a proxy that fails", connect("502 Bad Gateway"), true, nil},
-		{"a proxy that never answers CONNECT", hang, true, nil},
-		{"a proxy that hangs up", func(conn net.Conn) { _ = conn.Close() }, true, nil},
-		{"a proxy whose tunnel is silent", connect("200 OK"), true, nil},
+		}, proxy: false, edit: nil},
+		{
+			name:   "a proxy that refuses CONNECT",
+			handle: connect("403 Forbidden"),
+			proxy:  true,
+			edit:   nil,
+		},
+		{
+			name:   "a proxy that wants a password",
+			handle: connect("407 Proxy Authentication Required"),
+			proxy:  true,
+			edit:   nil,
+		},
+		{name: "a proxy that fails", handle: connect("502 Bad Gateway"), proxy: true, edit: nil},
+		{name: "a proxy that never answers CONNECT", handle: hang, proxy: true, edit: nil},
+		{
+			name:   "a proxy that hangs up",
+			handle: func(conn net.Conn) { _ = conn.Close() },
+			proxy:  true,
+			edit:   nil,
+		},
+		{
+			name:   "a proxy whose tunnel is silent",
+			handle: connect("200 OK"),
+			proxy:  true,
+			edit:   nil,
+		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -420,17 +456,30 @@ func TestStatusesThatAnswerNothing(t *testing.T) {
 		handle func(net.Conn)
 		status int
 	}{
-		{"101 and silence", raw("HTTP/1.1 101 Switching Protocols\r\n"+upgrade, false), 101},
 		{
-			"101 with a length",
-			raw("HTTP/1.1 101 Switching Protocols\r\nContent-Length: 5\r\n"+upgrade, false), 101,
+			name:   "101 and silence",
+			handle: raw("HTTP/1.1 101 Switching Protocols\r\n"+upgrade, false),
+			status: 101,
 		},
-		{"100 and silence", raw("HTTP/1.1 100 Continue\r\n\r\n", false), 0},
-		{"102 for ever", raw("HTTP/1.1 102 Processing\r\n\r\n", true), 0},
-		{"103 for ever", raw("HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n", true), 0},
-		{"199", raw("HTTP/1.1 199 Odd\r\n\r\n", false), 0},
-		{"half a header", raw("HTTP/1.1 200 OK\r\nContent-Le", false), 0},
-		{"200 and half a body", raw("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n{", false), 200},
+		{
+			name:   "101 with a length",
+			handle: raw("HTTP/1.1 101 Switching Protocols\r\nContent-Length: 5\r\n"+upgrade, false),
+			status: 101,
+		},
+		{name: "100 and silence", handle: raw("HTTP/1.1 100 Continue\r\n\r\n", false), status: 0},
+		{name: "102 for ever", handle: raw("HTTP/1.1 102 Processing\r\n\r\n", true), status: 0},
+		{
+			name:   "103 for ever",
+			handle: raw("HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n", true),
+			status: 0,
+		},
+		{name: "199", handle: raw("HTTP/1.1 199 Odd\r\n\r\n", false), status: 0},
+		{name: "half a header", handle: raw("HTTP/1.1 200 OK\r\nContent-Le", false), status: 0},
+		{
+			name:   "200 and half a body",
+			handle: raw("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n{", false),
+			status: 200,
+		},
 	} {
 		for _, op := range []Operation{PollsList, PollsCreate} {
 			t.Run(tt.name+" "+op.Name, func(t *testing.T) {

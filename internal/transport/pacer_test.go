@@ -208,9 +208,9 @@ func TestA429PausesTheWholeClient(t *testing.T) {
 		status     int
 		want       time.Duration // when the other call is sent
 	}{
-		{"for the hint", "20", 429, 20 * time.Second},
-		{"no longer than the cap", "3600", 429, time.Minute},
-		{"not for a 503", "20", 503, time.Second},
+		{name: "for the hint", hint: "20", status: 429, want: 20 * time.Second},
+		{name: "no longer than the cap", hint: "3600", status: 429, want: time.Minute},
+		{name: "not for a 503", hint: "20", status: 503, want: time.Second},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()

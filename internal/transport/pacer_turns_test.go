@@ -63,13 +63,33 @@ func TestAQueueOfCreatesLosesNone(t *testing.T) {
 		await   time.Duration
 		all     bool // every call succeeds
 	}{
-		{"callers with time", 0, 8 * time.Second, 10 * time.Second, true},
-		{"callers with two minutes", 2 * time.Minute, 8 * time.Second, 10 * time.Second, false},
 		{
-			"callers with half a minute and a full await", 30 * time.Second, 10 * time.Second,
-			10 * time.Second, false,
+			name:    "callers with time",
+			timeout: 0,
+			answer:  8 * time.Second,
+			await:   10 * time.Second,
+			all:     true,
 		},
-		{"an API that takes long by itself", 2 * time.Minute, 6 * time.Second, 0, false},
+		{
+			name:    "callers with two minutes",
+			timeout: 2 * time.Minute,
+			answer:  8 * time.Second,
+			await:   10 * time.Second,
+			all:     false,
+		},
+		{
+			name:    "callers with half a minute and a full await",
+			timeout: 30 * time.Second,
+			answer:  10 * time.Second,
+			await:   10 * time.Second, all: false,
+		},
+		{
+			name:    "an API that takes long by itself",
+			timeout: 2 * time.Minute,
+			answer:  6 * time.Second,
+			await:   0,
+			all:     false,
+		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -104,9 +124,9 @@ func TestWhatCannotBeAnsweredInTimeIsNotSent(t *testing.T) {
 		timeout time.Duration
 		edit    func(*Config)
 	}{
-		{"an await longer than the context", 5 * time.Second, nil},
-		{"an await as long as the context", 10 * time.Second, nil},
-		{"an await longer than the call timeout", time.Hour, func(c *Config) {
+		{name: "an await longer than the context", timeout: 5 * time.Second, edit: nil},
+		{name: "an await as long as the context", timeout: 10 * time.Second, edit: nil},
+		{name: "an await longer than the call timeout", timeout: time.Hour, edit: func(c *Config) {
 			c.CallTimeout = 8 * time.Second
 		}},
 	} {
@@ -227,9 +247,13 @@ func TestABare429SlowsTheClientDownUntilItRecovers(t *testing.T) {
 		edit func(*Config)
 		most int64 // requests in all
 	}{
-		{"unpaced", func(*Config) {}, 500 + 500 + 20},
-		{"paced", paced(10_000, time.Hour), 500 + 20},
-		{"a pacer of the caller's", func(c *Config) { c.Pacer = &outsidePacer{} }, 500 + 500 + 20},
+		{name: "unpaced", edit: func(*Config) {}, most: 500 + 500 + 20},
+		{name: "paced", edit: paced(10_000, time.Hour), most: 500 + 20},
+		{
+			name: "a pacer of the caller's",
+			edit: func(c *Config) { c.Pacer = &outsidePacer{} },
+			most: 500 + 500 + 20,
+		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -298,7 +322,10 @@ func TestARefusalDuringAPauseKnowsThe429(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
 		header []string
-	}{{"with a hint", []string{"Retry-After", "20"}}, {"without one", nil}} {
+	}{
+		{name: "with a hint", header: []string{"Retry-After", "20"}},
+		{name: "without one", header: nil},
+	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {

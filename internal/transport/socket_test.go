@@ -168,12 +168,15 @@ func TestTimeoutsHoldOnSockets(t *testing.T) {
 		handler http.HandlerFunc
 		limit   string
 	}{
-		"no headers": {func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }, "attempt"},
-		"a body that goes silent": {func(w http.ResponseWriter, r *http.Request) {
+		"no headers": {
+			handler: func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() },
+			limit:   "attempt",
+		},
+		"a body that goes silent": {handler: func(w http.ResponseWriter, r *http.Request) {
 			_, _ = io.WriteString(w, `{"id":`)
 			_ = http.NewResponseController(w).Flush()
 			<-r.Context().Done()
-		}, "stall"},
+		}, limit: "stall"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

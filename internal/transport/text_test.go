@@ -13,19 +13,23 @@ func TestOneLine(t *testing.T) {
 	for _, tt := range []struct {
 		name, text, want string
 	}{
-		{"plain", "as it is", "as it is"},
-		{"empty", "", ""},
-		{"accents", "Müller 日本", "Müller 日本"},
-		{"a forged line", "bad\nERROR forged", "bad ERROR forged"},
-		{"every line break", "a\r\nb\vc\fd\u0085e\u2028f\u2029g", "a b c d e f g"},
-		{"an escape sequence", "a\x1b[31mred", "a [31mred"},
-		{"C1 controls", "a\u009b31mred", "a 31mred"},
-		{"a backspace and a bell", "a\b\ab", "a b"},
-		{"nul and delete", "a\x00b\x7fc", "a b c"},
-		{"text direction", "a\u202eb\u2066c", "a b c"},
-		{"zero width", "a\u200bb\ufeffc", "a b c"},
-		{"blanks around and between", "\n a \t\n b\n", "a b"},
-		{"not UTF-8", "a\xffb", "a\uFFFDb"},
+		{name: "plain", text: "as it is", want: "as it is"},
+		{name: "empty", text: "", want: ""},
+		{name: "accents", text: "Müller 日本", want: "Müller 日本"},
+		{name: "a forged line", text: "bad\nERROR forged", want: "bad ERROR forged"},
+		{
+			name: "every line break",
+			text: "a\r\nb\vc\fd\u0085e\u2028f\u2029g",
+			want: "a b c d e f g",
+		},
+		{name: "an escape sequence", text: "a\x1b[31mred", want: "a [31mred"},
+		{name: "C1 controls", text: "a\u009b31mred", want: "a 31mred"},
+		{name: "a backspace and a bell", text: "a\b\ab", want: "a b"},
+		{name: "nul and delete", text: "a\x00b\x7fc", want: "a b c"},
+		{name: "text direction", text: "a\u202eb\u2066c", want: "a b c"},
+		{name: "zero width", text: "a\u200bb\ufeffc", want: "a b c"},
+		{name: "blanks around and between", text: "\n a \t\n b\n", want: "a b"},
+		{name: "not UTF-8", text: "a\xffb", want: "a\uFFFDb"},
 	} {
 		assert.Equal(t, tt.want, OneLine(tt.text, 100), tt.name)
 	}

@@ -89,31 +89,70 @@ func TestTimeouts(t *testing.T) {
 		limit string // "": succeeds
 		took  time.Duration
 	}{
-		{"an answer just in time", PollsCreate, 0, func() httpmock.Responder {
-			return after(30*time.Second-1, nil)
-		}, "", 30*time.Second - 1},
 		{
-			"no headers", PollsCreate, 0, func() httpmock.Responder { return after(never, nil) }, "attempt",
-			30 * time.Second,
+			name:  "an answer just in time",
+			op:    PollsCreate,
+			await: 0,
+			step: func() httpmock.Responder {
+				return after(30*time.Second-1, nil)
+			}, limit: "", took: 30*time.Second - 1,
 		},
-		{"an await stretches the attempt", SessionsCreate, 10 * time.Second, func() httpmock.Responder {
-			return after(40*time.Second-1, nil)
-		}, "", 40*time.Second - 1},
-		{"but not for ever", SessionsCreate, 10 * time.Second, func() httpmock.Responder {
-			return after(never, nil)
-		}, "attempt", 40 * time.Second},
-		{"an await nobody honours does not", PollsCreate, 10 * time.Second, func() httpmock.Responder {
-			return after(never, nil)
-		}, "attempt", 30 * time.Second},
-		{"a slow body is not a silent one", PollsCreate, 0, func() httpmock.Responder {
-			return after(0, drip(5, 20*time.Second))
-		}, "", 100 * time.Second},
-		{"a silent body is", PollsCreate, 0, func() httpmock.Responder {
-			return after(29*time.Second, drip(1, never))
-		}, "stall", 59 * time.Second},
-		{"an endless body", PollsCreate, 0, func() httpmock.Responder {
-			return after(0, drip(1000, 20*time.Second))
-		}, "call", 2 * time.Minute},
+		{
+			name:  "no headers",
+			op:    PollsCreate,
+			await: 0,
+			step:  func() httpmock.Responder { return after(never, nil) },
+			limit: "attempt",
+			took:  30 * time.Second,
+		},
+		{
+			name:  "an await stretches the attempt",
+			op:    SessionsCreate,
+			await: 10 * time.Second,
+			step: func() httpmock.Responder {
+				return after(40*time.Second-1, nil)
+			}, limit: "", took: 40*time.Second - 1,
+		},
+		{
+			name:  "but not for ever",
+			op:    SessionsCreate,
+			await: 10 * time.Second,
+			step: func() httpmock.Responder {
+				return after(never, nil)
+			}, limit: "attempt", took: 40 * time.Second,
+		},
+		{
+			name:  "an await nobody honours does not",
+			op:    PollsCreate,
+			await: 10 * time.Second,
+			step: func() httpmock.Responder {
+				return after(never, nil)
+			}, limit: "attempt", took: 30 * time.Second,
+		},
+		{
+			name:  "a slow body is not a silent one",
+			op:    PollsCreate,
+			await: 0,
+			step: func() httpmock.Responder {
+				return after(0, drip(5, 20*time.Second))
+			}, limit: "", took: 100 * time.Second,
+		},
+		{
+			name:  "a silent body is",
+			op:    PollsCreate,
+			await: 0,
+			step: func() httpmock.Responder {
+				return after(29*time.Second, drip(1, never))
+			}, limit: "stall", took: 59 * time.Second,
+		},
+		{
+			name:  "an endless body",
+			op:    PollsCreate,
+			await: 0,
+			step: func() httpmock.Responder {
+				return after(0, drip(1000, 20*time.Second))
+			}, limit: "call", took: 2 * time.Minute,
+		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -198,20 +237,20 @@ func TestTimeoutsOfARedirect(t *testing.T) {
 		took  time.Duration
 	}{
 		{
-			"longer than an attempt, together",
-			[]httpmock.Responder{hop(25 * time.Second), after(10*time.Second, nil)},
-			"", 35 * time.Second,
+			name:  "longer than an attempt, together",
+			steps: []httpmock.Responder{hop(25 * time.Second), after(10*time.Second, nil)},
+			limit: "", took: 35 * time.Second,
 		},
 		{
-			"the second hangs",
-			[]httpmock.Responder{hop(5 * time.Second), after(time.Hour, nil)},
-			"attempt",
-			35 * time.Second,
+			name:  "the second hangs",
+			steps: []httpmock.Responder{hop(5 * time.Second), after(time.Hour, nil)},
+			limit: "attempt",
+			took:  35 * time.Second,
 		},
 		{
-			"the call ends while the second hangs",
-			[]httpmock.Responder{hop(35 * time.Second), after(time.Hour, nil)},
-			"call", 40 * time.Second,
+			name:  "the call ends while the second hangs",
+			steps: []httpmock.Responder{hop(35 * time.Second), after(time.Hour, nil)},
+			limit: "call", took: 40 * time.Second,
 		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -54,11 +54,11 @@ func TestAwaitIsSentOnlyWhereItIsHonouredAndNoLongerThanAllowed(t *testing.T) {
 		await time.Duration
 		want  string
 	}{
-		{SessionsCreate, time.Hour, "10"},
-		{SessionsCreate, time.Nanosecond, "1"},
-		{SessionsCreate, 3 * time.Second, "3"},
-		{SessionsCreate, 0, ""},
-		{PollsCreate, 3 * time.Second, ""},
+		{op: SessionsCreate, await: time.Hour, want: "10"},
+		{op: SessionsCreate, await: time.Nanosecond, want: "1"},
+		{op: SessionsCreate, await: 3 * time.Second, want: "3"},
+		{op: SessionsCreate, await: 0, want: ""},
+		{op: PollsCreate, await: 3 * time.Second, want: ""},
 	} {
 		mock := play(status(http.StatusOK))
 		req := request(tt.op)
@@ -80,41 +80,59 @@ type outcome struct {
 func outcomes() []outcome {
 	return []outcome{
 		{
-			"refused connection", fails(&net.OpError{Op: "dial", Err: errors.New("connection refused")}),
-			true, true,
+			name:    "refused connection",
+			respond: fails(&net.OpError{Op: "dial", Err: errors.New("connection refused")}),
+			again:   true, unacted: true,
 		},
 		{
-			"proxy refused", fails(&net.OpError{Op: "proxyconnect", Err: errors.New("connection refused")}),
-			true, true,
+			name:    "proxy refused",
+			respond: fails(&net.OpError{Op: "proxyconnect", Err: errors.New("connection refused")}),
+			again:   true, unacted: true,
 		},
 		{
-			"no such host", fails(&net.OpError{Op: "dial", Err: &net.DNSError{IsNotFound: true}}), false,
-			true,
+			name:    "no such host",
+			respond: fails(&net.OpError{Op: "dial", Err: &net.DNSError{IsNotFound: true}}),
+			again:   false,
+			unacted: true,
 		},
 		{
-			"bad certificate", fails(&tls.CertificateVerificationError{Err: errors.New("expired")}), false,
-			true,
+			name:    "bad certificate",
+			respond: fails(&tls.CertificateVerificationError{Err: errors.New("expired")}),
+			again:   false,
+			unacted: true,
 		},
-		{"no TLS there", fails(http.ErrSchemeMismatch), false, true},
-		{"reset", fails(&net.OpError{Op: "read", Err: errReset}), true, false},
-		{"attempt timeout", hangs, true, false},
-		{"cut short", cutShort, true, false},
 		{
-			"redirect elsewhere", status(http.StatusFound, "Location", "https://elsewhere.test/"), false,
-			false,
+			name:    "no TLS there",
+			respond: fails(http.ErrSchemeMismatch),
+			again:   false,
+			unacted: true,
 		},
-		{"400", status(400), false, true},
-		{"401", status(401), false, true},
-		{"403", status(403), false, true},
-		{"404", status(404), false, true},
-		{"408", status(408), true, false},
-		{"409", status(409), false, true},
-		{"429", status(429), true, true},
-		{"500", status(500), true, false},
-		{"501", status(501), false, false},
-		{"502", status(502), true, false},
-		{"503", status(503), true, false},
-		{"504", status(504), true, false},
+		{
+			name:    "reset",
+			respond: fails(&net.OpError{Op: "read", Err: errReset}),
+			again:   true,
+			unacted: false,
+		},
+		{name: "attempt timeout", respond: hangs, again: true, unacted: false},
+		{name: "cut short", respond: cutShort, again: true, unacted: false},
+		{
+			name:    "redirect elsewhere",
+			respond: status(http.StatusFound, "Location", "https://elsewhere.test/"),
+			again:   false,
+			unacted: false,
+		},
+		{name: "400", respond: status(400), again: false, unacted: true},
+		{name: "401", respond: status(401), again: false, unacted: true},
+		{name: "403", respond: status(403), again: false, unacted: true},
+		{name: "404", respond: status(404), again: false, unacted: true},
+		{name: "408", respond: status(408), again: true, unacted: false},
+		{name: "409", respond: status(409), again: false, unacted: true},
+		{name: "429", respond: status(429), again: true, unacted: true},
+		{name: "500", respond: status(500), again: true, unacted: false},
+		{name: "501", respond: status(501), again: false, unacted: false},
+		{name: "502", respond: status(502), again: true, unacted: false},
+		{name: "503", respond: status(503), again: true, unacted: false},
+		{name: "504", respond: status(504), again: true, unacted: false},
 	}
 }
 
@@ -205,13 +223,48 @@ func TestDeleteFindsItsWorkDone(t *testing.T) {
 		steps []httpmock.Responder
 		want  int
 	}{
-		{"404 after a reset", SessionsDelete, []httpmock.Responder{fails(errReset), status(404)}, 204},
-		{"410 after a 502", SessionsDelete, []httpmock.Responder{status(502), status(410)}, 204},
-		{"404 at once", SessionsDelete, []httpmock.Responder{status(404)}, 404},
-		{"404 after a 429", SessionsDelete, []httpmock.Responder{status(429), status(404)}, 404},
-		{"403 after a reset", SessionsDelete, []httpmock.Responder{fails(errReset), status(403)}, 403},
-		{"404 of a read", SessionsGet, []httpmock.Responder{fails(errReset), status(404)}, 404},
-		{"404 of an update", UsersUpdate, []httpmock.Responder{fails(errReset), status(404)}, 404},
+		{
+			name:  "404 after a reset",
+			op:    SessionsDelete,
+			steps: []httpmock.Responder{fails(errReset), status(404)},
+			want:  204,
+		},
+		{
+			name:  "410 after a 502",
+			op:    SessionsDelete,
+			steps: []httpmock.Responder{status(502), status(410)},
+			want:  204,
+		},
+		{
+			name:  "404 at once",
+			op:    SessionsDelete,
+			steps: []httpmock.Responder{status(404)},
+			want:  404,
+		},
+		{
+			name:  "404 after a 429",
+			op:    SessionsDelete,
+			steps: []httpmock.Responder{status(429), status(404)},
+			want:  404,
+		},
+		{
+			name:  "403 after a reset",
+			op:    SessionsDelete,
+			steps: []httpmock.Responder{fails(errReset), status(403)},
+			want:  403,
+		},
+		{
+			name:  "404 of a read",
+			op:    SessionsGet,
+			steps: []httpmock.Responder{fails(errReset), status(404)},
+			want:  404,
+		},
+		{
+			name:  "404 of an update",
+			op:    UsersUpdate,
+			steps: []httpmock.Responder{fails(errReset), status(404)},
+			want:  404,
+		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()

@@ -16,16 +16,34 @@ func TestBreakEven(t *testing.T) {
 		lists lists
 		due   int // as few as make a scan the cheaper way
 	}{
-		"nothing is known":                       {lists{}, minListed},
-		"one page shows all":                     {lists{pages: 1, share: 1, retry: later}, minListed},
-		"two pages show all":                     {lists{pages: 2, share: 1, retry: later}, 3},
-		"24 pages show all, of 50,000 of others": {lists{pages: 24, share: 1, retry: later}, 25},
-		"a page shows half":                      {lists{pages: 1, share: 0.5, retry: later}, minListed},
-		"ten pages show a fifth":                 {lists{pages: 10, share: 0.2, retry: later}, 51},
-		"it shows none of ours": {
-			lists{pages: 1, share: 0, retry: later}, math.MaxInt,
+		"nothing is known": {lists: lists{}, due: minListed},
+		"one page shows all": {
+			lists: lists{pages: 1, share: 1, retry: later},
+			due:   minListed,
 		},
-		"it showed none, but long ago": {lists{pages: 1, share: 0, retry: earlier}, minListed},
+		"two pages show all": {
+			lists: lists{pages: 2, share: 1, retry: later},
+			due:   3,
+		},
+		"24 pages show all, of 50,000 of others": {
+			lists: lists{pages: 24, share: 1, retry: later},
+			due:   25,
+		},
+		"a page shows half": {
+			lists: lists{pages: 1, share: 0.5, retry: later},
+			due:   minListed,
+		},
+		"ten pages show a fifth": {
+			lists: lists{pages: 10, share: 0.2, retry: later},
+			due:   51,
+		},
+		"it shows none of ours": {
+			lists: lists{pages: 1, share: 0, retry: later}, due: math.MaxInt,
+		},
+		"it showed none, but long ago": {
+			lists: lists{pages: 1, share: 0, retry: earlier},
+			due:   minListed,
+		},
 	}
 	for name, tc := range tests {
 		assert.Equal(t, tc.due, tc.lists.breakEven(now), name)
@@ -40,16 +58,70 @@ func TestDeeper(t *testing.T) {
 		pages, shown, missing int
 		deeper                bool
 	}{
-		"all are found": {known(9), 1, 100, 0, false},
-		"a GET for each of the rest is no dearer": {known(9), 1, 100, minListed - 1, false},
-		"the page paid for itself":                {known(1), 1, minListed, 50, true},
-		"it did not":                              {known(1), 1, minListed - 1, 50, false},
-		"but last time they came later":           {known(4), 3, 0, 50, true},
-		"down to there":                           {known(4), 4, 0, 50, false},
-		"an unknown list is looked through":       {lists{}, 5, 0, 50, true},
-		"as far as it can pay":                    {lists{}, 5, 0, 15, false},
-		"and not for ever":                        {lists{}, exploredPages, 0, 5000, false},
-		"no scan is endless":                      {known(1), maxPages, 1000, 5000, false},
+		"all are found": {lists: known(9), pages: 1, shown: 100, missing: 0, deeper: false},
+		"a GET for each of the rest is no dearer": {
+			lists:   known(9),
+			pages:   1,
+			shown:   100,
+			missing: minListed - 1,
+			deeper:  false,
+		},
+		"the page paid for itself": {
+			lists:   known(1),
+			pages:   1,
+			shown:   minListed,
+			missing: 50,
+			deeper:  true,
+		},
+		"it did not": {
+			lists:   known(1),
+			pages:   1,
+			shown:   minListed - 1,
+			missing: 50,
+			deeper:  false,
+		},
+		"but last time they came later": {
+			lists:   known(4),
+			pages:   3,
+			shown:   0,
+			missing: 50,
+			deeper:  true,
+		},
+		"down to there": {
+			lists:   known(4),
+			pages:   4,
+			shown:   0,
+			missing: 50,
+			deeper:  false,
+		},
+		"an unknown list is looked through": {
+			lists:   lists{},
+			pages:   5,
+			shown:   0,
+			missing: 50,
+			deeper:  true,
+		},
+		"as far as it can pay": {
+			lists:   lists{},
+			pages:   5,
+			shown:   0,
+			missing: 15,
+			deeper:  false,
+		},
+		"and not for ever": {
+			lists:   lists{},
+			pages:   exploredPages,
+			shown:   0,
+			missing: 5000,
+			deeper:  false,
+		},
+		"no scan is endless": {
+			lists:   known(1),
+			pages:   maxPages,
+			shown:   1000,
+			missing: 5000,
+			deeper:  false,
+		},
 	}
 	for name, tc := range tests {
 		assert.Equal(t, tc.deeper, tc.lists.deeper(tc.pages, tc.shown, tc.missing), name)

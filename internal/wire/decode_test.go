@@ -75,87 +75,105 @@ func TestDecodeKeepsTheRestOfAnAnswer(t *testing.T) {
 		{name: "nothing odd", body: `"count":3,"unknown":[{}]`, want: thing{Count: 3}},
 		{
 			name: "string for an array", body: `"tags":"a"`,
-			odd: []Oddity{{"tags", "got string, want array"}},
+			odd: []Oddity{{Path: "tags", Reason: "got string, want array"}},
 		},
 		{
 			name: "object for a string", body: `"name":{}`,
-			odd: []Oddity{{"name", "got object, want string"}},
+			odd: []Oddity{{Path: "name", Reason: "got object, want string"}},
 		},
 		{
 			name: "array for a string", body: `"name":[]`,
-			odd: []Oddity{{"name", "got array, want string"}},
+			odd: []Oddity{{Path: "name", Reason: "got array, want string"}},
 		},
 		{
 			name: "words for a number", body: `"count":"three"`,
-			odd: []Oddity{{"count", "got string, want number"}},
+			odd: []Oddity{{Path: "count", Reason: "got string, want number"}},
 		},
 		{
 			name: "empty for a number", body: `"count":""`,
-			odd: []Oddity{{"count", "got string, want number"}},
+			odd: []Oddity{{Path: "count", Reason: "got string, want number"}},
 		},
 		{
 			name: "fraction for an integer", body: `"count":1.5`,
-			odd: []Oddity{{"count", "got number that does not fit int"}},
+			odd: []Oddity{{Path: "count", Reason: "got number that does not fit int"}},
 		},
 		{
 			name: "huge", body: `"count":1e300,"ratio":1e999`,
 			odd: []Oddity{
-				{"count", "got number that does not fit int"},
-				{"ratio", "got number that does not fit float64"},
+				{Path: "count", Reason: "got number that does not fit int"},
+				{Path: "ratio", Reason: "got number that does not fit float64"},
 			},
 		},
 		{
 			name: "words for a boolean", body: `"done":"maybe"`,
-			odd: []Oddity{{"done", "got string, want boolean"}},
+			odd: []Oddity{{Path: "done", Reason: "got string, want boolean"}},
 		},
 		{
 			name: "words for a date", body: `"since":"yesterday"`,
-			odd: []Oddity{{"since", "got string, want a date"}},
+			odd: []Oddity{{Path: "since", Reason: "got string, want a date"}},
 		},
 		{
 			name: "number for a date", body: `"since":1571000000`,
-			odd: []Oddity{{"since", "got number, want a date"}},
+			odd: []Oddity{{Path: "since", Reason: "got number, want a date"}},
 		},
 		{
 			name: "array for an object", body: `"owner":[1]`,
-			odd: []Oddity{{"owner", "got array, want object"}},
+			odd: []Oddity{{Path: "owner", Reason: "got array, want object"}},
 		},
 		{
 			name: "behind a pointer", body: `"maybe":[]`,
-			odd: []Oddity{{"maybe", "got array, want boolean"}},
+			odd: []Oddity{{Path: "maybe", Reason: "got array, want boolean"}},
 		},
 		{
 			name: "several", body: `"name":[],"tags":{},"count":7`, want: thing{Count: 7},
-			odd: []Oddity{{"name", "got array, want string"}, {"tags", "got object, want array"}},
+			odd: []Oddity{{
+				Path:   "name",
+				Reason: "got array, want string",
+			}, {
+				Path:   "tags",
+				Reason: "got object, want array",
+			}},
 		},
 		{
 			name: "an item keeps its place", body: `"tags":["a",{},"c"]`,
-			want: thing{Tags: []string{"a", "", "c"}}, odd: []Oddity{{"tags[1]", "got object, want string"}},
+			want: thing{Tags: []string{"a", "", "c"}}, odd: []Oddity{{
+				Path:   "tags[1]",
+				Reason: "got object, want string",
+			}},
 		},
 		{
 			name: "a value of a map", body: `"limits":{"a":[1],"b":7}`,
 			want: thing{Limits: map[string][]int{"a": {1}}}, odd: []Oddity{{
-				"limits.b",
-				"got number, want array",
+				Path:   "limits.b",
+				Reason: "got number, want array",
 			}},
 		},
 		{
 			name: "what is strict in a field that is not", body: `"owner":{"id":{},"name":"Jo"}`,
-			want: thing{Owner: owner{Name: "Jo"}}, odd: []Oddity{{"owner.id", "got object, want number"}},
+			want: thing{Owner: owner{Name: "Jo"}}, odd: []Oddity{{
+				Path:   "owner.id",
+				Reason: "got object, want number",
+			}},
 		},
 		{
 			name: "a name that no field has", body: `"owner":{"id":1,"nick":[]}`,
-			want: thing{Owner: owner{ID: 1}}, odd: []Oddity{{"owner.nick", "got array, which does not fit"}},
+			want: thing{Owner: owner{ID: 1}}, odd: []Oddity{{
+				Path:   "owner.nick",
+				Reason: "got array, which does not fit",
+			}},
 		},
 		{
 			name: "an inner list", body: `"parts":{"data":[{"id":"2","state":7,"count":true}],"total":{}}`,
 			want: thing{Parts: list{Data: []thing{{ID: "2", State: "7"}}}},
 			odd: []Oddity{
-				{"parts.data[0].count", "got boolean, want number"},
-				{"parts.total", "got object, want number"},
+				{Path: "parts.data[0].count", Reason: "got boolean, want number"},
+				{Path: "parts.total", Reason: "got object, want number"},
 			},
 		},
-		{name: "another case", body: `"Count":[]`, odd: []Oddity{{"Count", "got array, want number"}}},
+		{name: "another case", body: `"Count":[]`, odd: []Oddity{{
+			Path:   "Count",
+			Reason: "got array, want number",
+		}}},
 
 		{
 			name: "a number in a string", body: `"count":"3","ratio":"0.5"`,
@@ -171,7 +189,10 @@ func TestDecodeKeepsTheRestOfAnAnswer(t *testing.T) {
 			want: thing{Done: true, Maybe: new(false)},
 		},
 		{name: "an id alone", body: `"owner":"7"`, want: thing{Owner: owner{ID: 7}}},
-		{name: "no id", body: `"owner":"x"`, odd: []Oddity{{"owner", "got string, want object"}}},
+		{name: "no id", body: `"owner":"x"`, odd: []Oddity{{
+			Path:   "owner",
+			Reason: "got string, want object",
+		}}},
 		{
 			name: "null",
 			body: `"name":null,"count":null,"done":null,"since":null,"tags":null,"owner":null,"parts":null`,
