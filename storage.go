@@ -2,9 +2,11 @@ package ricloud
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"net/http"
 	"net/url"
 	"os"
@@ -215,4 +217,105 @@ func localError(err error) error {
 		status = http.StatusNotFound
 	}
 	return &StorageError{Host: "local://", StatusCode: status, Err: err}
+}
+
+// A Sink stores result files elsewhere than in a folder, such as in a bucket of
+// your own. The module storage/s3 has one. It must be safe for concurrent use.
+type Sink interface {
+	// Store stores a file and returns its location. It must not make the file
+	// visible before file.Body has returned io.EOF, which means that size and
+	// MD5 are right. It must not overwrite a file that has other content. If it
+	// has the file already, it returns without reading Body.
+	Store(ctx context.Context, file SinkFile) (StoredFile, error)
+}
+
+// SinkFile is a file for a [Sink].
+type SinkFile struct {
+	Result *Result   // its Checksum and Size are those of the file
+	Name   string    // safe as a file name; not unique, see FileName
+	Body   io.Reader // nothing is read from storage before the first Read
+}
+
+// StoredFile says where a [Sink] has stored a file.
+type StoredFile struct {
+	Location string // such as a URL
+	SHA256   string // in hex, of a file that the sink had already; may be empty
+}
+
+// SaveAllTo is SaveAll with a [Sink] in place of a folder. A result is
+// acknowledged only after the sink has stored its verified file. [WithManifest]
+// does not apply and is refused.
+func (s *ResultsService) SaveAllTo(
+	ctx context.Context, results iter.Seq2[*Result, error], sink Sink, opts ...SaveAllOption,
+) ([]Saved, error) {
+	const operation = "Results.SaveAllTo"
+	o, err := newDownloadOptions(operation, opts, SaveAllOption.applySaveAll)
+	switch {
+	case err != nil:
+		return nil, err
+	case results == nil:
+		return nil, &ParamError{Operation: operation, Field: "results", Reason: "is nil"}
+	case isNil(sink):
+		return nil, &ParamError{Operation: operation, Field: "sink", Reason: "is nil"}
+	case o.manifest != nil:
+		return nil, &ParamError{
+			Operation: operation, Field: "WithManifest", Reason: "does not apply to a Sink",
+		}
+	}
+	all := newSaveAll(operation, s, o)
+	all.keep = func(ctx context.Context, item *savedFile) error {
+		return s.store(ctx, operation, sink, item, all.options)
+	}
+	return all.run(ctx, results)
+}
+
+// store keeps the file of item.Result in a sink and fills in what is known of
+// it.
+func (s *ResultsService) store(
+	ctx context.Context, operation string, sink Sink, item *savedFile, o downloadOptions,
+) (err error) {
+	ctx, seen := s.client.beginTransfer(ctx, operation, item.Result)
+	body := sinkBody{}
+	defer func() { seen.end(err == nil, err == nil && !body.begun, err) }()
+	file, own, err := s.client.file(ctx, operation, item.Result, o.progress, seen)
+	if err != nil {
+		return err
+	}
+	file.SHA256 = true
+	body.Reader = download.NewReader(ctx, s.client.downloads.limits, file)
+	defer func() { _ = body.Close() }()
+	stored, err := sink.Store(ctx, SinkFile{Result: own, Name: FileName(o.name(own)), Body: &body})
+	if err == nil && body.begun && !body.Verified() {
+		err = errors.New("the sink did not read the file to its end")
+	}
+	if err != nil {
+		if _, ok := errors.AsType[*DownloadError](err); !ok {
+			err = file.Fail(body.Done(), err)
+		}
+		return err
+	}
+	item.Path, item.MD5, item.SHA256, item.kept.Found = stored.Location,
+		strings.ToLower(own.Checksum), stored.SHA256, !body.begun
+	if body.begun {
+		_, sha := body.Sums()
+		item.SHA256 = hex.EncodeToString(sha)
+	}
+	return nil
+}
+
+// sinkBody knows whether it was read.
+type sinkBody struct {
+	*download.Reader
+
+	begun bool
+}
+
+func (b *sinkBody) Read(p []byte) (int, error) {
+	b.begun = true
+	return b.Reader.Read(p)
+}
+
+func (b *sinkBody) WriteTo(w io.Writer) (int64, error) {
+	b.begun = true
+	return b.Reader.WriteTo(w)
 }

@@ -1,0 +1,472 @@
+package ricloud
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/reincubate/ricloud-go/internal/backoff"
+	"github.com/reincubate/ricloud-go/internal/bag"
+	"github.com/reincubate/ricloud-go/internal/download"
+)
+
+// settleBatch bounds what is read again should the process die: files that are
+// on disk but not acknowledged are found there the next time.
+const settleBatch = 100
+
+// SaveAll saves every result of an iterator, several at once, as Save does.
+// Pass it the iterator of Polls.Results:
+//
+//	results := client.Polls.Results(ctx, poll.ID)
+//	saved, err := client.Results.SaveAll(ctx, results, dir, ricloud.WithAcknowledge())
+//
+// A failure does not stop the others. SaveAll returns what was saved, in the
+// order of the iterator, and all failures joined: the errors of the iterator,
+// and a *DownloadError for each result that could not be saved or acknowledged.
+// Once ctx ends, SaveAll begins no more results. When it returns, all its
+// goroutines have ended.
+func (s *ResultsService) SaveAll(
+	ctx context.Context, results iter.Seq2[*Result, error], dir string, opts ...SaveAllOption,
+) ([]Saved, error) {
+	const operation = "Results.SaveAll"
+	o, err := newDownloadOptions(operation, opts, SaveAllOption.applySaveAll)
+	if err != nil {
+		return nil, err
+	}
+	if results == nil {
+		return nil, &ParamError{Operation: operation, Field: "results", Reason: "is nil"}
+	}
+	sub := ""
+	if o.manifest != nil {
+		sub = bag.Payload
+	}
+	folder, err := openFolder(operation, dir, sub)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = folder.Close() }()
+	all := newSaveAll(operation, s, o)
+	all.folder = folder
+	if o.manifest != nil {
+		all.bag, err = bag.Open(ctx, folder.Root(), bagInfo(o.manifest), time.Now)
+		if err != nil {
+			return nil, fmt.Errorf("ricloud: %s: the manifest of %s: %w", operation, dir, err)
+		}
+		defer func() { _ = all.bag.Close() }()
+	}
+	all.keep = func(ctx context.Context, item *savedFile) error {
+		err := s.save(ctx, operation, folder, item, all.options)
+		item.Path = filepath.Join(dir, filepath.FromSlash(item.kept.Name))
+		return err
+	}
+	return all.run(ctx, results)
+}
+
+// saveAll is one SaveAll or SaveAllTo.
+type saveAll struct {
+	operation string
+	service   *ResultsService
+	options   downloadOptions
+	keep      func(context.Context, *savedFile) error
+	folder    *download.Folder // nil: a sink
+	bag       *bag.Bag         // nil: no manifest
+
+	mu       sync.Mutex
+	saved    []*savedFile
+	cascaded map[*Result]*savedFile // those that a cascade yielded
+	noted    map[*Result]bool       // those that the folder's notes brought
+	failures []error
+}
+
+// savedFile is a Saved and what its folder knows of it.
+type savedFile struct {
+	Saved
+
+	kept  download.Kept
+	done  bool          // the name is settled
+	poll  ID            // of the cascade that yielded the result; "": none did
+	begun time.Time     // reading it
+	ended time.Time     // verifying it
+	ready chan struct{} // closed when the file is saved or cannot be; nil without a cascade
+	err   error         // why it cannot be
+}
+
+func newSaveAll(operation string, s *ResultsService, o downloadOptions) *saveAll {
+	a := &saveAll{
+		operation: operation, service: s, options: o, cascaded: map[*Result]*savedFile{},
+		noted: map[*Result]bool{},
+	}
+	var reporting sync.Mutex
+	a.options.progress = func(p Progress) {
+		reporting.Lock()
+		defer reporting.Unlock()
+		o.progress(p)
+	}
+	return a
+}
+
+func (a *saveAll) run(ctx context.Context, results iter.Seq2[*Result, error]) ([]Saved, error) {
+	batch := download.Batch[*savedFile]{
+		Parallel: a.options.parallel, Size: settleBatch,
+		Work:   func(item *savedFile) bool { return a.save(ctx, item) },
+		Settle: func(items []*savedFile) { a.settle(ctx, items) },
+	}
+	batch.Run(a.items(ctx, results))
+	if a.bag != nil {
+		//nolint:contextcheck // the manifest tells of what is on disk, also after ctx has ended
+		if err := a.bag.Write(); err != nil {
+			a.fail(fmt.Errorf("ricloud: %s: cannot write the manifest: %w", a.operation, err))
+		}
+	}
+	saved := make([]Saved, 0, len(a.saved))
+	for _, item := range a.saved {
+		if item.done {
+			saved = append(saved, item.Saved)
+		}
+	}
+	return saved, errors.Join(a.failures...)
+}
+
+func (a *saveAll) fail(err error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.failures = append(a.failures, err)
+}
+
+// items iterates over the results that are to be saved.
+func (a *saveAll) items(
+	ctx context.Context, results iter.Seq2[*Result, error],
+) iter.Seq[*savedFile] {
+	return func(yield func(*savedFile) bool) {
+		for result, err := range results {
+			if err != nil {
+				a.fail(err)
+				continue
+			}
+			if ctx.Err() != nil {
+				a.fail(&CallError{Operation: a.operation, Err: backoff.Cause(ctx)})
+				return
+			}
+			item := &savedFile{Saved: Saved{Result: result}}
+			if item.poll = a.service.client.cascades.attach(result, a); item.poll != "" {
+				item.ready = make(chan struct{})
+				a.mu.Lock()
+				a.cascaded[result] = item
+				a.mu.Unlock()
+			}
+			a.saved = append(a.saved, item)
+			if !yield(item) {
+				return
+			}
+		}
+	}
+}
+
+func (a *saveAll) save(ctx context.Context, item *savedFile) bool {
+	if item.ready != nil {
+		defer close(item.ready)
+	}
+	begun := time.Now()
+	item.err = a.keep(ctx, item)
+	item.begun, item.ended = begun, time.Now()
+	if item.err != nil {
+		a.fail(item.err)
+	}
+	return item.err == nil
+}
+
+// settle puts the names of saved files on disk, writes what happened to them,
+// then acknowledges them.
+func (a *saveAll) settle(ctx context.Context, items []*savedFile) {
+	synced, err := true, error(nil)
+	if a.folder != nil {
+		kept := make([]download.Kept, len(items))
+		for i, item := range items {
+			kept[i] = item.kept
+		}
+		synced, err = a.folder.Sync(kept...)
+	}
+	if err == nil && a.bag != nil {
+		//nolint:contextcheck // what is on disk is recorded, also after ctx has ended
+		if err = a.record(items); err != nil {
+			err = fmt.Errorf("cannot write the manifest: %w", err)
+		}
+	}
+	if err != nil {
+		for _, item := range items {
+			a.fail(item.fail(err))
+		}
+		return
+	}
+	for _, item := range items {
+		item.done, item.Synced = true, synced
+	}
+	if a.folder != nil {
+		a.note(items)
+	}
+	switch {
+	case a.options.shared != nil:
+		for _, item := range items {
+			if err := a.options.shared.Add(item.Result.ID); err != nil {
+				a.fail(item.fail(err))
+			}
+		}
+	case a.options.acknowledge:
+		a.acknowledge(ctx, items)
+	}
+}
+
+// acknowledge acknowledges items, and says of each whether that succeeded.
+func (a *saveAll) acknowledge(ctx context.Context, items []*savedFile) {
+	ids := make([]ID, 0, len(items))
+	for _, item := range items {
+		ids = append(ids, item.Result.ID)
+	}
+	err := a.service.AcknowledgeAll(ctx, ids)
+	remaining := map[ID]bool{}
+	if failed, ok := errors.AsType[*AcknowledgeError](err); ok {
+		for _, id := range failed.Remaining {
+			remaining[id] = true
+		}
+	}
+	for _, item := range items {
+		if err != nil && (remaining[item.Result.ID] || len(remaining) == 0) {
+			a.fail(item.fail(&unacknowledged{err}))
+			continue
+		}
+		item.Acknowledged = true
+	}
+	a.recordAcknowledged(items)
+}
+
+// unacknowledged is the failure of one result's acknowledgement. The error
+// behind it lists all results that remain, its text only the reason.
+type unacknowledged struct{ err error }
+
+func (e *unacknowledged) Error() string {
+	reason := e.err
+	if failed, ok := errors.AsType[*AcknowledgeError](reason); ok {
+		reason = failed.Err
+	}
+	return "the file is saved and verified, but the result is not acknowledged: " +
+		strings.TrimPrefix(reason.Error(), "ricloud: ")
+}
+
+func (e *unacknowledged) Unwrap() error { return e.err }
+
+// errNotSaved says that a SaveAll has reported why a file could not be saved.
+var errNotSaved = errors.New("the file could not be saved")
+
+// openSaved implements saver.
+func (a *saveAll) openSaved(ctx context.Context, result *Result) (io.ReadCloser, error) {
+	a.mu.Lock()
+	item := a.cascaded[result]
+	a.mu.Unlock()
+	if item == nil || a.folder == nil { // the caller kept it from SaveAll, or a sink has it
+		return a.service.open(ctx, result)
+	}
+	select {
+	case <-item.ready:
+	case <-ctx.Done():
+		return nil, backoff.Cause(ctx)
+	}
+	if item.err != nil {
+		return nil, errNotSaved
+	}
+	return a.folder.Open(item.kept.Name)
+}
+
+// savedFiles implements saver. The folder's notes say which results the files of
+// a poll were. A file that is there and has the size is verified again when it is
+// saved.
+func (a *saveAll) savedFiles(poll ID, ids []ID) []*Result {
+	wanted := make(map[ID]bool, len(ids))
+	for _, id := range ids {
+		wanted[id] = true
+	}
+	if a.folder == nil {
+		return nil
+	}
+	var found []*Result
+	for _, line := range a.folder.Notes(string(poll)) {
+		var note fileNote
+		if json.Unmarshal(line, &note) != nil {
+			continue // a line that was cut off
+		}
+		result := &Result{
+			ID: note.Result, Poll: note.Poll, Task: note.Task, Identifier: note.Identifier,
+			Type: note.Type, URL: note.URL,
+			Checksum: note.Checksum, Size: note.Size, State: ResultAvailable, DateCreated: note.DateCreated,
+		}
+		id := ID(result.DataType())
+		if wanted[id] && a.folder.Holds(note.Name, note.Size) {
+			wanted[id] = false
+			found = append(found, result)
+			a.mu.Lock()
+			a.noted[result] = true
+			a.mu.Unlock()
+		}
+	}
+	return found
+}
+
+// fileNote is what a folder notes of a file that a cascade brought.
+type fileNote struct {
+	Name        string    `json:"name"`
+	Result      ID        `json:"result"`
+	Poll        ID        `json:"poll,omitempty"`
+	Task        ID        `json:"task,omitempty"`
+	Identifier  string    `json:"identifier"`
+	Type        string    `json:"type,omitempty"`
+	URL         string    `json:"url"`
+	Checksum    string    `json:"checksum"`
+	Size        int64     `json:"size"`
+	DateCreated time.Time `json:"date_created,omitzero"`
+}
+
+// note lets the next SaveAll of a poll find the files that are saved. Without a
+// note, a file is only asked for again.
+func (a *saveAll) note(items []*savedFile) {
+	for _, item := range items {
+		a.mu.Lock()
+		noted := a.noted[item.Result]
+		a.mu.Unlock()
+		if r := item.Result; item.poll != "" && r.Poll != item.poll && !noted {
+			line, err := json.Marshal(fileNote{
+				Name: item.kept.Name, Result: r.ID, Poll: r.Poll, Task: r.Task, Identifier: r.Identifier,
+				Type: r.Type, URL: r.URL,
+				Checksum: r.Checksum, Size: r.Size, DateCreated: r.DateCreated,
+			})
+			if err == nil {
+				a.folder.Note(string(item.poll), line)
+			}
+		}
+	}
+}
+
+// record writes the steps of saved files into the log, then the manifests.
+func (a *saveAll) record(items []*savedFile) error {
+	var lines []bag.Line
+	for _, item := range items {
+		r := item.Result
+		entry := bag.Entry{Path: item.kept.Name, Size: r.Size, MD5: item.MD5, SHA256: item.SHA256}
+		if a.bag.Has(string(r.ID), "verified") && a.bag.Holds(entry) {
+			continue // an earlier SaveAll has written it
+		}
+		fetched := "fetched"
+		if item.kept.Found {
+			fetched = "found"
+		}
+		published := map[string]any{
+			"identifier": r.Identifier, "type": r.Type, "url": cutQuery(r.URL), "size": r.Size,
+			"md5":          r.Checksum,
+			"organisation": r.Organisation, "poll": r.Poll, "task": r.Task,
+		}
+		lines = append(lines,
+			bag.Line{Time: r.DateCreated, Step: "published", Result: string(r.ID), Fields: published},
+			bag.Line{Time: item.begun, Step: fetched, Result: string(r.ID)},
+			bag.Line{Time: item.ended, Step: "verified", Result: string(r.ID), Entry: &entry})
+	}
+	if err := a.bag.Log(lines...); err != nil {
+		return err
+	}
+	return a.bag.Write()
+}
+
+// recordAcknowledged writes which results the API has acknowledged.
+func (a *saveAll) recordAcknowledged(items []*savedFile) {
+	if a.bag == nil {
+		return
+	}
+	var lines []bag.Line
+	for _, item := range items {
+		if item.Acknowledged && !a.bag.Has(string(item.Result.ID), "acknowledged") {
+			lines = append(lines, bag.Line{
+				Time: time.Now(), Step: "acknowledged",
+				Result: string(item.Result.ID),
+			})
+		}
+	}
+	if err := a.bag.Log(lines...); err != nil {
+		a.fail(fmt.Errorf("ricloud: %s: cannot write the log: %w", a.operation, err))
+	}
+}
+
+// bagInfo is what bag-info.txt says of a poll.
+func bagInfo(poll *Poll) []bag.Field {
+	date := func(t time.Time) string {
+		if t.IsZero() {
+			return ""
+		}
+		return t.UTC().Format(time.RFC3339Nano)
+	}
+	return []bag.Field{
+		{Label: "Bag-Software-Agent", Value: userAgent},
+		{Label: "External-Identifier", Value: string(poll.ID)},
+		{Label: "Ricloud-Organisation", Value: string(poll.Organisation)},
+		{Label: "Ricloud-User", Value: string(poll.User)},
+		{Label: "Ricloud-Source", Value: string(poll.Source)},
+		{Label: "Ricloud-Session", Value: string(poll.Session)},
+		{Label: "Ricloud-Poll", Value: string(poll.ID)},
+		{Label: "Ricloud-Poll-Created", Value: date(poll.DateCreated)},
+		{Label: "Ricloud-Poll-Completed", Value: date(poll.DateCompleted)},
+	}
+}
+
+// FolderDifference is a difference between a folder and its manifests or log.
+type FolderDifference struct {
+	Path    string // in the folder
+	Problem string
+}
+
+// FolderError reports what differs in a folder that [VerifyFolder] has read.
+type FolderError struct {
+	Dir         string
+	Differences []FolderDifference
+}
+
+// Error names the first differences.
+func (e *FolderError) Error() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "ricloud: VerifyFolder: %d differences in %s", len(e.Differences), e.Dir)
+	for i, d := range e.Differences {
+		if i == 10 {
+			b.WriteString("; …")
+			break
+		}
+		fmt.Fprintf(&b, "; %s: %s", d.Path, d.Problem)
+	}
+	return b.String()
+}
+
+// VerifyFolder reads a folder that SaveAll wrote with [WithManifest], hashes
+// all of its files again, and compares them with the manifests and the log. It
+// returns nil if nothing has changed, a *FolderError that lists each
+// difference, or the error that stopped it from reading.
+func VerifyFolder(ctx context.Context, dir string) error {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return fmt.Errorf("ricloud: VerifyFolder: %w", err)
+	}
+	defer func() { _ = root.Close() }()
+	found, err := bag.Verify(ctx, root)
+	if err != nil {
+		return fmt.Errorf("ricloud: VerifyFolder: %s: %w", dir, err)
+	}
+	if len(found) == 0 {
+		return nil
+	}
+	failed := &FolderError{Dir: dir}
+	for _, d := range found {
+		failed.Differences = append(failed.Differences, FolderDifference(d))
+	}
+	return failed
+}
