@@ -368,6 +368,26 @@ func TestScopesAndLimits(t *testing.T) {
 	})
 }
 
+// All files count towards one limit, whatever their IDs are.
+func TestLimitOfFiles(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		srv := ricloudtest.NewServer(ricloudtest.WithScopes(ricloudtest.Scopes{
+			"file_type:*": {{Level: "key", Type: "count", Value: 2}},
+		}))
+		defer srv.Close()
+		c, ctx := srv.Client(), t.Context()
+		session := john(ctx, t, c)
+		poll := func(files ...ricloud.ID) error {
+			return first(c.Polls.Create(ctx, ricloud.PollCreateParams{
+				Session: session.ID, Payload: ricloud.PollPayload{Files: files},
+			}))
+		}
+		require.NoError(t, poll("7a10photo", "8b21video"))
+		require.ErrorIs(t, poll("9c31voice"), ricloud.ErrLimitExceeded)
+	})
+}
+
 func TestRateLimit(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

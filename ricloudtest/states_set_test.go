@@ -95,6 +95,33 @@ func TestSetState(t *testing.T) {
 	})
 }
 
+// An event that is set to failed is sent no more.
+func TestSetStateOfAnEvent(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		ctx := t.Context()
+		srv, in, _ := subscribe(ctx, t)
+		defer srv.Close()
+		in.take()
+		in.answer(500)
+		id, err := srv.Deliver("poll", "completed", map[string]any{"id": "p"})
+		require.NoError(t, err)
+		pass(time.Second)
+		require.Len(t, in.take(), 1)
+		require.NoError(t, srv.SetState("event", id, "failed"))
+		pass(24 * time.Hour)
+		assert.Empty(t, in.take(), "no further attempt")
+		event, err := srv.Client().Events.Get(ctx, id)
+		require.NoError(t, err)
+		assert.Equal(t, ricloud.EventFailed, event.State)
+		require.NoError(t, srv.SetState("event", id, "delivered"))
+		event, err = srv.Client().Events.Get(ctx, id)
+		require.NoError(t, err)
+		assert.Equal(t, ricloud.EventDelivered, event.State)
+		require.ErrorContains(t, srv.SetState("event", "nothing", "failed"), "nothing")
+	})
+}
+
 // Pending sessions and subscriptions are settled by hand as well.
 func TestSetStateOfWhatIsPending(t *testing.T) {
 	t.Parallel()

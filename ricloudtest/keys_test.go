@@ -1,0 +1,100 @@
+package ricloudtest_test
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	ricloud "github.com/reincubate/ricloud-go"
+	"github.com/reincubate/ricloud-go/ricloudtest"
+)
+
+// A new key has the configs and settings that it is created with.
+func TestKeyCreateWithConfigs(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		srv := ricloudtest.NewServer(ricloudtest.WithReceiver(receiver, &inbox{status: 200}),
+			ricloudtest.WithWebhooks(receiver))
+		defer srv.Close()
+		ctx, token := t.Context(), srv.Token()
+		pass(time.Minute)
+		_, key := send(ctx, t, srv, "POST", "/keys", token,
+			`{"storage_config":"1","webhook_config":"1","config":{"publish_source_files":true}}`)
+		id, _ := key["id"].(string)
+		got, err := srv.Client().Keys.Get(ctx, ricloud.ID(id))
+		require.NoError(t, err)
+		assert.Equal(t, ricloud.ID("1"), got.StorageConfig)
+		assert.Equal(t, ricloud.ID("1"), got.WebhookConfig)
+		require.NotNil(t, got.Config.PublishSourceFiles)
+		assert.True(t, *got.Config.PublishSourceFiles)
+
+		status, _ := send(ctx, t, srv, "POST", "/keys", token, `{"storage_config":"99"}`)
+		assert.Equal(t, 400, status)
+		_, keys := send(ctx, t, srv, "GET", "/keys", token, "")
+		assert.Len(t, keys["data"], 2, "a refused one is not made")
+	})
+}
+
+// An update of the organisation sets its defaults, and clears them with null.
+func TestOrganisationDefaults(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		srv := ricloudtest.NewServer(ricloudtest.WithReceiver(receiver, &inbox{status: 200}),
+			ricloudtest.WithWebhooks(receiver))
+		defer srv.Close()
+		ctx, token := t.Context(), srv.Token()
+		pass(time.Minute)
+		update := func(body string) []any {
+			status, org := send(ctx, t, srv, "POST", "/organisation", token, body)
+			require.Equal(t, 200, status, "%v", org)
+			return []any{org["storage_config_default"], org["webhook_config_default"]}
+		}
+		assert.Equal(t, []any{nil, "1"}, update(`{"storage_config_default":null}`))
+		assert.Equal(t, []any{nil, nil}, update(`{"webhook_config_default":null}`))
+		assert.Equal(t, []any{"1", nil}, update(`{"storage_config_default":"1"}`))
+		assert.Equal(t, []any{"1", "1"}, update(`{"webhook_config_default":"1"}`))
+		assert.Equal(t, []any{"1", "1"}, update(`{"name":"Acme"}`))
+		status, _ := send(ctx, t, srv, "POST", "/organisation", token, `{"storage_config_default":"9"}`)
+		assert.Equal(t, 400, status)
+	})
+}
+
+// A deleted storage config is listed no more, nothing refers to it, and what used it has nowhere to
+// publish to.
+func TestDeletedStorageConfig(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		srv := ricloudtest.NewServer()
+		defer srv.Close()
+		ctx, c := t.Context(), srv.Client()
+		session := john(ctx, t, c)
+		one := ricloud.ID("1")
+		_, err := c.Keys.UpdateCurrent(ctx, ricloud.KeyUpdateParams{StorageConfig: &one})
+		require.NoError(t, err)
+		params := ricloud.PollCreateParams{
+			Session: session.ID, Payload: ricloud.PollPayload{DataTypes: []string{"callkit.calls"}},
+		}
+		_, err = c.Polls.Create(ctx, params)
+		require.NoError(t, err)
+
+		config, err := c.StorageConfigs.Delete(ctx, one)
+		require.NoError(t, err)
+		assert.Equal(t, ricloud.ConfigDeactivated, config.State)
+		_, err = c.StorageConfigs.Get(ctx, one)
+		require.ErrorIs(t, err, ricloud.ErrNotFound)
+		list, err := c.StorageConfigs.List(ctx, ricloud.StorageConfigListParams{})
+		require.NoError(t, err)
+		assert.Empty(t, list.Data)
+		key, err := c.Keys.Current(ctx)
+		require.NoError(t, err)
+		assert.Empty(t, key.StorageConfig)
+		org, err := c.Organisation.Get(ctx)
+		require.NoError(t, err)
+		assert.Empty(t, org.StorageConfigDefault)
+		_, err = c.Polls.Create(ctx, params)
+		require.ErrorIs(t, err, ricloud.ErrUnconfigured)
+	})
+}
