@@ -192,6 +192,53 @@ func (e *ensuring) validate(ctx context.Context, id ID) error {
 	return e.explain(id, state, failed)
 }
 
+// defaultConfigs are the configs that a key or an organisation is to have. An
+// empty ID changes nothing.
+type defaultConfigs struct{ storage, webhook ID }
+
+// setForKey updates the calling key, unless it has the configs already.
+func (d defaultConfigs) setForKey(ctx context.Context, c *Client, opts []CallOption) error {
+	key, err := c.Keys.Current(ctx, opts...)
+	if err != nil {
+		return err
+	}
+	change := KeyUpdateParams{
+		StorageConfig: replacement(key.StorageConfig, d.storage),
+		WebhookConfig: replacement(key.WebhookConfig, d.webhook),
+	}
+	if change != (KeyUpdateParams{}) {
+		_, err = c.Keys.UpdateCurrent(ctx, change, opts...)
+	}
+	return err
+}
+
+// setForOrganisation updates the organisation, unless it has the configs
+// already.
+func (d defaultConfigs) setForOrganisation(
+	ctx context.Context, c *Client, opts []CallOption,
+) error {
+	org, err := c.Organisation.Get(ctx, opts...)
+	if err != nil {
+		return err
+	}
+	change := OrganisationUpdateParams{
+		StorageConfigDefault: replacement(org.StorageConfigDefault, d.storage),
+		WebhookConfigDefault: replacement(org.WebhookConfigDefault, d.webhook),
+	}
+	if change != (OrganisationUpdateParams{}) {
+		_, err = c.Organisation.Update(ctx, change, opts...)
+	}
+	return err
+}
+
+// replacement returns the ID to send, or nil if there is nothing to change.
+func replacement(current, wanted ID) *ID {
+	if wanted == "" || wanted == current {
+		return nil
+	}
+	return &wanted
+}
+
 // compareClocks notes when this machine's clock differs from the API's: a
 // receiver here would then refuse the deliveries' signatures.
 func (e *ensuring) compareClocks(resp *Response) {

@@ -357,30 +357,14 @@ func (e *storageEnsurer) remove(ctx context.Context, id ID) error {
 }
 
 func (e *storageEnsurer) adopt(ctx context.Context, id ID) error {
-	client := e.service.client
+	configs := defaultConfigs{storage: id}
 	if e.params.MakeKeyDefault {
-		key, err := client.Keys.Current(ctx, e.opts...)
-		if err != nil {
+		if err := configs.setForKey(ctx, e.service.client, e.opts); err != nil {
 			return err
-		}
-		if key.StorageConfig != id {
-			params := KeyUpdateParams{StorageConfig: &id}
-			if _, err := client.Keys.UpdateCurrent(ctx, params, e.opts...); err != nil {
-				return err
-			}
 		}
 	}
 	if e.params.MakeOrganisationDefault {
-		org, err := client.Organisation.Get(ctx, e.opts...)
-		if err != nil {
-			return err
-		}
-		if org.StorageConfigDefault != id {
-			params := OrganisationUpdateParams{StorageConfigDefault: &id}
-			if _, err := client.Organisation.Update(ctx, params, e.opts...); err != nil {
-				return err
-			}
-		}
+		return configs.setForOrganisation(ctx, e.service.client, e.opts)
 	}
 	return nil
 }

@@ -263,30 +263,14 @@ func (e *webhookEnsurer) remove(ctx context.Context, id ID) error {
 }
 
 func (e *webhookEnsurer) adopt(ctx context.Context, id ID) error {
-	client := e.service.client
+	configs := defaultConfigs{webhook: id}
 	if e.params.MakeKeyDefault {
-		key, err := client.Keys.Current(ctx, e.opts...)
-		if err != nil {
+		if err := configs.setForKey(ctx, e.service.client, e.opts); err != nil {
 			return err
-		}
-		if key.WebhookConfig != id {
-			params := KeyUpdateParams{WebhookConfig: &id}
-			if _, err := client.Keys.UpdateCurrent(ctx, params, e.opts...); err != nil {
-				return err
-			}
 		}
 	}
 	if e.params.MakeOrganisationDefault {
-		org, err := client.Organisation.Get(ctx, e.opts...)
-		if err != nil {
-			return err
-		}
-		if org.WebhookConfigDefault != id {
-			params := OrganisationUpdateParams{WebhookConfigDefault: &id}
-			if _, err := client.Organisation.Update(ctx, params, e.opts...); err != nil {
-				return err
-			}
-		}
+		return configs.setForOrganisation(ctx, e.service.client, e.opts)
 	}
 	return nil
 }
