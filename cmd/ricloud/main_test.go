@@ -5,13 +5,16 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -76,7 +79,7 @@ func recorded() {
 }
 
 // TestCommands runs every script of testdata/script against a sandbox of its own, and searches all
-// that the commands printed for secrets.
+// that the commands printed, and every file that they wrote, for secrets.
 func TestCommands(t *testing.T) {
 	t.Parallel()
 	testscript.Run(t, testscript.Params{
@@ -100,11 +103,16 @@ func TestCommands(t *testing.T) {
 				"DBUS_SESSION_BUS_ADDRESS=unix:path=/nonexistent", "RECEIVER="+receiver(env),
 				"PUBLIC="+freeAddress(env), noSleepAtExit)
 			t := env.T().(interface{ Name() string }) //nolint:forcetypeassert // a *testing.T behind it
+			given, err := filesBelow(env.WorkDir)
+			if err != nil {
+				return err
+			}
+			env.Defer(func() { checkFiles(t.Name(), env.WorkDir, given) })
 			env.Defer(func() { checkLog(t.Name(), log) })
 			return os.MkdirAll(filepath.Join(env.WorkDir, "home"), 0o700)
 		},
 	})
-	assert.Empty(t, leaks.all())
+	t.Cleanup(func() { assert.Empty(t, leaks.all()) }) // when the scripts have ended
 }
 
 type serverKey struct{}
@@ -215,6 +223,56 @@ func (f *found) all() []string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.lines
+}
+
+// keepsSecrets are the files that are there to hold a secret: the settings of a machine without a
+// keyring, what --secret-file names, and the state of the sandbox, which knows its accounts.
+func keepsSecrets() []string {
+	return []string{
+		"settings.json", "webhook-secret", "sandbox.json",
+		"key.txt", "former.txt", "first.txt", "hook.txt",
+	}
+}
+
+func filesBelow(dir string) (files []string, err error) {
+	err = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err == nil && d.Type().IsRegular() {
+			files = append(files, path)
+		}
+		return err
+	})
+	return files, err
+}
+
+// checkFiles searches the files that a script's commands wrote: all but those that it was given. A
+// file that keeps a secret must be its owner's alone.
+func checkFiles(script, dir string, given []string) {
+	written, err := filesBelow(dir)
+	if err != nil {
+		leaks.add(script + ": " + err.Error())
+	}
+	for _, path := range written {
+		if slices.Contains(given, path) {
+			continue
+		}
+		raw, err := os.ReadFile(path) //nolint:gosec // the script's own file
+		if err != nil {
+			leaks.add(script + ": " + err.Error())
+			continue
+		}
+		for _, secret := range secrets() {
+			if !bytes.Contains(raw, []byte(secret)) {
+				continue
+			}
+			name, mode := filepath.Base(path), fs.FileMode(0)
+			if info, err := os.Stat(path); err == nil {
+				mode = info.Mode().Perm()
+			}
+			if !slices.Contains(keepsSecrets(), name) || mode != 0o600 {
+				leaks.add(fmt.Sprintf("%s wrote a secret to %s (%o)", script, path, mode))
+			}
+		}
+	}
 }
 
 func checkLog(script, path string) {
