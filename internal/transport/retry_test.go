@@ -226,8 +226,8 @@ func TestTheCeilingOfAWaitDoublesFromTheFirstOn(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var longest [DefaultMaxRetries]time.Duration
-		client := newClient(t, play(status(500)))
 		for range 100 {
+			client := newClient(t, play(status(500))) // a client alone would see an outage
 			resp, err := client.Do(t.Context(), request(PollsList))
 			require.NoError(t, err)
 			for i := range longest {
