@@ -103,6 +103,58 @@ func TestDumpAndLoadContinueTheWork(t *testing.T) {
 	})
 }
 
+// A poll that is loaded half done ends with the last of its tasks, and counts as in flight until
+// then.
+func TestLoadOfAPollInFlight(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		account := ricloudtest.SampleAccount("Ada")
+		account.Identifier, account.Password = "ada@example.com", "hunter2"
+		account.Suspend = map[string]bool{"photos.photos": true}
+		opts := []ricloudtest.Option{
+			ricloudtest.WithAccounts(account), ricloudtest.WithInFlightLimit(1),
+			ricloudtest.WithDelays(ricloudtest.Delays{
+				Task: ricloudtest.Fixed(time.Minute), Suspend: ricloudtest.Fixed(time.Hour),
+			}),
+		}
+		srv := ricloudtest.NewServer(opts...)
+		ctx, c := t.Context(), srv.Client()
+		params := ricloud.PollCreateParams{
+			Session: login(ctx, t, c, "ada@example.com", "hunter2").ID,
+			Payload: ricloud.PollPayload{DataTypes: []string{"callkit.calls"}},
+		}
+		for range 2 { // that are over
+			_, err := c.Polls.Create(ctx, params)
+			require.NoError(t, err)
+			pass(2 * time.Minute)
+		}
+		params.Payload.DataTypes = []string{"callkit.calls", "photos.photos"}
+		poll, err := c.Polls.Create(ctx, params)
+		require.NoError(t, err)
+		pass(30 * time.Second)
+
+		again := dumped(t, srv, opts...)
+		defer again.Close()
+		srv.Close()
+		c = again.Client(ricloud.WithRetries(0))
+		state := func() ricloud.PollState {
+			got, err := c.Polls.Get(ctx, poll.ID)
+			require.NoError(t, err)
+			return got.State
+		}
+		pass(time.Minute)
+		assert.Equal(t, ricloud.PollProcessing, state(), "one task is suspended, the other is over")
+		_, err = c.Polls.Create(ctx, params)
+		require.ErrorIs(t, err, ricloud.ErrRateLimited)
+		pass(2 * time.Hour)
+		assert.Equal(t, ricloud.PollCompleted, state())
+		_, err = c.Polls.Create(ctx, params)
+		require.NoError(t, err)
+		_, err = c.Polls.Create(ctx, params)
+		require.ErrorIs(t, err, ricloud.ErrRateLimited)
+	})
+}
+
 func TestLoadRefuses(t *testing.T) {
 	t.Parallel()
 	srv := start(t)

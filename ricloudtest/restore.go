@@ -277,7 +277,6 @@ func (s *Server) restart() {
 	planned := map[string]bool{}
 	for _, j := range s.clock.Jobs() {
 		planned[j.Work.ID] = true
-		planned[j.Work.Other] = planned[j.Work.Other] || j.Work.Do == settleSession
 	}
 	for _, t := range s.tasks.All() {
 		if planned[t.ID] || t.ended.done || t.State == statePending {

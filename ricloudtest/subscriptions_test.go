@@ -29,6 +29,23 @@ func TestSubscriptionsAreRefused(t *testing.T) {
 			},
 			want: ricloud.ErrSessionExpired,
 		},
+		"no receiver where the organisation began with nothing": {
+			opts: []ricloudtest.Option{ricloudtest.WithUnconfigured()},
+			spoil: func(t *testing.T, srv *ricloudtest.Server, _ ricloud.ID) {
+				t.Helper()
+				own := ricloud.ID("1")
+				_, err := srv.Client().StorageConfigs.Create(t.Context(), ricloud.StorageConfigCreateParams{
+					URL: "s3://bucket/path", Credentials: ricloud.Credentials{
+						"access_key_id": ricloud.NewSecret("a"), "secret_access_key": ricloud.NewSecret("b"),
+					},
+				})
+				require.NoError(t, err)
+				pass(time.Minute)
+				_, err = srv.Client().Keys.UpdateCurrent(t.Context(), ricloud.KeyUpdateParams{StorageConfig: &own})
+				require.NoError(t, err)
+			},
+			want: ricloud.ErrUnconfigured,
+		},
 		"nowhere to publish to": {
 			spoil: func(t *testing.T, srv *ricloudtest.Server, _ ricloud.ID) {
 				t.Helper()
