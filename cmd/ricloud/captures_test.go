@@ -66,13 +66,13 @@ func TestDocsCaptures(t *testing.T) {
 
 // journey is a terminal that a reader could have in front of them.
 type journey struct {
-	t             *testing.T
-	env           []string
-	home, dir     string
-	receiver      string
-	captures      map[string]string
-	known         map[string]string // by id: the one that stands for it
-	command, text string
+	t         *testing.T
+	env       []string
+	home, dir string
+	receiver  string
+	captures  map[string]string
+	known     map[string]string // by id: the one that stands for it
+	command   string            // the last one
 }
 
 func newJourney(t *testing.T) *journey {
@@ -131,7 +131,8 @@ func (j *journey) interrupt() {
 func (j *journey) stable(text string) string {
 	text = strings.ReplaceAll(text, j.home, "~")
 	text = strings.ReplaceAll(text, j.receiver, "http://127.0.0.1:8080/webhooks")
-	text = regexp.MustCompile(`\d{4}-\d\d-\d\dT[0-9:.]+Z`).ReplaceAllString(text, "2026-11-26T11:30:59Z")
+	dates := regexp.MustCompile(`\d{4}-\d\d-\d\dT[0-9:.]+Z`)
+	text = dates.ReplaceAllString(text, "2026-11-26T11:30:59Z")
 	text = regexp.MustCompile(`\d+s ago`).ReplaceAllString(text, "0s ago")
 	duration := regexp.MustCompile(`\b(\d+ms|0s) {2,}`)
 	text = duration.ReplaceAllStringFunc(text, func(s string) string {
@@ -161,6 +162,7 @@ func (j *journey) check(path string) {
 		text = before + begin + capture + "```\n" + after
 	}
 	if *update {
+		//nolint:gosec // the path is a constant
 		require.NoError(j.t, os.WriteFile(path, []byte(text), 0o600))
 		return
 	}

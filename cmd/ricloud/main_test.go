@@ -152,7 +152,8 @@ func keep(ts *testscript.TestScript, _ bool, args []string) {
 // cluster starts a server of NATS for the script, as $NATS.
 func cluster(ts *testscript.TestScript, _ bool, _ []string) {
 	nats, err := server.NewServer(&server.Options{
-		Host: "127.0.0.1", Port: -1, JetStream: true, StoreDir: ts.MkAbs("nats"), NoLog: true, NoSigs: true,
+		Host: "127.0.0.1", Port: -1, JetStream: true, StoreDir: ts.MkAbs("nats"),
+		NoLog: true, NoSigs: true,
 	})
 	ts.Check(err)
 	nats.Start()
@@ -255,7 +256,7 @@ func checkFiles(script, dir string, given []string) {
 		if slices.Contains(given, path) {
 			continue
 		}
-		raw, err := os.ReadFile(path) //nolint:gosec // the script's own file
+		raw, err := os.ReadFile(path)
 		if err != nil {
 			leaks.add(script + ": " + err.Error())
 			continue

@@ -94,16 +94,16 @@ func (a *app) rootCommand() *cobra.Command {
 		Long: `ricloud logs in to an account with its owner's consent, fetches the account's data as
 verified files, and shows what the API does.
 
-Start without an account: every command takes --sandbox. Each prints the command that
-usually comes next.
+Start without an account: every command takes --sandbox. These are a first tour, and each
+prints the command that usually comes next:
 
   ricloud org get --sandbox
   ricloud login customer-42 jane.appleseed@example.com --sandbox
   ricloud fetch SESSION --data callkit.calls,photos.photos --files --sandbox
   ricloud listen --forward-to http://127.0.0.1:8080/webhooks --sandbox
 
-With an account: ricloud auth login, then the same commands without --sandbox. Where
-something does not work, ricloud doctor says why.`,
+With an account, run ricloud auth login first, and the same commands without --sandbox.
+If something does not work, ricloud doctor says why.`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
@@ -113,7 +113,8 @@ something does not work, ricloud doctor says why.`,
 	}
 	flags := root.PersistentFlags()
 	output := &choice{value: &a.output, words: formats()}
-	output.add(root, flags, "output", "o", "output `format`, by default table on a terminal, else ndjson")
+	output.add(root, flags, "output", "o",
+		"output `format`, by default table on a terminal and ndjson elsewhere")
 	flags.StringVar(&a.jq, "jq", "", "filter the output with a jq `expression`")
 	flags.StringVar(&a.profile, "profile", "", "the `name` of the saved settings to use")
 	flags.StringVar(&a.url, "url", "", "the API's base `URL`")

@@ -25,7 +25,7 @@ func (a *app) authLoginCommand() *cobra.Command {
 	var from string
 	cmd := &cobra.Command{
 		Use: "login", Short: "Store a key's token", Args: cobra.NoArgs,
-		Long: `Store a key's token, in the keyring or, where the machine has none, in a file that only
+		Long: `Store a key's token, in the keyring or, if the machine has none, in a file that only
 you can read. The token is checked with the API first.
 
 RICLOUD_TOKEN and RICLOUD_URL come before what is stored. Without either, the settings of the

@@ -64,7 +64,7 @@ func texts[T ~string](values ...T) []string {
 	return words
 }
 
-// halves returns the different first or second halves of the names of events.
+// halves returns the resources of the known events or, if second is set, their actions.
 func halves(second bool) []string {
 	var words []string
 	for _, name := range eventNames() {

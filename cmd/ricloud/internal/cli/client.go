@@ -14,7 +14,7 @@ import (
 	ricloud "github.com/reincubate/ricloud-go"
 )
 
-// errDryRun ends a run that --dry-run kept from changing anything.
+// errDryRun ends a run with --dry-run before it changes anything.
 var errDryRun = errors.New("nothing was sent: this is a dry run")
 
 // client returns the client of this run: of the sandbox, or of the API.

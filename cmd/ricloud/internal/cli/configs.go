@@ -22,7 +22,7 @@ func (d *defaults) flags(cmd *cobra.Command) {
 		"make it the config of the organisation: of every key without one of its own")
 }
 
-// ensure asks, ensures a config and prints what it is then.
+// ensure asks the question, finds or creates a config, and prints it.
 func (a *app) ensure(
 	cmd *cobra.Command, kind, question string, call func(*ricloud.Client) (ricloud.ID, error),
 ) error {
@@ -52,7 +52,7 @@ func configResource(kind string) string {
 	return "storage_config"
 }
 
-// configTestCommand tests a config and waits for what comes of it.
+// configTestCommand tests a config and waits for the result.
 func (a *app) configTestCommand(kind string) *cobra.Command {
 	r := resourceNamed(kind)
 	return &cobra.Command{

@@ -18,7 +18,7 @@ func (a *app) doctorCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "doctor", Short: "Find out what is wrong, and say what to do", Args: cobra.NoArgs,
 		Long: `Check the token, its scopes, this machine's clock, the storage and webhook configs, and
-whether events are delivered. Each check says what to do where it fails.`,
+whether events are delivered. Each check that fails says what to do.`,
 		Example: "  ricloud doctor\n  ricloud doctor --sandbox",
 		RunE:    a.doctor,
 	}
@@ -195,7 +195,7 @@ func storageCheck(ctx context.Context, client *ricloud.Client, id ricloud.ID) ch
 	return c
 }
 
-// bucketCheck reads the newest result's object, to see that this machine can.
+// bucketCheck reads the first byte of the newest result, to see that this machine can.
 func bucketCheck(ctx context.Context, client *ricloud.Client) check {
 	for result, err := range client.Results.All(ctx,
 		ricloud.ResultListParams{ListParams: ricloud.ListParams{Limit: 1}}) {
@@ -256,8 +256,8 @@ func (a *app) eventsCheck(ctx context.Context, client *ricloud.Client) check {
 	if failed > 0 {
 		return check{
 			"events", "warning", fmt.Sprintf("%d or more could not be delivered", failed),
-			"ricloud events replay --forward-to URL hands them over again",
+			"ricloud events replay --forward-to URL sends them again",
 		}
 	}
-	return check{"events", "ok", "none is undelivered", ""}
+	return check{"events", "ok", "every event was delivered, or is on its way", ""}
 }

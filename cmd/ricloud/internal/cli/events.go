@@ -42,7 +42,7 @@ type forwarder struct {
 	client *http.Client
 }
 
-// delivered is what came of one delivery to a local receiver.
+// delivered is the result of one delivery to a local receiver.
 type delivered struct {
 	ID       string `json:"id"`
 	Name     string `json:"name"`
@@ -64,8 +64,8 @@ func newForwarder(target string, secret ricloud.Secret) (*forwarder, error) {
 	return &forwarder{url: strings.TrimRight(target, "/"), secret: secret, client: client}, nil
 }
 
-// deliver hands events to a receiver and prints what came of each. Without a receiver it prints the
-// events.
+// deliver sends events to a receiver and prints the result of each. Without a receiver it prints
+// the events.
 func (a *app) deliver(
 	ctx context.Context, to *forwarder, events iter.Seq2[*ricloud.Event, error],
 ) error {
@@ -130,7 +130,7 @@ func deliveries() *resource {
 	}}
 }
 
-// receiverMissing says what to do where a receiver takes no events.
+// receiverMissing says what to do if a receiver takes no events.
 func receiverMissing(f *forwarder) string {
 	return "see that the receiver at " + f.url + " runs, and answers 200 on every path below"
 }
@@ -164,7 +164,7 @@ func signingSecret(ctx context.Context, client *ricloud.Client) (ricloud.Secret,
 	return config.Secret, nil
 }
 
-// forwarding is what the commands share that hand events to a local receiver.
+// forwarding is what the commands that send events to a local receiver have in common.
 type forwarding struct {
 	to, secret string
 }
@@ -176,8 +176,8 @@ func (f *forwarding) flags(cmd *cobra.Command, usage string) {
 			" (by default the webhook config's, or one of your own)")
 }
 
-// open returns the forwarder, or nil if nothing is forwarded. Without a client no webhook config is
-// looked for.
+// open returns the forwarder, or nil if nothing is forwarded. Without a client, it looks for no
+// webhook config.
 func (f *forwarding) open(ctx context.Context, a *app, client *ricloud.Client) (*forwarder, error) {
 	if f.to == "" {
 		return nil, nil //nolint:nilnil // nothing is forwarded
@@ -203,7 +203,7 @@ func (f *forwarding) open(ctx context.Context, a *app, client *ricloud.Client) (
 	return to, nil
 }
 
-// ownSecret returns the secret that signs events where there is no webhook config. It is made once
+// ownSecret returns the secret that signs events if there is no webhook config. It is made once
 // and kept in a file that only its owner can read, so that a local receiver can read it there.
 func (a *app) ownSecret() (ricloud.Secret, error) {
 	path, err := configPath("webhook-secret")

@@ -23,7 +23,7 @@ const (
 	exitInterrupted  = 130
 )
 
-// usage is an error of the command line itself.
+// usage reports a mistake in the command line itself.
 type usage struct {
 	command string
 	err     error
@@ -36,10 +36,10 @@ func usageError(cmd *cobra.Command, err error) error {
 	return &usage{command: cmd.CommandPath(), err: err}
 }
 
-// verification is an error of a file that is not what the API published.
+// errVerification reports a file that is not what the API published.
 var errVerification = errors.New("verification failed")
 
-// advised is an error that knows what to do about it.
+// advised is an error with what to do about it.
 type advised struct {
 	err  error
 	next string
@@ -211,7 +211,8 @@ func (a *app) stateAdvice(s *ricloud.StateError) string {
 const (
 	receiverAdvice = "see that the receiver answers 200 on every path below the config's URL, and " +
 		"verifies with the config's secret; then: "
-	bucketAdvice = "see that the bucket exists and that the config's credentials may write to it; then: "
+	bucketAdvice = "see that the bucket exists, and that the config's credentials may write to it; " +
+		"then: "
 )
 
 // next prints the command that continues.

@@ -38,8 +38,8 @@ func (r *resource) filterFlags(a *app, cmd *cobra.Command) func() url.Values {
 		}
 	}
 	extra := parameters{}
-	cmd.Flags().Var(extra, "filter", "any query parameter of the list, as `name=value`: other filters, and words that "+
-		"the flags do not know")
+	cmd.Flags().Var(extra, "filter", "any query parameter of the list, as `name=value`, and any word "+
+		"that another flag does not take")
 	return func() url.Values {
 		query := url.Values{}
 		for i, f := range r.filters {

@@ -48,7 +48,7 @@ func (f *firstLook) Attempt(
 	}
 }
 
-// run hands over each event, oldest first, until take returns an error or ctx ends.
+// run calls take with each event, oldest first, until take returns an error or ctx ends.
 func (r *receiver) run(ctx context.Context, take func(*ricloud.Event) error) error {
 	chosen := func(event *ricloud.Event) error {
 		if len(r.names) > 0 && !slices.Contains(r.names, event.Name()) {

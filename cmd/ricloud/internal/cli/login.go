@@ -17,7 +17,7 @@ func (a *app) loginCommand() *cobra.Command {
 	var password, codeFrom, codeCommand, sourceType string
 	cmd := &cobra.Command{
 		Use:   "login USER ACCOUNT",
-		Short: "Log in to an account, with its two-factor code where it asks for one",
+		Short: "Log in to an account, with a two-factor code if it asks for one",
 		Long: `Log in to an account with its owner's consent. USER is your own name for the end user; it
 is created if it is new. ACCOUNT is the account's username.
 
@@ -105,7 +105,7 @@ func (a *app) sandboxHint(text string) {
 	}
 }
 
-// lookForSession is what continues a login whose session may have been made.
+// lookForSession returns what to run after a login whose session may have been made.
 func (a *app) lookForSession(cmd *cobra.Command, args []string) string {
 	return a.command("sessions", "latest") + " shows the session if it was made; if not: " +
 		again(cmd, args)

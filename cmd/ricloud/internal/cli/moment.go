@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// when parses a moment: RFC 3339, a date, or a time ago such as 24h.
+// moment parses a point in time: RFC 3339, a date, or a time ago such as 24h.
 func moment(text string) (time.Time, error) {
 	if text == "" {
 		return time.Time{}, nil

@@ -137,7 +137,7 @@ func (p *printer) value(kind *resource, v any, item bool) error {
 	return p.write(kind, v, item)
 }
 
-// wholeLists reports whether a list is one value, for jq as for the reader.
+// wholeLists reports whether a list is written, and filtered by jq, as one value.
 func (p *printer) wholeLists() bool { return p.format == "json" || p.format == "yaml" }
 
 // filter writes what the jq expression makes of v.

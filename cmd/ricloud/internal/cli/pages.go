@@ -41,7 +41,7 @@ func (a *app) items(
 	}
 }
 
-// completeIDs completes ids from the API, with what tells them apart.
+// completeIDs completes ids from the API, each with its name and state.
 func (a *app) completeIDs(name string) cobra.CompletionFunc {
 	return func(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
 		return a.complete(cmd, name, "id")

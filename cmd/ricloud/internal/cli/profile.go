@@ -21,8 +21,8 @@ import (
 // keyringService is the name under which a keyring holds tokens.
 const keyringService = "ricloud"
 
-// settings is the file that holds the profiles. A token stands in it only where the machine has
-// no keyring; the file is readable by its owner alone.
+// settings is the file that holds the profiles. It holds a token only if the machine has
+// no keyring. Only its owner can read it.
 type settings struct {
 	Current  string              `json:"current,omitempty"`
 	Profiles map[string]*profile `json:"profiles"`
@@ -181,7 +181,7 @@ func (p *profile) token(name string) (ricloud.Secret, error) {
 	return ricloud.NewSecret(token), nil
 }
 
-// save stores the token in the keyring, or in the settings file where there is no keyring. It
+// save stores the token in the keyring, or in the settings file if there is no keyring. It
 // returns where, in words.
 func (s *settings) save(name, url string, token ricloud.Secret) (string, error) {
 	p := &profile{URL: url}
@@ -216,12 +216,13 @@ func (s *settings) remove(name string) error {
 	return s.write()
 }
 
-// vendorSettings reads [api] of the vendor's settings as their client does: ~/.ricloud.ini, then the
-// file that RICLOUD_CONF names, whose values win. A missing file has nothing in it. from is the file
-// that the token is from.
+// vendorSettings reads [api] of the vendor's settings as their client does: ~/.ricloud.ini first,
+// then the file that RICLOUD_CONF names, whose values win. A missing file is an empty one. from is
+// the file that the token is from.
 func vendorSettings() (values map[string]string, from string) {
 	values = map[string]string{}
-	if home, err := os.UserHomeDir(); err == nil && readINI(filepath.Join(home, ".ricloud.ini"), values) {
+	home, err := os.UserHomeDir()
+	if err == nil && readINI(filepath.Join(home, ".ricloud.ini"), values) {
 		from = "~/.ricloud.ini"
 	}
 	if path := os.Getenv("RICLOUD_CONF"); path != "" && readINI(path, values) {

@@ -45,7 +45,9 @@ func field(title string, path ...string) column {
 }
 
 func when(title, name string) column {
-	return column{title: title, value: func(fields map[string]any) string { return age(fields[name], now()) }}
+	return column{title: title, value: func(fields map[string]any) string {
+		return age(fields[name], now())
+	}}
 }
 
 // countOf shows how many items a nested list holds.

@@ -97,7 +97,7 @@ func (a *app) resultsVerifyCommand() *cobra.Command {
 		Long: `Hash the files of a folder again and compare them with the folder's own
 manifests and log, without a request. With --poll, compare them with the size and checksum
 that the API published, too: that suits folders without manifests. The exit code is 8
-where a file differs or is missing.`,
+if a file differs or is missing.`,
 		Example: "  ricloud results verify out\n  ricloud results verify out --poll POLL",
 	}
 	cmd.Flags().StringVar(&poll, "poll", "", "compare with the results of this `poll`, too")

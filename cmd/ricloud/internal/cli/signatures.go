@@ -47,7 +47,7 @@ func (a *app) webhookVerifyCommand() *cobra.Command {
 		Args: cobra.ExactArgs(1),
 		Long: `Verify the signature of a body, without a request. FILE may be - for standard input.
 
-The exit code is 8 where the signature does not fit.`,
+The exit code is 8 if the signature does not match.`,
 		Example: "  ricloud webhooks verify body.json --header 't=…,s=…' --secret @secret.txt",
 	}
 	cmd.Flags().StringVar(&from, "secret", "prompt", "read the webhook secret "+secretHelp)
@@ -59,7 +59,7 @@ The exit code is 8 where the signature does not fit.`,
 		if err != nil {
 			return err
 		}
-		// The age is the caller's to judge: a stored delivery is old.
+		// A stored delivery may be of any age.
 		verifier := ricloud.WebhookVerifier{
 			Secrets: []ricloud.Secret{secret}, Past: century,
 			Future: century,
