@@ -59,13 +59,16 @@ type Progress struct {
 // SaveAll.
 type DownloadOption func(*downloadOptions)
 
-// SaveOption changes how files are saved. It is for Save and SaveAll. Each
-// [DownloadOption] is a SaveOption, too.
-type SaveOption interface{ applySave(*downloadOptions) }
+// SaveOption changes how files are saved. It is for Save, SaveAll and SaveAllTo.
+// Each [DownloadOption] is a SaveOption, too.
+type SaveOption interface {
+	SaveAllOption
+
+	applySave(to *downloadOptions)
+}
 
 // SaveAllOption changes how many files are saved. It is for SaveAll and
-// SaveAllTo. Each [DownloadOption] and each [SaveOption] of this package is a
-// SaveAllOption, too.
+// SaveAllTo. Each [DownloadOption] and each [SaveOption] is a SaveAllOption, too.
 type SaveAllOption interface{ applySaveAll(*downloadOptions) }
 
 type (

@@ -2,8 +2,11 @@ package ricloud
 
 import (
 	"context"
+	"crypto/md5"
 	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
+	"hash"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -58,16 +61,16 @@ func TestSaveAllWithManifest(t *testing.T) {
 		assert.Equal(t, len(results), strings.Count(string(log), `"step":"`+step+`"`), step)
 	}
 	assert.NotContains(t, string(log), "canary")
-	tools := []string{"md5", "sha256"}
-	if runtime.GOOS != "linux" { // where these are the system's own
-		tools = nil
-	}
-	for _, tool := range tools {
-		//nolint:gosec // a table of two
-		check := exec.CommandContext(t.Context(), tool+"sum", "-c", "--quiet", "manifest-"+tool+".txt")
-		check.Dir = dir
-		out, err := check.CombinedOutput()
-		require.NoError(t, err, "%s", out)
+	for tool, hash := range map[string]func() hash.Hash{"md5": md5.New, "sha256": sha256.New} {
+		manifest := "manifest-" + tool + ".txt"
+		assert.Equal(t, len(results), checkSums(t, dir, manifest, hash))
+		if runtime.GOOS == "linux" { // the programs are the system's own
+			//nolint:gosec // a table of two
+			check := exec.CommandContext(t.Context(), tool+"sum", "-c", "--quiet", "--strict", manifest)
+			check.Dir = dir
+			out, err := check.CombinedOutput()
+			require.NoError(t, err, "%s", out)
+		}
 	}
 
 	gets := v.gets
@@ -92,6 +95,25 @@ func TestSaveAllWithManifest(t *testing.T) {
 	require.ErrorIs(t, VerifyFolder(ctx, dir), context.Canceled)
 	require.ErrorContains(t, VerifyFolder(t.Context(), t.TempDir()), "is not a bag")
 	require.ErrorIs(t, VerifyFolder(t.Context(), filepath.Join(dir, "none")), os.ErrNotExist)
+}
+
+// checkSums does what "md5sum -c" and "sha256sum -c" do, on any system, and returns
+// how many files the manifest lists.
+func checkSums(t *testing.T, dir, manifest string, newHash func() hash.Hash) (files int) {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(dir, manifest))
+	require.NoError(t, err)
+	for line := range strings.Lines(string(text)) {
+		sum, name, ok := strings.Cut(strings.TrimSuffix(line, "\n"), "  ")
+		require.True(t, ok && strings.HasSuffix(line, "\n"), line)
+		content, err := os.ReadFile(filepath.Join(dir, filepath.FromSlash(name)))
+		require.NoError(t, err)
+		digest := newHash()
+		_, _ = digest.Write(content)
+		require.Equal(t, hex.EncodeToString(digest.Sum(nil)), sum, name)
+		files++
+	}
+	return files
 }
 
 // Nothing is acknowledged that the log does not know.

@@ -1,6 +1,8 @@
 // Download saves every result of a poll into a folder, with the files that its
 // records refer to. It saves several at once, verifies each, and acknowledges
-// them. If you interrupt it and start it again, it continues where it stopped.
+// them. The folder is a BagIt folder with manifests and a log, and the program
+// verifies it at the end. If you interrupt it and start it again, it continues
+// where it stopped.
 //
 //	go run ./examples/download -dir results
 //	RICLOUD_TOKEN=… go run ./examples/download -dir results POLL
@@ -63,13 +65,20 @@ func download(
 	ctx context.Context, client *ricloud.Client, poll ricloud.ID, dir string,
 	show func(ricloud.Progress), w io.Writer,
 ) error {
+	about, err := client.Polls.Get(ctx, poll)
+	if err != nil {
+		return err
+	}
 	saved, err := client.Results.SaveAll(ctx, client.Polls.Results(ctx, poll, ricloud.WithFiles()),
-		dir,
+		dir, ricloud.WithManifest(about),
 		ricloud.WithProgress(show), ricloud.WithParallel(4), ricloud.WithAcknowledge())
 	for _, s := range saved {
-		_, _ = fmt.Fprintf(w, "%s  %s, %d bytes\n", s.Result.Checksum, s.Path, s.Result.Size)
+		_, _ = fmt.Fprintf(w, "%s  %s, %d bytes\n", s.SHA256, s.Path, s.Result.Size)
 	}
-	return err
+	if err != nil {
+		return err
+	}
+	return ricloud.VerifyFolder(ctx, dir)
 }
 
 // bars draws one bar for each file.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -15,15 +16,17 @@ func TestDownload(t *testing.T) {
 	t.Setenv("RICLOUD_TOKEN", "")
 	dir := t.TempDir()
 	require.NoError(t, run(t.Context(), dir, ""))
-	entries, err := os.ReadDir(dir)
+	entries, err := os.ReadDir(filepath.Join(dir, "data"))
 	require.NoError(t, err)
 	var names []string
 	for _, e := range entries {
-		if !strings.HasPrefix(e.Name(), ".") { // the notes of the cascade
-			names = append(names, e.Name())
-		}
+		names = append(names, e.Name())
 	}
 	assert.Equal(t, []string{"ios_messages.messages", "video-0", "video-1", "video-2"}, names)
+
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "data", "video-1"), []byte("changed"), 0o600))
+	err = ricloud.VerifyFolder(t.Context(), dir)
+	require.ErrorContains(t, err, "data/video-1")
 }
 
 func TestLines(t *testing.T) {

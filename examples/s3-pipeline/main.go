@@ -1,9 +1,10 @@
-// S3-pipeline streams the results of a poll from your own bucket to a handler,
-// record by record, whatever the size of the files. A result is acknowledged once
-// all of its records are committed. Run it again after a failure: it skips the
-// results that were acknowledged.
+// S3-pipeline copies the results of a poll into an archive bucket, and streams
+// them from your own bucket to a handler, record by record, whatever the size of
+// the files. A result is acknowledged once it is in the archive and all of its
+// records are committed. Run it again after a failure: it skips the results that
+// were acknowledged, and copies none twice.
 //
-//	RICLOUD_TOKEN=… AWS_PROFILE=… go run ./examples/s3-pipeline POLL
+//	RICLOUD_TOKEN=… AWS_PROFILE=… go run ./examples/s3-pipeline POLL ARCHIVE
 //
 // Without RICLOUD_TOKEN it runs offline: against a sandbox and an S3 server,
 // both inside the program.
@@ -40,15 +41,19 @@ func run(ctx context.Context, args []string) error {
 			return err
 		}
 	} else {
-		if len(args) != 1 {
-			return errors.New("which poll? give its id")
+		if len(args) != 2 {
+			return errors.New("which poll, and which bucket? give the poll's id and a bucket's name")
 		}
 		aws, err := config.LoadDefaultConfig(ctx)
 		if err != nil {
 			return err
 		}
+		objects := awss3.NewFromConfig(aws)
+		if p.archive, err = s3.NewSink(objects, s3.SinkParams{Bucket: args[1]}); err != nil {
+			return err
+		}
 		if p.client, err = ricloud.NewClientFromEnv(ricloud.WithStorage("s3",
-			s3.New(awss3.NewFromConfig(aws)))); err != nil {
+			s3.New(objects))); err != nil {
 			return err
 		}
 		if err := p.run(ctx, ricloud.ID(args[0])); err != nil {
@@ -64,20 +69,20 @@ func run(ctx context.Context, args []string) error {
 // pipeline counts records, in place of whatever you do with them.
 type pipeline struct {
 	client    *ricloud.Client
+	archive   ricloud.Sink
 	committed map[string]int // records of each identifier
 }
 
-// run handles every result. One that fails does not stop the others, and is
-// not acknowledged.
+// run archives every result, and handles those that are in the archive. One that
+// fails does not stop the others, and is not acknowledged.
 func (p *pipeline) run(ctx context.Context, poll ricloud.ID) error {
-	var failures []error
-	for result, err := range p.client.Polls.Results(ctx, poll) {
-		if err == nil {
-			err = p.handle(ctx, result)
-		}
-		if err != nil {
-			failures = append(failures, err)
-		}
+	archived, err := p.client.Results.SaveAllTo(ctx, p.client.Polls.Results(ctx, poll), p.archive,
+		ricloud.WithFileNames(func(r *ricloud.Result) string {
+			return string(poll) + "-" + r.DataType()
+		}))
+	failures := []error{err}
+	for _, saved := range archived {
+		failures = append(failures, p.handle(ctx, saved.Result))
 	}
 	return errors.Join(failures...)
 }

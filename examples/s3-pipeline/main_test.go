@@ -27,7 +27,7 @@ func TestNothingIsCommittedOrAcknowledgedOnFailure(t *testing.T) {
 	t.Parallel()
 	client, err := ricloud.NewClient("token", ricloud.WithTransport(nowhere{}), ricloud.WithRetries(0))
 	require.NoError(t, err)
-	p := pipeline{client, map[string]int{}}
+	p := pipeline{client: client, committed: map[string]int{}}
 	err = p.handle(t.Context(), &ricloud.Result{
 		ID: "r", State: ricloud.ResultAvailable, URL: "s3://b/k", Checksum: strings.Repeat("0", 32),
 		SignedURL: ricloud.SignedURL{URL: ricloud.NewSecret("https://storage.test/k")},

@@ -18,6 +18,7 @@ import (
 
 const (
 	bucket   = "my-bucket"
+	archive  = "my-archive"
 	keyID    = "AKIAEXAMPLE"
 	password = "hunter2"
 )
@@ -33,13 +34,20 @@ func offline(ctx context.Context, p *pipeline) error {
 			return aws.Credentials{AccessKeyID: keyID, SecretAccessKey: "example"}, nil
 		}),
 	})
-	made := &awss3.CreateBucketInput{Bucket: aws.String(bucket)}
-	if _, err := objects.CreateBucket(ctx, made); err != nil {
+	for _, name := range []string{bucket, archive} {
+		made := &awss3.CreateBucketInput{Bucket: &name}
+		if _, err := objects.CreateBucket(ctx, made); err != nil {
+			return err
+		}
+	}
+	sink, err := s3.NewSink(objects, s3.SinkParams{Bucket: archive})
+	if err != nil {
 		return err
 	}
 	sandbox := ricloudtest.NewServer(ricloudtest.WithUnconfigured(),
 		ricloudtest.WithPublisher(publisher{objects}), ricloudtest.WithSpeed(10))
 	defer sandbox.Close()
+	p.archive = sink
 	p.client = sandbox.Client(ricloud.WithStorage("s3", s3.New(objects)))
 
 	credentials, err := ricloud.CredentialsFromKey(keyID, ricloud.NewSecret("example"))
