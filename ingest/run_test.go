@@ -1,0 +1,71 @@
+package ingest_test
+
+import (
+	"context"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	ricloud "github.com/reincubate/ricloud-go"
+	"github.com/reincubate/ricloud-go/ingest"
+	"github.com/reincubate/ricloud-go/ingest/internal/store"
+	"github.com/reincubate/ricloud-go/ricloudtest"
+)
+
+// A wait of one process ends by an event that another has received, and again for the next wait,
+// which begins when no event has been followed for long.
+func TestEventsReachTheWaitsOfEveryProcess(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		there, _ := fleet(1)
+		shared := store.NewMemory()
+		b := newBench(t, ingest.Config{Memory: true}, ricloudtest.WithAccounts(there...),
+			ricloudtest.WithDelays(ricloudtest.Delays{
+				Poll: ricloudtest.Delay{Min: 5 * time.Minute, Max: 5 * time.Minute},
+			}))
+		require.NoError(t, b.engine.Close())
+		ctx, cancel := context.WithCancel(t.Context())
+		var running sync.WaitGroup
+		var client *ricloud.Client // of the last process; the first receives
+		for i := range 2 {
+			engine, err := ingest.OpenOn(ctx, ingest.Config{Memory: true}, shared)
+			require.NoError(t, err)
+			client = b.sandbox.Client(ricloud.WithPacer(engine.Pacer()),
+				ricloud.WithPolling(10*time.Hour, 20*time.Hour)) // so that only an event is in time
+			if i == 0 {
+				b.engine, b.client = engine, client
+				b.receive()
+			}
+			running.Go(func() {
+				assert.NoError(t, engine.Run(ctx, client, b.handlers()))
+				assert.NoError(t, engine.Close())
+			})
+		}
+		user, err := client.Users.Create(ctx, ricloud.UserCreateParams{Identifier: "by hand"})
+		require.NoError(t, err)
+		session, err := client.Sessions.Login(ctx, ricloud.SessionCreateParams{
+			Source: ricloud.SourceParams{
+				User: user.ID, Type: ricloud.SourceICloudAccount, Identifier: there[0].Identifier,
+			},
+			Payload: ricloud.SessionPayload{Password: ricloud.NewSecret(password)},
+		}, nil)
+		require.NoError(t, err)
+		for range 2 {
+			<-time.NewTimer(time.Hour).C
+			poll, err := client.Polls.Create(ctx, ricloud.PollCreateParams{
+				Session: session.ID, Payload: ricloud.PollPayload{DataTypes: []string{"callkit.calls"}},
+			})
+			require.NoError(t, err)
+			began := time.Now()
+			_, err = client.Polls.Wait(ctx, poll.ID)
+			require.NoError(t, err)
+			assert.Less(t, time.Since(began), time.Hour)
+		}
+		cancel()
+		running.Wait()
+	})
+}
