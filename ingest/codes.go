@@ -8,6 +8,9 @@ import (
 	ricloud "github.com/reincubate/ricloud-go"
 )
 
+// behindWait is the time between two looks whether the watch has caught up.
+const behindWait = 10 * time.Millisecond
+
 // codeGiven is a code on its way to a login. It is in memory alone.
 type codeGiven struct {
 	code ricloud.Secret

@@ -22,8 +22,6 @@ const (
 	settleTime    = 30 * time.Second
 	// In a folder, the process that began it is known to be gone.
 	settleAlone = 10 * time.Second
-
-	behindWait = 10 * time.Millisecond // between looks whether the watch has caught up
 )
 
 var errLeaseLost = errors.New("another process leads")
