@@ -68,6 +68,7 @@ func (a *app) configTestCommand(kind string) *cobra.Command {
 			if kind == "webhooks" {
 				begin = client.WebhookConfigs.Test
 			}
+			a.resume = again(cmd, args)
 			spinner := a.spinner("testing " + r.one + " " + args[0])
 			defer spinner.stop()
 			var resp ricloud.Response

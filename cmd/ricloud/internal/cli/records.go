@@ -29,6 +29,7 @@ Records are evidence, so nothing in them is hidden.`,
 	}
 	a.localFilesFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		a.resume = again(cmd, args)
 		document, err := a.document(cmd, args[0])
 		if err != nil {
 			return err

@@ -63,6 +63,7 @@ func (a *app) resultsDownloadCommand() *cobra.Command {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return err
 		}
+		a.resume = again(cmd, ids) // what is there is not fetched twice
 		a.printer.list()
 		for _, id := range ids {
 			result, err := client.Results.Get(cmd.Context(), ricloud.ID(id))
@@ -103,6 +104,7 @@ if a file differs or is missing.`,
 	cmd.Flags().StringVar(&poll, "poll", "", "compare with the results of this `poll`, too")
 	_ = cmd.RegisterFlagCompletionFunc("poll", a.completeIDs("polls"))
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		a.resume = again(cmd, args)
 		_, err := os.Stat(filepath.Join(args[0], "bagit.txt"))
 		if poll == "" || err == nil {
 			if err := a.verifyFolder(cmd.Context(), args[0]); err != nil {

@@ -43,7 +43,7 @@ func (a *app) follow(cmd *cobra.Command, r *resource, id string, every bool) err
 	if err != nil {
 		return err
 	}
-	a.resume = fmt.Sprintf("ricloud %s %s %s", r.name, cmd.Name(), id)
+	a.resume = a.command(r.name, cmd.Name(), id)
 	spinner := a.spinner("waiting for " + r.one + " " + id)
 	defer spinner.stop()
 	var last []byte
