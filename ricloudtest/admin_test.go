@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"net/http"
+	"net/url"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -197,6 +198,19 @@ func TestAdminEndpoints(t *testing.T) {
 }
 
 // The journal has the bodies of both sides, and no secret in them.
+// The journal shows the query of a request.
+func TestJournalShowsQueries(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	srv := start(t)
+	_, err := srv.Client().Polls.List(ctx, ricloud.PollListParams{
+		ListParams: ricloud.ListParams{Limit: 3}, State: ricloud.PollCompleted,
+	})
+	require.NoError(t, err)
+	calls := srv.Calls()
+	assert.Equal(t, url.Values{"limit": {"3"}, "state": {"completed"}}, calls[len(calls)-1].Query)
+}
+
 func TestJournalMasksSecrets(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()

@@ -95,6 +95,41 @@ func TestSetState(t *testing.T) {
 	})
 }
 
+// A call that waits for a session ends when the session is settled by hand.
+func TestSetStateEndsAnAwait(t *testing.T) {
+	t.Parallel()
+	for state, want := range map[string]ricloud.SessionState{
+		"active": ricloud.SessionActive, "failed": ricloud.SessionFailed,
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			srv := ricloudtest.NewServer(ricloudtest.WithDelays(ricloudtest.Delays{
+				Session: ricloudtest.Fixed(time.Hour),
+			}))
+			defer srv.Close()
+			ctx, c := t.Context(), srv.Client()
+			user, err := c.Users.Create(ctx, ricloud.UserCreateParams{Identifier: "u"})
+			require.NoError(t, err)
+			begin := time.Now()
+			go func() {
+				time.Sleep(2 * time.Second) //nolint:forbidigo // virtual time
+				list, err := c.Sessions.List(ctx, ricloud.SessionListParams{})
+				assert.NoError(t, err)
+				assert.NoError(t, srv.SetState("session", list.Data[0].ID, state))
+			}()
+			session, err := c.Sessions.Create(ctx, ricloud.SessionCreateParams{
+				Source: ricloud.SourceParams{
+					User: user.ID, Type: ricloud.SourceICloudAccount,
+					Identifier: "john.appleseed@example.com",
+				},
+				Payload: ricloud.SessionPayload{Password: ricloud.NewSecret("hunter2")},
+			}, ricloud.WithAwait(9*time.Second))
+			require.NoError(t, err)
+			assert.Equal(t, want, session.State)
+			assert.Less(t, time.Since(begin), 5*time.Second)
+		})
+	}
+}
+
 // An event that is set to failed is sent no more.
 func TestSetStateOfAnEvent(t *testing.T) {
 	t.Parallel()
