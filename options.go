@@ -188,8 +188,8 @@ func WithStallTimeout(d time.Duration) Option {
 // unknown is never sent again, unless WithReplay allows it.
 //
 // Retries are for short failures. While the API has answered no request of the
-// Client for a minute, a call makes one attempt only. If you set more retries or
-// longer waits, this time is eight times as long as the waits of one call.
+// Client for 30 seconds, a call makes one attempt only. If you set more retries
+// or longer waits, this time is four times as long as the waits of one call.
 func WithRetries(n int) Option {
 	return func(c *config) {
 		if n < 0 {

@@ -123,6 +123,34 @@ func TestWaitsOutliveEveryOutage(t *testing.T) {
 	}
 }
 
+// A wait's read is one request, whatever the answer is: no retry within the call
+// comes sooner than the wait's own next read.
+func TestAWaitsReadIsNotRetriedWithinTheCall(t *testing.T) {
+	t.Parallel()
+	for name, outage := range Outages() {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				began := time.Now()
+				var last time.Time
+				c, err := NewClient("token", WithTransport(RoundTripFunc(
+					func(r *http.Request) (*http.Response, error) {
+						now := time.Now()
+						assert.GreaterOrEqual(t, now.Sub(last), 800*time.Millisecond)
+						last = now
+						if time.Since(began) < 50*time.Second {
+							return outage(r)
+						}
+						return answer(200, `{"id":"x0","state":"completed"}`)
+					})))
+				require.NoError(t, err)
+				_, err = c.Polls.Wait(t.Context(), "x0")
+				require.NoError(t, err)
+			})
+		})
+	}
+}
+
 // A wait does not outlive an outage of more than ten minutes, and says why.
 func TestAWaitEndsWithItsOutage(t *testing.T) {
 	t.Parallel()

@@ -12,8 +12,8 @@ import (
 // longer, for hopelessTimes as long as the waits between the attempts of one call
 // can take. By default these are the same.
 const (
-	hopelessAfter = time.Minute
-	hopelessTimes = 8
+	hopelessAfter = 30 * time.Second
+	hopelessTimes = 4
 )
 
 // outage is a time in which every attempt of the Client failed: there was no

@@ -37,7 +37,7 @@ func TestRetriesEndInALongOutage(t *testing.T) {
 					assert.Equal(t, 1+DefaultMaxRetries, attempts(), "after %v", time.Since(began))
 					<-time.NewTimer(5 * time.Second).C
 				}
-				for range 5 { // two minutes between the failures would end it
+				for range 5 { // a minute between the failures would end it
 					assert.Equal(t, 1, attempts(), "after %v", time.Since(began))
 					<-time.NewTimer(45 * time.Second).C
 				}
