@@ -4,10 +4,12 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/iotest"
 	"testing/synctest"
 
 	"github.com/stretchr/testify/assert"
@@ -158,6 +160,19 @@ func TestRecorderStepsAside(t *testing.T) {
 		t.Context(),
 	)
 	require.ErrorContains(t, err, "down")
+
+	cut := ricloudtest.Record(t.TempDir(), roundTrip(func(*http.Request) (*http.Response, error) {
+		return &http.Response{
+			StatusCode: http.StatusOK, Header: http.Header{"Content-Type": {"application/json"}},
+			Body: io.NopCloser(iotest.ErrReader(errors.New("cut off"))),
+		}, nil
+	}))
+	res, err := cut.RoundTrip(httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/key",
+		http.NoBody))
+	if err == nil {
+		require.NoError(t, res.Body.Close())
+	}
+	require.ErrorContains(t, err, "cut off", "half an answer is not passed on as a whole one")
 }
 
 // A fixture shows nothing that came from an account or a key, wherever it stood.

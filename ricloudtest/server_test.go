@@ -2,6 +2,7 @@ package ricloudtest_test
 
 import (
 	"context"
+	"encoding/json"
 	"log/slog"
 	"net"
 	"net/http"
@@ -103,6 +104,20 @@ func TestAccountsChange(t *testing.T) {
 		assert.Equal(t, ricloud.SourceState("active"), state())
 		require.Error(t, srv.LockAccount(ricloud.SourceICloudAccount, "nobody", true))
 	})
+}
+
+// A sample account of iCloud has children. One of another service has only those that it names.
+func TestSampleAccountsOfServices(t *testing.T) {
+	t.Parallel()
+	for service, children := range map[string]bool{
+		"icloud.account": true, "rirelay.instance": false, "mocks.mock": false,
+	} {
+		var account ricloudtest.Account
+		require.NoError(t, json.Unmarshal(
+			[]byte(`{"service":"`+service+`","identifier":"a","sample":"Ada"}`), &account))
+		assert.Equal(t, children, len(account.Children) > 0, service)
+		assert.NotEmpty(t, account.Data, service)
+	}
 }
 
 // The seed decides IDs and delays; the speed divides them.

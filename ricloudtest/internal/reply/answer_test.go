@@ -273,4 +273,7 @@ func TestJSON(t *testing.T) {
 	assert.Equal(t, "application/json", answer.Header.Get("Content-Type"))
 	assert.EqualValues(t, len(answer.Sent), answer.Declared)
 	assert.Equal(t, "null", string(reply.Encode(func() {})), "what JSON cannot express")
+	odd := reply.JSON(http.StatusOK, reply.Object{"a": `\`, "b": `"`, "c": "\n", "d": "ü"})
+	//nolint:testifylint // the escapes matter
+	assert.Equal(t, `{"a":"\\","b":"\"","c":"\n","d":"ü"}`, string(odd.Sent))
 }
