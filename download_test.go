@@ -14,6 +14,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"sync"
 	"testing"
@@ -656,4 +657,28 @@ func TestRemovePartialsLeavesWhatIsNotItsOwn(t *testing.T) {
 	require.NoError(t, err)
 	assert.Empty(t, removed)
 	assert.FileExists(t, filepath.Join(dir, "notes.part"))
+}
+
+// An option that would do nothing does not compile: Open takes the options of a
+// read, Save those of a file, too, and SaveAll all of them.
+func TestOptionsFitTheirCalls(t *testing.T) {
+	t.Parallel()
+	open, save := reflect.TypeFor[DownloadOption](), reflect.TypeFor[SaveOption]()
+	all := reflect.TypeFor[SaveAllOption]()
+	for name, row := range map[string]struct {
+		option     any
+		open, save bool
+	}{
+		"WithProgress":     {option: WithProgress, open: true, save: true},
+		"WithFileNames":    {option: WithFileNames, open: false, save: true},
+		"WithParallel":     {option: WithParallel, open: false, save: false},
+		"WithAcknowledge":  {option: WithAcknowledge, open: false, save: false},
+		"WithAcknowledger": {option: WithAcknowledger, open: false, save: false},
+		"WithManifest":     {option: WithManifest, open: false, save: false},
+	} {
+		option := reflect.TypeOf(row.option).Out(0)
+		assert.Equal(t, row.open, option.AssignableTo(open), name)
+		assert.Equal(t, row.save, option.AssignableTo(save), name)
+		assert.True(t, option.AssignableTo(all), name)
+	}
 }

@@ -3,6 +3,7 @@ package download
 import (
 	"bytes"
 	"context"
+	"encoding/hex"
 	"errors"
 	"io"
 	"io/fs"
@@ -457,4 +458,65 @@ func TestNotes(t *testing.T) {
 	n, _ := io.ReadFull(opened, got)
 	assert.Equal(t, 10, n)
 	require.NoError(t, opened.Close())
+}
+
+func TestOpenAndHashAreOfRegularFiles(t *testing.T) {
+	t.Parallel()
+	f, dir := folder(t)
+	root := f.Root()
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "a"), []byte("hello"), 0o600))
+	require.NoError(t, os.Mkdir(filepath.Join(dir, "folder"), 0o700))
+
+	body, size, err := OpenLocal(root, "a", 2)
+	require.NoError(t, err)
+	var rest bytes.Buffer
+	_, err = rest.ReadFrom(body)
+	require.NoError(t, err)
+	require.NoError(t, body.Close())
+	assert.Equal(t, "llo", rest.String())
+	assert.Equal(t, int64(5), size)
+	md5, sha, size, err := HashFile(t.Context(), root, "a")
+	require.NoError(t, err)
+	assert.Equal(t, "5d41402abc4b2a76b9719d911017c592", hex.EncodeToString(md5))
+	assert.Equal(t, "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824",
+		hex.EncodeToString(sha))
+	assert.Equal(t, int64(5), size)
+
+	for _, name := range []string{"folder", "none", "../a"} {
+		_, _, err = OpenLocal(root, name, 0)
+		require.Error(t, err, name)
+		_, _, _, err = HashFile(t.Context(), root, name)
+		require.Error(t, err, name)
+	}
+	_, _, err = OpenLocal(root, "a", -1)
+	require.Error(t, err)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, _, _, err = HashFile(ctx, root, "a")
+	require.ErrorIs(t, err, context.Canceled)
+}
+
+// A lock is for one at a time. Who waits for it stops with its context.
+func TestLockFile(t *testing.T) {
+	t.Parallel()
+	f, _ := folder(t)
+	open := func() *os.File {
+		file, err := OpenRegular(f.Root(), "lock", os.O_RDWR|os.O_CREATE)
+		require.NoError(t, err)
+		return file
+	}
+	first, second := open(), open()
+	defer func() { assert.NoError(t, second.Close()) }()
+	locked, err := LockFile(t.Context(), first)
+	require.NoError(t, err)
+	require.True(t, locked)
+	ctx, cancel := context.WithCancelCause(t.Context())
+	stopping := errors.New("stopping")
+	time.AfterFunc(lockInterval, func() { cancel(stopping) })
+	_, err = LockFile(ctx, second)
+	require.ErrorIs(t, err, stopping)
+	require.NoError(t, first.Close())
+	locked, err = LockFile(t.Context(), second)
+	require.NoError(t, err)
+	require.True(t, locked)
 }

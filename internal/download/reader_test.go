@@ -162,3 +162,38 @@ func TestReaderEndsWithCauseAndErr(t *testing.T) {
 	require.ErrorIs(t, err, why)
 	require.ErrorIs(t, err, context.Canceled)
 }
+
+// A reader says once, when it is closed, whether its file was verified.
+func TestReaderTellsHowItEnded(t *testing.T) {
+	t.Parallel()
+	type end struct {
+		verified bool
+		err      error
+	}
+	for name, row := range map[string]struct {
+		read     int64
+		verified bool
+	}{
+		"to the end": {read: 1001, verified: true}, "in part": {read: 10, verified: false},
+		"every byte, but not its EOF": {read: 1000, verified: false},
+	} {
+		o := &object{content: random(1000)}
+		file := o.file()
+		var ends []end
+		file.Closed = func(verified bool, err error) { ends = append(ends, end{verified, err}) }
+		r := NewReader(t.Context(), limits(), file)
+		require.NoError(t, r.Open(), name)
+		n, _ := io.CopyN(io.Discard, struct{ io.Reader }{r}, row.read)
+		assert.Equal(t, n, r.Done(), name)
+		require.NoError(t, r.Close())
+		require.NoError(t, r.Close())
+		assert.Equal(t, row.verified, r.Verified(), name)
+		assert.Equal(t, []end{{verified: row.verified, err: nil}}, ends, name)
+		_, err := r.Read(make([]byte, 1))
+		if row.verified {
+			require.ErrorIs(t, err, io.EOF)
+		} else {
+			require.ErrorContains(t, err, "read after Close", name)
+		}
+	}
+}

@@ -1,0 +1,50 @@
+package download
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net/url"
+	"strings"
+	"testing"
+	"testing/iotest"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+func TestHideURL(t *testing.T) {
+	t.Parallel()
+	target, err := url.Parse("https://u:canary-pass@storage.example/k?X-Sig=canary%2Fsig&n=1")
+	require.NoError(t, err)
+	require.NoError(t, HideURL(nil, target))
+
+	cause := fmt.Errorf("%w: proxy refused GET %s", io.ErrClosedPipe, target)
+	hidden := HideURL(&url.Error{Op: "Get", URL: target.String(), Err: cause}, target)
+	require.ErrorIs(t, hidden, io.ErrClosedPipe, "what it means stays")
+	for _, verb := range []string{"%v", "%+v", "%#v", "%q"} {
+		assert.NotContains(t, fmt.Sprintf(verb, hidden), "canary", verb)
+	}
+	decoded := HideURL(errors.New("bad signature canary/sig"), target)
+	assert.Equal(t, "bad signature [redacted]", decoded.Error())
+
+	plain := errors.New("connection reset")
+	assert.Equal(t, plain, HideURL(plain, target), "there is nothing to hide")
+	require.ErrorContains(t, HideURL(&url.Error{Op: "Get"}, target), "without an error")
+}
+
+func TestHideBody(t *testing.T) {
+	t.Parallel()
+	target, err := url.Parse("https://storage.example/k?X-Sig=canary-sig")
+	require.NoError(t, err)
+	body := HideBody(io.NopCloser(io.MultiReader(strings.NewReader("bytes"),
+		iotest.ErrReader(errors.New("broke at canary-sig")))), target)
+	var got bytes.Buffer
+	_, err = got.ReadFrom(body)
+	assert.Equal(t, "bytes", got.String())
+	require.EqualError(t, err, "broke at [redacted]")
+	_, err = got.ReadFrom(HideBody(io.NopCloser(strings.NewReader("")), target))
+	require.NoError(t, err, "io.EOF stays bare")
+	require.NoError(t, body.Close())
+}
