@@ -27,7 +27,7 @@ type steps struct {
 
 type stepKey struct{}
 
-func (s *steps) add(show any, format string, args ...any) {
+func (s *steps) addf(show any, format string, args ...any) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.seen = append(s.seen, fmt.Sprintf(format, args...))
@@ -41,9 +41,9 @@ func (s *steps) Step(
 	if info.Attempt > 0 {
 		name += fmt.Sprintf(" %d", info.Attempt)
 	}
-	s.add(info, "%s", name)
+	s.addf(info, "%s", name)
 	return context.WithValue(ctx, stepKey{}, name), func(r ricloud.StepResult) {
-		s.add(r, "%s: %s %s", name, r.Outcome, r.State)
+		s.addf(r, "%s: %s, %s", name, r.Outcome, r.State)
 	}
 }
 
@@ -51,7 +51,7 @@ func (s *steps) Call(
 	ctx context.Context, info ricloud.CallInfo,
 ) (context.Context, func(ricloud.CallResult)) {
 	if step, ok := ctx.Value(stepKey{}).(string); ok {
-		s.add(info, "%s / %s", step, info.Operation)
+		s.addf(info, "%s / %s", step, info.Operation)
 	}
 	return ctx, nil
 }
@@ -59,7 +59,7 @@ func (s *steps) Call(
 func (s *steps) Download(
 	ctx context.Context, info ricloud.DownloadInfo,
 ) (context.Context, func(ricloud.DownloadResult)) {
-	s.add(info, "%v / %s", ctx.Value(stepKey{}), info.Operation)
+	s.addf(info, "%v / %s", ctx.Value(stepKey{}), info.Operation)
 	return ctx, nil
 }
 
@@ -93,24 +93,24 @@ func TestHooksSeeTheStepsOfAnAccount(t *testing.T) {
 customer-0 submitted
 customer-0 submitted / Users.Create
 customer-0 submitted / Sessions.Create
-customer-0 submitted: done connecting
+customer-0 submitted: done, connecting
 customer-0 connecting
-customer-0 connecting: done code-needed
+customer-0 connecting: done, code-needed
 customer-0 code-needed
 customer-0 code-needed / Sessions.Create
-customer-0 code-needed: done connecting
+customer-0 code-needed: done, connecting
 customer-0 connecting
 customer-0 connecting / Polls.Create
-customer-0 connecting: done polling
+customer-0 connecting: done, polling
 customer-0 polling
-customer-0 polling: done handling
+customer-0 polling: done, handling
 customer-0 result 1
-customer-0 result 1: again 
+customer-0 result 1: again, 
 customer-0 result 2
 customer-0 result 2 / Results.Open
-customer-0 result 2: done 
+customer-0 result 2: done, 
 customer-0 handling
-customer-0 handling: done done`), "\n"), seen.seen)
+customer-0 handling: done, done`), "\n"), seen.seen)
 		for _, secret := range []string{password, "731994", "Signature", b.sandbox.Token()} {
 			assert.NotContains(t, seen.dump.String(), secret)
 		}
@@ -139,8 +139,8 @@ func TestHooksSeeFailures(t *testing.T) {
 		b.submit(here...)
 		b.wait(1, ingest.Dead)
 		stop()
-		assert.Contains(t, seen.seen, "customer-0 submitted: again submitted")
-		assert.Contains(t, seen.seen[len(seen.seen)-1], ": dead dead")
+		assert.Contains(t, seen.seen, "customer-0 submitted: again, submitted")
+		assert.Contains(t, seen.seen[len(seen.seen)-1], ": dead, dead")
 	})
 }
 
@@ -169,7 +169,7 @@ func TestAHookThatPanicsLosesNoStep(t *testing.T) {
 		b.submit(here...)
 		b.wait(1, ingest.Done)
 		stop()
-		assert.Contains(t, seen.seen, "customer-0 handling: done done")
+		assert.Contains(t, seen.seen, "customer-0 handling: done, done")
 	})
 }
 

@@ -59,8 +59,8 @@ import (
 // scope names the instrumentation.
 const scope = "github.com/reincubate/ricloud-go/otel"
 
-// Hooks are the hooks for ricloud.WithHooks, ricloud.WithWebhookHooks and the Handlers of the module
-// ingest. They are safe for concurrent use, and several clients may share them.
+// Hooks are the hooks for ricloud.WithHooks, ricloud.WithWebhookHooks and the Handlers of the
+// module ingest. They are safe for concurrent use, and several clients may share them.
 type Hooks struct {
 	tracer      trace.Tracer
 	propagator  propagation.TextMapPropagator // nil: nothing is propagated
