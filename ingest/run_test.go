@@ -40,8 +40,9 @@ func TestEventsReachTheWaitsOfEveryProcess(t *testing.T) {
 				b.engine, b.client = engine, client
 				b.receive()
 			}
+			own := client
 			running.Go(func() {
-				assert.NoError(t, engine.Run(ctx, client, b.handlers()))
+				assert.NoError(t, engine.Run(ctx, own, b.handlers()))
 				assert.NoError(t, engine.Close())
 			})
 		}
