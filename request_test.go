@@ -73,6 +73,15 @@ func TestTextThatCannotBeSentIsRefusedUnsent(t *testing.T) {
 			field: `Credentials["secret_access_key"]`,
 		},
 		{
+			name: "the name of a credential",
+			call: func(ctx context.Context, c *Client) error {
+				return result(c.StorageConfigs.Create(ctx, StorageConfigCreateParams{
+					URL: "s3://b/p", Credentials: Credentials{"access_key_id\xff": NewSecret("AKIA1")},
+				}))
+			},
+			field: `Credentials["access_key_id\xff"]`,
+		},
+		{
 			name: "a user",
 			call: func(ctx context.Context, c *Client) error {
 				return result(c.Users.Create(ctx, UserCreateParams{Identifier: "\xc3"}))

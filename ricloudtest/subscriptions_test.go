@@ -41,7 +41,8 @@ func TestSubscriptionsAreRefused(t *testing.T) {
 				})
 				require.NoError(t, err)
 				pass(time.Minute)
-				_, err = srv.Client().Keys.UpdateCurrent(t.Context(), ricloud.KeyUpdateParams{StorageConfig: &own})
+				params := ricloud.KeyUpdateParams{StorageConfig: &own}
+				_, err = srv.Client().Keys.UpdateCurrent(t.Context(), params)
 				require.NoError(t, err)
 			},
 			want: ricloud.ErrUnconfigured,

@@ -38,7 +38,7 @@ func TestSandboxStorage(t *testing.T) {
 	read := func(offset, length int64) []byte {
 		r, err := object.NewRangeReader(ctx, offset, length)
 		require.NoError(t, err)
-		b, err := io.ReadAll(r)
+		b, err := io.ReadAll(io.LimitReader(r, 1<<20))
 		require.NoError(t, err)
 		require.NoError(t, r.Close())
 		return b

@@ -38,7 +38,7 @@ func TestSandboxStorage(t *testing.T) {
 		object, err := client.GetObject(ctx,
 			&awss3.GetObjectInput{Bucket: bucket, Key: key, Range: bytes, IfMatch: head.ETag})
 		require.NoError(t, err)
-		b, err := io.ReadAll(object.Body)
+		b, err := io.ReadAll(io.LimitReader(object.Body, 1<<20))
 		require.NoError(t, err)
 		require.NoError(t, object.Body.Close())
 		return b
