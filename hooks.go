@@ -194,8 +194,8 @@ type DecodeInfo struct {
 	Reason    string // "got a string, want a number"
 }
 
-// StepHook observes the steps of the module ingest: give it to ingest.Handlers. A Client alone makes
-// no steps, and WithHooks refuses a hook that observes nothing else.
+// StepHook observes the steps of the module ingest: give it to ingest.Handlers. A Client alone
+// makes no steps, and WithHooks refuses a hook that observes nothing else.
 type StepHook interface {
 	// Step is called when a step of an account begins. It runs with the context it returns, or
 	// with ctx if that is nil. ended, if not nil, is called once.
