@@ -545,6 +545,7 @@ func TestWaitsShareNothing(t *testing.T) {
 		waits.Go(func() {
 			for p, err := range c.Polls.Watch(t.Context(), "p") {
 				assert.NoError(t, err)
+				assert.Equal(t, ID("a"), p.TasksSucceeded[0], "another wait has changed it")
 				p.TasksSucceeded[0], p.Results.Data[0].ID, p.Errors.Data[0].Raw[0] = "z", "z", 'z'
 			}
 		})
