@@ -348,8 +348,8 @@ func (s *SessionsService) sourcesOf(
 // does not show that there are no items.
 func checkList(op transport.Operation, answer *Response) error {
 	var list map[string]json.RawMessage
-	if json.Unmarshal(answer.Body, &list) != nil || list == nil { // an array or null
-		return nil
+	if json.Unmarshal(answer.Body, &list) != nil || list == nil {
+		return nil //nolint:nilerr // an array or null
 	}
 	if _, ok := list["data"]; !ok {
 		return notTheResource(op.Name, "data", "")
