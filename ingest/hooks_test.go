@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -34,6 +35,15 @@ func (s *steps) addf(show any, format string, args ...any) {
 	fmt.Fprintf(&s.dump, "%+v\n", show)
 }
 
+// leaderFirst returns what was seen of the leader's steps, and then of the handler's calls, which
+// may begin before the step that made their job has ended.
+func (s *steps) leaderFirst() []string {
+	slices.SortStableFunc(s.seen, func(a, b string) int {
+		return strings.Count(a, " result ") - strings.Count(b, " result ")
+	})
+	return s.seen
+}
+
 func (s *steps) Step(
 	ctx context.Context, info ricloud.StepInfo,
 ) (context.Context, func(ricloud.StepResult)) {
@@ -43,7 +53,7 @@ func (s *steps) Step(
 	}
 	s.addf(info, "%s", name)
 	return context.WithValue(ctx, stepKey{}, name), func(r ricloud.StepResult) {
-		s.addf(r, "%s: %s, %s", name, r.Outcome, r.State)
+		s.addf(r, "%s: %s", name, strings.TrimSuffix(string(r.Outcome)+", "+r.State, ", "))
 	}
 }
 
@@ -104,13 +114,13 @@ customer-0 connecting / Polls.Create
 customer-0 connecting: done, polling
 customer-0 polling
 customer-0 polling: done, handling
+customer-0 handling
+customer-0 handling: done, done
 customer-0 result 1
-customer-0 result 1: again, 
+customer-0 result 1: again
 customer-0 result 2
 customer-0 result 2 / Results.Open
-customer-0 result 2: done, 
-customer-0 handling
-customer-0 handling: done, done`), "\n"), seen.seen)
+customer-0 result 2: done`), "\n"), seen.leaderFirst())
 		for _, secret := range []string{password, "731994", "Signature", b.sandbox.Token()} {
 			assert.NotContains(t, seen.dump.String(), secret)
 		}
