@@ -538,13 +538,13 @@ func TestWaitsShareNothing(t *testing.T) {
 			fmt.Sprintf(`{"id":"p","state":%q,"tasks_succeeded":["a","b","c"],"tasks_processing":%s,
 			"results":[{"id":"r","signed_url":{"url":"https://x/"}}],"errors":[{"code":"x"}]}`,
 				state,
-				strings.Repeat("[", 1)+strings.TrimSuffix(strings.Repeat(`"t",`, int(n.Load())), ",")+"]"))
+				"["+strings.TrimSuffix(strings.Repeat(`"t",`, int(n.Load())), ",")+"]"))
 	})
 	var waits sync.WaitGroup
 	for range 4 {
 		waits.Go(func() {
 			for p, err := range c.Polls.Watch(t.Context(), "p") {
-				assert.NoError(t, err)
+				assert.NoError(t, err) //nolint:testifylint // not the test's goroutine
 				assert.Equal(t, ID("a"), p.TasksSucceeded[0], "another wait has changed it")
 				p.TasksSucceeded[0], p.Results.Data[0].ID, p.Errors.Data[0].Raw[0] = "z", "z", 'z'
 			}

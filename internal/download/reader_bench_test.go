@@ -1,7 +1,7 @@
 package download
 
 import (
-	"crypto/md5" //nolint:gosec // what the API publishes
+	"crypto/md5"
 	"crypto/sha256"
 	"hash"
 	"io"

@@ -1,7 +1,7 @@
 package gcs_test
 
 import (
-	"io"
+	"bytes"
 	"net/url"
 	"strings"
 	"testing"
@@ -38,10 +38,11 @@ func TestSandboxStorage(t *testing.T) {
 	read := func(offset, length int64) []byte {
 		r, err := object.NewRangeReader(ctx, offset, length)
 		require.NoError(t, err)
-		b, err := io.ReadAll(io.LimitReader(r, 1<<20))
+		var b bytes.Buffer
+		_, err = b.ReadFrom(r)
 		require.NoError(t, err)
 		require.NoError(t, r.Close())
-		return b
+		return b.Bytes()
 	}
 	whole := read(0, -1)
 	assert.Len(t, whole, int(result.Size))

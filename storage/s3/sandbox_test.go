@@ -1,7 +1,7 @@
 package s3_test
 
 import (
-	"io"
+	"bytes"
 	"net/url"
 	"strings"
 	"testing"
@@ -34,14 +34,15 @@ func TestSandboxStorage(t *testing.T) {
 	head, err := client.HeadObject(ctx, &awss3.HeadObjectInput{Bucket: bucket, Key: key})
 	require.NoError(t, err)
 	assert.Equal(t, result.Size, *head.ContentLength)
-	read := func(bytes *string) []byte {
+	read := func(span *string) []byte {
 		object, err := client.GetObject(ctx,
-			&awss3.GetObjectInput{Bucket: bucket, Key: key, Range: bytes, IfMatch: head.ETag})
+			&awss3.GetObjectInput{Bucket: bucket, Key: key, Range: span, IfMatch: head.ETag})
 		require.NoError(t, err)
-		b, err := io.ReadAll(io.LimitReader(object.Body, 1<<20))
+		var b bytes.Buffer
+		_, err = b.ReadFrom(object.Body)
 		require.NoError(t, err)
 		require.NoError(t, object.Body.Close())
-		return b
+		return b.Bytes()
 	}
 	whole := read(nil)
 	assert.Len(t, whole, int(result.Size))
