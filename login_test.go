@@ -476,11 +476,15 @@ func TestALoginWaitsForItsTurnAsLongAsItsContext(t *testing.T) {
 func TestLoginTakesNoSessionOfACreateInProgress(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		a := account{lost: map[int]bool{1: true}}
+		// The first look shows nothing, so that the second shows both sessions.
+		a := account{lost: map[int]bool{1: true}, late: 1}
+		var mu sync.Mutex
 		// The second create is carried out at once, and answered after 8 seconds.
 		slow := ricloud.RoundTripFunc(func(r *http.Request) (*http.Response, error) {
+			mu.Lock()
 			second := r.Method == http.MethodPost && a.creates == 1
 			resp, err := a.RoundTrip(r)
+			mu.Unlock()
 			if second {
 				<-time.NewTimer(8 * time.Second).C
 			}
@@ -502,7 +506,6 @@ func TestLoginTakesNoSessionOfACreateInProgress(t *testing.T) {
 				assert.Equal(t, ricloud.ID("s2"), session.ID)
 			}
 		})
-		a.late = 1 // the first look shows nothing, so that the second shows both
 		session, err := client.Sessions.Login(t.Context(), params, nil)
 		require.NoError(t, err)
 		assert.Equal(t, ricloud.ID("s1"), session.ID)
