@@ -19,7 +19,7 @@ import (
 	"github.com/reincubate/ricloud-go/internal/transport"
 )
 
-// services yields each service of client by the name of its field.
+// services yields each service of client, keyed by the name of its field.
 func services(client *ricloud.Client) iter.Seq2[string, reflect.Value] {
 	return func(yield func(string, reflect.Value) bool) {
 		for field, value := range reflect.ValueOf(client).Elem().Fields() {
@@ -30,7 +30,7 @@ func services(client *ricloud.Client) iter.Seq2[string, reflect.Value] {
 	}
 }
 
-// Every method of every service is called in the same way.
+// Every service method takes a context first and options last, and reports an error.
 func TestServiceMethodsHaveOneShape(t *testing.T) {
 	t.Parallel()
 	client, err := ricloud.NewClient("token")
@@ -40,7 +40,7 @@ func TestServiceMethodsHaveOneShape(t *testing.T) {
 		require.NotZero(t, service.NumMethod(), "%s has methods", name)
 		for method := range service.Type().Methods() {
 			name, signature := name+"."+method.Name, method.Type
-			if name == "Results.Acknowledger" { // it makes no request: what it returns does
+			if name == "Results.Acknowledger" { // it sends no request itself
 				continue
 			}
 			assert.Equal(t, reflect.TypeFor[context.Context](), signature.In(1), "%s takes a context first",
@@ -62,8 +62,8 @@ func TestServiceMethodsHaveOneShape(t *testing.T) {
 	}
 }
 
-// Every row of the operation table is a method of the client by the row's
-// name, so that whoever reads the name in an error finds the call.
+// Every row of the operation table names a method of Client. Errors quote that name, so a reader
+// can find the call.
 func TestEveryOperationIsAMethod(t *testing.T) {
 	t.Parallel()
 	client, err := ricloud.NewClient("token")
@@ -77,7 +77,7 @@ func TestEveryOperationIsAMethod(t *testing.T) {
 	}
 }
 
-// Every service has an example that runs.
+// Every service has an example with checked output.
 func TestEveryServiceHasAnExample(t *testing.T) {
 	t.Parallel()
 	files, err := filepath.Glob("*_test.go")

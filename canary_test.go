@@ -26,7 +26,7 @@ import (
 	"github.com/reincubate/ricloud-go/internal/transport"
 )
 
-// canary is in every secret of this test: where it shows, one got out.
+// canary is part of every secret in this test. An output that contains it leaks a secret.
 const canary = "CANARY"
 
 const (
@@ -34,7 +34,7 @@ const (
 	canaryQuery = canary + "-signature"
 )
 
-// plant puts a canary into every Secret below v.
+// plant puts a canary into every Secret that v contains.
 func plant(v reflect.Value) {
 	if v.Type() == reflect.TypeFor[ricloud.Secret]() {
 		v.Set(reflect.ValueOf(ricloud.NewSecret(canary + `-"secret\/ü`)))
@@ -66,7 +66,7 @@ func plant(v reflect.Value) {
 	}
 }
 
-// leaky is an API that repeats what it was sent wherever it can.
+// leaky is an API that echoes the token and the body of each request.
 type leaky func(req *http.Request, echo string) (*http.Response, error)
 
 func (l leaky) RoundTrip(req *http.Request) (*http.Response, error) {
@@ -105,7 +105,7 @@ func asValue(field string) func(string) string {
 	}
 }
 
-// resource is an answer that holds every secret the API gives out.
+// resource is an answer with every secret that the API gives out.
 const resource = `{"id":"1","state":"active","token":"CANARY-key","secret":"CANARY-webhook",
 	"url":"https://example.com",
 	"webhook_configs":[{"id":1,"secret":"CANARY-webhook"}],
@@ -164,7 +164,7 @@ func leaks() map[string]leaky {
 	}
 }
 
-// prints is everything a program may do to show v, panics included.
+// prints yields v as each verb, encoder, logger and panic would print it.
 func prints(v any) iter.Seq2[string, string] {
 	return func(yield func(string, string) bool) {
 		for _, verb := range []string{"%v", "%+v", "%#v", "%q", "%s", "%x", "%d"} {
@@ -201,7 +201,7 @@ func assertSilent(t *testing.T, what string, v any) {
 	}
 }
 
-// dumper is a hook that writes down all it is shown.
+// dumper is a hook that records everything it is given.
 type dumper struct {
 	mu  sync.Mutex
 	out strings.Builder
@@ -229,14 +229,14 @@ func (d *dumper) Attempt(
 
 func (d *dumper) Decode(_ context.Context, info ricloud.DecodeInfo) { d.dump(info) }
 
-// Every operation, with canaries for secrets, meets an API that repeats them
-// in every way, with every log on and a hook. Not one may come out.
+// Every operation runs against APIs that echo its secrets in many ways, with a debug log and a
+// hook. No output may contain a secret.
 func TestNothingSecretComesOut(t *testing.T) {
 	t.Parallel()
 	for name, api := range leaks() {
 		for _, op := range transport.Operations() {
 			if name == "long error" && op.Name != "Sessions.Create" {
-				continue // one is enough of printing 64 KiB
+				continue // one operation is enough: this case prints 64 KiB
 			}
 			t.Run(name+"/"+op.Name, func(t *testing.T) {
 				t.Parallel()
@@ -258,7 +258,7 @@ func TestNothingSecretComesOut(t *testing.T) {
 					results, err := perform(t.Context(), t, client, op, keep,
 						ricloud.WithQuery("signature", canaryQuery))
 
-					if name == "success" { // the same whatever the answer
+					if name == "success" { // these do not depend on the answer, so one case is enough
 						assertSilent(t, "the client", client)
 						assertSilent(t, "the client by value", *client)
 						for _, v := range params {
@@ -285,7 +285,7 @@ func TestNothingSecretComesOut(t *testing.T) {
 	}
 }
 
-// assertDetailsSilent looks at what errors.AsType finds in err.
+// assertDetailsSilent checks each error type that errors.AsType finds in err.
 func assertDetailsSilent(t *testing.T, err error) {
 	t.Helper()
 	if e, ok := errors.AsType[*ricloud.Error](err); ok {
@@ -306,7 +306,7 @@ func assertDetailsSilent(t *testing.T, err error) {
 	}
 }
 
-// The canaries are alive: what is sent does hold them, and the check finds them.
+// The canary test would notice a leak: requests do contain the canaries, and prints shows them.
 func TestTheCanaryTestWouldNotice(t *testing.T) {
 	t.Parallel()
 	var mu sync.Mutex

@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// cpuTime returns how long this process has kept processors busy. Unlike the
-// time of the clock, it says the same on a busy machine.
+// cpuTime returns the processor time that this process has used. Unlike wall time, it does not
+// depend on what else the machine runs.
 func cpuTime() time.Duration {
 	var used syscall.Rusage
 	if syscall.Getrusage(syscall.RUSAGE_SELF, &used) != nil {

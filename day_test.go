@@ -21,7 +21,7 @@ import (
 	"github.com/reincubate/ricloud-go/ricloudtest"
 )
 
-// dayAccount is what a service keeps of an account.
+// dayAccount is what the service stores about one account.
 type dayAccount struct {
 	i             int
 	user          ricloud.ID
@@ -32,14 +32,14 @@ type dayAccount struct {
 	polling       bool // a poll may have been created
 	known         time.Time
 	done          bool
-	waiting       bool // for its code
-	troubled      bool // a step failed: it was begun again later
+	waiting       bool // for a code from its owner
+	troubled      bool // a step failed and was repeated later
 }
 
 const dayCode = "123456"
 
-// givesCode reports whether an account asks for a code, and when it is given
-// after that; 0: never.
+// givesCode reports whether an account asks for a code, and how long its owner takes to give it. 0
+// means never.
 func (a *dayAccount) givesCode() (asks bool, after time.Duration) {
 	switch {
 	case a.i%25 == 7:
@@ -50,7 +50,7 @@ func (a *dayAccount) givesCode() (asks bool, after time.Duration) {
 	return false, 0
 }
 
-// dayNetwork loses answers and has an outage of each shape.
+// dayNetwork loses some answers and has one outage of each shape.
 type dayNetwork struct {
 	mu       sync.Mutex
 	next     http.RoundTripper
@@ -62,15 +62,15 @@ type dayNetwork struct {
 	n, inOut int
 }
 
-// lies are the answers that are taken for a success where something is created:
-// they have an ID, and nothing tells that it is another's.
+// lies are outages that the client takes for a successful create: the answer has an ID, and nothing
+// shows that it belongs to another resource.
 //
 //nolint:gochecknoglobals // a constant in all but name
 var lies = map[string]bool{"another resource": true, "the state is missing": true}
 
 const dayOutage = 8 * time.Minute
 
-// outage returns the outage that there is at a time, or "".
+// outage returns the shape of the outage at a time, or "" if there is none.
 func (d *dayNetwork) outage(at time.Time) string {
 	after := at.Sub(d.began)
 	n := int(after / d.every)
@@ -80,7 +80,7 @@ func (d *dayNetwork) outage(at time.Time) string {
 	return d.shapes[n-1]
 }
 
-// fails reports whether there is an outage between two times.
+// fails reports whether an outage overlaps the time between from and to.
 func (d *dayNetwork) fails(from, to time.Time) bool {
 	for at := from; at.Before(to); at = at.Add(time.Second) {
 		if d.outage(at) != "" {
@@ -109,7 +109,7 @@ func (d *dayNetwork) RoundTrip(r *http.Request) (*http.Response, error) {
 	return resp, err
 }
 
-// login returns nil when the account has an active session.
+// login returns nil once the account has an active session.
 func (a *dayAccount) login(ctx context.Context, c *ricloud.Client) error {
 	params := fleetLogin(a.i, a.user)
 	params.Payload.Code = ricloud.NewSecret(a.code)
@@ -141,7 +141,7 @@ func (a *dayAccount) login(ctx context.Context, c *ricloud.Client) error {
 	return err
 }
 
-// step does what is left to do for an account.
+// step does the remaining work for an account.
 func (a *dayAccount) step(ctx context.Context, c *ricloud.Client) error {
 	if a.user == "" {
 		user, err := c.Users.Create(ctx, ricloud.UserCreateParams{Identifier: strconv.Itoa(a.i)})
@@ -190,7 +190,7 @@ func (a *dayAccount) step(ctx context.Context, c *ricloud.Client) error {
 	return nil
 }
 
-// dayProcess is the process of the service that runs now.
+// dayProcess is the service process that is running at the moment.
 type dayProcess struct {
 	mu     sync.Mutex
 	ctx    context.Context //nolint:containedctx // it ends with the process
@@ -204,7 +204,7 @@ func (p *dayProcess) now() (context.Context, *ricloud.Client) {
 	return p.ctx, p.client
 }
 
-// restart ends the process and starts the next, which remembers nothing.
+// restart ends the process and starts another one, which remembers nothing.
 func (p *dayProcess) restart(ctx context.Context, client *ricloud.Client) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -215,7 +215,7 @@ func (p *dayProcess) restart(ctx context.Context, client *ricloud.Client) {
 	p.client = client
 }
 
-// work takes the account to its end, in whatever process runs.
+// work completes the account, across restarts of the process.
 func (a *dayAccount) work(process *dayProcess) {
 	for range 200 {
 		ctx, client := process.now()
@@ -227,20 +227,19 @@ func (a *dayAccount) work(process *dayProcess) {
 		case a.waiting:
 			<-time.NewTimer(codeAfter).C
 			a.waiting, a.code = false, dayCode
-		case ctx.Err() != nil: // the next process goes on
+		case ctx.Err() != nil: // the next process continues
 			a.troubled = true
 		default:
 			a.troubled = true
-			<-time.NewTimer(10 * time.Minute).C // as a service backs off
+			<-time.NewTimer(10 * time.Minute).C // the service's own backoff
 		}
 	}
 }
 
-// A service's day: 2,000 accounts arrive over 24 hours, the network fails for
-// eight minutes in every way that the tests of waits know, one answer in a hundred
-// and one event in five get lost, and the process restarts three times. Nobody
-// is logged in to twice and nobody is left behind. RICLOUD_TEST_FULL=1 runs the
-// whole of it. Else it is an hour, in which an outage's requests are a large part.
+// A day of a service: 2,000 accounts arrive over 24 hours. The network fails for eight minutes in
+// each way of Outages, 1% of answers and 20% of events get lost, and the process restarts three
+// times. No account is logged in to twice, and none is forgotten. Without RICLOUD_TEST_FULL=1 the
+// test covers one hour, and the requests during outages weigh more.
 func TestDay(t *testing.T) {
 	t.Parallel()
 	all := ricloud.Outages()
@@ -259,7 +258,7 @@ func TestDay(t *testing.T) {
 			return nil
 		})
 		require.NoError(t, err)
-		states := []ricloudtest.Account{{Service: "mocks.mock"}} // any other
+		states := []ricloudtest.Account{{Service: "mocks.mock"}} // every other identifier
 		fleet := make([]*dayAccount, accounts)
 		for i := range fleet {
 			fleet[i] = &dayAccount{i: i}
@@ -284,10 +283,9 @@ func TestDay(t *testing.T) {
 			next: srv, began: time.Now(), every: day / time.Duration(len(shapes)+1),
 			shapes: shapes, outages: all, dice: rand.New(rand.NewPCG(1, 2)),
 		}
-		// Accounts are too far apart to share requests, and polls take half a minute.
-		// With the default of 10 seconds, whose worst lag is 20, a poll needs two reads
-		// even where no event is lost. As the guide says, a service that has webhooks
-		// chooses a minute.
+		// Accounts arrive too far apart to share requests, and polls take half a minute. The default of
+		// 10 seconds, whose worst lag is 20, needs two reads for each poll even if no event is lost.
+		// docs/waiting.md recommends a minute to services that have webhooks.
 		const longest = time.Minute
 		start := func() *ricloud.Client {
 			return srv.Client(
@@ -318,7 +316,7 @@ func TestDay(t *testing.T) {
 		process.kill()
 		requests := float64(network.n) / float64(accounts)
 		inOutages := float64(network.inOut) / float64(accounts)
-		outages := network.every // and no more outages
+		outages := network.every // no outage while the test reads the results
 		network.every = 1000 * time.Hour
 		logins := map[string]int{}
 		for session, err := range client.Sessions.All(t.Context(), ricloud.SessionListParams{}) {
@@ -337,7 +335,7 @@ func TestDay(t *testing.T) {
 			asks, codeAfter := a.givesCode()
 			want := 1
 			if asks && codeAfter > 0 {
-				want = 2 // the one with the code
+				want = 2 // the second is the one with the code
 			}
 			assert.Equal(t, want, logins[fleetLogin(a.i, "").Source.Identifier], "logins of %d", a.i)
 			if asks && codeAfter == 0 {
@@ -362,7 +360,7 @@ func TestDay(t *testing.T) {
 	})
 }
 
-// waiting returns the accounts that wait for their codes.
+// waiting returns the accounts that wait for a code.
 func waiting(fleet []*dayAccount) (all []*dayAccount) {
 	for _, a := range fleet {
 		if a.waiting {

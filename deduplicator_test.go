@@ -42,16 +42,16 @@ func TestMemoryDeduplicator(t *testing.T) {
 		handle("c")
 		require.ErrorIs(t, begin("c"), ricloud.ErrEventDone)
 		require.ErrorIs(t, begin("b"), ricloud.ErrEventDone)
-		handle("a") // the oldest was forgotten: no more than two are remembered
+		handle("a") // at most two are remembered, so the oldest is forgotten
 
 		time.Sleep(time.Hour + 1) //nolint:forbidigo // virtual
-		handle("c")               // too old
+		handle("c")               // older than the maximum age
 		require.ErrorIs(t, begin("slow"), ricloud.ErrEventInProgress,
 			"what is being handled is never forgotten")
 	})
 }
 
-// A lease that was given back and taken by another is not the first one's.
+// A lease that was released is not valid for a later lease of the same event.
 func TestMemoryDeduplicatorTellsLeasesApart(t *testing.T) {
 	t.Parallel()
 	ctx, d := t.Context(), ricloud.NewMemoryDeduplicator(0, 0)
@@ -67,7 +67,7 @@ func TestMemoryDeduplicatorTellsLeasesApart(t *testing.T) {
 	require.NoError(t, d.Done(ctx, second))
 }
 
-// What Replay still reads is remembered, whatever the age.
+// Events that Replay would read again are remembered, however old they are.
 func TestMemoryDeduplicatorRemembersBackToItsCursor(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -94,9 +94,9 @@ func TestMemoryDeduplicatorRemembersBackToItsCursor(t *testing.T) {
 	})
 }
 
-// The size does not limit what Replay still reads, as long as Replay is used.
-// Where it had to forget some of that, the position is refused: the next Replay
-// would handle events twice.
+// The size limit does not apply to events that the next Replay would read, as long as Replay is
+// used. If such events had to be forgotten, Cursor fails, because the next Replay would handle them
+// twice.
 func TestMemoryDeduplicatorNeverHandlesTwiceWhatReplayReaches(t *testing.T) {
 	t.Parallel()
 	const size, day = 3, 24 * time.Hour
@@ -169,7 +169,7 @@ func TestMemoryDeduplicatorNeverHandlesTwiceWhatReplayReaches(t *testing.T) {
 	}
 }
 
-// What a function of the handler's needs to record an event in its own transaction.
+// The handler's function gets what it needs to record the event in its own transaction.
 func TestTheHandlersFunctionFindsItsLease(t *testing.T) {
 	t.Parallel()
 	var found ricloud.Lease

@@ -6,7 +6,7 @@ import (
 	"github.com/reincubate/ricloud-go/internal/depcheck"
 )
 
-// The SDK, the sandbox and its command need these modules, and no others.
+// The SDK, the sandbox and its command depend on these modules only.
 func TestRunTimeDependencies(t *testing.T) {
 	t.Parallel()
 	depcheck.Modules(t,

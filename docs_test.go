@@ -12,9 +12,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Every relative link in a Markdown file leads to a file of the repository.
-// Code that a Markdown file quotes from one stands in that file: a quotation
-// starts with "<!--from FILE-->", and "..." in it stands for lines left out.
+// Every relative link in a Markdown file points to an existing file. Code after "<!--from FILE-->"
+// is quoted from FILE, and "..." stands for omitted lines.
 func TestDocumentsAreTrue(t *testing.T) {
 	t.Parallel()
 	link := regexp.MustCompile(`(?m)(?:^|[^\w\]])\[[^\]]+\]\(([^)#:\s]+)(?:#[^)]*)?\)`)
@@ -34,7 +33,7 @@ func TestDocumentsAreTrue(t *testing.T) {
 	}
 }
 
-// Every Go file that docs/architecture.md names is in the root or at its path.
+// Every Go file that docs/architecture.md names exists, in the root or at its path.
 func TestArchitectureNamesFilesThatExist(t *testing.T) {
 	t.Parallel()
 	names := regexp.MustCompile("`([\\w/]+\\.go)`").FindAllStringSubmatch(
@@ -45,7 +44,7 @@ func TestArchitectureNamesFilesThatExist(t *testing.T) {
 	}
 }
 
-// markdownFiles returns the Markdown files of this module and of those below it.
+// markdownFiles returns the Markdown files of all modules.
 func markdownFiles(t *testing.T) []string {
 	t.Helper()
 	var files []string

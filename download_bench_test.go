@@ -19,8 +19,8 @@ import (
 	ricloud "github.com/reincubate/ricloud-go"
 )
 
-// inMemory answers every request with the same bytes, in a body that is read as a
-// connection is.
+// inMemory answers every request with the same bytes. Its body is read in pieces, like a
+// connection.
 type inMemory []byte
 
 func (m inMemory) RoundTrip(*http.Request) (*http.Response, error) {
@@ -30,15 +30,15 @@ func (m inMemory) RoundTrip(*http.Request) (*http.Response, error) {
 	}, nil
 }
 
-// served is the environment of the process that BenchmarkOpen reads from: this
-// very program, apart so that what a server costs is not counted.
+// served is an environment variable of the process that BenchmarkOpen reads from. A separate
+// process keeps the server's CPU time out of the measurement.
 const served = "RICLOUD_BENCH_SERVED"
 
 const servedSize = 64 << 20
 
-// BenchmarkOpen reads a large result with Open, and by hand with net/http and
-// MD5, from memory and over a loopback connection. What counts is cpu-ns/op: that
-// of Open is to be at most 1.05 times that of get.
+// BenchmarkOpen reads a large result with Open and, for comparison, with net/http and MD5 alone. It
+// does so from memory and over loopback. The cpu-ns/op of Open should be at most 1.05 times that of
+// get.
 func BenchmarkOpen(b *testing.B) {
 	if os.Getenv(served) != "" {
 		serveUntilKilled(b)
@@ -86,8 +86,7 @@ func benchmarkOpen(b *testing.B, transport http.RoundTripper, base string, body 
 	})
 }
 
-// measureCPU runs f, which works on so many bytes, and reports the time of the
-// processor that it took.
+// measureCPU runs f and reports its CPU time. size is the number of bytes that f processes.
 func measureCPU(b *testing.B, size int64, f func()) {
 	b.Helper()
 	b.SetBytes(size)
@@ -99,7 +98,7 @@ func measureCPU(b *testing.B, size int64, f func()) {
 	b.ReportMetric(float64(cpuTime()-before)/float64(b.N), "cpu-ns/op")
 }
 
-// startServing starts the server in a process of its own and returns its URL.
+// startServing starts the server in a separate process and returns its URL.
 func startServing(b *testing.B) string {
 	b.Helper()
 	//nolint:gosec // this very program
@@ -125,7 +124,7 @@ func startServing(b *testing.B) string {
 	return ""
 }
 
-// serveUntilKilled serves until standard input ends.
+// serveUntilKilled serves until standard input is closed.
 func serveUntilKilled(b *testing.B) {
 	b.Helper()
 	server := httptest.NewServer(contents{"/large": bytes.NewReader(make([]byte, servedSize))})

@@ -28,13 +28,13 @@ import (
 	"github.com/reincubate/ricloud-go/ricloudtest"
 )
 
-// proxy passes TCP on to a server and cuts connections after a random number
-// of the server's bytes.
+// proxy forwards TCP connections to a server, and cuts them after a random number of the server's
+// bytes.
 type proxy struct {
 	net.Listener
 
 	mu   sync.Mutex
-	cuts int // still to make
+	cuts int // how many cuts are left
 	max  int64
 	work sync.WaitGroup
 }
@@ -83,7 +83,7 @@ func (p *proxy) serve(in net.Conn, to string) {
 	_, _ = io.Copy(in, out)
 }
 
-// files serves contents by path, with Range and If-Match.
+// contents serves objects by path, with Range and If-Match.
 type contents map[string]ricloudtest.Content
 
 func (c contents) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -96,7 +96,7 @@ func (c contents) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	http.ServeContent(w, r, "", time.Time{}, io.NewSectionReader(content, 0, content.Size()))
 }
 
-// publish puts content behind a signed URL and returns its result.
+// publish serves content at a signed URL and returns a result that refers to it.
 func (c contents) publish(
 	t testing.TB, base, name string, content ricloudtest.Content,
 ) *ricloud.Result {
@@ -123,8 +123,7 @@ func md5Of(t *testing.T, path string) string {
 	return hex.EncodeToString(hash.Sum(nil))
 }
 
-// 200 files from 1 B to 200 MiB, through a proxy that cuts connections wherever
-// it likes: every one ends identical.
+// 200 files of 1 B to 200 MiB are saved intact through a proxy that cuts connections at random.
 func TestSaveAllThroughACuttingProxy(t *testing.T) {
 	t.Parallel()
 	largest := int64(200 << 20)
@@ -168,8 +167,8 @@ func TestSaveAllThroughACuttingProxy(t *testing.T) {
 	assert.LessOrEqual(t, cutter.cuts, 0, "every cut was made")
 }
 
-// Every fault the sandbox can make, on 200 files of a poll: each is saved
-// identical or named by an error, and none is acknowledged unverified.
+// With every fault of the sandbox, each of 200 files is either saved intact or named in the error.
+// No file is acknowledged unverified.
 func TestSaveAllUnderEveryFault(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -227,7 +226,7 @@ func TestSaveAllUnderEveryFault(t *testing.T) {
 				require.ErrorContains(t, err, "result "+string(r.ID)+" (", "every failure is named")
 			}
 		}
-		require.NoError(t, sandbox.SetFaults()) // the next run completes it
+		require.NoError(t, sandbox.SetFaults()) // the next run saves all that still exist
 		saved, err = client.Results.SaveAll(t.Context(), sequence(results), dir,
 			ricloud.WithAcknowledge())
 		require.Error(t, err)
@@ -235,10 +234,10 @@ func TestSaveAllUnderEveryFault(t *testing.T) {
 	})
 }
 
-// killed is the environment of the process that TestSaveSurvivesKill kills.
+// killed is an environment variable of the process that TestSaveSurvivesKill kills.
 const killed = "RICLOUD_TEST_KILLED"
 
-// A process that is killed at any moment leaves a folder the next goes on in.
+// After a process is killed at any moment, the next one can continue in the same folder.
 func TestSaveSurvivesKill(t *testing.T) {
 	if base := os.Getenv(killed); base != "" {
 		saveAllOf(t, base, os.Getenv(killed+"_DIR"))
@@ -279,7 +278,7 @@ const (
 	killedSize  = 4 << 20
 )
 
-// slowly makes a transfer last long enough to be killed in.
+// slowly slows a transfer down, so that the process can be killed during it.
 type slowly struct{ next http.Handler }
 
 func (s slowly) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -314,8 +313,7 @@ func saveAllOf(t *testing.T, base, dir string) {
 	}
 }
 
-// repeated is a document of records, as large as one likes, that costs no
-// memory and no time.
+// repeated is a document of repeated records, of any size. It is generated while it is read.
 type repeated struct {
 	head, record, tail string
 	count              int64
@@ -343,11 +341,10 @@ func (r repeated) ReadAt(p []byte, off int64) (n int, err error) {
 	return n, nil
 }
 
-// However large a result is, the heap is not. With RICLOUD_TEST_LARGE set, it
-// is of 2 GiB.
+// Memory use does not grow with the size of a result. RICLOUD_TEST_LARGE=1 tests with 2 GiB.
 func TestMemory(t *testing.T) { //nolint:paralleltest // it measures the whole process
 	size := int64(64 << 20)
-	if os.Getenv("RICLOUD_TEST_LARGE") != "" { // takes a minute
+	if os.Getenv("RICLOUD_TEST_LARGE") != "" { // takes about a minute
 		size = 2 << 30
 	}
 	record := `{"text":"` + strings.Repeat("x", 64<<10-13) + `"},`

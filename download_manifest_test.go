@@ -30,7 +30,7 @@ func TestSaveAllWithManifest(t *testing.T) {
 	t.Parallel()
 	v, dir := newVault(), t.TempDir()
 	var results []*Result
-	for i := range 230 { // more than two batches
+	for i := range 230 { // more than two batches of acknowledgements
 		r := v.add(fmt.Sprintf("file-%d", i), random(i*10))
 		r.DateCreated = time.Unix(int64(1e9+i), 0)
 		results = append(results, r)
@@ -64,7 +64,7 @@ func TestSaveAllWithManifest(t *testing.T) {
 	for tool, hash := range map[string]func() hash.Hash{"md5": md5.New, "sha256": sha256.New} {
 		manifest := "manifest-" + tool + ".txt"
 		assert.Equal(t, len(results), checkSums(t, dir, manifest, hash))
-		if runtime.GOOS == "linux" { // the programs are the system's own
+		if runtime.GOOS == "linux" { // the tools are GNU coreutils
 			//nolint:gosec // a table of two
 			check := exec.CommandContext(t.Context(), tool+"sum", "-c", "--quiet", "--strict", manifest)
 			check.Dir = dir
@@ -97,8 +97,8 @@ func TestSaveAllWithManifest(t *testing.T) {
 	require.ErrorIs(t, VerifyFolder(t.Context(), filepath.Join(dir, "none")), os.ErrNotExist)
 }
 
-// checkSums does what "md5sum -c" and "sha256sum -c" do, on any system, and returns
-// how many files the manifest lists.
+// checkSums does what "md5sum -c" and "sha256sum -c" do, on every system. It returns the number of
+// files that the manifest lists.
 func checkSums(t *testing.T, dir, manifest string, newHash func() hash.Hash) (files int) {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join(dir, manifest))
@@ -116,7 +116,7 @@ func checkSums(t *testing.T, dir, manifest string, newHash func() hash.Hash) (fi
 	return files
 }
 
-// Nothing is acknowledged that the log does not know.
+// A result is acknowledged only after the folder's log records it.
 func TestSaveAllWithoutItsLog(t *testing.T) {
 	t.Parallel()
 	v, dir := newVault(), t.TempDir()

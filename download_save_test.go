@@ -103,7 +103,7 @@ func TestSaveKeepsNothingUnverified(t *testing.T) {
 	for name, tc := range map[string]struct {
 		fault fault
 		want  error
-		left  int64 // bytes of the partial file; -1: no file
+		left  int64 // size of the partial file; -1: there is none
 	}{
 		"corrupt": {fault: func(
 			_ *vault, _ int, _ *http.Request, resp *http.Response,
@@ -197,7 +197,7 @@ func TestSaveAll(t *testing.T) { //nolint:tparallel // steps, one after the othe
 	bodies := map[ID][]byte{}
 	for i := range 250 {
 		body := random(rand.IntN(3000))
-		r := v.add(fmt.Sprintf("file-%d", i%200), body) // some identifiers twice
+		r := v.add(fmt.Sprintf("file-%d", i%200), body) // some identifiers are used twice
 		bodies[r.ID] = body
 		results = append(results, r)
 	}
@@ -216,7 +216,7 @@ func TestSaveAll(t *testing.T) { //nolint:tparallel // steps, one after the othe
 	running := 0
 	saved, err := v.client(t).Results.SaveAll(t.Context(), input, dir, WithAcknowledge(),
 		WithParallel(8), WithProgress(func(Progress) {
-			running++ // the race detector watches
+			running++ // unsynchronised, so that the race detector would see overlaps
 		}))
 	require.ErrorIs(t, err, pollFailed)
 	for id := range bad {

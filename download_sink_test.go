@@ -16,9 +16,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// memorySink is a Sink in memory.
+// memorySink is a Sink that stores files in memory.
 type memorySink struct {
-	read func(to io.Writer, from io.Reader) error // how it reads a body
+	read func(to io.Writer, from io.Reader) error // how the sink reads a body
 
 	mu   sync.Mutex
 	kept map[string][]byte
@@ -75,8 +75,8 @@ func TestSaveAllToASink(t *testing.T) {
 	}
 }
 
-// Nothing that a sink could not keep whole and verified is acknowledged, and the error names the
-// result.
+// A result that the sink did not store whole and verified is not acknowledged, and the error names
+// it.
 func TestSaveAllToAcknowledgesNothingUnverified(t *testing.T) {
 	t.Parallel()
 	full := fs.ErrInvalid

@@ -34,26 +34,26 @@ const (
 	testSignature = "X-Signature=canary-signature"
 )
 
-// vault is the API and its storage in one, in memory: GET /results/{id} gives a
-// result with a signed URL, which gives the object, with Range and If-Match.
-// fault may answer in its place, or spoil what it answers.
+// vault is both the API and its storage, in memory. GET /results/{id} returns a result with a
+// signed URL, which serves the object with Range and If-Match. fault may replace or damage an
+// answer.
 type vault struct {
 	fault fault
 
 	mu       sync.Mutex
 	objects  map[string][]byte
 	ids      []string
-	gets     int // of objects
+	gets     int // requests for objects
 	apiGets  int
 	acked    []string
 	problems []string
 
-	expires      time.Time // of the signed URLs that the API gives; zero: in an hour
+	expires      time.Time // when the API's signed URLs expire; zero: in an hour
 	noSignedURLs bool
-	otherHosts   bool // every host but the API's is storage
+	otherHosts   bool // treat every host but the API's as storage
 }
 
-// fault is given the number of the request, from 0, and the true answer.
+// A fault gets the number of the request, from 0, and the undamaged answer.
 type fault func(v *vault, n int, req *http.Request, resp *http.Response) (*http.Response, error)
 
 func newVault() *vault { return &vault{objects: map[string][]byte{}} }
@@ -68,7 +68,7 @@ func (v *vault) client(t testing.TB, opts ...Option) *Client {
 	return c
 }
 
-// add stores an object and returns its result.
+// add stores an object and returns a result that refers to it.
 func (v *vault) add(identifier string, body []byte) *Result {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -164,7 +164,7 @@ func random(n int) []byte {
 	return b
 }
 
-// cutAt ends a body early, the way a broken connection does.
+// cutAt ends a body after n bytes with an error, as a broken connection does.
 func cutAt(resp *http.Response, n int64) {
 	resp.Body = io.NopCloser(io.MultiReader(io.LimitReader(resp.Body, n),
 		iotest.ErrReader(io.ErrUnexpectedEOF)))
@@ -181,7 +181,7 @@ func read(ctx context.Context, c *Client, r *Result) ([]byte, error) {
 	return b.Bytes(), err
 }
 
-// answers makes storage answer a status.
+// answers returns a fault that makes storage answer with a status.
 func answers(status int) fault {
 	return func(*vault, int, *http.Request, *http.Response) (*http.Response, error) {
 		w := httptest.NewRecorder()
@@ -195,9 +195,9 @@ func TestOpen(t *testing.T) {
 	body := random(100_000)
 	for name, tc := range map[string]struct {
 		fault   fault
-		status  int // in place of fault: what storage always answers
+		status  int // storage always answers with it; instead of fault
 		change  func(*Result)
-		want    error // nil: the file
+		want    error // nil: the download succeeds
 		gets    int
 		apiGets int
 	}{
@@ -388,8 +388,7 @@ func TestOpen(t *testing.T) {
 	}
 }
 
-// Whatever the pattern of cuts, progress is progress: no number of them ends a
-// download, unless they come one upon the other.
+// A download survives any number of cuts, because each connection makes progress.
 func TestOpenSurvivesManyCuts(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -407,7 +406,7 @@ func TestOpenSurvivesManyCuts(t *testing.T) {
 	})
 }
 
-// silent is a body that says nothing until its context ends.
+// silent is a body that sends nothing until its context ends.
 type silent struct{ ctx context.Context } //nolint:containedctx // the request's own
 
 func (s silent) Read([]byte) (int, error) { <-s.ctx.Done(); return 0, s.ctx.Err() }
@@ -437,7 +436,7 @@ func TestOpenBoundsSilence(t *testing.T) {
 	})
 }
 
-// A reader that takes its time does not count as a silent server.
+// The stall timeout does not count the time that the caller takes between reads.
 func TestOpenLetsTheCallerTakeItsTime(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -594,7 +593,7 @@ func TestReadAfterClose(t *testing.T) {
 	require.ErrorContains(t, err, "read after Close")
 }
 
-// An opener of one's own: what it returns decides whether it is asked again.
+// The error of a custom opener decides whether it is called again.
 func TestOpenerErrors(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {
@@ -659,8 +658,8 @@ func TestRemovePartialsLeavesWhatIsNotItsOwn(t *testing.T) {
 	assert.FileExists(t, filepath.Join(dir, "notes.part"))
 }
 
-// An option that would do nothing does not compile: Open takes the options of a
-// read, Save those of a file, too, and SaveAll all of them.
+// An option that does not apply to a call does not compile. Open takes DownloadOption, Save also
+// takes SaveOption, and SaveAll takes all options.
 func TestOptionsFitTheirCalls(t *testing.T) {
 	t.Parallel()
 	open, save := reflect.TypeFor[DownloadOption](), reflect.TypeFor[SaveOption]()

@@ -24,8 +24,8 @@ import (
 
 const receiverURL = "https://receiver.test/webhooks"
 
-// A receiver that starts without a secret is set up by one call: the config is
-// made, its secret taken in, the test passed.
+// One call sets up a receiver that has no secret yet: it creates the config, hands over the secret
+// and passes the test.
 func TestEnsureWebhookConfig(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -50,7 +50,7 @@ func TestEnsureWebhookConfig(t *testing.T) {
 		require.NoError(t, err)
 		assert.Equal(t, config.ID, org.WebhookConfigDefault)
 
-		params.URL += "/" // the same place
+		params.URL += "/" // leads to the same config
 		again, err := client.WebhookConfigs.Ensure(t.Context(), params)
 		require.NoError(t, err)
 		assert.Equal(t, config, again, "what is there is found")
@@ -84,7 +84,7 @@ func TestEnsureWebhookConfigExplains(t *testing.T) {
 	})
 }
 
-// A create whose answer was lost is found, not repeated.
+// After the answer to a create is lost, Ensure finds the config and does not create another.
 func TestEnsureWebhookConfigFindsALostCreate(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -147,17 +147,16 @@ func TestEnsureWebhookConfigStops(t *testing.T) {
 	})
 }
 
-// configs is an API of webhook configs that a test bends: a minimal one whose
-// tests of configs the test decides.
+// configs is a minimal API of webhook configs. tests decides the outcome of each config test.
 type configs struct {
 	mu        sync.Mutex
 	all       []*webhookConfig
 	next      int
 	calls     []string
-	tests     func(n int) bool // whether the nth test of all succeeds
+	tests     func(n int) bool // reports whether the nth test of all succeeds
 	tested    int
-	showOnce  bool   // secrets are shown by creates only
-	beforeAdd func() // called within a create, unlocked
+	showOnce  bool   // only the answer to a create shows the secret
+	beforeAdd func() // called during a create, without the lock
 	now       func() time.Time
 }
 
@@ -181,7 +180,7 @@ func (c *configs) RoundTrip(r *http.Request) (*http.Response, error) {
 		body = fmt.Sprintf(`{"id":%q,"type":"webhook_config.test","state":%q}`, path[1], state)
 	case path[0] != "configs":
 		body = `{"id":"1"}`
-	case len(path) == 4: // a test
+	case len(path) == 4: // a config test
 		config := c.find(path[2])
 		if config == nil {
 			status = http.StatusNotFound
@@ -254,7 +253,7 @@ func (c *configs) client(t *testing.T) *ricloud.Client {
 	return client
 }
 
-// secrets collects what BeforeTest is given.
+// secrets collects the secrets that BeforeTest gets.
 type secrets []string
 
 func (s *secrets) take(given ...ricloud.Secret) error {
@@ -264,8 +263,7 @@ func (s *secrets) take(given ...ricloud.Secret) error {
 	return nil
 }
 
-// A valid config stays valid through any number of starts, whatever a test of it
-// would have said.
+// Ensure does not test a valid config again, so restarts cannot invalidate it.
 func TestEnsureLeavesAValidConfigAlone(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -285,7 +283,7 @@ func TestEnsureLeavesAValidConfigAlone(t *testing.T) {
 	})
 }
 
-// A valid one is chosen before an older one that is not.
+// A valid config is preferred to an older one that is not valid.
 func TestEnsureChoosesTheValidConfig(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -308,7 +306,7 @@ func TestEnsureChoosesTheValidConfig(t *testing.T) {
 	})
 }
 
-// A test that meets a balancer's hiccup is repeated.
+// A failed config test is repeated, because a load balancer may have dropped the first one.
 func TestEnsureRepeatsAFailedTest(t *testing.T) {
 	t.Parallel()
 	for failures, want := range map[int]ricloud.ConfigState{
@@ -330,14 +328,14 @@ func TestEnsureRepeatsAFailedTest(t *testing.T) {
 	}
 }
 
-// Replicas that start together end with one config, whose secret all know.
+// When replicas start together, one config remains, and all replicas know its secret.
 func TestEnsureConverges(t *testing.T) {
 	t.Parallel()
 	for _, replicas := range []int{2, 3, 8} {
 		t.Run(strconv.Itoa(replicas), func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				var arrived sync.WaitGroup // all have seen that there is no config
+				var arrived sync.WaitGroup // done when every replica has seen that there is no config
 				arrived.Add(replicas)
 				api := &configs{beforeAdd: func() { arrived.Done(); arrived.Wait() }}
 				client := api.client(t)
@@ -366,8 +364,7 @@ func TestEnsureConverges(t *testing.T) {
 	}
 }
 
-// A secret that the API shows only once is kept, and later starts do not fail
-// for want of it.
+// A secret that the API shows only once is kept, and later starts succeed without seeing it again.
 func TestEnsureKeepsASecretShownOnce(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -402,7 +399,7 @@ func TestEnsureKeepsASecretShownOnce(t *testing.T) {
 	})
 }
 
-// A clock that differs from the API's is named where a test fails.
+// If this machine's clock differs from the API's, the error of a failed test says so.
 func TestEnsureNamesTheClock(t *testing.T) {
 	t.Parallel()
 	for drift, want := range map[time.Duration]string{
@@ -423,7 +420,7 @@ func TestEnsureNamesTheClock(t *testing.T) {
 	}
 }
 
-// A URL that no event can be delivered to is refused before any request.
+// A URL to which no event can be delivered is refused before any request is sent.
 func TestEnsureRefusesURLs(t *testing.T) {
 	t.Parallel()
 	api := &configs{}
@@ -455,8 +452,8 @@ func TestEnsureRefusesURLs(t *testing.T) {
 	}
 }
 
-// A valid storage config is left alone, too, unless its settings differ or the
-// caller says that the credentials changed.
+// A valid storage config is left alone unless its settings differ or the caller says that the
+// credentials changed.
 func TestEnsureStorageConfigLeavesAValidOneAlone(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -493,7 +490,7 @@ func TestEnsureStorageConfigLeavesAValidOneAlone(t *testing.T) {
 	})
 }
 
-// nthFails answers the nth request with 403, and counts them all.
+// nthFails answers the nth request with 403, and counts all requests.
 type nthFails struct {
 	http.RoundTripper
 
@@ -508,8 +505,8 @@ func (f *nthFails) RoundTrip(r *http.Request) (*http.Response, error) {
 	return f.RoundTripper.RoundTrip(r)
 }
 
-// Whichever request of an Ensure fails, the error says so, and the next Ensure goes on from there
-// with one config.
+// Whichever request of Ensure fails, the error reports it. The next Ensure continues and does not
+// create a second config.
 func TestEnsureGoesOnAfterAnyFailedRequest(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
@@ -551,7 +548,7 @@ func TestEnsureGoesOnAfterAnyFailedRequest(t *testing.T) {
 					failing := &nthFails{RoundTripper: srv, n: n}
 					client := srv.Client(ricloud.WithTransport(failing))
 					err := test.ensure(t.Context(), client)
-					if failing.seen < n { // no request was left to fail
+					if failing.seen < n { // Ensure sent fewer than n requests
 						require.NoError(t, err)
 						assert.Greater(t, n, 6)
 						srv.Close()
@@ -568,13 +565,13 @@ func TestEnsureGoesOnAfterAnyFailedRequest(t *testing.T) {
 	}
 }
 
-// However a URL is spelled, Ensure finds the config that leads to the same place.
+// Ensure finds an existing config even if its URL is spelled differently.
 func TestEnsureFindsAURLInAnotherSpelling(t *testing.T) {
 	t.Parallel()
 	const kept = "https://hooks.example/a%2Fb/w"
 	for spelled, same := range map[string]bool{
 		"https://hooks.example/a%2Fb/w":      true,
-		"https://hooks.example/a%2fb/w/":     false, // an escape that was lowered is another string
+		"https://hooks.example/a%2fb/w/":     false, // the case of an escape is significant
 		"https://Hooks.Example/a%2Fb/w":      true,
 		"HTTPS://hooks.example:443/a%2Fb/w":  true,
 		"https://hooks.example:8443/a%2Fb/w": false,
@@ -623,7 +620,7 @@ func TestEnsureStorageConfig(t *testing.T) {
 
 		params.Credentials, err = ricloud.CredentialsFromKey("AKIA1", ricloud.NewSecret("canary"))
 		require.NoError(t, err)
-		for range 2 { // mended, then found
+		for range 2 { // the first repairs the config, the second finds it
 			again, err := client.StorageConfigs.Ensure(t.Context(), params)
 			require.NoError(t, err)
 			assert.Equal(t, config.ID, again.ID)

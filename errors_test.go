@@ -621,7 +621,7 @@ func TestNewClientFromEnv(t *testing.T) {
 	c.Close()
 }
 
-// hostile is text that forges log lines, moves the cursor and has no end.
+// hostile is text that forges log lines, moves the cursor and is far too long.
 //
 //nolint:gochecknoglobals // a constant in all but name
 var hostile = "a\r\nERROR forged\x1b[2J\u202e\u2028\x00" + strings.Repeat("long ", 12<<10)

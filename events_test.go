@@ -74,7 +74,7 @@ func TestParseEventIDs(t *testing.T) {
 	assert.Equal(t, ricloud.CodeTwoFactorRequired, task.Error)
 }
 
-// Each type the API has comes as its Go type, through Resource and accessor.
+// Event.Resource and the accessors return the Go type that belongs to each event type.
 func TestEventResource(t *testing.T) {
 	t.Parallel()
 	for name, want := range map[string]func(*ricloud.Event) (any, error){
@@ -139,7 +139,7 @@ func TestParseEventRefuses(t *testing.T) {
 	}
 }
 
-// An event can be printed: what its data holds does not show.
+// Printing an event does not show the secrets in its data.
 func TestEventPrintsNoSecret(t *testing.T) {
 	t.Parallel()
 	event, err := ricloud.ParseEvent([]byte(`{"id":"1","type":"webhook_config","action":"test",` +
@@ -181,8 +181,7 @@ func TestEventPrintsNoSecret(t *testing.T) {
 		"the content is a conversion away")
 }
 
-// An event goes through a queue as its body, without loss. Encodings that would
-// lose something fail.
+// An event's Body survives a queue unchanged. Encodings that would lose something return an error.
 func TestAnEventSurvivesAQueue(t *testing.T) {
 	t.Parallel()
 	asString, err := json.Marshal(pollEvent)
@@ -216,7 +215,7 @@ func TestAnEventSurvivesAQueue(t *testing.T) {
 		require.NoError(t, gob.NewDecoder(&queue).Decode(&decoded))
 		assert.Equal(t, *event, decoded, "%s: gob keeps everything", name)
 	}
-	// Changing the buffer that an event was parsed from does not change it.
+	// ParseEvent copies its buffer: later changes to it do not change the event.
 	buffer := []byte(pollEvent)
 	event, err := ricloud.ParseEvent(buffer)
 	require.NoError(t, err)
@@ -225,7 +224,7 @@ func TestAnEventSurvivesAQueue(t *testing.T) {
 	_, err = event.Poll()
 	require.NoError(t, err)
 
-	// An event that is read from the record can be queued as well.
+	// An event that was read from the API's record also has its Body.
 	client, _ := record(t, map[string][]string{"": {pollEvent}})
 	for event, err := range client.Events.All(t.Context(), ricloud.EventListParams{}) {
 		require.NoError(t, err)
@@ -233,7 +232,7 @@ func TestAnEventSurvivesAQueue(t *testing.T) {
 	}
 }
 
-// What an event carries beside its ID, type and data may have any type.
+// Fields other than the ID, type and data may have any JSON type.
 func TestParseEventToleratesOddFields(t *testing.T) {
 	t.Parallel()
 	created := time.Date(2020, 2, 25, 10, 25, 5, 0, time.UTC)
@@ -295,7 +294,7 @@ func FuzzParseEvent(f *testing.F) {
 	})
 }
 
-// record is an API whose lists of events hold these, page by page.
+// record returns a client of an API whose lists of events hold these, by state and page by page.
 func record(
 	t *testing.T, byState map[string][]string,
 ) (client *ricloud.Client, requests func() int) {
@@ -340,7 +339,7 @@ func recorded(id string, minute int) string {
 func TestReplayHandsOverWhatWasMissed(t *testing.T) {
 	t.Parallel()
 	client, _ := record(t, map[string][]string{
-		// in no order
+		// deliberately unordered
 		"failed": {
 			recorded("f9", 9), recorded("f3", 3), recorded("f5", 5), recorded("old", -1),
 			recorded("f1", 1),
@@ -381,8 +380,8 @@ func TestReplayEnds(t *testing.T) {
 	assert.Equal(t, 1, n)
 }
 
-// Years of failed events cost one page, if the API lists the newest first; if
-// it does not, they cost requests, never an event.
+// If the API lists the newest events first, years of failed events cost one page. In any other
+// order Replay reads more pages, and still finds every event.
 func TestReplayReadsNoFurtherThanItMust(t *testing.T) {
 	t.Parallel()
 	var newestFirst, oldestFirst []string
@@ -398,7 +397,7 @@ func TestReplayReadsNoFurtherThanItMust(t *testing.T) {
 		"oldest first": {
 			events:   oldestFirst,
 			requests: 12,
-		}, // one behind the last page, which is full
+		}, // the last page is full, so another is read
 	} {
 		client, requests := record(t, map[string][]string{"failed": tt.events})
 		n, err := client.Events.Replay(t.Context(), epoch, func(context.Context, *ricloud.Event) error {
@@ -410,8 +409,8 @@ func TestReplayReadsNoFurtherThanItMust(t *testing.T) {
 	}
 }
 
-// lists is an API whose lists of events a test answers itself. now is its clock;
-// its answers have no date if that is zero.
+// lists is an API whose lists of events are computed by the test. now is its clock; if it is zero,
+// answers have no Date header.
 type lists struct {
 	mu      sync.Mutex
 	now     time.Time
@@ -455,7 +454,7 @@ func (l *lists) client(t *testing.T, opts ...ricloud.Option) *ricloud.Client {
 	return client
 }
 
-// ids collects the events that a replay hands over.
+// ids collects the IDs of the events that it is given.
 type ids []ricloud.ID
 
 func (g *ids) take(_ context.Context, e *ricloud.Event) error {
@@ -463,8 +462,7 @@ func (g *ids) take(_ context.Context, e *ricloud.Event) error {
 	return nil
 }
 
-// An event that fails to be delivered while Replay reads is in one list first
-// and in the other then.
+// An event whose delivery fails during Replay moves from one list to the other, and is still found.
 func TestReplayFindsAnEventThatFailsMeanwhile(t *testing.T) {
 	t.Parallel()
 	state := "pending"
@@ -472,7 +470,7 @@ func TestReplayFindsAnEventThatFailsMeanwhile(t *testing.T) {
 		if query.Get("state") == state {
 			events = []string{recorded("moving", 1)}
 		}
-		state = "failed" // behind the first request
+		state = "failed" // after the first request
 		return events
 	}}
 	var got ids
@@ -481,7 +479,7 @@ func TestReplayFindsAnEventThatFailsMeanwhile(t *testing.T) {
 	assert.Equal(t, 1, n)
 	assert.Equal(t, ids{"moving"}, got)
 
-	// One that is in both lists is handed over once.
+	// An event that is in both lists is handled once.
 	api = &lists{list: func(url.Values, int) []string { return []string{recorded("both", 1)} }}
 	got = nil
 	n, err = api.client(t).Events.Replay(t.Context(), epoch, got.take)
@@ -490,7 +488,7 @@ func TestReplayFindsAnEventThatFailsMeanwhile(t *testing.T) {
 	assert.Equal(t, ids{"both"}, got)
 }
 
-// An entry that is no event is reported by its ID; the others are handed over.
+// An entry that is not an event is reported by its ID, and the other events are handled.
 func TestReplayReportsTheOddAndGoesOn(t *testing.T) {
 	t.Parallel()
 	for _, odd := range []string{
@@ -515,7 +513,7 @@ func TestReplayReportsTheOddAndGoesOn(t *testing.T) {
 		require.Error(t, err, odd)
 		assert.Equal(t, ids{"b", "a"}, got, odd)
 	}
-	// Secondary fields of odd types are nothing to report.
+	// Odd types in secondary fields are not errors.
 	fine := `{"id":"c","type":"poll","data":{"id":"p"},"retries":"5",` +
 		`"date_created":"2020-02-25 00:02:00","state":3,"action":null}`
 	client, _ := record(t, map[string][]string{"failed": {recorded("a", 3), fine, recorded("b", 1)}})
@@ -525,7 +523,8 @@ func TestReplayReportsTheOddAndGoesOn(t *testing.T) {
 	assert.Equal(t, ids{"b", "c", "a"}, got)
 }
 
-// No order of the list, and no number of events in one second, hides an event.
+// Replay finds every event, whatever the order of the list and however many events share one
+// second.
 func TestReplayReadsPastOldEventsOfOneSecond(t *testing.T) {
 	t.Parallel()
 	var oneSecond, twoSeconds, jitter []string
@@ -560,7 +559,7 @@ func TestReplayReadsPastOldEventsOfOneSecond(t *testing.T) {
 	}
 }
 
-// Dates of whole seconds do not hide an event that came later in the second.
+// A date may lack its fraction of a second, so Replay includes the whole second of since.
 func TestReplaySinceIsBySecond(t *testing.T) {
 	t.Parallel()
 	client, _ := record(t, map[string][]string{"failed": {recorded("a", 0)}})
@@ -582,10 +581,10 @@ func TestReplayRefuses(t *testing.T) {
 	require.ErrorAs(t, newWebhook(t, ignore).Handle(t.Context(), nil), &p)
 	lost := &ricloud.Event{ID: "1", Type: "poll", Data: []byte(`"[redacted]"`)}
 	require.ErrorAs(t, newWebhook(t, ignore).Handle(t.Context(), lost), &p)
-	client.Notify(nil) // nothing to tell
+	client.Notify(nil) // nil is ignored
 }
 
-// Its count is what was newly handled.
+// Replay counts only events that were not handled before.
 func TestReplayCountsWhatIsNew(t *testing.T) {
 	t.Parallel()
 	events := map[string][]string{
@@ -608,7 +607,7 @@ func TestReplayCountsWhatIsNew(t *testing.T) {
 	assert.Zero(t, n)
 }
 
-// Large events are read fewer at a time.
+// If a page of events is larger than the limit of a body, Replay asks for smaller pages.
 func TestReplayReadsLargeEvents(t *testing.T) {
 	t.Parallel()
 	var events []string
@@ -629,8 +628,8 @@ func TestReplayReadsLargeEvents(t *testing.T) {
 	assert.Equal(t, 30, n)
 }
 
-// A receiver that replays on a timer hands an event over once, with nothing
-// configured, though the API calls it failed for ever.
+// A receiver that calls Replay on a timer handles an event once, with the default settings, even if
+// the API lists it as failed for ever.
 func TestReplayOnATimerHandlesAnEventOnce(t *testing.T) {
 	t.Parallel()
 	for name, replay := range map[string]func(*ricloud.WebhookHandler, *ricloud.Client) (int, error){
@@ -674,8 +673,8 @@ func dated(id string, at time.Time) string {
 		id, at.UTC().Format(time.RFC3339))
 }
 
-// The handler's own position: nothing that fails in the downtime is lost,
-// whenever it was created and whatever this machine's clock says.
+// WebhookHandler.Replay keeps its own position. Events that fail during a downtime are handled,
+// whenever they were created and whatever this machine's clock says.
 func TestHandlerReplayKeepsItsPosition(t *testing.T) {
 	t.Parallel()
 	for name, offset := range map[string]time.Duration{
@@ -712,7 +711,7 @@ func TestHandlerReplayKeepsItsPosition(t *testing.T) {
 				assert.False(t, position.IsZero())
 				assert.Less(t, position, now().Add(-20*time.Hour), "with room for retries and clocks")
 
-				// Created before the stop; its last retry fails in the downtime.
+				// One event was created before the stop, and its last retry fails during the downtime.
 				stopped := now()
 				time.Sleep(5 * 24 * time.Hour) //nolint:forbidigo // virtual
 				events = []string{
@@ -726,7 +725,7 @@ func TestHandlerReplayKeepsItsPosition(t *testing.T) {
 				assert.Equal(t, 1, n)
 				assert.Equal(t, ids{"during"}, got)
 
-				fail = ""                       // what failed holds the position back
+				fail = ""                       // the failed event holds the position back
 				time.Sleep(10 * 24 * time.Hour) //nolint:forbidigo // virtual
 				n, err = replay()
 				require.NoError(t, err)
@@ -740,7 +739,7 @@ func TestHandlerReplayKeepsItsPosition(t *testing.T) {
 	}
 }
 
-// A record that cannot be read to its end does not move the position.
+// The position does not advance if a list cannot be read to its end.
 func TestHandlerReplayKeepsItsPositionWhenReadingFails(t *testing.T) {
 	t.Parallel()
 	api := httpmock.NewMockTransport()
@@ -762,8 +761,8 @@ func TestHandlerReplayKeepsItsPositionWhenReadingFails(t *testing.T) {
 	assert.True(t, position.IsZero())
 }
 
-// Every event that appears in the record is yielded once, in whatever order the
-// record lists them, and late ones too.
+// Watch yields every event of the record once, in whatever order the record lists them, including
+// late ones.
 func TestWatchYieldsNewEvents(t *testing.T) {
 	t.Parallel()
 	orders := map[string]func([]string){
@@ -777,7 +776,7 @@ func TestWatchYieldsNewEvents(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				var log []string // oldest first
+				var log []string // the API's record, oldest first
 				api := &lists{list: func(url.Values, int) []string {
 					events := slices.Clone(log)
 					order(events)
@@ -797,7 +796,7 @@ func TestWatchYieldsNewEvents(t *testing.T) {
 				go func() {
 					time.Sleep(time.Minute) //nolint:forbidigo // virtual
 					for i := range 8 {
-						for j := range 30 { // many share a second
+						for j := range 30 { // many events in the same second
 							add(fmt.Sprint(i, "-", j), 0)
 						}
 						if i == 4 {
@@ -825,8 +824,8 @@ func TestWatchYieldsNewEvents(t *testing.T) {
 	}
 }
 
-// A watch that is interrupted and resumed from its cursor misses nothing, and
-// with a handler handles nothing twice.
+// A watch that is interrupted resumes from its cursor and misses no event. With a handler, no event
+// is handled twice.
 func TestWatchResumes(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -871,8 +870,8 @@ func TestWatchResumes(t *testing.T) {
 	})
 }
 
-// Watch outlives failures that pass, reports what it cannot read, and ends with
-// what will not pass.
+// Watch tolerates temporary failures, reports entries that it cannot read, and ends on a permanent
+// failure.
 func TestWatchFailures(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -915,7 +914,7 @@ func TestWatchFailures(t *testing.T) {
 	})
 }
 
-// A watch takes few requests while nothing happens.
+// Watch sends few requests while nothing happens.
 func TestWatchIsModest(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -930,7 +929,8 @@ func TestWatchIsModest(t *testing.T) {
 	})
 }
 
-// A watch can end the client's waits: the API never shows this poll completed.
+// The events of a watch can end the client's waits: here, the API never shows the poll as
+// completed.
 func TestWatchFeedsTheWaits(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -968,14 +968,14 @@ func TestWatchFeedsTheWaits(t *testing.T) {
 	})
 }
 
-// brokenCursor fails to keep a position, or to return one.
+// brokenCursor fails to load or to store a position.
 type brokenCursor struct{ get, set error }
 
 func (c brokenCursor) Cursor(context.Context) (time.Time, error)  { return epoch, c.get }
 func (c brokenCursor) SetCursor(context.Context, time.Time) error { return c.set }
 
-// A position that cannot be read or stored is an error of the watch; what was yielded before
-// stays yielded.
+// Watch reports a position that cannot be loaded or stored. Events that were yielded before stay
+// yielded.
 func TestWatchSaysThatItsPositionIsLost(t *testing.T) {
 	t.Parallel()
 	broken := errors.New("the database is away")
@@ -1010,7 +1010,7 @@ func TestWatchSaysThatItsPositionIsLost(t *testing.T) {
 	}
 }
 
-// A consumer that has enough ends the watch, at an event and at an odd one.
+// Breaking out of the loop ends the watch, after an event and after an error.
 func TestWatchStopsWithItsConsumer(t *testing.T) {
 	t.Parallel()
 	for name, event := range map[string]string{
@@ -1032,13 +1032,13 @@ func TestWatchStopsWithItsConsumer(t *testing.T) {
 	}
 }
 
-// Every page that a watch reads counts towards the waits' fifth of the quota.
+// Every page that a watch reads counts towards the fifth of the quota that waits may use.
 func TestWatchOfABusyRecordKeepsToTheQuota(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		began := time.Now()
 		api := &lists{list: func(q url.Values, _ int) []string {
-			n := int(time.Since(began) / (250 * time.Millisecond)) // four a second
+			n := int(time.Since(began) / (250 * time.Millisecond)) // four events a second
 			first := n
 			if after := q.Get("after_id"); after != "" {
 				first, _ = strconv.Atoi(after)

@@ -31,8 +31,8 @@ func (l *ledger) handle(_ context.Context, e *ricloud.Event) error {
 	return nil
 }
 
-// Deliveries that come twice, late, wrongly signed or too old, and an outage
-// that outlasts every retry: each event on the API's record takes effect once.
+// Deliveries are doubled, reordered, wrongly signed or too old, and an outage outlasts every retry.
+// Each event on the API's record still takes effect exactly once.
 func TestEveryEventTakesEffectOnce(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -94,8 +94,7 @@ func TestEveryEventTakesEffectOnce(t *testing.T) {
 	})
 }
 
-// The handler works behind a reverse proxy that strips a prefix, over real
-// connections.
+// The handler works over real connections behind a reverse proxy that strips a prefix.
 func TestWebhookHandlerBehindAProxy(t *testing.T) {
 	t.Parallel()
 	l := &ledger{effects: map[ricloud.ID]int{}}

@@ -8,7 +8,7 @@ import (
 	"github.com/reincubate/ricloud-go/ricloudtest"
 )
 
-// A program that no webhook can reach reads the API's record of events.
+// A program that cannot receive webhooks reads the API's record of events.
 func ExampleEventsService_Watch() {
 	sandbox := ricloudtest.NewServer()
 	defer sandbox.Close()
@@ -26,11 +26,11 @@ func ExampleEventsService_Watch() {
 func watch(ctx context.Context, client *ricloud.Client) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	dedupe := ricloud.NewMemoryDeduplicator(0, 0) // dedupe/sql survives a restart
+	dedupe := ricloud.NewMemoryDeduplicator(0, 0) // use dedupe/sql if it must survive a restart
 	handler, err := ricloud.NewWebhookHandler(func(_ context.Context, event *ricloud.Event) error {
 		if event.Name() == ricloud.EventTaskSucceeded {
 			fmt.Println(event.Name())
-			cancel() // the example has seen enough
+			cancel() // the example ends here
 		}
 		return nil
 	}, ricloud.WithWebhookDeduplicator(dedupe), ricloud.WithWebhookClient(client))
@@ -47,21 +47,21 @@ func watch(ctx context.Context, client *ricloud.Client) error {
 		switch {
 		case ctx.Err() != nil:
 			return nil
-		case event == nil: // an event that cannot be read, or the end
+		case event == nil: // an unreadable event, or the end of the watch
 			return err
 		}
 		if err := handler.Handle(ctx, event); err != nil {
-			return err // the position stays, and the next Watch yields the event again
+			return err // the position stays, so the next Watch yields the event again
 		}
 	}
 	return nil
 }
 
-// The signed body is what a queue keeps: encoding/json fails on an Event.
+// Queue the signed body of an event. Encoding the Event itself with encoding/json returns an error.
 func ExampleParseEvent() {
-	queue := make(chan []byte, 1) // a durable one in a program
+	queue := make(chan []byte, 1) // a program uses a durable queue
 	handler, err := ricloud.NewWebhookHandler(func(_ context.Context, event *ricloud.Event) error {
-		queue <- event.Body // return the error if this fails: the API delivers again
+		queue <- event.Body // if this fails, return the error: the API then delivers the event again
 		return nil
 	})
 	if err != nil {

@@ -9,7 +9,7 @@ import (
 	"github.com/reincubate/ricloud-go/ricloudtest"
 )
 
-// Events end waits at once, and spare nearly all requests for them.
+// Events end waits at once and save nearly all requests.
 func ExampleClient_Notify() {
 	if err := waitByEvents(context.Background()); err != nil {
 		fmt.Println(err)
@@ -30,7 +30,7 @@ func waitByEvents(ctx context.Context) error {
 	}
 	sandbox := ricloudtest.NewServer(ricloudtest.WithReceiver("https://hooks.example.com", handler))
 	defer sandbox.Close()
-	// Polling alone would take too long.
+	// Polling alone would take a minute.
 	client = sandbox.Client(ricloud.WithPolling(time.Minute, time.Hour))
 	_, err = client.WebhookConfigs.Ensure(ctx, ricloud.WebhookConfigEnsureParams{
 		URL: "https://hooks.example.com", BeforeTest: handler.SetSecrets, MakeKeyDefault: true,

@@ -16,15 +16,15 @@ import (
 	"github.com/reincubate/ricloud-go/ricloudtest"
 )
 
-// remoteQuota is a Pacer whose turns come from another process, which knows
-// the quota that all processes share.
+// remoteQuota is a Pacer that gets its turns from another process, which counts the requests of all
+// processes.
 type remoteQuota struct {
 	base   string
 	client *http.Client
 }
 
-// Wait asks for a turn. The answer comes when the request may be sent. When ctx
-// ends first, the request to the quota ends with it, and the turn is not taken.
+// Wait asks for a turn and returns when the request may be sent. If ctx ends first, so does the
+// request to the quota server, and no turn is used.
 func (q *remoteQuota) Wait(ctx context.Context, p ricloud.Priority) error {
 	target := q.base + "/turn?priority=" + strconv.Itoa(int(p))
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, target, http.NoBody)
@@ -42,7 +42,7 @@ func (q *remoteQuota) Wait(ctx context.Context, p ricloud.Priority) error {
 	return nil
 }
 
-// Pause tells the quota, without waiting for it, that the API asks for a pause.
+// Pause tells the quota server that the API asks for a pause. It does not wait for an answer.
 func (q *remoteQuota) Pause(d time.Duration) {
 	go func() {
 		//nolint:noctx // nothing waits for it
@@ -53,11 +53,11 @@ func (q *remoteQuota) Pause(d time.Duration) {
 	}()
 }
 
-// newQuota serves turns, 100 a second for all processes together, and counts
-// them. A better one would let foreground requests go first.
+// newQuota serves 100 turns a second for all processes together, and counts them. A production
+// server would let foreground requests go first.
 func newQuota(turns *atomic.Int64) *httptest.Server {
 	limit := rate.NewLimiter(100, 1)
-	var paused atomic.Int64 // until then, in nanoseconds of Unix time
+	var paused atomic.Int64 // end of the pause, as Unix time in nanoseconds
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /turn", func(_ http.ResponseWriter, r *http.Request) {
 		pause := time.NewTimer(time.Until(time.Unix(0, paused.Load())))
@@ -79,7 +79,7 @@ func newQuota(turns *atomic.Int64) *httptest.Server {
 	return httptest.NewServer(mux)
 }
 
-// Two clients share one quota, which another process keeps.
+// Two clients share one quota, which another process counts.
 func ExampleWithPacer() {
 	var turns atomic.Int64
 	quota := newQuota(&turns)

@@ -10,7 +10,7 @@ import (
 	"github.com/reincubate/ricloud-go/ricloudtest"
 )
 
-// askForMessages returns a poll whose records refer to a file.
+// askForMessages creates a poll whose records refer to a file.
 func askForMessages(ctx context.Context, client *ricloud.Client) (*ricloud.Poll, error) {
 	session, err := login(ctx, client)
 	if err != nil {
@@ -42,7 +42,7 @@ func ExampleResultsService_SaveAll() {
 	results := client.Polls.Results(ctx, poll.ID, ricloud.WithFiles())
 	saved, err := client.Results.SaveAll(ctx, results, dir, ricloud.WithAcknowledge())
 	if err != nil {
-		fmt.Println(err) // every failure; the others are saved
+		fmt.Println(err) // the error joins every failure; the other results are saved
 	}
 	for _, s := range saved {
 		fmt.Println(filepath.Base(s.Path), s.Acknowledged)
@@ -79,7 +79,7 @@ func ExampleRecords() {
 		defer file.Close()
 		for m, err := range ricloud.Records[message](file) {
 			if err != nil {
-				fmt.Println(err) // ErrChecksum, say: the file is damaged
+				fmt.Println(err) // for example ErrChecksum, if the file is damaged
 				return
 			}
 			fmt.Println(m.FromMe, m.Text)
@@ -107,7 +107,7 @@ func ExampleStorageConfigsService_Ensure() {
 		MakeOrganisationDefault: true,
 	})
 	if err != nil {
-		fmt.Println(err) // what to look at
+		fmt.Println(err) // the error says what to check
 		return
 	}
 	fmt.Println(config.URL, config.State)

@@ -13,8 +13,7 @@ import (
 	"github.com/reincubate/ricloud-go/ricloudtest"
 )
 
-// The examples run against the sandbox. A program of yours calls
-// ricloud.NewClient(token) instead.
+// The examples use the sandbox. Your program calls ricloud.NewClient(token) instead.
 
 // login returns a session with an account that has no two-factor
 // authentication.
@@ -32,7 +31,7 @@ func login(ctx context.Context, client *ricloud.Client) (*ricloud.Session, error
 	}, nil)
 }
 
-// The journey: a user, a login, a poll, its results saved and acknowledged.
+// The whole journey: create a user, log in, poll, save the results and acknowledge them.
 func Example() {
 	sandbox := ricloudtest.NewServer()
 	defer sandbox.Close()
@@ -57,12 +56,12 @@ func Example() {
 		fmt.Println(err)
 		return
 	}
-	for result, err := range client.Polls.Results(ctx, poll.ID) { // while the poll still runs
+	for result, err := range client.Polls.Results(ctx, poll.ID) { // yields while the poll is running
 		if err != nil {
 			fmt.Println(err)
 			return
 		}
-		saved, err := client.Results.Save(ctx, result, dir) // size and MD5 verified
+		saved, err := client.Results.Save(ctx, result, dir) // verifies size and MD5
 		if err != nil {
 			fmt.Println(err)
 			return
@@ -86,7 +85,7 @@ func ExampleNewClient() {
 		return
 	}
 	defer client.Close()
-	fmt.Println(ricloud.NewSecret("sandbox-token")) // secrets never print
+	fmt.Println(ricloud.NewSecret("sandbox-token")) // a Secret never prints its value
 	// Output: [redacted]
 }
 
@@ -95,7 +94,7 @@ func ExampleClient_Call() {
 	defer sandbox.Close()
 	client := sandbox.Client()
 
-	// An endpoint or a field this package does not know.
+	// Call reaches endpoints and fields that this package does not define.
 	var organisation struct {
 		Slug string `json:"slug"`
 	}
@@ -133,7 +132,7 @@ func ExampleKeysService_Rotate() {
 		fmt.Println(err)
 		return
 	}
-	store := rotated.Token.Reveal() // a Secret's value: it prints as [redacted]
+	store := rotated.Token.Reveal() // Reveal returns the token; printing a Secret shows [redacted]
 	_, err = client.Organisation.Get(ctx)
 	fmt.Println(rotated.Token, store != "", errors.Is(err, ricloud.ErrUnauthorized))
 	// Output: [redacted] true true
@@ -147,9 +146,9 @@ func ExamplePermissionsService_Create() {
 	permissions, err := client.Permissions.Create(context.Background(),
 		ricloud.PermissionsCreateParams{
 			Scopes: map[string][]ricloud.ScopeLimit{
-				// three accounts a user
+				// at most three accounts for each user
 				"source_type:icloud.account": {{Level: "user", Type: "count", Value: 3}},
-				"data_type:*":                nil, // no limit
+				"data_type:*":                nil, // nil: no limit
 			},
 		})
 	if err != nil {
@@ -191,7 +190,7 @@ func ExampleUsersService_All() {
 			return
 		}
 	}
-	// as many pages as there are
+	// All reads as many pages as there are.
 	for user, err := range client.Users.All(ctx, ricloud.UserListParams{}) {
 		if err != nil {
 			fmt.Println(err)
@@ -281,7 +280,7 @@ func ExampleSessionsService_Wait() {
 	session, err = client.Sessions.Wait(ctx, session.ID)
 	fmt.Println(session.State, errors.Is(err, ricloud.ErrCodeRequired))
 
-	// Later, in another request: a new session, with password and code.
+	// Later, in another request, create a new session with the password and the code.
 	params.Payload.Code = ricloud.NewSecret("123456")
 	if session, err = client.Sessions.Create(ctx, params); err != nil {
 		fmt.Println(err)
@@ -312,7 +311,7 @@ func ExamplePollsService_Results() {
 		fmt.Println(err)
 		return
 	}
-	for result, err := range client.Polls.Results(ctx, poll.ID) { // as they are published
+	for result, err := range client.Polls.Results(ctx, poll.ID) { // yields as results are published
 		if err != nil {
 			fmt.Println(err)
 			return
@@ -376,7 +375,7 @@ func ExampleResultsService_Acknowledge() {
 			fmt.Println(err)
 			return
 		}
-		// … save and verify it first.
+		// Acknowledge a result only after it is saved and verified.
 		if result, err = client.Results.Acknowledge(ctx, result.ID); err != nil {
 			fmt.Println(err)
 			return
@@ -444,7 +443,7 @@ func ExampleStorageConfigsService_Test() {
 }
 
 func ExampleWebhookConfigsService_Test() {
-	// in a program, NewWebhookHandler's
+	// A program uses the handler that NewWebhookHandler returns.
 	receiver := http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})
 	sandbox := ricloudtest.NewServer(ricloudtest.WithReceiver("https://example.com/ricloud", receiver))
 	defer sandbox.Close()

@@ -12,7 +12,7 @@ import (
 	"github.com/reincubate/ricloud-go/ricloudtest"
 )
 
-// A receiver is mounted, made known to the API, and gets events.
+// Mount a receiver, register it with the API, and receive events.
 func ExampleNewWebhookHandler() {
 	completed := make(chan ricloud.ID, 1)
 	handler, err := ricloud.NewWebhookHandler(func(_ context.Context, event *ricloud.Event) error {
@@ -27,21 +27,21 @@ func ExampleNewWebhookHandler() {
 			}
 		case *ricloud.Session: // r.State, r.Error
 		}
-		return nil // or an error: the API delivers the event again
+		return nil // if it returns an error, the API delivers the event again
 	})
 	if err != nil {
 		fmt.Println(err)
 		return
 	}
 	mux := http.NewServeMux()
-	mux.Handle("/ricloud/", handler) // in a program: server.ListenAndServe, before Ensure
+	mux.Handle("/ricloud/", handler) // a program calls server.ListenAndServe before Ensure
 	sandbox := ricloudtest.NewServer(ricloudtest.WithReceiver("https://example.com/", mux))
 	defer sandbox.Close()
 	ctx, client := context.Background(), sandbox.Client()
 
 	config, err := client.WebhookConfigs.Ensure(ctx, ricloud.WebhookConfigEnsureParams{
 		URL:            "https://example.com/ricloud",
-		BeforeTest:     handler.SetSecrets, // or WithWebhookSecrets, if the secret is known
+		BeforeTest:     handler.SetSecrets, // if the secret is known, use WithWebhookSecrets instead
 		MakeKeyDefault: true,
 	})
 	if err != nil {
@@ -68,12 +68,12 @@ func ExampleNewWebhookHandler() {
 	// the poll is completed: true
 }
 
-// In a framework that is not net/http: verify the raw body, then read it.
+// With a framework other than net/http, verify the raw body before parsing it.
 func ExampleVerifyWebhook() {
 	secret := ricloud.NewSecret("whsec_example") // WebhookConfig.Secret
 	body := []byte(`{"id":"4f0c","type":"session","action":"expired","data":{"id":"9d21",` +
 		`"error":"service"}}`)
-	// the request's SignatureHeader
+	// The request's SignatureHeader.
 	header := ricloudtest.SignWebhook(secret.Reveal(), time.Now(), body)
 
 	if err := ricloud.VerifyWebhook(header, body, secret); err != nil {
@@ -96,7 +96,7 @@ func ExampleVerifyWebhook() {
 	// true
 }
 
-// A secret is replaced without a restart: both are good for a while.
+// Replace a secret without a restart. Both secrets are valid for a while.
 func ExampleWebhookHandler_SetSecrets() {
 	handler, err := ricloud.NewWebhookHandler(
 		func(context.Context, *ricloud.Event) error { return nil },
@@ -110,7 +110,7 @@ func ExampleWebhookHandler_SetSecrets() {
 	// Output: <nil>
 }
 
-// A config is replaced by another with a new secret, and no delivery is refused.
+// Replace a config by one with a new secret. No delivery is refused.
 func ExampleWebhookHandler_AddSecrets() {
 	handler, err := ricloud.NewWebhookHandler(
 		func(context.Context, *ricloud.Event) error { return nil })
@@ -144,7 +144,7 @@ func rotate(
 	if err != nil {
 		return err
 	}
-	if err := handler.AddSecrets(next.Secret); err != nil { // in every receiver
+	if err := handler.AddSecrets(next.Secret); err != nil { // in every replica of the receiver
 		return err
 	}
 	task, err := client.WebhookConfigs.Test(ctx, next.ID)
@@ -159,11 +159,11 @@ func rotate(
 		return err
 	}
 
-	// A day later, no delivery of the former config is retried any more.
+	// After a day, no delivery of the former config is retried any more.
 	if _, err := client.WebhookConfigs.Delete(ctx, former.ID); err != nil {
 		return err
 	}
-	if err := handler.SetSecrets(next.Secret); err != nil { // in every receiver
+	if err := handler.SetSecrets(next.Secret); err != nil { // in every replica of the receiver
 		return err
 	}
 	next, err = client.WebhookConfigs.Get(ctx, next.ID)
@@ -174,7 +174,7 @@ func rotate(
 }
 
 func ExampleWebhookConfigsService_Ensure() {
-	closed := http.NotFoundHandler() // a receiver that is mounted elsewhere
+	closed := http.NotFoundHandler() // the receiver is mounted at another path
 	sandbox := ricloudtest.NewServer(ricloudtest.WithReceiver("https://example.com/", closed))
 	defer sandbox.Close()
 
@@ -185,12 +185,12 @@ func ExampleWebhookConfigsService_Ensure() {
 	failed, ok := errors.AsType[*ricloud.StateError](err)
 	fmt.Println(config.State, ok)
 	if ok {
-		_ = failed.Detail // what to look at, in words
+		_ = failed.Detail // Detail says what to check
 	}
 	// Output: invalid true
 }
 
-// What could not be delivered is fetched, and handled as if it had been.
+// Replay fetches the events that were not delivered, and handles them like deliveries.
 func ExampleWebhookHandler_Replay() {
 	handler, err := ricloud.NewWebhookHandler(func(_ context.Context, event *ricloud.Event) error {
 		if poll, err := event.Poll(); err == nil {

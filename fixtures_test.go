@@ -19,7 +19,7 @@ func at(s string) time.Time {
 	return t
 }
 
-// fixture is a file and what it must read as, every field.
+// fixture is a file and the value that it must decode to.
 type fixture struct {
 	file string
 	want any
@@ -43,8 +43,8 @@ const (
 	checksum     = "2668324d21a20301ce71c28bc5e621d4"
 )
 
-// fixtures of both generations of the API; those of 2018 are the vendor's
-// guide to the letter, but for a comma in the organisation that is not JSON.
+// fixtures returns the fixtures of both API generations. Those of 2018 are copied from the vendor's
+// guide; only a comma is fixed that made its organisation invalid JSON.
 func fixtures() []fixture {
 	octoberFirst := at("2018-10-01T17:04:34.160171Z")
 	october := at("2019-10-02T12:59:57Z")
@@ -315,8 +315,8 @@ func TestFixtures(t *testing.T) {
 		})
 		t.Run(f.file+" again", func(t *testing.T) {
 			t.Parallel()
-			// What a caller stores as JSON reads back the same, or is not written: a
-			// secret is neither shown nor lost.
+			// A value that is stored as JSON decodes to the same value. Values with a secret are not
+			// encoded, so that no secret is shown or lost.
 			stored, err := json.Marshal(f.want)
 			if err != nil {
 				require.Regexp(t, "is (never|not) encoded", err.Error())

@@ -20,7 +20,7 @@ import (
 	"github.com/reincubate/ricloud-go/ricloudtest"
 )
 
-// way is how a fleet of accounts is brought from a user to acknowledged results.
+// way is one way to take a fleet of accounts from a user to acknowledged results.
 type way struct {
 	name     string
 	accounts int
@@ -28,12 +28,12 @@ type way struct {
 	webhooks bool
 	noise    ricloudtest.WebhookFaults
 
-	requests        float64       // per account, at most, of a thousand accounts
-	sessions, polls time.Duration // the median lag, at most
-	worst           time.Duration // the worst lag, at most; 0: any
+	requests        float64       // for each account of a thousand, at most
+	sessions, polls time.Duration // median lag, at most
+	worst           time.Duration // worst lag, at most; 0: not checked
 }
 
-// journal holds when a client came to know of what the API had done.
+// journal records when a client learned of each change.
 type journal struct {
 	mu              sync.Mutex
 	sessions, polls map[ricloud.ID]time.Time
@@ -65,7 +65,7 @@ func fleetLogin(i int, user ricloud.ID) ricloud.SessionCreateParams {
 	}
 }
 
-// ours is an account as a user of the SDK writes it.
+// ours processes one account as a user of the SDK would.
 func ours(ctx context.Context, c *ricloud.Client, i int, j *journal) error {
 	user, err := c.Users.Create(ctx, ricloud.UserCreateParams{Identifier: strconv.Itoa(i)})
 	if err != nil {
@@ -97,8 +97,8 @@ func ours(ctx context.Context, c *ricloud.Client, i int, j *journal) error {
 	return c.Results.AcknowledgeAll(ctx, results)
 }
 
-// plain is what the vendor's Python client does: it asks once a second for
-// each wait and acknowledges one by one.
+// plain does what the vendor's Python client does: it reads once a second for each wait and
+// acknowledges results one by one.
 func plain(ctx context.Context, c *ricloud.Client, i int, j *journal) error {
 	user, err := c.Users.Create(ctx, ricloud.UserCreateParams{Identifier: strconv.Itoa(i)})
 	if err != nil {
@@ -133,8 +133,8 @@ func plain(ctx context.Context, c *ricloud.Client, i int, j *journal) error {
 	return nil
 }
 
-// A thousand accounts, begun evenly over ten minutes: what an account costs in
-// requests of the organisation's quota, and how late its end is known.
+// A thousand accounts start evenly over ten minutes. The test measures how many requests of the
+// quota each account needs, and how long after the fact the client learns of its completion.
 func TestFleet(t *testing.T) {
 	t.Parallel()
 	accounts := 1000
@@ -185,7 +185,7 @@ func TestFleet(t *testing.T) {
 				rows[i] = fmt.Sprintf("%s\t%.2f\t%v\t%v\t%v\t%v", way.name, requests, sessions[middle],
 					polls[middle], sessions[last], polls[last])
 				mu.Unlock()
-				// Waits share requests, so that fewer accounts pay more each.
+				// Waits share requests, so each account of a smaller fleet needs more.
 				assert.LessOrEqual(t, requests, way.requests+400/float64(way.accounts)-0.4)
 				if way.worst > 0 {
 					assert.Less(t, max(sessions[last], polls[last]), way.worst, "two intervals")
@@ -197,8 +197,8 @@ func TestFleet(t *testing.T) {
 	}
 }
 
-// measure runs the fleet and returns the requests an account, and how long
-// after each session and poll was done that was known, sorted.
+// measure runs the fleet. It returns the requests for each account, and the sorted lags between the
+// end of each session and poll and the client learning of it.
 func (w way) measure(t *testing.T) (requests float64, sessions, polls []time.Duration) {
 	var client *ricloud.Client
 	hook, err := ricloud.NewWebhookHandler(func(_ context.Context, e *ricloud.Event) error {

@@ -19,7 +19,7 @@ import (
 	ricloud "github.com/reincubate/ricloud-go"
 )
 
-// addFixtures seeds f with every answer of every API generation.
+// addFixtures seeds f with every fixture of every API generation.
 func addFixtures(f *testing.F, add func(body []byte)) {
 	f.Helper()
 	seeds := 0
@@ -47,8 +47,8 @@ func addFixtures(f *testing.F, add func(body []byte)) {
 	}
 }
 
-// FuzzWireTypes: no bytes make a wire type panic, and what one has read it can
-// write and read again as the same thing.
+// FuzzWireTypes checks that no input makes a wire type panic, and that a decoded value can be
+// encoded and decoded again without change.
 func FuzzWireTypes(f *testing.F) {
 	addFixtures(f, func(body []byte) { f.Add(body) })
 	f.Fuzz(func(t *testing.T, body []byte) {
@@ -75,7 +75,8 @@ func FuzzWireTypes(f *testing.F) {
 			assert.NotPanics(t, func() { _ = fmt.Sprintf("%v %+v %#v", first, first, first) })
 			written, err := json.Marshal(first)
 			if err != nil {
-				// What can be read and not written: a secret, and a year past 9999 from a time with a zone.
+				// Some values can be decoded and not encoded: secrets, and dates whose year exceeds 9999 after
+				// conversion to UTC.
 				require.Regexp(t, "is never encoded|year outside of range", err.Error(), "%T", first)
 				continue
 			}
@@ -88,8 +89,8 @@ func FuzzWireTypes(f *testing.F) {
 	})
 }
 
-// FuzzAnswer: whatever an API answers with whatever status, a call ends in a
-// resource or in an error of the package's own, whose text is bounded.
+// FuzzAnswer checks that a call returns a resource or one of the package's errors, with a bounded
+// text, for any status and body.
 func FuzzAnswer(f *testing.F) {
 	addFixtures(f, func(body []byte) {
 		f.Add(http.StatusOK, body)
@@ -123,7 +124,7 @@ func FuzzAnswer(f *testing.F) {
 	})
 }
 
-// FuzzListPages: a list ends whatever its pages say, and yields nothing twice.
+// FuzzListPages checks that a list ends whatever its pages contain, and yields no item twice.
 func FuzzListPages(f *testing.F) {
 	addFixtures(f, func(body []byte) { f.Add(body, body) })
 	f.Add([]byte(`{"data":[{"id":1},{"id":"2"}],"has_more":true}`),

@@ -23,7 +23,7 @@ import (
 	"github.com/reincubate/ricloud-go/ricloudtest"
 )
 
-// fileAccount has n messages with a file each, every file twice.
+// fileAccount has n messages. Each refers to a file of its own, twice.
 func fileAccount(n int) ricloudtest.Account {
 	a := ricloudtest.Account{
 		Identifier: "john.appleseed@example.com", Password: "hunter2",
@@ -69,8 +69,8 @@ func sequence(results []*ricloud.Result) func(func(*ricloud.Result, error) bool)
 	}
 }
 
-// perform calls the method that op is the row of, and returns what it returned
-// before its error. edit, if not nil, changes each argument first.
+// perform calls the method of op and returns its results without the error. If edit is not nil, it
+// may change each argument first.
 func perform(
 	ctx context.Context, t *testing.T, client *ricloud.Client, op transport.Operation,
 	edit func(reflect.Value), opts ...ricloud.CallOption,
@@ -99,8 +99,8 @@ func perform(
 	return results, err
 }
 
-// filled makes a value of typ that passes validation: an ID that needs
-// escaping, and text that serves as a URL as well.
+// filled returns a value of typ that passes validation. Its IDs need escaping, and its texts are
+// also valid URLs.
 func filled(t *testing.T, typ reflect.Type) reflect.Value {
 	t.Helper()
 	v := reflect.New(typ).Elem()
@@ -109,7 +109,7 @@ func filled(t *testing.T, typ reflect.Type) reflect.Value {
 		v.SetString("a/b")
 	case typ == reflect.TypeFor[ricloud.Secret]():
 		v.Set(reflect.ValueOf(ricloud.NewSecret("a secret")))
-	case typ == reflect.TypeFor[ricloud.PollCreateParams](): // its fields exclude one another
+	case typ == reflect.TypeFor[ricloud.PollCreateParams](): // the fields exclude each other
 		v.Set(reflect.ValueOf(ricloud.PollCreateParams{
 			Session: "1",
 			Payload: ricloud.PollPayload{InfoTypes: []string{"*"}},
@@ -141,7 +141,8 @@ func maybeApplied(err error) bool {
 
 const webhookSecret = "s3cr3t-canary"
 
-// sign is the construction of the contract (§13), written anew.
+// sign builds a signature as docs/contract.md section 13 describes. It deliberately shares no code
+// with the SDK.
 func sign(secret string, at time.Time, body []byte) string {
 	t := strconv.FormatInt(at.Unix(), 10)
 	mac := hmac.New(sha256.New, []byte(secret))
@@ -150,14 +151,14 @@ func sign(secret string, at time.Time, body []byte) string {
 	return "t=" + t + ",s=" + base64.StdEncoding.EncodeToString(mac.Sum(nil))
 }
 
-// eventBody is an event with the id.
+// eventBody returns the body of an event.
 func eventBody(id string) []byte {
 	return fmt.Appendf(nil,
 		`{"id":%q,"resource":"event","type":"poll","action":"completed","data":{"id":"p1",`+
 			`"state":"completed"},"state":"pending","retries":0}`, id)
 }
 
-// delivery is what the API sends, now.
+// delivery returns a request as the API would send it now.
 func delivery(t *testing.T, body []byte) *http.Request {
 	t.Helper()
 	r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/webhooks/e1",
@@ -173,7 +174,7 @@ func serve(h http.Handler, r *http.Request) *httptest.ResponseRecorder {
 	return w
 }
 
-// newWebhook returns a handler with the secret.
+// newWebhook returns a handler with the test's secret.
 func newWebhook(
 	t *testing.T, fn func(context.Context, *ricloud.Event) error, opts ...ricloud.WebhookOption,
 ) *ricloud.WebhookHandler {

@@ -19,8 +19,7 @@ type recorded struct {
 	Header                    http.Header
 }
 
-// recorder is an API that answers what a test says, and remembers what it was
-// asked.
+// recorder is an API that answers as a test says, and records the requests.
 type recorder struct {
 	*httpmock.MockTransport
 
@@ -56,8 +55,8 @@ func (r *recorder) last() recorded {
 	return calls[len(calls)-1]
 }
 
-// newTestClient returns a client and the API it talks to, which answers
-// requests no responder was registered for with an ID and a token.
+// newTestClient returns a client and its API. Requests without a responder are answered with an ID
+// and a token.
 func newTestClient(t *testing.T, opts ...Option) (*Client, *recorder) {
 	t.Helper()
 	api := &recorder{MockTransport: httpmock.NewMockTransport()}
@@ -67,7 +66,7 @@ func newTestClient(t *testing.T, opts ...Option) (*Client, *recorder) {
 	return c, api
 }
 
-// respondWith answers with a file of testdata.
+// respondWith answers with a file from testdata.
 func respondWith(fixture string) httpmock.Responder {
 	body := httpmock.File(filepath.Join("testdata", filepath.FromSlash(fixture)))
 	return httpmock.NewBytesResponder(http.StatusOK, body.Bytes())
@@ -79,7 +78,7 @@ func jsonResponder(status int, body string) httpmock.Responder {
 	)
 }
 
-// states answers with one body after the other; the last one stays.
+// states answers with one body after the other, and then repeats the last one.
 func states(bodies ...string) httpmock.Responder {
 	n := 0
 	return func(*http.Request) (*http.Response, error) {
@@ -89,7 +88,7 @@ func states(bodies ...string) httpmock.Responder {
 	}
 }
 
-// RoundTripFunc is an API in a function.
+// RoundTripFunc is an API that is a single function.
 type RoundTripFunc func(*http.Request) (*http.Response, error)
 
 func (f RoundTripFunc) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }

@@ -22,7 +22,7 @@ import (
 	"github.com/reincubate/ricloud-go/ricloudtest"
 )
 
-// watcher is a hook that writes down all it is told.
+// watcher is a hook that records what it is told.
 type watcher struct {
 	mu    sync.Mutex
 	lines []string
@@ -58,7 +58,7 @@ func (w *watcher) Attempt(
 	w.sayf("attempt %s %s %s %d", info.Operation, info.Method, info.Path, info.Number)
 	if info.Header != nil {
 		info.Header.Set("Traceparent", "00-trace")
-		info.Header.Set("Authorization", "Token stolen") // the Client's own stays
+		info.Header.Set("Authorization", "Token stolen") // must not replace the client's own token
 	}
 	return context.WithValue(ctx, nested{}, info.Operation), func(r ricloud.AttemptResult) {
 		w.sayf("attempt ended %d %v", r.StatusCode, r.Err != nil)
@@ -82,7 +82,7 @@ func (w *watcher) Wait(
 	return ctx, func(r ricloud.WaitResult) { w.sayf("wait ended %s err=%v", r.State, r.Err != nil) }
 }
 
-// journey logs in, polls and returns the first result.
+// journey logs in, creates a poll and returns its first result.
 func journey(t *testing.T, client *ricloud.Client) *ricloud.Result {
 	t.Helper()
 	ctx := t.Context()
@@ -105,7 +105,7 @@ func journey(t *testing.T, client *ricloud.Client) *ricloud.Result {
 	return nil
 }
 
-// sentHeaders keeps the header of the last request to each host.
+// sentHeaders keeps the headers of the last request to each host.
 type sentHeaders struct {
 	next http.RoundTripper
 
@@ -187,7 +187,7 @@ func TestHooksSeeAJourney(t *testing.T) {
 	assert.Zero(t, stats.InFlight+stats.TurnsWaiting+stats.Waits+stats.Downloads)
 }
 
-// panicking is a hook that panics at the begin or at the end.
+// panicking is a hook that panics at the beginning or at the end of an operation.
 type panicking struct{ atEnd bool }
 
 func (p panicking) Attempt(
@@ -253,7 +253,7 @@ func TestHooksThatDoNotLookCostNothing(t *testing.T) {
 		return testing.AllocsPerRun(200, func() { _, _ = client.Organisation.Get(context.Background()) })
 	}
 	delta := 0.9
-	if raceDetector { // the detector allocates now and then
+	if raceDetector { // the race detector itself allocates sometimes
 		delta = 5
 	}
 	assert.InDelta(t, cost(), cost(ricloud.WithHooks(waitHook{})), delta)
@@ -330,7 +330,7 @@ func TestHooksOfOtherThingsAreRefusedForWebhooks(t *testing.T) {
 	assert.True(t, ok)
 }
 
-// Two waits for one poll share their reads, and an event spares them the last.
+// Two waits for one poll share their reads, and an event makes the last read unnecessary.
 func TestStatsCountSharedReadsAndEvents(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -363,7 +363,7 @@ func TestStatsCountSharedReadsAndEvents(t *testing.T) {
 	})
 }
 
-// records decodes a log of lines of JSON, without the times.
+// records decodes a log of JSON lines and drops the times.
 func records(t *testing.T, log string) []map[string]any {
 	t.Helper()
 	var all []map[string]any
@@ -376,8 +376,8 @@ func records(t *testing.T, log string) []map[string]any {
 	return all
 }
 
-// The log tells a download that is refused first, and breaks later, as it tells calls: each
-// attempt once, with the documented fields, at warn where another follows.
+// A download that is refused and then breaks off is logged like a call: each attempt once, with the
+// documented fields, and at warn if another attempt follows.
 func TestLogOfADownload(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -426,7 +426,7 @@ func TestLogOfADownload(t *testing.T) {
 	})
 }
 
-// A download that cannot be had ends with an attempt at debug: its caller is told.
+// The last attempt of a failed download is logged at debug, because the caller gets the error.
 func TestLogOfADownloadThatFails(t *testing.T) {
 	t.Parallel()
 	var log strings.Builder
@@ -450,7 +450,7 @@ func TestLogOfADownloadThatFails(t *testing.T) {
 	assert.NotEmpty(t, found[1]["cause"])
 }
 
-// What Client.Call is given may hold an ID or a secret in its path: it is not logged.
+// The path that is passed to Client.Call may contain an ID or a secret, so it is not logged.
 func TestLogOfACustomCall(t *testing.T) {
 	t.Parallel()
 	var log strings.Builder

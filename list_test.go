@@ -22,7 +22,8 @@ import (
 	"github.com/reincubate/ricloud-go/internal/wire"
 )
 
-// pages serves n users, after_id inclusive or not, at most 4 a page.
+// pages serves n users, at most 4 on a page. inclusive says whether a page starts with after_id
+// itself.
 func pages(n int, inclusive bool) httpmock.Responder {
 	return func(req *http.Request) (*http.Response, error) {
 		q := req.URL.Query()
@@ -80,7 +81,7 @@ func TestAllIsLazy(t *testing.T) {
 		}
 	}
 	assert.Len(t, api.all(), 2)
-	n, err := drain(users) // an iterator can be run again
+	n, err := drain(users) // an iterator can be used again
 	require.NoError(t, err)
 	assert.Equal(t, 100, n)
 }
@@ -138,7 +139,7 @@ func TestAllStopsAtTheFirstError(t *testing.T) {
 	for user, err := range c.Users.All(t.Context(), UserListParams{}) {
 		if err != nil {
 			last = err
-			continue // a consumer that goes on gets nothing more
+			continue // a consumer that ignores the error gets nothing more
 		}
 		seen = append(seen, user.ID)
 	}
@@ -267,20 +268,20 @@ func TestListRefusesAPeriodThatEndsBeforeItBegins(t *testing.T) {
 	}
 }
 
-// row is a type of the caller's that does not keep the id.
+// row is a caller's type that does not keep the ID.
 type row struct {
 	Name string `json:"name"`
 }
 
-// shelf is an API's list of things under /things, by a rule of its own.
+// shelf is an API that lists things under /things, with configurable paging.
 type shelf struct {
-	things    []string // the JSON of each; an id is its "id"
+	things    []string // each is JSON with an "id"
 	most      int      // items on a page, whatever is asked for; 0: as many as asked
-	inclusive bool     // a cursor is part of its page
-	overlap   int      // items that come again before the cursor
-	newer     bool     // after_id means newer, in a list of the newest first; before_id reads on
+	inclusive bool     // a page starts with its cursor
+	overlap   int      // items before the cursor that are repeated
+	newer     bool     // in a newest-first list, after_id means newer; before_id reads on
 	ignore    bool     // cursors are ignored
-	circle    bool     // the list begins again behind its end
+	circle    bool     // the list starts again after its end
 	hasMore   func(more bool) any
 	requests  int
 }
@@ -331,7 +332,7 @@ func (s *shelf) serve(req *http.Request) (*http.Response, error) {
 		fmt.Sprintf(`{"data":[%s],"has_more":%s,"total_count":0}`, strings.Join(page, ","), more))(req)
 }
 
-// things are n things with an id and a name.
+// things returns n things with an ID and a name.
 func things(n int) (all, names []string) {
 	for i := range n {
 		all = append(all, fmt.Sprintf(`{"id":%d,"name":"n%d"}`, i+1, i+1))
@@ -356,7 +357,7 @@ func TestListsEndAndLoseNothing(t *testing.T) {
 		shelf shelf
 		limit int
 		want  []string
-		most  int // requests
+		most  int // requests, at most
 		err   string
 	}{
 		{name: "two pages", shelf: shelf{things: three, most: 2}, want: names3, most: 2},
@@ -463,7 +464,7 @@ func TestListsEndAndLoseNothing(t *testing.T) {
 			}
 			check(names, last)
 
-			names, last = nil, nil // a type that keeps the id
+			names, last = nil, nil // a type that keeps the ID
 			for u, err := range all[named](t.Context(), c, op, ListParams{Limit: tt.limit}, nil) {
 				if last = err; err == nil {
 					names = append(names, u.Name)
@@ -531,7 +532,7 @@ func TestALongListIsReadInBoundedMemory(t *testing.T) {
 	assert.True(t, w.add("96"), "an old one is not")
 }
 
-// A list that is longer than what is remembered, and comes back to where it was.
+// A list ends with an error if it is longer than the client remembers and returns to its beginning.
 func TestAListThatGoesRoundInCirclesEnds(t *testing.T) {
 	t.Parallel()
 	c, api := newTestClient(t)
@@ -551,7 +552,7 @@ func TestAListThatGoesRoundInCirclesEnds(t *testing.T) {
 	assert.Less(t, requests, 4*3*windowSize/maxLimit)
 }
 
-// Every list has an All that reads its pages.
+// Every list has an All method that reads all pages.
 func TestEveryListHasAnAll(t *testing.T) {
 	t.Parallel()
 	c, api := newTestClient(t)

@@ -12,8 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// account is an API with one iCloud account that has two-factor
-// authentication and takes the code 123456.
+// account is an API with one iCloud account that requires the code 123456.
 func account(t *testing.T, api *recorder) {
 	t.Helper()
 	n := 0

@@ -22,24 +22,24 @@ import (
 	ricloud "github.com/reincubate/ricloud-go"
 )
 
-// account is an API with one iCloud account, whose answer to a create can get lost.
+// account is an API with one iCloud account. Answers to its creates can get lost.
 type account struct {
 	sessions    []map[string]any // newest first
 	creates     int
-	lost        map[int]bool  // which creates are carried out without an answer
+	lost        map[int]bool  // creates that are carried out, and whose answers are lost
 	refused     bool          // lost creates are not carried out at all
 	refuseFirst bool          // the first create is not carried out
-	late        int           // list calls before a lost session shows
-	code        string        // that a login needs; "": none
-	clock       time.Duration // of the server, ahead of ours
-	fail        error         // of a list
-	delivered   []string      // codes
+	late        int           // list calls until a lost session appears
+	code        string        // the code that a login needs; "": none
+	clock       time.Duration // how far the server's clock is ahead
+	fail        error         // error of a list call
+	delivered   []string      // codes that were delivered
 
-	written string        // the identifier as the API writes it; "": as it was given
-	exact   bool          // the API's filter by identifier knows its own spelling only
-	lag     time.Duration // until lists show a session
+	written string        // the identifier as the API stores it; "": as it was given
+	exact   bool          // the filter by identifier matches only the API's own spelling
+	lag     time.Duration // how long lists take to show a session
 	missing int           // reads of a session that answer 404
-	pending bool          // a list shows sessions as they are before they are decided
+	pending bool          // lists show sessions as still pending
 }
 
 func (a *account) RoundTrip(req *http.Request) (*http.Response, error) {
@@ -94,7 +94,7 @@ func (a *account) RoundTrip(req *http.Request) (*http.Response, error) {
 	return resp, err
 }
 
-// listed are the sessions that a lagging list shows.
+// listed returns the sessions that a lagging list shows.
 func (a *account) listed() (shown []map[string]any) {
 	for _, s := range a.sessions {
 		if created, ok := s["date_created"].(time.Time); !ok || a.now().Sub(created) >= a.lag {
@@ -154,7 +154,7 @@ func TestLoginGoesOnWithTheSessionItMayHaveCreated(t *testing.T) {
 	for _, tt := range []struct {
 		name    string
 		account account
-		want    string // the session; "": none was found
+		want    string // ID of the session; "": none is found
 		creates int
 	}{
 		{name: "found", account: account{lost: map[int]bool{1: true}}, want: "s1", creates: 1},
@@ -277,8 +277,8 @@ func TestLoginFindsItsSessionHoweverTheAPIShowsIt(t *testing.T) {
 	for _, tt := range []struct {
 		name    string
 		account account
-		earlier time.Duration // before this login: one that failed; 0: none
-		want    string        // the session; "": none may be found
+		earlier time.Duration // age of an earlier, failed session; 0: there is none
+		want    string        // ID of the session; "": none may be found
 	}{
 		{name: "in other case", account: account{lost: lost, written: "Jane@Example.COM"}, want: "s1"},
 		{
@@ -348,8 +348,7 @@ func TestLoginFindsItsSessionHoweverTheAPIShowsIt(t *testing.T) {
 	}
 }
 
-// Two logins to one account, whose answers are lost, do not take the same
-// session.
+// Two logins to one account, both without an answer, do not return the same session.
 func TestLoginTakesNoSessionOfAnotherLogin(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -387,8 +386,8 @@ func (o *oneByOne) RoundTrip(req *http.Request) (*http.Response, error) {
 	return o.account.RoundTrip(req)
 }
 
-// Logins of one client to one account at about the same time, each without an answer to its
-// create: each finds the session that it made, and one whose create never happened finds none.
+// Logins of one client to one account overlap, and none gets an answer to its create. Each finds
+// the session that it created, and one whose create was not carried out finds none.
 func TestLoginsToOneAccountTellTheirSessionsApart(t *testing.T) {
 	t.Parallel()
 	for _, gap := range []time.Duration{time.Millisecond, 200 * time.Millisecond, 3 * time.Second} {
@@ -439,7 +438,8 @@ func tellLoginsApart(t *testing.T, api http.RoundTripper, gap time.Duration, fir
 	logins.Wait()
 }
 
-// A Login that waits for another's turn ends with its own context, unsent.
+// A Login that waits for another Login to the same account ends with its own context, and sends
+// nothing.
 func TestALoginWaitsForItsTurnAsLongAsItsContext(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -471,15 +471,15 @@ func TestALoginWaitsForItsTurnAsLongAsItsContext(t *testing.T) {
 	})
 }
 
-// A plain Create to the same account is in progress while a Login searches. The
-// Login waits for its end, and takes the session that it made itself.
+// While a Login searches for its session, a plain Create to the same account is in progress. The
+// Login waits for its end, and takes the session that it created itself.
 func TestLoginTakesNoSessionOfACreateInProgress(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		// The first look shows nothing, so that the second shows both sessions.
+		// The first list shows neither session, and the second shows both.
 		a := account{lost: map[int]bool{1: true}, late: 1}
 		var mu sync.Mutex
-		// The second create is carried out at once, and answered after 8 seconds.
+		// The second create is carried out at once, but answered after 8 seconds.
 		slow := ricloud.RoundTripFunc(func(r *http.Request) (*http.Response, error) {
 			mu.Lock()
 			second := r.Method == http.MethodPost && a.creates == 1
@@ -513,7 +513,7 @@ func TestLoginTakesNoSessionOfACreateInProgress(t *testing.T) {
 	})
 }
 
-// A search costs one request for the source, one a look, and none is retried.
+// A search costs one request for the source and one for each list of sessions. None is retried.
 func TestFindCostsFewRequests(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {
@@ -547,7 +547,7 @@ func TestFindCostsFewRequests(t *testing.T) {
 						return tc.api.RoundTrip(r)
 					})))
 				require.NoError(t, err)
-				for n := range 40 { // other calls show the API's clock
+				for n := range 40 { // these answers show the API's clock
 					<-time.NewTimer(time.Duration(n) * 37 * time.Millisecond).C
 					_, _ = client.Sessions.Get(t.Context(), "any")
 				}
@@ -563,7 +563,7 @@ func TestFindCostsFewRequests(t *testing.T) {
 	}
 }
 
-// A proxy's JSON is no list. It does not show that there is no session.
+// JSON from a proxy is not a list, so it does not prove that there is no session.
 func TestFindTakesNoProxysAnswerForAnEmptyList(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -637,7 +637,7 @@ func TestFindIsForBackendsThatCreateAndWait(t *testing.T) {
 func TestLoginTellsAWrongCodeFromAMissingOne(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		a := account{code: "654321"} // login answers 123456
+		a := account{code: "654321"} // the login answers 123456
 		var rejected []bool
 		client, err := ricloud.NewClient("token", ricloud.WithTransport(&a))
 		require.NoError(t, err)

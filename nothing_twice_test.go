@@ -21,8 +21,7 @@ import (
 	"github.com/reincubate/ricloud-go/internal/transport"
 )
 
-// reset drops the connection under a handler, as a crash of the server does,
-// after it wrote answer.
+// reset writes answer and then drops the connection, as a crashing server does.
 func reset(w http.ResponseWriter, answer string) {
 	conn, buf, err := http.NewResponseController(w).Hijack()
 	if err != nil {
@@ -44,12 +43,12 @@ func answer(status int, contentType, body string) http.HandlerFunc {
 	}
 }
 
-// breakdown is one way for a call to fail on real sockets.
+// breakdown is one way in which a call fails on a real socket.
 type breakdown struct {
 	name    string
 	serve   http.HandlerFunc
-	again   bool // repeated where a replay is safe
-	unacted bool // proves the API did not act
+	again   bool // repeated if a replay is safe
+	unacted bool // proves that the API did not act
 }
 
 func breakdowns() []breakdown {
@@ -122,10 +121,10 @@ func breakdowns() []breakdown {
 	}
 }
 
-const sent = 1 + transport.DefaultMaxRetries // requests of a call that never gives up early
+const sent = 1 + transport.DefaultMaxRetries // requests of a call that uses all its retries
 
-// Every operation meets every failure on a real socket. What counts is how
-// often the server saw it.
+// Every operation meets every failure on a real socket. The test counts the requests that the
+// server saw.
 func TestNothingIsDoneTwice(t *testing.T) {
 	t.Parallel()
 	for _, op := range transport.Operations() {
@@ -134,7 +133,7 @@ func TestNothingIsDoneTwice(t *testing.T) {
 				t.Parallel()
 				var seen atomic.Int64
 				server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-					// AcknowledgeAll may go on with others
+					// AcknowledgeAll may fall back to other paths.
 					if r.URL.EscapedPath() == strings.ReplaceAll(op.Path, "{id}", "a%2Fb") {
 						seen.Add(1)
 					}
@@ -154,7 +153,7 @@ func TestNothingIsDoneTwice(t *testing.T) {
 				}
 				assert.EqualValues(t, want, seen.Load(), "requests the server saw")
 				if op.Name == "Results.AcknowledgeAll" && err == nil {
-					return // it reads nothing of an answer
+					return // it ignores the body of an answer
 				}
 				require.Error(t, err)
 				assert.Equal(t, op.Method != http.MethodGet && !b.unacted, maybeApplied(err), err)
@@ -166,7 +165,7 @@ func TestNothingIsDoneTwice(t *testing.T) {
 	}
 }
 
-// silence never answers: the one failure that wants virtual time.
+// silence never answers. This failure needs virtual time, so it has its own test.
 type silence struct{ seen atomic.Int64 }
 
 func (s *silence) RoundTrip(req *http.Request) (*http.Response, error) {
@@ -199,10 +198,10 @@ func TestAnAttemptTimeoutIsNoProof(t *testing.T) {
 	}
 }
 
-// Connections that fail before a request could be sent.
+// If a connection fails before a request could be sent, every operation is retried.
 func TestWithoutAConnectionEveryOperationIsTriedAgain(t *testing.T) {
 	t.Parallel()
-	const refusing = "http://127.0.0.1:1" // a port that nothing on this machine is given
+	const refusing = "http://127.0.0.1:1" // nothing listens on port 1
 	for _, op := range transport.Operations() {
 		t.Run(op.Name, func(t *testing.T) {
 			t.Parallel()
@@ -219,8 +218,8 @@ func TestWithoutAConnectionEveryOperationIsTriedAgain(t *testing.T) {
 	}
 }
 
-// A connection that is dropped while the request is being read proves nothing:
-// who knows what the other end made of it.
+// A connection that is dropped while the server reads the request proves nothing: the server may
+// have acted on it.
 func TestAConnectionDroppedInMidRequestIsNoProof(t *testing.T) {
 	t.Parallel()
 	for _, op := range transport.Operations() {
@@ -299,7 +298,7 @@ func TestADeleteThatFindsItsWorkDoneSucceeds(t *testing.T) {
 			var seen atomic.Int64
 			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 				if seen.Add(1) == 1 {
-					reset(w, "") // deleted, and crashed
+					reset(w, "") // the server deletes the resource and crashes
 					return
 				}
 				w.WriteHeader(http.StatusNotFound)

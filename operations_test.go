@@ -16,8 +16,7 @@ import (
 	"github.com/reincubate/ricloud-go/internal/transport"
 )
 
-// operationCase is one operation, how a caller makes it and what then goes
-// over the wire.
+// operationCase is one operation: how a caller makes it, and what is then sent.
 type operationCase struct {
 	op    transport.Operation
 	call  func(context.Context, *Client) error
@@ -40,7 +39,7 @@ func drain[T any](seq func(func(*T, error) bool)) (n int, err error) {
 	return n, err
 }
 
-// operationCases holds every row of the operation table, once at least.
+// operationCases covers every row of the operation table at least once.
 func operationCases() []operationCase {
 	noon := time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
 	payload := PollPayload{DataTypes: []string{"callkit.calls"}}

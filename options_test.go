@@ -18,13 +18,13 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// hang answers nothing until the request is given up.
+// hang does not answer until the client gives up.
 func hang(r *http.Request) (*http.Response, error) {
 	<-r.Context().Done()
 	return nil, r.Context().Err()
 }
 
-// silence is a body that never comes.
+// silence is a body that never sends anything.
 type silence struct{ request *http.Request }
 
 func (s silence) Read([]byte) (int, error) {
@@ -32,7 +32,7 @@ func (s silence) Read([]byte) (int, error) {
 	return 0, s.request.Context().Err()
 }
 
-// stall answers headers and no body.
+// stall sends headers and no body.
 func stall(r *http.Request) (*http.Response, error) {
 	return &http.Response{
 		StatusCode: http.StatusOK, ContentLength: -1, Body: io.NopCloser(silence{r}),
@@ -45,8 +45,8 @@ func retryAfter(seconds string) httpmock.Responder {
 	)
 }
 
-// Each option bounds what it says it bounds: how often the API is asked, and
-// for how long, in virtual time.
+// Each option limits the number of requests and the duration of a call as documented, in virtual
+// time.
 func TestOptionsBoundACall(t *testing.T) {
 	t.Parallel()
 	unavailable := httpmock.NewStringResponder(http.StatusServiceUnavailable, `{}`)
@@ -211,7 +211,8 @@ func TestWithLoggerHearsOfEveryAttempt(t *testing.T) {
 	})
 }
 
-// A RoundTripper should not, but a recorder may, edit what it is given.
+// A RoundTripper must not edit the request, but a recording one might. Later requests still carry
+// the token.
 func TestACallDoesNotSeeWhatWasDoneToAnothersToken(t *testing.T) {
 	t.Parallel()
 	c, api := newTestClient(t)
@@ -226,7 +227,7 @@ func TestACallDoesNotSeeWhatWasDoneToAnothersToken(t *testing.T) {
 	}
 }
 
-// turnstile is a Pacer that remembers who asked.
+// turnstile is a Pacer that records the priority of each request.
 type turnstile struct{ asked []Priority }
 
 func (p *turnstile) Wait(_ context.Context, priority Priority) error {

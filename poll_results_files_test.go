@@ -18,7 +18,7 @@ import (
 	"github.com/reincubate/ricloud-go/ricloudtest"
 )
 
-// bucket is storage in memory: the API's side and the client's.
+// bucket is storage in memory. The API writes to it, and the client reads from it.
 type bucket struct {
 	mu      sync.Mutex
 	objects map[string]ricloudtest.Content
@@ -51,7 +51,7 @@ func TestResultsWithFiles(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			const n = 150 // more than one poll's
+			const n = 150 // more files than one poll may ask for
 			account := fileAccount(n)
 			account.Fail["file-007"] = "not-found"
 			objects := &bucket{objects: map[string]ricloudtest.Content{}} // the older API has no signed URLs
@@ -86,8 +86,8 @@ func TestResultsWithFiles(t *testing.T) {
 	}
 }
 
-// A rerun over a complete folder makes no poll and fetches nothing, and even the
-// first run reads each object once.
+// A second run over a complete folder creates no poll and fetches nothing. The first run reads each
+// object once.
 func TestResultsWithFilesResume(t *testing.T) {
 	t.Parallel()
 	for name, opts := range map[string]func(*ricloud.Poll) []ricloud.SaveAllOption{
@@ -121,7 +121,7 @@ func TestResultsWithFilesResume(t *testing.T) {
 			assert.Equal(t, polls, sandbox.CountCalls("Polls.Create"), "a complete folder needs no poll")
 			assert.Equal(t, n+1, sandbox.CountCalls("Storage.Get"))
 
-			for _, s := range first { // one file and the data result are gone: one poll
+			for _, s := range first { // one file is missing: its poll is the only new one
 				if s.Result.DataType() == "file-007" {
 					require.NoError(t, os.Remove(s.Path))
 				}
@@ -136,7 +136,7 @@ func TestResultsWithFilesResume(t *testing.T) {
 	}
 }
 
-// One of a hundred is not acknowledged: the others are, and it is named.
+// If one result of a hundred is not acknowledged, the others are, and the error names it.
 func TestSaveAllSaysWhatIsAcknowledged(t *testing.T) {
 	t.Parallel()
 	sandbox := ricloudtest.NewServer(ricloudtest.WithAccounts(fileAccount(20)),
@@ -222,7 +222,7 @@ func TestAcknowledgeAllWithoutTheBatch(t *testing.T) {
 		[]ricloud.ID{"unknown", saved[0].Result.ID}), ricloud.ErrNotFound)
 }
 
-// A data result that cannot be read costs its files, and nothing else.
+// If a data result cannot be read, only its own files are missing.
 func TestResultsWithFilesOfADamagedResult(t *testing.T) {
 	t.Parallel()
 	account := fileAccount(2)

@@ -14,14 +14,14 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// growing is a poll whose results become more with each read, and whose nested
-// list shows the first ten of them, in one order or the other.
+// growing is a poll whose results grow with each read. Its nested list shows the first ten of them,
+// newest or oldest first.
 type growing struct {
 	sizes       []int
 	newestFirst bool
 	reads       int
 	pages       int // requests for further pages
-	shown       int // results on them
+	shown       int // results on those pages
 }
 
 func (g *growing) size() int { return g.sizes[min(max(g.reads-1, 0), len(g.sizes)-1)] }
@@ -83,7 +83,7 @@ func TestPollResultsFollowsPagesWithoutReadingThemAgain(t *testing.T) {
 				c, err := NewClient("token", WithTransport(api))
 				require.NoError(t, err)
 				seen := map[ID]int{}
-				late := 0 // what came only after the poll was over
+				late := 0 // results that came only after the poll had ended
 				for r, err := range c.Polls.Results(t.Context(), "p") {
 					require.NoError(t, err)
 					seen[r.ID]++
@@ -121,7 +121,7 @@ func TestPollResultsEndsWithItsConsumer(t *testing.T) {
 	})
 }
 
-// A result without an ID is yielded, once, like any other.
+// A result without an ID is yielded once, like any other.
 func TestPollResultsWithoutAnID(t *testing.T) {
 	t.Parallel()
 	const first, second, third = `{"task":"t","identifier":"a","url":"s3://b/a"}`,

@@ -17,7 +17,7 @@ type call struct {
 	Length int    `json:"length"`
 }
 
-// benchmarked is a document of 10,000 records; one in twenty refers to a file.
+// benchmarked returns a document of 10,000 records. One in twenty refers to a file.
 func benchmarked() string {
 	var document strings.Builder
 	document.WriteString(`{"data":[`)
@@ -32,10 +32,9 @@ func benchmarked() string {
 	return strings.TrimSuffix(document.String(), ",") + `],"metadata":{"count":10000}}`
 }
 
-// BenchmarkRecords compares Records with a loop over the standard decoder that
-// is written by hand and checks nothing, for records of a type and raw ones.
-// Records is to be no slower. With GOEXPERIMENT=jsonv2, it is to take at most
-// 1.1 times what a loop over encoding/json/jsontext takes (jsonv2).
+// BenchmarkRecords compares Records with a hand-written loop over the standard decoder that checks
+// nothing, for typed and for raw records. Records should not be slower. With GOEXPERIMENT=jsonv2,
+// it should take at most 1.1 times as long as a loop over encoding/json/jsontext (jsonv2).
 func BenchmarkRecords(b *testing.B) {
 	text := benchmarked()
 	run := func(name string, read func(r io.Reader) (int, error)) {
@@ -56,8 +55,8 @@ func BenchmarkRecords(b *testing.B) {
 	}
 }
 
-// BenchmarkFileRefs reads the files that raw records refer to. It is to take at
-// most 1.6 times what Records of raw messages takes alone.
+// BenchmarkFileRefs reads the files that raw records refer to. It should take at most 1.6 times as
+// long as Records alone.
 func BenchmarkFileRefs(b *testing.B) {
 	text := benchmarked()
 	b.Run("records", func(b *testing.B) {
@@ -89,7 +88,7 @@ func countRecords[T any](r io.Reader) (n int, err error) {
 	return n, nil
 }
 
-// countDecoded is the loop that the documentation of encoding/json shows.
+// countDecoded is the loop from the documentation of encoding/json.
 func countDecoded[T any](r io.Reader) (n int, err error) {
 	d := json.NewDecoder(r)
 	for range 3 { // {"data":[

@@ -18,7 +18,7 @@ type call struct {
 	Length int    `json:"length"`
 }
 
-// collect returns what Records yields.
+// collect returns the records and the errors that Records yields.
 func collect[T any](r io.Reader) (records []T, failures []error) {
 	for record, err := range Records[T](r) {
 		if err != nil {
@@ -37,7 +37,7 @@ func TestRecords(t *testing.T) {
 	for name, tc := range map[string]struct {
 		document string
 		want     []call
-		err      string // "": none
+		err      string // "": no error
 	}{
 		"plain": {
 			document: `{"data":` + two + `,"metadata":{"count":2}}`,
@@ -236,7 +236,7 @@ func TestRecords(t *testing.T) {
 	}
 }
 
-// A document may break off anywhere: its end is never taken for its EOF.
+// A document that is cut off anywhere is an error, and never looks complete.
 func TestRecordsThatBreakOff(t *testing.T) {
 	t.Parallel()
 	document := `{"x":{"y":[1,{}]},"data":[{"number":"+44 \u0031","length":3},{"number":"",` +
@@ -255,8 +255,8 @@ func TestRecordsThatBreakOff(t *testing.T) {
 	assert.Empty(t, failures)
 }
 
-// The errors of some types quote what they cannot decode. RecordError does not,
-// and keeps them for errors.As.
+// The errors of some types quote the value that they cannot decode. RecordError does not quote it,
+// and keeps those errors for errors.As.
 func TestRecordErrorsQuoteNoValue(t *testing.T) {
 	t.Parallel()
 	type fussy struct {
@@ -347,8 +347,8 @@ func FuzzRecords(f *testing.F) {
 	})
 }
 
-// hasOneData reports whether the document surely has one array "data" at its top: without escapes,
-// no other spelling of the name can stand before it.
+// hasOneData reports whether the document certainly has one array "data" at its top level. It has
+// no escapes, so no other spelling of the name can occur.
 func hasOneData(document string) bool {
 	var top map[string]json.RawMessage
 	return json.Unmarshal([]byte(document), &top) == nil &&
@@ -356,7 +356,7 @@ func hasOneData(document string) bool {
 		strings.Count(document, "data") == 1 && !strings.Contains(document, `\`)
 }
 
-// A file's own document may hold one object where others hold a list; its references are found.
+// A file's own document may hold one object where others hold a list. Its references are found too.
 func TestFileRefsOfASingleObject(t *testing.T) {
 	t.Parallel()
 	document := `{"data":{"name":"a","file_id":"f1","nested":[{"file_id":"f2"}]}}`

@@ -122,7 +122,7 @@ func TestTheReplacementCharacterItselfCanBeSent(t *testing.T) {
 	t.Parallel()
 	c, api := newTestClient(t)
 	params := janesLogin()
-	params.Payload.Password = NewSecret("p\uFFFDz \\ufffd") // what a password may well hold
+	params.Payload.Password = NewSecret("p\uFFFDz \\ufffd") // a password may contain any of these
 	_, err := c.Sessions.Create(t.Context(), params)
 	require.NoError(t, err)
 	assert.Contains(t, api.last().Body, "p\uFFFDz \\\\ufffd")
@@ -176,7 +176,7 @@ func TestCallAcceptsOnlyJSON(t *testing.T) {
 	assert.JSONEq(t, `{"a":1}`, string(raw))
 }
 
-// A success without what makes it one is an answer of unknown outcome.
+// The outcome is unknown if a successful answer lacks the ID that makes it a success.
 func TestASuccessWithoutAnIDIsNoSuccess(t *testing.T) {
 	t.Parallel()
 	bodies := map[string]string{
@@ -258,7 +258,7 @@ func TestASuccessWithoutAnIDIsNoSuccess(t *testing.T) {
 	require.NoError(t, err, "an update may answer with what it changed")
 }
 
-// The token of a key is shown once: an answer without it is none.
+// The API shows the token of a key only once, so an answer without it is an error.
 func TestAKeyWithoutItsTokenIsNoSuccess(t *testing.T) {
 	t.Parallel()
 	for _, body := range []string{

@@ -16,12 +16,12 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// acks is an API that acknowledges, perhaps not in batches.
+// acks is an API that acknowledges results, with or without a batch endpoint.
 type acks struct {
 	mu      sync.Mutex
-	batch   int // the batch endpoint's status
+	batch   int // status of the batch endpoint
 	unknown []string
-	status  map[string]int // of single results
+	status  map[string]int // status for single results
 	batches [][]string
 	acked   []string
 	singles int
@@ -69,7 +69,7 @@ func (a *acks) seen() (s struct {
 	return s
 }
 
-// heal makes the API well but for the results it does not know.
+// heal makes all requests succeed, except for unknown results.
 func (a *acks) heal(unknown ...string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -224,7 +224,7 @@ func TestAcknowledgeAllRemembersThatThereIsNoBatch(t *testing.T) {
 	require.EqualError(t, err, "ricloud: Results.AcknowledgeAll: ids[1] is empty")
 }
 
-// Only the API acknowledges: what a proxy answers in its place leaves every result.
+// An answer from a proxy acknowledges nothing: every result remains.
 func TestAnAnswerThatIsNotTheAPIsAcknowledgesNothing(t *testing.T) {
 	t.Parallel()
 	for _, page := range []string{

@@ -90,7 +90,7 @@ func TestAcknowledgerReportsWhatRemains(t *testing.T) {
 		assert.Equal(t, []ID{"r0", "r1", "r2"}, failed.Remaining)
 		require.ErrorIs(t, err, ErrServer)
 
-		api.heal("r1") // the API is well again
+		api.heal("r1") // the API works again
 		rest(10 * time.Second)
 		synctest.Wait()
 		assert.Equal(t, []string{"r0", "r2"}, api.seen().acked, "what waited is acknowledged by itself")
@@ -103,7 +103,7 @@ func TestAcknowledgerReportsWhatRemains(t *testing.T) {
 	})
 }
 
-// hanging answers nothing until the request's context ends.
+// hanging does not answer until the request's context ends.
 type hanging struct{}
 
 func (hanging) RoundTrip(req *http.Request) (*http.Response, error) {

@@ -24,7 +24,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Storage decides what has expired, not the clock of this machine.
+// Storage decides whether a signed URL has expired. This machine's clock does not matter.
 func TestSignedURLIsJudgedByStorage(t *testing.T) {
 	t.Parallel()
 	for name, ahead := range map[string]time.Duration{
@@ -36,7 +36,7 @@ func TestSignedURLIsJudgedByStorage(t *testing.T) {
 			v := newVault()
 			body := random(100_000)
 			r := v.add("a", body)
-			v.expires = time.Now().Add(-ahead) // by the clock of this machine
+			v.expires = time.Now().Add(-ahead) // as a clock that is wrong by ahead shows it
 			r.SignedURL.DateExpires = v.expires
 			v.fault = func(_ *vault, n int, _ *http.Request, resp *http.Response) (*http.Response, error) {
 				if n < 3 {
@@ -99,7 +99,7 @@ func TestOpenThatIsCancelledIsCauseAndErr(t *testing.T) {
 	})
 }
 
-// tells is a transport whose errors name the URL, as http.Client's do.
+// tells is a transport whose errors contain the URL, as those of http.Client do.
 type tells struct {
 	with func(u *url.URL) error
 	next http.RoundTripper
@@ -191,7 +191,7 @@ type errorReader struct{ err error }
 
 func (r errorReader) Read([]byte) (int, error) { return 0, r.err }
 
-// localURLs all lead to this machine or its networks, by some resolver.
+// localURLs returns URLs that lead to this machine or its networks, at least with some resolvers.
 func localURLs() []string {
 	return []string{
 		"http://127.0.0.1:1/", "https://127.0.0.1/", "https://127.1/", "https://127.255.255.254/",
@@ -246,7 +246,7 @@ func TestNoURLLeadsToThisMachine(t *testing.T) {
 	})
 }
 
-// A name that resolves to this machine is refused where the client dials itself.
+// The client's own dialer refuses a name that resolves to this machine.
 func TestNoNameLeadsToThisMachine(t *testing.T) {
 	t.Parallel()
 	asked := make(chan struct{}, 10)
@@ -258,7 +258,7 @@ func TestNoNameLeadsToThisMachine(t *testing.T) {
 	require.NoError(t, err)
 	if addresses, err := net.DefaultResolver.LookupHost(t.Context(), name); err != nil ||
 		len(addresses) == 0 {
-		name = "localhost.localdomain" // this machine does not know its own name
+		name = "localhost.localdomain" // the resolver does not know this machine's name
 	}
 	c, err := NewClient("token", WithRetries(0))
 	require.NoError(t, err)
@@ -273,8 +273,8 @@ func TestNoNameLeadsToThisMachine(t *testing.T) {
 	assert.Empty(t, asked)
 }
 
-// transcoding is Google Cloud Storage as it treats an object that is stored with
-// Content-Encoding: gzip.
+// transcoding returns a vault that treats an object with Content-Encoding: gzip as Google Cloud
+// Storage does.
 func transcoding(t *testing.T, plain []byte) (*vault, *Result) {
 	t.Helper()
 	var stored bytes.Buffer
@@ -365,7 +365,7 @@ func TestLocalFiles(t *testing.T) {
 	_, err = read(t.Context(), c, &missing)
 	require.ErrorIs(t, err, ErrNotFound)
 
-	// A signed URL that works comes first, and one that does not is no obstacle.
+	// A signed URL is used first. If it fails, the local file is read.
 	body := random(6)
 	signed := v.add("a", body)
 	signed.URL = inside.URL

@@ -15,8 +15,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// secondary lists the JSON names of the fields of a resource that no wait and
-// no call depends on, with those of the types inside.
+// secondary lists the JSON paths of the fields that no wait and no call depends on, including
+// nested ones.
 func secondary(t reflect.Type, prefix string, depth int) (paths []string) {
 	for t.Kind() == reflect.Pointer {
 		t = t.Elem()
@@ -40,7 +40,7 @@ func secondary(t reflect.Type, prefix string, depth int) (paths []string) {
 	return paths
 }
 
-// itemTypeOf returns the type of the items of a List, nil for another type.
+// itemTypeOf returns the type of the items of a List, or nil for any other type.
 func itemTypeOf(t reflect.Type) reflect.Type {
 	if t.Kind() != reflect.Struct {
 		return nil
@@ -52,7 +52,7 @@ func itemTypeOf(t reflect.Type) reflect.Type {
 	return data.Type.Elem()
 }
 
-// answerWith writes a resource whose value at path is odd.
+// answerWith returns a resource whose value at path is odd.
 func answerWith(path, odd string) string {
 	for {
 		i := strings.LastIndexAny(path, ".]")
@@ -95,7 +95,7 @@ func TestAnOddSecondaryFieldNeverFailsAnAnswer(t *testing.T) {
 			t.Parallel()
 			paths := secondary(typ, "", 3)
 			require.NotEmpty(t, paths)
-			// names that only an UnmarshalJSON knows, and none
+			// These names are known only to an UnmarshalJSON, or to nothing.
 			paths = append(paths, "tasks_completed", "org", "unknown")
 			for _, path := range paths {
 				for _, odd := range odds {

@@ -18,7 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// hidden holds a secret everywhere a program may keep one.
+// hidden holds a secret in every kind of field.
 type hidden struct {
 	Field   Secret
 	Pointer *Secret
@@ -40,7 +40,7 @@ func newHidden(value string) hidden {
 	return h
 }
 
-// failing keeps what a failed assertion prints.
+// failing records what a failed assertion prints.
 type failing struct{ strings.Builder }
 
 func (f *failing) Errorf(format string, args ...any) { fmt.Fprintf(&f.Builder, format, args...) }
@@ -136,8 +136,8 @@ func TestASecretIsReadAndCompared(t *testing.T) {
 	assert.Equal(t, "123", key.Token.Reveal(), "an API may write a token of digits as a number")
 }
 
-// A program that printed a secret and reads it back must not go on with the
-// word that was printed.
+// A program that printed a secret and reads the output back must not use the printed word as a
+// secret.
 func TestTheWordRedactedIsNoSecret(t *testing.T) {
 	t.Parallel()
 	for name, read := range map[string]func() error{

@@ -15,8 +15,8 @@ import (
 	ricloud "github.com/reincubate/ricloud-go"
 )
 
-// Version, the newest release in CHANGELOG.md and what the other modules of
-// the repository require are the same version, and no tag is ahead of them.
+// Version, the newest release in CHANGELOG.md and the version that the other modules require are
+// the same, and no tag is newer.
 func TestVersionAgrees(t *testing.T) {
 	t.Parallel()
 	changelog, err := os.ReadFile("CHANGELOG.md")
@@ -43,8 +43,7 @@ func TestVersionAgrees(t *testing.T) {
 	}
 }
 
-// tags returns the tags of the root module. A copy of the module that is no
-// git checkout has none.
+// tags returns the tags of the root module. It returns none if the module is not a git checkout.
 func tags(t *testing.T) []string {
 	t.Helper()
 	if _, err := os.Stat(".git"); err != nil {

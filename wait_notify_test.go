@@ -106,7 +106,7 @@ func waitSubscription(t *testing.T, c *Client) (string, error) {
 	return string(s.State), err
 }
 
-// A task's event moves its poll: results come as soon as their task ends.
+// The event of a task updates its poll, so results are yielded as soon as their task ends.
 func TestNotifyStreamsResultsOfTasks(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -116,7 +116,7 @@ func TestNotifyStreamsResultsOfTasks(t *testing.T) {
 		events := []*Event{
 			event("task", `{"id":"a","poll":"p","state":"succeeded","results":[{"id":"ra"}]}`),
 			event("task", `{"id":"a","poll":"p","state":"pending"}`),                           // late
-			event("task", `{"id":"a","poll":"p","state":"succeeded","results":[{"id":"ra"}]}`), // again
+			event("task", `{"id":"a","poll":"p","state":"succeeded","results":[{"id":"ra"}]}`), // repeated
 			event("task", `{"id":"b","poll":"p","state":"succeeded","results":{"data":[{"id":"rb"}]}}`),
 			event("poll",
 				`{"id":"p","state":"completed","tasks_succeeded":["a","b"],`+
@@ -237,7 +237,7 @@ func TestAPollOnItsWayHasNotFailed(t *testing.T) {
 		pollStatus(&Poll{State: PollProcessing, TasksFailed: []ID{"a"}, TasksSuspended: []ID{"b"}}).Err)
 	require.ErrorIs(t, pollStatus(&Poll{State: PollCompleted, TasksSuspended: []ID{"b"}}).Err,
 		ErrTasksFailed)
-	// Each step is further on than the one before, so that a late answer is known as such.
+	// Each state ranks higher than the one before, so that late answers can be ignored.
 	before := -1
 	for _, p := range []Poll{
 		{State: PollPending, TasksPending: []ID{"a", "b"}},
@@ -265,7 +265,7 @@ func TestASessionThatEndedIsNoLongerPending(t *testing.T) {
 	}
 }
 
-// Options are of one call: a wait that has some makes its requests itself.
+// Options apply to one call only. A wait with options therefore sends its own requests.
 func TestWaitWithOptions(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -23,13 +23,13 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// hangs answers when the client gives up.
+// hangs does not answer until the client gives up.
 func hangs(r *http.Request) (*http.Response, error) {
 	<-r.Context().Done()
 	return nil, context.Cause(r.Context())
 }
 
-// Outages are answers that are not the API's, or say nothing.
+// Outages returns answers that do not come from the API or contain nothing useful.
 func Outages() map[string]RoundTripFunc {
 	fixed := func(status int, body string) RoundTripFunc {
 		return func(*http.Request) (*http.Response, error) { return answer(status, body) }
@@ -72,8 +72,8 @@ func redirect(r *http.Request, to string) (*http.Response, error) {
 	return resp, err
 }
 
-// Ten waits outlive nine minutes of each outage, cost no more than a fifth of
-// the quota, and end soon after it.
+// Ten waits tolerate nine minutes of each outage. They use at most a fifth of the quota, and end
+// soon after the outage.
 func TestWaitsOutliveEveryOutage(t *testing.T) {
 	t.Parallel()
 	const lasts, begins = 9 * time.Minute, 3 * time.Second
@@ -123,8 +123,7 @@ func TestWaitsOutliveEveryOutage(t *testing.T) {
 	}
 }
 
-// A wait's read is one request, whatever the answer is: no retry within the call
-// comes sooner than the wait's own next read.
+// A wait sends one request for each read and does not retry it: the wait reads again anyway.
 func TestAWaitsReadIsNotRetriedWithinTheCall(t *testing.T) {
 	t.Parallel()
 	for name, outage := range Outages() {
@@ -151,7 +150,7 @@ func TestAWaitsReadIsNotRetriedWithinTheCall(t *testing.T) {
 	}
 }
 
-// A wait does not outlive an outage of more than ten minutes, and says why.
+// A wait fails after more than ten minutes of an outage, and its error says why.
 func TestAWaitEndsWithItsOutage(t *testing.T) {
 	t.Parallel()
 	for name, outage := range Outages() {
@@ -222,7 +221,7 @@ func TestWhatCannotHealEndsAWaitAtOnce(t *testing.T) {
 	}
 }
 
-// A token that is refused once may be one that is being rotated.
+// One refusal of the token does not end a wait, because the token may be in rotation.
 func TestATokenRefusedOnceIsNoEnd(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -240,8 +239,7 @@ func TestATokenRefusedOnceIsNoEnd(t *testing.T) {
 	})
 }
 
-// Reads that hang, and lists that hang, delay no other wait by more than an
-// interval.
+// Reads and lists that hang delay no other wait by more than one interval.
 func TestWhatHangsDelaysNobody(t *testing.T) {
 	t.Parallel()
 	for _, n := range []int{1, 7, 8, 30, 100} {
@@ -314,7 +312,7 @@ func TestBeingOutrunByOnesOwnCallsIsNoOutage(t *testing.T) {
 	})
 }
 
-// A page of 100 big polls is over the limit of a body: it is asked for smaller.
+// If a page of 100 large polls exceeds the limit of a body, smaller pages are requested.
 func TestAListPageThatIsTooLargeIsAskedForSmaller(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -375,7 +373,7 @@ func TestAListPageThatIsTooLargeIsAskedForSmaller(t *testing.T) {
 	})
 }
 
-// Items without an ID on a list page do not keep the waits from sharing the page.
+// Waits share a list page even if some of its items have no ID.
 func TestListItemsWithoutAnIDLeaveTheListShared(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -415,9 +413,9 @@ func TestListItemsWithoutAnIDLeaveTheListShared(t *testing.T) {
 	})
 }
 
-// 5,000 waits of a key that may not list: the reads keep to a fifth of the quota,
-// and each wait has its turn. The warning says what to do about the lag, which is
-// the number of waits over the reads that are allowed.
+// 5,000 waits use a key that must not list. Their reads stay within a fifth of the quota, and each
+// wait gets its turn. The lag is the number of waits divided by the allowed rate of reads, and the
+// warning says how to reduce it.
 func TestManyWaitsOfAKeyThatMayNotList(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -468,7 +466,7 @@ func TestAListThatIsNotPermittedIsSaid(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		lists := 0
-		var lines strings.Builder // the hub logs from one goroutine
+		var lines strings.Builder // safe: the hub logs from one goroutine
 		c, err := NewClient("token", WithLogger(slog.New(slog.NewTextHandler(&lines, nil))),
 			WithTransport(RoundTripFunc(func(r *http.Request) (*http.Response, error) {
 				if id, ok := strings.CutPrefix(r.URL.Path, "/polls/"); ok {
@@ -495,7 +493,7 @@ func TestAListThatIsNotPermittedIsSaid(t *testing.T) {
 	})
 }
 
-// Events of other resources do not make the reads of a wait rarer.
+// Events of other resources do not slow down the reads of a wait.
 func TestEventsOfOthersSlowNothingDown(t *testing.T) {
 	t.Parallel()
 	for _, other := range []*Event{
@@ -524,7 +522,7 @@ func TestEventsOfOthersSlowNothingDown(t *testing.T) {
 	}
 }
 
-// Two waits for one poll may each change what they get.
+// Waits for the same poll yield separate copies, which callers may change.
 func TestWaitsShareNothing(t *testing.T) {
 	t.Parallel()
 	c, api := newTestClient(t, WithPolling(time.Millisecond, time.Millisecond))
@@ -553,8 +551,8 @@ func TestWaitsShareNothing(t *testing.T) {
 	waits.Wait()
 }
 
-// What was remembered ends a wait only while it is fresh, and expired is the
-// last word in any order.
+// A wait ends with a remembered state only while that is recent. The state "expired" is final, in
+// whatever order it arrives.
 func TestNoStaleTruth(t *testing.T) {
 	t.Parallel()
 	active, expired := `{"id":"s","state":"active"}`, `{"id":"s","state":"expired","error":"service"}`
@@ -564,9 +562,9 @@ func TestNoStaleTruth(t *testing.T) {
 	}
 	tests := map[string]struct {
 		between func(context.Context, *Client)
-		now     string // what the API says at the end
+		now     string // the state that the API reports at the end
 		is      error
-		fresh   bool // the wait begins at once
+		fresh   bool // the wait starts immediately
 	}{
 		"a day later": {
 			between: func(context.Context, *Client) {}, now: expired, is: ErrSessionExpired,
@@ -672,7 +670,7 @@ func TestAnUnknownStateIsNoSuccess(t *testing.T) {
 	})
 }
 
-// The oldest API calls failed tasks completed. They are asked for.
+// The oldest API lists failed tasks as completed, so the tasks themselves are read.
 func TestTasksThatAPollHidesAreAskedFor(t *testing.T) {
 	t.Parallel()
 	for name, list := range map[string]string{

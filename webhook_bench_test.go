@@ -17,7 +17,7 @@ import (
 	ricloud "github.com/reincubate/ricloud-go"
 )
 
-// bareEvent is an event read without any tolerance.
+// bareEvent is an event that is decoded without any tolerance.
 type bareEvent struct {
 	ID            string          `json:"id"`
 	Type          string          `json:"type"`
@@ -29,10 +29,10 @@ type bareEvent struct {
 	DateDelivered *time.Time      `json:"date_delivered"`
 }
 
-// completedPoll is the body of an event as it comes: a poll of ten tasks.
+// completedPoll returns the body of a typical event: a poll with ten tasks.
 func completedPoll() []byte { return completedPollOf(0) }
 
-// completedPollOf is completedPoll with results in it.
+// completedPollOf is like completedPoll, and adds results.
 func completedPollOf(results int) []byte {
 	const uuid = "0e7a0c1e-5a5e-4d0b-9b1e-3f1c2a4d5e6f"
 	tasks := strings.TrimSuffix(strings.Repeat(`"`+uuid+`",`, 10), ",")
@@ -54,7 +54,7 @@ func completedPollOf(results int) []byte {
 		strings.TrimSuffix(strings.Repeat(result, results), ","), results)
 }
 
-// bare is the least that a receiver must do: compute, compare, decode.
+// bare does the minimum for a delivery: compute the signature, compare it and decode the body.
 func bare(key []byte, timestamp, signature string, body []byte) error {
 	mac := hmac.New(sha256.New, key)
 	mac.Write([]byte(timestamp + "."))
@@ -74,14 +74,14 @@ func verifyAndParse(header string, body []byte) error {
 	return err
 }
 
-// BenchmarkWebhook compares VerifyWebhook and ParseEvent with the plain
-// equivalent. The two alternate, so that what else the machine does slows both.
-// The ratio is that of their fastest rounds, which were disturbed least.
+// BenchmarkWebhook compares VerifyWebhook and ParseEvent with bare. It alternates between the two,
+// so that other load on the machine slows both down. It reports the ratio of the fastest rounds,
+// which were disturbed least.
 func BenchmarkWebhook(b *testing.B) {
 	for _, size := range []struct {
 		name    string
-		results int // beside the ten tasks
-		calls   int // in a round
+		results int // results of the poll
+		calls   int // calls in a round
 	}{
 		{name: "1KB", results: 0, calls: 50},
 		{name: "10KB", results: 23, calls: 5},

@@ -22,8 +22,8 @@ import (
 	ricloud "github.com/reincubate/ricloud-go"
 )
 
-// Five deliveries of each event over real connections, in random order, with a
-// handler that fails now and then: each event takes effect once. The full load:
+// Each event is delivered five times over real connections, in random order, and the handler
+// sometimes fails. Each event takes effect once. To run the full load:
 //
 //	RICLOUD_LOAD_EVENTS=10000 go test -run UnderLoad -v .
 func TestWebhookHandlerUnderLoad(t *testing.T) { //nolint:paralleltest // it measures memory
@@ -39,7 +39,7 @@ func TestWebhookHandlerUnderLoad(t *testing.T) { //nolint:paralleltest // it mea
 			failed.Add(1)
 			return errors.New("now and then")
 		}
-		runtime.Gosched() // give a duplicate its chance
+		runtime.Gosched() // lets a duplicate run first
 		i, err := strconv.Atoi(string(e.ID))
 		if err != nil {
 			return err
@@ -83,7 +83,7 @@ func TestWebhookHandlerUnderLoad(t *testing.T) { //nolint:paralleltest // it mea
 		queue.statuses, failed.Load(), grown>>10)
 }
 
-// load is a queue of deliveries; what is not answered 200 is queued again.
+// load is a queue of deliveries. A delivery that is not answered with 200 is queued again.
 type load struct {
 	mu       sync.Mutex
 	ids      []int

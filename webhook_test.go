@@ -28,7 +28,7 @@ import (
 	ricloud "github.com/reincubate/ricloud-go"
 )
 
-// vector is a signature that the vendor's own client made.
+// vector is a signature that the vendor's own client created.
 type vector struct {
 	Name   string         `json:"name"`
 	Secret ricloud.Secret `json:"secret"`
@@ -53,7 +53,7 @@ func vectors(t *testing.T) []vector {
 	return all
 }
 
-// ageless takes signatures of any age.
+// ageless returns a verifier that accepts signatures of any age.
 func ageless(secrets ...ricloud.Secret) ricloud.WebhookVerifier {
 	return ricloud.WebhookVerifier{Secrets: secrets, Past: 200 * 365 * 24 * time.Hour}
 }
@@ -150,13 +150,13 @@ func TestVerifyWebhookHeader(t *testing.T) {
 	}
 }
 
-// base64 that decodes to the same bytes in a lax decoder is refused.
+// Only the canonical base64 spelling is accepted, although a lenient decoder accepts others.
 func TestVerifyWebhookTakesOneSpellingOnly(t *testing.T) {
 	t.Parallel()
 	const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 	body := []byte("{}")
 	good := sign(webhookSecret, time.Now(), body)
-	last := len(good) - 2 // before the padding: its low two bits decode to nothing
+	last := len(good) - 2 // the last digit before the padding, whose low two bits are unused
 	digit := strings.IndexByte(alphabet, good[last])
 	for low := 1; low < 4; low++ {
 		alias := good[:last] + string(alphabet[digit^low]) + "="
@@ -254,7 +254,7 @@ func FuzzVerifyWebhook(f *testing.F) {
 			require.ErrorIs(t, err, ricloud.ErrSignature)
 			return
 		}
-		// Nothing the fuzzer makes fits but what the good header allows.
+		// Only the content of the valid header may pass.
 		require.True(t, bytes.Equal(content, body), "a body that nobody signed")
 		require.Contains(t, header, signature)
 	})
@@ -387,8 +387,8 @@ func TestWebhookHandlerAnswers(t *testing.T) {
 	}
 }
 
-// signedInside signs as the API did when it sent events as JSON strings: the
-// vendor's receiver of then verified the JSON in the string.
+// signedInside signs as the API did when events were JSON strings: the signature covers the JSON
+// inside the string.
 func signedInside(r *http.Request) {
 	r.Header.Set(ricloud.SignatureHeader,
 		sign(webhookSecret, time.Now(), []byte(`{"id":"1","type":"poll"}`)))
@@ -480,7 +480,7 @@ func TestWebhookHandlerLetsAFailedEventComeAgain(t *testing.T) {
 	assert.Contains(t, logged.String(), "event=e1")
 }
 
-// Without a logger a panic is logged where net/http logs those of handlers.
+// Without a logger, a panic is logged where net/http logs panics of handlers.
 func TestWebhookHandlerPanicReachesTheServersLog(t *testing.T) {
 	t.Parallel()
 	var logged bytes.Buffer
@@ -511,8 +511,8 @@ func TestWebhookHandlerGivesBackWhatGoexitLeaves(t *testing.T) {
 	assert.Equal(t, http.StatusOK, serve(h, delivery(t, eventBody("e1"))).Code)
 }
 
-// Parallel deliveries of an event run fn once; those who come second are told
-// to come again, not that all is well: the first may yet fail.
+// Parallel deliveries of one event call fn once. The others are answered with 503, and not with
+// 200, because the first one may still fail.
 func TestWebhookHandlerParallelDeliveries(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -609,7 +609,7 @@ func TestNewWebhookHandlerRefuses(t *testing.T) {
 	require.ErrorContains(t, err, "fn")
 }
 
-// The API appends the event's id to the config's URL, whatever that is.
+// The API appends the event's ID to the URL of the config, so the handler accepts any path.
 func TestWebhookHandlerMounts(t *testing.T) {
 	t.Parallel()
 	h := newWebhook(t, ignore)
@@ -624,7 +624,7 @@ func TestWebhookHandlerMounts(t *testing.T) {
 	}
 }
 
-// fakeDeduplicator fails where it is told to.
+// fakeDeduplicator returns the errors that the test sets.
 type fakeDeduplicator struct {
 	ricloud.Deduplicator
 	begin, done error
@@ -661,7 +661,7 @@ func TestWebhookHandlerDeduplicatorFailures(t *testing.T) {
 	assert.Contains(t, logged.String(), "disk full")
 }
 
-// The outcome is recorded although the API has hung up.
+// The outcome is recorded even if the API has closed the connection.
 func TestWebhookHandlerSettlesAfterTheRequest(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithCancel(t.Context())
@@ -688,7 +688,7 @@ func FuzzWebhookHandler(f *testing.F) {
 		h := newWebhook(t, func(_ context.Context, e *ricloud.Event) error {
 			called = true
 			assert.NotEmpty(t, e.ID)
-			_, _ = e.Resource() // nothing that is signed makes it panic
+			_, _ = e.Resource() // must not panic, whatever was signed
 			return nil
 		})
 		r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/", bytes.NewReader(body))
@@ -707,7 +707,7 @@ func FuzzWebhookHandler(f *testing.F) {
 	})
 }
 
-// What costs nothing is refused before the body is read.
+// Refusals that do not depend on the body are sent before it is read.
 func TestWebhookHandlerRefusesBeforeItReads(t *testing.T) {
 	t.Parallel()
 	begun, release := make(chan struct{}), make(chan struct{})
@@ -762,7 +762,7 @@ func TestWebhookHandlerRefusesBeforeItReads(t *testing.T) {
 	}
 }
 
-// unreadable fails the test that reads it.
+// unreadable fails the test if it is read.
 type unreadable struct{ t *testing.T }
 
 func (u unreadable) Read([]byte) (int, error) {
@@ -770,8 +770,8 @@ func (u unreadable) Read([]byte) (int, error) {
 	return 0, io.EOF
 }
 
-// Senders of bodies that never end share a bounded memory, do not take the
-// slots of what is signed, and are cut off.
+// Bodies that never end use a bounded amount of memory, leave room for signed deliveries, and are
+// cut off in the end.
 //
 //nolint:paralleltest // it measures memory
 func TestWebhookHandlerBoundsUnfinishedBodies(t *testing.T) {
@@ -811,7 +811,7 @@ func TestWebhookHandlerBoundsUnfinishedBodies(t *testing.T) {
 	})
 }
 
-// The default limit suits the largest events that are known.
+// The default limit accepts the largest known events.
 func TestWebhookHandlerTakesLargeEvents(t *testing.T) {
 	t.Parallel()
 	padding := strings.Repeat("x", 5<<20)
@@ -831,14 +831,14 @@ func TestWebhookHandlerTakesLargeEvents(t *testing.T) {
 	}
 }
 
-// logOf returns a request as a server with a log of its own gives it.
+// logOf returns a request that belongs to a server, and the log of that server.
 func logOf(r *http.Request) (*http.Request, *bytes.Buffer) {
 	var logged bytes.Buffer
 	server := &http.Server{ErrorLog: log.New(&logged, "", 0)}
 	return r.WithContext(context.WithValue(r.Context(), http.ServerContextKey, server)), &logged
 }
 
-// A clock that is wrong is named, to the operator and in the answer.
+// If the clock is wrong, the log and the answer say so.
 func TestWebhookHandlerNamesTheClock(t *testing.T) {
 	t.Parallel()
 	for offset, want := range map[time.Duration]string{
@@ -862,8 +862,8 @@ func TestWebhookHandlerNamesTheClock(t *testing.T) {
 	}
 }
 
-// Refusals are visible by default where net/http logs, each reason once a
-// minute, and answers do not repeat what is logged.
+// By default, refusals are logged where net/http logs: each reason once a minute. Answers do not
+// contain what is logged.
 func TestWebhookHandlerLogsRefusals(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -897,8 +897,8 @@ func TestWebhookHandlerLogsRefusals(t *testing.T) {
 	})
 }
 
-// With a logger, too, a refusal is logged once a minute: anyone can send what is
-// refused. What fails was signed, and is logged each time.
+// Also with a logger, each refusal is logged once a minute, because anyone can cause it. A failure
+// of fn follows a signed delivery, and is logged each time.
 func TestWebhookLoggerIsNotFlooded(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -920,7 +920,7 @@ func TestWebhookLoggerIsNotFlooded(t *testing.T) {
 	})
 }
 
-// A handler that is tied to a client tells its waits before it calls fn.
+// A handler with a client notifies the client's waits before it calls fn.
 func TestWebhookHandlerNotifiesItsClient(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -948,7 +948,7 @@ func TestWebhookHandlerNotifiesItsClient(t *testing.T) {
 	})
 }
 
-// Secrets that no delivery can be signed with are refused at once.
+// Secrets with which no delivery can be signed are refused immediately.
 func TestWebhookSecretsThatCannotBeRight(t *testing.T) {
 	t.Parallel()
 	h, known := newWebhook(t, ignore), ricloud.NewSecret(webhookSecret)
@@ -976,7 +976,7 @@ func sandboxClient(t *testing.T) *ricloud.Client {
 	return client
 }
 
-// Secrets that are added come beside those that are there.
+// AddSecrets keeps the existing secrets.
 func TestWebhookHandlerAddSecrets(t *testing.T) {
 	t.Parallel()
 	h, err := ricloud.NewWebhookHandler(ignore)
@@ -992,7 +992,7 @@ func TestWebhookHandlerAddSecrets(t *testing.T) {
 	}
 }
 
-// No verb prints the secrets of a verifier.
+// No formatting verb prints the secrets of a verifier.
 func TestWebhookVerifierPrintsNoSecret(t *testing.T) {
 	t.Parallel()
 	v := ageless(ricloud.NewSecret(webhookSecret))
@@ -1016,8 +1016,8 @@ func TestWebhookVerifierPrintsNoSecret(t *testing.T) {
 	}
 }
 
-// The older encoding is accepted as the vendor's 3.0.1 receiver read it: a JSON
-// string, signed over the JSON in it, byte by byte.
+// The older encoding is accepted as the vendor's 3.0.1 receiver did: the body is a JSON string, and
+// the signature covers the bytes of the JSON inside it.
 func TestVerifyWebhookOlderEncoding(t *testing.T) {
 	t.Parallel()
 	for name, inner := range map[string]string{

@@ -6,7 +6,7 @@ import (
 	"github.com/reincubate/ricloud-go/internal/depcheck"
 )
 
-// Beside the SDK's own modules this is an embedded NATS server and its client.
+// Apart from the SDK's own modules, these are an embedded NATS server and its client.
 func TestRunTimeDependencies(t *testing.T) {
 	t.Parallel()
 	depcheck.Modules(t,

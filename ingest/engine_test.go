@@ -21,19 +21,20 @@ import (
 	"github.com/reincubate/ricloud-go/ricloudtest"
 )
 
-// requests counts what the quota is about: not the reads of stored objects.
+// requests returns the number of requests that count towards the quota. Reads of stored objects do
+// not.
 func requests(s *ricloudtest.Server) float64 {
 	return float64(s.CountCalls("") - s.CountCalls(ricloudtest.StorageGet))
 }
 
 const fullFleet = 1000
 
-// What an account costs in requests: a user, a session, a poll, and its share of
-// what one process reads and acknowledges for all.
+// The requests of an account are for its user, its session, its poll, and its share of the reads
+// and acknowledgements that one process does for all accounts.
 func TestRequestsAnAccount(t *testing.T) {
 	t.Parallel()
-	// A smaller world under the race detector shares the same reads among fewer, so the limits are
-	// those of the full one there, which runs without the detector.
+	// With the race detector, a smaller fleet shares the same reads, so each account needs more. The
+	// limits are checked for the full fleet only, without the detector.
 	accounts := fullFleet
 	if raceDetector {
 		accounts = fullFleet / 4
@@ -84,8 +85,8 @@ func TestRequestsAnAccount(t *testing.T) {
 	}
 }
 
-// The same in a folder, where the state outlives the process, holds no secret,
-// and is refused to a second process.
+// In embedded mode, the state is in a folder. It survives the process, contains no secret, and is
+// not available to a second process.
 func TestEmbedded(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -121,8 +122,8 @@ func TestEmbedded(t *testing.T) {
 	}))
 }
 
-// A store without room for events answers deliveries 503. The lists show what they would have told,
-// and Replay gives the engine's receiver, once there is room, the events that the API gave up on.
+// If the store has no room for events, deliveries are answered with 503. The engine reads the lists
+// instead, and a Replay after space is freed stores the events that the API gave up on.
 func TestAFullStoreLosesNothing(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -150,7 +151,7 @@ func TestAFullStoreLosesNothing(t *testing.T) {
 		_, refused := b.answered.Load(http.StatusServiceUnavailable)
 		assert.True(t, refused)
 
-		s.room.Store(1 << 20) // space is freed
+		s.room.Store(1 << 20) // space becomes free
 		_, err = b.hook.Load().Replay(t.Context(), b.client)
 		require.NoError(t, err)
 		events := 0
@@ -165,7 +166,7 @@ func TestAFullStoreLosesNothing(t *testing.T) {
 	})
 }
 
-// boundedEvents is a store with room for so many events.
+// boundedEvents is a store with room for a limited number of events.
 type boundedEvents struct {
 	*store.Memory
 

@@ -11,8 +11,8 @@ import (
 	"github.com/reincubate/ricloud-go/ricloudtest"
 )
 
-// A test of your handler needs no NATS: the state is in memory, and the API is
-// the sandbox. Inside testing/synctest it takes no time either.
+// A test of your handler needs no NATS and no API: keep the state in memory and use the sandbox.
+// Inside testing/synctest it also takes no time.
 func ExampleConfig_memory() {
 	sandbox := ricloudtest.NewServer(ricloudtest.WithAccounts(ricloudtest.Account{
 		Identifier: "jane@example.com", Password: "hunter2",
@@ -57,7 +57,7 @@ func ExampleConfig_memory() {
 		},
 		Step: func(_ context.Context, _ string, step ingest.Step) {
 			if step.State == ingest.Done {
-				stop() // this test has one account
+				stop() // this test has only one account
 			}
 		},
 	})

@@ -6,7 +6,7 @@ import (
 	"github.com/reincubate/ricloud-go/ingest/internal/store"
 )
 
-// OpenOn opens an engine on a store that others may share.
+// OpenOn opens an engine on a store that it may share with other engines.
 func OpenOn(ctx context.Context, cfg Config, s store.Store) (*Engine, error) {
 	settings, err := cfg.settings()
 	if err != nil {

@@ -23,7 +23,7 @@ const (
 	hookURL  = "https://hooks.example.com/in"
 )
 
-// fleet makes accounts for the sandbox, and the same for the engine.
+// fleet returns n accounts for the sandbox, and the same accounts for the engine.
 func fleet(n int) ([]ricloudtest.Account, []ingest.Account) {
 	there, here := make([]ricloudtest.Account, n), make([]ingest.Account, n)
 	for i := range n {
@@ -69,7 +69,7 @@ func secret(context.Context, string) (ricloud.Secret, error) {
 	return ricloud.NewSecret(password), nil
 }
 
-// read reads a result to its end.
+// read reads all records of a result.
 func read(ctx context.Context, r *ingest.Result) error {
 	file, err := r.Open(ctx)
 	if err != nil {
@@ -91,14 +91,14 @@ type bench struct {
 	engine   *ingest.Engine
 	client   *ricloud.Client
 	handled  handled
-	poll     time.Duration // of wait
+	poll     time.Duration // interval of wait
 	patience time.Duration
 	hook     atomic.Pointer[ricloud.WebhookHandler]
 	secret   ricloud.Secret
-	answered sync.Map // the statuses of deliveries
+	answered sync.Map // every status that deliveries got
 }
 
-// statusWriter keeps the status of an answer.
+// statusWriter records the status of an answer.
 type statusWriter struct {
 	http.ResponseWriter
 
@@ -164,7 +164,7 @@ func (b *bench) submit(accounts ...ingest.Account) {
 	}
 }
 
-// wait waits until n accounts are in a state.
+// wait waits until n accounts are in one of the states.
 func (b *bench) wait(n int, states ...ingest.State) {
 	b.t.Helper()
 	deadline := time.Now().Add(b.patience)
@@ -189,7 +189,7 @@ func (b *bench) wait(n int, states ...ingest.State) {
 	}
 }
 
-// receive has the sandbox deliver its events to the engine.
+// receive makes the sandbox deliver its events to the engine.
 func (b *bench) receive() {
 	b.t.Helper()
 	handler, err := b.engine.WebhookHandler()
@@ -202,7 +202,7 @@ func (b *bench) receive() {
 	b.secret = hook.Secret
 }
 
-// ServeHTTP receives the events, as long as there is an engine.
+// ServeHTTP passes events to the engine once it has a webhook handler.
 func (b *bench) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if handler := b.hook.Load(); handler != nil {
 		seen := &statusWriter{ResponseWriter: w, status: http.StatusOK}

@@ -19,11 +19,11 @@ import (
 	"github.com/reincubate/ricloud-go/ricloudtest"
 )
 
-// steps is a hook that writes down what it sees, of calls to the API within steps, too.
+// steps is a hook that records steps and the API calls within them.
 type steps struct {
 	mu   sync.Mutex
 	seen []string
-	dump strings.Builder // all that it was shown
+	dump strings.Builder // everything that it was given
 }
 
 type stepKey struct{}
@@ -35,8 +35,8 @@ func (s *steps) addf(show any, format string, args ...any) {
 	fmt.Fprintf(&s.dump, "%+v\n", show)
 }
 
-// leaderFirst returns what was seen of the leader's steps, and then of the handler's calls, which
-// may begin before the step that made their job has ended.
+// leaderFirst returns the leader's steps and then the handler's calls, because a call may begin
+// before the step that caused it has ended.
 func (s *steps) leaderFirst() []string {
 	slices.SortStableFunc(s.seen, func(a, b string) int {
 		return strings.Count(a, " result ") - strings.Count(b, " result ")
@@ -73,7 +73,8 @@ func (s *steps) Download(
 	return ctx, nil
 }
 
-// One account, from its login with a code to its end: each step, with what is in it.
+// The hook sees each step of one account from its login with a code to its end, and the calls
+// within each step.
 func TestHooksSeeTheStepsOfAnAccount(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -127,7 +128,7 @@ customer-0 result 2: done`), "\n"), seen.leaderFirst())
 	})
 }
 
-// What fails for good, and what is tried again, shows in the outcome.
+// The outcome tells permanent failures from those that are retried.
 func TestHooksSeeFailures(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -202,7 +203,7 @@ func TestRunRefusesOtherHooks(t *testing.T) {
 	}
 }
 
-// Before Run, and after it, what a person may ask for is answered or refused soon.
+// Before and after Run, every method returns a result or an error within a minute.
 func TestNothingHangsWithoutRun(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

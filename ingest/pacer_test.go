@@ -16,7 +16,7 @@ import (
 	"github.com/reincubate/ricloud-go/ingest/internal/store"
 )
 
-// pacers starts the pacers of n processes on one store.
+// pacers starts the pacers of n processes that share one store.
 func pacers(ctx context.Context, wg *sync.WaitGroup, n, requests int, per time.Duration) []*pacer {
 	shared := store.NewMemory()
 	all := make([]*pacer, n)
@@ -28,7 +28,7 @@ func pacers(ctx context.Context, wg *sync.WaitGroup, n, requests int, per time.D
 	return all
 }
 
-// worst is the most times that one window of that length holds.
+// worst returns the largest number of times within any window of the given length.
 func worst(times []time.Time, window time.Duration) (most int) {
 	slices.SortFunc(times, time.Time.Compare)
 	first := 0
@@ -41,8 +41,8 @@ func worst(times []time.Time, window time.Duration) (most int) {
 	return most
 }
 
-// However many processes ask, no window of the quota's length holds more, all
-// of the quota can be used, and each process gets its share.
+// Several processes share one quota: no window of its length contains more requests, nearly all of
+// the quota can be used, and each process gets its share.
 func TestOneQuotaForAllProcesses(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -89,7 +89,7 @@ func TestOneQuotaForAllProcesses(t *testing.T) {
 	}
 }
 
-// A burst after silence is no more than the quota, either.
+// Unused quota is not saved: a burst after a silence stays within the quota.
 func TestSilenceSavesNothingUp(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -108,7 +108,7 @@ func TestSilenceSavesNothingUp(t *testing.T) {
 	})
 }
 
-// A 429 in one process holds all of them back, those that wait already included.
+// A 429 that one process receives pauses all of them, including requests that already wait.
 func TestAPauseReachesAllProcesses(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -128,7 +128,7 @@ func TestAPauseReachesAllProcesses(t *testing.T) {
 	})
 }
 
-// Foreground goes first, and background still gets one turn in five.
+// Foreground requests go first, and background requests still get one turn in five.
 func TestForegroundGoesFirst(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -157,7 +157,7 @@ func TestForegroundGoesFirst(t *testing.T) {
 	})
 }
 
-// Who gives up gives the turn back.
+// A Wait whose context ends returns its turn.
 func TestACancelledWaitCostsNothing(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -166,7 +166,7 @@ func TestACancelledWaitCostsNothing(t *testing.T) {
 		p := pacers(ctx, &running, 1, 60, time.Minute)[0]
 		short, stop := context.WithTimeout(ctx, 100*time.Millisecond)
 		defer stop()
-		for range 3 { // the first has its turn at once
+		for range 3 { // the first gets its turn immediately
 			_ = p.Wait(short, ricloud.Foreground)
 		}
 		var waiting sync.WaitGroup

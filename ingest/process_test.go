@@ -17,7 +17,7 @@ import (
 	"github.com/reincubate/ricloud-go/ricloudtest"
 )
 
-// The test binary is also the process that is killed.
+// The test kills processes that run in the test binary.
 const childVariable = "INGEST_TEST_CHILD"
 
 type childSettings struct {
@@ -33,7 +33,7 @@ func (c childSettings) config() ingest.Config {
 	}
 }
 
-// child runs an engine until it is killed.
+// child runs an engine until the process is killed.
 func child() int {
 	var c childSettings
 	err := json.Unmarshal([]byte(os.Getenv(childVariable)), &c)
@@ -54,8 +54,7 @@ func child() int {
 	return 1
 }
 
-// A process on a folder is killed again and again, and loses nothing: not what
-// was submitted, nor what it did.
+// A process that is killed several times loses neither submitted accounts nor completed work.
 func TestKilledAgainAndAgain(t *testing.T) {
 	t.Parallel()
 	const accounts = 60

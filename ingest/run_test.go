@@ -16,8 +16,8 @@ import (
 	"github.com/reincubate/ricloud-go/ricloudtest"
 )
 
-// A wait of one process ends by an event that another has received, and again for the next wait,
-// which begins when no event has been followed for long.
+// An event that one process receives ends a wait in another process. The same is true for a second
+// wait, which begins after a long time without waits.
 func TestEventsReachTheWaitsOfEveryProcess(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -30,12 +30,12 @@ func TestEventsReachTheWaitsOfEveryProcess(t *testing.T) {
 		require.NoError(t, b.engine.Close())
 		ctx, cancel := context.WithCancel(t.Context())
 		var running sync.WaitGroup
-		var client *ricloud.Client // of the last process; the first receives
+		var client *ricloud.Client // of the second process; the first receives events
 		for i := range 2 {
 			engine, err := ingest.OpenOn(ctx, ingest.Config{Memory: true}, shared)
 			require.NoError(t, err)
 			client = b.sandbox.Client(ricloud.WithPacer(engine.Pacer()),
-				ricloud.WithPolling(10*time.Hour, 20*time.Hour)) // so that only an event is in time
+				ricloud.WithPolling(10*time.Hour, 20*time.Hour)) // polling alone would be too late
 			if i == 0 {
 				b.engine, b.client = engine, client
 				b.receive()

@@ -20,7 +20,8 @@ import (
 	"github.com/reincubate/ricloud-go/ricloudtest"
 )
 
-// Answers of creates are lost; what they made is found, and made once.
+// If the answer to a create is lost, the engine finds what was created and does not create it
+// again.
 func TestLostAnswersMakeNothingTwice(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -42,7 +43,7 @@ func TestLostAnswersMakeNothingTwice(t *testing.T) {
 	})
 }
 
-// The API is away for minutes: nobody is written off.
+// An outage of several minutes does not make any account a dead letter.
 func TestAnOutageWritesNobodyOff(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -66,7 +67,7 @@ func TestAnOutageWritesNobodyOff(t *testing.T) {
 	})
 }
 
-// cutOff is a store that a dying process no longer reaches.
+// cutOff is a store that a dead process can no longer reach.
 type cutOff struct {
 	store.Store
 
@@ -93,8 +94,8 @@ func (c *cutOff) Remove(ctx context.Context, key string, revision uint64) error 
 	return c.Store.Remove(ctx, key, revision)
 }
 
-// dying passes requests on until the nth login was sent, and then kills the
-// process: before the API has it, or after.
+// dying forwards requests up to the nth login. It then kills the process, before or after the API
+// receives that login.
 type dying struct {
 	next  http.RoundTripper
 	store *cutOff
@@ -118,7 +119,8 @@ func (d *dying) RoundTrip(r *http.Request) (*http.Response, error) {
 	return d.next.RoundTrip(r)
 }
 
-// A process dies in the middle of a login. Another looks for its session first.
+// A process dies during a login. Another process looks for the session of that login before it logs
+// in again.
 func TestALoginInADyingProcess(t *testing.T) {
 	t.Parallel()
 	for name, after := range map[string]bool{"before the API has it": false, "after": true} {
@@ -165,8 +167,8 @@ func TestALoginInADyingProcess(t *testing.T) {
 	}
 }
 
-// Codes go to the accounts that ask, from any process; wrong ones are asked for
-// again, and three are enough.
+// Codes can be sent from any process. A wrong code is asked for again, and the third wrong code
+// makes the account a dead letter.
 func TestCodes(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -189,7 +191,7 @@ func TestCodes(t *testing.T) {
 		require.ErrorContains(t, b.engine.Code(ctx, here[2].Key, ricloud.NewSecret("333333")),
 			"no code is wanted")
 
-		// The way back: a person asks the owner once more.
+		// Retry asks the account's owner for a code once more.
 		require.NoError(t, b.engine.Retry(ctx, here[1].Key))
 		b.wait(1, ingest.CodeNeeded)
 		require.NoError(t, b.engine.Code(ctx, here[1].Key, ricloud.NewSecret("222222")))
@@ -207,7 +209,8 @@ func TestCodes(t *testing.T) {
 	})
 }
 
-// What only a person can mend is a dead letter that says why, and has a way back.
+// A problem that only a person can solve makes the account a dead letter. Its reason says why, and
+// Retry continues it.
 func TestDeadLetters(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -276,7 +279,7 @@ func TestWhatIsNotVerifiedIsNotAcknowledged(t *testing.T) {
 			}))
 		h := b.handlers()
 		h.Attempts = 2
-		h.Result = func(context.Context, *ingest.Result) error { return nil } // reads nothing
+		h.Result = func(context.Context, *ingest.Result) error { return nil } // does not read the result
 		stop := b.run(h)
 		b.submit(here...)
 		b.wait(2, ingest.Dead)
@@ -293,8 +296,8 @@ func TestWhatIsNotVerifiedIsNotAcknowledged(t *testing.T) {
 	})
 }
 
-// A handler that never returns costs its place, and not the account, and the
-// drain does not wait for it.
+// A handler that never returns occupies one of the concurrent slots. Its account still completes,
+// and the shutdown does not wait for the handler.
 func TestAHandlerThatHangs(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -307,7 +310,7 @@ func TestAHandlerThatHangs(t *testing.T) {
 		h.Concurrency, h.Timeout = 2, time.Minute
 		h.Result = func(ctx context.Context, r *ingest.Result) error {
 			if r.Account == here[0].Key && hung.Add(1) == 1 {
-				<-release // deaf to its context
+				<-release // ignores its context
 			}
 			return b.handlers().Result(ctx, r)
 		}
@@ -322,7 +325,7 @@ func TestAHandlerThatHangs(t *testing.T) {
 	})
 }
 
-// An account with an interval polls again and again.
+// An account with an interval is polled repeatedly.
 func TestSubscriptions(t *testing.T) {
 	t.Parallel()
 	for name, webhooks := range map[string]bool{"with webhooks": true, "without": false} {
@@ -335,7 +338,7 @@ func TestSubscriptions(t *testing.T) {
 				}
 				b := newBench(t, ingest.Config{Memory: true}, ricloudtest.WithAccounts(there...),
 					ricloudtest.WithDelays(delays()))
-				b.receive() // a subscription needs a webhook config
+				b.receive() // a subscription requires a webhook config
 				if !webhooks {
 					b.hook.Store(nil)
 				}
@@ -355,7 +358,7 @@ func TestSubscriptions(t *testing.T) {
 	}
 }
 
-// Results come in any number: more than a page of them, and more than a job.
+// An account may have more results than fit on one page or in one job.
 func TestManyResults(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -380,7 +383,7 @@ func TestManyResults(t *testing.T) {
 	})
 }
 
-// A token that the API refuses ends Run, and touches no account.
+// If the API refuses the token, Run returns an error and no account changes its state.
 func TestARefusedToken(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

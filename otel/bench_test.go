@@ -17,7 +17,7 @@ import (
 	"github.com/reincubate/ricloud-go/otel"
 )
 
-// canned answers every request alike, without a network.
+// canned gives every request the same answer, without a network.
 type canned struct{}
 
 func (canned) RoundTrip(*http.Request) (*http.Response, error) {
@@ -28,10 +28,10 @@ func (canned) RoundTrip(*http.Request) (*http.Response, error) {
 	}, nil
 }
 
-// costs are clients to compare: without instrumentation, with ours, and with otelhttp.
+// costs returns the clients to compare: without instrumentation, with our hooks, and with otelhttp.
 func costs(tb testing.TB) []cost {
 	tb.Helper()
-	tracers := sdktrace.NewTracerProvider() // samples everything, exports nothing
+	tracers := sdktrace.NewTracerProvider() // samples everything and exports nothing
 	meters := sdkmetric.NewMeterProvider(sdkmetric.WithReader(sdkmetric.NewManualReader()))
 	hooks, err := otel.New(otel.WithTracerProvider(tracers), otel.WithMeterProvider(meters))
 	require.NoError(tb, err)
@@ -62,7 +62,7 @@ type cost struct {
 	opts   []ricloud.Option
 }
 
-// BenchmarkCall compares what hooks cost on top of a call with what otelhttp costs on top of it.
+// BenchmarkCall compares the cost that our hooks add to a call with the cost that otelhttp adds.
 func BenchmarkCall(b *testing.B) {
 	for _, c := range costs(b) {
 		b.Run(c.name, func(b *testing.B) {
@@ -76,7 +76,7 @@ func BenchmarkCall(b *testing.B) {
 	}
 }
 
-// What hooks allocate for two spans and their metrics is less than what otelhttp does for one.
+// Our hooks record two spans and their metrics with fewer allocations than otelhttp needs for one.
 //
 //nolint:paralleltest // the counts are of all goroutines
 func TestHooksAllocateLessThanOtelhttp(t *testing.T) {

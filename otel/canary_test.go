@@ -25,16 +25,16 @@ import (
 	"github.com/reincubate/ricloud-go/ricloudtest"
 )
 
-// canary is in every secret of these tests: where it shows, one got out.
+// canary is part of every secret in these tests. An output that contains it leaks a secret.
 const canary = "CANARY"
 
-// debugLog returns a logger that keeps everything, and what it has kept.
+// debugLog returns a logger that keeps everything, and its output.
 func debugLog() (*slog.Logger, *bytes.Buffer) {
 	var log bytes.Buffer
 	return slog.New(slog.NewJSONHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug - 10})), &log
 }
 
-// filled makes a value that passes the checks of the client, with canaries for secrets.
+// filled returns a value that the client accepts, with canaries for secrets.
 func filled(t reflect.Type) reflect.Value {
 	v := reflect.New(t).Elem()
 	switch {
@@ -42,7 +42,7 @@ func filled(t reflect.Type) reflect.Value {
 		v.SetString("1")
 	case t == reflect.TypeFor[ricloud.Secret]():
 		v.Set(reflect.ValueOf(ricloud.NewSecret(canary + `-"secret\/ü`)))
-	case t == reflect.TypeFor[ricloud.PollCreateParams](): // its fields exclude one another
+	case t == reflect.TypeFor[ricloud.PollCreateParams](): // the fields exclude each other
 		v.Set(reflect.ValueOf(ricloud.PollCreateParams{
 			Session: "1", Payload: ricloud.PollPayload{InfoTypes: []string{"*"}},
 		}))
@@ -77,7 +77,7 @@ func perform(ctx context.Context, client *ricloud.Client, op transport.Operation
 	method.Call(append(args, reflect.ValueOf(ricloud.WithQuery("signature", canary+"-query"))))
 }
 
-// api answers a request, whose body it is given.
+// api answers a request. body is the body of that request.
 type api func(r *http.Request, body string) (int, string, error)
 
 func (a api) RoundTrip(r *http.Request) (*http.Response, error) {
@@ -95,7 +95,7 @@ func (a api) RoundTrip(r *http.Request) (*http.Response, error) {
 	}, nil
 }
 
-// answers are APIs that repeat what they were sent, or secrets of their own.
+// answers returns APIs that echo what they were sent, or return secrets of their own.
 func answers() map[string]api {
 	with := func(status int, text func(echo string) string) api {
 		return func(r *http.Request, body string) (int, string, error) {
@@ -126,8 +126,8 @@ func answers() map[string]api {
 	}
 }
 
-// Every operation, with canaries for secrets, meets an API that repeats them. No span, no metric
-// and no record of the log holds one.
+// Every operation runs against APIs that echo its secrets. No span, metric or log record contains
+// one.
 func TestNothingSecretIsRecordedOfAnyOperation(t *testing.T) {
 	t.Parallel()
 	for name, answer := range answers() {
@@ -156,8 +156,8 @@ func TestNothingSecretIsRecordedOfAnyOperation(t *testing.T) {
 	}
 }
 
-// A body that is not made of the SDK's types may hold secrets that it does not know. The caller's
-// error may repeat them, when the API does; what is recorded does not.
+// A body that is not built from the SDK's types may hold secrets that the SDK cannot recognise. If
+// the API echoes them, the caller's error may contain them, but nothing that is recorded does.
 func TestNothingOfAPlainBodyIsRecorded(t *testing.T) {
 	t.Parallel()
 	for name, answer := range answers() {
@@ -180,7 +180,8 @@ func TestNothingOfAPlainBodyIsRecorded(t *testing.T) {
 	}
 }
 
-// The same for a login, a poll, downloads that fail in every way, and their ids in no metric.
+// Nothing secret is recorded of a login, a poll, or downloads that fail in every way. Metrics do
+// not contain IDs.
 func TestNothingSecretIsRecordedOfADownload(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -234,7 +235,8 @@ func TestNothingSecretIsRecordedOfADownload(t *testing.T) {
 	})
 }
 
-// The same for deliveries: handled, failed, repeated, forged, too old, too large.
+// Nothing secret is recorded of deliveries: handled, failed, repeated, forged, too old or too
+// large.
 func TestNothingSecretIsRecordedOfADelivery(t *testing.T) {
 	t.Parallel()
 	s := newSeen(t)

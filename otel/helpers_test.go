@@ -47,11 +47,11 @@ func (s *seen) inSpan(ctx context.Context, name string, f func(context.Context))
 	f(ctx)
 }
 
-// tree draws the spans by their parents, in the order in which they began; traces that began at
-// the same time by their names.
+// tree draws the spans below their parents, in the order in which they began. Traces that began at
+// the same time are sorted by name.
 func (s *seen) tree() string {
 	spans := s.spans.Ended()
-	first := func(span sdktrace.ReadOnlySpan) string { // its name, if it is the first span of one
+	first := func(span sdktrace.ReadOnlySpan) string { // a trace's first span, by name
 		if span.Parent().IsValid() {
 			return ""
 		}
@@ -94,7 +94,7 @@ func (s *seen) collected(t *testing.T) map[string]metricdata.Metrics {
 	return found
 }
 
-// dump writes everything that was recorded, for a search.
+// dump returns everything that was recorded as text, to search in.
 func (s *seen) dump(t *testing.T) string {
 	t.Helper()
 	var b strings.Builder

@@ -40,7 +40,7 @@ func golden(t *testing.T, name, got string) {
 	assert.Equal(t, string(want), got)
 }
 
-// The trees are what a person sees who looks for what an account cost.
+// The golden files show what a person sees who investigates the requests of an account.
 func TestSpansOfAJourney(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -68,7 +68,7 @@ func TestSpansOfAJourney(t *testing.T) {
 	})
 }
 
-// With events, the delivery that ends a wait is a trace of its own: the API began it.
+// A delivery that ends a wait has its own trace, because the API started it.
 func TestSpansOfAWaitThatAnEventEnds(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -84,7 +84,7 @@ func TestSpansOfAWaitThatAnEventEnds(t *testing.T) {
 			}))
 		defer server.Close()
 		client := server.Client(ricloud.WithHooks(s.hooks),
-			ricloud.WithPolling(time.Hour, 2*time.Hour)) // so that only an event can be in time
+			ricloud.WithPolling(time.Hour, 2*time.Hour)) // polling alone would be too late
 		handler, err := ricloud.NewWebhookHandler(
 			func(_ context.Context, event *ricloud.Event) error {
 				client.Notify(event)
@@ -163,7 +163,7 @@ func TestMetricsOfAJourney(t *testing.T) {
 	assert.NotContains(t, s.collected(t), "ricloud.quota.left")
 }
 
-// A step is a span with its account, and a measurement without.
+// The span of a step names the account, but the measurement does not.
 func TestSteps(t *testing.T) {
 	t.Parallel()
 	s := newSeen(t)

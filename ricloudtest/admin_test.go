@@ -17,7 +17,7 @@ import (
 	"github.com/reincubate/ricloud-go/ricloudtest"
 )
 
-// admin calls the admin API in memory and returns the status and the answer.
+// admin calls the admin API in memory. It returns the status and the decoded answer.
 func admin(
 	ctx context.Context, t *testing.T, srv *ricloudtest.Server, method, path, body string,
 ) (int, any) {
@@ -33,7 +33,7 @@ func admin(
 	return res.StatusCode, out
 }
 
-// do is admin for a request that must succeed.
+// do is like admin, and fails the test if the request fails.
 func do(
 	ctx context.Context, t *testing.T, srv *ricloudtest.Server, method, path, body string,
 ) map[string]any {
@@ -44,8 +44,8 @@ func do(
 	return fields
 }
 
-// What docs/sandbox.md promises a tester of another language: a code fails, a poll loses a task,
-// and an event arrives twice.
+// The journey that docs/sandbox.md promises to testers in any language: a code is rejected, a task
+// of a poll fails, and an event arrives twice.
 func TestAdminJourney(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -78,7 +78,7 @@ func TestAdminJourney(t *testing.T) {
 
 		do(ctx, t, srv, "POST", "accounts/data", `{"identifier":"ada@example.com",`+
 			`"data":{"notes.notes":[{"id":1}]},"fail":{"whatsapp.messages":"service-error"}}`)
-		for range 2 { // the second time, the child is replaced
+		for range 2 { // the second request replaces the child
 			do(ctx, t, srv, "POST", "accounts/data", `{"identifier":"ada@example.com",`+
 				`"children":[{"identifier":"Ada's phone"}]}`)
 		}
@@ -119,7 +119,7 @@ func TestAdminJourney(t *testing.T) {
 	})
 }
 
-// Each endpoint that the journey does not use.
+// These endpoints are not part of the journey above.
 func TestAdminEndpoints(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
@@ -197,7 +197,6 @@ func TestAdminEndpoints(t *testing.T) {
 	assert.InDelta(t, 0, do(ctx, t, srv, "GET", "calls", "")["total_count"], 0)
 }
 
-// The journal has the bodies of both sides, and no secret in them.
 // The journal shows the query of a request.
 func TestJournalShowsQueries(t *testing.T) {
 	t.Parallel()
@@ -211,6 +210,7 @@ func TestJournalShowsQueries(t *testing.T) {
 	assert.Equal(t, url.Values{"limit": {"3"}, "state": {"completed"}}, calls[len(calls)-1].Query)
 }
 
+// The journal contains the bodies of requests and answers, with secrets masked.
 func TestJournalMasksSecrets(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
@@ -299,7 +299,7 @@ func TestAdminRefuses(t *testing.T) {
 	assert.Equal(t, http.StatusNotFound, status)
 }
 
-// Over a socket, the admin API is for this machine and its own pages only.
+// Over a socket, only this machine and the sandbox's own pages can use the admin API.
 func TestAdminIsForThisMachine(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
@@ -357,7 +357,7 @@ func TestAdminIsForThisMachine(t *testing.T) {
 	}
 }
 
-// answered is what ServeHTTP wrote.
+// answered is a response of ServeHTTP.
 type answered struct {
 	header http.Header
 	status int
@@ -408,7 +408,7 @@ func TestCORS(t *testing.T) {
 		))
 }
 
-// A request that cannot work is answered with 400, and changes nothing.
+// A request with an invalid value is answered with 400 and changes nothing.
 func TestAdminRefusesWhatCannotWork(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -13,7 +13,7 @@ import (
 	"github.com/reincubate/ricloud-go/ricloudtest"
 )
 
-// bucketed is a server with objects of one poll, and their bucket and keys.
+// bucketed returns a server with the objects of one poll, and their bucket and keys.
 func bucketed(t *testing.T, opts ...ricloudtest.Option) (*ricloudtest.Server, []string) {
 	t.Helper()
 	srv := start(t, opts...)
@@ -37,7 +37,7 @@ func bucketed(t *testing.T, opts ...ricloudtest.Option) (*ricloudtest.Server, []
 	return srv, paths
 }
 
-// bucketAnswer is an answer whose body was read.
+// bucketAnswer is an answer with its body.
 type bucketAnswer struct {
 	StatusCode    int
 	ContentLength int64
@@ -65,7 +65,7 @@ func aws(id string) http.Header {
 		"/20200101/us-east-1/s3/aws4_request, SignedHeaders=host, Signature=0"}}
 }
 
-// An S3 client reads objects, their sizes, ranges and lists.
+// An S3 client can read objects, sizes, ranges and lists.
 func TestBucketsSpeakS3(t *testing.T) {
 	t.Parallel()
 	srv, paths := bucketed(t, ricloudtest.WithStorageKey("good", "secret"))
@@ -127,7 +127,7 @@ func TestBucketsSpeakS3(t *testing.T) {
 	assert.Equal(t, 400, res.StatusCode, "the API's token is no business of storage")
 }
 
-// With a storage key, other credentials make a config invalid.
+// With a storage key, a config with other credentials becomes invalid.
 func TestStorageKeyDecidesConfigs(t *testing.T) {
 	t.Parallel()
 	srv := start(t, ricloudtest.WithStorageKey("good", "secret"))
@@ -142,7 +142,8 @@ func TestStorageKeyDecidesConfigs(t *testing.T) {
 	}
 }
 
-// Google's clients read by the XML API, and metadata, downloads and lists by the JSON API.
+// Google's clients read objects with the XML API, and metadata, downloads and lists with the JSON
+// API.
 func TestBucketsSpeakGoogle(t *testing.T) {
 	t.Parallel()
 	srv, paths := bucketed(t)
@@ -171,7 +172,7 @@ func TestBucketsSpeakGoogle(t *testing.T) {
 	assert.Equal(t, 404, res.StatusCode)
 }
 
-// HEAD of a signed URL says how long the object is.
+// HEAD of a signed URL returns the size of the object.
 func TestHeadOfSignedURL(t *testing.T) {
 	t.Parallel()
 	srv := start(t)

@@ -11,7 +11,7 @@ import (
 	"github.com/reincubate/ricloud-go/ricloudtest"
 )
 
-// Every generation's results can be read, signed URLs or not.
+// The client can save the results of every generation, with and without signed URLs.
 func TestClientSavesResultsOfEveryGeneration(t *testing.T) {
 	t.Parallel()
 	for _, generation := range []ricloudtest.Generation{

@@ -19,8 +19,8 @@ import (
 	"github.com/reincubate/ricloud-go/ricloudtest"
 )
 
-// endpoints are the verbs and paths of the contract, written out a third time: neither the SDK's
-// table nor the sandbox's may change without this test.
+// endpoints lists the verbs and paths of the contract independently of the SDK's table and the
+// sandbox's. A change of either fails this test.
 const endpoints = `
 Organisation.Get GET /organisation
 Organisation.Update POST /organisation
@@ -100,7 +100,8 @@ func TestVerbsAndPaths(t *testing.T) {
 	})
 }
 
-// Sessions, polls, tasks, results, events and subscriptions have UUIDs; the others have numbers.
+// Sessions, polls, tasks, results, events and subscriptions have UUIDs. The other resources have
+// numeric IDs.
 func TestFormsOfIDs(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -123,8 +124,8 @@ func TestFormsOfIDs(t *testing.T) {
 	})
 }
 
-// The vendor's client can POST /sources and /tasks, but no documentation has them: sources come
-// with sessions, children with polls and devices, and tasks with the work.
+// The vendor's client can POST /sources and /tasks, but no documentation mentions it. Sources are
+// created with sessions, children with polls and devices, and tasks with their work.
 func TestSourcesAndTasksAreNotCreated(t *testing.T) {
 	t.Parallel()
 	srv := start(t)
@@ -182,7 +183,7 @@ func TestOrganisationBecomesActive(t *testing.T) {
 	})
 }
 
-// A deactivated or blocked organisation, user or source answers reads and refuses new work.
+// A deactivated or blocked organisation, user or source can still be read, but refuses new work.
 func TestStoppedOrganisationUserAndSource(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -248,7 +249,7 @@ func TestStoppedOrganisationUserAndSource(t *testing.T) {
 	})
 }
 
-// Keys: standard and trial, and the states in which a token is refused.
+// There are standard and trial keys. A token is refused in some states of its key.
 func TestKeyTypesAndStates(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -287,7 +288,7 @@ func TestKeyTypesAndStates(t *testing.T) {
 	})
 }
 
-// A key's own configs come before the organisation's.
+// The configs of a key take precedence over those of the organisation.
 func TestKeyConfigsComeFirst(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -336,7 +337,7 @@ func TestKeyConfigsComeFirst(t *testing.T) {
 	})
 }
 
-// POST /users answers 201 to a new identifier, and 200 with the same user to a known one.
+// POST /users answers 201 for a new identifier, and 200 with the existing user for a known one.
 func TestUsersAreNotDuplicated(t *testing.T) {
 	t.Parallel()
 	srv := start(t)
@@ -347,7 +348,8 @@ func TestUsersAreNotDuplicated(t *testing.T) {
 	assert.Equal(t, user, same)
 }
 
-// A session makes a task of its own; the test of a config makes one that belongs to nobody.
+// A session creates its own task. The test of a config creates a task that belongs to no user,
+// source, session or poll.
 func TestTasksOfSessionsAndConfigs(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -397,7 +399,7 @@ func TestTasksOfSessionsAndConfigs(t *testing.T) {
 	})
 }
 
-// The oldest API's polls ask for files with "file_ids" and the type "files".
+// In the oldest API, a poll asks for files with "file_ids" and the type "files".
 func TestFileIDs(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -422,8 +424,9 @@ func TestFileIDs(t *testing.T) {
 	})
 }
 
-// A subscription polls once a day if it has no interval, once an hour at most for Relay, and once a
-// minute at most for any service. A deleted one is "deleted" and polls no more.
+// Without an interval, a subscription polls once a day. The shortest interval is an hour for Relay
+// and a minute for other services. A deleted subscription has the state "deleted" and does not
+// poll.
 func TestIntervals(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -461,7 +464,7 @@ func TestIntervals(t *testing.T) {
 	})
 }
 
-// However fast the clock, a subscription's polls are a tenth of a second apart.
+// Polls of a subscription are at least a tenth of a second apart, however fast the clock is.
 func TestWorkIsBounded(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -480,7 +483,7 @@ func TestWorkIsBounded(t *testing.T) {
 	})
 }
 
-// asrelay is the older name of rirelay.
+// The service asrelay is an older name of rirelay.
 func TestRelayByItsOlderName(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -509,8 +512,8 @@ func TestRelayByItsOlderName(t *testing.T) {
 	})
 }
 
-// publish_source_files: the poll's payload decides before the key, and the key before the
-// organisation; existing subscriptions change with them.
+// publish_source_files is taken from the poll's payload, else from the key, else from the
+// organisation. A change also applies to existing subscriptions.
 func TestPublishSourceFiles(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -574,7 +577,7 @@ func TestPublishSourceFiles(t *testing.T) {
 	})
 }
 
-// since and until limit the records.
+// The fields since and until limit the records.
 func TestPeriod(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -626,7 +629,7 @@ func TestPeriod(t *testing.T) {
 	})
 }
 
-// Nothing that was given as credentials comes back, in any answer, event or dump of the page.
+// No answer, event or dump contains credentials that were sent to the API.
 func TestCredentialsAreNeverShown(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -707,7 +710,7 @@ func TestFailedTasks(t *testing.T) {
 	})
 }
 
-// A poll can fail as a whole, with an error that only then is there.
+// A poll can fail as a whole. Only then does it have an error.
 func TestFailedPolls(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -740,7 +743,7 @@ func TestFailedPolls(t *testing.T) {
 	})
 }
 
-// A good session may be called "succeeded", and api_version may be a number.
+// A successful session may have the state "succeeded", and api_version may be a number.
 func TestVariants(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -762,7 +765,7 @@ func TestVariants(t *testing.T) {
 	})
 }
 
-// The url of a list leads to the list, with its filters and without its page.
+// The url of a list leads to the same list, with its filters and without its cursors.
 func TestListURLs(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -789,7 +792,7 @@ func TestListURLs(t *testing.T) {
 			require.Equal(t, http.StatusOK, status, asked)
 			assert.Equal(t, "list", again["resource"])
 		}
-		// Lists inside resources agree with their url, also once results are consumed.
+		// Lists inside resources agree with their url, even after results are consumed.
 		_, err := w.Results.Acknowledge(ctx, w.poll.Results.Data[0].ID)
 		require.NoError(t, err)
 		for _, path := range []string{
@@ -811,7 +814,8 @@ func TestListURLs(t *testing.T) {
 	})
 }
 
-// after_id begins after a resource, and before_id ends before one; inclusive cursors include it.
+// after_id selects what follows a resource, and before_id what precedes it. Inclusive cursors also
+// select the resource itself.
 func TestCursors(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
@@ -852,7 +856,7 @@ func TestCursors(t *testing.T) {
 	}
 }
 
-// The table of facts names tests that exist.
+// Every test that docs/contract-tests.md names exists.
 func TestTableOfFacts(t *testing.T) {
 	t.Parallel()
 	table, err := os.ReadFile("../docs/contract-tests.md")

@@ -19,8 +19,8 @@ import (
 	"github.com/reincubate/ricloud-go/ricloudtest"
 )
 
-// What the sandbox answers, in every generation, is what the contract knows: the recorder writes
-// it, without secrets, and the checker finds nothing.
+// In every generation, the checker finds no difference between the sandbox's answers and the
+// contract. The recorder writes these answers without secrets.
 func TestRecordAndCheck(t *testing.T) {
 	t.Parallel()
 	eachGeneration(t, func(t *testing.T, generation ricloudtest.Option) {
@@ -143,7 +143,7 @@ func answer(path, body string) ricloudtest.Fixture {
 	return ricloudtest.Fixture{Method: "GET", Path: path, Status: 200, Response: []byte(body)}
 }
 
-// What cannot be recorded does not disturb the traffic.
+// A failure to record does not change the traffic.
 func TestRecorderStepsAside(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "file")
@@ -175,7 +175,8 @@ func TestRecorderStepsAside(t *testing.T) {
 	require.ErrorContains(t, err, "cut off", "half an answer is not passed on as a whole one")
 }
 
-// A fixture shows nothing that came from an account or a key, wherever it stood.
+// A fixture contains nothing that came from an account or a key, in any part of the request or the
+// answer.
 func TestRecordKeepsNoSecret(t *testing.T) {
 	t.Parallel()
 	const secret = "hunter2secret"

@@ -15,7 +15,7 @@ import (
 	"github.com/reincubate/ricloud-go/ricloudtest"
 )
 
-// dumped writes a server's state and starts another from it.
+// dumped writes a server's state and starts another server from it.
 func dumped(t *testing.T, srv *ricloudtest.Server, opts ...ricloudtest.Option) *ricloudtest.Server {
 	t.Helper()
 	var state bytes.Buffer
@@ -28,8 +28,8 @@ func dumped(t *testing.T, srv *ricloudtest.Server, opts ...ricloudtest.Option) *
 	return again
 }
 
-// A server that is loaded in the middle of its work ends it: pending sessions, processing and
-// suspended tasks, subscriptions, undelivered events, and the grace of a rotated token.
+// A server that is started from a dump completes the work in progress: pending sessions, processing
+// and suspended tasks, subscriptions, undelivered events, and the grace period of a rotated token.
 func TestDumpAndLoadContinueTheWork(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -103,8 +103,8 @@ func TestDumpAndLoadContinueTheWork(t *testing.T) {
 	})
 }
 
-// A poll that is loaded half done ends with the last of its tasks, and counts as in flight until
-// then.
+// A poll that is loaded while it runs ends with the last of its tasks, and counts as in flight
+// until then.
 func TestLoadOfAPollInFlight(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -123,7 +123,7 @@ func TestLoadOfAPollInFlight(t *testing.T) {
 			Session: login(ctx, t, c, "ada@example.com", "hunter2").ID,
 			Payload: ricloud.PollPayload{DataTypes: []string{"callkit.calls"}},
 		}
-		for range 2 { // that are over
+		for range 2 { // these polls end before the dump
 			_, err := c.Polls.Create(ctx, params)
 			require.NoError(t, err)
 			pass(2 * time.Minute)
@@ -193,7 +193,7 @@ func TestLoadRefuses(t *testing.T) {
 	require.ErrorContains(t, huge.Dump(&state), "too many")
 }
 
-// A reset forgets everything and starts again as NewServer did.
+// A reset discards everything and starts again like NewServer.
 func TestReset(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -212,7 +212,7 @@ func TestReset(t *testing.T) {
 	})
 }
 
-// Every answer says what time it is for the sandbox.
+// The Date header of every answer is the sandbox's time.
 func TestDateOfAnswers(t *testing.T) {
 	t.Parallel()
 	srv := start(t)

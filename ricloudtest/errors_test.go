@@ -16,7 +16,7 @@ import (
 	"github.com/reincubate/ricloud-go/ricloudtest"
 )
 
-// send makes a raw request in memory and returns the status and the body.
+// send sends a raw request in memory and returns the status and the body.
 func send(
 	ctx context.Context, t *testing.T, srv *ricloudtest.Server, method, path, token, body string,
 ) (int, map[string]any) {
@@ -45,7 +45,7 @@ func decode(t *testing.T, res *http.Response) map[string]any {
 	return decoded
 }
 
-// Every error code that the API answers with, and what "params" names.
+// The table has every error code of the API and the content of its "params".
 func TestErrorCodes(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {

@@ -22,7 +22,7 @@ import (
 	"github.com/reincubate/ricloud-go/ricloudtest"
 )
 
-// The vectors were made with the vendor's own client.
+// The vendor's own client created these signatures.
 func TestSignWebhook(t *testing.T) {
 	t.Parallel()
 	raw, err := os.ReadFile("testdata/webhook-signatures.json")
@@ -44,7 +44,7 @@ func TestSignWebhook(t *testing.T) {
 	}
 }
 
-// inbox is a receiver that keeps what it gets, and answers with status.
+// inbox is a receiver that stores what it receives, and answers with status.
 type inbox struct {
 	mu     sync.Mutex
 	status int
@@ -89,7 +89,7 @@ func (i *inbox) answer(status int) {
 	i.status = status
 }
 
-// subscribe makes a server whose events go to an inbox.
+// subscribe returns a server that delivers its events to an inbox.
 func subscribe(
 	ctx context.Context, t *testing.T, opts ...ricloudtest.Option,
 ) (*ricloudtest.Server, *inbox, *ricloud.WebhookConfig) {
@@ -149,7 +149,7 @@ func TestDeliveries(t *testing.T) {
 	})
 }
 
-// Five attempts, then the event is failed.
+// After five failed attempts, the event has failed.
 func TestDeliveriesAreRetried(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -179,8 +179,8 @@ func TestDeliveriesAreRetried(t *testing.T) {
 	})
 }
 
-// With a transport of the test's own, deliveries to any URL reach it, as often
-// as the pauses say.
+// With WithWebhookTransport, deliveries to any URL go to that transport, and are retried as
+// WithWebhookRetries says.
 func TestWebhookTransportAndRetries(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -215,7 +215,7 @@ func TestWebhookTransportAndRetries(t *testing.T) {
 	})
 }
 
-// refusing is a network on which nobody listens.
+// refusing is a network on which nothing listens.
 type refusing struct{}
 
 func (refusing) RoundTrip(*http.Request) (*http.Response, error) {
@@ -261,7 +261,7 @@ func TestWebhookFaults(t *testing.T) {
 	}
 }
 
-// A receiver that is not up makes its config invalid, until a test finds it.
+// A failed test makes a webhook config invalid, and a successful one makes it valid again.
 func TestWebhookConfigStates(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -285,11 +285,11 @@ func TestWebhookConfigStates(t *testing.T) {
 	})
 }
 
-// Over sockets, as the vendor's own receiver is reached.
+// Events are delivered over loopback, where the vendor's own receiver listens.
 func TestDeliveryOverLoopback(t *testing.T) {
 	t.Parallel()
 	in := &inbox{status: http.StatusOK}
-	backend := start(t) // any server of ours would do; this one keeps the test in one package
+	backend := start(t) // any local server would do, and this one needs no import
 	srv := start(t, ricloudtest.WithReceiver("http://receiver.invalid", in))
 	c := srv.Client()
 	config, err := c.WebhookConfigs.Create(t.Context(),

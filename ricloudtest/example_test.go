@@ -14,7 +14,7 @@ import (
 	"github.com/reincubate/ricloud-go/ricloudtest"
 )
 
-// countCalls is a user's own service.
+// countCalls is the service under test.
 func countCalls(
 	ctx context.Context, client *ricloud.Client, username string, password ricloud.Secret,
 ) (int64, error) {
@@ -46,7 +46,7 @@ func countCalls(
 	return int64(len(poll.Results.Data)), err
 }
 
-// A service is tested against accounts of the test's own.
+// A service is tested with accounts that the test defines.
 func Example() {
 	srv := ricloudtest.NewServer(ricloudtest.WithAccounts(ricloudtest.Account{
 		Identifier: "ada@example.com", Password: "lovelace",
@@ -67,7 +67,7 @@ func Example() {
 	// true 2
 }
 
-// In a synctest bubble an hour of the API's work takes no time.
+// In a synctest bubble, an hour of the API's work takes no time.
 func ExampleServer_virtualTime() {
 	test := func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {

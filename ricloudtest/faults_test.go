@@ -39,7 +39,7 @@ func try(ctx context.Context, t *testing.T, rt http.RoundTripper, base, token st
 	return outcome{res.StatusCode, string(body), err}
 }
 
-// impatient gives up once an answer has begun.
+// impatient gives up as soon as an answer has begun.
 type impatient struct {
 	http.RoundTripper
 	giveUp func()
@@ -50,7 +50,7 @@ func (i impatient) RoundTrip(r *http.Request) (*http.Response, error) {
 	return i.RoundTripper.RoundTrip(r)
 }
 
-// Each fault looks the same in memory and over a socket.
+// Each fault has the same effect in memory and over a socket.
 func TestFaults(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
@@ -156,7 +156,7 @@ func TestFaults(t *testing.T) {
 				if test.broken == nil {
 					require.NoError(t, got.err)
 				} else if !errors.Is(got.err, test.broken) {
-					// a socket may see the end before the reset
+					// A socket may report the end of the stream before the reset.
 					require.ErrorContains(t, got.err, "EOF", "%v", got.err)
 				}
 				users, err := srv.Client().Users.List(t.Context(), ricloud.UserListParams{})
@@ -225,7 +225,7 @@ func TestReadFaults(t *testing.T) {
 	}
 }
 
-// The journal has no token, password or signature.
+// The journal contains no token, password or signature.
 func TestTheJournalHoldsNoSecrets(t *testing.T) {
 	t.Parallel()
 	srv := start(t)

@@ -17,7 +17,7 @@ import (
 	"github.com/reincubate/ricloud-go/ricloudtest"
 )
 
-// vendorClient is one version of the vendor's Python client, by what it sends and reads. The facts
+// vendorClient describes what one version of the vendor's Python client sends and reads. The facts
 // come from its published releases; none of its code is here.
 type vendorClient struct {
 	version    string
@@ -25,15 +25,15 @@ type vendorClient struct {
 	deliveries bool // reads events as JSON strings
 
 	awaits       bool   // sends Ricloud-Await: 0 with every request
-	typed        bool   // sends a poll's "type", and files as "file_ids"
+	typed        bool   // sends the "type" of a poll, and asks for files with "file_ids"
 	ackMethod    string // of POST /results/{id}/ack
 	testMethod   string // of POST /configs/*/{id}/test
 	listsInPolls bool   // reads poll.results as a list object
 }
 
-// The client needs these forms: rc0 to 3.1.1 iterate over poll.results and index its items, and
-// compare the state with "pending" and "processing"; 3.2.0 unpacks list objects. All read a
-// result's "type", a bare "identifier", and "files", "file" or "attachments" of records.
+// Versions rc0 to 3.1.1 iterate over poll.results, index its items, and compare the state with
+// "pending" and "processing". Version 3.2.0 unpacks list objects. All versions need a result's
+// "type", a bare "identifier", and "files", "file" or "attachments" in records.
 func vendorClients() []vendorClient {
 	const old, now = ricloudtest.Generation2019, ricloudtest.GenerationCurrent
 	get, post := http.MethodGet, http.MethodPost
@@ -59,7 +59,7 @@ func vendorClients() []vendorClient {
 	}
 }
 
-// vendorRun is a vendor's client at work.
+// vendorRun is one run of a vendor's client against a server.
 type vendorRun struct {
 	vendorClient
 
@@ -81,7 +81,7 @@ func (v *vendorRun) ask(method, path, body string) map[string]any {
 	return decode(v.t, res)
 }
 
-// until is how the samples wait: while the state is one of two words.
+// until polls like the vendor's samples, until the state is neither "pending" nor "processing".
 func (v *vendorRun) until(path string) map[string]any {
 	v.t.Helper()
 	for range 60 {
@@ -95,7 +95,7 @@ func (v *vendorRun) until(path string) map[string]any {
 	return nil
 }
 
-// results reads poll.results in the form that the version reads.
+// results reads poll.results in the form that the version expects.
 func (v *vendorRun) results(poll map[string]any) []map[string]any {
 	v.t.Helper()
 	items, isArray := poll["results"].([]any)
@@ -115,8 +115,8 @@ func (v *vendorRun) results(poll map[string]any) []map[string]any {
 	return out
 }
 
-// survives is what 3.2.0 does with every list object in an answer: it reads the first item's
-// "resource" where the list says that it is a list. An empty list is left alone.
+// survives checks what 3.2.0 does with every list object in an answer: it reads "resource" of the
+// first item. It leaves empty lists alone.
 func survives(t *testing.T, value any) {
 	t.Helper()
 	switch value := value.(type) {
@@ -136,7 +136,7 @@ func survives(t *testing.T, value any) {
 	}
 }
 
-// id is the ID of a resource, as the client puts it into a path.
+// idIn returns the ID of a resource as the client writes it into a path.
 func idIn(resource map[string]any) string {
 	switch id := resource["id"].(type) {
 	case string:
@@ -147,9 +147,9 @@ func idIn(resource map[string]any) string {
 	return ""
 }
 
-// Every version of the vendor's client finishes what its samples do: a wrong code and then the
+// Every version of the vendor's client completes what its samples do: a wrong code and then the
 // right one, a poll with a failed task, the files that its records name, an acknowledgement, a
-// config test, and the events of it all.
+// config test, and receiving the events of all this.
 func TestVendorClients(t *testing.T) {
 	t.Parallel()
 	for _, client := range vendorClients() {
@@ -183,12 +183,12 @@ func TestVendorClients(t *testing.T) {
 	}
 }
 
-// listen makes a webhook config before the listener is up, as "event listen" does.
+// listen creates a webhook config before its listener is ready, like "event listen".
 func (v *vendorRun) listen(l *vendorListener) {
 	config := v.ask(http.MethodPost, "/configs/webhook", `{"url": "`+receiver+`"}`)
 	key := v.ask(http.MethodGet, "/key", "")
 	v.ask(http.MethodPost, "/keys/"+idIn(key), `{"webhook_config": "`+idIn(config)+`"}`)
-	pass(2 * time.Second)              // the listener starts
+	pass(2 * time.Second)              // the listener is starting
 	l.start(config["secret"].(string)) //nolint:forcetypeassert // the test may fail here
 	pass(10 * time.Second)
 	config = v.ask(http.MethodGet, "/configs/webhook/"+idIn(config), "")
@@ -197,7 +197,7 @@ func (v *vendorRun) listen(l *vendorListener) {
 	require.Equal(v.t, "task", task["resource"])
 }
 
-// nothing is the body of an action without one.
+// nothing returns the body of an action that has no parameters.
 func (v *vendorRun) nothing(method string) string {
 	if method == http.MethodGet {
 		return ""
@@ -249,7 +249,7 @@ func (v *vendorRun) retrieve(session map[string]any) {
 		kind = `, "type": "files"`
 	}
 	source := ""
-	if !v.typed { // the source of the poll, which was a nested resource once
+	if !v.typed { // "source" of a poll, once a nested resource
 		//nolint:forcetypeassert // the test may fail here
 		source = `, "source": "` + poll["source"].(string) + `"`
 	}
@@ -263,7 +263,7 @@ func (v *vendorRun) retrieve(session map[string]any) {
 	require.Equal(v.t, "consumed", acked["state"])
 }
 
-// download reads a result from the bucket, and returns the files that its records name.
+// download reads a result from the bucket and returns the files that its records name.
 func (v *vendorRun) download(result map[string]any) []string {
 	at, _ := result["url"].(string)
 	_, path, _ := strings.Cut(at, "://")
@@ -307,9 +307,9 @@ func (v *vendorRun) download(result map[string]any) []string {
 	return ids
 }
 
-// vendorListener is the receiver that comes with the client.
+// vendorListener is the receiver of the vendor's client.
 type vendorListener struct {
-	wrapped bool // the version decodes the body twice and checks the signature of the inner text
+	wrapped bool // decodes the body twice, and checks the signature of the inner text
 
 	mu      sync.Mutex
 	secret  string
@@ -323,7 +323,8 @@ func (l *vendorListener) start(secret string) {
 	l.secret = secret
 }
 
-// ServeHTTP answers 502 until the listener is up, 400 to what it cannot read, and 200.
+// ServeHTTP answers 502 until the listener has started, 400 if it cannot read the body, and else
+// 200.
 func (l *vendorListener) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -350,7 +351,8 @@ func (l *vendorListener) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// The old spellings are answered where they were in use, and elsewhere only when asked for.
+// Old spellings of actions work in the generations that had them. In others, they work only on
+// request.
 func TestOldActions(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {

@@ -17,7 +17,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// eachGeneration runs a test under every spelling of the API.
+// eachGeneration runs a test with several generations of the API.
 func eachGeneration(t *testing.T, test func(*testing.T, ricloudtest.Option)) {
 	t.Helper()
 	for name, g := range map[string]ricloudtest.Generation{
@@ -31,7 +31,7 @@ func eachGeneration(t *testing.T, test func(*testing.T, ricloudtest.Option)) {
 	}
 }
 
-// start makes a server that the test closes.
+// start returns a server that is closed at the end of the test.
 func start(t *testing.T, opts ...ricloudtest.Option) *ricloudtest.Server {
 	t.Helper()
 	srv := ricloudtest.NewServer(opts...)
@@ -39,7 +39,7 @@ func start(t *testing.T, opts ...ricloudtest.Option) *ricloudtest.Server {
 	return srv
 }
 
-// login makes a session for one of the ready-made accounts.
+// login creates a session for one of the built-in accounts.
 func login(
 	ctx context.Context, t *testing.T, c *ricloud.Client, identifier, password string,
 ) *ricloud.Session {

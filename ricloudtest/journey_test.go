@@ -15,7 +15,7 @@ import (
 	"github.com/reincubate/ricloud-go/ricloudtest"
 )
 
-// The guide's journey, from an organisation without configuration on.
+// The journey of the vendor's guide, starting with an unconfigured organisation.
 func TestJourney(t *testing.T) {
 	t.Parallel()
 	eachGeneration(t, func(t *testing.T, generation ricloudtest.Option) {

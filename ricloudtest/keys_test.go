@@ -12,7 +12,7 @@ import (
 	"github.com/reincubate/ricloud-go/ricloudtest"
 )
 
-// A new key has the configs and settings that it is created with.
+// A new key has the configs and settings with which it is created.
 func TestKeyCreateWithConfigs(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -38,7 +38,7 @@ func TestKeyCreateWithConfigs(t *testing.T) {
 	})
 }
 
-// An update of the organisation sets its defaults, and clears them with null.
+// An update sets the organisation's defaults, and null clears them.
 func TestOrganisationDefaults(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -62,8 +62,8 @@ func TestOrganisationDefaults(t *testing.T) {
 	})
 }
 
-// A deleted storage config is listed no more, nothing refers to it, and what used it has nowhere to
-// publish to.
+// A deleted storage config is not listed, and nothing refers to it any more. What used it can no
+// longer publish.
 func TestDeletedStorageConfig(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

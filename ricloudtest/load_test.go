@@ -15,12 +15,12 @@ import (
 	"github.com/reincubate/ricloud-go/ricloudtest"
 )
 
-// Ten thousand accounts log in and retrieve, all at once.
+// Ten thousand accounts log in and retrieve their data at the same time.
 func TestTenThousandInFlight(t *testing.T) {
 	t.Parallel()
 	accounts := 10_000
 	if raceDetector {
-		accounts = 1000 // it breaks down itself with many more goroutines at once
+		accounts = 1000 // the race detector allows 8128 goroutines
 	}
 	synctest.Test(t, func(t *testing.T) {
 		srv := ricloudtest.NewServer(
@@ -69,7 +69,7 @@ func TestTenThousandInFlight(t *testing.T) {
 	})
 }
 
-// crowd is a server with many polls of one session, none of them done.
+// crowd returns a server with many unfinished polls of one session.
 func crowd(b *testing.B, polls int) (*ricloudtest.Server, ricloud.ID) {
 	b.Helper()
 	srv := ricloudtest.NewServer(ricloudtest.WithDelays(ricloudtest.Delays{Task: ricloudtest.Fixed(24 *
@@ -99,7 +99,7 @@ func crowd(b *testing.B, polls int) (*ricloudtest.Server, ricloud.ID) {
 	return srv, last
 }
 
-// What a request costs while 50,000 polls are there.
+// BenchmarkServer measures a request to a server that has 50,000 polls.
 func BenchmarkServer(b *testing.B) {
 	srv, session := crowd(b, 50_000)
 	for name, path := range map[string]string{
@@ -119,7 +119,7 @@ func BenchmarkServer(b *testing.B) {
 				if err != nil || res.StatusCode != http.StatusOK {
 					b.Fatal(res, err)
 				}
-				_ = res.Body.Close() // nothing to tell
+				_ = res.Body.Close() // cannot fail
 			}
 		})
 	}

@@ -15,10 +15,10 @@ import (
 	"github.com/reincubate/ricloud-go/ricloudtest"
 )
 
-// first drops what a call returns beside its error.
+// first returns only the error of a call.
 func first[T any](_ T, err error) error { return err }
 
-// world is a server with one of everything, to call each operation on.
+// world is a server with one resource of each kind, so that each operation can be called.
 type world struct {
 	*ricloud.Client
 
@@ -101,7 +101,7 @@ func newWorld(ctx context.Context, t *testing.T, c *ricloud.Client) *world {
 	return w
 }
 
-// rest calls every operation that making a world did not.
+// rest calls every operation that was not needed to create the world.
 func (w *world) rest(ctx context.Context) map[transport.Operation]error {
 	result := w.poll.Results.Data[0].ID
 	return map[transport.Operation]error{

@@ -11,7 +11,7 @@ import (
 	"github.com/reincubate/ricloud-go/ricloudtest"
 )
 
-// An option that cannot work is refused by every call, with a clear error.
+// If an option has an invalid value, every call fails with an error that says why.
 func TestOptionsThatCannotWork(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
@@ -118,7 +118,7 @@ func TestOptionsThatCannotWork(t *testing.T) {
 	require.NoError(t, start(t).Err())
 }
 
-// A misspelt operation does not count as never called.
+// A misspelt operation is refused, and CountCalls returns -1 instead of 0.
 func TestMisspeltOperations(t *testing.T) {
 	t.Parallel()
 	srv := start(t)
@@ -129,7 +129,7 @@ func TestMisspeltOperations(t *testing.T) {
 	require.Error(t, srv.ExpireSession("x", "nonsense"))
 }
 
-// A client of a sandbox that answers 500 gives up within milliseconds.
+// A client of a sandbox that answers 500 uses all its retries within milliseconds.
 func TestRetriesTakeNoTime(t *testing.T) {
 	t.Parallel()
 	srv := start(t, ricloudtest.WithFaults(ricloudtest.Fault{Status: 500, Count: -1}))

@@ -16,9 +16,8 @@ import (
 	"github.com/reincubate/ricloud-go/ricloudtest"
 )
 
-// What the vendor's Python client 3.2.0 sends, byte for byte: no Content-Type,
-// a Ricloud-Await of 0 on everything, null for an action without a body, and
-// Latin-1 where it means UTF-8.
+// These are the bytes that the vendor's Python client 3.2.0 sends: no Content-Type, Ricloud-Await:
+// 0 on every request, null for an action without parameters, and Latin-1 where it should be UTF-8.
 func TestThePythonClientsBytes(t *testing.T) {
 	t.Parallel()
 	srv := start(t, ricloudtest.WithToken("tok-abc"), ricloudtest.WithDelays(ricloudtest.Delays{}))

@@ -2,5 +2,5 @@
 
 package ricloudtest_test
 
-// raceDetector says that the tests run many times slower than without it.
+// raceDetector reports whether the race detector is on, which makes the tests many times slower.
 const raceDetector = false

@@ -18,7 +18,7 @@ import (
 	"github.com/reincubate/ricloud-go/ricloudtest"
 )
 
-// Every scenario that comes along does what its description says.
+// Every built-in scenario does what its description says.
 func TestScenarios(t *testing.T) {
 	t.Parallel()
 	var names []string
@@ -93,7 +93,7 @@ func TestScenarios(t *testing.T) {
 			for range 40 {
 				res, err := fetch(t.Context(), srv, poll.Results.Data[0].SignedURL.URL.Reveal(), nil)
 				require.NoError(t, err)
-				body, _ := readAll(res) // it may break off
+				body, _ := readAll(res) // the download may break off
 				require.NoError(t, res.Body.Close())
 				bodies[string(body)] = true
 			}
@@ -106,7 +106,7 @@ func TestScenarios(t *testing.T) {
 				scenario, err := ricloudtest.NamedScenario(name)
 				require.NoError(t, err)
 				opts := []ricloudtest.Option{ricloudtest.WithScenario(scenario)}
-				if name == "receiver-down" { // a bubble opens no sockets
+				if name == "receiver-down" { // a synctest bubble cannot open sockets
 					opts = append(opts, ricloudtest.WithWebhookTransport(refusing{}))
 				}
 				srv := ricloudtest.NewServer(opts...)
@@ -117,7 +117,7 @@ func TestScenarios(t *testing.T) {
 	}
 }
 
-// loginError is the error code of a session of ada's.
+// loginError returns the error code of a login as ada.
 func loginError(t *testing.T, c *ricloud.Client, code string) string {
 	t.Helper()
 	user, err := c.Users.Create(t.Context(), ricloud.UserCreateParams{Identifier: "u"})
@@ -138,7 +138,7 @@ func loginError(t *testing.T, c *ricloud.Client, code string) string {
 	return string(session.Error)
 }
 
-// The schema knows every field that the reader knows, and no other.
+// The schema and the reader know exactly the same fields.
 func TestScenarioSchema(t *testing.T) {
 	t.Parallel()
 	var schema struct {
@@ -191,7 +191,7 @@ func TestScenarioSchema(t *testing.T) {
 		keys(schema.Defs["fault"].Properties, "delay", "drip"))
 }
 
-// Each assumption in the code is in the package's documentation, and the other way round.
+// The assumptions that the code marks are exactly those that the package's documentation lists.
 func TestAssumptionsAreListed(t *testing.T) {
 	t.Parallel()
 	files, err := filepath.Glob("*.go")

@@ -18,7 +18,7 @@ import (
 	"github.com/reincubate/ricloud-go/ricloudtest"
 )
 
-// Close ends what waits, and later calls find nobody.
+// Close ends requests that wait, and later requests fail.
 func TestClose(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -35,7 +35,7 @@ func TestClose(t *testing.T) {
 	})
 }
 
-// A reader that waits for a slow body is ended by its Close.
+// Closing a slow body ends a read that waits for it.
 func TestABodyEndsWithItsClose(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -84,7 +84,7 @@ func TestTheLogHoldsNoSecrets(t *testing.T) {
 	assert.NotContains(t, log.String(), srv.Token())
 }
 
-// An account can come, and be locked, while the server runs.
+// An account can be added or locked while the server runs.
 func TestAccountsChange(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -106,7 +106,8 @@ func TestAccountsChange(t *testing.T) {
 	})
 }
 
-// A sample account of iCloud has children. One of another service has only those that it names.
+// A sample account of iCloud has children. A sample account of another service has only the
+// children that it names.
 func TestSampleAccountsOfServices(t *testing.T) {
 	t.Parallel()
 	for service, children := range map[string]bool{
@@ -120,7 +121,7 @@ func TestSampleAccountsOfServices(t *testing.T) {
 	}
 }
 
-// The seed decides IDs and delays; the speed divides them.
+// The seed determines IDs and delays, and the speed divides the delays.
 func TestSeedAndSpeed(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -11,8 +11,8 @@ import (
 	"github.com/reincubate/ricloud-go/ricloudtest"
 )
 
-// The Relay app has an identifier of its own, which a pairing that fails does not learn. Its
-// devices are sources of the same user, described and active.
+// A Relay app has its own identifier, which is known only after a successful pairing. Its devices
+// are active sources of the same user, with descriptions.
 func TestRelaySources(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -12,7 +12,7 @@ import (
 	"github.com/reincubate/ricloud-go/ricloudtest"
 )
 
-// Every state of the contract can be reached by hand, or comes by itself.
+// Every state of the contract can be set by hand or occurs by itself.
 func TestSetState(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -95,7 +95,7 @@ func TestSetState(t *testing.T) {
 	})
 }
 
-// A call that waits for a session ends when the session is settled by hand.
+// A call with an await returns when the session's state is set by hand.
 func TestSetStateEndsAnAwait(t *testing.T) {
 	t.Parallel()
 	for state, want := range map[string]ricloud.SessionState{
@@ -130,7 +130,7 @@ func TestSetStateEndsAnAwait(t *testing.T) {
 	}
 }
 
-// An event that is set to failed is sent no more.
+// An event whose state is set to failed is not sent any more.
 func TestSetStateOfAnEvent(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -157,7 +157,7 @@ func TestSetStateOfAnEvent(t *testing.T) {
 	})
 }
 
-// Pending sessions and subscriptions are settled by hand as well.
+// The states of pending sessions and subscriptions can be set by hand too.
 func TestSetStateOfWhatIsPending(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -195,7 +195,7 @@ func TestSetStateOfWhatIsPending(t *testing.T) {
 	})
 }
 
-// Faults choose calls by account, request and ID.
+// Faults can be limited to an account, a request or an ID.
 func TestFaultsChooseCalls(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -14,7 +14,7 @@ import (
 	"github.com/reincubate/ricloud-go/ricloudtest"
 )
 
-// How each kind of account answers a login.
+// Each kind of account has its own outcome of a login.
 func TestSessionOutcomes(t *testing.T) {
 	t.Parallel()
 	accounts := []ricloudtest.Account{
@@ -178,7 +178,7 @@ func TestSessionsExpire(t *testing.T) {
 	})
 }
 
-// A poll whose tasks end in every way, seen while it runs.
+// The tasks of a poll end in every way, and each of its states is checked while it runs.
 func TestPollStates(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -276,7 +276,7 @@ func TestRelayNeedsASubscription(t *testing.T) {
 	})
 }
 
-// The wait ends with the work, or with the most that is allowed.
+// An await ends with the work or at the largest allowed value.
 func TestAwait(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
@@ -325,7 +325,7 @@ func awaitSession(ctx context.Context, t *testing.T, srv *ricloudtest.Server) ri
 	return ricloud.SessionState(fmt.Sprint(decode(t, res)["state"]))
 }
 
-// Lists are newest first, and their cursors meet no item twice.
+// Lists are newest first, and paging returns no item twice.
 func TestPaging(t *testing.T) {
 	t.Parallel()
 	for _, opts := range [][]ricloudtest.Option{

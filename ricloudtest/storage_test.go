@@ -30,7 +30,7 @@ func checksum(t *testing.T, content ricloudtest.Content) string {
 	return hex.EncodeToString(hash.Sum(nil))
 }
 
-// retrieve runs one poll for calls to its end.
+// retrieve runs a poll for calls until it ends.
 func retrieve(ctx context.Context, t *testing.T, srv *ricloudtest.Server) (*ricloud.Poll, error) {
 	t.Helper()
 	c := srv.Client()
@@ -42,7 +42,7 @@ func retrieve(ctx context.Context, t *testing.T, srv *ricloudtest.Server) (*ricl
 	return c.Polls.Wait(ctx, poll.ID)
 }
 
-// A document of a gigabyte is served without being held.
+// A document of a gigabyte is served without being kept in memory.
 func TestGigabytes(t *testing.T) {
 	t.Parallel()
 	const count, width = 5_000_000, 200
@@ -108,7 +108,7 @@ func TestLocalStorage(t *testing.T) {
 	}
 }
 
-// bucket is a Publisher.
+// bucket is a Publisher that records what it is given.
 type bucket struct {
 	mu   sync.Mutex
 	urls []string
@@ -191,7 +191,7 @@ func TestStorageConfigStates(t *testing.T) {
 	}
 }
 
-// What happens to objects behind the API's back.
+// Objects can be removed, replaced or expire independently of the API.
 func TestObjectsVanishChangeAndExpire(t *testing.T) {
 	t.Parallel()
 	srv := start(t)

@@ -12,8 +12,8 @@ import (
 	"github.com/reincubate/ricloud-go/ricloudtest"
 )
 
-// What a subscription needs: a session that has not expired, an active organisation, somewhere to
-// publish to and, in an organisation that began unconfigured, a receiver.
+// A subscription requires a session that has not expired, an active organisation and a storage
+// config. An organisation that began unconfigured also needs a webhook config.
 func TestSubscriptionsAreRefused(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
@@ -81,7 +81,7 @@ func TestSubscriptionsAreRefused(t *testing.T) {
 	}
 }
 
-// A subscription begins when it is made, or at its date, with its first poll.
+// A subscription begins with its first poll, when it is created or at its start date.
 func TestSubscriptionsBegin(t *testing.T) {
 	t.Parallel()
 	for name, later := range map[string]time.Duration{"at once": 0, "later": 2 * time.Hour} {

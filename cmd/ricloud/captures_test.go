@@ -20,14 +20,14 @@ import (
 	"github.com/reincubate/ricloud-go/ricloudtest"
 )
 
-// TestDocsCaptures plays the journeys of docs/cli.md in a terminal, one after the other as a reader
-// would, and holds the captures there against what the terminal showed.
+// TestDocsCaptures runs the commands of docs/cli.md in a terminal, in the order of the document. It
+// compares the document's captures with what the terminal showed.
 func TestDocsCaptures(t *testing.T) {
 	t.Parallel()
 	j := newJourney(t)
 
 	c := j.start("login customer-42 jane.appleseed@example.com --sandbox")
-	c.public = "hunter2" // the hint tells it
+	c.public = "hunter2" // the command's hint contains it
 	c.expect("Password: ")
 	c.send("hunter2\n")
 	c.expect("Code from the owner's device: ")
@@ -64,15 +64,15 @@ func TestDocsCaptures(t *testing.T) {
 	j.check("../../docs/cli.md")
 }
 
-// journey is a terminal that a reader could have in front of them.
+// journey is a terminal session, as a reader of docs/cli.md would have it.
 type journey struct {
 	t         *testing.T
 	env       []string
 	home, dir string
 	receiver  string
 	captures  map[string]string
-	known     map[string]string // by id: the one that stands for it
-	command   string            // the last one
+	known     map[string]string // IDs, and the fixed IDs that replace them
+	command   string            // the last command line
 }
 
 func newJourney(t *testing.T) *journey {
@@ -92,14 +92,14 @@ func newJourney(t *testing.T) *journey {
 	}
 }
 
-// start types a command.
+// start runs a command line.
 func (j *journey) start(command string) *console {
 	j.t.Helper()
 	j.command = command
 	return start(j.t, j.env, j.dir, 120, words(command)...)
 }
 
-// end waits for the command's end and keeps what the terminal shows as a capture.
+// end waits until the command ends, and stores the terminal's content as a capture.
 func (j *journey) end(c *console, name string, want int) (output string) {
 	j.t.Helper()
 	output, code := c.wait()
@@ -108,7 +108,7 @@ func (j *journey) end(c *console, name string, want int) (output string) {
 	return output
 }
 
-// interrupt captures a fetch that Ctrl-C ends while it downloads.
+// interrupt captures a fetch that is stopped with Ctrl-C during a download.
 func (j *journey) interrupt() {
 	server := newSandbox(j.t)
 	j.env = append(j.env, "RICLOUD_URL="+server.URL(), "RICLOUD_TOKEN="+token,
@@ -127,7 +127,7 @@ func (j *journey) interrupt() {
 	j.end(c, "interrupt", 130)
 }
 
-// stable replaces what differs from run to run: ids, dates, durations, ports and folders.
+// stable replaces everything that differs between runs: IDs, dates, durations, ports and folders.
 func (j *journey) stable(text string) string {
 	text = strings.ReplaceAll(text, j.home, "~")
 	text = strings.ReplaceAll(text, j.receiver, "http://127.0.0.1:8080/webhooks")
@@ -148,7 +148,7 @@ func (j *journey) stable(text string) string {
 	})
 }
 
-// check compares the captures with those of a document, or writes them there.
+// check compares the captures with those in a document. With -update, it writes them there.
 func (j *journey) check(path string) {
 	j.t.Helper()
 	raw, err := os.ReadFile(path)
@@ -169,7 +169,8 @@ func (j *journey) check(path string) {
 	assert.Equal(j.t, string(raw), text, "run: go test ./cmd/ricloud -run Docs -update")
 }
 
-// screenText returns what a terminal shows after output: bars and spinners have been drawn over.
+// screenText returns what a terminal shows in the end. Progress bars and spinners have been
+// overwritten by then.
 func screenText(output string) string {
 	lines, row, column := [][]rune{nil}, 0, 0
 	controls := regexp.MustCompile(`^\x1b\[(\d*)([A-Za-z])`)

@@ -18,11 +18,12 @@ import (
 //nolint:gochecknoglobals // a flag of the test
 var update = flag.Bool("update", false, "write docs/cli.md")
 
-// marker begins the part of docs/cli.md that is made from the commands.
+// marker is the line of docs/cli.md after which everything is generated.
 const marker = "<!-- From here on made from the commands: go test ./cmd/ricloud -run Docs " +
 	"-update -->\n\n"
 
-// TestDocs holds docs/cli.md against the commands.
+// TestDocs compares the generated part of docs/cli.md with the commands. With -update, it writes
+// it.
 func TestDocs(t *testing.T) {
 	t.Parallel()
 	const path = "../../docs/cli.md"
@@ -39,8 +40,8 @@ func TestDocs(t *testing.T) {
 	assert.Equal(t, want, string(text), "run: go test ./cmd/ricloud -run Docs -update")
 }
 
-// TestDocsCommandsExist parses every command of the text before the reference: those of the
-// captures, and those of the table that compares our commands with the vendor's.
+// TestDocsCommandsExist parses every command that docs/cli.md shows before the reference: in the
+// captures, and in the table that compares our commands with the vendor's.
 func TestDocsCommandsExist(t *testing.T) {
 	t.Parallel()
 	text, err := os.ReadFile("../../docs/cli.md")
@@ -56,7 +57,7 @@ func TestDocsCommandsExist(t *testing.T) {
 		cmd.Env = append(os.Environ(), noSleepAtExit)
 		output, err := cmd.CombinedOutput()
 		require.NoError(t, err, "%s\n%s", line[0], output)
-		// An unknown verb of a resource shows the help of the resource.
+		// For an unknown verb, the program shows the help of the resource.
 		verb, _, _ := strings.Cut(strings.Join(args[min(1, len(args)-1):], " "), " ")
 		if strings.Contains(string(output), "Available Commands:") {
 			assert.Equal(t, "--help", verb, "%s is no command", line[0])
@@ -64,8 +65,8 @@ func TestDocsCommandsExist(t *testing.T) {
 	}
 }
 
-// TestDocsCompareWithTheVendor checks that each of the vendor's commands has its row, and that the
-// jobs take as many commands as the table of jobs says.
+// TestDocsCompareWithTheVendor checks that docs/cli.md has a row for each of the vendor's commands,
+// and that each job takes as many commands as its table says.
 func TestDocsCompareWithTheVendor(t *testing.T) {
 	t.Parallel()
 	text, err := os.ReadFile("../../docs/cli.md")
@@ -97,8 +98,8 @@ func TestDocsCompareWithTheVendor(t *testing.T) {
 	}
 }
 
-// TestEveryCommandHasAScript walks the tree of commands: each command below the root has a script
-// with its name, which runs all that is below it.
+// TestEveryCommandHasAScript checks that each top-level command has a script of the same name,
+// which runs the command and all its subcommands.
 func TestEveryCommandHasAScript(t *testing.T) {
 	t.Parallel()
 	commands := []string{
@@ -113,13 +114,13 @@ func TestEveryCommandHasAScript(t *testing.T) {
 		top, _, _ := strings.Cut(name, " ")
 		script, err := os.ReadFile("testdata/script/" + top + ".txtar")
 		require.NoError(t, err, "ricloud %s has no script", name)
-		// By itself, or in a file that sh runs.
+		// The command runs by itself, or in a file that sh runs.
 		runs := regexp.MustCompile(`(?m)^(exec |until )?ricloud ` + name + `\b`)
 		assert.Regexp(t, runs, string(script), "no run of ricloud %s succeeds", name)
 	}
 }
 
-// TestEveryCommandHasAnExample reads it from the reference.
+// TestEveryCommandHasAnExample checks the generated reference.
 func TestEveryCommandHasAnExample(t *testing.T) {
 	t.Parallel()
 	for _, section := range strings.Split(cli.Reference(), "\n### ")[1:] {

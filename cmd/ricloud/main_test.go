@@ -29,10 +29,10 @@ import (
 	"github.com/reincubate/ricloud-go/ricloudtest"
 )
 
-// token is the key's. Like the other secrets below it may stand in no output.
+// token is the API key's token. Neither it nor the secrets below may appear in any output.
 const token = "canary-token-6f1d"
 
-// noSleepAtExit keeps a program with the race detector from sleeping for a second when it exits.
+// noSleepAtExit stops the race detector from sleeping for a second when a program exits.
 const noSleepAtExit = "GORACE=atexit_sleep_ms=0"
 
 func secrets() []string {
@@ -46,7 +46,7 @@ func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){"ricloud": recorded})
 }
 
-// recorded runs the program and keeps a copy of all that it prints, for the search for secrets.
+// recorded runs the program and copies its output to a log, which is searched for secrets later.
 func recorded() {
 	path := os.Getenv("CANARY_LOG")
 	//nolint:gosec // TestCommands names the file
@@ -59,7 +59,7 @@ func recorded() {
 	var ends []*os.File
 	for _, stream := range []**os.File{&os.Stdout, &os.Stderr} {
 		if stat, err := (*stream).Stat(); err == nil && stat.Mode()&os.ModeCharDevice != 0 {
-			continue // a terminal must stay one
+			continue // a pipe in its place would not be a terminal
 		}
 		r, w, err := os.Pipe()
 		if err != nil {
@@ -78,8 +78,8 @@ func recorded() {
 	os.Exit(code)
 }
 
-// TestCommands runs every script of testdata/script against a sandbox of its own, and searches all
-// that the commands printed, and every file that they wrote, for secrets.
+// TestCommands runs each script of testdata/script against its own sandbox. It searches everything
+// that the commands print, and every file that they write, for secrets.
 func TestCommands(t *testing.T) {
 	t.Parallel()
 	testscript.Run(t, testscript.Params{
@@ -112,12 +112,12 @@ func TestCommands(t *testing.T) {
 			return os.MkdirAll(filepath.Join(env.WorkDir, "home"), 0o700)
 		},
 	})
-	t.Cleanup(func() { assert.Empty(t, leaks.all()) }) // when the scripts have ended
+	t.Cleanup(func() { assert.Empty(t, leaks.all()) }) // after the last script
 }
 
 type serverKey struct{}
 
-// exits runs a command that must end with an exit code: exits CODE PROGRAM [ARGUMENTS].
+// exits runs a program and checks its exit code. Usage: exits CODE PROGRAM [ARGUMENTS].
 func exits(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 2 {
 		ts.Fatalf("usage: exits CODE PROGRAM [ARGUMENTS]")
@@ -136,7 +136,7 @@ func exits(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// fault sets what goes wrong in the script's sandbox, as the JSON of a ricloudtest.Fault.
+// fault sets the faults of the script's sandbox. Its argument is the JSON of a ricloudtest.Fault.
 func fault(ts *testscript.TestScript, _ bool, args []string) {
 	var f ricloudtest.Fault
 	ts.Check(json.Unmarshal([]byte(strings.Join(args, " ")), &f))
@@ -144,12 +144,12 @@ func fault(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(server.SetFaults(f))
 }
 
-// keep keeps what the last command printed as a variable: keep NAME.
+// keep stores the output of the last command in a variable. Usage: keep NAME.
 func keep(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Setenv(args[0], strings.TrimSpace(ts.ReadFile("stdout")))
 }
 
-// cluster starts a server of NATS for the script, as $NATS.
+// cluster starts a NATS server for the script, and sets $NATS to its URL.
 func cluster(ts *testscript.TestScript, _ bool, _ []string) {
 	nats, err := server.NewServer(&server.Options{
 		Host: "127.0.0.1", Port: -1, JetStream: true, StoreDir: ts.MkAbs("nats"),
@@ -164,7 +164,7 @@ func cluster(ts *testscript.TestScript, _ bool, _ []string) {
 	ts.Setenv("NATS", nats.ClientURL())
 }
 
-// private sees that only their owner can read files.
+// private checks that only their owner can read the files.
 func private(ts *testscript.TestScript, _ bool, args []string) {
 	for _, name := range args {
 		info, err := os.Stat(ts.MkAbs(name))
@@ -175,7 +175,7 @@ func private(ts *testscript.TestScript, _ bool, args []string) {
 	}
 }
 
-// freeAddress returns an address of this machine that nothing listens on.
+// freeAddress returns a local address on which nothing listens.
 func freeAddress(env *testscript.Env) string {
 	listener, err := new(net.ListenConfig).Listen(context.Background(), "tcp", "127.0.0.1:0")
 	if err != nil {
@@ -185,8 +185,8 @@ func freeAddress(env *testscript.Env) string {
 	return listener.Addr().String()
 }
 
-// receiver returns the URL of a server that takes events, and tells by its answer whether
-// canary-secret signed them.
+// receiver returns the URL of an event receiver. Its answer says whether an event was signed with
+// canary-secret.
 func receiver(env *testscript.Env) string {
 	signed := ricloud.WebhookVerifier{Secrets: []ricloud.Secret{ricloud.NewSecret("canary-secret")}}
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -206,7 +206,7 @@ func receiver(env *testscript.Env) string {
 	return server.URL
 }
 
-// leaks collects what checkLog found: a script has ended when its log is read.
+// leaks collects what checkLog finds in the log of each script, after the script has ended.
 var leaks found //nolint:gochecknoglobals // the scripts run in parallel and share nothing else
 
 type found struct {
@@ -226,8 +226,8 @@ func (f *found) all() []string {
 	return f.lines
 }
 
-// keepsSecrets are the files that are there to hold a secret: the settings of a machine without a
-// keyring, what --secret-file names, and the state of the sandbox, which knows its accounts.
+// keepsSecrets lists the files that are meant to hold secrets: the settings on a machine without a
+// keyring, the targets of --secret-file, and the sandbox's state, which includes its accounts.
 func keepsSecrets() []string {
 	return []string{
 		"settings.json", "webhook-secret", "sandbox.json",
@@ -245,8 +245,8 @@ func filesBelow(dir string) (files []string, err error) {
 	return files, err
 }
 
-// checkFiles searches the files that a script's commands wrote: all but those that it was given. A
-// file that keeps a secret must be its owner's alone.
+// checkFiles searches the files that the script's commands wrote. Only the files of keepsSecrets
+// may hold a secret, and only if nobody but their owner can read them.
 func checkFiles(script, dir string, given []string) {
 	written, err := filesBelow(dir)
 	if err != nil {

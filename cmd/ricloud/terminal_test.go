@@ -22,18 +22,18 @@ import (
 	"github.com/reincubate/ricloud-go/ricloudtest"
 )
 
-// console is the program in a terminal.
+// console is the program running in a terminal.
 type console struct {
 	t      *testing.T
 	tty    *os.File
 	chunks chan []byte
-	seen   []byte // all that the terminal has shown
-	at     int    // what expect has read
+	seen   []byte // everything that the terminal has shown
+	at     int    // how much of it expect has read
 	end    chan error
-	public string // a secret that may be shown
+	public string // a secret that may appear
 }
 
-// newSandbox returns a sandbox with an account whose secrets are canaries.
+// newSandbox returns a sandbox with accounts whose secrets are canaries.
 func newSandbox(t *testing.T) *ricloudtest.Server {
 	t.Helper()
 	account := ricloudtest.SampleAccount("Canary")
@@ -47,19 +47,20 @@ func newSandbox(t *testing.T) *ricloudtest.Server {
 	return server
 }
 
-// environment returns the variables of a run that knows the sandbox and nothing of its user.
+// environment returns environment variables that point to the sandbox and contain nothing of the
+// user's.
 func environment(t *testing.T, server *ricloudtest.Server, more ...string) []string {
 	t.Helper()
 	dir := t.TempDir()
 	return append([]string{
 		"PATH=" + os.Getenv("PATH"), "HOME=" + dir, "TERM=xterm", "RICLOUD_URL=" + server.URL(),
 		"RICLOUD_TOKEN=" + token, "DBUS_SESSION_BUS_ADDRESS=unix:path=/nonexistent",
-		"GOCOVERDIR=" + t.TempDir(), // else a program that counts its coverage warns
+		"GOCOVERDIR=" + t.TempDir(), // without it, a program built for coverage prints a warning
 		noSleepAtExit,
 	}, more...)
 }
 
-// start runs a command line in a terminal of so many columns, in dir.
+// start runs a command line in dir, in a terminal of the given width.
 func start(t *testing.T, env []string, dir string, columns uint16, args ...string) *console {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
@@ -83,14 +84,14 @@ func start(t *testing.T, env []string, dir string, columns uint16, args ...strin
 	}()
 	t.Cleanup(func() {
 		cancel()
-		for range c.chunks { // until the program has ended
+		for range c.chunks { // drain until the program has ended
 		}
 		_ = tty.Close()
 	})
 	return c
 }
 
-// expect waits until the terminal shows text.
+// expect waits until the terminal shows the text.
 func (c *console) expect(text string) {
 	c.t.Helper()
 	for {
@@ -104,14 +105,15 @@ func (c *console) expect(text string) {
 	}
 }
 
-// send types text.
+// send types the text.
 func (c *console) send(text string) {
 	c.t.Helper()
 	_, err := c.tty.WriteString(text)
 	require.NoError(c.t, err)
 }
 
-// wait reads to the program's end, looks for secrets, and returns all output and the exit code.
+// wait reads until the program ends and checks the output for secrets. It returns all output and
+// the exit code.
 func (c *console) wait() (output string, code int) {
 	c.t.Helper()
 	for chunk := range c.chunks {
@@ -176,7 +178,8 @@ func TestTerminalTableFitsAndObeysNoColor(t *testing.T) {
 	assert.NotContains(t, output, "…", "data is never cut")
 }
 
-// TestTerminalFetchContinuesAfterCtrlC interrupts a download and runs the command that is printed.
+// TestTerminalFetchContinuesAfterCtrlC interrupts a download, and then runs the command that the
+// program prints.
 func TestTerminalFetchContinuesAfterCtrlC(t *testing.T) {
 	t.Parallel()
 	server := newSandbox(t)
@@ -218,7 +221,7 @@ func TestTerminalFetchContinuesAfterCtrlC(t *testing.T) {
 	assert.Contains(t, output, "verified")
 }
 
-// words splits a command line as a shell does, as far as the program's own lines need.
+// words splits a command line like a shell, as far as the lines that the program prints require.
 func words(line string) []string {
 	var split []string
 	for _, match := range regexp.MustCompile(`'[^']*'|\S+`).FindAllString(line, -1) {

@@ -31,7 +31,7 @@ import (
 	"github.com/reincubate/ricloud-go/ricloudtest"
 )
 
-// What a receiver's process is told.
+// Environment variables of a receiver process.
 const (
 	receiverDSN     = "RICLOUD_TEST_RECEIVER_DSN"
 	receiverDriver  = "RICLOUD_TEST_RECEIVER_DRIVER"
@@ -44,13 +44,13 @@ const (
 const (
 	chaosSecret   = "whsec_chaos"
 	chaosLease    = 5 * time.Second
-	chaosReplay   = 3 * time.Second // how often a receiver replays
-	chaosAttempts = 3               // deliveries of an event
+	chaosReplay   = 3 * time.Second // interval between replays of a receiver
+	chaosAttempts = 3               // deliveries of one event
 )
 
-// receive is a receiver's process. The effect of an event is a row. For one half
-// of the events it shares the transaction with the record that the event is
-// done; for the other half it does not.
+// receive runs a receiver process. The effect of an event is a row in a table. For half of the
+// events, one transaction writes the effect and the record that the event is done; for the others,
+// they are written separately.
 func receive(ctx context.Context) error {
 	log.SetOutput(io.Discard)
 	dialect, err := strconv.Atoi(os.Getenv(receiverDialect))
@@ -82,7 +82,7 @@ func receive(ctx context.Context) error {
 		if _, err := db.ExecContext(ctx, effect); err != nil { //nolint:gosec // the test's own
 			return err
 		}
-		pause(ctx, time.Duration(rand.IntN(5))*time.Millisecond) // to be killed here
+		pause(ctx, time.Duration(rand.IntN(5))*time.Millisecond) // the process may be killed here
 		return nil
 	},
 		ricloud.WithWebhookSecrets(ricloud.NewSecret(chaosSecret)),
@@ -100,13 +100,13 @@ func receive(ctx context.Context) error {
 	}
 	receiver := &http.Server{Handler: handler, ReadHeaderTimeout: time.Minute}
 	go func() { _ = receiver.Serve(listener) }()
-	for { // until it is killed
+	for { // runs until the process is killed
 		_, _ = handler.Replay(ctx, client)
 		pause(ctx, chaosReplay)
 	}
 }
 
-// pause waits in real time: processes have no other.
+// pause waits in real time, because separate processes share no virtual time.
 func pause(ctx context.Context, d time.Duration) {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
@@ -118,12 +118,12 @@ func pause(ctx context.Context, d time.Duration) {
 
 func isTransactional(id ricloud.ID) bool { return strings.HasSuffix(string(id), "t") }
 
-// chaosAPI records events and delivers them through a balancer that loses,
-// doubles, delays and reorders.
+// chaosAPI records events and delivers them through a load balancer that drops, doubles, delays and
+// reorders them.
 type chaosAPI struct {
 	*httptest.Server
 
-	receivers []string // addresses
+	receivers []string // their addresses
 	client    *http.Client
 
 	mu     sync.Mutex
@@ -187,9 +187,9 @@ func (a *chaosAPI) list(w http.ResponseWriter, r *http.Request) {
 	_, _ = fmt.Fprintf(w, `{"data":[%s],"has_more":%t}`, strings.Join(page, ","), more)
 }
 
-// deliver delivers all events, many at a time.
+// deliver delivers all events, several at a time.
 func (a *chaosAPI) deliver(ctx context.Context) {
-	order := rand.Perm(len(a.events)) // reordered
+	order := rand.Perm(len(a.events)) // in random order
 	var group sync.WaitGroup
 	slots := make(chan struct{}, 16)
 	for _, i := range order {
@@ -205,11 +205,11 @@ func (a *chaosAPI) deliver(ctx context.Context) {
 func (a *chaosAPI) attempt(ctx context.Context, e *chaosEvent) {
 	state := "failed"
 	for range chaosAttempts {
-		if rand.Float64() < 0.05 { // late
+		if rand.Float64() < 0.05 { // the delivery is late
 			a.count("late")
 			pause(ctx, time.Duration(rand.IntN(300))*time.Millisecond)
 		}
-		if rand.Float64() < 0.1 { // the balancer drops it
+		if rand.Float64() < 0.1 { // the load balancer drops it
 			a.count("dropped")
 			continue
 		}
@@ -226,7 +226,7 @@ func (a *chaosAPI) attempt(ctx context.Context, e *chaosEvent) {
 		for range copies {
 			ok = <-accepted || ok
 		}
-		if ok && rand.Float64() < 0.05 { // the answer is lost
+		if ok && rand.Float64() < 0.05 { // the answer gets lost
 			a.count("answer lost")
 			ok = false
 		}
@@ -260,7 +260,7 @@ func (a *chaosAPI) post(ctx context.Context, e *chaosEvent) bool {
 	return resp.StatusCode == http.StatusOK
 }
 
-// receivers are three processes behind the balancer.
+// receivers are three processes behind the load balancer.
 type receivers struct {
 	t      *testing.T
 	env    []string
@@ -284,7 +284,7 @@ func (r *receivers) kill(i int) {
 	_ = r.alive[i].Wait()
 }
 
-// run kills and restarts receivers at random until ctx ends.
+// run kills and restarts random receivers until ctx ends.
 func (r *receivers) run(ctx context.Context) {
 	for {
 		pause(ctx, time.Duration(200+rand.IntN(600))*time.Millisecond)
@@ -311,10 +311,10 @@ func freeAddress(t *testing.T) string {
 	}
 }
 
-// Three receivers share a table behind a balancer that drops, doubles, delays and
-// reorders, and are killed at random. No event is lost. An effect happens twice
-// only where a receiver died between it and its record, and never where both
-// share a transaction. The full number of events:
+// Three receivers share a table and are killed at random, behind a load balancer that drops,
+// doubles, delays and reorders events. No event is lost. An effect happens twice only if a receiver
+// dies between the effect and its record, and never if both share a transaction. To run with the
+// full number of events:
 //
 //	RICLOUD_CHAOS_EVENTS=20000 go test -run Chaos -v .
 func TestChaos(t *testing.T) {

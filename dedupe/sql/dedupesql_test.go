@@ -26,7 +26,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	if os.Getenv(receiverDSN) != "" { // this process is a receiver of the chaos test
+	if os.Getenv(receiverDSN) != "" { // the chaos test has started this process as a receiver
 		if err := receive(context.Background()); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
@@ -36,13 +36,13 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// server is a database that the tests run on. SQLite runs in process. The
-// others need a DSN in the environment: bash .ci/run databases sets it.
+// server is a database for the tests. SQLite runs in the process. The others need a DSN in the
+// environment, which "bash .ci/run databases" sets.
 type server struct {
 	name    string
 	dialect dedupesql.Dialect
 	driver  string
-	dsn     string // empty: see env
+	dsn     string // empty: taken from env
 	env     string
 }
 
@@ -61,14 +61,14 @@ func servers(t *testing.T) []server {
 
 var tables atomic.Int64 //nolint:gochecknoglobals // each test has its own tables
 
-// onEach runs a test on each database that there is. It says which there is not.
+// onEach runs a test on each available database, and logs which ones are missing.
 func onEach(t *testing.T, test func(t *testing.T, db *sql.DB, s server, prefix string)) {
 	t.Helper()
 	for _, s := range servers(t) {
 		if s.env != "" {
 			s.dsn = os.Getenv(s.env)
 		}
-		if s.dsn == "" { // bash .ci/run databases fails then
+		if s.dsn == "" { // "bash .ci/run databases" fails in this case
 			t.Logf("%s is not set: this does not run on %s", s.env, s.name)
 			continue
 		}
@@ -93,7 +93,7 @@ func open(t *testing.T, s server) *sql.DB {
 	db, err := sql.Open(s.driver, s.dsn)
 	require.NoError(t, err)
 	if s.dialect == dedupesql.SQLite {
-		db.SetMaxOpenConns(1) // it has one writer
+		db.SetMaxOpenConns(1) // SQLite allows one writer at a time
 	}
 	return db
 }
@@ -141,7 +141,8 @@ func TestALeaseGoesThroughItsLife(t *testing.T) {
 	})
 }
 
-// A outlives its lease, B takes over and fails, A finishes: A is told.
+// A's lease expires, B begins the same event, and A then gets ErrLeaseLost without affecting B's
+// lease.
 func TestALostLeaseNeitherFreesNorOverwrites(t *testing.T) {
 	t.Parallel()
 	onEach(t, func(t *testing.T, db *sql.DB, s server, prefix string) {
@@ -165,7 +166,7 @@ func TestALostLeaseNeitherFreesNorOverwrites(t *testing.T) {
 		require.NoError(t, err)
 		require.NoError(t, d.Done(ctx, c))
 
-		// A lease that expired while nobody else wanted the event is still good.
+		// A lease that has expired can still be completed if nobody else began the event.
 		late, err := d.Begin(ctx, "2")
 		require.NoError(t, err)
 		expire()
@@ -175,7 +176,7 @@ func TestALostLeaseNeitherFreesNorOverwrites(t *testing.T) {
 	})
 }
 
-// Identifiers that a database might fold, pad, cut or refuse stay distinct.
+// IDs stay distinct even if a database might fold case, pad, truncate or reject them.
 func TestIDsAreToldApart(t *testing.T) {
 	t.Parallel()
 	onEach(t, func(t *testing.T, db *sql.DB, s server, prefix string) {
@@ -265,7 +266,7 @@ func TestCursor(t *testing.T) {
 	})
 }
 
-// What Replay still reads is remembered, however old it is.
+// Forget keeps the events that Replay would read again, however old they are.
 func TestForget(t *testing.T) {
 	t.Parallel()
 	onEach(t, func(t *testing.T, db *sql.DB, s server, prefix string) {
@@ -307,14 +308,14 @@ func TestForget(t *testing.T) {
 	})
 }
 
-// The first Replay reaches back DefaultReplayReach.
+// Without a position, the first Replay reaches back DefaultReplayReach, so Forget keeps that much.
 func TestForgetWithoutAPosition(t *testing.T) {
 	t.Parallel()
 	onEach(t, func(t *testing.T, db *sql.DB, s server, prefix string) {
 		ctx, d := t.Context(), migrated(t, db, s, prefix)
 		for ago, want := range map[time.Duration]int64{
 			ricloud.DefaultReplayReach:               0,
-			ricloud.DefaultReplayReach + 2*time.Hour: 1, // clocks may differ by one
+			ricloud.DefaultReplayReach + 2*time.Hour: 1, // one hour is kept for clocks that differ
 		} {
 			handled := time.Now().Add(-ago).UnixMilli()
 			execute(t, db, fmt.Sprintf("DELETE FROM %sevents", prefix))
@@ -329,7 +330,7 @@ func TestForgetWithoutAPosition(t *testing.T) {
 	})
 }
 
-// An effect and the record of it are written together or not at all.
+// An effect and the record of it are committed together or not at all.
 func TestInTx(t *testing.T) {
 	t.Parallel()
 	onEach(t, func(t *testing.T, db *sql.DB, s server, prefix string) {
@@ -371,7 +372,7 @@ func TestInTx(t *testing.T) {
 	})
 }
 
-// A transaction that outlives its lease does not commit its effect.
+// InTx does not commit an effect if the lease was lost to another process.
 func TestInTxRefusesALostLease(t *testing.T) {
 	t.Parallel()
 	onEach(t, func(t *testing.T, db *sql.DB, s server, prefix string) {
@@ -392,8 +393,8 @@ func TestInTxRefusesALostLease(t *testing.T) {
 	})
 }
 
-// A transaction that the end of the lease breaks off says so, and not only what
-// database/sql says of a context that ended.
+// If the lease ends during a transaction, the error is ErrLeaseLost, and not only the error of
+// database/sql about an ended context.
 func TestInTxSaysThatTheLeaseEnded(t *testing.T) {
 	t.Parallel()
 	onEach(t, func(t *testing.T, db *sql.DB, s server, prefix string) {
@@ -434,8 +435,8 @@ func TestInTxSaysThatTheLeaseEnded(t *testing.T) {
 	})
 }
 
-// The lease ends the context of the function, so that a slow one stops before
-// another process begins.
+// The end of the lease cancels the handler's context, so that a slow handler stops before another
+// process begins the event.
 func TestTheLeaseBoundsTheHandler(t *testing.T) {
 	t.Parallel()
 	onEach(t, func(t *testing.T, db *sql.DB, s server, prefix string) {
@@ -504,8 +505,8 @@ func TestNewRefuses(t *testing.T) {
 	assert.Equal(t, "Dialect(9)", dedupesql.Dialect(9).String())
 }
 
-// Two processes share a SQLite file without any setting of the driver: neither sees that it was
-// locked.
+// Two processes share a SQLite file with the default settings of the driver. Neither gets an error
+// because the file is locked.
 func TestSQLiteFileThatIsLocked(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "events.db")

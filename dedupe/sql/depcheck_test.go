@@ -6,7 +6,7 @@ import (
 	"github.com/reincubate/ricloud-go/internal/depcheck"
 )
 
-// The drivers are the caller's choice: only the tests import some.
+// The caller chooses the driver, so only the tests import drivers.
 func TestRunTimeDependencies(t *testing.T) {
 	t.Parallel()
 	depcheck.Modules(t,

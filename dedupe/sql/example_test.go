@@ -10,7 +10,7 @@ import (
 	dedupesql "github.com/reincubate/ricloud-go/dedupe/sql"
 )
 
-// An event that arrives twice takes effect once.
+// An event that arrives twice takes effect only once.
 func Example() {
 	db, err := sql.Open("sqlite", ":memory:")
 	if err != nil {
@@ -18,7 +18,7 @@ func Example() {
 		return
 	}
 	defer func() { _ = db.Close() }()
-	db.SetMaxOpenConns(1) // each connection to :memory: is another database
+	db.SetMaxOpenConns(1) // each connection to :memory: opens another database
 	if err := handle(context.Background(), db); err != nil {
 		fmt.Println(err)
 	}

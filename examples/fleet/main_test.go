@@ -22,7 +22,7 @@ import (
 	"github.com/reincubate/ricloud-go/ricloudtest"
 )
 
-// The test binary is also the program.
+// The tests run the program by starting the test binary.
 func TestMain(m *testing.M) {
 	if os.Getenv("FLEET_TEST_CHILD") != "" {
 		main()
@@ -36,7 +36,7 @@ func TestTheSandbox(t *testing.T) {
 	require.NoError(t, start(t.Context(), settings{accounts: 100, out: t.TempDir()}))
 }
 
-// fleet is the program on a file of accounts, and the API it talks to.
+// fleet runs the program with a file of accounts, against a sandbox.
 type fleet struct {
 	sandbox *ricloudtest.Server
 	dir     string
@@ -69,7 +69,7 @@ func (f fleet) command(ctx context.Context) *exec.Cmd {
 	return cmd
 }
 
-// logins counts the sessions that the API has made.
+// logins returns the number of sessions that the API has created.
 func (f fleet) logins(t *testing.T) (n int) {
 	t.Helper()
 	for _, err := range f.sandbox.Client().Sessions.All(t.Context(), ricloud.SessionListParams{}) {
@@ -79,14 +79,15 @@ func (f fleet) logins(t *testing.T) (n int) {
 	return n
 }
 
-// reached waits until the API has had n requests.
+// reached waits until the API has received n requests.
 func (f fleet) reached(n int) {
 	for f.sandbox.CountCalls("") < n {
 		<-time.NewTimer(10 * time.Millisecond).C
 	}
 }
 
-// Killed again and again, it goes on; a second one on the same state is refused.
+// The program completes its work although it is killed several times. A second process on the same
+// folder is refused.
 func TestKilled(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, 12)
@@ -111,7 +112,8 @@ func TestKilled(t *testing.T) {
 	assert.Equal(t, 12, f.logins(t))
 }
 
-// slowQuota runs the fleet in virtual time within a quota, over a network.
+// slowQuota runs the fleet in virtual time with a quota, and with requests that pass through
+// network.
 func slowQuota(
 	t *testing.T, accounts, requests int, network func(http.RoundTripper) http.RoundTripper,
 ) (done int, logins map[string]int) {
@@ -136,8 +138,8 @@ func slowQuota(
 	return stats.Accounts[ingest.Done], logins
 }
 
-// With the client's own limits and a quota at which the last turn comes after a
-// quarter of an hour, no account fails for want of a turn.
+// With a quota so small that the last request waits for more than ten minutes, no account fails
+// with the client's default limits.
 func TestAQuotaThatIsSlow(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -154,7 +156,7 @@ type roundTripper func(*http.Request) (*http.Response, error)
 
 func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
-// 25 seconds of 503 and every tenth answer lost: no account fails and none is
+// For 25 seconds every answer is 503, and every tenth answer is lost. No account fails, and none is
 // logged in to twice.
 func TestAnOutageAndLostAnswers(t *testing.T) {
 	t.Parallel()
@@ -187,7 +189,7 @@ func TestAnOutageAndLostAnswers(t *testing.T) {
 	})
 }
 
-// Ctrl-C ends it within ten seconds, and no login begins after it.
+// The program ends within ten seconds of Ctrl-C and starts no more logins.
 func TestCtrlC(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, 30,

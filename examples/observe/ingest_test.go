@@ -25,8 +25,8 @@ import (
 	"github.com/reincubate/ricloud-go/ricloudtest"
 )
 
-// The module ingest under the same hooks: the spans of one account, from its login with a code to
-// its acknowledged result, and nothing secret in them or in a metric.
+// The same hooks observe the ingest module: the test checks the spans of one account, from its
+// login with a code to its acknowledged result. No span or metric contains a secret.
 func TestSpansOfAnAccountOfIngest(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -75,7 +75,7 @@ func TestSpansOfAnAccountOfIngest(t *testing.T) {
 					if err != nil {
 						return errors.Join(err, file.Close())
 					}
-					_ = record // to the database
+					_ = record // a program stores it
 				}
 				return file.Close()
 			},
@@ -111,7 +111,8 @@ func TestSpansOfAnAccountOfIngest(t *testing.T) {
 	})
 }
 
-// byWorker is 1 for a call of the handler, which may begin before the step that made its job ends.
+// byWorker sorts the handler's calls after the engine's steps, because a call may begin before the
+// step that caused it ends.
 func byWorker(span sdktrace.ReadOnlySpan) int {
 	if span.Name() == "ricloud step result" {
 		return 1
@@ -119,8 +120,8 @@ func byWorker(span sdktrace.ReadOnlySpan) int {
 	return 0
 }
 
-// tree draws the spans of steps and of what is in them, in the order in which they began. The
-// leader's reads of lists, which are for all accounts, are traces of their own.
+// tree draws the spans of steps and of what happens within them, in the order in which they began.
+// It omits the engine's reads of lists, which serve all accounts and have their own traces.
 func tree(spans []sdktrace.ReadOnlySpan) string {
 	slices.SortStableFunc(spans, func(a, b sdktrace.ReadOnlySpan) int {
 		return cmp.Or(a.StartTime().Compare(b.StartTime()), byWorker(a)-byWorker(b))

@@ -15,7 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Every metric of the dashboard is served.
+// Every metric that the dashboard uses is served.
 func TestDashboard(t *testing.T) {
 	t.Parallel()
 	raw, err := os.ReadFile("dashboard.json")

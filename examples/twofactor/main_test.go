@@ -16,7 +16,7 @@ import (
 	"github.com/reincubate/ricloud-go/ricloudtest"
 )
 
-// browser is someone in front of the service.
+// browser is a user's browser.
 type browser struct {
 	*http.Client
 	base string

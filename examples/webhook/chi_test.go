@@ -17,7 +17,7 @@ import (
 	"github.com/reincubate/ricloud-go/ricloudtest"
 )
 
-// The handler needs nothing of chi, in whichever way it is mounted there.
+// The handler works with every way of mounting it in chi.
 func TestTheHandlerOnChi(t *testing.T) {
 	t.Parallel()
 	for name, mount := range map[string]func(chi.Router, http.Handler){

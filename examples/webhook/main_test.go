@@ -21,7 +21,7 @@ import (
 	"github.com/reincubate/ricloud-go/ricloudtest"
 )
 
-// The test binary is also the receiver that the test kills.
+// The test kills receivers, which run in the test binary.
 func TestMain(m *testing.M) {
 	if os.Getenv("RECEIVER_DB") == "" {
 		os.Exit(m.Run())
@@ -32,8 +32,8 @@ func TestMain(m *testing.M) {
 	}
 }
 
-// receive runs the example's receiver. The effect of an event is a row, and it
-// takes its time between effect and end, to be killed there.
+// receive runs the example's receiver. The effect of an event is a row. The handler then waits a
+// little, so that the process can be killed between the effect and its record.
 func receive(ctx context.Context) error {
 	db, err := openDatabase(ctx, os.Getenv("RECEIVER_DB"))
 	if err != nil {
@@ -52,7 +52,7 @@ func receive(ctx context.Context) error {
 		case <-ctx.Done():
 		case <-time.After(5 * time.Millisecond): //nolint:forbidigo // work, in real time
 		}
-		return nil // it took effect
+		return nil // the effect is stored
 	}
 	return run(ctx, client, db, settings{
 		addr: os.Getenv("RECEIVER_ADDR"), handleTimeout: 5 * time.Second,
@@ -92,8 +92,8 @@ func newWorld(t *testing.T) *world {
 	return w
 }
 
-// address returns one whose port is free, and stays so while nobody listens: it
-// is below those the system hands out.
+// address returns a free address for the receiver. The system does not give its port to others,
+// because it is below the range of ephemeral ports.
 func address(t *testing.T) string {
 	t.Helper()
 	for {
@@ -107,10 +107,10 @@ func address(t *testing.T) string {
 	}
 }
 
-// begin starts the receiver and returns once it is set up.
+// begin starts the receiver and returns once it is ready.
 func (w *world) begin(t *testing.T) *exec.Cmd {
 	t.Helper()
-	before := w.api.CountCalls("Events.List") // the first replay
+	before := w.api.CountCalls("Events.List") // the receiver replays when it is ready
 	//nolint:gosec // this very binary
 	cmd := exec.CommandContext(context.WithoutCancel(t.Context()), os.Args[0])
 	cmd.Env = append(os.Environ(), "RECEIVER_DB="+w.file, "RECEIVER_ADDR="+w.receiver,
@@ -133,7 +133,7 @@ func (w *world) count(t *testing.T, query string, args ...any) (n int) {
 	return n
 }
 
-// deliver makes events until ctx ends and returns how many.
+// deliver sends events until ctx ends, and returns their number.
 func (w *world) deliver(ctx context.Context) (n int) {
 	tick := time.NewTicker(2 * time.Millisecond)
 	defer tick.Stop()
@@ -142,8 +142,8 @@ func (w *world) deliver(ctx context.Context) (n int) {
 		case <-ctx.Done():
 			return n
 		case <-tick.C:
-			// While the receiver is down there may be no valid config: the event
-			// is then on record only, for a replay.
+			// While the receiver is down, there may be no valid config. The event is then only recorded, and
+			// a replay finds it.
 			//nolint:contextcheck // deliveries outlive the call
 			_, _ = w.api.Deliver("poll", "completed",
 				map[string]any{"id": fmt.Sprint("p", n), "state": "completed"})
@@ -152,11 +152,10 @@ func (w *world) deliver(ctx context.Context) (n int) {
 	}
 }
 
-// A receiver that is killed ten times while events pour in handles every one
-// of them. Those handled twice are those, and only those, that had taken effect
-// and were not yet recorded as done when it was killed. That is the least there
-// can be: nothing outside the effect's own transaction can tell them from
-// events that had not taken effect, and to skip them would lose the latter.
+// A receiver is killed ten times while events arrive, and handles every event. An event is handled
+// twice only if the receiver was killed after its effect and before the record that it is done.
+// Without a shared transaction this cannot be avoided: such an event looks like one without an
+// effect, and skipping it could lose that one.
 func TestKilledReceiverMissesNothing(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -194,8 +193,8 @@ func TestKilledReceiverMissesNothing(t *testing.T) {
 		"and never twice in one life")
 }
 
-// A second run in the same folder shows its events, too: another sandbox's
-// events are not those of the first.
+// A second run in the same folder handles its own events too. They belong to another sandbox and
+// must not be confused with those of the first run.
 func TestEveryRunShowsItsEvents(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "webhook.db")
@@ -204,7 +203,7 @@ func TestEveryRunShowsItsEvents(t *testing.T) {
 		require.NoError(t, err)
 		defer func() { _ = db.Close() }()
 		row := db.QueryRowContext(t.Context(), `SELECT COUNT(*) FROM ricloud_events WHERE done`)
-		if row.Scan(&n) != nil { // there is no table yet
+		if row.Scan(&n) != nil { // the table does not exist yet
 			return 0
 		}
 		return n
@@ -221,14 +220,13 @@ func TestEveryRunShowsItsEvents(t *testing.T) {
 		require.Eventually(t, func() bool { return done() > before+2 }, time.Minute, 20*time.Millisecond,
 			"run %d", run)
 		cancel()
-		if err := <-ended; err != nil { // it was still making events
+		if err := <-ended; err != nil { // it was still sending events
 			require.ErrorIs(t, err, context.Canceled)
 		}
 	}
 }
 
-// The whole program, against its sandbox: set up, deliveries, health, an
-// orderly end.
+// The whole program runs against its sandbox: setup, deliveries, health check and shutdown.
 func TestReceiver(t *testing.T) {
 	t.Parallel()
 	sandbox := ricloudtest.NewServer(ricloudtest.WithDelays(ricloudtest.Delays{}))

@@ -32,7 +32,7 @@ func info() []Field {
 	}}
 }
 
-// write writes a bag with files, by name.
+// write creates or extends a bag with the given files, by name.
 func write(t *testing.T, dir string, files map[string]string) {
 	t.Helper()
 	root, err := os.OpenRoot(dir)
@@ -85,7 +85,7 @@ func everyFile(t *testing.T, dir string) (all []string) {
 	return all
 }
 
-// The rules of RFC 8493, section 2, one after the other.
+// A bag follows the rules of RFC 8493, section 2.
 func TestBagIsBagIt(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -105,7 +105,7 @@ func TestBagIsBagIt(t *testing.T) {
 	info, err := os.Stat(filepath.Join(dir, "data"))
 	require.NoError(t, err)
 	assert.True(t, info.IsDir())
-	// 2.1.3: every payload file is in every manifest once: checksum, spaces, path from the base.
+	// 2.1.3: every manifest lists each payload file once: checksum, two spaces, path from the base.
 	for _, manifest := range []string{"manifest-md5.txt", "manifest-sha256.txt"} {
 		lines := strings.Split(strings.TrimSuffix(read(manifest), "\n"), "\n")
 		require.Len(t, lines, len(files))
@@ -120,7 +120,7 @@ func TestBagIsBagIt(t *testing.T) {
 			assert.Equal(t, want, sum, path)
 		}
 	}
-	// 2.2.1: a tag manifest lists every manifest, no tag manifest, and the other tag files.
+	// 2.2.1: a tag manifest lists the manifests and the other tag files, and no tag manifest.
 	for _, manifest := range []string{"tagmanifest-md5.txt", "tagmanifest-sha256.txt"} {
 		text := read(manifest)
 		for _, name := range []string{
@@ -132,7 +132,7 @@ func TestBagIsBagIt(t *testing.T) {
 		assert.NotContains(t, text, "  tagmanifest")
 		assert.NotContains(t, text, "  data/")
 	}
-	// 2.2.2: bag-info.txt has a label, a colon and a value on each line.
+	// 2.2.2: each line of bag-info.txt has a label, a colon and a value.
 	for line := range strings.Lines(read("bag-info.txt")) {
 		label, value, ok := strings.Cut(strings.TrimSuffix(line, "\n"), ": ")
 		assert.True(t, ok, line)
@@ -142,11 +142,11 @@ func TestBagIsBagIt(t *testing.T) {
 	assert.Contains(t, read("bag-info.txt"), "Payload-Oxum: 1005.3\n")
 	assert.Contains(t, read("bag-info.txt"), "Bagging-Date: 2026-11-26\n")
 	assert.Contains(t, read("bag-info.txt"), "Ricloud-Source: a b\n")
-	// 2.2.4 and 3: all is there, and all is valid.
+	// 2.2.4 and 3: the bag is complete and valid.
 	assert.Empty(t, verify(t, dir))
 }
 
-// One flipped bit anywhere is named, and nothing else is.
+// Verify names exactly the file in which one bit was flipped.
 func TestVerifyNamesEveryFlippedBit(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -159,7 +159,7 @@ func TestVerifyNamesEveryFlippedBit(t *testing.T) {
 		content, err := os.ReadFile(path)
 		require.NoError(t, err)
 		for i := range content {
-			if len(content) > 500 && i%7 != 0 { // enough of a long file
+			if len(content) > 500 && i%7 != 0 { // a sample is enough for a long file
 				continue
 			}
 			flipped := bytes.Clone(content)
@@ -204,7 +204,7 @@ func TestVerifyNamesWhatIsMissingOrAdded(t *testing.T) {
 	require.ErrorContains(t, err, "is not a bag")
 }
 
-// Lines that were cut off the log are missed: nothing is added behind them.
+// If lines were cut off the log, Open refuses to continue it.
 func TestBagWithoutTheEndOfItsLog(t *testing.T) {
 	t.Parallel()
 	for name, cut := range map[string]func(path string, lines []string) error{
@@ -256,7 +256,7 @@ func TestVerifyNamesWhatIsNotOfTheBag(t *testing.T) {
 	}
 }
 
-// A process that dies while it writes leaves a log that the next goes on with.
+// A process that dies while it writes leaves a log that the next process can continue.
 func TestBagAfterACrash(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

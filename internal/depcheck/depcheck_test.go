@@ -8,7 +8,7 @@ import (
 
 func TestModules(t *testing.T) {
 	t.Parallel()
-	Modules(t) // this package needs the standard library only
+	Modules(t) // no arguments: this package uses the standard library only
 }
 
 func TestCompare(t *testing.T) {

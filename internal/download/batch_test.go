@@ -39,8 +39,8 @@ func TestBatchSettlesWhatIsDone(t *testing.T) {
 	batch.Run(slices.Values([]int(nil)))
 }
 
-// A panic is raised again where Run was called, once the others have ended, and
-// what was done is settled.
+// If Work panics, Run settles the completed items and panics with the same value after the other
+// goroutines have ended.
 func TestBatchOfAPanic(t *testing.T) {
 	t.Parallel()
 	var settled []int

@@ -19,7 +19,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// breaks says what a file system or a system lacks.
+// breaks holds, by name, functions that remove what a file system or an operating system may lack.
 var breaks = map[string]func(*system){ //nolint:gochecknoglobals // a table of the tests
 	"everything works": func(*system) {},
 	"no locks": func(s *system) {
@@ -93,7 +93,7 @@ func TestSaveNeverOverwrites(t *testing.T) {
 	})
 }
 
-// Whatever a partial file holds, the file is right.
+// The saved file is correct, whatever a partial file contains.
 func TestSaveWithAnyPartialFile(t *testing.T) {
 	t.Parallel()
 	body := random(600_000)
@@ -107,7 +107,7 @@ func TestSaveWithAnyPartialFile(t *testing.T) {
 		"other bytes":     {partial: random(500_001)[1:], opened: 2, resumed: true},
 		"too long":        {partial: append(bytes.Clone(body), 1), opened: 1},
 		"whole but wrong": {partial: random(600_001)[1:], opened: 1},
-		// Whoever left it may have learned that the disk lost some of it.
+		// A complete partial file is not trusted: its flush to disk may have failed.
 		"whole": {partial: body, opened: 1},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -131,8 +131,8 @@ func TestSaveWithAnyPartialFile(t *testing.T) {
 	}
 }
 
-// A Save that was killed after it linked the file leaves the partial file as a
-// second name of what the user has by now.
+// If a Save was killed after it linked the file, its partial file is a second name for a file that
+// the user may have changed since. It must not be written to.
 func TestSaveNeverWritesToAFileWithTwoNames(t *testing.T) {
 	t.Parallel()
 	for name, finished := range map[string]int{"whole": 1000, "an older, shorter one": 900} {
@@ -155,7 +155,7 @@ func TestSaveNeverWritesToAFileWithTwoNames(t *testing.T) {
 	}
 }
 
-// The same, where the file still has its name: the leftover goes.
+// If the finished file still has its name, Save removes such a leftover.
 func TestSaveRemovesTheLeftoverOfAKill(t *testing.T) {
 	t.Parallel()
 	f, dir := folder(t)
@@ -168,7 +168,8 @@ func TestSaveRemovesTheLeftoverOfAKill(t *testing.T) {
 	assert.Zero(t, o.opened.Load())
 }
 
-// A Save that was killed between the two steps of a claim leaves an empty file.
+// If a Save was killed while it claimed a name, it left an empty file, which the next Save
+// replaces.
 func TestSaveHealsAClaim(t *testing.T) {
 	t.Parallel()
 	onEverySystem(t, func(t *testing.T, f *Folder, dir string) {
@@ -249,7 +250,7 @@ func TestSync(t *testing.T) {
 	}
 }
 
-// What is no regular file at one of our names ends a Save, and soon.
+// Save ends soon with an error if one of its names belongs to something other than a regular file.
 func TestSaveMeetsOddThings(t *testing.T) {
 	t.Parallel()
 	o := &object{content: random(1000)}
@@ -302,9 +303,9 @@ func TestSaveEndsWithItsContext(t *testing.T) {
 		f, dir := folder(t)
 		file, err := os.Create(filepath.Join(dir, "a"))
 		require.NoError(t, err)
-		const size = 1 << 40 // a file of holes, which takes an hour to hash
+		const size = 1 << 40 // a sparse file, which takes an hour to hash
 		if err := file.Truncate(size); err != nil {
-			require.NoError(t, file.Truncate(1<<33)) // the largest that some file systems have
+			require.NoError(t, file.Truncate(1<<33)) // some file systems have a smaller limit
 		}
 		info, err := file.Stat()
 		require.NoError(t, err)
@@ -350,7 +351,7 @@ func TestSaveAfterAPanic(t *testing.T) {
 		assert.PanicsWithValue(t, "the callback's own", func() {
 			_, _ = f.Save(t.Context(), "a", limits(), file)
 		})
-		requireSaved(t, f, dir, "a", o) // it waits for nobody
+		requireSaved(t, f, dir, "a", o) // it does not wait for the failed Save
 	})
 }
 
@@ -387,7 +388,7 @@ func TestSaveInASubfolder(t *testing.T) {
 	assert.Equal(t, []string{"data"}, names(t, dir))
 }
 
-// Encrypting file systems allow 143 bytes.
+// File names have at most 143 bytes, which is the limit of encrypting file systems.
 func TestNamesAreShort(t *testing.T) {
 	t.Parallel()
 	for _, id := range []string{
@@ -496,7 +497,7 @@ func TestOpenAndHashAreOfRegularFiles(t *testing.T) {
 	require.ErrorIs(t, err, context.Canceled)
 }
 
-// A lock is for one at a time. Who waits for it stops with its context.
+// Only one holder can have a lock. Waiting for it ends with the context.
 func TestLockFile(t *testing.T) {
 	t.Parallel()
 	f, _ := folder(t)

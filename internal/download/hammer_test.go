@@ -25,29 +25,28 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// hammerEnv holds the job of a process that TestHammer starts: this very
-// program. With hammerFullEnv set, the hammer has its full size.
+// hammerEnv holds the job of a process that TestHammer starts from the test binary. hammerFullEnv
+// selects the full size.
 const (
 	hammerEnv     = "RICLOUD_TEST_HAMMER"
 	hammerFullEnv = "RICLOUD_TEST_HAMMER_FULL"
 )
 
-// hammerJob says what to hammer, and where.
+// hammerJob says what to test and in which folders.
 type hammerJob struct {
-	System string `json:"system"` // one of breaks
+	System string `json:"system"` // a key of breaks
 	Dir    string `json:"dir"`
-	Told   string `json:"told"`  // the folder of what the processes tell
-	Files  int    `json:"files"` // how many; few, so that processes meet
+	Told   string `json:"told"`  // where the processes write their reports
+	Files  int    `json:"files"` // few, so that processes compete for the same ones
 }
 
-// Two processes with eight goroutines each save the same files, while half of
-// the opens fail, syncs fail and lose bytes, users take finished files away, and
-// processes are killed and stopped wherever they are. No Save may succeed for
-// anything but the whole file, nothing else may stand under a name, no taken
-// file may change, and what may be acknowledged is there.
+// Two processes with eight goroutines each save the same files. Opens and flushes fail, flushes
+// lose bytes, finished files are moved away, and the processes are stopped and killed at random.
+// Save must succeed only with the whole file. No other content may appear under a file's name, no
+// moved file may change, and every file that may be acknowledged exists.
 //
-// The small form has 40 files and 8 kills a process on each system. With
-// RICLOUD_TEST_HAMMER_FULL=1, there are 500 files and 100 kills.
+// The short version uses 40 files and 8 kills for each process and system.
+// RICLOUD_TEST_HAMMER_FULL=1 uses 500 files and 100 kills.
 func TestHammer(t *testing.T) {
 	t.Parallel()
 	if text := os.Getenv(hammerEnv); text != "" {
@@ -102,16 +101,16 @@ func hammerContent(i int) []byte { return random(1 + i + (i%40)*(i%40)*1000) }
 
 func (j hammerJob) taken() string { return filepath.Join(j.Dir, "taken") }
 
-// claims reports whether a name is claimed by an empty file, for want of
-// something better.
+// claims reports whether this system claims a name with an empty file, because it has no better
+// way.
 func (j hammerJob) claims() bool { return strings.Contains(j.System, "rename") }
 
-// What the processes tell, each in a file of its own.
+// Each report of the processes is a file of its own.
 const (
-	wrong           = "wrong"           // successes for something else than the whole file
-	right           = "right"           // successes
-	acknowledgeable = "acknowledgeable" // successes whose names are on disk
-	unsynced        = "unsynced"        // syncs that failed
+	wrong           = "wrong"           // Save succeeded, but the file differs
+	right           = "right"           // Save succeeded with the whole file
+	acknowledgeable = "acknowledgeable" // the file's name is on disk too
+	unsynced        = "unsynced"        // a flush failed
 )
 
 func (j hammerJob) tell(about, text string) {
@@ -131,7 +130,7 @@ func (j hammerJob) told(t *testing.T, about string) string {
 	return string(text)
 }
 
-// startAndKill runs a process again and again, and ends each wherever it is.
+// startAndKill starts a process again and again, and kills each at a random moment.
 func (j hammerJob) startAndKill(t *testing.T, kills int) {
 	t.Helper()
 	text, err := json.Marshal(j)
@@ -161,8 +160,8 @@ func rest(d time.Duration) {
 	<-timer.C
 }
 
-// requireOnlyWholeFiles checks every file that has a file's name, also those
-// that were taken, and returns which files there are.
+// requireOnlyWholeFiles checks every finished file, including moved ones, and returns which files
+// exist.
 func (j hammerJob) requireOnlyWholeFiles(t *testing.T) map[string]bool {
 	t.Helper()
 	there := map[string]bool{}
@@ -184,7 +183,7 @@ func (j hammerJob) requireOnlyWholeFiles(t *testing.T) map[string]bool {
 	return there
 }
 
-// run is what a started process does until it is killed.
+// run is the work of a started process, until it is killed.
 func (j hammerJob) run(t *testing.T) {
 	t.Helper()
 	var group sync.WaitGroup
@@ -205,10 +204,10 @@ func (j hammerJob) run(t *testing.T) {
 	group.Wait()
 }
 
-// forgetfulSync fails now and then, and has then lost what was written.
+// forgetfulSync fails in one of eight calls, and then loses what was written.
 func (j hammerJob) forgetfulSync(file *os.File) error {
 	if rand.IntN(8) > 0 {
-		return nil // a process that is killed loses nothing
+		return nil // killing a process does not lose unflushed data
 	}
 	j.tell(unsynced, file.Name())
 	if info, err := file.Stat(); err == nil {
@@ -217,7 +216,7 @@ func (j hammerJob) forgetfulSync(file *os.File) error {
 	return &fs.PathError{Op: "sync", Path: file.Name(), Err: syscall.EIO}
 }
 
-// save saves a file once, and tells what came of it.
+// save saves a file once and reports the outcome.
 func (j hammerJob) save(f *Folder, i int) {
 	o := &object{content: hammerContent(i)}
 	o.open = func(_ int, req Request) (*Object, error) {
@@ -242,7 +241,7 @@ func (j hammerJob) save(f *Folder, i int) {
 	got, err := os.ReadFile(path)
 	switch {
 	case err != nil, len(got) == 0 && j.claims():
-		return // taken by another goroutine
+		return // another goroutine has moved it
 	case !bytes.Equal(got, o.content):
 		j.tell(wrong, fmt.Sprintf("%s holds %d of %d bytes", kept.Name, len(got), len(o.content)))
 		return
@@ -251,7 +250,7 @@ func (j hammerJob) save(f *Folder, i int) {
 	if _, err := f.Sync(kept); err == nil {
 		j.tell(acknowledgeable, strconv.Itoa(i))
 	}
-	if rand.IntN(4) == 0 { // the user archives it
+	if rand.IntN(4) == 0 { // move it away, as a user might
 		taken := fmt.Sprintf("%s~%s", hammerName(i), hex.EncodeToString(fmt.Append(nil, rand.Uint64())))
 		_ = os.Rename(path, filepath.Join(j.taken(), taken))
 	}

@@ -18,12 +18,12 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// object is an object in storage. It counts how often it is opened.
+// object is an object in storage that counts how often it is opened.
 type object struct {
 	content []byte
 	version string
 	opened  atomic.Int32
-	// open, if set, answers in its place. n counts from 1.
+	// open, if set, replaces the default answer. n counts from 1.
 	open func(n int, req Request) (*Object, error)
 }
 
@@ -49,7 +49,7 @@ func (o *object) from(offset int64) *Object {
 	}
 }
 
-// broken is an object whose body breaks off after n bytes.
+// broken returns the object with a body that fails after n bytes.
 func (o *object) broken(offset int64, n int) *Object {
 	opened := o.from(offset)
 	opened.Body = io.NopCloser(io.MultiReader(io.LimitReader(opened.Body, int64(n)), failingReader{}))
@@ -72,7 +72,7 @@ func limits() Limits {
 	return Limits{Open: time.Minute, Stall: time.Minute, Retries: 4, FirstWait: 1, LongestWait: 1}
 }
 
-// folder is a folder of the test and where it is.
+// folder returns an open Folder and its path.
 func folder(t testing.TB) (*Folder, string) {
 	t.Helper()
 	dir := t.TempDir()

@@ -41,7 +41,7 @@ func TestPolicy(t *testing.T) {
 		{target: "https://[2002:7f00:1::]/k", policy: Policy{}, want: "not on the public Internet"},
 		{target: "https://[fe80::1%25eth0]/k", policy: Policy{}, want: "not on the public Internet"},
 		{target: "https://100.64.0.1/k", policy: Policy{}, want: "not on the public Internet"},
-		{target: "https://256.1.1.1/k", policy: Policy{}, want: ""}, // a name, and none that resolves
+		{target: "https://256.1.1.1/k", policy: Policy{}, want: ""}, // a name that never resolves
 		{target: "https://4294967296/k", policy: Policy{}, want: ""},
 		{target: "https://1.2.3.4.5/k", policy: Policy{}, want: ""},
 		{target: "https://1_0.0.0.1/k", policy: Policy{}, want: ""},
@@ -58,7 +58,7 @@ func TestPolicy(t *testing.T) {
 	}
 }
 
-// A dialer refuses this machine to the host that was named, and to no other.
+// The dialer refuses local addresses for the guarded host only.
 func TestDialContextRefusesTheGuardedHost(t *testing.T) {
 	t.Parallel()
 	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
@@ -71,7 +71,7 @@ func TestDialContextRefusesTheGuardedHost(t *testing.T) {
 	_, err = dial(Policy{}.Guard(t.Context(), target), "tcp", address)
 	require.ErrorAs(t, err, &refused)
 	require.ErrorContains(t, err, "not on the public Internet")
-	other := &url.URL{Scheme: "http", Host: "storage.example"} // and this is its proxy
+	other := &url.URL{Scheme: "http", Host: "storage.example"} // this address could be its proxy
 	for _, ctx := range []context.Context{
 		t.Context(), Policy{}.Guard(t.Context(), other), Policy{Local: true}.Guard(t.Context(), target),
 	} {

@@ -10,9 +10,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// BenchmarkHashes reads a file with its MD5 alone and with its SHA-256, too, and
-// computes the same hashes by hand, without a reader. The SHA-256 is to cost a
-// reader what it costs by hand: both-md5 of the two pairs is the same.
+// BenchmarkHashes reads a file with MD5 alone and with SHA-256 in addition, and computes the same
+// hashes without a reader. The difference between the two should be the same with and without a
+// reader.
 func BenchmarkHashes(b *testing.B) {
 	o := &object{content: random(16 << 20)}
 	read := func(both bool) func(b *testing.B) {

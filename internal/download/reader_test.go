@@ -22,7 +22,8 @@ func readAll(t *testing.T, o *object, l Limits) ([]byte, error) {
 	return b.Bytes(), err
 }
 
-// A byte is progress: however often connections break, the file comes.
+// Each received byte renews the retries, so a download completes however often its connection
+// breaks.
 func TestReaderRenewsItsRetriesWithEveryByte(t *testing.T) {
 	t.Parallel()
 	for name, bytesPerConnection := range map[string]int{"one byte": 1, "some": 100} {
@@ -53,7 +54,7 @@ func TestReaderRenewsItsRetriesWithEveryByte(t *testing.T) {
 	t.Run("the same bytes again are none", func(t *testing.T) {
 		t.Parallel()
 		o := &object{content: random(1000)}
-		o.open = func(int, Request) (*Object, error) { return o.broken(0, 500), nil } // it cannot seek
+		o.open = func(int, Request) (*Object, error) { return o.broken(0, 500), nil } // ignores offsets
 		_, err := readAll(t, o, limits())
 		require.ErrorIs(t, err, errBroken)
 		assert.Equal(t, int32(1+4), o.opened.Load())
@@ -163,7 +164,7 @@ func TestReaderEndsWithCauseAndErr(t *testing.T) {
 	require.ErrorIs(t, err, context.Canceled)
 }
 
-// A reader says once, when it is closed, whether its file was verified.
+// Closed is called once, on Close, and says whether the file was verified.
 func TestReaderTellsHowItEnded(t *testing.T) {
 	t.Parallel()
 	type end struct {

@@ -24,7 +24,7 @@ import (
 	ricloud "github.com/reincubate/ricloud-go"
 )
 
-// running starts the program and returns its banner, and what ends it.
+// running starts the program. It returns the banner, and a function that stops the program.
 func running(t *testing.T, args ...string) (banner, func() error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
@@ -78,7 +78,7 @@ func TestStateSurvives(t *testing.T) {
 	}
 }
 
-// Every option has a flag, and files and scenarios are read.
+// Every option has a flag, and the files and scenarios that flags name are read.
 func TestFlags(t *testing.T) {
 	t.Parallel()
 	dir := files(t, map[string]string{
@@ -155,7 +155,7 @@ func TestVersionAndBanners(t *testing.T) {
 	assert.Equal(t, "127.0.0.1:8322", nextTo("127.0.0.1:8321"))
 }
 
-// certificate writes a certificate for this machine.
+// certificate creates a certificate for this machine.
 func certificate(t *testing.T) (cert, key string) {
 	t.Helper()
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -175,7 +175,7 @@ func certificate(t *testing.T) (cert, key string) {
 	return filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
 }
 
-// HTTPS, and the health that containers ask for.
+// The health check of containers works over HTTP and HTTPS.
 func TestHealth(t *testing.T) {
 	t.Parallel()
 	b, end := running(t)
@@ -191,7 +191,7 @@ func TestHealth(t *testing.T) {
 	require.NoError(t, end())
 }
 
-// A proxy records what it forwards, and the recording agrees with the contract.
+// A proxy records the traffic that it forwards, and the recording agrees with the contract.
 func TestRecordAndCheck(t *testing.T) {
 	t.Parallel()
 	upstream, endUpstream := running(t)
@@ -233,7 +233,7 @@ func TestRecordAndCheck(t *testing.T) {
 	assert.Contains(t, report.String(), "colour")
 }
 
-// The environment sets flags, and a bad value names its variable.
+// Environment variables set flags, and the error of an invalid value names the variable.
 func TestEnvironment(t *testing.T) {
 	t.Setenv("RICLOUD_SANDBOX_TOKEN", "tok-env")
 	b, end := running(t)

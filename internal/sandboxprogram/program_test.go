@@ -19,7 +19,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// The program prints where it is, serves a client there and ends when told.
+// The program prints its URL, serves a client, and ends when its context does.
 func TestRun(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

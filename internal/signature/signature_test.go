@@ -78,7 +78,7 @@ func TestMatches(t *testing.T) {
 	assert.False(t, s.Matches([]byte("{}")))
 	assert.False(t, s.Matches([]byte("{ }"), "secret"))
 
-	// The signature covers the timestamp as it is spelled.
+	// The signature covers the timestamp as it is written, not its value.
 	s, ok = signature.Parse("t=01600000000,s=" + sign("1600000000", "{}"))
 	require.True(t, ok)
 	assert.False(t, s.Matches([]byte("{}"), "secret"))

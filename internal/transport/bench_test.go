@@ -24,7 +24,7 @@ type poll struct {
 	TasksSucceeded int    `json:"tasks_succeeded"`
 }
 
-// memory answers every request from memory, as cheaply as can be.
+// memory answers every request from memory, at the lowest possible cost.
 type memory struct{ header http.Header }
 
 func (m memory) RoundTrip(req *http.Request) (*http.Response, error) {
@@ -38,7 +38,7 @@ type doer interface {
 	Do(req *http.Request) (*http.Response, error)
 }
 
-// byHand is the call as one writes it by hand: no retries, no timeouts, no limits.
+// byHand makes the call with net/http alone: no retries, no timeouts, no limits.
 func byHand(ctx context.Context, client doer, base string) (*poll, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, base+"/polls/1", nil)
 	if err != nil {
@@ -69,7 +69,7 @@ func ours(ctx context.Context, client *Client) (*poll, error) {
 	return &p, json.Unmarshal(resp.Body, &p)
 }
 
-// standardClient is go-retryablehttp's StandardClient on a client.
+// standardClient wraps client in go-retryablehttp's StandardClient.
 func standardClient(client *http.Client) *http.Client {
 	return (&retryablehttp.Client{ //nolint:forbidigo // what we compare with
 		HTTPClient: client, CheckRetry: retryablehttp.DefaultRetryPolicy,
@@ -77,9 +77,8 @@ func standardClient(client *http.Client) *http.Client {
 	}).StandardClient()
 }
 
-// BenchmarkCall compares one GET of a poll: by hand on net/http, without and
-// with its Timeout, on go-retryablehttp's StandardClient, and through this
-// package.
+// BenchmarkCall compares one GET of a poll on net/http, with and without its Timeout, on
+// go-retryablehttp's StandardClient, and on this package.
 func BenchmarkCall(b *testing.B) {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		_, _ = io.WriteString(w, pollJSON)
@@ -133,8 +132,8 @@ func BenchmarkCall(b *testing.B) {
 	}
 }
 
-// TestACallCostsFewAllocations holds the price of everything this package does
-// for a call against the same call by hand, and on StandardClient.
+// TestACallCostsFewAllocations compares the allocations of a call with those of the same call on
+// net/http and on StandardClient.
 //
 //nolint:paralleltest // counts the process's allocations
 func TestACallCostsFewAllocations(t *testing.T) {
@@ -154,9 +153,9 @@ func TestACallCostsFewAllocations(t *testing.T) {
 	assert.Less(t, here, onStandard)
 }
 
-// BenchmarkMask compares masking two secrets in a page that is full of escapes
-// with one scan of the page for each spelling. The MB/s of
-// all sizes are alike: the time grows with the page and no faster.
+// BenchmarkMask compares masking two secrets in a page full of escapes with one scan of the page
+// for each spelling of a secret. The MB/s of all sizes should be alike, because the time should
+// grow linearly with the page.
 func BenchmarkMask(b *testing.B) {
 	for _, size := range []int{100, 1000, 10_000} {
 		page := []byte(escapedPage(size))

@@ -16,7 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// body counts what is read of it and whether it was closed.
+// body records how much of it is read, and whether it is closed.
 type body struct {
 	io.Reader
 	read   int
@@ -41,8 +41,8 @@ func TestReadBody(t *testing.T) {
 		status   int
 		body     io.Reader
 		length   int64
-		want     int // bytes
-		read     int // at most; 0: want
+		want     int // bytes returned
+		read     int // bytes read, at most; 0: want
 		err      error
 		errReads string
 	}{
@@ -138,13 +138,13 @@ func TestEveryBodyIsClosed(t *testing.T) {
 					Request: req,
 				}, nil
 			}), func(c *Config) { c.MaxRetries, c.MaxBody = -1, 100 })
-			_, _ = client.Do(t.Context(), request(PollsList)) // how it ends is tested elsewhere
+			_, _ = client.Do(t.Context(), request(PollsList)) // other tests check the result
 			assert.True(t, b.closed, "%d, %d bytes", status, len(text))
 		}
 	}
 }
 
-// What a RoundTripper may leave out, net/http does without.
+// A RoundTripper may return nil where net/http never does. Both cases are handled.
 func TestAnswersWithoutABody(t *testing.T) {
 	t.Parallel()
 	answer := func(resp *http.Response) httpmock.Responder {
@@ -203,7 +203,8 @@ func TestAnAnswerCutShortIsAskedForAgain(t *testing.T) {
 	})
 }
 
-// A 503 whose body drips was known to be one from the start.
+// The status is known before the body, so an error body that arrives slowly is cut off after
+// maxErrorTime.
 func TestADrippingErrorBodyEndsTheAttempt(t *testing.T) {
 	t.Parallel()
 	for _, code := range []int{400, 404, 429, 500, 503} {

@@ -21,7 +21,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// The frames of HTTP/2 that the tests need (RFC 9113).
+// The parts of HTTP/2 frames (RFC 9113) that the tests need.
 const (
 	frameData     = 0x0
 	frameHeaders  = 0x1
@@ -41,11 +41,11 @@ const (
 	codeCalm     = 0xb
 )
 
-// peer is the server's end of one HTTP/2 connection, frame by frame.
+// peer is the server's side of one HTTP/2 connection, at the level of frames.
 type peer struct {
 	net.Conn
 
-	requests *atomic.Int64 // of all connections
+	requests *atomic.Int64 // on all connections
 }
 
 func (p *peer) send(kind, flags byte, stream uint32, payload ...byte) {
@@ -53,7 +53,7 @@ func (p *peer) send(kind, flags byte, stream uint32, payload ...byte) {
 	frame[2] = byte(len(payload))
 	frame[3], frame[4] = kind, flags
 	binary.BigEndian.PutUint32(frame[5:], stream)
-	_, _ = p.Write(append(frame, payload...)) // the client may be gone
+	_, _ = p.Write(append(frame, payload...)) // the client may have closed the connection
 }
 
 func (p *peer) code(kind byte, stream uint32, values ...uint32) {
@@ -67,8 +67,8 @@ func (p *peer) code(kind byte, stream uint32, values ...uint32) {
 // answer ends the stream with :status 200.
 func (p *peer) answer(stream uint32) { p.send(frameHeaders, endHeaders|endStream, stream, 0x88) }
 
-// serve calls request for each request that came whole, with its number over
-// all connections and its stream.
+// serve calls request for each complete request, with its number across all connections and its
+// stream.
 func (p *peer) serve(request func(p *peer, n int, stream uint32)) {
 	defer func() { _ = p.Close() }()
 	r := bufio.NewReader(p.Conn)
@@ -98,7 +98,7 @@ func (p *peer) serve(request func(p *peer, n int, stream uint32)) {
 	}
 }
 
-// tlsFor returns a server's TLS configuration and the client's.
+// tlsFor returns matching TLS configurations for a server and a client.
 func tlsFor(t *testing.T) (server, client *tls.Config) {
 	t.Helper()
 	s := httptest.NewTLSServer(http.NotFoundHandler())
@@ -110,7 +110,7 @@ func tlsFor(t *testing.T) (server, client *tls.Config) {
 	}
 }
 
-// listen calls handle for each connection, and closes all at the end.
+// listen calls handle for each connection, and closes all of them at the end of the test.
 func listen(t *testing.T, handle func(net.Conn)) net.Listener {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // a test's
@@ -142,8 +142,8 @@ func listen(t *testing.T, handle func(net.Conn)) net.Listener {
 	return listener
 }
 
-// serveHTTP2 returns a client of a server that answers frame by frame, and the
-// number of requests that it had.
+// serveHTTP2 returns a client of an HTTP/2 server whose frames the test sends itself, and a counter
+// of the requests.
 func serveHTTP2(
 	t *testing.T, request func(p *peer, n int, stream uint32), edit ...func(*Config),
 ) (*Client, *atomic.Int64) {
@@ -163,8 +163,8 @@ func serveHTTP2(
 	})...), requests
 }
 
-// TestACreateIsSentOnceOverHTTP2: net/http repeats a request that the server
-// resets with PROTOCOL_ERROR if it can, though the server may have acted on it.
+// TestACreateIsSentOnceOverHTTP2 checks that no create is sent twice. net/http would repeat a
+// request that the server resets with PROTOCOL_ERROR, although the server may have acted on it.
 func TestACreateIsSentOnceOverHTTP2(t *testing.T) {
 	t.Parallel()
 	reset := func(code uint32) func(*peer, int, uint32) {
@@ -243,7 +243,7 @@ func TestWhatHTTP2ServersDoNotProcessIsSentAgain(t *testing.T) {
 	}
 }
 
-// A text that only quotes such an error proves nothing.
+// An error text that only quotes such an error does not prove that nothing was sent.
 func TestNotSentTrustsNoQuotation(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]bool{
@@ -271,7 +271,7 @@ func TestASilentHTTP2ConnectionIsReplaced(t *testing.T) {
 	client, _ := serveHTTP2(t, func(p *peer, n int, stream uint32) {
 		if n == 2 {
 			silent.Store(true)
-			_, _ = io.Copy(io.Discard, p.Conn) // a NAT forgot the connection: nothing comes back
+			_, _ = io.Copy(io.Discard, p.Conn) // as if a NAT had forgotten the connection
 			return
 		}
 		p.answer(stream)
@@ -286,8 +286,8 @@ func TestASilentHTTP2ConnectionIsReplaced(t *testing.T) {
 	assert.True(t, silent.Load())
 }
 
-// TestWithoutAConnectionNothingWasSent: whatever ends an attempt before its
-// connection stands, the create was not sent.
+// TestWithoutAConnectionNothingWasSent checks that a create counts as not sent if the attempt ends
+// before there is a connection.
 func TestWithoutAConnectionNothingWasSent(t *testing.T) {
 	t.Parallel()
 	hang := func(conn net.Conn) { _, _ = io.Copy(io.Discard, conn) }
@@ -387,8 +387,8 @@ func TestWithoutAConnectionNothingWasSent(t *testing.T) {
 	}
 }
 
-// A create that met a connection which the server has just closed is sent
-// again only if no byte of it was on the wire.
+// If the server has just closed the connection, a create is sent again only if no byte of it may
+// have been written.
 func TestAConnectionThatBreaksBeforeTheRequest(t *testing.T) {
 	t.Parallel()
 	near, far := net.Pipe()
@@ -435,8 +435,8 @@ func TestACreateCarriesNothingToRepeatItWith(t *testing.T) {
 	}
 }
 
-// TestStatusesThatAnswerNothing: they end at once or with the attempt, and
-// cancelling works.
+// TestStatusesThatAnswerNothing checks that such answers end immediately or with the attempt's
+// timeout, and that a call can be cancelled meanwhile.
 func TestStatusesThatAnswerNothing(t *testing.T) {
 	t.Parallel()
 	raw := func(text string, repeat bool) func(net.Conn) {

@@ -20,7 +20,7 @@ var errReset = errors.New("connection reset by peer")
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// newClient returns a Client on rt; edit changes its Config.
+// newClient returns a Client on rt. Each edit may change its Config.
 func newClient(t testing.TB, rt http.RoundTripper, edit ...func(*Config)) *Client {
 	t.Helper()
 	authorization := "Token " + testToken
@@ -38,8 +38,8 @@ func newClient(t testing.TB, rt http.RoundTripper, edit ...func(*Config)) *Clien
 	return client
 }
 
-// answers plays its steps in order, one a request, and counts the requests.
-// After the last step it repeats that one.
+// answers plays one step for each request, in order, and records the requests. It repeats the last
+// step.
 type answers struct {
 	steps []httpmock.Responder
 	seen  []*http.Request
@@ -69,7 +69,7 @@ func fails(err error) httpmock.Responder {
 	return func(*http.Request) (*http.Response, error) { return nil, err }
 }
 
-// hangs answers nothing until the request is given up.
+// hangs does not answer until the request's context ends.
 func hangs(req *http.Request) (*http.Response, error) {
 	<-req.Context().Done()
 	return nil, req.Context().Err()

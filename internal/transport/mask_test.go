@@ -120,8 +120,7 @@ func TestWhatIsTooShortIsNoSecret(t *testing.T) {
 	assert.Empty(t, spellings("123"), "it stands in much that is none")
 }
 
-// TestASecretIsMaskedInEverySpelling writes a password as web frameworks and
-// languages echo it.
+// TestASecretIsMaskedInEverySpelling echoes a password in the ways of web frameworks and languages.
 func TestASecretIsMaskedInEverySpelling(t *testing.T) {
 	t.Parallel()
 	const secret = `p&ss<w>'"q é/+ \n`
@@ -200,7 +199,7 @@ func TestASecretIsMaskedInEverySpelling(t *testing.T) {
 	}
 }
 
-// A code is found however the page groups its digits, and other numbers stay.
+// A code is masked however the page groups its digits, and other numbers are not.
 func TestACodeIsMaskedInGroups(t *testing.T) {
 	t.Parallel()
 	for _, spelling := range []string{
@@ -227,7 +226,7 @@ func percentAll(s string) string {
 	return b.String()
 }
 
-// escapedPage returns a page that is full of escapes of every kind.
+// escapedPage returns a page that is full of escapes.
 func escapedPage(repeats int) string {
 	return strings.Repeat(`<a href="/x?a=%20b&amp;c=\"\\u0041\"">+</a>`, repeats)
 }

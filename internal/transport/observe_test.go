@@ -12,8 +12,8 @@ import (
 
 type spanKey struct{}
 
-// An observer sees each attempt begin and end, can give it a context and headers, and can take
-// nothing from it.
+// An observer sees the beginning and the end of each attempt, and can set its context and add
+// headers. It cannot replace the token.
 func TestAnObserverSeesEachAttempt(t *testing.T) {
 	t.Parallel()
 	mock := play(status(503), status(200))
@@ -46,7 +46,8 @@ func TestAnObserverSeesEachAttempt(t *testing.T) {
 	}
 }
 
-// A context that does not come from the attempt's own would not end with the call: it is not used.
+// A returned context that is not derived from the attempt's context is ignored, because it would
+// not end with the call.
 func TestAnObserverCannotFreeAnAttemptOfItsCall(t *testing.T) {
 	t.Parallel()
 	mock := play(status(200))

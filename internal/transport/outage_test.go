@@ -10,7 +10,8 @@ import (
 	"github.com/stretchr/testify/assert"
 )
 
-// Calls are retried at first, then not while the outage lasts, and again after it.
+// Calls are retried at the beginning of an outage, then no more until it ends, and again
+// afterwards.
 func TestRetriesEndInALongOutage(t *testing.T) {
 	t.Parallel()
 	for name, down := range map[string]httpmock.Responder{
@@ -37,7 +38,7 @@ func TestRetriesEndInALongOutage(t *testing.T) {
 					assert.Equal(t, 1+DefaultMaxRetries, attempts(), "after %v", time.Since(began))
 					<-time.NewTimer(5 * time.Second).C
 				}
-				for range 5 { // a minute between the failures would end it
+				for range 5 { // a minute without failures would end the outage
 					assert.Equal(t, 1, attempts(), "after %v", time.Since(began))
 					<-time.NewTimer(45 * time.Second).C
 				}
@@ -52,7 +53,7 @@ func TestRetriesEndInALongOutage(t *testing.T) {
 	}
 }
 
-// A call's own retries are never cut short by the outage that they outlast.
+// A call's own retries are not reduced by an outage that began with the call itself.
 func TestRetriesThatTakeLongAreMade(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -67,7 +68,8 @@ func TestRetriesThatTakeLongAreMade(t *testing.T) {
 	})
 }
 
-// What says nothing about the API counts neither as a failure nor as a success.
+// Cancelled calls and 429s say nothing about an outage: they count neither as a failure nor as a
+// success.
 func TestWhatIsNoOutage(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -14,7 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// clocked records when each request was sent, and answers.
+// clocked answers requests and records when each was sent.
 type clocked struct {
 	mu      sync.Mutex
 	began   time.Time
@@ -26,7 +26,7 @@ type clocked struct {
 func (c *clocked) RoundTrip(req *http.Request) (*http.Response, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	// the limiter counts in floats
+	// The limiter computes with floats, so round.
 	c.sent = append(c.sent, time.Since(c.began).Round(time.Millisecond))
 	c.who = append(c.who, req.Header.Get("X-Who"))
 	if c.respond == nil {
@@ -35,7 +35,7 @@ func (c *clocked) RoundTrip(req *http.Request) (*http.Response, error) {
 	return c.respond(len(c.sent), req)
 }
 
-// pause has the client see a 429 with a hint.
+// pause makes the client see a 429 with a hint.
 func pause(client *Client, d time.Duration) {
 	client.pacer.limited(&Response{Operation: "Users.Get", StatusCode: 429, RetryAfter: d}, time.Now(),
 		time.Hour)
@@ -53,7 +53,7 @@ func TestRateLimitPacesEveryAttempt(t *testing.T) {
 		mock := clock()
 		mock.respond = func(n int, req *http.Request) (*http.Response, error) {
 			if n == 2 {
-				return status(500)(req) // its replay needs a turn of its own
+				return status(500)(req) // the retry needs its own turn
 			}
 			return status(200)(req)
 		}
@@ -80,7 +80,7 @@ func TestRateLimitLetsASecondsWorthGoAtOnce(t *testing.T) {
 	})
 }
 
-// No period holds more than the limit and the requests of one second.
+// No period contains more than the limit plus the requests of one second.
 func TestRateLimitHoldsInEachPeriod(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
@@ -140,7 +140,7 @@ func TestRateLimitIsFairAndCancellable(t *testing.T) {
 				_, err := client.Do(contexts[who], req)
 				assert.Equal(t, who == "gone", errors.Is(err, context.Canceled))
 			})
-			synctest.Wait() // it stands in the queue before the next comes
+			synctest.Wait() // it waits in the queue before the next one does
 		}
 		cancel()
 		wg.Wait()
@@ -206,7 +206,7 @@ func TestA429PausesTheWholeClient(t *testing.T) {
 	for _, tt := range []struct {
 		name, hint string
 		status     int
-		want       time.Duration // when the other call is sent
+		want       time.Duration // when another call is sent
 	}{
 		{name: "for the hint", hint: "20", status: 429, want: 20 * time.Second},
 		{name: "no longer than the cap", hint: "3600", status: 429, want: time.Minute},
@@ -302,7 +302,7 @@ func TestAReplayWhoseTurnIsTooLateIsNoAttempt(t *testing.T) {
 	})
 }
 
-// outsidePacer lets one request through each second and counts its pauses.
+// outsidePacer allows one request each second, and records pauses.
 type outsidePacer struct {
 	mu     sync.Mutex
 	waits  []Priority
@@ -344,7 +344,7 @@ func TestAPacerOfTheCallersGetsEveryAttemptAndEveryPause(t *testing.T) {
 	})
 }
 
-// strictPacer answers each request for a turn with an error, after a while.
+// strictPacer refuses each turn with an error after a delay.
 type strictPacer struct {
 	after time.Duration
 	err   error
@@ -361,15 +361,15 @@ func (p strictPacer) Wait(ctx context.Context, _ Priority) error {
 
 func (strictPacer) Pause(time.Duration) {}
 
-// Without a turn nothing is sent, and the error says why.
+// If there is no turn, nothing is sent and the error says why.
 func TestAPacerThatGivesNoTurn(t *testing.T) {
 	t.Parallel()
 	refused := errors.New("the quota server is away")
 	cancelledByCaller := errors.New("the caller had enough")
 	for name, test := range map[string]struct {
 		pacer    strictPacer
-		deadline time.Duration // of the caller
-		cancel   time.Duration // by the caller
+		deadline time.Duration // of the caller's context
+		cancel   time.Duration // when the caller cancels; 0: never
 		is       error
 		within   time.Duration
 	}{

@@ -14,9 +14,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// The promises of a queue in front of the API, in virtual time.
+// These tests check in virtual time what the pacer promises for a queue of calls.
 
-// outcomes counts how calls ended.
+// tally counts how calls ended.
 type tally struct{ done, notSent, lost, limited atomic.Int64 }
 
 func (n *tally) add(resp *Response, err error) {
@@ -40,7 +40,7 @@ func slow(d time.Duration) *concurrent {
 	}}
 }
 
-// concurrent is clocked without its lock held while it answers.
+// concurrent is like clocked, but does not hold a lock while it answers.
 type concurrent struct {
 	sent    atomic.Int64
 	respond func(n int, req *http.Request) (*http.Response, error)
@@ -61,7 +61,7 @@ func TestAQueueOfCreatesLosesNone(t *testing.T) {
 		timeout time.Duration // of the callers' contexts; 0: none
 		answer  time.Duration
 		await   time.Duration
-		all     bool // every call succeeds
+		all     bool // whether every call must succeed
 	}{
 		{
 			name:    "callers with time",
@@ -145,7 +145,7 @@ func TestWhatCannotBeAnsweredInTimeIsNotSent(t *testing.T) {
 			assert.Zero(t, mock.sent.Load())
 		})
 	}
-	synctest.Test(t, func(t *testing.T) { // little time in all is time enough for a quick answer
+	synctest.Test(t, func(t *testing.T) { // a short deadline suffices for a quick answer
 		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 		defer cancel()
 		_, err := newClient(t, slow(5*time.Millisecond)).Do(ctx, request(PollsCreate))
@@ -159,7 +159,7 @@ func TestTheCallTimeoutBeginsWithTheTurn(t *testing.T) {
 		client := newClient(t,
 			&concurrent{respond: func(n int, req *http.Request) (*http.Response, error) {
 				if n == 2 {
-					return status(503)(req) // its retry waits for a turn as well
+					return status(503)(req) // the retry waits for a turn as well
 				}
 				return after(8*time.Second, nil)(req)
 			}}, paced(1, 10*time.Minute), func(c *Config) { c.CallTimeout = 10 * time.Second })
@@ -219,7 +219,7 @@ func TestAPauseStopsWhatWaitsForATurn(t *testing.T) {
 		}
 		wg.Wait()
 		during := 0
-		for _, at := range mock.sent[20:] { // a second's worth was sent at once
+		for _, at := range mock.sent[20:] { // the first 20 were sent at once, before the pause
 			if at > 0 && at < 3*time.Second {
 				during++
 			}
@@ -229,7 +229,7 @@ func TestAPauseStopsWhatWaitsForATurn(t *testing.T) {
 	})
 }
 
-// overloaded answers 429 for a while.
+// overloaded answers 429 for a time, and then 200.
 func overloaded(d time.Duration, header ...string) *concurrent {
 	began := time.Now()
 	return &concurrent{respond: func(_ int, req *http.Request) (*http.Response, error) {
@@ -245,7 +245,7 @@ func TestABare429SlowsTheClientDownUntilItRecovers(t *testing.T) {
 	for _, tt := range []struct {
 		name string
 		edit func(*Config)
-		most int64 // requests in all
+		most int64 // requests in total
 	}{
 		{name: "unpaced", edit: func(*Config) {}, most: 500 + 500 + 20},
 		{name: "paced", edit: paced(10_000, time.Hour), most: 500 + 20},
@@ -279,7 +279,7 @@ func TestABare429SlowsTheClientDownUntilItRecovers(t *testing.T) {
 				}
 
 				before := mock.sent.Load()
-				for range 100 { // and is as fast as before
+				for range 100 { // the client is as fast as before
 					wg.Go(func() { n.add(client.Do(t.Context(), request(PollsList))) })
 				}
 				if client.cfg.RateLimit == 0 && client.cfg.Pacer == nil {
@@ -292,7 +292,7 @@ func TestABare429SlowsTheClientDownUntilItRecovers(t *testing.T) {
 	}
 }
 
-// A long time of 429 costs few requests.
+// An hour of 429s costs few requests.
 func TestAnHourOf429(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -314,7 +314,7 @@ func TestAnHourOf429(t *testing.T) {
 	})
 }
 
-// many is more retries than any test makes.
+// many retries never run out.
 const many = 1 << 30
 
 func TestARefusalDuringAPauseKnowsThe429(t *testing.T) {
@@ -350,8 +350,8 @@ func TestARefusalDuringAPauseKnowsThe429(t *testing.T) {
 	}
 }
 
-// A call that waits when the pause begins is refused as well, and so is one
-// that gives up in the queue.
+// A pause also refuses calls that are already waiting, and appears in the error of a call that is
+// cancelled in the queue.
 func TestAPauseRefusesWhatAlreadyWaits(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -391,7 +391,7 @@ func TestBackgroundKeepsAShare(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Minute)
 		defer cancel()
 		var wg sync.WaitGroup
-		for range 20 { // the program's own traffic takes every turn that it gets
+		for range 20 { // foreground calls take every turn that they get
 			wg.Go(func() {
 				for err := error(nil); err == nil; {
 					_, err = client.Do(ctx, request(ResultsAcknowledgeAll))

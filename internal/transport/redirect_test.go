@@ -18,8 +18,8 @@ func TestRedirects(t *testing.T) {
 		name  string
 		op    Operation
 		steps []httpmock.Responder
-		sent  []string // paths the server saw
-		err   string   // "": followed
+		sent  []string // paths that the server received
+		err   string   // "": the redirect is followed
 	}{
 		{
 			name: "on the same host", op: PollsList,

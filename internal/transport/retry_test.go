@@ -41,7 +41,7 @@ func TestRetryAfter(t *testing.T) {
 				date:   "",
 				want:   30 * time.Second,
 			},
-			// our clock is wrong, not theirs
+			// This machine's clock is wrong, so the hint is compared with the Date header.
 			{
 				status: 429,
 				hint:   at(time.Hour),
@@ -227,7 +227,7 @@ func TestTheCeilingOfAWaitDoublesFromTheFirstOn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var longest [DefaultMaxRetries]time.Duration
 		for range 100 {
-			client := newClient(t, play(status(500))) // a client alone would see an outage
+			client := newClient(t, play(status(500))) // one client would detect an outage
 			resp, err := client.Do(t.Context(), request(PollsList))
 			require.NoError(t, err)
 			for i := range longest {

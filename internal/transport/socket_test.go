@@ -18,7 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// These tests are about what only a socket has: connections, framing, compression.
+// These tests check what needs a real socket: connections, framing, compression.
 
 func serve(t *testing.T, handler http.HandlerFunc, edit ...func(*Config)) *Client {
 	t.Helper()
@@ -32,8 +32,8 @@ func serve(t *testing.T, handler http.HandlerFunc, edit ...func(*Config)) *Clien
 	return client
 }
 
-// TestConnectionsAreKept makes 1,000 calls, 30 % of which fail in every way
-// that leaves a connection usable. They all use one.
+// TestConnectionsAreKept makes 1,000 calls. 30% of them fail, in every way that leaves a connection
+// usable. All of them use the same connection.
 func TestConnectionsAreKept(t *testing.T) {
 	t.Parallel()
 	var packed bytes.Buffer
@@ -44,7 +44,7 @@ func TestConnectionsAreKept(t *testing.T) {
 	failures := []http.HandlerFunc{
 		func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusServiceUnavailable) },
 		func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusTooEarly) },
-		// larger than what is kept, as a proxy's page may be
+		// The page is larger than the client keeps, as a proxy's may be.
 		func(w http.ResponseWriter, _ *http.Request) {
 			w.WriteHeader(http.StatusBadGateway)
 			_, _ = io.WriteString(w, strings.Repeat("<p>bad gateway</p>", 8_000))
@@ -61,12 +61,12 @@ func TestConnectionsAreKept(t *testing.T) {
 		},
 	}
 	client := serve(t, func(w http.ResponseWriter, r *http.Request) {
-		requests++ // by one connection, so one at a time
+		requests++ // no lock: all requests use the same connection
 		switch {
 		case requests%10 < 3:
 			failures[requests%len(failures)](w, r)
 		case requests%2 == 0:
-			_, _ = io.WriteString(w, strings.Repeat("y", 10_000)) // chunked
+			_, _ = io.WriteString(w, strings.Repeat("y", 10_000)) // sent in chunks
 		default:
 			_, _ = io.WriteString(w, pollJSON)
 		}
@@ -195,8 +195,8 @@ func TestTimeoutsHoldOnSockets(t *testing.T) {
 	}
 }
 
-// TestACreateOnAConnectionTheServerClosed: net/http may see too late that an
-// idle connection is gone. What it cannot prove unsent is not sent again.
+// TestACreateOnAConnectionTheServerClosed checks that a create is not sent again if it may have
+// been sent. net/http may notice too late that the server has closed an idle connection.
 func TestACreateOnAConnectionTheServerClosed(t *testing.T) {
 	t.Parallel()
 	var seen atomic.Int64

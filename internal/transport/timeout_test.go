@@ -16,7 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// after answers 200 when d has passed, or not at all.
+// after answers 200 after d, unless the request's context ends first.
 func after(d time.Duration, body io.Reader) httpmock.Responder {
 	return func(req *http.Request) (*http.Response, error) {
 		select {
@@ -31,7 +31,7 @@ func after(d time.Duration, body io.Reader) httpmock.Responder {
 	}
 }
 
-// withContext is a body that breaks off with its request, as a socket's does.
+// withContext is a body that fails when its request's context ends, as that of a socket does.
 type withContext struct {
 	ctx context.Context //nolint:containedctx // a fake of net/http's body
 	r   io.Reader
@@ -62,7 +62,7 @@ func (b withContext) Read(p []byte) (int, error) {
 	}
 }
 
-// drip is a body of n bytes, one every gap.
+// drip is a body of n bytes, one after each gap.
 func drip(n int, gap time.Duration) io.Reader {
 	r, w := io.Pipe()
 	go func() {
@@ -86,7 +86,7 @@ func TestTimeouts(t *testing.T) {
 		op    Operation
 		await time.Duration
 		step  func() httpmock.Responder
-		limit string // "": succeeds
+		limit string // "": the call succeeds
 		took  time.Duration
 	}{
 		{
@@ -220,7 +220,7 @@ func TestTheCallersContextIsTheCauseNotATimeout(t *testing.T) {
 	})
 }
 
-// Each hop has a limit of its own, and the call has one for all of them.
+// Each hop has its own timeout, and the call has one for all hops.
 func TestTimeoutsOfARedirect(t *testing.T) {
 	t.Parallel()
 	hop := func(body time.Duration) httpmock.Responder {
@@ -287,8 +287,7 @@ func TestAnAwaitOverflowsNoTimeout(t *testing.T) {
 	})
 }
 
-// closesLate is a body whose Close waits for the end of its request, as one of
-// HTTP/2 may.
+// closesLate is a body whose Close blocks until its request ends, as it may do with HTTP/2.
 type closesLate struct{ withContext }
 
 func (b closesLate) Close() error { <-b.ctx.Done(); return nil }
@@ -315,12 +314,12 @@ func TestAFinishedAttemptKeepsNoTimer(t *testing.T) {
 	ctx := g.begin(&call{Context: t.Context(), client: client, began: time.Now()})
 	g.set(client.attemptTimeout, time.Now())
 	g.finish()
-	g.ring() // it was on its way
+	g.ring() // the timer was already firing
 	assert.False(t, g.timer.Stop())
 	assert.Equal(t, context.Canceled, context.Cause(ctx))
 }
 
-// A logger that takes the time which was left for the wait leaves the answer.
+// If a slow logger leaves no time for another attempt, the call returns the last answer.
 func TestALoggerThatTakesItsTime(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -69,12 +69,12 @@ func TestAwaitIsSentOnlyWhereItIsHonouredAndNoLongerThanAllowed(t *testing.T) {
 	}
 }
 
-// outcome is one way an attempt can go wrong and what it proves.
+// outcome is one way in which an attempt can fail, and what it proves.
 type outcome struct {
 	name    string
 	respond httpmock.Responder
-	again   bool // may be repeated where the operation allows a replay
-	unacted bool // proves the server did not act: is repeated, if again, for every operation
+	again   bool // repeated if the operation allows a replay
+	unacted bool // proves that the server did not act: if again is set, every operation is repeated
 }
 
 func outcomes() []outcome {
@@ -142,8 +142,8 @@ func cutShort(*http.Request) (*http.Response, error) {
 	return resp, nil
 }
 
-// TestNothingIsDoneTwice runs every operation into every failure and counts
-// what the server saw.
+// TestNothingIsDoneTwice runs every operation into every failure and counts the requests that the
+// server received.
 func TestNothingIsDoneTwice(t *testing.T) {
 	t.Parallel()
 	for _, op := range Operations() {
@@ -362,7 +362,7 @@ func TestACallerMistakeIsNamedBeforeAnythingIsSent(t *testing.T) {
 	}
 }
 
-// A hand-made answer often has a body and leaves its length 0.
+// A stub's answer often has a body and a length of 0.
 func TestABodyIsReadWhateverLengthAStubClaims(t *testing.T) {
 	t.Parallel()
 	body, err := read(strings.NewReader(`{"id":1}`), 0, 100)

@@ -15,7 +15,7 @@ func TestBaseURL(t *testing.T) {
 	for _, tt := range []struct {
 		raw       string
 		allowHTTP bool
-		want      string // the URL kept, or what the error says
+		want      string // the resulting URL, or a part of the error
 	}{
 		{raw: "https://api.test", allowHTTP: false, want: "https://api.test"},
 		{raw: "HTTPS://api.test:8443/", allowHTTP: false, want: "https://api.test:8443"},
@@ -56,7 +56,7 @@ func TestTarget(t *testing.T) {
 	ids := func(id string) *Request { return &Request{Operation: ResultsGet, ID: id} }
 	for _, tt := range []struct {
 		req  *Request
-		want string // the URL, or what the error says
+		want string // the resulting URL, or a part of the error
 	}{
 		{req: ids("1"), want: "/results/1"},
 		{req: ids("a/b?c#d%e f"), want: "/results/a%2Fb%3Fc%23d%25e%20f"},
@@ -125,8 +125,8 @@ func TestHeaderIsChecked(t *testing.T) {
 	}
 }
 
-// FuzzTarget: whatever an id or a list's url holds, the request stays on the
-// API's host and below its prefix, and an id stays one segment.
+// FuzzTarget checks that every request stays on the API's host and below its prefix, and that an ID
+// stays one path segment, whatever the ID or a list's URL contains.
 func FuzzTarget(f *testing.F) {
 	for _, seed := range []string{
 		"1", "..", "../..", "a/b", "%2e%2e", "//evil", "https://evil.test/",

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// idle is an API whose resources are there and do not change.
+// idle is an API whose resources exist and do not change.
 type idle struct{ ids []string }
 
 func (*idle) Get(_ context.Context, id string) (*job, error) {
@@ -52,8 +52,7 @@ func waiting(n int) (*Hub[job], []*Wait[job]) {
 	return h, waits
 }
 
-// BenchmarkWait prices a wait: what it keeps in memory, beyond its caller's
-// goroutine and the resource itself.
+// BenchmarkWait measures the memory of a wait, without its caller's goroutine and the resource.
 func BenchmarkWait(b *testing.B) {
 	for _, n := range []int{1_000, 10_000, 100_000} {
 		b.Run(fmt.Sprintf("%d waits", n), func(b *testing.B) {
@@ -74,7 +73,7 @@ func BenchmarkWait(b *testing.B) {
 	}
 }
 
-// BenchmarkTick prices a round of the hub: a scan that shows every wait.
+// BenchmarkTick measures one round of the hub: a scan that shows every wait.
 func BenchmarkTick(b *testing.B) {
 	for _, n := range []int{1_000, 10_000, 50_000} {
 		b.Run(fmt.Sprintf("%d waits", n), func(b *testing.B) {
@@ -96,7 +95,7 @@ func BenchmarkTick(b *testing.B) {
 	}
 }
 
-// A wait that nothing happens to is a kibibyte at most.
+// An idle wait uses at most a kibibyte.
 func TestAWaitIsSmall(t *testing.T) { //nolint:paralleltest // it measures the heap
 	const n = 20_000
 	var before, after runtime.MemStats

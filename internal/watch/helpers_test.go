@@ -10,12 +10,12 @@ import (
 	"time"
 )
 
-// job is a resource of the tests: it takes a number of steps.
+// job is a resource that takes a number of steps.
 type job struct {
 	id    string
 	step  int
 	steps int
-	bad   bool // it ends badly
+	bad   bool // ends badly
 }
 
 var (
@@ -25,7 +25,7 @@ var (
 	errToken   = errors.New("bad token")
 )
 
-// api holds jobs whose steps take time, newest last, and counts requests.
+// api holds jobs that take time for each step, newest last, and counts requests.
 type api struct {
 	mu      sync.Mutex
 	jobs    []string
@@ -34,10 +34,10 @@ type api struct {
 	bad     map[string]bool
 	gets    map[string]int
 	lists   int
-	limits  []int // of the list requests
+	limits  []int // limits of the list requests
 	latency time.Duration
 	fault   func(kind, id string) error // may be nil
-	hidden  map[string]bool             // from lists
+	hidden  map[string]bool             // not shown in lists
 }
 
 func newAPI() *api {
@@ -58,7 +58,7 @@ func (a *api) create(lasts time.Duration) string {
 	return id
 }
 
-// now is the job as it stands; a.mu is held.
+// now returns the job's current state. The caller holds a.mu.
 func (a *api) now(id string) job {
 	done := min(int(int64(time.Since(a.began[id]))*steps/max(int64(a.lasts[id]), 1)), steps)
 	return job{id: id, step: done, steps: steps, bad: a.bad[id]}
@@ -165,14 +165,14 @@ func (*api) Classify(err error) Verdict {
 // Clone copies a job.
 func (*api) Clone(j *job) *job { return new(*j) }
 
-// reads counts the GETs of one job.
+// reads returns the number of GETs of one job.
 func (a *api) reads(id string) int {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.gets[id]
 }
 
-// requests counts all so far.
+// requests returns the number of requests so far.
 func (a *api) requests() (gets, lists int) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -185,7 +185,7 @@ func (a *api) requests() (gets, lists int) {
 //nolint:gochecknoglobals // a constant in all but name
 var rhythm = Rhythm{Shortest: time.Second, Longest: 10 * time.Second}
 
-// wait runs one wait to its end and returns the states it was told.
+// wait runs one wait to its end and returns the states that it saw.
 func wait(ctx context.Context, h *Hub[job], id string, known *job) (states []int, err error) {
 	w := h.Join(id, known)
 	defer w.Leave()

@@ -61,7 +61,7 @@ func TestManyShareListPages(t *testing.T) {
 	}
 }
 
-// Others create polls all the time, so that ours are scattered over many pages.
+// Other clients create polls continuously, so ours are spread over many pages.
 func TestTheListRuleAmongManyOthers(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -70,7 +70,7 @@ func TestTheListRuleAmongManyOthers(t *testing.T) {
 		h := New[job](a, rhythm, allowance)
 		began := time.Now()
 		var all sync.WaitGroup
-		for range 300 { // 25,000 in five minutes
+		for range 300 { // 25,000 polls in five minutes
 			for range 83 {
 				a.create(time.Hour)
 			}
@@ -115,9 +115,8 @@ func TestWhatNoPageShowsIsReadByItself(t *testing.T) {
 	})
 }
 
-// Waits that begin during a scan do not make it stop before it has shown what
-// it looks for, and what one scan does not show a later one looks for again,
-// however many scans there are in the meantime.
+// A scan continues until it has found what it was started for, even if waits join meanwhile. What
+// one scan does not show, a later scan looks for again, after any number of scans.
 func TestNothingStaysUnlisted(t *testing.T) {
 	t.Parallel()
 	for name, hidden := range map[string]int{
@@ -137,7 +136,7 @@ func TestNothingStaysUnlisted(t *testing.T) {
 				}
 				ctx, cancel := context.WithCancel(t.Context())
 				var all sync.WaitGroup
-				for i := range jobs { // the oldest first: the list shows them last
+				for i := range jobs { // oldest first: lists show these last
 					if i == jobs/2 {
 						<-time.NewTimer(1500 * time.Millisecond).C
 					}
@@ -157,8 +156,8 @@ func TestNothingStaysUnlisted(t *testing.T) {
 	}
 }
 
-// An event that shows progress puts the next read off, and a read that fails
-// does not: with both, the end is known within two intervals.
+// An event that shows progress delays the next read, but a failed read does not. If an event and an
+// answer are lost, the end is still known within two intervals.
 func TestALostEventAndALostAnswer(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -269,7 +268,7 @@ func TestErrorsEndWhatTheyAreAbout(t *testing.T) {
 				a := newAPI()
 				h := New[job](a, rhythm, nil)
 				first, second := a.create(time.Minute), a.create(time.Minute)
-				a.fault = func(_, id string) error { // the API's mutex is held
+				a.fault = func(_, id string) error { // a.mu is held
 					if id == first && a.gets[id] > 3 {
 						return fault
 					}
@@ -356,7 +355,7 @@ func TestEventsSpareRequestsAndNeverGoBack(t *testing.T) {
 		w := h.Join(id, a.job(id))
 		defer w.Leave()
 		told := []int{}
-		for _, step := range []int{0, 1, 1, 0, 2, 1, 3, 2} { // duplicates, and older ones late
+		for _, step := range []int{0, 1, 1, 0, 2, 1, 3, 2} { // with duplicates and late, older events
 			h.Notify(&job{id: id, step: step, steps: steps})
 			synctest.Wait()
 			for {
@@ -425,9 +424,8 @@ func TestAllowanceStretchesTheInterval(t *testing.T) {
 	})
 }
 
-// schedule is one random run: jobs that come, end well or badly or are
-// removed, faults of all kinds, callers that leave, and events that are lost,
-// doubled and late.
+// Random runs combine jobs that end well, end badly or are removed, faults of all kinds, callers
+// that leave, and events that are lost, doubled or late.
 func TestRandomSchedules(t *testing.T) {
 	t.Parallel()
 	for seed := range uint64(60) {

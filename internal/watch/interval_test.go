@@ -18,7 +18,7 @@ func TestInterval(t *testing.T) {
 	}
 }
 
-// A wait is never left alone for longer than the longest interval, or than the
+// The time to the next read never exceeds the longest interval or, while events arrive, the
 // interval between reads with events.
 func TestDraw(t *testing.T) {
 	t.Parallel()

@@ -14,7 +14,7 @@ func TestBreakEven(t *testing.T) {
 	later, earlier := now.Add(time.Second), now.Add(-time.Second)
 	tests := map[string]struct {
 		lists lists
-		due   int // as few as make a scan the cheaper way
+		due   int // the number of due waits from which a scan is cheaper
 	}{
 		"nothing is known": {lists: lists{}, due: minListed},
 		"one page shows all": {

@@ -13,7 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// judged is an api whose failures have a verdict of the test's.
+// judged is an api that classifies every failure as verdict.
 type judged struct {
 	*api
 
@@ -36,8 +36,8 @@ func TestWhatAFailureEnds(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
 		verdict Verdict
-		ends    bool          // the wait, although the failure would heal
-		within  time.Duration // of a failure
+		ends    bool          // whether the failure ends the wait, although it is temporary
+		within  time.Duration // time until the wait ends
 	}{
 		"an outage heals":          {verdict: Retry},
 		"nothing was sent":         {verdict: Unsent},
@@ -71,7 +71,7 @@ func TestWhatAFailureEnds(t *testing.T) {
 	}
 }
 
-// A token that is refused once may be one that is being rotated.
+// One refusal of the token ends nothing, because the token may be in rotation.
 func TestATokenThatIsRefusedOnceEndsNothing(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -89,12 +89,12 @@ func TestATokenThatIsRefusedOnceEndsNothing(t *testing.T) {
 	})
 }
 
-// A token that is refused twice ends a wait, whatever fails between the two. A
-// success between them shows that the token is accepted.
+// Two refusals of the token end a wait, whatever else fails between them. A success between them
+// shows that the token is valid.
 func TestATokenThatIsRefusedTwice(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
-		fails []error // of the reads, in turn, and then again
+		fails []error // results of the reads, repeated
 		ends  bool
 	}{
 		"an outage between": {fails: []error{errDown, errToken}, ends: true},
@@ -122,7 +122,7 @@ func TestATokenThatIsRefusedTwice(t *testing.T) {
 	}
 }
 
-// Reads that hang are given up when others need their place.
+// Reads that hang are abandoned when other reads need their slots.
 func TestReadsThatHangAreGivenUp(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -15,8 +15,7 @@ import (
 
 var errLarge = errors.New("the answer is too large")
 
-// large is an api whose lists are too large for the client above a number of
-// items.
+// large is an api whose lists exceed the client's limit if they have more than most items.
 type large struct {
 	*api
 
@@ -40,7 +39,7 @@ func (l large) Classify(err error) Verdict {
 	return l.api.Classify(err)
 }
 
-// A page that is too large is asked for smaller, and what was learnt is kept.
+// If a page is too large, smaller pages are requested, and the size is remembered.
 func TestAPageThatIsTooLargeIsAskedForSmaller(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

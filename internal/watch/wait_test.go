@@ -28,7 +28,7 @@ func TestAWaitKnowsWhatKeepsItFromKnowing(t *testing.T) {
 	})
 }
 
-// valued is an api that sees a value of the contexts of its reads.
+// valued is an api that reports a value of the context of each read.
 type valued struct {
 	*api
 
@@ -42,7 +42,7 @@ func (v valued) Get(ctx context.Context, id string) (*job, error) {
 	return v.api.Get(ctx, id)
 }
 
-// One read serves all waits for a resource, and carries the values of the hub's own context.
+// One read serves all waits for a resource. Its context has the values of the hub's own context.
 func TestWaitsForOneResourceShareItsReads(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -51,7 +51,7 @@ func TestWaitsForOneResourceShareItsReads(t *testing.T) {
 		source := Source[job](valued{a, func(value any) { seen = value }})
 		ctx, cancel := context.WithCancel(context.WithValue(t.Context(), tenant{}, "acme"))
 		h := New(source, rhythm, nil).WithValues(ctx)
-		cancel() // the values stay
+		cancel() // its values remain
 		id := a.create(30 * time.Second)
 		first, second := h.Join(id, nil), h.Join(id, nil)
 		defer first.Leave()
@@ -67,7 +67,7 @@ func TestWaitsForOneResourceShareItsReads(t *testing.T) {
 	})
 }
 
-// What the caller read or deleted by itself ends a wait without another read.
+// If the caller reads or deletes the resource, a wait for it ends without another read.
 func TestWhatTheCallerDidItselfIsKnown(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -48,8 +48,8 @@ func TestCut(t *testing.T) {
 	}
 }
 
-// However a body is damaged, its parts are valid exactly if it is, and hold what
-// encoding/json reads in it.
+// A damaged body never yields parts that look valid: the parts are valid exactly if the body is,
+// and contain what encoding/json reads.
 func TestCutOfDamagedBodies(t *testing.T) {
 	t.Parallel()
 	type event struct {

@@ -10,7 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// thing is a resource of no API.
+// thing is a resource that exists in no API.
 type thing struct {
 	ID     string           `json:"id" wire:"strict"`
 	State  string           `json:"state" wire:"strict"`
@@ -27,7 +27,7 @@ type thing struct {
 	Extra  any              `json:"extra"`
 }
 
-// owner is written as an object or as its id alone, and its name in two ways.
+// owner is written as an object or as its ID alone, and its name has two spellings.
 type owner struct {
 	ID   int    `json:"id" wire:"strict"`
 	Name string `json:"name"`
@@ -68,7 +68,7 @@ func TestDecodeKeepsTheRestOfAnAnswer(t *testing.T) {
 	whole := thing{ID: "1", State: "new"}
 	tests := []struct {
 		name string
-		body string // the fields beside the id and the state
+		body string // fields in addition to the ID and the state
 		want thing
 		odd  []Oddity
 	}{

@@ -25,7 +25,7 @@ func TestFileRefs(t *testing.T) {
 		`{"attachments":[{"file_id":"a"},{"file_id":"xdtouchx"},{"id":"b"},null]}`: {"a", "b"},
 		`{"file_id":"a","type":"file","name":"IMG"}`:                               {"a"},
 		`{"files":[{"id":"a"}],"file":{"id":"b"},"attachments":[{"file_id":"a"}]}`: {"b", "a"},
-		// the newest generation: a record may itself be a file
+		// In the newest generation, a record may be a file itself.
 		`{"id":"abc","data_type":"image"}`:                             {"abc"},
 		`{"id":"abc","data_type":"file","name":"x"}`:                   {"abc"},
 		`{"id":7,"data_type":"video"}`:                                 {"7"},
@@ -40,7 +40,7 @@ func TestFileRefs(t *testing.T) {
 		`{"id":"a"}`: nil,
 		`{"file":"a path","files":{},"attachments":7}`: nil,
 		`{"file":{"id":null},"files":[{"id":""}]}`:     nil,
-		// spellings
+		// Unusual spacing.
 		"{ \"files\" : [ { \"id\" : \"a\" } ,\n\t{ \"id\" : \"b\" } ] }": {"a", "b"},
 		`{"\u0066iles":[{"\u0069d":"a\u00e9\"\\"}]}`:                     {`aé"\`},
 		`{"x":"\"file\":{\"id\":\"a\"}","file":{"id":"b"}}`:              {"b"},
@@ -52,7 +52,7 @@ func TestFileRefs(t *testing.T) {
 	}
 }
 
-// Ten times the references take ten times as long, not a hundred times.
+// Time grows linearly: ten times the references take ten times as long, not a hundred times.
 func TestFileRefsAreLinear(t *testing.T) {
 	t.Parallel()
 	var record strings.Builder
@@ -61,7 +61,7 @@ func TestFileRefsAreLinear(t *testing.T) {
 		fmt.Fprintf(&record, `,{"id":"%d"}`, i)
 	}
 	record.WriteString(`]}`)
-	assert.Len(t, FileRefs([]byte(record.String())), 300_000) // quadratic, this takes ten minutes
+	assert.Len(t, FileRefs([]byte(record.String())), 300_000) // quadratic time: ten minutes
 }
 
 func FuzzFileRefs(f *testing.F) {
@@ -85,7 +85,7 @@ func FuzzFileRefs(f *testing.F) {
 	})
 }
 
-// What is not JSON refers to no file, and nesting has the depth of encoding/json.
+// What is not JSON refers to no file. Nesting is limited as in encoding/json.
 func TestFileRefsOfWhatIsNotJSON(t *testing.T) {
 	t.Parallel()
 	const ref = `"file":{"id":"a"}`

@@ -8,8 +8,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Whatever the bytes are, Decode ends in a value or an error, and every value
-// that encoding/json reads is read the same way.
+// Decode returns a value or an error for any input, and agrees with encoding/json on every value
+// that encoding/json accepts.
 func FuzzDecode(f *testing.F) {
 	for _, seed := range []string{
 		`{}`, `[]`, `null`, `{"id":"1","state":"new","count":"3","owner":{"nick":[]},"parts":[{"id":7}]}`,

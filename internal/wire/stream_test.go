@@ -14,7 +14,7 @@ import (
 	"github.com/reincubate/ricloud-go/internal/wire"
 )
 
-// picky decodes "yes" only.
+// picky accepts only "yes".
 type picky struct{}
 
 var errPicky = errors.New("not yes")
@@ -39,8 +39,8 @@ type record struct {
 	Picky  picky          `json:"picky"`
 }
 
-// A value decodes, or not, as encoding/json has it. Either way the next one is
-// then read. CI runs this with GOEXPERIMENT=jsonv2, too.
+// A value is accepted or rejected as by encoding/json. In both cases the next value can be read. CI
+// also runs this test with GOEXPERIMENT=jsonv2.
 func TestStreamDecodesAsUnmarshalDoes(t *testing.T) {
 	t.Parallel()
 	for _, value := range []string{
@@ -84,7 +84,7 @@ func isMismatch(err error) bool {
 	return ok
 }
 
-// begun returns a stream that has read the first token.
+// begun returns a stream whose first token has been read.
 func begun(t *testing.T, text string) *wire.Stream {
 	t.Helper()
 	s := wire.NewStream(iotest.OneByteReader(strings.NewReader(text)))
@@ -112,8 +112,8 @@ func TestStreamTokens(t *testing.T) {
 	assert.Equal(t, []json.Token{json.Delim(']'), json.Delim('}')}, tokens[8:])
 }
 
-// Where a value cannot be read, its beginning is the offset, and every further
-// call fails as the first one did.
+// If a value cannot be read, InputOffset is its beginning, and every further call returns the same
+// error.
 func TestStreamThatBreaks(t *testing.T) {
 	t.Parallel()
 	broken := errors.New("the connection broke")
@@ -146,7 +146,7 @@ func TestStreamThatBreaks(t *testing.T) {
 		require.True(t, read.More())
 		require.ErrorIs(t, read.Decode(&v), broken)
 	}
-	// A value that does not fit and then breaks off is one that breaks off.
+	// A value that has a wrong type and is then cut off counts as cut off.
 	s := begun(t, `[{"length":"x","number":[1,`)
 	require.ErrorIs(t, s.Decode(new(record)), io.ErrUnexpectedEOF)
 }

@@ -6,7 +6,7 @@ import (
 	"github.com/reincubate/ricloud-go/internal/depcheck"
 )
 
-// Google's client brings the libraries below the first line.
+// The modules below the first line are dependencies of Google's client.
 func TestRunTimeDependencies(t *testing.T) {
 	t.Parallel()
 	depcheck.Modules(t,

@@ -17,7 +17,7 @@ import (
 	ricloud "github.com/reincubate/ricloud-go"
 )
 
-// What the service answers means the same over JSON, XML and gRPC.
+// An error of the service has the same meaning over JSON, XML and gRPC.
 func TestErrorsMeanTheSameOverEveryProtocol(t *testing.T) {
 	t.Parallel()
 	overHTTP := func(code int) error {

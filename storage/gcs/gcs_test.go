@@ -125,7 +125,7 @@ func TestStatuses(t *testing.T) {
 
 type cutter struct {
 	next http.Handler
-	left *atomic.Int64 // cuts to come
+	left *atomic.Int64 // number of cuts left
 }
 
 func (c cutter) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -162,7 +162,7 @@ func TestCuts(t *testing.T) {
 	assert.Negative(t, left.Load(), "every cut was made")
 }
 
-// A range begins where it was asked for, and the version is that of the whole.
+// A range begins at the requested offset, and has the version of the whole object.
 func TestOpenObjectAtAnOffset(t *testing.T) {
 	t.Parallel()
 	s := newService(t, straight)
@@ -180,14 +180,13 @@ func TestOpenObjectAtAnOffset(t *testing.T) {
 	assert.NotEmpty(t, object.Version)
 }
 
-// compressing is the service with an object that is stored compressed, by
-// either of its APIs.
+// compressing serves an object that is stored compressed, over either API of the service.
 func compressing(plain, stored []byte) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("X-Goog-Generation", "7")
 		w.Header().Set("X-Goog-Stored-Content-Encoding", "gzip")
 		if !strings.Contains(r.Header.Get("Accept-Encoding"), "gzip") {
-			_, _ = w.Write(plain) // what the service does for those who do not ask
+			_, _ = w.Write(plain) // the service decompresses for clients that do not accept gzip
 			return
 		}
 		w.Header().Set("Content-Encoding", "gzip")
@@ -195,8 +194,8 @@ func compressing(plain, stored []byte) http.Handler {
 	})
 }
 
-// newCompressing returns a storage client of a service whose object is stored
-// compressed, what it is stored as, and how many connections are to be cut.
+// newCompressing returns a storage client of a service with a compressed object, its result, its
+// stored bytes, and the number of connections to cut.
 func newCompressing(
 	t *testing.T, options ...option.ClientOption,
 ) (*storage.Client, *ricloud.Result, []byte, *atomic.Int64) {
@@ -221,8 +220,8 @@ func newCompressing(
 	}, stored.Bytes(), &cuts
 }
 
-// An object that is stored with Content-Encoding: gzip is read as it is stored,
-// also after its connections broke.
+// An object that is stored with Content-Encoding: gzip is read as it is stored, even if its
+// connections break.
 func TestOpenObjectThatIsStoredCompressed(t *testing.T) {
 	t.Parallel()
 	objects, result, stored, cuts := newCompressing(t)
@@ -251,7 +250,7 @@ func TestOpenObjectThatIsStoredCompressed(t *testing.T) {
 	assert.Equal(t, int64(1000), object.Offset)
 }
 
-// Google's client cannot ask for it over JSON: the error says what to do.
+// Google's client cannot read stored bytes over JSON, and the error says what to do.
 func TestOpenObjectThatIsStoredCompressedOverJSON(t *testing.T) {
 	t.Parallel()
 	objects, result, _, _ := newCompressing(t, storage.WithJSONReads())
@@ -263,12 +262,12 @@ func TestOpenObjectThatIsStoredCompressedOverJSON(t *testing.T) {
 	require.ErrorContains(t, err, "WithJSONReads cannot read such objects")
 }
 
-// A version pins the generation: a replaced object is not read on.
+// The version is the object's generation: a replaced object is not read further.
 func TestOpenObjectOfAnotherGeneration(t *testing.T) {
 	t.Parallel()
 	s := newService(t, func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			if r.URL.Query().Get("ifGenerationMatch") == "1" { // the fake knows no conditions
+			if r.URL.Query().Get("ifGenerationMatch") == "1" { // the fake server ignores conditions
 				w.WriteHeader(http.StatusPreconditionFailed)
 				return
 			}

@@ -15,7 +15,7 @@ import (
 	"github.com/reincubate/ricloud-go/ricloudtest"
 )
 
-// Google's own client reads what the sandbox publishes.
+// Google's own client can read what the sandbox publishes.
 func TestSandboxStorage(t *testing.T) {
 	t.Parallel()
 	sandbox := ricloudtest.NewServer(ricloudtest.WithDelays(ricloudtest.Delays{}))
@@ -54,7 +54,7 @@ func TestSandboxStorage(t *testing.T) {
 	require.ErrorIs(t, err, storage.ErrObjectNotExist)
 }
 
-// sandboxResult is a result that the sandbox has published.
+// sandboxResult returns a result that the sandbox has published.
 func sandboxResult(t *testing.T, sandbox *ricloudtest.Server) *ricloud.Result {
 	t.Helper()
 	ctx, client := t.Context(), sandbox.Client()

@@ -35,8 +35,7 @@ const (
 	secretKey = "canary-secret"
 )
 
-// newS3 returns a client of an S3 server in memory that has one bucket.
-// Requests pass through between on their way.
+// newS3 returns a client of an S3 server in memory with one bucket. Requests pass through between.
 func newS3(t testing.TB, between func(http.Handler) http.Handler) *awss3.Client {
 	t.Helper()
 	server := httptest.NewServer(between(gofakes3.New(s3mem.New()).Server()))
@@ -88,7 +87,7 @@ func assertSaved(t *testing.T, c *ricloud.Client, r *ricloud.Result, want []byte
 	assert.True(t, bytes.Equal(want, got))
 }
 
-// keys are such as a bucket may hold, and a careless client mangles.
+// keys returns valid keys that a client may easily escape or normalise wrongly.
 func keys() []string {
 	return []string{
 		"plain", "dir/a b+c", "per%2Fcent%zz", "q?x=1&y#f", "x//y", "/leading", "ключ-日本-🎉",
@@ -129,10 +128,10 @@ func TestErrors(t *testing.T) {
 	require.ErrorIs(t, err, ricloud.ErrSize)
 }
 
-// cutter ends the first answers to a GET of an object after so many bytes.
+// cutter ends the first answers to a GET of an object after a number of bytes.
 type cutter struct {
 	next http.Handler
-	left *atomic.Int64 // cuts to come
+	left *atomic.Int64 // number of cuts left
 	max  int64
 }
 
@@ -158,7 +157,7 @@ func (c *cutWriter) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// The AWS SDK does not take up a body that broke off; the client does.
+// The AWS SDK does not resume a body that broke off, but the client does.
 func TestCuts(t *testing.T) {
 	t.Parallel()
 	var left atomic.Int64
@@ -187,7 +186,7 @@ func TestObjectChangedMidway(t *testing.T) {
 	require.ErrorIs(t, err, ricloud.ErrObjectChanged)
 }
 
-// publisher is the API's side: it writes results to the bucket.
+// publisher writes results to the bucket, as the API does.
 type publisher struct{ client *awss3.Client }
 
 func (p publisher) Publish(ctx context.Context, url string, content ricloudtest.Content) error {
@@ -198,7 +197,8 @@ func (p publisher) Publish(ctx context.Context, url string, content ricloudtest.
 	return err
 }
 
-// From an empty organisation to records read from a bucket of one's own.
+// The journey starts with an empty organisation and ends with records from the organisation's own
+// bucket.
 func TestJourney(t *testing.T) {
 	t.Parallel()
 	objects := newS3(t, straight)
@@ -242,8 +242,8 @@ func TestJourney(t *testing.T) {
 	}
 }
 
-// BenchmarkManySmall reads 500 objects of 16 KiB, 8 at once, with SaveAll and
-// with the AWS SDK alone.
+// BenchmarkManySmall reads 500 objects of 16 KiB, 8 at a time, with SaveAll and with the AWS SDK
+// alone.
 func BenchmarkManySmall(b *testing.B) {
 	client := newS3(b, straight)
 	results := make([]*ricloud.Result, 500)
@@ -293,7 +293,7 @@ func BenchmarkManySmall(b *testing.B) {
 	})
 }
 
-// getObject is how one saves an object with the SDK alone: to disk, and safely.
+// getObject saves an object safely to disk with the AWS SDK alone.
 func getObject(ctx context.Context, client *awss3.Client, key, dir string) error {
 	out, err := client.GetObject(ctx, &awss3.GetObjectInput{Bucket: aws.String(bucket), Key: &key})
 	if err != nil {

@@ -16,7 +16,7 @@ import (
 	"github.com/reincubate/ricloud-go/ricloudtest"
 )
 
-// Amazon's own client reads what the sandbox publishes.
+// Amazon's own client can read what the sandbox publishes.
 func TestSandboxStorage(t *testing.T) {
 	t.Parallel()
 	sandbox := ricloudtest.NewServer(ricloudtest.WithDelays(ricloudtest.Delays{}))
@@ -58,7 +58,7 @@ func TestSandboxStorage(t *testing.T) {
 	require.ErrorAs(t, err, &missing)
 }
 
-// sandboxResult is a result that the sandbox has published.
+// sandboxResult returns a result that the sandbox has published.
 func sandboxResult(t *testing.T, sandbox *ricloudtest.Server) *ricloud.Result {
 	t.Helper()
 	ctx, client := t.Context(), sandbox.Client()

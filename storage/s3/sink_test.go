@@ -12,8 +12,8 @@ import (
 	"github.com/reincubate/ricloud-go/storage/s3"
 )
 
-// A bucket that refuses everything gets nothing, and the error says what it answered. What the sink
-// does with a bucket that checks is tested in signaturetest.
+// If a bucket refuses everything, nothing is stored, and the error contains the bucket's answer.
+// signaturetest tests the sink with a server that checks its requests.
 func TestSinkReportsARefusal(t *testing.T) {
 	t.Parallel()
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {

@@ -13,7 +13,7 @@ import (
 	"github.com/reincubate/ricloud-go/ingest"
 )
 
-// What was submitted to a folder is in the cluster, and the folder is closed.
+// Accounts that were submitted to a folder are in the cluster afterwards, and the folder is closed.
 func TestMove(t *testing.T) {
 	t.Parallel()
 	srv, err := server.NewServer(&server.Options{

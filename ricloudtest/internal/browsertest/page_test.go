@@ -23,7 +23,7 @@ import (
 	"github.com/reincubate/ricloud-go/ricloudtest"
 )
 
-// browser is one Chromium for all tests.
+// browser is one Chromium that all tests share.
 type browser struct {
 	start  sync.Once
 	ctx    context.Context //nolint:containedctx // the browser's own life
@@ -40,7 +40,7 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// tab opens a page of the sandbox in a tab of its own, and fails on requests to anywhere else.
+// tab opens a section of the sandbox's page in a new tab. Requests to any other host fail the test.
 func tab(t *testing.T, srv *ricloudtest.Server, section string) context.Context {
 	t.Helper()
 	chromium.start.Do(func() {
@@ -71,7 +71,7 @@ func tab(t *testing.T, srv *ricloudtest.Server, section string) context.Context 
 	return ctx
 }
 
-// world is a server with one of everything.
+// world returns a server with at least one resource of each kind.
 func world(t *testing.T) *ricloudtest.Server {
 	t.Helper()
 	hook := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -89,7 +89,7 @@ func world(t *testing.T) *ricloudtest.Server {
 	return srv
 }
 
-// retrieve makes a session, a poll and a subscription.
+// retrieve creates a session, a poll and a subscription.
 func retrieve(t *testing.T, srv *ricloudtest.Server, identifier string) {
 	t.Helper()
 	ctx, c := t.Context(), srv.Client()
@@ -113,20 +113,20 @@ func retrieve(t *testing.T, srv *ricloudtest.Server, identifier string) {
 		}},
 	})
 	require.NoError(t, err)
-	_, _ = c.Polls.Wait(ctx, poll.ID) // one of its tasks fails
+	_, _ = c.Polls.Wait(ctx, poll.ID) // fails, because one of its tasks does
 	_, err = c.Subscriptions.Create(ctx, ricloud.SubscriptionCreateParams{
 		Session: session.ID, PollPayload: ricloud.PollPayload{DataTypes: []string{"callkit.calls"}},
 	})
 	require.NoError(t, err)
 }
 
-// click presses the first button with a label, and waits for what the page says.
+// click presses the first button with a label, and waits until the page shows a text.
 func click(ctx context.Context, t *testing.T, label, says string) {
 	t.Helper()
 	path := fmt.Sprintf(`//button[normalize-space()=%q]`, label)
 	require.NoError(t,
 		chromedp.Run(ctx, chromedp.Evaluate(`document.getElementById("message").textContent = ""`, nil)))
-	require.Eventually(t, func() bool { // the page may replace the button meanwhile
+	require.Eventually(t, func() bool { // retry, because the page may replace the button
 		once, cancel := context.WithTimeout(ctx, 5*time.Second)
 		defer cancel()
 		return chromedp.Run(once, chromedp.ScrollIntoView(path), chromedp.Click(path)) == nil
@@ -164,7 +164,7 @@ var sections = []string{ //nolint:gochecknoglobals // read-only
 	"faults", "journal",
 }
 
-// Every button does what it says.
+// Every button has the effect that its label promises.
 func TestEveryButton(t *testing.T) { //nolint:paralleltest // one browser, one page at a time
 	srv := world(t)
 	ctx := tab(t, srv, "")
@@ -253,7 +253,7 @@ func TestEveryButton(t *testing.T) { //nolint:paralleltest // one browser, one p
 	}
 }
 
-// The dump can be downloaded, and loaded again.
+// The dump can be downloaded and loaded again.
 func TestDumpAndLoad(t *testing.T) { //nolint:paralleltest // one browser
 	srv := world(t)
 	ctx := tab(t, srv, "polls")
@@ -279,7 +279,7 @@ func TestDumpAndLoad(t *testing.T) { //nolint:paralleltest // one browser
 	assert.NotEmpty(t, list.Data)
 }
 
-// A refusal is shown, in the words of the admin API.
+// The page shows the admin API's reason for a refusal.
 func TestRefusals(t *testing.T) { //nolint:paralleltest // one browser
 	ctx := tab(t, world(t), "faults")
 	var text, class string
@@ -337,7 +337,7 @@ func TestAThousandRows(t *testing.T) { //nolint:paralleltest // one browser
 	click(ctx, t, "Expire", "expired")
 }
 
-// On a phone nothing is wider than the screen, and every control is reached with the keyboard.
+// On a phone's screen nothing is too wide, and every control can be reached with the keyboard.
 func TestNarrowScreenAndKeyboard(t *testing.T) { //nolint:paralleltest // one browser
 	ctx := tab(t, world(t), "")
 	require.NoError(t, chromedp.Run(ctx, emulation.SetDeviceMetricsOverride(320, 640, 1, true)))
@@ -370,7 +370,7 @@ func TestNarrowScreenAndKeyboard(t *testing.T) { //nolint:paralleltest // one br
 	assert.Equal(t, "solid", outline, "the focus can be seen")
 }
 
-// The picture in the documentation is made here: SCREENSHOT=docs/sandbox.png.
+// This test creates the picture of the documentation, if SCREENSHOT=docs/sandbox.png is set.
 func TestScreenshot(t *testing.T) { //nolint:paralleltest // one browser
 	ctx := tab(t, world(t), "polls")
 	var picture []byte

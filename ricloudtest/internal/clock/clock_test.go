@@ -12,7 +12,7 @@ import (
 	"github.com/reincubate/ricloud-go/ricloudtest/internal/clock"
 )
 
-// owner uses a clock as the sandbox does: whatever is due runs when the clock wakes it.
+// owner uses a clock like the sandbox: when the clock wakes it, it runs the work that is due.
 type owner struct {
 	clock *clock.Clock[string]
 
@@ -71,7 +71,7 @@ func TestAdvanceRunsTheJobsOnItsWay(t *testing.T) {
 		at := map[string]time.Duration{}
 		run := func(work string) {
 			at[work] = o.clock.Now().Sub(begun)
-			if work == "a" { // work that makes work
+			if work == "a" { // this work schedules more work
 				o.clock.After(time.Minute, "b")
 				o.clock.After(time.Hour, "too late")
 			}
@@ -101,11 +101,11 @@ func TestNothingRunsAfterClose(t *testing.T) {
 		o.clock.Advance(time.Hour, o.run)
 		assert.Empty(t, o.ran())
 		assert.Len(t, o.clock.Jobs(), 1)
-		newOwner().clock.Close() // it need not have been used
+		newOwner().clock.Close() // a clock can be closed without having been used
 	})
 }
 
-// A clock goes on where another one was, in another process and later.
+// A clock can continue from another one, in another process and at a later time.
 func TestRestore(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -20,8 +20,8 @@ type thing struct {
 
 func noon() time.Time { return time.Date(2020, 2, 25, 12, 0, 0, 0, time.UTC) }
 
-// things is a collection of n: "1" is the oldest, made at noon, the next a minute later. The even
-// ones are red and the odd ones blue. Every tenth is deleted, and hidden.
+// things is a collection of n items. "1" is the oldest, created at noon, and the others follow a
+// minute apart. Even items are red, odd items are blue, and every tenth is deleted and hidden.
 func things(n int) *collection.Collection[*thing] {
 	c := collection.New("thing", map[string]collection.Filter[*thing]{
 		"color": {Value: func(t *thing) string { return t.color }, Indexed: true},
@@ -162,11 +162,11 @@ func TestOneItem(t *testing.T) {
 	assert.Equal(t, []string{"1", "2", "4"}, ids(c.All()))
 	newest, _ = c.Find("color", "blue")
 	assert.Equal(t, "1", newest.ID)
-	c.Remove(item) // it is not there any more
+	c.Remove(item) // removing it again has no effect
 	assert.Len(t, c.All(), 3)
 }
 
-// A changed value moves an item to another index and to no other place in the order.
+// Reindex moves an item to the index of its new value, and keeps its position in the order.
 func TestReindex(t *testing.T) {
 	t.Parallel()
 	c := things(6)
@@ -185,7 +185,7 @@ func TestReindex(t *testing.T) {
 	assert.Equal(t, []string{"1", "2", "3", "4", "5", "6"}, ids(c.All()))
 }
 
-// Restored items keep their order, and new ones come behind them.
+// Restored items keep their order, and new items follow them.
 func TestRestore(t *testing.T) {
 	t.Parallel()
 	from, c := things(5), things(0)

@@ -20,22 +20,22 @@ import (
 	"github.com/reincubate/ricloud-go/ricloudtest/internal/reply"
 )
 
-// hello is an answer with the body "hello, world".
+// hello returns an answer with the body "hello, world".
 func hello() *reply.Answer {
 	return reply.Bytes(http.StatusCreated, "text/plain", []byte("hello, world"))
 }
 
-// readAll reads a body, which is small.
+// readAll reads a small body.
 func readAll(r io.Reader) ([]byte, error) {
 	var body bytes.Buffer
 	_, err := body.ReadFrom(r)
 	return body.Bytes(), err
 }
 
-// exchange is one way to send an answer to a client.
+// exchange sends an answer to a client in one way.
 type exchange func(t *testing.T, method string, answer *reply.Answer) (*http.Response, error)
 
-// inMemory answers as an http.RoundTripper does.
+// inMemory sends an answer as an http.RoundTripper does.
 func inMemory(t *testing.T, method string, answer *reply.Answer) (*http.Response, error) {
 	t.Helper()
 	r, err := http.NewRequestWithContext(t.Context(), method, "http://example.com", http.NoBody)
@@ -43,7 +43,7 @@ func inMemory(t *testing.T, method string, answer *reply.Answer) (*http.Response
 	return answer.Response(r)
 }
 
-// overASocket answers as a server does.
+// overASocket sends an answer as a server does.
 func overASocket(t *testing.T, method string, answer *reply.Answer) (*http.Response, error) {
 	t.Helper()
 	server := httptest.NewServer(http.HandlerFunc(answer.Write))
@@ -55,7 +55,7 @@ func overASocket(t *testing.T, method string, answer *reply.Answer) (*http.Respo
 	return transport.RoundTrip(r)
 }
 
-// A client sees the same in memory and over a socket, whatever a fault did to the answer.
+// A client sees the same in memory and over a socket, whatever a fault does to the answer.
 func TestAnAnswerAsAClientSeesIt(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
@@ -64,7 +64,7 @@ func TestAnAnswerAsAClientSeesIt(t *testing.T) {
 		change   func(*reply.Answer)
 		body     string
 		declared int64
-		err      error // of the read
+		err      error // of reading the body
 	}{
 		{name: "whole", body: "hello, world", declared: 12},
 		{name: "HEAD", method: http.MethodHead, declared: 12},
@@ -136,13 +136,13 @@ func TestABrokenConnection(t *testing.T) {
 			require.Error(t, err)
 		})
 	}
-	answer, w := hello(), httptest.NewRecorder() // it has no connection
+	answer, w := hello(), httptest.NewRecorder() // has no connection to reset
 	answer.Reset = true
 	answer.Write(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", http.NoBody))
 	assert.Empty(t, w.Body.String())
 }
 
-// An answer that hangs ends with its client or its server.
+// An answer that hangs ends when its client or its server does.
 func TestAHang(t *testing.T) {
 	t.Parallel()
 	for way, send := range map[string]func(*reply.Answer, *http.Request) error{
@@ -182,7 +182,7 @@ func TestAHang(t *testing.T) {
 	}
 }
 
-// A body that drips takes a pause for each byte, and ends with its request or its Close.
+// A body with Drip pauses before each byte. It ends with its request or when it is closed.
 func TestADrip(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -218,7 +218,7 @@ func TestADrip(t *testing.T) {
 	})
 }
 
-// Of turns what a handler does into an answer.
+// Of converts what a handler does to an answer.
 func TestOf(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
@@ -233,7 +233,7 @@ func TestOf(t *testing.T) {
 		{name: "a body", run: func(w http.ResponseWriter) {
 			_, _ = io.WriteString(w, "hello, ")
 			_, _ = io.WriteString(w, "world")
-			w.WriteHeader(http.StatusTeapot) // too late
+			w.WriteHeader(http.StatusTeapot) // too late to have an effect
 		}, status: http.StatusOK, body: "hello, world", size: 12, sent: "hello, world"},
 		{name: "a status", run: func(w http.ResponseWriter) {
 			w.WriteHeader(http.StatusTeapot)

@@ -7,7 +7,7 @@ import (
 	"github.com/stretchr/testify/assert"
 )
 
-// The fast encoder writes what the plain one does.
+// The fast encoder produces the same output as the plain one.
 func FuzzAppendJSON(f *testing.F) {
 	f.Add("plain", int64(-7), true)
 	f.Add("日本 \"quoted\" <&> \x00\xff\u2028", int64(1<<62), false)

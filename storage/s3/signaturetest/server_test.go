@@ -35,10 +35,10 @@ const (
 	accessKey = "AKIACANARY"
 	secretKey = "canary-secret"
 	bucket    = "results"
-	locked    = "locked" // a bucket with object lock
+	locked    = "locked" // has object lock
 )
 
-// startServer runs a server within the test. One can run in a process.
+// startServer runs an S3 server in this process, which can run only one.
 func startServer(t *testing.T) (endpoint string) {
 	t.Helper()
 	dir := t.TempDir()
@@ -47,7 +47,7 @@ func startServer(t *testing.T) (endpoint string) {
 	for _, d := range []string{root, sidecar, versions} {
 		require.NoError(t, os.MkdirAll(d, 0o700))
 	}
-	t.Chdir(root) // the server does it, and the test gives it back
+	t.Chdir(root) // the server changes the directory, and the test restores it
 	storer, err := meta.NewSideCar(sidecar)
 	require.NoError(t, err)
 	objects, err := posix.New(root, storer,
@@ -117,7 +117,7 @@ func assertSaved(t *testing.T, c *ricloud.Client, r *ricloud.Result, want []byte
 	assert.True(t, bytes.Equal(want, got))
 }
 
-// cutOnce breaks the first body of an object after n bytes, then calls then.
+// cutOnce breaks the first body of an object after n bytes, and then calls then.
 type cutOnce struct {
 	http.RoundTripper
 
@@ -162,7 +162,7 @@ func TestServerThatChecks(t *testing.T) {
 func testOpener(t *testing.T, endpoint string, transport *http.Transport) {
 	t.Helper()
 	client := connect(endpoint)
-	// through returns the client with something between it and the server.
+	// through returns a client whose requests to the server pass through between.
 	through := func(between http.RoundTripper, secret string) *ricloud.Client {
 		return newClient(t, connect(endpoint, func(o *awss3.Options) {
 			o.HTTPClient = &http.Client{Transport: between}
@@ -209,7 +209,7 @@ func random(n int) []byte {
 	return b
 }
 
-// keysOf returns the keys in a bucket with a prefix, and the uploads that hang.
+// keysOf returns the keys in a bucket with a prefix. It fails if an upload is unfinished.
 func keysOf(t *testing.T, client *awss3.Client, name, prefix string) (keys []string) {
 	t.Helper()
 	list, err := client.ListObjectsV2(t.Context(),
@@ -241,7 +241,7 @@ func testSink(t *testing.T, client *awss3.Client) {
 			if round == 0 || want != "big" {
 				assert.Len(t, saved[i].SHA256, 64)
 			}
-			// What is stored is read back, and verified by its own MD5.
+			// Read the stored object and verify it by its own MD5.
 			copied := *saved[i].Result
 			copied.URL = saved[i].Path
 			file, err := c.Results.Open(t.Context(), &copied)
@@ -254,7 +254,7 @@ func testSink(t *testing.T, client *awss3.Client) {
 	assert.Equal(t, []string{"sink/big", "sink/empty", "sink/small"},
 		keysOf(t, client, bucket, "sink/"))
 
-	// Nothing unverified is ever visible.
+	// An object that is not verified never becomes visible.
 	for _, r := range []*ricloud.Result{
 		put(t, client, "bad", random(2000)),
 		put(t, client, "bad-large", random(11<<20)),
@@ -267,7 +267,7 @@ func testSink(t *testing.T, client *awss3.Client) {
 	}
 	assert.Empty(t, keysOf(t, client, bucket, "sink/bad"))
 
-	// Another object under the key is not overwritten.
+	// A different object with the same key is not overwritten.
 	theirs := put(t, client, "sink/taken", []byte("theirs"))
 	ours := put(t, client, "taken", []byte("ours"))
 	saved, err := c.Results.SaveAllTo(t.Context(), each(ours), sink)
@@ -275,7 +275,7 @@ func testSink(t *testing.T, client *awss3.Client) {
 	assert.Equal(t, "s3://"+bucket+"/sink/taken~"+ours.Checksum, saved[0].Path)
 	assertSaved(t, c, theirs, []byte("theirs"))
 
-	// Many at once, the same file among them: each is stored, one is kept.
+	// Several saves of the same file run at once. All succeed, and one object remains.
 	body := random(3000)
 	same := put(t, client, "same", body)
 	saved, err = c.Results.SaveAllTo(t.Context(), each(same, same, same, same, same, same), sink,
