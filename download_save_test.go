@@ -85,7 +85,7 @@ func TestSave(t *testing.T) { //nolint:tparallel // steps, one after the other
 		assertFile(t, path, body)
 		assert.Len(t, files(t, dir), 1+len(bodies))
 	})
-	t.Run("in the way", func(t *testing.T) { //nolint:paralleltest // a step
+	t.Run("no free name", func(t *testing.T) { //nolint:paralleltest // a step
 		in := v.add("in.the.way", []byte("x"))
 		require.NoError(t, os.Mkdir(filepath.Join(dir, "in.the.way"), 0o700))
 		saved, err := c.Results.Save(t.Context(), in, dir)
@@ -242,7 +242,7 @@ func TestSaveAll(t *testing.T) { //nolint:tparallel // steps, one after the othe
 	assert.Len(t, files(t, dir), len(paths))
 	assert.Positive(t, running)
 
-	t.Run("nothing is acknowledged unasked", func(t *testing.T) { //nolint:paralleltest // a step
+	t.Run("without WithAcknowledge", func(t *testing.T) { //nolint:paralleltest // a step
 		v.acked = nil
 		_, err := v.client(t).Results.SaveAll(t.Context(), each(results[0]), dir)
 		require.NoError(t, err)

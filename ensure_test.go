@@ -53,7 +53,7 @@ func TestEnsureWebhookConfig(t *testing.T) {
 		params.URL += "/" // leads to the same config
 		again, err := client.WebhookConfigs.Ensure(t.Context(), params)
 		require.NoError(t, err)
-		assert.Equal(t, config, again, "what is there is found")
+		assert.Equal(t, config, again, "the existing config is found")
 		assert.Equal(t, 1, srv.CountCalls("WebhookConfigs.Create"))
 	})
 }
@@ -72,7 +72,7 @@ func TestEnsureWebhookConfigExplains(t *testing.T) {
 		assert.Equal(t, "webhook_config", failed.Resource)
 		assert.Equal(t, config.ID, failed.ID)
 		assert.Equal(t, ricloud.ConfigInvalid, config.State)
-		assert.NotEmpty(t, config.Secret, "the secret may be what is missing")
+		assert.NotEmpty(t, config.Secret, "the receiver may lack this secret")
 		//nolint:testifylint // more to come
 		assert.ErrorContains(t, err, receiverURL+": is the receiver up")
 		assert.ErrorContains(t, err, "the right time?") //nolint:testifylint // more to come
@@ -80,7 +80,7 @@ func TestEnsureWebhookConfigExplains(t *testing.T) {
 
 		key, err := client.Keys.Current(t.Context())
 		require.NoError(t, err)
-		assert.NotEqual(t, config.ID, key.WebhookConfig, "what is not valid is no default")
+		assert.NotEqual(t, config.ID, key.WebhookConfig, "an invalid config does not become the default")
 	})
 }
 
@@ -593,7 +593,7 @@ func TestEnsureFindsAURLInAnotherSpelling(t *testing.T) {
 			require.NoError(t, err, spelled)
 			assert.Equal(t, ricloud.ID("1"), found.ID, spelled)
 		} else {
-			require.Error(t, err, "%s: it would create another", spelled)
+			require.Error(t, err, "%s leads to another config", spelled)
 		}
 	}
 }
@@ -616,7 +616,7 @@ func TestEnsureStorageConfig(t *testing.T) {
 		assert.Equal(t, ricloud.ConfigInvalid, config.State)
 		key, err := client.Keys.Current(t.Context())
 		require.NoError(t, err)
-		assert.Empty(t, key.StorageConfig, "what is not valid is no default")
+		assert.Empty(t, key.StorageConfig, "an invalid config does not become the default")
 
 		params.Credentials, err = ricloud.CredentialsFromKey("AKIA1", ricloud.NewSecret("canary"))
 		require.NoError(t, err)

@@ -104,7 +104,7 @@ func TestEventResource(t *testing.T) {
 		require.ErrorIs(t, err, ricloud.ErrEventType, name)
 		resource, err = event.Resource()
 		require.NoError(t, err, name)
-		assert.Equal(t, event.Data, resource, "%s: what is unknown stays raw", name)
+		assert.Equal(t, event.Data, resource, "%s: unknown types stay raw", name)
 
 		for _, odd := range []string{
 			``, `null`, `[1]`, `{"id":[]}`, `{"id"`, `"[redacted]"`,
@@ -195,7 +195,7 @@ func TestAnEventSurvivesAQueue(t *testing.T) {
 	} {
 		event, err := ricloud.ParseEvent([]byte(body))
 		require.NoError(t, err, name)
-		assert.Equal(t, body, string(event.Body), "%s: as it came", name)
+		assert.Equal(t, body, string(event.Body), "%s: the body is unchanged", name)
 		back, err := ricloud.ParseEvent(event.Body)
 		require.NoError(t, err, name)
 		assert.Equal(t, event, back, name)

@@ -112,7 +112,7 @@ func FuzzAnswer(f *testing.F) {
 			assert.Less(t, status, 300)
 			return
 		}
-		assert.Less(t, len(err.Error()), 4<<10+2*len(body), "an error is for reading")
+		assert.Less(t, len(err.Error()), 4<<10+2*len(body), "the text of an error is bounded")
 		apiErr, isAPI := errors.AsType[*ricloud.Error](err)
 		_, isDecode := errors.AsType[*ricloud.DecodeError](err)
 		_, isCall := errors.AsType[*ricloud.CallError](err)

@@ -50,7 +50,7 @@ func TestSignedURLIsJudgedByStorage(t *testing.T) {
 			assert.LessOrEqual(t, v.apiGets, 1, "a wrong clock costs one call, not one for each connection")
 		})
 	}
-	t.Run("the API gives no new one, and the old one works", func(t *testing.T) {
+	t.Run("the API gives no new URL, and the old one works", func(t *testing.T) {
 		t.Parallel()
 		v := newVault()
 		r := v.add("a", random(10))
@@ -59,7 +59,7 @@ func TestSignedURLIsJudgedByStorage(t *testing.T) {
 		_, err := read(t.Context(), v.client(t), r)
 		require.NoError(t, err)
 	})
-	t.Run("nor does the old one work", func(t *testing.T) {
+	t.Run("the API gives no new URL, and the old one fails", func(t *testing.T) {
 		t.Parallel()
 		v := newVault()
 		r := v.add("a", random(10))
@@ -235,7 +235,7 @@ func TestNoURLLeadsToThisMachine(t *testing.T) {
 		require.Error(t, err, target)
 		assert.Equal(t, 1, v.gets, "a redirect to %s was followed", target)
 	}
-	t.Run("with an option", func(t *testing.T) {
+	t.Run("with WithPrivateStorage", func(t *testing.T) {
 		t.Parallel()
 		v := newVault()
 		r := v.add("a", random(10))
@@ -304,7 +304,7 @@ func TestCompressedObjectsAreReadAsStored(t *testing.T) {
 	assert.True(t, bytes.Equal(v.objects["r0"], got))
 	assert.Equal(t, 1, v.gets)
 
-	t.Run("and a server that compresses on the way is not believed", func(t *testing.T) {
+	t.Run("a server that compresses on the fly", func(t *testing.T) {
 		t.Parallel()
 		plain := bytes.Repeat([]byte("text "), 10_000)
 		v := newVault()

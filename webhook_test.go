@@ -653,7 +653,7 @@ func TestWebhookHandlerDeduplicatorFailures(t *testing.T) {
 		ricloud.WithWebhookLogger(slog.New(slog.NewTextHandler(&logged, nil))))
 	assert.Equal(t, http.StatusInternalServerError, serve(h, delivery(t, eventBody("e1"))).Code)
 	assert.Contains(t, logged.String(), "no database")
-	assert.Empty(t, d.settled, "what did not begin is not settled")
+	assert.Empty(t, d.settled, "no lease, so nothing to settle")
 
 	d.begin, d.done = nil, errors.New("disk full")
 	assert.Equal(t, http.StatusOK, serve(h, delivery(t, eventBody("e1"))).Code,
@@ -858,7 +858,7 @@ func TestWebhookHandlerNamesTheClock(t *testing.T) {
 		r, logged = logOf(delivery(t, eventBody("e1")))
 		r.Header.Set(ricloud.SignatureHeader, sign("wrong", time.Now().Add(offset), eventBody("e1")))
 		serve(newWebhook(t, ignore), r)
-		assert.NotContains(t, logged.String(), "clock", "what nobody signed has no date")
+		assert.NotContains(t, logged.String(), "clock", "an unsigned date is not trusted")
 	}
 }
 

@@ -184,7 +184,7 @@ func TestSaveHealsAClaim(t *testing.T) {
 		assert.Equal(t, "a", kept.Name)
 		assert.Equal(t, []string{"a"}, names(t, dir))
 	})
-	t.Run("an empty file of the user stays", func(t *testing.T) {
+	t.Run("a user's empty file is kept", func(t *testing.T) {
 		t.Parallel()
 		f, dir := folder(t)
 		require.NoError(t, os.WriteFile(filepath.Join(dir, "a"), nil, 0o600))
@@ -277,7 +277,7 @@ func TestSaveMeetsOddThings(t *testing.T) {
 			require.NoError(t, create(filepath.Join(dir, partial)))
 			_, err := f.Save(ctx, "a", limits(), o.file())
 			require.ErrorContains(t, err, partial+" is not a regular file")
-			require.NoError(t, ctx.Err(), "it takes no time")
+			require.NoError(t, ctx.Err(), "it does not block")
 
 			f, dir = folder(t)
 			require.NoError(t, os.WriteFile(filepath.Join(dir, "elsewhere"), []byte("elsewhere"), 0o600))
@@ -298,7 +298,7 @@ func TestSaveMeetsOddThings(t *testing.T) {
 func TestSaveEndsWithItsContext(t *testing.T) {
 	t.Parallel()
 	why := errors.New("shutting down")
-	t.Run("while it hashes a file that is there", func(t *testing.T) {
+	t.Run("while it hashes an existing file", func(t *testing.T) {
 		t.Parallel()
 		f, dir := folder(t)
 		file, err := os.Create(filepath.Join(dir, "a"))
@@ -320,7 +320,7 @@ func TestSaveEndsWithItsContext(t *testing.T) {
 		require.ErrorIs(t, err, context.Canceled)
 		assert.Less(t, time.Since(began), 5*time.Second)
 	})
-	t.Run("while another Save has the file", func(t *testing.T) {
+	t.Run("while another Save holds the lock", func(t *testing.T) {
 		t.Parallel()
 		f, _ := folder(t)
 		f.sys.lock = func(*os.File) (bool, error) { return false, nil }
@@ -330,7 +330,7 @@ func TestSaveEndsWithItsContext(t *testing.T) {
 		require.ErrorIs(t, err, why)
 		require.ErrorIs(t, err, context.Canceled)
 	})
-	t.Run("while a body that ignores it is read", func(t *testing.T) {
+	t.Run("while it reads a body that ignores the context", func(t *testing.T) {
 		t.Parallel()
 		f, dir := folder(t)
 		ctx, cancel := context.WithCancelCause(t.Context())

@@ -38,7 +38,7 @@ func TestReaderRenewsItsRetriesWithEveryByte(t *testing.T) {
 			assert.True(t, bytes.Equal(o.content, got))
 		})
 	}
-	t.Run("none", func(t *testing.T) {
+	t.Run("no bytes", func(t *testing.T) {
 		t.Parallel()
 		o := &object{content: random(1000)}
 		o.open = func(n int, req Request) (*Object, error) {
@@ -51,7 +51,7 @@ func TestReaderRenewsItsRetriesWithEveryByte(t *testing.T) {
 		require.ErrorIs(t, err, errBroken)
 		assert.Equal(t, int32(1+4), o.opened.Load())
 	})
-	t.Run("the same bytes again are none", func(t *testing.T) {
+	t.Run("the same bytes again", func(t *testing.T) {
 		t.Parallel()
 		o := &object{content: random(1000)}
 		o.open = func(int, Request) (*Object, error) { return o.broken(0, 500), nil } // ignores offsets

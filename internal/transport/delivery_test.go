@@ -401,9 +401,9 @@ func TestAConnectionThatBreaksBeforeTheRequest(t *testing.T) {
 	assert.True(t, d.notSent())
 	_, err := counting.Write([]byte("POST"))
 	require.Error(t, err)
-	assert.False(t, d.notSent(), "what may be on the wire is on the wire")
+	assert.False(t, d.notSent(), "a failed write may have been sent")
 	assert.False(t, (*delivery)(nil).notSent())
-	assert.False(t, new(delivery).notSent(), "a transport that tells nothing proves nothing")
+	assert.False(t, new(delivery).notSent(), "a transport that reports nothing proves nothing")
 }
 
 func TestACreateCarriesNothingToRepeatItWith(t *testing.T) {

@@ -117,7 +117,7 @@ func TestMaskedIsTheBodyWithoutSecrets(t *testing.T) {
 func TestWhatIsTooShortIsNoSecret(t *testing.T) {
 	t.Parallel()
 	assert.NotEmpty(t, spellings("1234"))
-	assert.Empty(t, spellings("123"), "it stands in much that is none")
+	assert.Empty(t, spellings("123"), "it occurs too often in ordinary text")
 }
 
 // TestASecretIsMaskedInEverySpelling echoes a password in the ways of web frameworks and languages.

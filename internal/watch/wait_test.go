@@ -91,6 +91,6 @@ func TestWhatTheCallerDidItselfIsKnown(t *testing.T) {
 			w.Leave()
 		}
 		h.Refresh("unknown", &job{id: "unknown", step: steps, steps: steps})
-		assert.Nil(t, h.memory.get("unknown").resource, "what nobody knows of is not kept")
+		assert.Nil(t, h.memory.get("unknown").resource, "an unknown resource is not kept")
 	})
 }
