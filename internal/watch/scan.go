@@ -62,7 +62,7 @@ func (h *Hub[R]) scan(ctx context.Context, before lists, began time.Time) {
 	ctx, cancel := context.WithTimeoutCause(ctx, max(limit, time.Second), errSlow)
 	defer cancel()
 	var (
-		size  = before.firstPage(h.missing(began))
+		size  = before.firstPage(h.missing(began, math.MaxInt))
 		after string
 		items int
 		found int
@@ -79,7 +79,12 @@ func (h *Hub[R]) scan(ctx context.Context, before lists, began time.Time) {
 			now.pages, now.depth = pages, items+page.Len
 		}
 		items, found = items+page.Len, found+shown
-		if !page.More || page.Len == 0 || !before.deeper(pages, shown, h.missing(began)) {
+		if !page.More || page.Len == 0 {
+			break
+		}
+		// deeper asks for no more than this, and to count all would take long.
+		missing := h.missing(began, (pages+1)*minListed)
+		if !before.deeper(pages, shown, missing) {
 			break
 		}
 		after, size = page.Last, h.pageLimit()
@@ -118,13 +123,15 @@ func (h *Hub[R]) smaller(size, least int) bool {
 
 // missing counts the resources that the scan which began at a time looks for and
 // has not shown yet. Those that are waited for since are no reason to read on:
-// they may be newer than the pages to come.
-func (h *Hub[R]) missing(began time.Time) (n int) {
+// they may be newer than the pages to come. It stops at enough.
+func (h *Hub[R]) missing(began time.Time, enough int) (n int) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for _, e := range h.entries {
 		if e.scan != h.scans && !e.began.After(began) && h.mayList(e, began) {
-			n++
+			if n++; n == enough {
+				break
+			}
 		}
 	}
 	return n
