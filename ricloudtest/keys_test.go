@@ -38,6 +38,26 @@ func TestKeyCreateWithConfigs(t *testing.T) {
 	})
 }
 
+// An update ends a key: its token is refused from then on. The config may be named by its resource.
+func TestKeyUpdateEndsAKey(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		srv := ricloudtest.NewServer()
+		defer srv.Close()
+		ctx := t.Context()
+		_, key := send(ctx, t, srv, "POST", "/keys", srv.Token(), `{}`)
+		token, id := key["token"].(string), key["id"].(string)
+		status, _ := send(ctx, t, srv, "GET", "/key", token, "")
+		assert.Equal(t, 200, status)
+		_, key = send(ctx, t, srv, "POST", "/keys/"+id, srv.Token(),
+			`{"state":"deactivated","storage_config":{"id":"1","resource":"storage_config"}}`)
+		assert.Equal(t, "deactivated", key["state"])
+		assert.Equal(t, "1", key["storage_config"])
+		status, _ = send(ctx, t, srv, "GET", "/key", token, "")
+		assert.Equal(t, 401, status)
+	})
+}
+
 // An update sets the organisation's defaults, and null clears them.
 func TestOrganisationDefaults(t *testing.T) {
 	t.Parallel()
