@@ -234,7 +234,7 @@ const filesPerPoll = 100
 //
 // Within a SaveAll, each object is read from storage once. A later SaveAll of
 // the same poll into the same folder makes no poll for files that are already
-// there.
+// there, and goes on with the polls for files that an earlier one made.
 func WithFiles() CallOption { return func(o *callOptions) { o.files = true } }
 
 // withoutFiles takes WithFiles back, for the polls that follow.
@@ -265,6 +265,13 @@ func FileRefs(record json.RawMessage) []ID {
 func (s *PollsService) Files(
 	ctx context.Context, poll *Poll, ids []ID, opts ...CallOption,
 ) iter.Seq2[*Result, error] {
+	return s.files(ctx, poll, ids, func(ID, []ID) {}, opts)
+}
+
+// files is Files. It calls made with each poll that it has created.
+func (s *PollsService) files(
+	ctx context.Context, poll *Poll, ids []ID, made func(poll ID, ids []ID), opts []CallOption,
+) iter.Seq2[*Result, error] {
 	return func(yield func(*Result, error) bool) {
 		if poll == nil {
 			yield(nil, &ParamError{Operation: "Polls.Files", Field: "poll", Reason: "is required"})
@@ -287,6 +294,7 @@ func (s *PollsService) Files(
 				yield(nil, err)
 				return
 			}
+			made(files.ID, chunk)
 			for result, err := range s.Results(ctx, files.ID, opts...) {
 				if !yield(result, err) {
 					return
@@ -316,6 +324,16 @@ type saver interface {
 	openSaved(ctx context.Context, result *Result) (io.ReadCloser, error)
 	// savedFiles returns the results of those files of a poll that are saved.
 	savedFiles(poll ID, ids []ID) []*Result
+	// noteFilePoll notes that a poll asks for files of another one.
+	noteFilePoll(poll ID, asked filePoll)
+	// filePolls returns the polls that were noted for the files of a poll.
+	filePolls(poll ID) []filePoll
+}
+
+// filePoll is a poll that asks for files.
+type filePoll struct {
+	ID    ID   `json:"asked"`
+	Files []ID `json:"files"`
 }
 
 func (s *PollsService) cascade(
@@ -383,26 +401,82 @@ func (c *cascade) run(ctx context.Context, opts []CallOption, yield func(*Result
 	}
 }
 
-// files iterates over the results of files: those that are saved already, then
-// those that have to be asked for.
+// files iterates over the results of files: those that are saved already, those
+// that an earlier SaveAll has asked for, then those that have to be asked for.
 func (c *cascade) files(
 	ctx context.Context, ids []ID, opts []CallOption,
 ) iter.Seq2[*Result, error] {
 	return func(yield func(*Result, error) bool) {
-		var saved []*Result
-		if saver := c.service.client.cascades.saver(c); saver != nil {
-			saved = saver.savedFiles(c.poll.ID, ids)
+		saver := c.service.client.cascades.saver(c)
+		if saver == nil {
+			c.service.Files(ctx, c.poll, ids, opts...)(yield)
+			return
 		}
-		here := make(map[ID]bool, len(saved))
-		for _, result := range saved {
-			here[ID(result.DataType())] = true
+		missing := make(map[ID]bool, len(ids))
+		for _, id := range ids {
+			missing[id] = true
+		}
+		for _, result := range saver.savedFiles(c.poll.ID, ids) {
+			delete(missing, ID(result.DataType()))
 			if !yield(result, nil) {
 				return
 			}
 		}
-		missing := slices.DeleteFunc(slices.Clone(ids), func(id ID) bool { return here[id] })
-		c.service.Files(ctx, c.poll, missing, opts...)(yield)
+		for _, asked := range saver.filePolls(c.poll.ID) {
+			if !c.continueFiles(ctx, asked, missing, opts, yield) {
+				return
+			}
+		}
+		rest := slices.DeleteFunc(slices.Clone(ids), func(id ID) bool { return !missing[id] })
+		made := func(poll ID, ids []ID) { saver.noteFilePoll(c.poll.ID, filePoll{poll, ids}) }
+		c.service.files(ctx, c.poll, rest, made, opts)(yield)
 	}
+}
+
+// continueFiles yields the missing files that a poll of an earlier SaveAll asks
+// for, and removes them from missing. A poll that still runs is waited for. What
+// a poll that has ended does not offer stays missing. It returns false when the
+// iteration has to end.
+func (c *cascade) continueFiles(
+	ctx context.Context, asked filePoll, missing map[ID]bool, opts []CallOption,
+	yield func(*Result, error) bool,
+) bool {
+	if !slices.ContainsFunc(asked.Files, func(id ID) bool { return missing[id] }) {
+		return true
+	}
+	poll, err := c.service.Get(ctx, asked.ID, opts...)
+	if errors.Is(err, ErrNotFound) {
+		return true
+	}
+	if err != nil {
+		yield(nil, renamed("Polls.Files", err))
+		return false
+	}
+	ended := poll.State.Ended()
+	for result, err := range c.service.Results(ctx, asked.ID, opts...) {
+		_, failed := errors.AsType[*StateError](err)
+		switch {
+		case failed && ended: // what failed is asked for again
+		case failed:
+			if !yield(nil, err) {
+				return false
+			}
+		case err != nil:
+			yield(nil, err)
+			return false
+		case missing[ID(result.DataType())] && result.State == ResultAvailable:
+			delete(missing, ID(result.DataType()))
+			if !yield(result, nil) {
+				return false
+			}
+		}
+	}
+	if !ended {
+		for _, id := range asked.Files {
+			delete(missing, id)
+		}
+	}
+	return true
 }
 
 // mayHoldRecords reports whether a result may be a document of records. Not all

@@ -136,6 +136,56 @@ func TestResultsWithFilesResume(t *testing.T) {
 	}
 }
 
+// A SaveAll leaves a note of the poll for files, as soon as it is made. If it is
+// interrupted, the next one goes on with that poll.
+func TestResultsWithFilesContinuesThePollForFiles(t *testing.T) {
+	t.Parallel()
+	for name, fault := range map[string]ricloudtest.Fault{
+		"while it is waited for":  {},
+		"while files are fetched": {Operation: "Storage.Get", Nth: 2, Count: -1, Hang: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			const n = 5
+			sandbox := ricloudtest.NewServer(ricloudtest.WithAccounts(fileAccount(n)),
+				ricloudtest.WithDelays(ricloudtest.Delays{Task: ricloudtest.Fixed(200 * time.Millisecond)}))
+			defer sandbox.Close()
+			client := sandbox.Client(ricloud.WithPolling(time.Millisecond, 10*time.Millisecond))
+			defer client.Close()
+			poll, dir := pollMessages(t, client), t.TempDir()
+			save := func(ctx context.Context) ([]ricloud.Saved, error) {
+				results := client.Polls.Results(ctx, poll.ID, ricloud.WithFiles())
+				return client.Results.SaveAll(ctx, results, dir)
+			}
+			ctx, interrupt := context.WithCancel(t.Context())
+			defer interrupt()
+			operation := "Polls.Get"
+			if fault.Operation != "" {
+				operation = fault.Operation
+				require.NoError(t, sandbox.SetFaults(fault))
+			}
+			go func() {
+				for calls := -1; calls < 0 || sandbox.CountCalls(operation) <= calls; {
+					if calls < 0 && sandbox.CountCalls("Polls.Create") == 2 {
+						calls = sandbox.CountCalls(operation)
+					}
+					time.Sleep(time.Millisecond)
+				}
+				interrupt()
+			}()
+			saved, err := save(ctx)
+			require.ErrorIs(t, err, context.Canceled)
+			assert.Len(t, saved, 1, "the records only")
+
+			require.NoError(t, sandbox.SetFaults())
+			saved, err = save(t.Context())
+			require.NoError(t, err)
+			assert.Len(t, saved, 1+n)
+			assert.Equal(t, 2, sandbox.CountCalls("Polls.Create"), "no poll is made again")
+		})
+	}
+}
+
 // If one result of a hundred is not acknowledged, the others are, and the error names it.
 func TestSaveAllSaysWhatIsAcknowledged(t *testing.T) {
 	t.Parallel()

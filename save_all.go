@@ -318,6 +318,32 @@ func (a *saveAll) savedFiles(poll ID, ids []ID) []*Result {
 	return found
 }
 
+// noteFilePoll implements saver. The note is written before the poll is waited
+// for, so that a SaveAll after an interruption goes on with the same poll.
+func (a *saveAll) noteFilePoll(poll ID, asked filePoll) {
+	if a.folder == nil {
+		return
+	}
+	if line, err := json.Marshal(asked); err == nil {
+		a.folder.Note(string(poll), line)
+	}
+}
+
+// filePolls implements saver.
+func (a *saveAll) filePolls(poll ID) []filePoll {
+	if a.folder == nil {
+		return nil
+	}
+	var polls []filePoll
+	for _, line := range a.folder.Notes(string(poll)) {
+		var asked filePoll
+		if json.Unmarshal(line, &asked) == nil && asked.ID != "" {
+			polls = append(polls, asked)
+		}
+	}
+	return polls
+}
+
 // fileNote is what a folder notes of a file that a cascade brought.
 type fileNote struct {
 	Name        string    `json:"name"`
