@@ -462,13 +462,17 @@ type FolderError struct {
 // Error names the first differences.
 func (e *FolderError) Error() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "ricloud: VerifyFolder: %d differences in %s", len(e.Differences), e.Dir)
+	fmt.Fprintf(&b, "ricloud: VerifyFolder: %s differs from its manifests", e.Dir)
 	for i, d := range e.Differences {
 		if i == 10 {
-			b.WriteString("; …")
+			fmt.Fprintf(&b, "; and %d more differences", len(e.Differences)-i)
 			break
 		}
-		fmt.Fprintf(&b, "; %s: %s", d.Path, d.Problem)
+		separator := "; "
+		if i == 0 {
+			separator = ": "
+		}
+		fmt.Fprintf(&b, "%s%s: %s", separator, d.Path, d.Problem)
 	}
 	return b.String()
 }

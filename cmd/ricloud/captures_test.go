@@ -41,7 +41,7 @@ func TestDocsCaptures(t *testing.T) {
 
 	fetch := "fetch " + session[1] + " --data callkit.calls,photos.photos --files --dir out --sandbox"
 	c = j.start(fetch)
-	c.expect("Make it? [y/N] ")
+	c.expect("Make them? [y/N] ")
 	c.send("y\n")
 	j.end(c, "fetch", 0)
 

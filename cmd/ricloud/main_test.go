@@ -136,11 +136,16 @@ func exits(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// fault sets the faults of the script's sandbox. Its argument is the JSON of a ricloudtest.Fault.
+// fault sets what goes wrong in the script's sandbox, as the JSON of a ricloudtest.Fault. Without
+// one, nothing does.
 func fault(ts *testscript.TestScript, _ bool, args []string) {
+	server, _ := ts.Value(serverKey{}).(*ricloudtest.Server)
+	if len(args) == 0 {
+		ts.Check(server.SetFaults())
+		return
+	}
 	var f ricloudtest.Fault
 	ts.Check(json.Unmarshal([]byte(strings.Join(args, " ")), &f))
-	server, _ := ts.Value(serverKey{}).(*ricloudtest.Server)
 	ts.Check(server.SetFaults(f))
 }
 

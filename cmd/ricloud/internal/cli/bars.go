@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"os"
 	"sync"
 
 	"github.com/vbauerster/mpb/v8"
@@ -18,12 +19,14 @@ type bars struct {
 	mu    sync.Mutex
 	all   *mpb.Progress
 	byID  map[ricloud.ID]*mpb.Bar
+	there map[string]int64 // the sizes of the files that were there before, by name
 	ended map[ricloud.ID]bool
 }
 
-// bars begins to show downloads and, if it is not empty, what is waited for meanwhile.
-func (a *app) bars(waitingFor string) *bars {
+// bars begins to show downloads to a folder and, if it is not empty, what is waited for meanwhile.
+func (a *app) bars(waitingFor, dir string) *bars {
 	b := &bars{app: a, byID: map[ricloud.ID]*mpb.Bar{}, ended: map[ricloud.ID]bool{}}
+	b.there = sizes(dir)
 	b.progress = b.plain
 	if terminal(a.errs) {
 		b.all = mpb.New(mpb.WithOutput(a.errs), mpb.WithWidth(40))
@@ -46,7 +49,23 @@ func (b *bars) plain(p ricloud.Progress) {
 		return
 	}
 	b.ended[p.Result.ID] = true
-	b.app.sayf("fetched %s (%d bytes)\n", oneLine(p.Result.Identifier), p.Size)
+	verb := "fetched"
+	if size, found := b.there[ricloud.FileName(p.Result.DataType())]; found && size == p.Size {
+		verb = "already there:"
+	}
+	b.app.sayf("%s %s (%d bytes)\n", verb, oneLine(p.Result.Identifier), p.Size)
+}
+
+// sizes returns the sizes of the files in a folder, by name.
+func sizes(dir string) map[string]int64 {
+	found := map[string]int64{}
+	entries, _ := os.ReadDir(dir) // there may be no such folder yet
+	for _, entry := range entries {
+		if info, err := entry.Info(); err == nil && info.Mode().IsRegular() {
+			found[entry.Name()] = info.Size()
+		}
+	}
+	return found
 }
 
 func (b *bars) draw(p ricloud.Progress) {

@@ -1,9 +1,14 @@
 package cli
 
 import (
+	"bufio"
 	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
+	"path/filepath"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -24,14 +29,18 @@ func (a *app) fetchCommand() *cobra.Command {
 		Long: `Fetch an account's data: poll it, wait, download each result and verify it
 against the size and checksum that the API published. What a connection broke off is
 resumed. Run the printed command to go on after an interruption: what is in the folder is
-not fetched again.
+not fetched again, and no poll is made again.
+
+A poll may count against the limits of the key, so fetch asks before it makes one; --yes
+answers. --files makes another poll once the records are here, for the files that they refer
+to: one for every 100 files.
 
 The folder is a BagIt bag (RFC 8493): the files are in data, with manifests of their
 hashes and a log of what was done. ricloud results verify FOLDER checks it, without a
 request.
 
 The sandbox's accounts have callkit.calls, ios_messages.messages, whatsapp.messages and
-photos.photos; --files adds the files that messages and photos refer to.`,
+photos.photos; messages and photos refer to files.`,
 		Example: `  ricloud fetch SESSION --data callkit.calls,ios_messages.messages --dir out
   ricloud fetch SESSION --data ios_messages.messages,photos.photos --files --ack --yes
   ricloud fetch SESSION --data callkit.calls --since 2026-01-01 --yes
@@ -39,10 +48,10 @@ photos.photos; --files adds the files that messages and photos refer to.`,
 		Args:              cobra.MaximumNArgs(1),
 		ValidArgsFunction: a.completeIDs("sessions"),
 	}
-	payload := payloadFlags(cmd)
+	payload := required(cmd, payloadFlags(cmd))
 	cmd.Flags().StringVar(&f.dir, "dir", "", "the `folder` to save to; ricloud-POLL by default")
 	cmd.Flags().StringVar(&f.poll, "poll", "", "go on with this `poll` instead of making one")
-	cmd.Flags().BoolVar(&f.withFiles, "files", false, "fetch the files that records refer to, too")
+	cmd.Flags().BoolVar(&f.withFiles, "files", false, "fetch the files that records refer to, too: this makes another poll")
 	cmd.Flags().BoolVar(&f.bare, "no-manifest", false,
 		"save the files alone, without manifests and log")
 	cmd.Flags().BoolVar(&f.ack, "ack", false, "acknowledge what was saved and verified")
@@ -58,15 +67,22 @@ photos.photos; --files adds the files that messages and photos refer to.`,
 		}
 		id := ricloud.ID(f.poll)
 		if id == "" {
-			if id, err = a.pollToFetch(cmd, client, ricloud.ID(args[0]), payload); err != nil {
-				return err
-			}
+			id, err = a.pollToFetch(cmd, client, ricloud.ID(args[0]), payload, f.withFiles)
+		} else if f.withFiles {
+			err = a.confirmPoll(cmd.Context(), "a poll for the files, unless it was made before",
+				"Go on?")
+		}
+		if err != nil {
+			return err
 		}
 		if f.dir == "" {
 			f.dir = "ricloud-" + string(id)
 		}
 		a.resume = again(cmd, nil, "data", "info", "file", "since", "until", "poll", "dir", "no-wait") +
 			" --poll " + string(id) + " --dir " + shellQuote(f.dir)
+		if f.withFiles && !a.yes { // the question is answered
+			a.resume += " --yes"
+		}
 		if a.noWait {
 			a.next(a.resume)
 			return a.print(nil, map[string]any{"id": id, "dir": f.dir})
@@ -79,13 +95,27 @@ photos.photos; --files adds the files that messages and photos refer to.`,
 // pollToFetch makes the poll that is fetched.
 func (a *app) pollToFetch(
 	cmd *cobra.Command, client *ricloud.Client, session ricloud.ID,
-	payload func() (ricloud.PollPayload, error),
+	payload func() (ricloud.PollPayload, error), withFiles bool,
 ) (ricloud.ID, error) {
 	what, err := payload()
 	if err != nil {
 		return "", err
 	}
-	if err := a.confirm(cmd.Context(), pollQuestion); err != nil {
+	if _, err := client.Sessions.Get(cmd.Context(), session); err != nil {
+		if errors.Is(err, ricloud.ErrNotFound) {
+			err = &advised{
+				fmt.Errorf("there is no session %s: %w", session, err),
+				"SESSION is the id that ricloud login printed; " + a.command("sessions", "list") +
+					" shows them",
+			}
+		}
+		return "", err
+	}
+	makes, ask := "a poll", "Make it?"
+	if withFiles {
+		makes, ask = "a poll, and another for the files", "Make them?"
+	}
+	if err := a.confirmPoll(cmd.Context(), makes, ask); err != nil {
 		return "", err
 	}
 	// An interrupted request may have made the poll.
@@ -99,10 +129,9 @@ func (a *app) pollToFetch(
 	return poll.ID, nil
 }
 
-func files() *resource {
-	return &resource{columns: []column{
-		field("id"), field("identifier"), field("size"), field("path"), field("acknowledged"),
-	}}
+func files(more ...column) *resource {
+	columns := []column{field("id"), field("identifier"), field("size"), field("path")}
+	return &resource{columns: append(columns, more...)}
 }
 
 func (a *app) fetch(
@@ -119,7 +148,11 @@ func (a *app) fetch(
 	if f.withFiles {
 		calls = append(calls, ricloud.WithFiles())
 	}
-	bars := a.bars("waiting for the results of poll " + string(id))
+	bars := a.bars("waiting for the results of poll "+string(id), payloadDir(f))
+	kind := files()
+	if f.ack {
+		kind = files(field("acknowledged"))
+	}
 	opts := []ricloud.SaveAllOption{ricloud.WithProgress(bars.progress)}
 	if f.ack {
 		opts = append(opts, ricloud.WithAcknowledge())
@@ -135,23 +168,80 @@ func (a *app) fetch(
 			"id": s.Result.ID, "identifier": s.Result.Identifier, "size": s.Result.Size, "path": s.Path,
 			"md5": s.MD5, "sha256": s.SHA256, "acknowledged": s.Acknowledged,
 		}
-		if err := a.printItem(files(), item); err != nil {
+		if err := a.printItem(kind, item); err != nil {
 			return err
 		}
 	}
 	if err := errors.Join(err, a.flush()); err != nil {
 		return err
 	}
-	if len(saved) == 1 {
-		a.sayf("1 file is in %s, verified\n", f.dir)
-	} else {
-		a.sayf("%d files are in %s, verified\n", len(saved), f.dir)
-	}
+	a.sayf("%s in %s, verified\n", fileCount(len(saved), " is", " are"), f.dir)
 	if len(saved) == 0 {
 		a.sayf("the poll has no results: see why with: %s\n",
 			a.command("tasks", "list", "--poll", string(id)))
 		return nil
 	}
-	a.sayf("next: %s\n", shellLine([]string{"ricloud", "records", saved[0].Path}))
+	if path := a.firstRecords(saved); path != "" {
+		a.sayf("next: %s\n", a.command("records", path))
+	}
+	verify := []string{"results", "verify", f.dir}
+	if f.bare {
+		verify = append(verify, "--poll", string(id))
+	}
+	a.sayf("next: %s\n", a.command(verify...))
 	return nil
+}
+
+// payloadDir returns the folder of the files themselves.
+func payloadDir(f fetching) string {
+	if f.bare {
+		return f.dir
+	}
+	return filepath.Join(f.dir, "data")
+}
+
+// fileCount writes a number of files, and the verb that fits.
+func fileCount(n int, one, many string) string {
+	if n == 1 {
+		return "1 file" + one
+	}
+	return fmt.Sprintf("%d files%s", n, many)
+}
+
+// firstRecords returns the first file that has records. It says which data results have none: the
+// API publishes an empty document for a data type that it does not know, too.
+func (a *app) firstRecords(saved []ricloud.Saved) (path string) {
+	for _, s := range saved {
+		if s.Result.Type != "json" {
+			continue
+		}
+		some, err := hasRecords(s.Path)
+		if err != nil {
+			continue // a document of another kind
+		}
+		name := s.Result.Identifier
+		switch {
+		case some && path == "":
+			path = s.Path
+		case !some && slices.Contains(dataTypes(), name):
+			a.sayf("%s: 0 records\n", name)
+		case !some:
+			a.sayf("%s: 0 records: is it a data type of this account%s?\n", oneLine(name),
+				didYouMean(name, dataTypes()))
+		}
+	}
+	return path
+}
+
+// hasRecords reports whether a document has a record.
+func hasRecords(path string) (bool, error) {
+	f, err := os.Open(path) //nolint:gosec // it was saved just now
+	if err != nil {
+		return false, err
+	}
+	defer f.Close() //nolint:errcheck // only read
+	for _, err := range ricloud.Records[json.RawMessage](bufio.NewReader(f)) {
+		return err == nil, err
+	}
+	return false, nil
 }

@@ -1,6 +1,8 @@
 package cli
 
 import (
+	"context"
+	"errors"
 	"fmt"
 
 	"github.com/spf13/cobra"
@@ -8,8 +10,11 @@ import (
 	ricloud "github.com/reincubate/ricloud-go"
 )
 
-// pollQuestion is asked before each poll.
-const pollQuestion = "This makes a poll, which may count against the key's limits. Make it?"
+// confirmPoll asks before polls are made.
+func (a *app) confirmPoll(ctx context.Context, makes, question string) error {
+	return a.confirm(ctx, fmt.Sprintf("This makes %s. A poll counts against the key's limits, "+
+		"if it has any: see %s. %s", makes, a.command("auth", "status"), question))
+}
 
 // payloadFlags adds what a poll asks for to cmd and returns what reads it.
 func payloadFlags(cmd *cobra.Command) func() (ricloud.PollPayload, error) {
@@ -32,6 +37,9 @@ func payloadFlags(cmd *cobra.Command) func() (ricloud.PollPayload, error) {
 		if err != nil {
 			return ricloud.PollPayload{}, usageError(cmd, fmt.Errorf("--until: %w", err))
 		}
+		if !from.IsZero() && !to.IsZero() && to.Before(from) {
+			return ricloud.PollPayload{}, usageError(cmd, errors.New("--until must not be before --since"))
+		}
 		ids := make([]ricloud.ID, len(files))
 		for i, id := range files {
 			ids[i] = ricloud.ID(id)
@@ -39,6 +47,20 @@ func payloadFlags(cmd *cobra.Command) func() (ricloud.PollPayload, error) {
 		return ricloud.PollPayload{
 			DataTypes: data, InfoTypes: info, Files: ids, Since: from, Until: to,
 		}, nil
+	}
+}
+
+// required is payload for a command that cannot do without.
+func required(
+	cmd *cobra.Command, payload func() (ricloud.PollPayload, error),
+) func() (ricloud.PollPayload, error) {
+	return func() (ricloud.PollPayload, error) {
+		what, err := payload()
+		if err == nil && len(what.DataTypes)+len(what.InfoTypes)+len(what.Files) == 0 {
+			err = usageError(cmd, errors.New("say what to ask for with --data, --info or --file, "+
+				"such as --data callkit.calls"))
+		}
+		return what, err
 	}
 }
 
@@ -58,7 +80,7 @@ func (a *app) pollsCreateCommand() *cobra.Command {
 		Example:           "  ricloud polls create SESSION --data callkit.calls --yes",
 		ValidArgsFunction: a.completeIDs("sessions"),
 	}
-	payload := payloadFlags(cmd)
+	payload := required(cmd, payloadFlags(cmd))
 	cmd.Flags().StringVar(&source, "source", "",
 		"a source inside the session's `source`: a device or a backup")
 	_ = cmd.RegisterFlagCompletionFunc("source", a.completeIDs("sources"))
@@ -78,7 +100,7 @@ func (a *app) createPoll(
 	if params.Payload, err = payload(); err != nil {
 		return err
 	}
-	if err := a.confirm(cmd.Context(), pollQuestion); err != nil {
+	if err := a.confirmPoll(cmd.Context(), "a poll", "Make it?"); err != nil {
 		return err
 	}
 	return create(a, "polls", func(c *ricloud.Client, o ricloud.CallOption) (*ricloud.Poll, error) {

@@ -21,9 +21,9 @@ func (a *app) recordsCommand() *cobra.Command {
 or the id of a result, which is then read from storage and verified.
 
 Records are evidence, so nothing in them is hidden.`,
-		Example: `  ricloud records out/callkit.calls
+		Example: `  ricloud records out/data/callkit.calls
   ricloud records RESULT --jq .address
-  ricloud records out/callkit.calls -o csv > calls.csv`,
+  ricloud records out/data/callkit.calls -o csv > calls.csv`,
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: a.completeIDs("results"),
 	}

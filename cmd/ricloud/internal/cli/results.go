@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"bytes"
 	"context"
 	"crypto/md5" //nolint:gosec // the API publishes MD5
 	"encoding/hex"
@@ -70,7 +71,7 @@ func (a *app) resultsDownloadCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			bars := a.bars("")
+			bars := a.bars("", dir)
 			saved, err := client.Results.Save(cmd.Context(), result, dir,
 				ricloud.WithProgress(bars.progress))
 			bars.stop()
@@ -119,8 +120,12 @@ if a file differs or is missing.`,
 	return cmd
 }
 
-func verified() *resource {
-	return &resource{columns: []column{field("id"), field("path"), field("state"), field("found")}}
+func verified(columns ...string) *resource {
+	r := &resource{}
+	for _, name := range columns {
+		r.columns = append(r.columns, field(name))
+	}
+	return r
 }
 
 // verifyWithAPI compares a folder with what the API published.
@@ -133,7 +138,8 @@ func (a *app) verifyWithAPI(ctx context.Context, dir string, poll ricloud.ID) er
 		dir = filepath.Join(dir, "data")
 	}
 	a.printer.list()
-	bad := 0
+	var items []map[string]any
+	bad, kind := 0, verified("id", "path", "state")
 	for result, err := range client.Polls.Results(ctx, poll) {
 		if err != nil {
 			return err
@@ -142,15 +148,24 @@ func (a *app) verifyWithAPI(ctx context.Context, dir string, poll ricloud.ID) er
 		state, found := verifyFile(path, result)
 		if state != "verified" {
 			bad++
+			kind = verified("id", "path", "state", "found")
 		}
-		item := map[string]any{"id": result.ID, "path": path, "state": state, "found": found}
-		if err := a.printItem(verified(), item); err != nil {
+		items = append(items,
+			map[string]any{"id": result.ID, "path": path, "state": state, "found": found})
+	}
+	for _, item := range items {
+		if err := a.printItem(kind, item); err != nil {
 			return err
 		}
 	}
 	if bad > 0 {
-		return fmt.Errorf("%w: %d files differ from what the API published", errVerification, bad)
+		return fmt.Errorf("%w: %s from what the API published", errVerification,
+			fileCount(bad, " differs", " differ"))
 	}
+	if err := a.flush(); err != nil {
+		return err
+	}
+	a.sayf("%s verified in %s\n", fileCount(len(items), "", ""), dir)
 	return nil
 }
 
@@ -158,11 +173,25 @@ func (a *app) verifyWithAPI(ctx context.Context, dir string, poll ricloud.ID) er
 func (a *app) verifyFolder(ctx context.Context, dir string) error {
 	if err := ricloud.VerifyFolder(ctx, dir); err != nil {
 		if _, differs := errors.AsType[*ricloud.FolderError](err); differs {
-			return fmt.Errorf("%w: %w", errVerification, err)
+			text := strings.TrimPrefix(err.Error(), "ricloud: VerifyFolder: ")
+			return fmt.Errorf("%w: %s", errVerification, text)
 		}
 		return err
 	}
-	return a.printItem(verified(), map[string]any{"path": dir, "state": "verified"})
+	manifest, err := os.ReadFile(filepath.Join(dir, "manifest-sha256.txt")) //nolint:gosec // the user's
+	if err != nil {
+		return err
+	}
+	n := bytes.Count(manifest, []byte("\n"))
+	item := map[string]any{"path": dir, "files": n, "state": "verified"}
+	if err := a.printItem(verified("path", "files", "state"), item); err != nil {
+		return err
+	}
+	if err := a.flush(); err != nil {
+		return err
+	}
+	a.sayf("%s verified in %s\n", fileCount(n, "", ""), dir)
+	return nil
 }
 
 // verifyFile compares a file with what the API published.

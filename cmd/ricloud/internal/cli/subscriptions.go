@@ -19,7 +19,7 @@ func (a *app) subscriptionsCommands() []*cobra.Command {
 			"ios_messages.messages --interval 24h --yes",
 		ValidArgsFunction: a.completeIDs("sessions"),
 	}
-	payload := payloadFlags(add)
+	payload := required(add, payloadFlags(add))
 	add.Flags().StringVar(&source, "source", "",
 		"a source inside the session's `source`: Relay needs it")
 	_ = add.RegisterFlagCompletionFunc("source", a.completeIDs("sources"))
@@ -47,7 +47,7 @@ func (a *app) subscriptionsCommands() []*cobra.Command {
 		Example:           "  ricloud subscriptions poll ID --data ios_messages.messages --yes",
 		ValidArgsFunction: a.completeIDs("subscriptions"),
 	}
-	now := payloadFlags(poll)
+	now := required(poll, payloadFlags(poll))
 	poll.RunE = func(cmd *cobra.Command, args []string) error {
 		return a.createPoll(cmd, ricloud.PollCreateParams{Subscription: ricloud.ID(args[0])}, now)
 	}
