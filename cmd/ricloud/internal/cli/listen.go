@@ -24,6 +24,7 @@ type receiver struct {
 	publicURL string
 	address   string // where deliveries to publicURL arrive on this machine
 	command   string // the command line that runs this again
+	handled   time.Time
 	begun     func() // called when events are no longer missed
 }
 
@@ -54,8 +55,14 @@ func (r *receiver) run(ctx context.Context, take func(*ricloud.Event) error) err
 		if len(r.names) > 0 && !slices.Contains(r.names, event.Name()) {
 			return nil
 		}
+		if event.DateCreated.Before(r.since) { // the API compares whole seconds
+			return nil
+		}
 		err := take(event)
-		r.continueFrom(event.DateCreated)
+		if event.DateCreated.After(r.handled) && (err == nil || errors.Is(err, errOnce)) {
+			r.handled = event.DateCreated
+			r.continueFrom(justAfter(r.handled))
+		}
 		return err
 	}
 	if r.publicURL != "" {
@@ -68,8 +75,17 @@ func (r *receiver) run(ctx context.Context, take func(*ricloud.Event) error) err
 func (r *receiver) continueFrom(moment time.Time) {
 	r.app.resume = r.command
 	if r.publicURL == "" {
-		r.app.resume += " --since " + moment.UTC().Format(time.RFC3339)
+		r.app.resume += " --since " + moment.UTC().Format(time.RFC3339Nano)
 	}
+}
+
+// justAfter returns the moment after an event, from which the next ones are read. Where the API
+// tells whole seconds only, it is the same second, since more events may follow in it.
+func justAfter(date time.Time) time.Time {
+	if date.Nanosecond() == 0 {
+		return date
+	}
+	return date.Add(time.Nanosecond)
 }
 
 // watch reads the API's record of events.
@@ -205,7 +221,11 @@ func (f *eventFlags) open(cmd *cobra.Command) (err error) {
 	f.client, err = f.app.client(ricloud.WithPolling(time.Second, listenInterval),
 		ricloud.WithHooks(&firstLook{seen: f.begun}))
 	f.command = again(cmd, nil, "since")
-	f.continueFrom(now())
+	from := f.since
+	if from.IsZero() {
+		from = now().Truncate(time.Second)
+	}
+	f.continueFrom(from)
 	return err
 }
 
@@ -252,24 +272,36 @@ the events to it, and this command receives them on --addr.`,
 		if err != nil {
 			return err
 		}
-		missing := false
+		missing, refused := false, false
+		missedEvents := func() string {
+			return receiverMissing(to) + "; events that it missed: " +
+				a.command("events", "replay", "--forward-to", f.to)
+		}
 		err = r.run(cmd.Context(), func(event *ricloud.Event) error {
 			kind, item := resourceNamed("events"), any([]byte(event.Body))
 			if to != nil {
 				d := to.deliver(cmd.Context(), event)
 				kind, item = deliveries(), d
-				if d.Status == 0 && !missing {
-					defer a.sayf("%s; events that it missed: %s\n", receiverMissing(to),
-						a.command("events", "replay", "--forward-to", f.to))
+				if d.Status == 0 && !missing && !once && cmd.Context().Err() == nil {
+					defer a.sayf("%s\n", missedEvents())
 				}
 				missing = d.Status == 0
+				if once && d.Status/100 != 2 {
+					refused = true
+				}
+				if d.Status == 0 && cmd.Context().Err() != nil {
+					return context.Cause(cmd.Context()) // it comes again when this continues
+				}
 			}
 			if err := a.printNow(kind, item); err != nil || !once {
 				return err
 			}
 			return errOnce
 		})
-		if err == errOnce { //nolint:errorlint // our own, never wrapped
+		if errors.Is(err, errOnce) && refused {
+			return &advised{errors.New("the receiver did not take the event"), missedEvents()}
+		}
+		if errors.Is(err, errOnce) {
 			return nil
 		}
 		return err
