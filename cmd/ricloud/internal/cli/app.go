@@ -40,6 +40,7 @@ type app struct {
 
 	operation string   // the command that runs, for messages
 	resume    string   // the command that continues this one after an interruption
+	loginLine string   // the command that logs in again; "": not known
 	closers   []func() // run at the end, last first
 	printer   *printer
 }
@@ -54,7 +55,7 @@ func Main(args []string) int {
 	root.SetArgs(args)
 	cmd, err := root.ExecuteContextC(ctx)
 	if isUsage(err) {
-		err = usageError(cmd, err)
+		err = usageError(cmd, explain(cmd, err))
 	}
 	if flushErr := a.flush(); err == nil {
 		err = flushErr
@@ -94,8 +95,8 @@ func (a *app) rootCommand() *cobra.Command {
 		Long: `ricloud logs in to an account with its owner's consent, fetches the account's data as
 verified files, and shows what the API does.
 
-Start without an account: every command takes --sandbox. These are a first tour, and each
-prints the command that usually comes next:
+Start without an account: every command takes --sandbox. These are a first tour; the first
+three print what usually comes next, and the last goes on until Ctrl-C:
 
   ricloud org get --sandbox
   ricloud login customer-42 jane.appleseed@example.com --sandbox
@@ -115,7 +116,8 @@ If something does not work, ricloud doctor says why.`,
 	output := &choice{value: &a.output, words: formats()}
 	output.add(root, flags, "output", "o",
 		"output `format`, by default table on a terminal and ndjson elsewhere")
-	flags.StringVar(&a.jq, "jq", "", "filter the output with a jq `expression`")
+	flags.StringVar(&a.jq, "jq", "", "filter the output with a jq `expression`: "+
+		"each row of a list, or the whole array with -o json or yaml")
 	flags.StringVar(&a.profile, "profile", "", "the `name` of the saved settings to use")
 	flags.StringVar(&a.url, "url", "", "the API's base `URL`")
 	flags.BoolVar(&a.sandbox, "sandbox", false, "use a sandbox of the API on this machine")
@@ -128,7 +130,7 @@ If something does not work, ricloud doctor says why.`,
 	flags.IntVar(&a.quota, "quota", 10_000,
 		"send at most this many `requests` an hour; 0 for no limit")
 	flags.BoolVar(&a.showSecrets, "show-secrets", false, "print tokens and secrets in the clear")
-	root.SetFlagErrorFunc(usageError)
+	root.SetFlagErrorFunc(flagError)
 	_ = root.RegisterFlagCompletionFunc("profile", a.completeProfiles)
 
 	group := func(id, title string, commands ...*cobra.Command) {

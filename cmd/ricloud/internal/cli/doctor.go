@@ -55,17 +55,17 @@ func (a *app) doctor(cmd *cobra.Command, _ []string) error {
 		}
 		return err
 	}
-	checks := []check{tokenCheck(key), clockCheck(resp.Header), {
+	checks := []check{a.tokenCheck(key), clockCheck(resp.Header), {
 		"quota", "ok", "not used up: the API took a request, and does not tell how many are left", "",
 	}}
 	org, err := client.Organisation.Get(ctx)
 	if err != nil {
 		checks = append(checks, check{
 			"organisation", "failed", oneLine(err.Error()),
-			"the key may lack a scope: ricloud auth status",
+			"the key may lack a scope: " + a.command("auth", "status"),
 		})
 	} else {
-		checks = append(checks, organisationCheck(org), scopesCheck(org))
+		checks = append(checks, a.organisationCheck(org), scopesCheck(org))
 		for c := range a.configChecks(ctx, client, org, key) {
 			checks = append(checks, c)
 		}
@@ -98,11 +98,11 @@ func (a *app) printCheck(c check) error {
 	return err
 }
 
-func tokenCheck(key *ricloud.Key) check {
+func (a *app) tokenCheck(key *ricloud.Key) check {
 	c := check{"token", "ok", fmt.Sprintf("key %s is %s", key.ID, key.State), ""}
 	if key.State != ricloud.KeyActive {
 		c.State, c.Next = "failed", "ask the organisation's administrator for another key, then: "+
-			"ricloud auth login"
+			a.command("auth", "login")
 	} else if left := time.Until(key.DateExpires); !key.DateExpires.IsZero() && left < 7*24*time.Hour {
 		c.State, c.Found, c.Next = "warning", "the key expires in "+span(max(left, 0)),
 			"get another key before it does"
@@ -138,13 +138,12 @@ func scopesCheck(org *ricloud.Organisation) check {
 	return check{"scopes", "ok", strings.Join(scopes, ", "), ""}
 }
 
-func organisationCheck(org *ricloud.Organisation) check {
+func (a *app) organisationCheck(org *ricloud.Organisation) check {
 	c := check{"organisation", "ok", org.Name + " is " + string(org.State), ""}
 	switch org.State {
 	case ricloud.OrganisationActive:
 	case ricloud.OrganisationUnconfigured:
-		c.State, c.Next = "failed", "give it a storage config: ricloud storage ensure "+
-			"s3://BUCKET/FOLDER --credentials FILE --default"
+		c.State, c.Next = "failed", "give it a storage config: "+a.storageEnsure()
 	default:
 		c.State, c.Next = "failed", "ask the API's administrators"
 	}
@@ -158,11 +157,15 @@ func (a *app) configChecks(
 	return func(yield func(check) bool) {
 		storage := first(key.StorageConfig, org.StorageConfigDefault)
 		webhook := first(key.WebhookConfig, org.WebhookConfigDefault)
-		if !yield(storageCheck(ctx, client, storage)) || !yield(bucketCheck(ctx, client)) {
+		if !yield(a.storageCheck(ctx, client, storage)) || !yield(a.bucketCheck(ctx, client)) {
 			return
 		}
-		yield(webhookCheck(ctx, client, webhook))
+		yield(a.webhookCheck(ctx, client, webhook))
 	}
+}
+
+func (a *app) storageEnsure() string {
+	return a.command("storage", "ensure", "s3://BUCKET/FOLDER", "--credentials", "FILE", "--default")
 }
 
 func first(ids ...ricloud.ID) ricloud.ID {
@@ -174,33 +177,33 @@ func first(ids ...ricloud.ID) ricloud.ID {
 	return ""
 }
 
-func storageCheck(ctx context.Context, client *ricloud.Client, id ricloud.ID) check {
+func (a *app) storageCheck(ctx context.Context, client *ricloud.Client, id ricloud.ID) check {
 	if id == "" {
 		return check{
 			"storage", "failed", "no storage config is the default",
-			"ricloud storage ensure s3://BUCKET/FOLDER --credentials FILE --default",
+			a.storageEnsure(),
 		}
 	}
 	config, err := client.StorageConfigs.Get(ctx, id)
 	if err != nil {
-		return check{"storage", "failed", oneLine(err.Error()), "ricloud storage list"}
+		return check{"storage", "failed", oneLine(err.Error()), a.command("storage", "list")}
 	}
 	c := check{
 		"storage", "ok", fmt.Sprintf("config %s for %s is %s", id, config.URL, config.State),
 		"",
 	}
 	if config.State != ricloud.ConfigValid {
-		c.State, c.Next = "failed", "ricloud storage test "+string(id)
+		c.State, c.Next = "failed", a.command("storage", "test", string(id))
 	}
 	return c
 }
 
 // bucketCheck reads the first byte of the newest result, to see that this machine can.
-func bucketCheck(ctx context.Context, client *ricloud.Client) check {
+func (a *app) bucketCheck(ctx context.Context, client *ricloud.Client) check {
 	for result, err := range client.Results.All(ctx,
 		ricloud.ResultListParams{ListParams: ricloud.ListParams{Limit: 1}}) {
 		if err != nil {
-			return check{"bucket", "failed", oneLine(err.Error()), "ricloud results list"}
+			return check{"bucket", "failed", oneLine(err.Error()), a.command("results", "list")}
 		}
 		document, err := client.Results.Open(ctx, result)
 		if err == nil {
@@ -218,25 +221,25 @@ func bucketCheck(ctx context.Context, client *ricloud.Client) check {
 	return check{"bucket", "ok", "there is no result to read yet", ""}
 }
 
-func webhookCheck(ctx context.Context, client *ricloud.Client, id ricloud.ID) check {
+func (a *app) webhookCheck(ctx context.Context, client *ricloud.Client, id ricloud.ID) check {
 	if id == "" {
 		return check{
 			"webhook", "warning", "no webhook config is the default",
-			"ricloud webhooks ensure URL --key-default --secret-file FILE; without a receiver: " +
-				"ricloud listen",
+			a.command("webhooks", "ensure", "URL", "--key-default", "--secret-file", "FILE") +
+				"; without a receiver: " + a.command("listen"),
 		}
 	}
 	config, err := client.WebhookConfigs.Get(ctx, id)
 	if err != nil {
-		return check{"webhook", "failed", oneLine(err.Error()), "ricloud webhooks list"}
+		return check{"webhook", "failed", oneLine(err.Error()), a.command("webhooks", "list")}
 	}
 	c := check{
 		"webhook", "ok", fmt.Sprintf("config %s for %s is %s", id, config.URL, config.State),
 		"",
 	}
 	if config.State != ricloud.ConfigValid {
-		c.State, c.Next = "failed", "see that the receiver answers 200, then: ricloud webhooks test "+
-			string(id)
+		c.State, c.Next = "failed", "see that the receiver answers 200, then: "+
+			a.command("webhooks", "test", string(id))
 	}
 	return c
 }
@@ -247,7 +250,7 @@ func (a *app) eventsCheck(ctx context.Context, client *ricloud.Client) check {
 	for _, err := range a.items(ctx, client, resourceNamed("events"),
 		url.Values{"state": {"failed"}, "limit": {"100"}}) {
 		if err != nil {
-			return check{"events", "warning", oneLine(err.Error()), "ricloud events list"}
+			return check{"events", "warning", oneLine(err.Error()), a.command("events", "list")}
 		}
 		if failed++; failed == 100 {
 			break
@@ -256,7 +259,7 @@ func (a *app) eventsCheck(ctx context.Context, client *ricloud.Client) check {
 	if failed > 0 {
 		return check{
 			"events", "warning", fmt.Sprintf("%d or more could not be delivered", failed),
-			"ricloud events replay --forward-to URL sends them again",
+			a.command("events", "replay", "--forward-to", "URL") + " sends them again",
 		}
 	}
 	return check{"events", "ok", "every event was delivered, or is on its way", ""}

@@ -63,7 +63,7 @@ func (a *app) outcomes() []outcome {
 			[]error{ricloud.ErrCodeRequired},
 			exitCodeRequired,
 			"run the login again and enter the code that the owner's device shows: " +
-				a.command("login", "USER", "ACCOUNT"),
+				a.loginAgain(),
 		},
 		{
 			[]error{ricloud.ErrRateLimited},
@@ -79,12 +79,12 @@ func (a *app) outcomes() []outcome {
 		{
 			[]error{ricloud.ErrSessionExpired},
 			exitState,
-			"the session has ended: " + a.command("login", "USER", "ACCOUNT"),
+			"the session has ended: " + a.loginAgain(),
 		},
 		{
 			[]error{ricloud.ErrUnauthorized},
 			exitAuth,
-			"the API does not accept the token: ricloud auth login stores another",
+			"the API does not accept the token: " + a.command("auth", "login") + " stores another",
 		},
 		{
 			[]error{ricloud.ErrForbidden, ricloud.ErrMissingScope},
@@ -185,14 +185,14 @@ func isUsage(err error) bool {
 // stateAdvice says what to do about a resource that ended in failure.
 func (a *app) stateAdvice(s *ricloud.StateError) string {
 	id := string(s.ID)
-	again := a.command("login", "USER", "ACCOUNT")
+	again := a.loginAgain()
 	switch {
 	case s.Is(ricloud.ErrSourceLocked):
 		return "the owner unlocks the account with its provider; then: " + again
 	case s.Code == "credentials-invalid":
 		return "check the account's name and its password, then: " + again
 	case s.Code == ricloud.CodePairingInvalid:
-		return "take the code that the app shows now, then: " + a.command("pair", "USER")
+		return "take the code that the app shows now, then: " + a.loginAgain()
 	}
 	switch s.Resource {
 	case "session":
@@ -214,6 +214,14 @@ const (
 	bucketAdvice = "see that the bucket exists, and that the config's credentials may write to it; " +
 		"then: "
 )
+
+// loginAgain returns the command that logs in again: the one that failed, if it was a login.
+func (a *app) loginAgain() string {
+	if a.loginLine != "" {
+		return a.loginLine
+	}
+	return a.command("login", "USER", "ACCOUNT")
+}
 
 // next prints the command that continues.
 func (a *app) next(command string) {

@@ -256,7 +256,7 @@ func (a *app) fleetSummary(ctx context.Context, engine *ingest.Engine) error {
 		return err
 	}
 	if n := stats.Accounts[ingest.Dead]; n > 0 {
-		return fmt.Errorf("%d accounts failed: ricloud fleet dead says why", n)
+		return fmt.Errorf("%d accounts failed: %s says why", n, a.command("fleet", "dead"))
 	}
 	return nil
 }

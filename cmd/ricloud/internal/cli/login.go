@@ -44,6 +44,7 @@ locked@example.com, all with the password hunter2.`,
 	cmd.MarkFlagsMutuallyExclusive("code", "code-command")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		ctx := cmd.Context()
+		a.loginLine = again(cmd, args, "code") // a code is good for one login
 		a.sandboxHint("john.appleseed@example.com (no code) and jane.appleseed@example.com\n" +
 			"(code 123456) have the password hunter2")
 		client, secret, user, err := a.beginLogin(ctx, args[0], password, "password")
@@ -173,6 +174,7 @@ func (a *app) pairCommand() *cobra.Command {
 	cmd.Flags().StringVar(&from, "code", "prompt", "read the pairing code "+secretHelp)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		ctx := cmd.Context()
+		a.loginLine = again(cmd, args, "code") // a code is good for one login
 		a.sandboxHint("the code is PAIR-1234")
 		client, code, user, err := a.beginLogin(ctx, args[0], from, "pairing code")
 		if err != nil {

@@ -13,7 +13,13 @@ func (a *app) orgGetCommand(r *resource) *cobra.Command {
 		Use: "get", Short: "Show the organisation of the key", Args: cobra.NoArgs,
 		Example: "  ricloud org get\n  ricloud org get --jq .state",
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return a.one(cmd.Context(), r, http.MethodGet, r.path)
+			if err := a.one(cmd.Context(), r, http.MethodGet, r.path); err != nil {
+				return err
+			}
+			if a.sandbox {
+				return a.suggest("login", "customer-42", "jane.appleseed@example.com")
+			}
+			return a.suggest("login", "USER", "ACCOUNT")
 		},
 	}
 }

@@ -141,19 +141,24 @@ func lock(ctx context.Context, path string) (unlock func(), err error) {
 	}
 }
 
+const sandboxState = `--sandbox needs none of this. It keeps its state in ricloud/sandbox.json in your cache folder:
+~/.cache or $XDG_CACHE_HOME on Linux, ~/Library/Caches on macOS, %LocalAppData% on Windows.
+ricloud sandbox reset begins anew.`
+
 func (a *app) sandboxCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "sandbox [FLAGS]", Short: "Serve the sandbox on this machine, for programs in any language",
 		Long: `Serve the sandbox on this machine, for programs in any language.
 docs/sandbox.md describes it.
 
-ricloud sandbox reset makes the sandbox of --sandbox new again.`,
+` + sandboxState,
 		Example: "  ricloud sandbox -addr 127.0.0.1:8321 -speed 10\n  ricloud sandbox " +
 			"-help\n  ricloud sandbox reset",
 		DisableFlagParsing: true, // the flags are the sandbox's own
 		RunE: func(cmd *cobra.Command, args []string) error {
 			err := sandboxprogram.Run(cmd.Context(), args, a.out, a.errs)
 			if errors.Is(err, flag.ErrHelp) {
+				a.sayf("\n%s\n", sandboxState)
 				return nil
 			}
 			return err

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -38,6 +39,10 @@ the event is signed with a secret that ricloud keeps in a file of yours.`,
 		if !found || kind == "" || action == "" {
 			return usageError(cmd,
 				fmt.Errorf("%q is not an event: use a resource and an action, such as poll.completed", args[0]))
+		}
+		if names := eventNames(); !slices.Contains(names, args[0]) {
+			a.sayf("%s is no event that the API is known to send%s\nit sends %s\n", oneLine(args[0]),
+				didYouMean(args[0], names), listOf(names))
 		}
 		if f.secret != "" && f.to == "" {
 			return usageError(cmd, errors.New("--secret signs what --forward-to posts: give both"))
