@@ -51,7 +51,8 @@ photos.photos; messages and photos refer to files.`,
 	payload := required(cmd, payloadFlags(cmd))
 	cmd.Flags().StringVar(&f.dir, "dir", "", "the `folder` to save to; ricloud-POLL by default")
 	cmd.Flags().StringVar(&f.poll, "poll", "", "go on with this `poll` instead of making one")
-	cmd.Flags().BoolVar(&f.withFiles, "files", false, "fetch the files that records refer to, too: this makes another poll")
+	cmd.Flags().BoolVar(&f.withFiles, "files", false,
+		"fetch the files that records refer to, too: this makes another poll")
 	cmd.Flags().BoolVar(&f.bare, "no-manifest", false,
 		"save the files alone, without manifests and log")
 	cmd.Flags().BoolVar(&f.ack, "ack", false, "acknowledge what was saved and verified")

@@ -272,41 +272,53 @@ the events to it, and this command receives them on --addr.`,
 		if err != nil {
 			return err
 		}
-		missing, refused := false, false
-		missedEvents := func() string {
-			return receiverMissing(to) + "; events that it missed: " +
-				a.command("events", "replay", "--forward-to", f.to)
-		}
+		l := listening{app: a, to: to, once: once}
 		err = r.run(cmd.Context(), func(event *ricloud.Event) error {
-			kind, item := resourceNamed("events"), any([]byte(event.Body))
-			if to != nil {
-				d := to.deliver(cmd.Context(), event)
-				kind, item = deliveries(), d
-				if d.Status == 0 && !missing && !once && cmd.Context().Err() == nil {
-					defer a.sayf("%s\n", missedEvents())
-				}
-				missing = d.Status == 0
-				if once && d.Status/100 != 2 {
-					refused = true
-				}
-				if d.Status == 0 && cmd.Context().Err() != nil {
-					return context.Cause(cmd.Context()) // it comes again when this continues
-				}
-			}
-			if err := a.printNow(kind, item); err != nil || !once {
-				return err
-			}
-			return errOnce
+			return l.take(cmd.Context(), event)
 		})
-		if errors.Is(err, errOnce) && refused {
-			return &advised{errors.New("the receiver did not take the event"), missedEvents()}
+		switch {
+		case !errors.Is(err, errOnce):
+			return err
+		case l.failing:
+			return &advised{errors.New("the receiver did not take the event"), l.missed()}
 		}
-		if errors.Is(err, errOnce) {
-			return nil
-		}
-		return err
+		return nil
 	}
 	return cmd
+}
+
+// listening prints events, or the receiver's answers to them.
+type listening struct {
+	app     *app
+	to      *forwarder // nil: nothing is forwarded
+	once    bool
+	missing bool // the receiver did not answer the last event
+	failing bool // the receiver did not take the last event
+}
+
+func (l *listening) take(ctx context.Context, event *ricloud.Event) error {
+	kind, item := resourceNamed("events"), any([]byte(event.Body))
+	if l.to != nil {
+		d := l.to.deliver(ctx, event)
+		if d.Status == 0 && ctx.Err() != nil {
+			return context.Cause(ctx) // the event comes again when this continues
+		}
+		kind, item = deliveries(), d
+		if d.Status == 0 && !l.missing && !l.once {
+			defer l.app.sayf("%s\n", l.missed())
+		}
+		l.missing, l.failing = d.Status == 0, d.Status/100 != 2
+	}
+	if err := l.app.printNow(kind, item); err != nil || !l.once {
+		return err
+	}
+	return errOnce
+}
+
+// missed says what to do about a receiver that took no event.
+func (l *listening) missed() string {
+	return receiverMissing(l.to) + "; events that it missed: " +
+		l.app.command("events", "replay", "--forward-to", l.to.url)
 }
 
 var errOnce = errors.New("one event was enough")

@@ -178,7 +178,8 @@ func (a *app) verifyFolder(ctx context.Context, dir string) error {
 		}
 		return err
 	}
-	manifest, err := os.ReadFile(filepath.Join(dir, "manifest-sha256.txt")) //nolint:gosec // the user's
+	//nolint:gosec // the user names the folder
+	manifest, err := os.ReadFile(filepath.Join(dir, "manifest-sha256.txt"))
 	if err != nil {
 		return err
 	}

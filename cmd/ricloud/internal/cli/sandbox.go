@@ -141,8 +141,9 @@ func lock(ctx context.Context, path string) (unlock func(), err error) {
 	}
 }
 
-const sandboxState = `--sandbox needs none of this. It keeps its state in ricloud/sandbox.json in your cache folder:
-~/.cache or $XDG_CACHE_HOME on Linux, ~/Library/Caches on macOS, %LocalAppData% on Windows.
+const sandboxState = `--sandbox needs none of this. It keeps its state in the file
+ricloud/sandbox.json of your cache folder: ~/.cache or $XDG_CACHE_HOME on Linux,
+~/Library/Caches on macOS, %LocalAppData% on Windows.
 ricloud sandbox reset begins anew.`
 
 func (a *app) sandboxCommand() *cobra.Command {

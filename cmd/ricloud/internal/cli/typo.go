@@ -1,10 +1,12 @@
 package cli
 
-// closest returns the word that is one or two letters from the typed one, or "".
+// closest returns the word that is one or two letters from the typed one, or "". Of two, the one
+// of the same length is closer: letters are exchanged more often than left out.
 func closest(typed string, words []string) string {
 	best, least := "", 3
 	for _, word := range words {
-		if d := distance(typed, word); d < least {
+		d := distance(typed, word)
+		if d < least || d == least && best != "" && len(word) == len(typed) {
 			best, least = word, d
 		}
 	}
