@@ -169,7 +169,7 @@ func TestResultsWithFilesContinuesThePollForFiles(t *testing.T) {
 					if calls < 0 && sandbox.CountCalls("Polls.Create") == 2 {
 						calls = sandbox.CountCalls(operation)
 					}
-					time.Sleep(time.Millisecond)
+					<-time.After(time.Millisecond)
 				}
 				interrupt()
 			}()
