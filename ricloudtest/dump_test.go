@@ -2,6 +2,8 @@ package ricloudtest_test
 
 import (
 	"bytes"
+	"encoding/json"
+	"io"
 	"net/http"
 	"strings"
 	"testing"
@@ -225,4 +227,23 @@ func TestDateOfAnswers(t *testing.T) {
 		require.NoError(t, err)
 		assert.WithinDuration(t, time.Now().Add(24*time.Hour), at, time.Minute)
 	}
+}
+
+// atEnd is a Content whose last byte comes with io.EOF, as io.ReaderAt permits.
+type atEnd struct{ *strings.Reader }
+
+func (a atEnd) ReadAt(p []byte, off int64) (int, error) {
+	n, err := a.Reader.ReadAt(p, off)
+	if off+int64(n) == a.Size() {
+		err = io.EOF
+	}
+	return n, err
+}
+
+func TestAccountOfAnyContentIsWritten(t *testing.T) {
+	t.Parallel()
+	data := map[string]ricloudtest.Content{"notes.notes": atEnd{strings.NewReader(`[1]`)}}
+	raw, err := json.Marshal(ricloudtest.Account{Identifier: "jane", Data: data})
+	require.NoError(t, err)
+	assert.Contains(t, string(raw), `{"notes.notes":[1]}`)
 }

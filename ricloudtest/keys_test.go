@@ -1,6 +1,7 @@
 package ricloudtest_test
 
 import (
+	"fmt"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -55,6 +56,26 @@ func TestKeyUpdateEndsAKey(t *testing.T) {
 		assert.Equal(t, "1", key["storage_config"])
 		status, _ = send(ctx, t, srv, "GET", "/key", token, "")
 		assert.Equal(t, 401, status)
+	})
+}
+
+// A user belongs to the key that makes it, unless it names another one.
+func TestUserOfAnotherKey(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		srv := ricloudtest.NewServer()
+		defer srv.Close()
+		ctx := t.Context()
+		_, key := send(ctx, t, srv, "POST", "/keys", srv.Token(), `{}`)
+		other := key["id"].(string)
+		status, user := send(ctx, t, srv, "POST", "/users", srv.Token(),
+			`{"identifier":"u","key":"`+other+`"}`)
+		assert.Equal(t, 201, status)
+		assert.Equal(t, other, user["key"])
+		status, refused := send(ctx, t, srv, "POST", "/users", srv.Token(),
+			`{"identifier":"v","key":"99"}`)
+		assert.Equal(t, 400, status)
+		assert.Contains(t, fmt.Sprint(refused), "names no key")
 	})
 }
 
