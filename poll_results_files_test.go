@@ -164,21 +164,30 @@ func TestResultsWithFilesContinuesThePollForFiles(t *testing.T) {
 				operation = fault.Operation
 				require.NoError(t, sandbox.SetFaults(fault))
 			}
+			var interrupted []ricloud.Saved
+			ended := make(chan error, 1)
 			go func() {
-				for calls := -1; calls < 0 || sandbox.CountCalls(operation) <= calls; {
-					if calls < 0 && sandbox.CountCalls("Polls.Create") == 2 {
-						calls = sandbox.CountCalls(operation)
-					}
-					<-time.After(time.Millisecond)
-				}
-				interrupt()
+				saved, err := save(ctx)
+				interrupted = saved
+				ended <- err
 			}()
-			saved, err := save(ctx)
+			more := func(operation string, than int) {
+				require.Eventually(t, func() bool { return sandbox.CountCalls(operation) > than },
+					time.Minute, time.Millisecond)
+			}
+			more("Polls.Create", 1)
+			before := 1 // the records
+			if fault.Operation == "" {
+				before = sandbox.CountCalls(operation)
+			}
+			more(operation, before)
+			interrupt()
+			err := <-ended
 			require.ErrorIs(t, err, context.Canceled)
-			assert.Len(t, saved, 1, "the records only")
+			assert.Len(t, interrupted, 1, "the records only")
 
 			require.NoError(t, sandbox.SetFaults())
-			saved, err = save(t.Context())
+			saved, err := save(t.Context())
 			require.NoError(t, err)
 			assert.Len(t, saved, 1+n)
 			assert.Equal(t, 2, sandbox.CountCalls("Polls.Create"), "no poll is made again")

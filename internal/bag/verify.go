@@ -87,12 +87,21 @@ func (v *verifier) manifest(name string, digits int) (*listing, error) {
 	return l, nil
 }
 
+// unreadable says why a file cannot be read.
+func (v *verifier) unreadable(name string, err error) {
+	if errors.Is(err, fs.ErrNotExist) {
+		v.differsf(name, "is missing")
+		return
+	}
+	v.differsf(name, "cannot be read: %v", err)
+}
+
 // read reads a tag file. One that is not there differs.
 func (v *verifier) read(name string) (string, error) {
 	f, err := download.OpenRegular(v.root, name, os.O_RDONLY)
 	if err != nil {
 		if v.ctx.Err() == nil {
-			v.differsf(name, "cannot be read: %v", err)
+			v.unreadable(name, err)
 			return "", nil
 		}
 		return "", err
@@ -172,7 +181,7 @@ func (v *verifier) compare(name string, md5, sha *listing, md5Name, shaName stri
 		return nil
 	}
 	if err != nil {
-		v.differsf(name, "cannot be read: %v", err)
+		v.unreadable(name, err)
 		return nil
 	}
 	v.sizes += size
@@ -246,7 +255,7 @@ func (v *verifier) payloadBy(l *listing, there []string, pick func(md5, sha []by
 		case v.ctx.Err() != nil:
 			return err
 		case err != nil:
-			v.differsf(name, "cannot be read: %v", err)
+			v.unreadable(name, err)
 		case l.sums[name] == "":
 			v.differsf(name, "is in no manifest")
 		case l.sums[name] != hex.EncodeToString(pick(m, s)):

@@ -228,10 +228,18 @@ func (a *app) firstRecords(saved []ricloud.Saved) (path string) {
 			a.sayf("%s: 0 records\n", name)
 		case !some:
 			a.sayf("%s: 0 records: is it a data type of this account%s?\n", oneLine(name),
-				didYouMean(name, dataTypes()))
+				orMean(closest(name, dataTypes())))
 		}
 	}
 	return path
+}
+
+// orMean ends a question about a name that may be mistyped.
+func orMean(name string) string {
+	if name == "" {
+		return ""
+	}
+	return ", or did you mean " + name
 }
 
 // hasRecords reports whether a document has a record.

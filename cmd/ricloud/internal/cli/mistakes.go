@@ -3,6 +3,7 @@ package cli
 import (
 	"errors"
 	"fmt"
+	"regexp"
 	"strconv"
 	"strings"
 
@@ -20,6 +21,10 @@ func explain(cmd *cobra.Command, err error) error {
 		return unknownCommand(cmd, word)
 	case strings.HasPrefix(text, "accepts "), strings.HasPrefix(text, "requires at least "):
 		return wrongArguments(cmd)
+	case strings.HasPrefix(text, "required flag(s) "):
+		names := regexp.MustCompile(`"([^"]+)"`).ReplaceAllString(text, "--$1")
+		names = strings.TrimSuffix(strings.TrimPrefix(names, "required flag(s) "), " not set")
+		return fmt.Errorf("%s must be given, as in: %s", names, firstExample(cmd))
 	}
 	return err
 }
@@ -43,13 +48,17 @@ func wrongArguments(cmd *cobra.Command) error {
 	if given >= len(wanted) {
 		return fmt.Errorf("%d arguments are too many: use %s", given, cmd.UseLine())
 	}
-	example, _, _ := strings.Cut(strings.TrimSpace(cmd.Example), "\n")
 	verb := " is missing"
 	if len(wanted)-given > 1 {
 		verb = " are missing"
 	}
 	return fmt.Errorf("%s%s, as in: %s", strings.Join(wanted[given:], " and "), verb,
-		strings.TrimSuffix(example, ` \`))
+		firstExample(cmd))
+}
+
+func firstExample(cmd *cobra.Command) string {
+	example, _, _ := strings.Cut(strings.TrimSpace(cmd.Example), "\n")
+	return strings.TrimSuffix(example, ` \`)
 }
 
 // argumentNames returns the names of the arguments that a command needs: "USER" and "ACCOUNT".

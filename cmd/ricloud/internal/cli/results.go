@@ -171,10 +171,20 @@ func (a *app) verifyWithAPI(ctx context.Context, dir string, poll ricloud.ID) er
 
 // verifyFolder compares a folder with its own manifests.
 func (a *app) verifyFolder(ctx context.Context, dir string) error {
+	if _, err := os.Stat(filepath.Join(dir, "bagit.txt")); errors.Is(err, os.ErrNotExist) {
+		return &advised{
+			fmt.Errorf("%s is no folder with manifests, as ricloud fetch makes it", dir),
+			"without manifests, compare it with what the API published: " +
+				a.command("results", "verify", dir, "--poll", "POLL"),
+		}
+	}
 	if err := ricloud.VerifyFolder(ctx, dir); err != nil {
 		if _, differs := errors.AsType[*ricloud.FolderError](err); differs {
 			text := strings.TrimPrefix(err.Error(), "ricloud: VerifyFolder: ")
-			return fmt.Errorf("%w: %s", errVerification, text)
+			return &advised{
+				fmt.Errorf("%w: %s", errVerification, text),
+				"do not acknowledge its results; fetch them again, into another folder",
+			}
 		}
 		return err
 	}

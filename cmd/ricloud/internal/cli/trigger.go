@@ -40,10 +40,7 @@ the event is signed with a secret that ricloud keeps in a file of yours.`,
 			return usageError(cmd,
 				fmt.Errorf("%q is not an event: use a resource and an action, such as poll.completed", args[0]))
 		}
-		if names := eventNames(); !slices.Contains(names, args[0]) {
-			a.sayf("%s is no event that the API is known to send%s\nit sends %s\n", oneLine(args[0]),
-				didYouMean(args[0], names), listOf(names))
-		}
+		a.warnOfEvent(args[0])
 		if f.secret != "" && f.to == "" {
 			return usageError(cmd, errors.New("--secret signs what --forward-to posts: give both"))
 		}
@@ -69,6 +66,20 @@ the event is signed with a secret that ricloud keeps in a file of yours.`,
 		return nil
 	}
 	return cmd
+}
+
+// warnOfEvent says that an event is not one of those that are known.
+func (a *app) warnOfEvent(name string) {
+	names := eventNames()
+	if slices.Contains(names, name) {
+		return
+	}
+	question := ""
+	if known := closest(name, names); known != "" {
+		question = "; did you mean " + known + "?"
+	}
+	a.sayf("%s is not one of the events that the API sends%s\nit sends %s\n", oneLine(name),
+		question, listOf(names))
 }
 
 // madeUpEvent returns an event with the fields that --set changes.

@@ -13,14 +13,6 @@ func closest(typed string, words []string) string {
 	return best
 }
 
-// didYouMean ends a sentence about a word that is not known: ", or did you mean …".
-func didYouMean(typed string, words []string) string {
-	if word := closest(typed, words); word != "" {
-		return ", or did you mean " + word
-	}
-	return ""
-}
-
 // distance counts the letters to insert, delete or replace to get from one word to the other.
 func distance(a, b string) int {
 	row := make([]int, len(b)+1)
