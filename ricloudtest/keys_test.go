@@ -47,7 +47,8 @@ func TestKeyUpdateEndsAKey(t *testing.T) {
 		defer srv.Close()
 		ctx := t.Context()
 		_, key := send(ctx, t, srv, "POST", "/keys", srv.Token(), `{}`)
-		token, id := key["token"].(string), key["id"].(string)
+		token, _ := key["token"].(string)
+		id, _ := key["id"].(string)
 		status, _ := send(ctx, t, srv, "GET", "/key", token, "")
 		assert.Equal(t, 200, status)
 		_, key = send(ctx, t, srv, "POST", "/keys/"+id, srv.Token(),
@@ -67,7 +68,7 @@ func TestUserOfAnotherKey(t *testing.T) {
 		defer srv.Close()
 		ctx := t.Context()
 		_, key := send(ctx, t, srv, "POST", "/keys", srv.Token(), `{}`)
-		other := key["id"].(string)
+		other, _ := key["id"].(string)
 		status, user := send(ctx, t, srv, "POST", "/users", srv.Token(),
 			`{"identifier":"u","key":"`+other+`"}`)
 		assert.Equal(t, 201, status)
