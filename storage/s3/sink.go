@@ -106,8 +106,7 @@ func (s *Sink) Store(ctx context.Context, file ricloud.SinkFile) (ricloud.Stored
 	}
 	if status, ok := errors.AsType[*ricloud.StorageError](err); ok &&
 		status.StatusCode == http.StatusPreconditionFailed {
-		// Another Store took the key first, perhaps with the same file.
-		if _, there, chooseErr := s.choose(ctx, file); chooseErr == nil && there.Location != "" {
+		if there := s.appears(ctx, file); there.Location != "" {
 			return there, nil
 		}
 	}
@@ -115,6 +114,22 @@ func (s *Sink) Store(ctx context.Context, file ricloud.SinkFile) (ricloud.Stored
 		return ricloud.StoredFile{}, err
 	}
 	return ricloud.StoredFile{Location: s.location(key)}, nil
+}
+
+// appears looks for the object of another Store, which took the key first, perhaps with the same
+// file. Some servers refuse a second object a moment before they show the first.
+func (s *Sink) appears(ctx context.Context, file ricloud.SinkFile) ricloud.StoredFile {
+	for wait := 20 * time.Millisecond; ; wait *= 2 {
+		_, there, err := s.choose(ctx, file)
+		if err == nil && there.Location != "" || wait > time.Second {
+			return there
+		}
+		select {
+		case <-time.NewTimer(wait).C:
+		case <-ctx.Done():
+			return ricloud.StoredFile{}
+		}
+	}
 }
 
 func (s *Sink) location(key string) string { return "s3://" + s.params.Bucket + "/" + key }
