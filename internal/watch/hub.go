@@ -88,6 +88,7 @@ type Hub[R any] struct {
 
 	scanning bool  // a list is being read
 	scans    int   // the number of scans so far
+	sought   int   // the entries that the scan in progress still looks for
 	shared   int64 // reads that one request for several waits has saved
 	lists    lists
 	refusal  error // why lists are not permitted; nil: they are
@@ -136,28 +137,35 @@ type entry[R any] struct {
 	index      int       // in the queue; -1: it is being read, or has ended
 	hasEvents  bool      // an event about it has arrived
 	unlisted   bool      // the last scan did not show it
+	sought     bool      // the scan in progress looks for it and has not shown it yet
 	scan       int       // the last scan that showed it
 
-	failure error     // of the last read; nil: it succeeded
-	failing time.Time // the first of the failed reads in a row
-	missing time.Time // the first of the reads in a row that did not find it
+	failing *failing // the reads that failed since the last success; nil: none
+}
+
+// failing is a series of failed reads of one resource.
+type failing struct {
+	err     error     // of the last one
+	since   time.Time // the first one
+	missing time.Time // the first one that did not find the resource
 }
 
 // failed notes a failed read.
 func (e *entry[R]) failed(err error, now time.Time) {
-	if e.failure == nil {
-		e.failing = now
+	if e.failing == nil {
+		e.failing = &failing{since: now}
 	}
-	e.failure = err
+	e.failing.err = err
 }
 
 // succeeded notes a successful read.
 func (e *entry[R]) succeeded(now time.Time) {
-	e.failure, e.missing, e.read = nil, time.Time{}, now
+	e.failing, e.read = nil, now
 }
 
 // Join begins to wait for a resource. known is what the caller knows of it
-// already, which saves a request; it may be nil. The caller must call Leave.
+// already, which saves a request; it may be nil. The Hub keeps known, so the
+// caller must not change it later. The caller must call Leave.
 func (h *Hub[R]) Join(id string, known *R) *Wait[R] {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -180,14 +188,14 @@ func (h *Hub[R]) add(id string, known *R) *entry[R] {
 	e := &entry[R]{id: id, began: now, read: now, due: now, index: -1}
 	h.entries[id] = e
 	if known != nil {
-		h.learn(e, h.source.Clone(known), true)
+		h.learn(e, known, h.source.Status(known), true)
 	}
 	seen := h.memory.take(id)
 	e.hasEvents = seen.event
 	switch {
 	case seen.resource == nil:
 	case now.Sub(seen.at) < h.rhythm.Longest:
-		h.learn(e, seen.resource, false)
+		h.learn(e, seen.resource, h.source.Status(seen.resource), false)
 	default:
 		e.earlier = seen.resource
 	}
@@ -295,7 +303,7 @@ func (h *Hub[R]) observe(r *R) {
 		}
 		return
 	}
-	if !h.learn(e, r, false) || e.index < 0 {
+	if !h.learn(e, r, st, false) || e.index < 0 {
 		return
 	}
 	h.schedule(e, now) // it had not ended yet when the event was made
@@ -315,11 +323,10 @@ func (h *Hub[R]) readBy(e *entry[R], at time.Time) {
 	}
 }
 
-// learn takes in a copy of e's resource, tells the waits if it has changed, and
-// reports whether it has. A copy with less progress is dropped. So is a copy with
-// the same progress, unless it was read for a wait.
-func (h *Hub[R]) learn(e *entry[R], r *R, read bool) bool {
-	st := h.source.Status(r)
+// learn takes in a copy of e's resource and its status, tells the waits if it has
+// changed, and reports whether it has. A copy with less progress is dropped. So is
+// a copy with the same progress, unless it was read for a wait.
+func (h *Hub[R]) learn(e *entry[R], r *R, st Status, read bool) bool {
 	if read && e.earlier != nil { // a read can be older than what was seen before
 		if earlier := h.source.Status(e.earlier); earlier.Progress > st.Progress {
 			r, st = e.earlier, earlier
@@ -363,6 +370,7 @@ func (h *Hub[R]) remove(e *entry[R]) {
 		return
 	}
 	delete(h.entries, e.id)
+	h.found(e)
 	if e.index >= 0 {
 		heap.Remove(&h.queue, e.index)
 	}

@@ -80,7 +80,7 @@ func (h *Hub[R]) next(now time.Time) (index int, wait time.Duration) {
 	}
 	index = -1
 	for i, e := range h.queue {
-		if e.failure == nil && (index < 0 || e.due.Before(h.queue[index].due)) {
+		if e.failing == nil && (index < 0 || e.due.Before(h.queue[index].due)) {
 			index = i
 		}
 	}
@@ -164,8 +164,8 @@ func (h *Hub[R]) mayWait(interval time.Duration, until, from time.Time) bool {
 // repeated like those of a young wait.
 func (h *Hub[R]) interval(e *entry[R], now time.Time) time.Duration {
 	interval := h.rhythm.interval(now.Sub(e.began), e.hasEvents)
-	if e.failure != nil {
-		interval = min(interval, h.rhythm.interval(now.Sub(e.failing), false))
+	if e.failing != nil {
+		interval = min(interval, h.rhythm.interval(now.Sub(e.failing.since), false))
 	}
 	return interval
 }
@@ -195,7 +195,7 @@ func (h *Hub[R]) get(rd *read[R]) {
 		h.succeeded(now)
 		e.succeeded(now)
 		h.shared += int64(len(e.waits) - 1)
-		h.learn(e, r, true)
+		h.learn(e, r, h.source.Status(r), true)
 	} else {
 		h.getFailed(rd, verdict, err, now)
 	}
@@ -214,10 +214,10 @@ func (h *Hub[R]) getFailed(rd *read[R], verdict Verdict, err error, now time.Tim
 	e.failed(err, now)
 	switch verdict {
 	case Missing:
-		if e.missing.IsZero() {
-			e.missing = now
+		if e.failing.missing.IsZero() {
+			e.failing.missing = now
 		}
-		if now.Sub(e.missing) >= h.rhythm.missing(e.known != nil) {
+		if now.Sub(e.failing.missing) >= h.rhythm.missing(e.known != nil) {
 			h.end(e, err)
 		}
 	case Final, TooLarge:
@@ -226,7 +226,7 @@ func (h *Hub[R]) getFailed(rd *read[R], verdict Verdict, err error, now time.Tim
 		h.outage.reads++
 		h.failed(verdict, err, rd.sent, now)
 	}
-	if verdict == Retry && h.entries[e.id] == e && now.Sub(e.failing) > tolerance {
+	if verdict == Retry && h.entries[e.id] == e && now.Sub(e.failing.since) > tolerance {
 		h.end(e, err)
 	}
 	if verdict == Missing || verdict == Final { // the API has answered

@@ -62,7 +62,7 @@ func (h *Hub[R]) scan(ctx context.Context, before lists, began time.Time) {
 	ctx, cancel := context.WithTimeoutCause(ctx, max(limit, time.Second), errSlow)
 	defer cancel()
 	var (
-		size  = before.firstPage(h.missing(began, math.MaxInt))
+		size  = before.firstPage(h.seek(began))
 		after string
 		items int
 		found int
@@ -82,9 +82,7 @@ func (h *Hub[R]) scan(ctx context.Context, before lists, began time.Time) {
 		if !page.More || page.Len == 0 {
 			break
 		}
-		// deeper asks for no more than this, and to count all would take long.
-		missing := h.missing(began, (pages+1)*minListed)
-		if !before.deeper(pages, shown, missing) {
+		if !before.deeper(pages, shown, h.missing()) {
 			break
 		}
 		after, size = page.Last, h.pageLimit()
@@ -121,20 +119,36 @@ func (h *Hub[R]) smaller(size, least int) bool {
 	return h.lists.smaller(size, least)
 }
 
-// missing counts the resources that the scan which began at a time looks for and
-// has not shown yet. Those that are waited for since are no reason to read on:
-// they may be newer than the pages to come. It stops at enough.
-func (h *Hub[R]) missing(began time.Time, enough int) (n int) {
+// seek notes the resources that the scan which began at a time looks for, and
+// returns their number. Those that are waited for since are no reason to read on:
+// they may be newer than the pages to come.
+func (h *Hub[R]) seek(began time.Time) int {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.sought = 0
 	for _, e := range h.entries {
-		if e.scan != h.scans && !e.began.After(began) && h.mayList(e, began) {
-			if n++; n == enough {
-				break
-			}
+		e.sought = !e.began.After(began) && h.mayList(e, began)
+		if e.sought {
+			h.sought++
 		}
 	}
-	return n
+	return h.sought
+}
+
+// found notes that the scan in progress need not look for e any more.
+func (h *Hub[R]) found(e *entry[R]) {
+	if e.sought {
+		e.sought = false
+		h.sought--
+	}
+}
+
+// missing returns the number of resources that the scan in progress looks for
+// and has not shown yet.
+func (h *Hub[R]) missing() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.sought
 }
 
 // waited reports whether anything waits for a resource.
@@ -149,18 +163,21 @@ func (h *Hub[R]) waited(id string) bool {
 func (h *Hub[R]) show(page []*R) (shown int) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.succeeded(time.Now())
+	now := time.Now()
+	h.succeeded(now)
 	served := 0
 	for _, r := range page {
-		e := h.entries[h.source.Status(r).ID]
+		st := h.source.Status(r)
+		e := h.entries[st.ID]
 		if e == nil || e.scan == h.scans {
 			continue
 		}
 		shown++
 		e.scan = h.scans
-		e.succeeded(time.Now())
+		h.found(e)
+		e.succeeded(now)
 		served += len(e.waits)
-		h.learn(e, r, true)
+		h.learn(e, r, st, true)
 	}
 	h.shared += int64(max(served-1, 0))
 	return shown

@@ -20,8 +20,8 @@ func (w *Wait[R]) ByRead() bool { return w.read }
 type news[R any] struct {
 	resource *R // nil: no newer than the last
 	state    string
-	end      bool
 	err      error
+	end      bool
 	read     bool // a read brought it; else an event did, or a call of the caller's
 }
 
@@ -52,9 +52,9 @@ func (w *Wait[R]) Next(ctx context.Context) (resource *R, end bool, err error) {
 func (w *Wait[R]) Trouble() (failure, refusal error) {
 	w.hub.mu.Lock()
 	defer w.hub.mu.Unlock()
-	failure = w.entry.failure
-	if failure == nil {
-		failure = w.hub.outage.err
+	failure = w.hub.outage.err
+	if w.entry.failing != nil {
+		failure = w.entry.failing.err
 	}
 	return failure, w.hub.refusal
 }
