@@ -51,7 +51,6 @@ func TestAdminJourney(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx := t.Context()
 		srv, in, _ := subscribe(ctx, t)
-		defer srv.Close()
 		do(ctx, t, srv, "POST", "accounts", `{"identifier":"ada@example.com","password":"hunter2",`+
 			`"code":"123456","wrong_codes":1,"sample":"Ada"}`)
 		c := srv.Client()
@@ -123,7 +122,7 @@ func TestAdminJourney(t *testing.T) {
 func TestAdminEndpoints(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
-	srv := start(t, ricloudtest.WithWebhooks("http://127.0.0.1:9/"))
+	srv := newServer(t, ricloudtest.WithWebhooks("http://127.0.0.1:9/"))
 	poll, err := retrieve(ctx, t, srv)
 	require.NoError(t, err)
 	result, session := string(poll.Results.Data[0].ID), string(poll.Session)
@@ -201,7 +200,7 @@ func TestAdminEndpoints(t *testing.T) {
 func TestJournalShowsQueries(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
-	srv := start(t)
+	srv := newServer(t)
 	_, err := srv.Client().Polls.List(ctx, ricloud.PollListParams{
 		ListParams: ricloud.ListParams{Limit: 3}, State: ricloud.PollCompleted,
 	})
@@ -214,7 +213,7 @@ func TestJournalShowsQueries(t *testing.T) {
 func TestJournalMasksSecrets(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
-	srv := start(t)
+	srv := newServer(t)
 	send(ctx, t, srv, "POST", "/configs/storage", srv.Token(), `{"url":"s3://b/p","credentials":`+
 		`{"access_key_id":"canary-1","secret_access_key":"canary-2"}}`)
 	send(ctx, t, srv, "POST", "/sessions", srv.Token(),
@@ -247,7 +246,7 @@ func TestJournalMasksSecrets(t *testing.T) {
 
 func TestAdminRefuses(t *testing.T) {
 	t.Parallel()
-	srv := start(t)
+	srv := newServer(t)
 	for request, want := range map[string]string{
 		`POST accounts {"identifier":"x","service":"skype"}`:         "skype",
 		`POST accounts {"ident":"x"}`:                                "ident",
@@ -340,7 +339,7 @@ func TestAdminIsForThisMachine(t *testing.T) {
 			remote: "127.0.0.1:5", host: "sandbox.example", path: "api/status", status: 200,
 		},
 	} {
-		srv := start(t, test.opts...)
+		srv := newServer(t, test.opts...)
 		method := http.MethodGet
 		if test.origin != "" {
 			method = http.MethodPost
@@ -386,7 +385,7 @@ func serve(srv *ricloudtest.Server, r *http.Request) *answered {
 // Scripts on allowed pages may call the API, but not the admin API.
 func TestCORS(t *testing.T) {
 	t.Parallel()
-	srv := start(t, ricloudtest.WithCORS("https://app.example"))
+	srv := newServer(t, ricloudtest.WithCORS("https://app.example"))
 	ask := func(method, path, origin string) *answered {
 		r, err := http.NewRequestWithContext(t.Context(), method, "http://127.0.0.1"+path, http.NoBody)
 		require.NoError(t, err)
@@ -457,8 +456,7 @@ func TestAdminRefusesWhatCannotWork(t *testing.T) {
 // A page of another site can neither change nor read anything.
 func TestAdminRefusesOtherSites(t *testing.T) {
 	t.Parallel()
-	srv := ricloudtest.NewServer()
-	defer srv.Close()
+	srv := newServer(t)
 	require.NoError(t, srv.Start())
 	transport := &http.Transport{}
 	defer transport.CloseIdleConnections()

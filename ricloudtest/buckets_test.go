@@ -16,7 +16,7 @@ import (
 // bucketed returns a server with the objects of one poll, and their bucket and keys.
 func bucketed(t *testing.T, opts ...ricloudtest.Option) (*ricloudtest.Server, []string) {
 	t.Helper()
-	srv := start(t, opts...)
+	srv := newServer(t, opts...)
 	c := srv.Client()
 	poll, err := c.Polls.Create(t.Context(), ricloud.PollCreateParams{
 		Session: john(t.Context(), t, c).ID,
@@ -130,7 +130,7 @@ func TestBucketsSpeakS3(t *testing.T) {
 // With a storage key, a config with other credentials becomes invalid.
 func TestStorageKeyDecidesConfigs(t *testing.T) {
 	t.Parallel()
-	srv := start(t, ricloudtest.WithStorageKey("good", "secret"))
+	srv := newServer(t, ricloudtest.WithStorageKey("good", "secret"))
 	for secret, want := range map[string]string{"secret": "valid", "wrong": "invalid"} {
 		_, made := send(t.Context(), t, srv, "POST", "/configs/storage", srv.Token(),
 			`{"url":"s3://b/p","credentials":{"access_key_id":"good","secret_access_key":"`+secret+`"}}`)
@@ -175,7 +175,7 @@ func TestBucketsSpeakGoogle(t *testing.T) {
 // HEAD of a signed URL returns the size of the object.
 func TestHeadOfSignedURL(t *testing.T) {
 	t.Parallel()
-	srv := start(t)
+	srv := newServer(t)
 	poll, err := retrieve(t.Context(), t, srv)
 	require.NoError(t, err)
 	sockets := &http.Transport{}

@@ -17,8 +17,7 @@ func TestClientSavesResultsOfEveryGeneration(t *testing.T) {
 	for _, generation := range []ricloudtest.Generation{
 		ricloudtest.GenerationCurrent, ricloudtest.Generation2018, ricloudtest.GenerationMixed,
 	} {
-		srv := ricloudtest.NewServer(ricloudtest.WithGeneration(generation))
-		t.Cleanup(srv.Close)
+		srv := newServer(t, ricloudtest.WithGeneration(generation))
 		client := srv.Client()
 		user, err := client.Users.Create(t.Context(), ricloud.UserCreateParams{Identifier: "x"})
 		require.NoError(t, err)
@@ -50,8 +49,7 @@ func TestClientSavesResultsOfEveryGeneration(t *testing.T) {
 
 func TestClientForAnotherToken(t *testing.T) {
 	t.Parallel()
-	srv := ricloudtest.NewServer()
-	t.Cleanup(srv.Close)
+	srv := newServer(t)
 	key, err := srv.Client().Keys.Current(t.Context())
 	require.NoError(t, err)
 	rotated, err := srv.Client().Keys.Rotate(t.Context(), key.ID, ricloud.KeyRotateParams{})
@@ -65,8 +63,7 @@ func TestClientForAnotherToken(t *testing.T) {
 
 func TestOpenObject(t *testing.T) {
 	t.Parallel()
-	srv := ricloudtest.NewServer()
-	t.Cleanup(srv.Close)
+	srv := newServer(t)
 	_, err := srv.OpenObject(t.Context(), ricloud.ObjectRequest{Bucket: "sandbox", Key: "missing"})
 	require.ErrorIs(t, err, ricloud.ErrNotFound)
 }

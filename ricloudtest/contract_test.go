@@ -84,9 +84,8 @@ func TestVerbsAndPaths(t *testing.T) {
 	assert.ElementsMatch(t, strings.Split(strings.TrimSpace(endpoints), "\n"), table)
 
 	synctest.Test(t, func(t *testing.T) {
-		srv := ricloudtest.NewServer(
+		srv := newServer(t,
 			ricloudtest.WithReceiver(receiver, http.HandlerFunc(accept)))
-		defer srv.Close()
 		w := newWorld(t.Context(), t, srv.Client())
 		w.rest(t.Context())
 		id := regexp.MustCompile(`/([0-9]+|[0-9a-f]{8}-[0-9a-f-]{27})(/|$)`)
@@ -105,9 +104,8 @@ func TestVerbsAndPaths(t *testing.T) {
 func TestFormsOfIDs(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		srv := ricloudtest.NewServer(
+		srv := newServer(t,
 			ricloudtest.WithReceiver(receiver, http.HandlerFunc(accept)))
-		defer srv.Close()
 		w := newWorld(t.Context(), t, srv.Client())
 		uuid := `^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$`
 		for _, id := range []ricloud.ID{
@@ -128,7 +126,7 @@ func TestFormsOfIDs(t *testing.T) {
 // created with sessions, children with polls and devices, and tasks with their work.
 func TestSourcesAndTasksAreNotCreated(t *testing.T) {
 	t.Parallel()
-	srv := start(t)
+	srv := newServer(t)
 	ctx := t.Context()
 	for _, path := range []string{"/sources", "/tasks", "/results", "/events"} {
 		status, body := send(ctx, t, srv, "POST", path, srv.Token(), `{}`)
@@ -152,8 +150,7 @@ func TestSourcesAndTasksAreNotCreated(t *testing.T) {
 func TestOrganisationBecomesActive(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		srv := ricloudtest.NewServer(ricloudtest.WithUnconfigured())
-		defer srv.Close()
+		srv := newServer(t, ricloudtest.WithUnconfigured())
 		ctx, c := t.Context(), srv.Client()
 		state := func() ricloud.OrganisationState {
 			org, err := c.Organisation.Get(ctx)
@@ -187,8 +184,7 @@ func TestOrganisationBecomesActive(t *testing.T) {
 func TestStoppedOrganisationUserAndSource(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		srv := ricloudtest.NewServer()
-		defer srv.Close()
+		srv := newServer(t)
 		ctx, c := t.Context(), srv.Client()
 		session := john(ctx, t, c)
 		params := ricloud.PollCreateParams{
@@ -253,8 +249,7 @@ func TestStoppedOrganisationUserAndSource(t *testing.T) {
 func TestKeyTypesAndStates(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		srv := ricloudtest.NewServer()
-		defer srv.Close()
+		srv := newServer(t)
 		ctx := t.Context()
 		status, key := send(ctx, t, srv, "POST", "/keys", srv.Token(), "{}")
 		require.Equal(t, http.StatusCreated, status)
@@ -294,11 +289,10 @@ func TestKeyConfigsComeFirst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx := t.Context()
 		general, own := &inbox{status: 200}, &inbox{status: 200}
-		srv := ricloudtest.NewServer(
+		srv := newServer(t,
 			ricloudtest.WithReceiver("https://general.test", general),
 			ricloudtest.WithReceiver("https://own.test", own),
 			ricloudtest.WithWebhooks("https://general.test/"))
-		defer srv.Close()
 		c := srv.Client()
 		session := john(ctx, t, c)
 		credentials := ricloud.Credentials{
@@ -340,7 +334,7 @@ func TestKeyConfigsComeFirst(t *testing.T) {
 // POST /users answers 201 for a new identifier, and 200 with the existing user for a known one.
 func TestUsersAreNotDuplicated(t *testing.T) {
 	t.Parallel()
-	srv := start(t)
+	srv := newServer(t)
 	status, user := send(t.Context(), t, srv, "POST", "/users", srv.Token(), `{"identifier":"u"}`)
 	assert.Equal(t, http.StatusCreated, status)
 	again, same := send(t.Context(), t, srv, "POST", "/users", srv.Token(), `{"identifier":"u"}`)
@@ -353,9 +347,8 @@ func TestUsersAreNotDuplicated(t *testing.T) {
 func TestTasksOfSessionsAndConfigs(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		srv := ricloudtest.NewServer(ricloudtest.WithWebhooks("https://receiver.test/webhooks"),
+		srv := newServer(t, ricloudtest.WithWebhooks("https://receiver.test/webhooks"),
 			ricloudtest.WithReceiver(receiver, http.HandlerFunc(accept)))
-		defer srv.Close()
 		ctx, c := t.Context(), srv.Client()
 		session := john(ctx, t, c)
 		tasks, err := c.Tasks.List(ctx, ricloud.TaskListParams{})
@@ -403,8 +396,7 @@ func TestTasksOfSessionsAndConfigs(t *testing.T) {
 func TestFileIDs(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		srv := ricloudtest.NewServer(ricloudtest.WithGeneration(ricloudtest.Generation2018))
-		defer srv.Close()
+		srv := newServer(t, ricloudtest.WithGeneration(ricloudtest.Generation2018))
 		ctx, c := t.Context(), srv.Client()
 		poll, err := c.Polls.Create(ctx, ricloud.PollCreateParams{
 			Session: john(ctx, t, c).ID, Type: "files",
@@ -430,8 +422,7 @@ func TestFileIDs(t *testing.T) {
 func TestIntervals(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		srv := ricloudtest.NewServer()
-		defer srv.Close()
+		srv := newServer(t)
 		ctx, c := t.Context(), srv.Client()
 		session := john(ctx, t, c)
 		params := ricloud.SubscriptionCreateParams{
@@ -468,8 +459,7 @@ func TestIntervals(t *testing.T) {
 func TestWorkIsBounded(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		srv := ricloudtest.NewServer(ricloudtest.WithSpeed(1e9))
-		defer srv.Close()
+		srv := newServer(t, ricloudtest.WithSpeed(1e9))
 		ctx, c := t.Context(), srv.Client()
 		_, err := c.Subscriptions.Create(ctx, ricloud.SubscriptionCreateParams{
 			Session:     john(ctx, t, c).ID,
@@ -487,8 +477,7 @@ func TestWorkIsBounded(t *testing.T) {
 func TestRelayByItsOlderName(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		srv := ricloudtest.NewServer()
-		defer srv.Close()
+		srv := newServer(t)
 		ctx, c := t.Context(), srv.Client()
 		user, err := c.Users.Create(ctx, ricloud.UserCreateParams{Identifier: "u"})
 		require.NoError(t, err)
@@ -517,8 +506,7 @@ func TestRelayByItsOlderName(t *testing.T) {
 func TestPublishSourceFiles(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		srv := ricloudtest.NewServer(ricloudtest.WithReceiver(receiver, http.HandlerFunc(accept)))
-		defer srv.Close()
+		srv := newServer(t, ricloudtest.WithReceiver(receiver, http.HandlerFunc(accept)))
 		ctx := t.Context()
 		w := newWorld(ctx, t, srv.Client())
 		files := func(payload *bool) []string {
@@ -581,8 +569,7 @@ func TestPublishSourceFiles(t *testing.T) {
 func TestPeriod(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		srv := ricloudtest.NewServer()
-		defer srv.Close()
+		srv := newServer(t)
 		ctx, c := t.Context(), srv.Client()
 		session := john(ctx, t, c)
 		at := func(text string) time.Time {
@@ -635,7 +622,6 @@ func TestCredentialsAreNeverShown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx := t.Context()
 		srv, in, _ := subscribe(ctx, t)
-		defer srv.Close()
 		const body = `{"url":"gs://b/p","credentials":{"client_email":"canary@x",` +
 			`"private_key":"canary-key"}}`
 		_, made := send(ctx, t, srv, "POST", "/configs/storage", srv.Token(), body)
@@ -681,7 +667,6 @@ func TestFailedTasks(t *testing.T) {
 			account.Fail[name] = "service-error"
 		}
 		srv, in, _ := subscribe(ctx, t, ricloudtest.WithAccounts(account))
-		defer srv.Close()
 		c := srv.Client()
 		in.take()
 		poll, err := c.Polls.Create(ctx, ricloud.PollCreateParams{
@@ -714,13 +699,12 @@ func TestFailedTasks(t *testing.T) {
 func TestFailedPolls(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		srv := ricloudtest.NewServer(
+		srv := newServer(t,
 			ricloudtest.WithAccounts(ricloudtest.Account{
 				Identifier: "ada@example.com",
 				PollFail:   "service-error",
 			}),
 		)
-		defer srv.Close()
 		ctx, c := t.Context(), srv.Client()
 		session := login(ctx, t, c, "ada@example.com", "any")
 		params := ricloud.PollCreateParams{
@@ -747,9 +731,8 @@ func TestFailedPolls(t *testing.T) {
 func TestVariants(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		srv := ricloudtest.NewServer(ricloudtest.WithSucceededSessions(),
+		srv := newServer(t, ricloudtest.WithSucceededSessions(),
 			ricloudtest.WithNumericVersion())
-		defer srv.Close()
 		ctx := t.Context()
 		session := john(ctx, t, srv.Client())
 		_, raw := send(ctx, t, srv, "GET", "/sessions/"+string(session.ID), srv.Token(), "")
@@ -769,8 +752,7 @@ func TestVariants(t *testing.T) {
 func TestListURLs(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		srv := ricloudtest.NewServer(ricloudtest.WithReceiver(receiver, http.HandlerFunc(accept)))
-		defer srv.Close()
+		srv := newServer(t, ricloudtest.WithReceiver(receiver, http.HandlerFunc(accept)))
 		ctx := t.Context()
 		w := newWorld(ctx, t, srv.Client())
 		poll, source := string(w.poll.ID), string(w.session.Source.ID)
@@ -837,7 +819,7 @@ func TestCursors(t *testing.T) {
 			want:  []string{"5", "4", "3"},
 		},
 	} {
-		srv := start(t, test.opts...)
+		srv := newServer(t, test.opts...)
 		for _, identifier := range []string{"a", "b", "c", "d", "e"} {
 			send(t.Context(), t, srv, "POST", "/users", srv.Token(), `{"identifier":"`+identifier+`"}`)
 		}

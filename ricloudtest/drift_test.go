@@ -26,9 +26,8 @@ func TestRecordAndCheck(t *testing.T) {
 	eachGeneration(t, func(t *testing.T, generation ricloudtest.Option) {
 		dir := filepath.Join(t.TempDir(), "fixtures")
 		synctest.Test(t, func(t *testing.T) {
-			srv := ricloudtest.NewServer(generation,
+			srv := newServer(t, generation,
 				ricloudtest.WithReceiver(receiver, http.HandlerFunc(accept)))
-			defer srv.Close()
 			recorder := ricloudtest.Record(dir, srv)
 			c := srv.Client(ricloud.WithTransport(recorder))
 			w := newWorld(t.Context(), t, c)
@@ -148,7 +147,7 @@ func TestRecorderStepsAside(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "file")
 	require.NoError(t, os.WriteFile(file, nil, 0o600))
-	srv := start(t)
+	srv := newServer(t)
 	recorder := ricloudtest.Record(filepath.Join(file, "folder"), srv)
 	_, err := srv.Client(ricloud.WithTransport(recorder)).Keys.Current(t.Context())
 	require.NoError(t, err)

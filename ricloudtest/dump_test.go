@@ -159,7 +159,7 @@ func TestLoadOfAPollInFlight(t *testing.T) {
 
 func TestLoadRefuses(t *testing.T) {
 	t.Parallel()
-	srv := start(t)
+	srv := newServer(t)
 	var state bytes.Buffer
 	require.NoError(t, srv.Dump(&state))
 	for name, test := range map[string]struct{ dump, want string }{
@@ -188,7 +188,7 @@ func TestLoadRefuses(t *testing.T) {
 		require.ErrorContains(t, bad.Err(), test.want, name)
 		bad.Close()
 	}
-	huge := start(t, ricloudtest.WithAccounts(ricloudtest.Account{
+	huge := newServer(t, ricloudtest.WithAccounts(ricloudtest.Account{
 		Identifier: "x", Files: map[string]ricloudtest.File{"f": {Content: ricloudtest.GenerateBytes(1,
 			9<<20)}},
 	}))
@@ -199,8 +199,7 @@ func TestLoadRefuses(t *testing.T) {
 func TestReset(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		srv := ricloudtest.NewServer()
-		defer srv.Close()
+		srv := newServer(t)
 		first := john(t.Context(), t, srv.Client())
 		require.NoError(t, srv.SetFaults(ricloudtest.Fault{Status: 500, Count: -1}))
 		srv.Reset(1)
@@ -217,7 +216,7 @@ func TestReset(t *testing.T) {
 // The Date header of every answer is the sandbox's time.
 func TestDateOfAnswers(t *testing.T) {
 	t.Parallel()
-	srv := start(t)
+	srv := newServer(t)
 	srv.Advance(24 * time.Hour)
 	for _, path := range []string{"/key", "/nothing"} {
 		res, err := srv.RoundTrip(request(t.Context(), t, http.MethodGet, path, srv.Token(), ""))

@@ -322,7 +322,7 @@ func TestErrorCodes(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			status, body := send(t.Context(), t, start(t, test.opts...), test.method, test.path, test.token,
+			status, body := send(t.Context(), t, newServer(t, test.opts...), test.method, test.path, test.token,
 				test.body)
 			assert.Equal(t, test.status, status)
 			assert.Equal(t, test.code, body["error"])
@@ -337,11 +337,10 @@ func TestErrorCodes(t *testing.T) {
 func TestScopesAndLimits(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		srv := ricloudtest.NewServer(ricloudtest.WithScopes(ricloudtest.Scopes{
+		srv := newServer(t, ricloudtest.WithScopes(ricloudtest.Scopes{
 			"source_type:icloud.*":    {{Level: "user", Type: "count", Value: 1}},
 			"data_type:callkit.calls": {{Level: "organisation", Type: "count", Value: 2}},
 		}))
-		defer srv.Close()
 		c, ctx := srv.Client(), t.Context()
 		session := john(ctx, t, c)
 		poll := func(types ...string) error {
@@ -372,10 +371,9 @@ func TestScopesAndLimits(t *testing.T) {
 func TestLimitOfFiles(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		srv := ricloudtest.NewServer(ricloudtest.WithScopes(ricloudtest.Scopes{
+		srv := newServer(t, ricloudtest.WithScopes(ricloudtest.Scopes{
 			"file_type:*": {{Level: "key", Type: "count", Value: 2}},
 		}))
-		defer srv.Close()
 		c, ctx := srv.Client(), t.Context()
 		session := john(ctx, t, c)
 		poll := func(files ...ricloud.ID) error {
@@ -391,8 +389,7 @@ func TestLimitOfFiles(t *testing.T) {
 func TestRateLimit(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		srv := ricloudtest.NewServer(ricloudtest.WithRateLimit(2, time.Hour))
-		defer srv.Close()
+		srv := newServer(t, ricloudtest.WithRateLimit(2, time.Hour))
 		get := func() int {
 			status, _ := send(t.Context(), t, srv, http.MethodGet, "/key", srv.Token(), "")
 			return status
@@ -405,7 +402,7 @@ func TestRateLimit(t *testing.T) {
 
 func TestRotationEndsTheOldToken(t *testing.T) {
 	t.Parallel()
-	srv := start(t)
+	srv := newServer(t)
 	old := srv.Token()
 	key, err := srv.Client().Keys.Current(t.Context())
 	require.NoError(t, err)
@@ -420,8 +417,7 @@ func TestRotationEndsTheOldToken(t *testing.T) {
 func TestInFlightLimit(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		srv := ricloudtest.NewServer(ricloudtest.WithInFlightLimit(1))
-		defer srv.Close()
+		srv := newServer(t, ricloudtest.WithInFlightLimit(1))
 		c, ctx := srv.Client(ricloud.WithRetries(0)), t.Context()
 		params := ricloud.PollCreateParams{
 			Session: john(ctx, t, c).ID,

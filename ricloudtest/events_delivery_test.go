@@ -95,7 +95,7 @@ func subscribe(
 ) (*ricloudtest.Server, *inbox, *ricloud.WebhookConfig) {
 	t.Helper()
 	in := &inbox{status: http.StatusOK}
-	srv := ricloudtest.NewServer(append(opts, ricloudtest.WithReceiver(receiver, in))...)
+	srv := newServer(t, append(opts, ricloudtest.WithReceiver(receiver, in))...)
 	config, err := srv.Client().WebhookConfigs.Create(ctx,
 		ricloud.WebhookConfigCreateParams{URL: receiver + "/"})
 	require.NoError(t, err)
@@ -113,7 +113,6 @@ func TestDeliveries(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx := t.Context()
 		srv, in, config := subscribe(ctx, t)
-		defer srv.Close()
 		test := in.take()
 		require.Len(t, test, 2, "the test itself, and that its task succeeded")
 		assert.Equal(t, "webhook_config.test", test[0].slug)
@@ -155,7 +154,6 @@ func TestDeliveriesAreRetried(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx := t.Context()
 		srv, in, _ := subscribe(ctx, t)
-		defer srv.Close()
 		in.take()
 		in.answer(http.StatusInternalServerError)
 		id, err := srv.Deliver("poll", "completed", map[string]any{"id": "p"})
@@ -187,7 +185,7 @@ func TestWebhookTransportAndRetries(t *testing.T) {
 		var hosts []string
 		var mu sync.Mutex
 		answer := http.StatusOK
-		srv := ricloudtest.NewServer(
+		srv := newServer(t,
 			ricloudtest.WithWebhookRetries(time.Second, time.Minute),
 			ricloudtest.WithWebhookTransport(roundTrip(func(r *http.Request) (*http.Response, error) {
 				mu.Lock()
@@ -196,7 +194,6 @@ func TestWebhookTransportAndRetries(t *testing.T) {
 				return &http.Response{StatusCode: answer, Body: http.NoBody, Request: r}, nil
 			})),
 		)
-		defer srv.Close()
 		_, err := srv.Client().WebhookConfigs.Create(t.Context(),
 			ricloud.WebhookConfigCreateParams{URL: "https://elsewhere.example/hooks"})
 		require.NoError(t, err)
@@ -246,7 +243,6 @@ func TestWebhookFaults(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				ctx := t.Context()
 				srv, in, config := subscribe(ctx, t, ricloudtest.WithWebhookFaults(test.faults))
-				defer srv.Close()
 				in.take()
 				awaitSession(ctx, t, srv)
 				pass(10 * time.Second)
@@ -267,7 +263,6 @@ func TestWebhookConfigStates(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx := t.Context()
 		srv, in, config := subscribe(ctx, t)
-		defer srv.Close()
 		c := srv.Client()
 		for status, want := range map[int]ricloud.ConfigState{
 			http.StatusNotFound: "invalid",
@@ -289,8 +284,8 @@ func TestWebhookConfigStates(t *testing.T) {
 func TestDeliveryOverLoopback(t *testing.T) {
 	t.Parallel()
 	in := &inbox{status: http.StatusOK}
-	backend := start(t) // any local server would do, and this one needs no import
-	srv := start(t, ricloudtest.WithReceiver("http://receiver.invalid", in))
+	backend := newServer(t) // any local server would do, and this one needs no import
+	srv := newServer(t, ricloudtest.WithReceiver("http://receiver.invalid", in))
 	c := srv.Client()
 	config, err := c.WebhookConfigs.Create(t.Context(),
 		ricloud.WebhookConfigCreateParams{URL: backend.URL()})

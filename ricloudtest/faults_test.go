@@ -130,7 +130,7 @@ func TestFaults(t *testing.T) {
 			t.Parallel()
 			for _, sockets := range []bool{false, true} {
 				test.fault.Operation = "Users.Create"
-				srv := start(t, ricloudtest.WithFaults(test.fault))
+				srv := newServer(t, ricloudtest.WithFaults(test.fault))
 				base, rt := "https://api.ricloud.test", http.RoundTripper(srv)
 				if sockets {
 					wire := &http.Transport{}
@@ -170,7 +170,7 @@ func TestFaults(t *testing.T) {
 
 func TestFaultsStrikeTheCallsTheyName(t *testing.T) {
 	t.Parallel()
-	srv := start(t)
+	srv := newServer(t)
 	status := func(path string) int {
 		status, _ := send(t.Context(), t, srv, http.MethodGet, path, srv.Token(), "")
 		return status
@@ -196,8 +196,7 @@ func TestFaultsStrikeTheCallsTheyName(t *testing.T) {
 func TestDelayedAnswer(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		srv := ricloudtest.NewServer(ricloudtest.WithFaults(ricloudtest.Fault{Delay: time.Minute}))
-		defer srv.Close()
+		srv := newServer(t, ricloudtest.WithFaults(ricloudtest.Fault{Delay: time.Minute}))
 		began := time.Now()
 		got := try(t.Context(), t, srv, "https://api.ricloud.test", srv.Token())
 		require.NoError(t, got.err)
@@ -228,7 +227,7 @@ func TestReadFaults(t *testing.T) {
 // The journal contains no token, password or signature.
 func TestTheJournalHoldsNoSecrets(t *testing.T) {
 	t.Parallel()
-	srv := start(t)
+	srv := newServer(t)
 	c := srv.Client()
 	session := john(t.Context(), t, c)
 	poll, err := c.Polls.Create(t.Context(), ricloud.PollCreateParams{

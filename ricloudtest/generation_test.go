@@ -168,8 +168,7 @@ func TestVendorClients(t *testing.T) {
 				if client.deliveries {
 					opts = append(opts, ricloudtest.WithStringDeliveries())
 				}
-				srv := ricloudtest.NewServer(opts...)
-				defer srv.Close()
+				srv := newServer(t, opts...)
 				v := &vendorRun{client, t, t.Context(), srv}
 				v.listen(listener)
 				session := v.login()
@@ -379,7 +378,7 @@ func TestOldActions(t *testing.T) {
 			status: 404,
 		},
 	} {
-		srv := start(t, test.opts...)
+		srv := newServer(t, test.opts...)
 		for _, path := range []string{
 			"/results/x/ack", "/configs/storage/9/test",
 			"/configs/webhook/9/test",

@@ -31,8 +31,8 @@ func eachGeneration(t *testing.T, test func(*testing.T, ricloudtest.Option)) {
 	}
 }
 
-// start returns a server that is closed at the end of the test.
-func start(t *testing.T, opts ...ricloudtest.Option) *ricloudtest.Server {
+// newServer returns a server that is closed at the end of the test.
+func newServer(t *testing.T, opts ...ricloudtest.Option) *ricloudtest.Server {
 	t.Helper()
 	srv := ricloudtest.NewServer(opts...)
 	t.Cleanup(srv.Close)

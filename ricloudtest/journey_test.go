@@ -21,8 +21,7 @@ func TestJourney(t *testing.T) {
 	eachGeneration(t, func(t *testing.T, generation ricloudtest.Option) {
 		synctest.Test(t, func(t *testing.T) {
 			ctx := t.Context()
-			srv := ricloudtest.NewServer(generation, ricloudtest.WithUnconfigured())
-			defer srv.Close()
+			srv := newServer(t, generation, ricloudtest.WithUnconfigured())
 			c := srv.Client()
 
 			org, err := c.Organisation.Get(ctx)
@@ -90,7 +89,7 @@ func TestJourney(t *testing.T) {
 func TestResultsAreServedAtSignedURLs(t *testing.T) {
 	t.Parallel()
 	for _, overLoopback := range []bool{false, true} {
-		srv := start(t)
+		srv := newServer(t)
 		ctx := t.Context()
 		options := []ricloud.Option{}
 		var rt http.RoundTripper = srv

@@ -17,9 +17,8 @@ import (
 func TestKeyCreateWithConfigs(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		srv := ricloudtest.NewServer(ricloudtest.WithReceiver(receiver, &inbox{status: 200}),
+		srv := newServer(t, ricloudtest.WithReceiver(receiver, &inbox{status: 200}),
 			ricloudtest.WithWebhooks(receiver))
-		defer srv.Close()
 		ctx, token := t.Context(), srv.Token()
 		pass(time.Minute)
 		_, key := send(ctx, t, srv, "POST", "/keys", token,
@@ -43,8 +42,7 @@ func TestKeyCreateWithConfigs(t *testing.T) {
 func TestKeyUpdateEndsAKey(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		srv := ricloudtest.NewServer()
-		defer srv.Close()
+		srv := newServer(t)
 		ctx := t.Context()
 		_, key := send(ctx, t, srv, "POST", "/keys", srv.Token(), `{}`)
 		token, _ := key["token"].(string)
@@ -64,8 +62,7 @@ func TestKeyUpdateEndsAKey(t *testing.T) {
 func TestUserOfAnotherKey(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		srv := ricloudtest.NewServer()
-		defer srv.Close()
+		srv := newServer(t)
 		ctx := t.Context()
 		_, key := send(ctx, t, srv, "POST", "/keys", srv.Token(), `{}`)
 		other, _ := key["id"].(string)
@@ -84,9 +81,8 @@ func TestUserOfAnotherKey(t *testing.T) {
 func TestOrganisationDefaults(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		srv := ricloudtest.NewServer(ricloudtest.WithReceiver(receiver, &inbox{status: 200}),
+		srv := newServer(t, ricloudtest.WithReceiver(receiver, &inbox{status: 200}),
 			ricloudtest.WithWebhooks(receiver))
-		defer srv.Close()
 		ctx, token := t.Context(), srv.Token()
 		pass(time.Minute)
 		update := func(body string) []any {
@@ -109,8 +105,7 @@ func TestOrganisationDefaults(t *testing.T) {
 func TestDeletedStorageConfig(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		srv := ricloudtest.NewServer()
-		defer srv.Close()
+		srv := newServer(t)
 		ctx, c := t.Context(), srv.Client()
 		session := john(ctx, t, c)
 		one := ricloud.ID("1")

@@ -23,13 +23,12 @@ func TestTenThousandInFlight(t *testing.T) {
 		accounts = 1000 // the race detector allows 8128 goroutines
 	}
 	synctest.Test(t, func(t *testing.T) {
-		srv := ricloudtest.NewServer(
+		srv := newServer(t,
 			ricloudtest.WithAccounts(ricloudtest.MockAccounts(accounts, "callkit.calls")...),
 			ricloudtest.WithDelays(ricloudtest.Delays{
 				Session: ricloudtest.Delay{Min: 3 * time.Second, Max: 40 * time.Second},
 				Task:    ricloudtest.Delay{Min: 30 * time.Second, Max: 600 * time.Second},
 			}))
-		defer srv.Close()
 		c, ctx := srv.Client(), t.Context()
 		user, err := c.Users.Create(ctx, ricloud.UserCreateParams{Identifier: "u"})
 		require.NoError(t, err)

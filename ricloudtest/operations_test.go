@@ -169,9 +169,8 @@ func TestEveryOperation(t *testing.T) {
 	t.Parallel()
 	eachGeneration(t, func(t *testing.T, generation ricloudtest.Option) {
 		synctest.Test(t, func(t *testing.T) {
-			srv := ricloudtest.NewServer(generation,
+			srv := newServer(t, generation,
 				ricloudtest.WithReceiver(receiver, http.HandlerFunc(accept)))
-			defer srv.Close()
 			w := newWorld(t.Context(), t, srv.Client())
 			for op, err := range w.rest(t.Context()) {
 				require.NoError(t, err, op.Name)

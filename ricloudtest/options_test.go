@@ -103,7 +103,7 @@ func TestOptionsThatCannotWork(t *testing.T) {
 		},
 		"a dump": {opt: ricloudtest.WithState([]byte("{}")), want: "version"},
 	} {
-		srv := start(t, test.opt)
+		srv := newServer(t, test.opt)
 		require.ErrorContains(t, srv.Err(), test.want, name)
 		require.ErrorContains(t, srv.Start(), test.want, name)
 		_, err := srv.Client().Keys.Current(t.Context())
@@ -115,13 +115,13 @@ func TestOptionsThatCannotWork(t *testing.T) {
 		assert.Equal(t, http.StatusInternalServerError, got.status, name)
 		assert.Contains(t, got.body.String(), "internal-error", name)
 	}
-	require.NoError(t, start(t).Err())
+	require.NoError(t, newServer(t).Err())
 }
 
 // A misspelt operation is refused, and CountCalls returns -1 instead of 0.
 func TestMisspeltOperations(t *testing.T) {
 	t.Parallel()
-	srv := start(t)
+	srv := newServer(t)
 	assert.Equal(t, 0, srv.CountCalls("Polls.Create"))
 	assert.Equal(t, -1, srv.CountCalls("Pols.Create"))
 	require.Error(t, srv.SetFaults(ricloudtest.Fault{Operation: "Pols.Create", Status: 500}))
@@ -132,7 +132,7 @@ func TestMisspeltOperations(t *testing.T) {
 // A client of a sandbox that answers 500 uses all its retries within milliseconds.
 func TestRetriesTakeNoTime(t *testing.T) {
 	t.Parallel()
-	srv := start(t, ricloudtest.WithFaults(ricloudtest.Fault{Status: 500, Count: -1}))
+	srv := newServer(t, ricloudtest.WithFaults(ricloudtest.Fault{Status: 500, Count: -1}))
 	began := time.Now()
 	_, err := srv.Client().Keys.Current(t.Context())
 	require.Error(t, err)

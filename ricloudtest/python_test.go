@@ -20,7 +20,7 @@ import (
 // 0 on every request, null for an action without parameters, and Latin-1 where it should be UTF-8.
 func TestThePythonClientsBytes(t *testing.T) {
 	t.Parallel()
-	srv := start(t, ricloudtest.WithToken("tok-abc"), ricloudtest.WithDelays(ricloudtest.Delays{}))
+	srv := newServer(t, ricloudtest.WithToken("tok-abc"), ricloudtest.WithDelays(ricloudtest.Delays{}))
 	host := strings.TrimPrefix(srv.URL(), "http://")
 	conn, err := new(net.Dialer).DialContext(t.Context(), "tcp", host)
 	require.NoError(t, err)

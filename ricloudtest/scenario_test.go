@@ -109,8 +109,7 @@ func TestScenarios(t *testing.T) {
 				if name == "receiver-down" { // a synctest bubble cannot open sockets
 					opts = append(opts, ricloudtest.WithWebhookTransport(refusing{}))
 				}
-				srv := ricloudtest.NewServer(opts...)
-				defer srv.Close()
+				srv := newServer(t, opts...)
 				test(t, srv, srv.Client())
 			})
 		})

@@ -39,8 +39,7 @@ func TestClose(t *testing.T) {
 func TestABodyEndsWithItsClose(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		srv := ricloudtest.NewServer(ricloudtest.WithFaults(ricloudtest.Fault{Drip: time.Hour}))
-		defer srv.Close()
+		srv := newServer(t, ricloudtest.WithFaults(ricloudtest.Fault{Drip: time.Hour}))
 		res, err := srv.RoundTrip(request(t.Context(), t, http.MethodGet, "/key", srv.Token(), ""))
 		require.NoError(t, err)
 		time.AfterFunc(time.Minute, func() { _ = res.Body.Close() })
@@ -51,7 +50,7 @@ func TestABodyEndsWithItsClose(t *testing.T) {
 
 func TestOnlyTheSandboxsHosts(t *testing.T) {
 	t.Parallel()
-	srv := start(t)
+	srv := newServer(t)
 	require.ErrorContains(t, try(t.Context(), t, srv, "https://example.com", srv.Token()).err,
 		"example.com")
 	ended, cancel := context.WithCancel(t.Context())
@@ -64,20 +63,20 @@ func TestListeners(t *testing.T) {
 	t.Parallel()
 	api, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	require.NoError(t, err)
-	srv := start(t, ricloudtest.WithListeners(api, nil))
+	srv := newServer(t, ricloudtest.WithListeners(api, nil))
 	assert.Equal(t, "http://"+api.Addr().String(), srv.URL())
 }
 
 func TestOptionsThatAreRefused(t *testing.T) {
 	t.Parallel()
-	_, err := start(t).Client(ricloud.WithBaseURL("://")).Keys.Current(t.Context())
+	_, err := newServer(t).Client(ricloud.WithBaseURL("://")).Keys.Current(t.Context())
 	require.Error(t, err)
 }
 
 func TestTheLogHoldsNoSecrets(t *testing.T) {
 	t.Parallel()
 	var log strings.Builder
-	srv := start(t, ricloudtest.WithLogger(slog.New(slog.NewTextHandler(&log,
+	srv := newServer(t, ricloudtest.WithLogger(slog.New(slog.NewTextHandler(&log,
 		&slog.HandlerOptions{Level: slog.LevelDebug}))))
 	send(t.Context(), t, srv, http.MethodGet, "/key", srv.Token(), "")
 	assert.Contains(t, log.String(), "Keys.Current")
@@ -88,8 +87,7 @@ func TestTheLogHoldsNoSecrets(t *testing.T) {
 func TestAccountsChange(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		srv := ricloudtest.NewServer()
-		defer srv.Close()
+		srv := newServer(t)
 		c, ctx := srv.Client(), t.Context()
 		require.NoError(t, srv.AddAccount(ricloudtest.Account{Identifier: "new@example.com"}))
 		session := login(ctx, t, c, "new@example.com", "anything")
@@ -126,12 +124,11 @@ func TestSeedAndSpeed(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		run := func(opts ...ricloudtest.Option) (ricloud.ID, time.Duration) {
-			srv := ricloudtest.NewServer(append(opts,
+			srv := newServer(t, append(opts,
 				ricloudtest.WithDelays(ricloudtest.Delays{Session: ricloudtest.Delay{
 					Min: time.Minute,
 					Max: time.Hour,
 				}}))...)
-			defer srv.Close()
 			began := time.Now()
 			session := john(t.Context(), t, srv.Client())
 			return session.ID, time.Since(began)

@@ -8,7 +8,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	ricloud "github.com/reincubate/ricloud-go"
-	"github.com/reincubate/ricloud-go/ricloudtest"
 )
 
 // A Relay app has its own identifier, which is known only after a successful pairing. Its devices
@@ -16,8 +15,7 @@ import (
 func TestRelaySources(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		srv := ricloudtest.NewServer()
-		defer srv.Close()
+		srv := newServer(t)
 		ctx, c := t.Context(), srv.Client()
 		user, err := c.Users.Create(ctx, ricloud.UserCreateParams{Identifier: "u"})
 		require.NoError(t, err)

@@ -102,10 +102,9 @@ func TestSetStateEndsAnAwait(t *testing.T) {
 		"active": ricloud.SessionActive, "failed": ricloud.SessionFailed,
 	} {
 		synctest.Test(t, func(t *testing.T) {
-			srv := ricloudtest.NewServer(ricloudtest.WithDelays(ricloudtest.Delays{
+			srv := newServer(t, ricloudtest.WithDelays(ricloudtest.Delays{
 				Session: ricloudtest.Fixed(time.Hour),
 			}))
-			defer srv.Close()
 			ctx, c := t.Context(), srv.Client()
 			user, err := c.Users.Create(ctx, ricloud.UserCreateParams{Identifier: "u"})
 			require.NoError(t, err)
@@ -136,7 +135,6 @@ func TestSetStateOfAnEvent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx := t.Context()
 		srv, in, _ := subscribe(ctx, t)
-		defer srv.Close()
 		in.take()
 		in.answer(500)
 		id, err := srv.Deliver("poll", "completed", map[string]any{"id": "p"})
@@ -161,8 +159,7 @@ func TestSetStateOfAnEvent(t *testing.T) {
 func TestSetStateOfWhatIsPending(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		srv := ricloudtest.NewServer()
-		defer srv.Close()
+		srv := newServer(t)
 		ctx, c := t.Context(), srv.Client()
 		user, err := c.Users.Create(ctx, ricloud.UserCreateParams{Identifier: "u"})
 		require.NoError(t, err)
@@ -199,8 +196,7 @@ func TestSetStateOfWhatIsPending(t *testing.T) {
 func TestFaultsChooseCalls(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		srv := ricloudtest.NewServer()
-		defer srv.Close()
+		srv := newServer(t)
 		ctx, c := t.Context(), srv.Client(ricloud.WithRetries(0))
 		session := john(ctx, t, c)
 		poll, err := retrieve(ctx, t, srv)

@@ -123,8 +123,7 @@ func TestSessionOutcomes(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				srv := ricloudtest.NewServer(ricloudtest.WithAccounts(accounts...))
-				defer srv.Close()
+				srv := newServer(t, ricloudtest.WithAccounts(accounts...))
 				c, ctx := srv.Client(), t.Context()
 				user, err := c.Users.Create(ctx, ricloud.UserCreateParams{Identifier: "u"})
 				require.NoError(t, err)
@@ -154,8 +153,7 @@ func TestSessionOutcomes(t *testing.T) {
 func TestSessionsExpire(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		srv := ricloudtest.NewServer(ricloudtest.WithSessionLifetime(time.Hour))
-		defer srv.Close()
+		srv := newServer(t, ricloudtest.WithSessionLifetime(time.Hour))
 		c, ctx := srv.Client(), t.Context()
 		session := john(ctx, t, c)
 		params := ricloud.PollCreateParams{
@@ -186,14 +184,13 @@ func TestPollStates(t *testing.T) {
 			Poll: ricloudtest.Fixed(time.Second),
 			Task: ricloudtest.Fixed(10 * time.Second), Suspend: ricloudtest.Fixed(time.Minute),
 		}
-		srv := ricloudtest.NewServer(ricloudtest.WithDelays(delays),
+		srv := newServer(t, ricloudtest.WithDelays(delays),
 			ricloudtest.WithAccounts(ricloudtest.Account{
 				Identifier: "john.appleseed@example.com",
 				Data:       map[string]ricloudtest.Content{"a": ricloudtest.Records(1, 2)},
 				Fail:       map[string]string{"b": "service-unavailable"},
 				Suspend:    map[string]bool{"c": true},
 			}))
-		defer srv.Close()
 		c, ctx := srv.Client(), t.Context()
 		poll, err := c.Polls.Create(ctx,
 			ricloud.PollCreateParams{Session: john(ctx, t, c).ID, Payload: ricloud.PollPayload{
@@ -224,8 +221,7 @@ func TestPollStates(t *testing.T) {
 func TestSubscriptions(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		srv := ricloudtest.NewServer()
-		defer srv.Close()
+		srv := newServer(t)
 		c, ctx := srv.Client(), t.Context()
 		session := john(ctx, t, c)
 		sub, err := c.Subscriptions.Create(ctx, ricloud.SubscriptionCreateParams{
@@ -253,8 +249,7 @@ func TestSubscriptions(t *testing.T) {
 func TestRelayNeedsASubscription(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		srv := ricloudtest.NewServer()
-		defer srv.Close()
+		srv := newServer(t)
 		c, ctx := srv.Client(), t.Context()
 		user, err := c.Users.Create(ctx, ricloud.UserCreateParams{Identifier: "u"})
 		require.NoError(t, err)
@@ -302,9 +297,8 @@ func TestAwait(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				srv := ricloudtest.NewServer(ricloudtest.WithGeneration(test.generation),
+				srv := newServer(t, ricloudtest.WithGeneration(test.generation),
 					ricloudtest.WithDelays(ricloudtest.Delays{Session: ricloudtest.Fixed(test.work)}))
-				defer srv.Close()
 				began := time.Now()
 				assert.Equal(t, test.state, awaitSession(t.Context(), t, srv))
 				assert.Equal(t, test.want, time.Since(began))
@@ -333,7 +327,7 @@ func TestPaging(t *testing.T) {
 		{ricloudtest.WithInclusiveCursors()},
 		{ricloudtest.WithGeneration(ricloudtest.GenerationMixed)},
 	} {
-		srv := start(t, opts...)
+		srv := newServer(t, opts...)
 		c, ctx := srv.Client(), t.Context()
 		var made []string
 		for i := range 25 {

@@ -84,7 +84,7 @@ func TestGenerateRecords(t *testing.T) {
 func TestLocalStorage(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	srv := start(t, ricloudtest.WithLocalStorage(dir))
+	srv := newServer(t, ricloudtest.WithLocalStorage(dir))
 	poll, err := retrieve(t.Context(), t, srv)
 	require.NoError(t, err)
 	result := poll.Results.Data[0]
@@ -127,13 +127,13 @@ func (b *bucket) Publish(_ context.Context, url string, content ricloudtest.Cont
 func TestPublisher(t *testing.T) {
 	t.Parallel()
 	to := &bucket{}
-	srv := start(t, ricloudtest.WithPublisher(to))
+	srv := newServer(t, ricloudtest.WithPublisher(to))
 	poll, err := retrieve(t.Context(), t, srv)
 	require.NoError(t, err)
 	assert.Equal(t, []string{poll.Results.Data[0].URL}, to.urls)
 	assert.Zero(t, poll.Results.Data[0].SignedURL, "the bytes are not the sandbox's to serve")
 
-	refusing := start(t, ricloudtest.WithPublisher(&bucket{err: errors.New("access denied")}))
+	refusing := newServer(t, ricloudtest.WithPublisher(&bucket{err: errors.New("access denied")}))
 	poll, err = retrieve(t.Context(), t, refusing)
 	require.Error(t, err)
 	assert.Len(t, poll.TasksFailed, 1)
@@ -178,7 +178,7 @@ func TestStorageConfigStates(t *testing.T) {
 			"secret_access_key": ricloud.NewSecret("b"),
 		}, want: "invalid"},
 	} {
-		srv := start(t)
+		srv := newServer(t)
 		c := srv.Client()
 		config, err := c.StorageConfigs.Create(t.Context(),
 			ricloud.StorageConfigCreateParams{URL: test.url, Credentials: test.credentials})
@@ -194,7 +194,7 @@ func TestStorageConfigStates(t *testing.T) {
 // Objects can be removed, replaced or expire independently of the API.
 func TestObjectsVanishChangeAndExpire(t *testing.T) {
 	t.Parallel()
-	srv := start(t)
+	srv := newServer(t)
 	poll, err := retrieve(t.Context(), t, srv)
 	require.NoError(t, err)
 	result := poll.Results.Data[0]

@@ -65,8 +65,7 @@ func TestSubscriptionsAreRefused(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				srv := ricloudtest.NewServer(test.opts...)
-				defer srv.Close()
+				srv := newServer(t, test.opts...)
 				ctx, c := t.Context(), srv.Client()
 				session := john(ctx, t, c)
 				if test.spoil != nil {
@@ -88,10 +87,9 @@ func TestSubscriptionsBegin(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				srv := ricloudtest.NewServer(ricloudtest.WithDelays(ricloudtest.Delays{
+				srv := newServer(t, ricloudtest.WithDelays(ricloudtest.Delays{
 					Subscription: ricloudtest.Fixed(time.Minute),
 				}))
-				defer srv.Close()
 				ctx, c := t.Context(), srv.Client()
 				params := ricloud.SubscriptionCreateParams{
 					Session:     john(ctx, t, c).ID,
