@@ -47,307 +47,312 @@ func operationCases() []operationCase {
 	const pageQuery = "after_id=a%2F1&before_id=b&limit=5"
 	return []operationCase{
 		{
-			op: transport.OrganisationGet,
+			op: transport.OrganisationGet, path: "/organisation",
 			call: func(ctx context.Context, c *Client) error {
 				return result(c.Organisation.Get(ctx))
-			}, path: "/organisation", query: "", body: "",
+			},
 		},
 		{
-			op: transport.OrganisationUpdate,
+			op: transport.OrganisationUpdate, path: "/organisation",
+			body: `{"name":"Müller & Söhne","config":{"publish_source_files":false},` +
+				`"storage_config_default":"2","webhook_config_default":null}`,
 			call: func(ctx context.Context, c *Client) error {
 				return result(c.Organisation.Update(ctx, OrganisationUpdateParams{
 					Name: "Müller & Söhne", Config: &PublishingConfig{PublishSourceFiles: new(false)},
 					StorageConfigDefault: new(ID("2")), WebhookConfigDefault: new(ID),
 				}))
-			}, path: "/organisation", query: "",
-			body: `{"name":"Müller & Söhne","config":{"publish_source_files":false},` +
-				`"storage_config_default":"2","webhook_config_default":null}`,
+			},
 		},
 		{
-			op: transport.KeysCreate,
+			op: transport.KeysCreate, path: "/keys", body: `{"storage_config":"2"}`,
 			call: func(ctx context.Context, c *Client) error {
 				return result(c.Keys.Create(ctx, KeyCreateParams{StorageConfig: "2"}))
-			}, path: "/keys", query: "", body: `{"storage_config":"2"}`,
+			},
 		},
-		{op: transport.KeysGet, call: func(ctx context.Context, c *Client) error {
-			return result(c.Keys.Get(ctx, "1"))
-		}, path: "/keys/1", query: "", body: ""},
-		{op: transport.KeysList, call: func(ctx context.Context, c *Client) error {
-			return result(c.Keys.List(ctx, KeyListParams{page}))
-		}, path: "/keys", query: pageQuery, body: ""},
 		{
-			op: transport.KeysUpdate,
+			op: transport.KeysGet, path: "/keys/1",
+			call: func(ctx context.Context, c *Client) error {
+				return result(c.Keys.Get(ctx, "1"))
+			},
+		},
+		{
+			op: transport.KeysList, path: "/keys", query: pageQuery,
+			call: func(ctx context.Context, c *Client) error {
+				return result(c.Keys.List(ctx, KeyListParams{page}))
+			},
+		},
+		{
+			op: transport.KeysUpdate, path: "/keys/1",
+			body: `{"config":{},"storage_config":null,"webhook_config":"5"}`,
 			call: func(ctx context.Context, c *Client) error {
 				return result(c.Keys.Update(ctx, "1", KeyUpdateParams{
 					Config:        &PublishingConfig{},
 					StorageConfig: new(ID), WebhookConfig: new(ID("5")),
 				}))
 			},
-			path:  "/keys/1",
-			query: "",
-			body:  `{"config":{},"storage_config":null,"webhook_config":"5"}`,
 		},
 		{
-			op: transport.KeysCurrent,
+			op: transport.KeysCurrent, path: "/key",
 			call: func(ctx context.Context, c *Client) error {
 				return result(c.Keys.Current(ctx))
-			}, path: "/key", query: "", body: "",
+			},
 		},
 		{
-			op: transport.KeysUpdateCurrent,
+			op: transport.KeysUpdateCurrent, path: "/key", body: `{}`,
 			call: func(ctx context.Context, c *Client) error {
 				return result(c.Keys.UpdateCurrent(ctx, KeyUpdateParams{}))
-			}, path: "/key", query: "", body: `{}`,
+			},
 		},
 		{
-			op: transport.KeysRotate,
+			op: transport.KeysRotate, path: "/keys/1/rotate", body: `{"expire":5400}`,
 			call: func(ctx context.Context, c *Client) error {
 				return result(c.Keys.Rotate(ctx, "1", KeyRotateParams{Expire: 90 * time.Minute}))
-			}, path: "/keys/1/rotate", query: "", body: `{"expire":5400}`,
+			},
 		},
 		{
-			op: transport.PermissionsCreate,
+			op: transport.PermissionsCreate, path: "/permissions",
+			body: `{"key":"1","scopes":{"task_type:*":[]}}`,
 			call: func(ctx context.Context, c *Client) error {
 				return result(c.Permissions.Create(ctx,
 					PermissionsCreateParams{Key: "1", Scopes: map[string][]ScopeLimit{"task_type:*": nil}}))
 			},
-			path:  "/permissions",
-			query: "",
-			body:  `{"key":"1","scopes":{"task_type:*":[]}}`,
 		},
 		{
-			op: transport.PermissionsGet,
+			op: transport.PermissionsGet, path: "/permissions/1",
 			call: func(ctx context.Context, c *Client) error {
 				return result(c.Permissions.Get(ctx, "1"))
-			}, path: "/permissions/1", query: "", body: "",
+			},
 		},
 		{
-			op: transport.PermissionsList,
+			op: transport.PermissionsList, path: "/permissions", query: pageQuery,
 			call: func(ctx context.Context, c *Client) error {
 				return result(c.Permissions.List(ctx, PermissionsListParams{page}))
-			}, path: "/permissions", query: pageQuery, body: "",
+			},
 		},
 		{
-			op: transport.PermissionsUpdate,
+			op: transport.PermissionsUpdate, path: "/permissions/1",
+			body: `{"scopes":{"x:y":[{"level":"user","type":"count","value":3}]}}`,
 			call: func(ctx context.Context, c *Client) error {
 				return result(c.Permissions.Update(ctx, "1",
-					PermissionsUpdateParams{Scopes: map[string][]ScopeLimit{"x:y": {{
-						Level: "user",
-						Type:  "count",
-						Value: 3,
-					}}}}))
+					PermissionsUpdateParams{Scopes: map[string][]ScopeLimit{
+						"x:y": {{Level: "user", Type: "count", Value: 3}},
+					}}))
 			},
-			path:  "/permissions/1",
-			query: "",
-			body:  `{"scopes":{"x:y":[{"level":"user","type":"count","value":3}]}}`,
 		},
 		{
-			op: transport.UsersCreate,
+			op: transport.UsersCreate, path: "/users",
+			body: `{"identifier":"müller 日本 <x>","key":"4"}`,
 			call: func(ctx context.Context, c *Client) error {
 				return result(c.Users.Create(ctx, UserCreateParams{Identifier: "müller 日本 <x>", Key: "4"}))
 			},
-			path:  "/users",
-			query: "",
-			body:  `{"identifier":"müller 日本 <x>","key":"4"}`,
 		},
-		{op: transport.UsersGet, call: func(ctx context.Context, c *Client) error {
-			return result(c.Users.Get(ctx, "a/b c"))
-		}, path: "/users/a%2Fb%20c", query: "", body: ""},
 		{
-			op: transport.UsersList,
+			op: transport.UsersGet, path: "/users/a%2Fb%20c",
+			call: func(ctx context.Context, c *Client) error {
+				return result(c.Users.Get(ctx, "a/b c"))
+			},
+		},
+		{
+			op: transport.UsersList, path: "/users", query: "identifier=x%26y&z=1&z=2",
 			call: func(ctx context.Context, c *Client) error {
 				return result(c.Users.List(ctx, UserListParams{Identifier: "x&y"}, WithQuery("z", "1"),
 					WithQuery("z", "2")))
-			}, path: "/users", query: "identifier=x%26y&z=1&z=2", body: "",
+			},
 		},
 		{
-			op: transport.UsersUpdate,
+			op: transport.UsersUpdate, path: "/users/1", body: `{"identifier":"x"}`,
 			call: func(ctx context.Context, c *Client) error {
 				return result(c.Users.Update(ctx, "1", UserUpdateParams{Identifier: "x"}))
-			}, path: "/users/1", query: "", body: `{"identifier":"x"}`,
+			},
 		},
 		{
-			op: transport.SourcesGet,
+			op: transport.SourcesGet, path: "/sources/1",
 			call: func(ctx context.Context, c *Client) error {
 				return result(c.Sources.Get(ctx, "1"))
-			}, path: "/sources/1", query: "", body: "",
+			},
 		},
 		{
-			op: transport.SourcesList,
+			op: transport.SourcesList, path: "/sources",
+			query: "after_id=a%2F1&before_id=b&identifier=x&limit=5&user=1",
 			call: func(ctx context.Context, c *Client) error {
 				return result(
 					c.Sources.List(ctx, SourceListParams{User: "1", Identifier: "x", ListParams: page}),
 				)
 			},
-			path:  "/sources",
-			query: "after_id=a%2F1&before_id=b&identifier=x&limit=5&user=1",
-			body:  "",
 		},
 		{
-			op: transport.SourcesUpdate,
+			op: transport.SourcesUpdate, path: "/sources/1", body: `{"state":"deactivated"}`,
 			call: func(ctx context.Context, c *Client) error {
 				return result(c.Sources.Update(ctx, "1", SourceUpdateParams{State: SourceDeactivated}))
-			}, path: "/sources/1", query: "", body: `{"state":"deactivated"}`,
+			},
 		},
 		{
-			op: transport.SourcesChildren,
+			op: transport.SourcesChildren, path: "/sources/1/children", query: pageQuery,
 			call: func(ctx context.Context, c *Client) error {
 				return result(c.Sources.Children(ctx, "1", page))
-			}, path: "/sources/1/children", query: pageQuery, body: "",
+			},
 		},
 		{
-			op: transport.SessionsCreate,
+			op: transport.SessionsCreate, path: "/sessions",
+			body: `{"source":{"user":"1","type":"icloud.account","identifier":"jane@example.com"},` +
+				`"payload":{"password":"pa$$ \"word\"","code":"123456"}}`,
 			call: func(ctx context.Context, c *Client) error {
 				return result(c.Sessions.Create(ctx, SessionCreateParams{
 					Source:  SourceParams{User: "1", Type: SourceICloudAccount, Identifier: "jane@example.com"},
 					Payload: SessionPayload{Password: NewSecret(`pa$$ "word"`), Code: NewSecret("123456")},
 				}))
-			}, path: "/sessions", query: "",
-			body: `{"source":{"user":"1","type":"icloud.account","identifier":"jane@example.com"},` +
-				`"payload":{"password":"pa$$ \"word\"","code":"123456"}}`,
+			},
 		},
 		{
-			op: transport.SessionsCreate,
+			op: transport.SessionsCreate, path: "/sessions",
+			body: `{"source":{"user":"1","type":"rirelay.instance"},"payload":{"code":"PAIR-1234"}}`,
 			call: func(ctx context.Context, c *Client) error {
 				return result(c.Sessions.Create(ctx, SessionCreateParams{
 					Source:  SourceParams{User: "1", Type: SourceRelayInstance},
 					Payload: SessionPayload{Code: NewSecret("PAIR-1234")},
 				}))
-			}, path: "/sessions", query: "",
-			body: `{"source":{"user":"1","type":"rirelay.instance"},"payload":{"code":"PAIR-1234"}}`,
+			},
 		},
 		{
-			op: transport.SessionsGet,
+			op: transport.SessionsGet, path: "/sessions/s",
 			call: func(ctx context.Context, c *Client) error {
 				return result(c.Sessions.Get(ctx, "s"))
-			}, path: "/sessions/s", query: "", body: "",
+			},
 		},
 		{
-			op: transport.SessionsList,
+			op: transport.SessionsList, path: "/sessions",
+			query: "limit=1&source=1&state=active",
 			call: func(ctx context.Context, c *Client) error {
 				return result(c.Sessions.List(ctx,
 					SessionListParams{Source: "1", State: SessionActive, ListParams: ListParams{Limit: 1}}))
-			}, path: "/sessions", query: "limit=1&source=1&state=active", body: "",
+			},
 		},
 		{
-			op: transport.SessionsDelete,
+			op: transport.SessionsDelete, path: "/sessions/s",
 			call: func(ctx context.Context, c *Client) error {
 				return result(c.Sessions.Delete(ctx, "s"))
-			}, path: "/sessions/s", query: "", body: "",
+			},
 		},
 		{
-			op: transport.PollsCreate,
+			op: transport.PollsCreate, path: "/polls",
+			body: `{"session":"s","source":"x","type":"data","payload":{"info_types":["*"],` +
+				`"data_types":["callkit.calls"],"files":["a/b c"],"publish_source_files":false,` +
+				`"since":"2026-11-23T12:00:00.000Z","until":"2026-11-23T12:00:00.000Z"}}`,
 			call: func(ctx context.Context, c *Client) error {
 				return result(c.Polls.Create(ctx,
 					PollCreateParams{Session: "s", Source: "x", Type: "data", Payload: PollPayload{
 						InfoTypes: []string{"*"}, DataTypes: []string{"callkit.calls"}, Files: []ID{"a/b c"},
 						PublishSourceFiles: new(false), Since: noon, Until: noon,
 					}}))
-			}, path: "/polls", query: "",
-			body: `{"session":"s","source":"x","type":"data","payload":{"info_types":["*"],` +
-				`"data_types":["callkit.calls"],"files":["a/b c"],"publish_source_files":false,` +
-				`"since":"2026-11-23T12:00:00.000Z","until":"2026-11-23T12:00:00.000Z"}}`,
+			},
 		},
 		{
-			op: transport.PollsCreate,
+			op: transport.PollsCreate, path: "/polls",
+			body: `{"subscription":"sub","payload":{"data_types":["callkit.calls"]}}`,
 			call: func(ctx context.Context, c *Client) error {
 				return result(c.Polls.Create(ctx, PollCreateParams{Subscription: "sub", Payload: payload}))
 			},
-			path:  "/polls",
-			query: "",
-			body:  `{"subscription":"sub","payload":{"data_types":["callkit.calls"]}}`,
 		},
-		{op: transport.PollsGet, call: func(ctx context.Context, c *Client) error {
-			return result(c.Polls.Get(ctx, "p"))
-		}, path: "/polls/p", query: "", body: ""},
 		{
-			op: transport.PollsList,
+			op: transport.PollsGet, path: "/polls/p",
+			call: func(ctx context.Context, c *Client) error {
+				return result(c.Polls.Get(ctx, "p"))
+			},
+		},
+		{
+			op: transport.PollsList, path: "/polls",
+			query: "requestor=subscription&session=s&subscription=sub",
 			call: func(ctx context.Context, c *Client) error {
 				return result(c.Polls.List(ctx,
 					PollListParams{Session: "s", Subscription: "sub", Requestor: "subscription"}))
 			},
-			path:  "/polls",
-			query: "requestor=subscription&session=s&subscription=sub",
-			body:  "",
 		},
 		{
-			op: transport.SubscriptionsCreate,
+			op: transport.SubscriptionsCreate, path: "/subscriptions",
+			body: `{"session":"s","source":"x","poll_payload":{"data_types":["callkit.calls"]},` +
+				`"interval":3600,` +
+				`"date_start":"2026-11-23T12:00:00.000Z","date_end":"2026-11-23T12:00:00.000Z"}`,
 			call: func(ctx context.Context, c *Client) error {
 				return result(c.Subscriptions.Create(ctx, SubscriptionCreateParams{
 					Session: "s", Source: "x", PollPayload: payload, Interval: time.Hour, DateStart: noon,
 					DateEnd: noon,
 				}))
-			}, path: "/subscriptions", query: "",
-			body: `{"session":"s","source":"x","poll_payload":{"data_types":["callkit.calls"]},` +
-				`"interval":3600,` +
-				`"date_start":"2026-11-23T12:00:00.000Z","date_end":"2026-11-23T12:00:00.000Z"}`,
+			},
 		},
 		{
-			op: transport.SubscriptionsGet,
+			op: transport.SubscriptionsGet, path: "/subscriptions/s",
 			call: func(ctx context.Context, c *Client) error {
 				return result(c.Subscriptions.Get(ctx, "s"))
-			}, path: "/subscriptions/s", query: "", body: "",
+			},
 		},
 		{
-			op: transport.SubscriptionsList,
+			op: transport.SubscriptionsList, path: "/subscriptions", query: pageQuery,
 			call: func(ctx context.Context, c *Client) error {
 				return result(c.Subscriptions.List(ctx, SubscriptionListParams{page}))
-			}, path: "/subscriptions", query: pageQuery, body: "",
+			},
 		},
 		{
-			op: transport.SubscriptionsDelete,
+			op: transport.SubscriptionsDelete, path: "/subscriptions/s",
 			call: func(ctx context.Context, c *Client) error {
 				return result(c.Subscriptions.Delete(ctx, "s"))
-			}, path: "/subscriptions/s", query: "", body: "",
+			},
 		},
-		{op: transport.TasksGet, call: func(ctx context.Context, c *Client) error {
-			return result(c.Tasks.Get(ctx, "t"))
-		}, path: "/tasks/t", query: "", body: ""},
 		{
-			op: transport.TasksList,
+			op: transport.TasksGet, path: "/tasks/t",
+			call: func(ctx context.Context, c *Client) error {
+				return result(c.Tasks.Get(ctx, "t"))
+			},
+		},
+		{
+			op: transport.TasksList, path: "/tasks", query: "source_type=mocks.mock",
 			call: func(ctx context.Context, c *Client) error {
 				return result(c.Tasks.List(ctx, TaskListParams{SourceType: SourceMock}))
-			}, path: "/tasks", query: "source_type=mocks.mock", body: "",
+			},
 		},
 		{
-			op: transport.ResultsGet,
+			op: transport.ResultsGet, path: "/results/r",
 			call: func(ctx context.Context, c *Client) error {
 				return result(c.Results.Get(ctx, "r"))
-			}, path: "/results/r", query: "", body: "",
+			},
 		},
 		{
-			op: transport.ResultsList,
+			op: transport.ResultsList, path: "/results", query: "state=consumed&task=t",
 			call: func(ctx context.Context, c *Client) error {
 				return result(c.Results.List(ctx, ResultListParams{Task: "t", State: ResultConsumed}))
-			}, path: "/results", query: "state=consumed&task=t", body: "",
+			},
 		},
 		{
-			op: transport.ResultsAcknowledge,
+			op: transport.ResultsAcknowledge, path: "/results/1/ack",
 			call: func(ctx context.Context, c *Client) error {
 				return result(c.Results.Acknowledge(ctx, "1"))
-			}, path: "/results/1/ack", query: "", body: "",
+			},
 		},
 		{
-			op: transport.ResultsAcknowledgeAll,
+			op: transport.ResultsAcknowledgeAll, path: "/results/ack",
+			body: `{"results":["r1","r2"]}`,
 			call: func(ctx context.Context, c *Client) error {
 				return c.Results.AcknowledgeAll(ctx, []ID{"r1", "r2"})
-			}, path: "/results/ack", query: "", body: `{"results":["r1","r2"]}`,
+			},
 		},
 		{
-			op: transport.EventsGet,
+			op: transport.EventsGet, path: "/events/e",
 			call: func(ctx context.Context, c *Client) error {
 				return result(c.Events.Get(ctx, "e"))
-			}, path: "/events/e", query: "", body: "",
+			},
 		},
 		{
-			op: transport.EventsList,
+			op: transport.EventsList, path: "/events",
+			query: "action=completed&state=failed&type=poll",
 			call: func(ctx context.Context, c *Client) error {
 				return result(c.Events.List(ctx,
 					EventListParams{Type: "poll", Action: "completed", State: EventFailed}))
-			}, path: "/events", query: "action=completed&state=failed&type=poll", body: "",
+			},
 		},
 		{
-			op: transport.StorageConfigsCreate,
+			op: transport.StorageConfigsCreate, path: "/configs/storage",
+			body: `{"url":"s3://bucket/path",` +
+				`"credentials":{"access_key_id":"AK","secret_access_key":"SK"},` +
+				`"signed_urls_enabled":true,"signed_urls_expiry":3600}`,
 			call: func(ctx context.Context, c *Client) error {
 				return result(c.StorageConfigs.Create(ctx, StorageConfigCreateParams{
 					URL: "s3://bucket/path", Credentials: Credentials{
@@ -356,82 +361,79 @@ func operationCases() []operationCase {
 					},
 					SignedURLsEnabled: new(true), SignedURLsExpiry: time.Hour,
 				}))
-			}, path: "/configs/storage", query: "",
-			body: `{"url":"s3://bucket/path",` +
-				`"credentials":{"access_key_id":"AK","secret_access_key":"SK"},` +
-				`"signed_urls_enabled":true,"signed_urls_expiry":3600}`,
+			},
 		},
 		{
-			op: transport.StorageConfigsGet,
+			op: transport.StorageConfigsGet, path: "/configs/storage/1",
 			call: func(ctx context.Context, c *Client) error {
 				return result(c.StorageConfigs.Get(ctx, "1"))
-			}, path: "/configs/storage/1", query: "", body: "",
+			},
 		},
 		{
-			op: transport.StorageConfigsList,
+			op: transport.StorageConfigsList, path: "/configs/storage", query: pageQuery,
 			call: func(ctx context.Context, c *Client) error {
 				return result(c.StorageConfigs.List(ctx, StorageConfigListParams{page}))
-			}, path: "/configs/storage", query: pageQuery, body: "",
+			},
 		},
 		{
-			op: transport.StorageConfigsUpdate,
+			op: transport.StorageConfigsUpdate, path: "/configs/storage/1",
+			body: `{"signed_urls_enabled":false}`,
 			call: func(ctx context.Context, c *Client) error {
 				return result(c.StorageConfigs.Update(ctx, "1",
 					StorageConfigUpdateParams{SignedURLsEnabled: new(false)}))
-			}, path: "/configs/storage/1", query: "", body: `{"signed_urls_enabled":false}`,
+			},
 		},
 		{
-			op: transport.StorageConfigsDelete,
+			op: transport.StorageConfigsDelete, path: "/configs/storage/1",
 			call: func(ctx context.Context, c *Client) error {
 				return result(c.StorageConfigs.Delete(ctx, "1"))
-			}, path: "/configs/storage/1", query: "", body: "",
+			},
 		},
 		{
-			op: transport.StorageConfigsTest,
+			op: transport.StorageConfigsTest, path: "/configs/storage/1/test",
 			call: func(ctx context.Context, c *Client) error {
 				return result(c.StorageConfigs.Test(ctx, "1"))
-			}, path: "/configs/storage/1/test", query: "", body: "",
+			},
 		},
 		{
-			op: transport.WebhookConfigsCreate,
+			op: transport.WebhookConfigsCreate, path: "/configs/webhook",
+			body: `{"url":"https://example.com/webhooks/"}`,
 			call: func(ctx context.Context, c *Client) error {
 				return result(c.WebhookConfigs.Create(ctx,
 					WebhookConfigCreateParams{URL: "https://example.com/webhooks/"}))
 			},
-			path:  "/configs/webhook",
-			query: "",
-			body:  `{"url":"https://example.com/webhooks/"}`,
 		},
 		{
-			op: transport.WebhookConfigsGet,
+			op: transport.WebhookConfigsGet, path: "/configs/webhook/1",
 			call: func(ctx context.Context, c *Client) error {
 				return result(c.WebhookConfigs.Get(ctx, "1"))
-			}, path: "/configs/webhook/1", query: "", body: "",
+			},
 		},
 		{
-			op: transport.WebhookConfigsList,
+			op: transport.WebhookConfigsList, path: "/configs/webhook", query: pageQuery,
 			call: func(ctx context.Context, c *Client) error {
 				return result(c.WebhookConfigs.List(ctx, WebhookConfigListParams{page}))
-			}, path: "/configs/webhook", query: pageQuery, body: "",
+			},
 		},
 		{
-			op: transport.WebhookConfigsUpdate,
+			op: transport.WebhookConfigsUpdate, path: "/configs/webhook/1",
+			body: `{"url":"https://example.com"}`,
 			call: func(ctx context.Context, c *Client) error {
 				return result(c.WebhookConfigs.Update(ctx, "1",
 					WebhookConfigUpdateParams{URL: "https://example.com"}))
-			}, path: "/configs/webhook/1", query: "", body: `{"url":"https://example.com"}`,
+			},
 		},
 		{
-			op: transport.WebhookConfigsDelete,
+			op: transport.WebhookConfigsDelete, path: "/configs/webhook/1",
 			call: func(ctx context.Context, c *Client) error {
 				return result(c.WebhookConfigs.Delete(ctx, "1"))
-			}, path: "/configs/webhook/1", query: "", body: "",
+			},
 		},
 		{
-			op: transport.WebhookConfigsTest,
+			op: transport.WebhookConfigsTest, path: "/configs/webhook/1/test",
 			call: func(ctx context.Context, c *Client) error {
 				return result(c.WebhookConfigs.Test(ctx, "1"))
-			}, path: "/configs/webhook/1/test", query: "", body: "",
+			},
 		},
 	}
 }
@@ -488,87 +490,75 @@ func TestBadParamsAreRefusedBeforeAnyRequest(t *testing.T) {
 		call             func(context.Context, *Client) error
 	}{
 		{
-			operation: "Users.Create",
-			field:     "Identifier",
+			operation: "Users.Create", field: "Identifier",
 			call: func(ctx context.Context, c *Client) error {
 				return result(c.Users.Create(ctx, UserCreateParams{}))
 			},
 		},
 		{
-			operation: "Users.Get",
-			field:     "id",
+			operation: "Users.Get", field: "id",
 			call: func(ctx context.Context, c *Client) error {
 				return result(c.Users.Get(ctx, ""))
 			},
 		},
 		{
-			operation: "Users.Get",
-			field:     "id",
+			operation: "Users.Get", field: "id",
 			call: func(ctx context.Context, c *Client) error {
 				return result(c.Users.Get(ctx, ".."))
 			},
 		},
 		{
-			operation: "Users.Get",
-			field:     "id",
+			operation: "Users.Get", field: "id",
 			call: func(ctx context.Context, c *Client) error {
 				return result(c.Users.Get(ctx, "."))
 			},
 		},
 		{
-			operation: "Users.List",
-			field:     "Limit",
+			operation: "Users.List", field: "Limit",
 			call: func(ctx context.Context, c *Client) error {
 				return result(c.Users.List(ctx, UserListParams{ListParams: ListParams{Limit: 1001}}))
 			},
 		},
 		{
-			operation: "Users.List",
-			field:     "Limit",
+			operation: "Users.List", field: "Limit",
 			call: func(ctx context.Context, c *Client) error {
 				return result(drain(c.Users.All(ctx, UserListParams{ListParams: ListParams{Limit: -1}})))
 			},
 		},
 		{
-			operation: "Sessions.Create",
-			field:     "Source.User",
+			operation: "Sessions.Create", field: "Source.User",
 			call: func(ctx context.Context, c *Client) error {
 				return result(c.Sessions.Create(ctx, SessionCreateParams{}))
 			},
 		},
 		{
-			operation: "Sessions.Create",
-			field:     "Source.Type",
+			operation: "Sessions.Create", field: "Source.Type",
 			call: func(ctx context.Context, c *Client) error {
 				return result(c.Sessions.Login(ctx, SessionCreateParams{Source: SourceParams{User: "1"}}, nil))
 			},
 		},
 		{
-			operation: "Sessions.Create",
-			field:     "Source.Identifier",
+			operation: "Sessions.Create", field: "Source.Identifier",
 			call: func(ctx context.Context, c *Client) error {
 				return result(c.Sessions.Create(ctx,
 					SessionCreateParams{Source: SourceParams{User: "1", Type: SourceICloudAccount}}))
 			},
 		},
 		{
-			operation: "Sessions.Create",
-			field:     "Payload.Password",
+			operation: "Sessions.Create", field: "Payload.Password",
 			call: func(ctx context.Context, c *Client) error {
 				return result(c.Sessions.Create(ctx, SessionCreateParams{Source: account}))
 			},
 		},
 		{
-			operation: "Sessions.Create",
-			field:     "Payload.Code",
+			operation: "Sessions.Create", field: "Payload.Code",
 			call: func(ctx context.Context, c *Client) error {
 				return result(c.Sessions.Create(ctx,
 					SessionCreateParams{Source: SourceParams{User: "1", Type: SourceRelayInstance}}))
 			},
 		},
 		{
-			operation: "Sessions.Create",
-			field:     "WithAwait",
+			operation: "Sessions.Create", field: "WithAwait",
 			call: func(ctx context.Context, c *Client) error {
 				return result(c.Sessions.Create(ctx, SessionCreateParams{
 					Source:  account,
@@ -577,80 +567,69 @@ func TestBadParamsAreRefusedBeforeAnyRequest(t *testing.T) {
 			},
 		},
 		{
-			operation: "Polls.Create",
-			field:     "Session",
+			operation: "Polls.Create", field: "Session",
 			call: func(ctx context.Context, c *Client) error {
 				return result(c.Polls.Create(ctx, PollCreateParams{Payload: payload}))
 			},
 		},
 		{
-			operation: "Polls.Create",
-			field:     "Subscription",
+			operation: "Polls.Create", field: "Subscription",
 			call: func(ctx context.Context, c *Client) error {
 				return result(c.Polls.Create(ctx,
 					PollCreateParams{Session: "s", Subscription: "s", Payload: payload}))
 			},
 		},
 		{
-			operation: "Polls.Create",
-			field:     "Payload",
+			operation: "Polls.Create", field: "Payload",
 			call: func(ctx context.Context, c *Client) error {
 				return result(c.Polls.Create(ctx, PollCreateParams{Session: "s"}))
 			},
 		},
 		{
-			operation: "Subscriptions.Create",
-			field:     "Session",
+			operation: "Subscriptions.Create", field: "Session",
 			call: func(ctx context.Context, c *Client) error {
 				return result(c.Subscriptions.Create(ctx, SubscriptionCreateParams{PollPayload: payload}))
 			},
 		},
 		{
-			operation: "Subscriptions.Create",
-			field:     "PollPayload",
+			operation: "Subscriptions.Create", field: "PollPayload",
 			call: func(ctx context.Context, c *Client) error {
 				return result(c.Subscriptions.Create(ctx, SubscriptionCreateParams{Session: "s"}))
 			},
 		},
 		{
-			operation: "Subscriptions.Create",
-			field:     "Interval",
+			operation: "Subscriptions.Create", field: "Interval",
 			call: func(ctx context.Context, c *Client) error {
 				return result(c.Subscriptions.Create(ctx,
 					SubscriptionCreateParams{Session: "s", PollPayload: payload, Interval: -1}))
 			},
 		},
 		{
-			operation: "Permissions.Create",
-			field:     "Scopes",
+			operation: "Permissions.Create", field: "Scopes",
 			call: func(ctx context.Context, c *Client) error {
 				return result(c.Permissions.Create(ctx, PermissionsCreateParams{}))
 			},
 		},
 		{
-			operation: "Permissions.Update",
-			field:     "Scopes",
+			operation: "Permissions.Update", field: "Scopes",
 			call: func(ctx context.Context, c *Client) error {
 				return result(c.Permissions.Update(ctx, "1", PermissionsUpdateParams{}))
 			},
 		},
 		{
-			operation: "StorageConfigs.Create",
-			field:     "URL",
+			operation: "StorageConfigs.Create", field: "URL",
 			call: func(ctx context.Context, c *Client) error {
 				return result(c.StorageConfigs.Create(ctx, StorageConfigCreateParams{}))
 			},
 		},
 		{
-			operation: "StorageConfigs.Create",
-			field:     "Credentials",
+			operation: "StorageConfigs.Create", field: "Credentials",
 			call: func(ctx context.Context, c *Client) error {
 				return result(c.StorageConfigs.Create(ctx, StorageConfigCreateParams{URL: "s3://bucket"}))
 			},
 		},
 		{
-			operation: "StorageConfigs.Create",
-			field:     "Credentials",
+			operation: "StorageConfigs.Create", field: "Credentials",
 			call: func(ctx context.Context, c *Client) error {
 				return result(c.StorageConfigs.Create(ctx, StorageConfigCreateParams{
 					URL:         "s3://bucket",
@@ -659,23 +638,20 @@ func TestBadParamsAreRefusedBeforeAnyRequest(t *testing.T) {
 			},
 		},
 		{
-			operation: "StorageConfigs.Update",
-			field:     "URL",
+			operation: "StorageConfigs.Update", field: "URL",
 			call: func(ctx context.Context, c *Client) error {
 				return result(c.StorageConfigs.Update(ctx, "1", StorageConfigUpdateParams{URL: "bucket"}))
 			},
 		},
 		{
-			operation: "WebhookConfigs.Create",
-			field:     "URL",
+			operation: "WebhookConfigs.Create", field: "URL",
 			call: func(ctx context.Context, c *Client) error {
 				return result(c.WebhookConfigs.Create(ctx,
 					WebhookConfigCreateParams{URL: "example.com/webhooks"}))
 			},
 		},
 		{
-			operation: "WebhookConfigs.Update",
-			field:     "URL",
+			operation: "WebhookConfigs.Update", field: "URL",
 			call: func(ctx context.Context, c *Client) error {
 				return result(c.WebhookConfigs.Update(ctx, "1", WebhookConfigUpdateParams{}))
 			},
