@@ -59,79 +59,51 @@ func TestOptionsBoundACall(t *testing.T) {
 		atMost  time.Duration
 	}{
 		{
-			name:    "WithAttemptTimeout",
-			respond: hang,
-			opts:    []Option{WithAttemptTimeout(2 * time.Second), WithRetries(0)},
-			calls:   1,
-			atLeast: 2 * time.Second,
-			atMost:  2 * time.Second,
+			name: "WithAttemptTimeout", respond: hang,
+			opts:  []Option{WithAttemptTimeout(2 * time.Second), WithRetries(0)},
+			calls: 1, atLeast: 2 * time.Second, atMost: 2 * time.Second,
 		},
 		{
-			name:    "WithCallTimeout",
-			respond: hang,
-			opts:    []Option{WithCallTimeout(7 * time.Second), WithRetries(0)},
-			calls:   1,
-			atLeast: 7 * time.Second,
-			atMost:  7 * time.Second,
+			name: "WithCallTimeout", respond: hang,
+			opts:  []Option{WithCallTimeout(7 * time.Second), WithRetries(0)},
+			calls: 1, atLeast: 7 * time.Second, atMost: 7 * time.Second,
 		},
 		{
-			name:    "WithStallTimeout",
-			respond: stall,
-			opts:    []Option{WithStallTimeout(3 * time.Second), WithRetries(0)},
-			calls:   1,
-			atLeast: 3 * time.Second,
-			atMost:  3 * time.Second,
+			name: "WithStallTimeout", respond: stall,
+			opts:  []Option{WithStallTimeout(3 * time.Second), WithRetries(0)},
+			calls: 1, atLeast: 3 * time.Second, atMost: 3 * time.Second,
 		},
 		{
-			name:    "WithRetries",
-			respond: unavailable,
-			opts:    []Option{WithRetries(2)},
-			calls:   3,
-			atLeast: 0,
-			atMost:  2 * time.Second,
+			name: "WithRetries", respond: unavailable, opts: []Option{WithRetries(2)},
+			calls: 3, atLeast: 0, atMost: 2 * time.Second,
 		},
 		{
-			name:    "WithRetries none",
-			respond: unavailable,
-			opts:    []Option{WithRetries(0)},
-			calls:   1,
-			atLeast: 0,
-			atMost:  0,
+			name: "WithRetries none", respond: unavailable, opts: []Option{WithRetries(0)},
+			calls: 1, atLeast: 0, atMost: 0,
 		},
 		{
-			name:    "WithRetryWait",
-			respond: unavailable,
-			opts:    []Option{WithRetryWait(time.Millisecond, 2*time.Millisecond)},
-			calls:   5,
-			atLeast: 0,
-			atMost:  7 * time.Millisecond,
+			name: "WithRetryWait", respond: unavailable,
+			opts:  []Option{WithRetryWait(time.Millisecond, 2*time.Millisecond)},
+			calls: 5, atLeast: 0, atMost: 7 * time.Millisecond,
 		},
 		{
-			name:    "WithMaxRetryAfter waits",
-			respond: retryAfter("9"),
+			name: "WithMaxRetryAfter waits", respond: retryAfter("9"),
 			opts: []Option{
 				WithMaxRetryAfter(10 * time.Second),
 				WithRetries(1),
 			},
-			calls:   2,
-			atLeast: 9 * time.Second,
-			atMost:  10 * time.Second,
+			calls: 2, atLeast: 9 * time.Second, atMost: 10 * time.Second,
 		},
 		{
-			name:    "WithMaxRetryAfter gives up",
-			respond: retryAfter("11"),
-			opts:    []Option{WithMaxRetryAfter(10 * time.Second)},
-			calls:   1,
-			atLeast: 0,
-			atMost:  0,
+			name: "WithMaxRetryAfter gives up", respond: retryAfter("11"),
+			opts:  []Option{WithMaxRetryAfter(10 * time.Second)},
+			calls: 1, atLeast: 0, atMost: 0,
 		},
 		{
 			name:    "WithMaxBody",
 			respond: httpmock.NewStringResponder(http.StatusOK, `{"id": "123456"}`),
 			opts:    []Option{WithMaxBody(10)},
-			calls:   1,
-			atLeast: 0,
-			atMost:  0,
+			calls:   1, atLeast: 0, atMost: 0,
 		},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -251,222 +223,137 @@ func TestNewClientRefusesWhatCannotWork(t *testing.T) {
 	const good = "canary-7f3a"
 	proxy := http.ProxyURL(&url.URL{Scheme: "http", Host: "proxy.test"})
 	var noOpener *failingOpener
+	refused := func(t *testing.T, field, token string, opts ...Option) {
+		t.Helper()
+		c, err := NewClient(token, opts...)
+		param, ok := errors.AsType[*ParamError](err)
+		require.True(t, ok, "%v", err)
+		assert.Nil(t, c)
+		assert.Equal(t, "NewClient", param.Operation)
+		assert.Equal(t, field, param.Field)
+		assert.NotContains(t, err.Error(), "canary")
+		assert.NotContains(t, err.Error(), "\n")
+	}
+	for _, token := range []string{"", "canary 7f3a", "canary-ü", "canary-7f3a\n", "[redacted]"} {
+		refused(t, "token", token)
+	}
 	for _, tc := range []struct {
-		name, token string
-		opts        []Option
-		field       string
+		name  string
+		opts  []Option
+		field string
 	}{
-		{name: "no token", token: "", opts: nil, field: "token"},
-		{name: "a space in the token", token: "canary 7f3a", opts: nil, field: "token"},
-		{name: "a token that is not ASCII", token: "canary-ü", opts: nil, field: "token"},
-		{name: "a newline in the token", token: "canary-7f3a\n", opts: nil, field: "token"},
-		{name: "a masked token", token: "[redacted]", opts: nil, field: "token"},
-		{name: "a nil option", token: good, opts: []Option{nil}, field: "opts"},
+		{name: "a nil option", opts: []Option{nil}, field: "opts"},
 		{
-			name:  "plain http",
-			token: good,
-			opts:  []Option{WithBaseURL("http://example.com")},
+			name: "plain http", opts: []Option{WithBaseURL("http://example.com")},
 			field: "WithBaseURL",
 		},
-		{name: "no host", token: good, opts: []Option{WithBaseURL("https://")}, field: "WithBaseURL"},
-		{name: "not a URL", token: good, opts: []Option{WithBaseURL("::")}, field: "WithBaseURL"},
-		{name: "empty URL", token: good, opts: []Option{WithBaseURL("")}, field: "WithBaseURL"},
+		{name: "no host", opts: []Option{WithBaseURL("https://")}, field: "WithBaseURL"},
+		{name: "not a URL", opts: []Option{WithBaseURL("::")}, field: "WithBaseURL"},
+		{name: "empty URL", opts: []Option{WithBaseURL("")}, field: "WithBaseURL"},
 		{
-			name:  "another scheme",
-			token: good,
-			opts:  []Option{WithBaseURL("ftp://example.com")},
+			name: "another scheme", opts: []Option{WithBaseURL("ftp://example.com")},
 			field: "WithBaseURL",
 		},
 		{
-			name:  "a password in the URL",
-			token: good,
-			opts:  []Option{WithBaseURL("https://u:canary@example.com")},
-			field: "WithBaseURL",
+			name: "a password in the URL",
+			opts: []Option{WithBaseURL("https://u:canary@example.com")}, field: "WithBaseURL",
 		},
+		{name: "nil transport", opts: []Option{WithTransport(nil)}, field: "WithTransport"},
 		{
-			name:  "nil transport",
-			token: good,
-			opts:  []Option{WithTransport(nil)},
+			name: "typed nil transport", opts: []Option{WithTransport((*http.Transport)(nil))},
 			field: "WithTransport",
 		},
-		{
-			name:  "typed nil transport",
-			token: good,
-			opts:  []Option{WithTransport((*http.Transport)(nil))},
-			field: "WithTransport",
-		},
-		{name: "nil proxy", token: good, opts: []Option{WithProxy(nil)}, field: "WithProxy"},
+		{name: "nil proxy", opts: []Option{WithProxy(nil)}, field: "WithProxy"},
 		{
 			name:  "proxy and transport",
-			token: good,
 			opts:  []Option{WithProxy(proxy), WithTransport(&http.Transport{})},
 			field: "WithProxy",
 		},
 		{
-			name:  "header in the user agent",
-			token: good,
-			opts:  []Option{WithUserAgent("x\r\nEvil: 1")},
+			name: "header in the user agent", opts: []Option{WithUserAgent("x\r\nEvil: 1")},
 			field: "WithUserAgent",
 		},
 		{
-			name:  "tab in the user agent",
-			token: good,
-			opts:  []Option{WithUserAgent("x\ty")},
+			name: "tab in the user agent", opts: []Option{WithUserAgent("x\ty")},
 			field: "WithUserAgent",
 		},
 		{
-			name:  "user agent that is not ASCII",
-			token: good,
-			opts:  []Option{WithUserAgent("müller/1")},
+			name: "user agent that is not ASCII", opts: []Option{WithUserAgent("müller/1")},
 			field: "WithUserAgent",
 		},
+		{name: "empty user agent", opts: []Option{WithUserAgent("")}, field: "WithUserAgent"},
+		{name: "nil logger", opts: []Option{WithLogger(nil)}, field: "WithLogger"},
 		{
-			name:  "empty user agent",
-			token: good,
-			opts:  []Option{WithUserAgent("")},
-			field: "WithUserAgent",
-		},
-		{name: "nil logger", token: good, opts: []Option{WithLogger(nil)}, field: "WithLogger"},
-		{
-			name:  "no attempt timeout",
-			token: good,
-			opts:  []Option{WithAttemptTimeout(0)},
+			name: "no attempt timeout", opts: []Option{WithAttemptTimeout(0)},
 			field: "WithAttemptTimeout",
 		},
 		{
-			name:  "negative attempt timeout",
-			token: good,
-			opts:  []Option{WithAttemptTimeout(-1)},
+			name: "negative attempt timeout", opts: []Option{WithAttemptTimeout(-1)},
 			field: "WithAttemptTimeout",
 		},
+		{name: "no call timeout", opts: []Option{WithCallTimeout(0)}, field: "WithCallTimeout"},
 		{
-			name:  "no call timeout",
-			token: good,
-			opts:  []Option{WithCallTimeout(0)},
+			name: "negative call timeout", opts: []Option{WithCallTimeout(-1)},
 			field: "WithCallTimeout",
 		},
 		{
-			name:  "negative call timeout",
-			token: good,
-			opts:  []Option{WithCallTimeout(-1)},
-			field: "WithCallTimeout",
-		},
-		{
-			name:  "no stall timeout",
-			token: good,
-			opts:  []Option{WithStallTimeout(0)},
+			name: "no stall timeout", opts: []Option{WithStallTimeout(0)},
 			field: "WithStallTimeout",
 		},
+		{name: "negative retries", opts: []Option{WithRetries(-1)}, field: "WithRetries"},
 		{
-			name:  "negative retries",
-			token: good,
-			opts:  []Option{WithRetries(-1)},
-			field: "WithRetries",
-		},
-		{
-			name:  "no retry wait",
-			token: good,
-			opts:  []Option{WithRetryWait(0, time.Second)},
+			name: "no retry wait", opts: []Option{WithRetryWait(0, time.Second)},
 			field: "WithRetryWait",
 		},
 		{
-			name:  "crossed retry waits",
-			token: good,
-			opts:  []Option{WithRetryWait(time.Minute, time.Second)},
-			field: "WithRetryWait",
+			name: "crossed retry waits",
+			opts: []Option{WithRetryWait(time.Minute, time.Second)}, field: "WithRetryWait",
 		},
 		{
-			name:  "negative Retry-After",
-			token: good,
-			opts:  []Option{WithMaxRetryAfter(-1)},
+			name: "negative Retry-After", opts: []Option{WithMaxRetryAfter(-1)},
 			field: "WithMaxRetryAfter",
 		},
-		{name: "no body", token: good, opts: []Option{WithMaxBody(0)}, field: "WithMaxBody"},
-		{name: "negative body", token: good, opts: []Option{WithMaxBody(-1)}, field: "WithMaxBody"},
+		{name: "no body", opts: []Option{WithMaxBody(0)}, field: "WithMaxBody"},
+		{name: "negative body", opts: []Option{WithMaxBody(-1)}, field: "WithMaxBody"},
+		{name: "no rate", opts: []Option{WithRateLimit(0, time.Hour)}, field: "WithRateLimit"},
 		{
-			name:  "no rate",
-			token: good,
-			opts:  []Option{WithRateLimit(0, time.Hour)},
+			name: "negative rate", opts: []Option{WithRateLimit(-5, time.Hour)},
 			field: "WithRateLimit",
 		},
+		{name: "no period", opts: []Option{WithRateLimit(10, 0)}, field: "WithRateLimit"},
+		{name: "nil pacer", opts: []Option{WithPacer(nil)}, field: "WithPacer"},
 		{
-			name:  "negative rate",
-			token: good,
-			opts:  []Option{WithRateLimit(-5, time.Hour)},
-			field: "WithRateLimit",
-		},
-		{
-			name:  "no period",
-			token: good,
-			opts:  []Option{WithRateLimit(10, 0)},
-			field: "WithRateLimit",
-		},
-		{name: "nil pacer", token: good, opts: []Option{WithPacer(nil)}, field: "WithPacer"},
-		{
-			name:  "typed nil pacer",
-			token: good,
-			opts:  []Option{WithPacer((*turnstile)(nil))},
+			name: "typed nil pacer", opts: []Option{WithPacer((*turnstile)(nil))},
 			field: "WithPacer",
 		},
 		{
 			name:  "pacer and rate",
-			token: good,
 			opts:  []Option{WithPacer(&turnstile{}), WithRateLimit(1, time.Second)},
 			field: "WithPacer",
 		},
+		{name: "crossed polling", opts: []Option{WithPolling(2, 1)}, field: "WithPolling"},
+		{name: "no pause in polling", opts: []Option{WithPolling(0, 1)}, field: "WithPolling"},
+		{name: "nil opener", opts: []Option{WithStorage("s3", nil)}, field: "WithStorage"},
 		{
-			name:  "crossed polling",
-			token: good,
-			opts:  []Option{WithPolling(2, 1)},
-			field: "WithPolling",
-		},
-		{
-			name:  "no pause in polling",
-			token: good,
-			opts:  []Option{WithPolling(0, 1)},
-			field: "WithPolling",
-		},
-		{
-			name:  "nil opener",
-			token: good,
-			opts:  []Option{WithStorage("s3", nil)},
+			name: "typed nil opener", opts: []Option{WithStorage("s3", noOpener)},
 			field: "WithStorage",
 		},
 		{
-			name:  "typed nil opener",
-			token: good,
-			opts:  []Option{WithStorage("s3", noOpener)},
+			name: "scheme with its separator",
+			opts: []Option{WithStorage("s3://", &failingOpener{})}, field: "WithStorage",
+		},
+		{
+			name: "no scheme", opts: []Option{WithStorage("", &failingOpener{})},
 			field: "WithStorage",
 		},
 		{
-			name:  "scheme with its separator",
-			token: good,
-			opts:  []Option{WithStorage("s3://", &failingOpener{})},
-			field: "WithStorage",
-		},
-		{
-			name:  "no scheme",
-			token: good,
-			opts:  []Option{WithStorage("", &failingOpener{})},
-			field: "WithStorage",
-		},
-		{
-			name:  "digit first",
-			token: good,
-			opts:  []Option{WithStorage("3s", &failingOpener{})},
+			name: "digit first", opts: []Option{WithStorage("3s", &failingOpener{})},
 			field: "WithStorage",
 		},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
-			c, err := NewClient(tc.token, tc.opts...)
-			param, ok := errors.AsType[*ParamError](err)
-			require.True(t, ok, "%v", err)
-			assert.Nil(t, c)
-			assert.Equal(t, "NewClient", param.Operation)
-			assert.Equal(t, tc.field, param.Field)
-			assert.NotContains(t, err.Error(), "canary")
-			assert.NotContains(t, err.Error(), "\n")
+			refused(t, tc.field, good, tc.opts...)
 		})
 	}
 	for _, opts := range [][]Option{
@@ -492,9 +379,15 @@ func TestCallOptionsThatCannotWorkAreRefusedUnsent(t *testing.T) {
 		field string
 	}{
 		{name: "nil", opt: nil, field: "opts"},
-		{name: "await above the API's limit", opt: WithAwait(20 * time.Second), field: "WithAwait"},
+		{
+			name: "await above the API's limit", opt: WithAwait(20 * time.Second),
+			field: "WithAwait",
+		},
 		{name: "negative await", opt: WithAwait(-1), field: "WithAwait"},
-		{name: "await on a call that has none", opt: WithAwait(time.Second), field: "WithAwait"},
+		{
+			name: "await on a call that has none", opt: WithAwait(time.Second),
+			field: "WithAwait",
+		},
 		{name: "files on a call that has none", opt: WithFiles(), field: "WithFiles"},
 		{name: "nil response", opt: WithResponse(nil), field: "WithResponse"},
 		{name: "query without a name", opt: WithQuery("", "x"), field: "WithQuery"},

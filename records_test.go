@@ -39,124 +39,96 @@ func TestRecords(t *testing.T) {
 		want     []call
 		err      string // "": no error
 	}{
-		"plain": {
-			document: `{"data":` + two + `,"metadata":{"count":2}}`,
-			want:     []call{a, b},
-			err:      "",
-		},
+		"plain": {document: `{"data":` + two + `,"metadata":{"count":2}}`, want: []call{a, b}},
 		"metadata first": {
 			document: ` { "metadata" : {"count":2, "more":[1,{"x":[]}]} , "data": ` + two +
 				` } `,
 			want: []call{a, b},
-			err:  "",
 		},
 		"other members": {
 			document: `{"x":{"data":[1,[2]]},"y":[],"z":"data","data":` + two +
 				`,"n":null}`,
 			want: []call{a, b},
-			err:  "",
 		},
-		"empty": {document: `{"data":[],"metadata":{"count":0}}`, want: nil, err: ""},
+		"empty": {document: `{"data":[],"metadata":{"count":0}}`, want: nil},
 		"data is null": {
 			document: `{"data":null}`,
-			want:     nil,
-			err:      "no array \"data\": it is null",
+			want:     nil, err: "no array \"data\": it is null",
 		},
 		"data is a string":  {document: `{"data":"x"}`, want: nil, err: "it is a string"},
 		"data is a number":  {document: `{"data":7}`, want: nil, err: "it is a number"},
 		"data is a boolean": {document: `{"data":true}`, want: nil, err: "it is a boolean"},
 		"data comes twice":  {document: `{"data":[],"data":[]}`, want: nil, err: "two arrays"},
 		"neither":           {document: `{}`, want: nil, err: "no array \"data\""},
-		"an error": {
-			document: `{"error":"server-error"}`,
-			want:     nil,
-			err:      "no array \"data\"",
-		},
+		"an error":          {document: `{"error":"server-error"}`, want: nil, err: "no array \"data\""},
 		"metadata alone": {
 			document: `{"metadata":{"count":0}}`,
-			want:     nil,
-			err:      "no array \"data\"",
+			want:     nil, err: "no array \"data\"",
 		},
 		"null document": {document: `null`, want: nil, err: `want "{"`},
 		"count is a string": {
 			document: `{"data":` + two + `,"metadata":{"count":"2"}}`,
 			want:     []call{a, b},
-			err:      "",
 		},
 		"count is a wrong string": {
 			document: `{"data":` + two + `,"metadata":{"count":"3"}}`,
-			want:     []call{a, b},
-			err:      "it is 2, metadata.count is 3",
+			want:     []call{a, b}, err: "it is 2, metadata.count is 3",
 		},
 		"count is a word": {
 			document: `{"data":` + two + `,"metadata":{"count":"two"}}`,
 			want:     []call{a, b},
-			err:      "",
 		},
 		"count is null": {
 			document: `{"data":` + two + `,"metadata":{"count":null}}`,
 			want:     []call{a, b},
-			err:      "",
 		},
 		"count has a fraction": {
 			document: `{"data":` + two + `,"metadata":{"count":2.0}}`,
 			want:     []call{a, b},
-			err:      "",
 		},
 		"count is an exponent": {
 			document: `{"data":` + two + `,"metadata":{"count":2e0}}`,
 			want:     []call{a, b},
-			err:      "",
 		},
 		"count is negative": {
 			document: `{"data":` + two + `,"metadata":{"count":-1}}`,
-			want:     []call{a, b},
-			err:      "it is 2, metadata.count is -1",
+			want:     []call{a, b}, err: "it is 2, metadata.count is -1",
 		},
 		"count is an object": {
 			document: `{"data":` + two + `,"metadata":{"count":{}}}`,
 			want:     []call{a, b},
-			err:      "",
 		},
 		"metadata is null": {
 			document: `{"data":` + two + `,"metadata":null}`,
 			want:     []call{a, b},
-			err:      "",
 		},
 		"metadata of another": {
 			document: `{"data":` + two + `,"metadata":[9]}`,
 			want:     []call{a, b},
-			err:      "",
 		},
 		"count is too large": {
 			document: `{"data":` + two + `,"metadata":{"count":99999999999999999999}}`,
-			want:     []call{a, b},
-			err:      "it is 2, metadata.count is 99999999999999999999",
+			want:     []call{a, b}, err: "it is 2, metadata.count is 99999999999999999999",
 		},
 		"count is beyond all": {
 			document: `{"data":` + two + `,"metadata":{"count":1e999}}`,
-			want:     []call{a, b},
-			err:      "metadata.count is 1e999",
+			want:     []call{a, b}, err: "metadata.count is 1e999",
 		},
 		"count is no whole number": {
 			document: `{"data":` + two + `,"metadata":{"count":2.5}}`,
-			want:     []call{a, b},
-			err:      "metadata.count is 2.5",
+			want:     []call{a, b}, err: "metadata.count is 2.5",
 		},
 		"metadata comes twice": {
 			document: `{"metadata":{},"data":` + two + `,"metadata":{"count":2}}`,
-			want:     []call{a, b},
-			err:      "comes twice",
+			want:     []call{a, b}, err: "comes twice",
 		},
 		"too few": {
 			document: `{"data":` + two + `,"metadata":{"count":3}}`,
-			want:     []call{a, b},
-			err:      "it is 2, metadata.count is 3",
+			want:     []call{a, b}, err: "it is 2, metadata.count is 3",
 		},
 		"too many": {
 			document: `{"metadata":{"count":1},"data":` + two + `}`,
-			want:     []call{a, b},
-			err:      "it is 2, metadata.count is 1",
+			want:     []call{a, b}, err: "it is 2, metadata.count is 1",
 		},
 		"one does not fit": {
 			document: `{"data":[{"number":"+44 1","length":3},{"number":44123},` +
@@ -166,18 +138,15 @@ func TestRecords(t *testing.T) {
 		},
 		"one breaks off": {
 			document: `{"data":[{"number":"+44 1","length":3},{"number":"`,
-			want:     []call{a},
-			err:      "record 1, at byte 39: unexpected EOF",
+			want:     []call{a}, err: "record 1, at byte 39: unexpected EOF",
 		},
 		"breaks off after one": {
 			document: `{"data":[{"number":"+44 1","length":3}`,
-			want:     []call{a},
-			err:      "record 1, at byte 38: unexpected EOF",
+			want:     []call{a}, err: "record 1, at byte 38: unexpected EOF",
 		},
 		"breaks off at the end": {
 			document: `{"data":[{"number":"+44 1","length":3}]`,
-			want:     []call{a},
-			err:      "unexpected EOF",
+			want:     []call{a}, err: "unexpected EOF",
 		},
 		"nothing":           {document: ``, want: nil, err: "unexpected EOF"},
 		"not JSON":          {document: `<html>`, want: nil, err: "invalid character '<'"},
@@ -185,33 +154,24 @@ func TestRecords(t *testing.T) {
 		"data is an object": {document: `{"data":{}}`, want: nil, err: "it is an object"},
 		"garbage in an array": {
 			document: `{"data":[{"number":"+44 1","length":3},x]}`,
-			want:     []call{a},
-			err:      "record 1, at byte 39: invalid character 'x'",
+			want:     []call{a}, err: "record 1, at byte 39: invalid character 'x'",
 		},
 		"more data after the end": {
 			document: `{"data":[]} {}`,
-			want:     nil,
-			err:      "more data after the end",
+			want:     nil, err: "more data after the end",
 		},
-		"garbage follows": {
-			document: `{"data":[]} x`,
-			want:     nil,
-			err:      "invalid character 'x'",
-		},
+		"garbage follows": {document: `{"data":[]} x`, want: nil, err: "invalid character 'x'"},
 		"a bracket does not fit": {
 			document: `{"data":[{"number":"+44 1","length":3}}`,
-			want:     []call{a},
-			err:      "invalid character '}'",
+			want:     []call{a}, err: "invalid character '}'",
 		},
 		"a number beyond all, in what is skipped": {
 			document: `{"x":[1e999,-1e999],"data":` + two + `}`,
 			want:     []call{a, b},
-			err:      "",
 		},
 		"deep, in what is skipped": {
 			document: `{"x":` + strings.Repeat("[", 9000) + strings.Repeat("]", 9000) + `,"data":[]}`,
 			want:     nil,
-			err:      "",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -31,94 +31,50 @@ func TestSessionOutcomes(t *testing.T) {
 		identifier, password, code string
 		want                       ricloud.ErrorCode
 	}{
-		"no 2FA": {
-			kind:       ricloud.SourceICloudAccount,
-			identifier: "plain",
-			password:   "right",
-			code:       "",
-			want:       "",
-		},
+		"no 2FA": {kind: ricloud.SourceICloudAccount, identifier: "plain", password: "right"},
 		"wrong password": {
-			kind:       ricloud.SourceICloudAccount,
-			identifier: "plain",
-			password:   "wrong",
-			code:       "",
-			want:       "credentials-invalid",
+			kind: ricloud.SourceICloudAccount, identifier: "plain", password: "wrong",
+			want: "credentials-invalid",
 		},
 		"nobody": {
-			kind: ricloud.SourceICloudAccount, identifier: "nobody", password: "right", code: "",
+			kind: ricloud.SourceICloudAccount, identifier: "nobody", password: "right",
 			want: "credentials-invalid",
 		},
 		"no code": {
-			kind:       ricloud.SourceICloudAccount,
-			identifier: "2fa",
-			password:   "right",
-			code:       "",
-			want:       "code-required",
+			kind: ricloud.SourceICloudAccount, identifier: "2fa", password: "right",
+			want: "code-required",
 		},
 		"wrong code": {
-			kind:       ricloud.SourceICloudAccount,
-			identifier: "2fa",
-			password:   "right",
-			code:       "0",
-			want:       "code-required",
+			kind: ricloud.SourceICloudAccount, identifier: "2fa", password: "right", code: "0",
+			want: "code-required",
 		},
 		"password before code": {
-			kind:       ricloud.SourceICloudAccount,
-			identifier: "2fa",
-			password:   "wrong",
-			code:       "123456",
-			want:       "credentials-invalid",
+			kind: ricloud.SourceICloudAccount, identifier: "2fa", password: "wrong",
+			code: "123456",
+			want: "credentials-invalid",
 		},
 		"code": {
-			kind:       ricloud.SourceICloudAccount,
-			identifier: "2fa",
-			password:   "right",
-			code:       "123456",
-			want:       "",
+			kind: ricloud.SourceICloudAccount, identifier: "2fa", password: "right",
+			code: "123456",
 		},
 		"locked": {
-			kind:       ricloud.SourceICloudAccount,
-			identifier: "locked",
-			password:   "right",
-			code:       "",
-			want:       "source-locked",
+			kind: ricloud.SourceICloudAccount, identifier: "locked", password: "right",
+			want: "source-locked",
 		},
 		"deactivated": {
-			kind:       ricloud.SourceICloudAccount,
-			identifier: "closed",
-			password:   "right",
-			code:       "",
-			want:       "source-deactivated",
+			kind: ricloud.SourceICloudAccount, identifier: "closed", password: "right",
+			want: "source-deactivated",
 		},
 		"another failure": {
-			kind:       ricloud.SourceICloudAccount,
-			identifier: "broken",
-			password:   "right",
-			code:       "",
-			want:       "init_failed",
+			kind: ricloud.SourceICloudAccount, identifier: "broken", password: "right",
+			want: "init_failed",
 		},
-		"pairing": {
-			kind:       ricloud.SourceRelayInstance,
-			identifier: "",
-			password:   "",
-			code:       "PAIR-1234",
-			want:       "",
-		},
+		"pairing": {kind: ricloud.SourceRelayInstance, code: "PAIR-1234"},
 		"wrong pairing": {
-			kind:       ricloud.SourceRelayInstance,
-			identifier: "",
-			password:   "",
-			code:       "PAIR-0000",
-			want:       "code-invalid",
+			kind: ricloud.SourceRelayInstance, code: "PAIR-0000",
+			want: "code-invalid",
 		},
-		"mock": {
-			kind:       "mocks.mock",
-			identifier: "anyone",
-			password:   "anything",
-			code:       "",
-			want:       "",
-		},
+		"mock": {kind: "mocks.mock", identifier: "anyone", password: "anything"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -280,18 +236,16 @@ func TestAwait(t *testing.T) {
 		state      ricloud.SessionState
 	}{
 		"work ends first": {
-			generation: ricloudtest.GenerationCurrent,
-			work:       3 * time.Second,
-			want:       3 * time.Second,
-			state:      ricloud.SessionActive,
+			generation: ricloudtest.GenerationCurrent, work: 3 * time.Second,
+			want: 3 * time.Second, state: ricloud.SessionActive,
 		},
 		"clamped": {
-			generation: ricloudtest.GenerationCurrent, work: time.Minute, want: 10 * time.Second,
-			state: ricloud.SessionPending,
+			generation: ricloudtest.GenerationCurrent, work: time.Minute,
+			want: 10 * time.Second, state: ricloud.SessionPending,
 		},
 		"longer long since": {
-			generation: ricloudtest.Generation2018, work: time.Minute, want: 30 * time.Second,
-			state: ricloud.SessionPending,
+			generation: ricloudtest.Generation2018, work: time.Minute,
+			want: 30 * time.Second, state: ricloud.SessionPending,
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -16,33 +16,19 @@ func TestBreakEven(t *testing.T) {
 		lists lists
 		due   int // the number of due waits from which a scan is cheaper
 	}{
-		"nothing is known": {lists: lists{}, due: minListed},
-		"one page shows all": {
-			lists: lists{pages: 1, share: 1, retry: later},
-			due:   minListed,
-		},
-		"two pages show all": {
-			lists: lists{pages: 2, share: 1, retry: later},
-			due:   3,
-		},
+		"nothing is known":   {lists: lists{}, due: minListed},
+		"one page shows all": {lists: lists{pages: 1, share: 1, retry: later}, due: minListed},
+		"two pages show all": {lists: lists{pages: 2, share: 1, retry: later}, due: 3},
 		"24 pages show all, of 50,000 of others": {
-			lists: lists{pages: 24, share: 1, retry: later},
-			due:   25,
+			lists: lists{pages: 24, share: 1, retry: later}, due: 25,
 		},
-		"a page shows half": {
-			lists: lists{pages: 1, share: 0.5, retry: later},
-			due:   minListed,
-		},
-		"ten pages show a fifth": {
-			lists: lists{pages: 10, share: 0.2, retry: later},
-			due:   51,
-		},
+		"a page shows half":      {lists: lists{pages: 1, share: 0.5, retry: later}, due: minListed},
+		"ten pages show a fifth": {lists: lists{pages: 10, share: 0.2, retry: later}, due: 51},
 		"it shows none of ours": {
 			lists: lists{pages: 1, share: 0, retry: later}, due: math.MaxInt,
 		},
 		"it showed none, but long ago": {
-			lists: lists{pages: 1, share: 0, retry: earlier},
-			due:   minListed,
+			lists: lists{pages: 1, share: 0, retry: earlier}, due: minListed,
 		},
 	}
 	for name, tc := range tests {
@@ -60,67 +46,37 @@ func TestDeeper(t *testing.T) {
 	}{
 		"all are found": {lists: known(9), pages: 1, shown: 100, missing: 0, deeper: false},
 		"a GET for each of the rest is no dearer": {
-			lists:   known(9),
-			pages:   1,
-			shown:   100,
-			missing: minListed - 1,
-			deeper:  false,
+			lists: known(9), pages: 1, shown: 100, missing: minListed - 1,
+			deeper: false,
 		},
 		"the page paid for itself": {
-			lists:   known(1),
-			pages:   1,
-			shown:   minListed,
-			missing: 50,
-			deeper:  true,
+			lists: known(1), pages: 1, shown: minListed, missing: 50,
+			deeper: true,
 		},
 		"it did not": {
-			lists:   known(1),
-			pages:   1,
-			shown:   minListed - 1,
-			missing: 50,
-			deeper:  false,
+			lists: known(1), pages: 1, shown: minListed - 1, missing: 50,
+			deeper: false,
 		},
 		"but last time they came later": {
-			lists:   known(4),
-			pages:   3,
-			shown:   0,
-			missing: 50,
-			deeper:  true,
+			lists: known(4), pages: 3, shown: 0, missing: 50,
+			deeper: true,
 		},
-		"down to there": {
-			lists:   known(4),
-			pages:   4,
-			shown:   0,
-			missing: 50,
-			deeper:  false,
-		},
+		"down to there": {lists: known(4), pages: 4, shown: 0, missing: 50, deeper: false},
 		"an unknown list is looked through": {
-			lists:   lists{},
-			pages:   5,
-			shown:   0,
-			missing: 50,
-			deeper:  true,
+			lists: lists{}, pages: 5, shown: 0, missing: 50,
+			deeper: true,
 		},
 		"as far as it can pay": {
-			lists:   lists{},
-			pages:   5,
-			shown:   0,
-			missing: 15,
-			deeper:  false,
+			lists: lists{}, pages: 5, shown: 0, missing: 15,
+			deeper: false,
 		},
 		"and not for ever": {
-			lists:   lists{},
-			pages:   exploredPages,
-			shown:   0,
-			missing: 5000,
-			deeper:  false,
+			lists: lists{}, pages: exploredPages, shown: 0, missing: 5000,
+			deeper: false,
 		},
 		"no scan is endless": {
-			lists:   known(1),
-			pages:   maxPages,
-			shown:   1000,
-			missing: 5000,
-			deeper:  false,
+			lists: known(1), pages: maxPages, shown: 1000, missing: 5000,
+			deeper: false,
 		},
 	}
 	for name, tc := range tests {
