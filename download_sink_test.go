@@ -146,3 +146,19 @@ func TestSaveAllToRefuses(t *testing.T) {
 		assert.Equal(t, field, param.Field)
 	}
 }
+
+// A sink that ends with its context need not know the cause: the error has it.
+func TestSaveAllToReturnsTheCause(t *testing.T) {
+	t.Parallel()
+	v, sink := newVault(), newMemorySink()
+	shutdown := errors.New("the service shuts down")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	sink.read = func(io.Writer, io.Reader) error {
+		cancel(shutdown)
+		return fmt.Errorf("the store's client: %w", ctx.Err())
+	}
+	_, err := v.client(t).Results.SaveAllTo(ctx, each(v.add("callkit.calls", random(50))), sink)
+	require.ErrorIs(t, err, shutdown)
+	require.ErrorIs(t, err, context.Canceled)
+	require.ErrorContains(t, err, "the store's client")
+}

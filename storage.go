@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/reincubate/ricloud-go/internal/backoff"
 	"github.com/reincubate/ricloud-go/internal/download"
 	"github.com/reincubate/ricloud-go/internal/transport"
 )
@@ -290,6 +291,9 @@ func (s *ResultsService) store(
 	}
 	if err != nil {
 		if _, ok := errors.AsType[*DownloadError](err); !ok {
+			if ctx.Err() != nil && !errors.Is(err, context.Cause(ctx)) {
+				err = errors.Join(backoff.Cause(ctx), err)
+			}
 			err = file.Fail(body.Done(), err)
 		}
 		return err

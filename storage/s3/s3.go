@@ -63,7 +63,7 @@ func (o *Opener) OpenObject(
 // goes no further than Unwrap: it has the request's id in it, and no use.
 func translate(err error, bucket string) error {
 	answer, ok := errors.AsType[*awshttp.ResponseError](err)
-	if !ok {
+	if !ok || answer.HTTPStatusCode() == 0 { // there was no answer
 		return fmt.Errorf("s3: bucket %s: %w", bucket, err)
 	}
 	storage := &ricloud.StorageError{

@@ -60,6 +60,9 @@ const (
 	maxParts        = 10_000
 	abortTimeout    = 30 * time.Second
 
+	// How long to wait before the second and the last look for another's object.
+	firstLook, longestLook = 20 * time.Millisecond, time.Second
+
 	metaMD5    = "ricloud-md5"
 	metaSHA256 = "ricloud-sha256"
 )
@@ -89,46 +92,52 @@ func NewSink(client *awss3.Client, params SinkParams) (*Sink, error) {
 	return &Sink{client, params}, nil
 }
 
-// Store implements [ricloud.Sink].
+// Store implements [ricloud.Sink]. If another Store takes the key first, Store
+// looks for its object, and then uses the file's other key for other content. A
+// file of several parts is not sent again: it fails, and the next Store stores it.
 func (s *Sink) Store(ctx context.Context, file ricloud.SinkFile) (ricloud.StoredFile, error) {
-	key, there, err := s.choose(ctx, file)
-	if err != nil || there.Location != "" {
-		return there, err
-	}
-	u := upload{
-		Sink: s, key: key, md5: strings.ToLower(file.Result.Checksum),
+	u := &upload{
+		Sink: s, file: file, md5: strings.ToLower(file.Result.Checksum),
 		part: max(s.params.PartSize, file.Result.Size/maxParts+1),
 	}
+	store := u.inParts
 	if file.Result.Size <= u.part {
-		err = u.whole(ctx, file)
-	} else {
-		err = u.inParts(ctx, file)
+		store = u.whole
 	}
-	if status, ok := errors.AsType[*ricloud.StorageError](err); ok &&
-		status.StatusCode == http.StatusPreconditionFailed {
-		if there := s.appears(ctx, file); there.Location != "" {
-			return there, nil
+	for wait := firstLook; ; wait *= 2 {
+		key, there, err := s.choose(ctx, file)
+		if err != nil || there.Location != "" {
+			return there, err
+		}
+		u.key = key
+		if err = store(ctx); err == nil {
+			return ricloud.StoredFile{Location: s.location(key)}, nil
+		}
+		if !taken(err) || wait > longestLook {
+			return ricloud.StoredFile{}, err
+		}
+		if ended := pause(ctx, wait); ended != nil {
+			return ricloud.StoredFile{}, errors.Join(ended, err)
 		}
 	}
-	if err != nil {
-		return ricloud.StoredFile{}, err
-	}
-	return ricloud.StoredFile{Location: s.location(key)}, nil
 }
 
-// appears looks for the object of another Store, which took the key first, perhaps with the same
-// file. Some servers refuse a second object a moment before they show the first.
-func (s *Sink) appears(ctx context.Context, file ricloud.SinkFile) ricloud.StoredFile {
-	for wait := 20 * time.Millisecond; ; wait *= 2 {
-		_, there, err := s.choose(ctx, file)
-		if err == nil && there.Location != "" || wait > time.Second {
-			return there
-		}
-		select {
-		case <-time.NewTimer(wait).C:
-		case <-ctx.Done():
-			return ricloud.StoredFile{}
-		}
+// taken reports whether another Store was first. Some servers refuse a second
+// object a moment before they show the first.
+func taken(err error) bool {
+	answer, ok := errors.AsType[*ricloud.StorageError](err)
+	return ok && (answer.StatusCode == http.StatusPreconditionFailed ||
+		answer.StatusCode == http.StatusConflict)
+}
+
+func pause(ctx context.Context, wait time.Duration) error {
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return errors.Join(context.Cause(ctx), ctx.Err())
 	}
 }
 
@@ -161,9 +170,12 @@ func (s *Sink) choose(
 type upload struct {
 	*Sink
 
-	key  string
-	md5  string
-	part int64
+	file    ricloud.SinkFile
+	md5     string
+	part    int64
+	key     string
+	body    *bytes.Buffer // of a file that fits in one part, verified
+	refused error         // why the parts of a larger one were stored in vain
 }
 
 func (u *upload) retention() *time.Time {
@@ -174,18 +186,21 @@ func (u *upload) retention() *time.Time {
 }
 
 // whole stores a file in one request, after its last byte was verified.
-func (u *upload) whole(ctx context.Context, file ricloud.SinkFile) error {
-	var body bytes.Buffer
-	if _, err := io.Copy(&body, file.Body); err != nil {
-		return err
+func (u *upload) whole(ctx context.Context) error {
+	if u.body == nil {
+		body := bytes.NewBuffer(make([]byte, 0, u.file.Result.Size+bytes.MinRead))
+		if _, err := body.ReadFrom(u.file.Body); err != nil {
+			return err
+		}
+		u.body = body
 	}
 	digest, err := hex.DecodeString(u.md5)
 	if err != nil {
 		return err
 	}
-	sha := sha256.Sum256(body.Bytes())
+	sha := sha256.Sum256(u.body.Bytes())
 	_, err = u.client.PutObject(ctx, &awss3.PutObjectInput{
-		Bucket: &u.params.Bucket, Key: &u.key, Body: bytes.NewReader(body.Bytes()),
+		Bucket: &u.params.Bucket, Key: &u.key, Body: bytes.NewReader(u.body.Bytes()),
 		ContentMD5:        aws.String(base64.StdEncoding.EncodeToString(digest)),
 		ChecksumAlgorithm: types.ChecksumAlgorithmSha256,
 		ChecksumSHA256:    aws.String(base64.StdEncoding.EncodeToString(sha[:])),
@@ -206,7 +221,10 @@ func (u *upload) failed(err error) error {
 // inParts stores a large file. Nothing is visible before the upload is completed,
 // which happens only after all bytes were verified. The metadata are fixed before
 // the SHA-256 is known, so they hold the MD5 alone.
-func (u *upload) inParts(ctx context.Context, file ricloud.SinkFile) error {
+func (u *upload) inParts(ctx context.Context) error {
+	if u.refused != nil {
+		return u.refused
+	}
 	created, err := u.client.CreateMultipartUpload(ctx, &awss3.CreateMultipartUploadInput{
 		Bucket: &u.params.Bucket, Key: &u.key, ChecksumAlgorithm: types.ChecksumAlgorithmSha256,
 		Metadata:       map[string]string{metaMD5: u.md5},
@@ -215,7 +233,7 @@ func (u *upload) inParts(ctx context.Context, file ricloud.SinkFile) error {
 	if err != nil {
 		return u.failed(err)
 	}
-	parts, err := u.parts(ctx, file, created.UploadId)
+	parts, err := u.parts(ctx, created.UploadId)
 	if err == nil {
 		_, err = u.client.CompleteMultipartUpload(ctx, &awss3.CompleteMultipartUploadInput{
 			Bucket: &u.params.Bucket, Key: &u.key, UploadId: created.UploadId, IfNoneMatch: aws.String("*"),
@@ -226,6 +244,7 @@ func (u *upload) inParts(ctx context.Context, file ricloud.SinkFile) error {
 	if err == nil {
 		return nil
 	}
+	u.refused = err
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), abortTimeout)
 	defer cancel()
 	_, abortErr := u.client.AbortMultipartUpload(ctx, &awss3.AbortMultipartUploadInput{
@@ -235,13 +254,11 @@ func (u *upload) inParts(ctx context.Context, file ricloud.SinkFile) error {
 }
 
 // parts reads the file to its verified end and stores its parts.
-func (u *upload) parts(
-	ctx context.Context, file ricloud.SinkFile, id *string,
-) ([]types.CompletedPart, error) {
+func (u *upload) parts(ctx context.Context, id *string) ([]types.CompletedPart, error) {
 	var parts []types.CompletedPart
 	buffer := make([]byte, u.part)
 	for number := int32(1); ; number++ {
-		n, err := io.ReadFull(file.Body, buffer)
+		n, err := io.ReadFull(u.file.Body, buffer)
 		last := err == io.EOF || err == io.ErrUnexpectedEOF //nolint:errorlint // bare, of ReadFull
 		if err != nil && !last {
 			return nil, err
@@ -250,7 +267,7 @@ func (u *upload) parts(
 			return parts, nil
 		}
 		if last { // ReadFull hides which end this was
-			_, err := file.Body.Read(make([]byte, 1))
+			_, err := u.file.Body.Read(make([]byte, 1))
 			if err != io.EOF {
 				return nil, err
 			}
