@@ -180,12 +180,7 @@ func TestSaveAllUnderEveryFault(t *testing.T) {
 			ricloud.WithRetryWait(time.Millisecond, time.Millisecond),
 			ricloud.WithStallTimeout(100*time.Millisecond), ricloud.WithAttemptTimeout(200*time.Millisecond))
 		defer client.Close()
-		poll := pollMessages(t, client)
-		var results []*ricloud.Result
-		for r, err := range client.Polls.Results(t.Context(), poll.ID, ricloud.WithFiles()) {
-			require.NoError(t, err)
-			results = append(results, r)
-		}
+		results := messagesAndFiles(t, client)
 		require.Len(t, results, 201)
 		require.NoError(t, sandbox.RemoveObject(results[7].ID))
 		require.NoError(t,

@@ -59,6 +59,18 @@ func pollMessages(t *testing.T, client *ricloud.Client) *ricloud.Poll {
 	return poll
 }
 
+// messagesAndFiles polls for messages and returns the results, with those of the files.
+func messagesAndFiles(t *testing.T, client *ricloud.Client) []*ricloud.Result {
+	t.Helper()
+	var results []*ricloud.Result
+	poll := pollMessages(t, client)
+	for r, err := range client.Polls.Results(t.Context(), poll.ID, ricloud.WithFiles()) {
+		require.NoError(t, err)
+		results = append(results, r)
+	}
+	return results
+}
+
 func sequence(results []*ricloud.Result) func(func(*ricloud.Result, error) bool) {
 	return func(yield func(*ricloud.Result, error) bool) {
 		for _, r := range results {

@@ -82,8 +82,8 @@ func (w *watcher) Wait(
 	return ctx, func(r ricloud.WaitResult) { w.sayf("wait ended %s err=%v", r.State, r.Err != nil) }
 }
 
-// journey logs in, creates a poll and returns its first result.
-func journey(t *testing.T, client *ricloud.Client) *ricloud.Result {
+// mockPoll logs in and creates a poll.
+func mockPoll(t *testing.T, client *ricloud.Client) *ricloud.Poll {
 	t.Helper()
 	ctx := t.Context()
 	user, err := client.Users.Create(ctx, ricloud.UserCreateParams{Identifier: "customer"})
@@ -97,7 +97,13 @@ func journey(t *testing.T, client *ricloud.Client) *ricloud.Result {
 		Session: session.ID, Payload: ricloud.PollPayload{DataTypes: []string{"callkit.calls"}},
 	})
 	require.NoError(t, err)
-	for result, err := range client.Polls.Results(ctx, poll.ID) {
+	return poll
+}
+
+// journey logs in, creates a poll and returns its first result.
+func journey(t *testing.T, client *ricloud.Client) *ricloud.Result {
+	t.Helper()
+	for result, err := range client.Polls.Results(t.Context(), mockPoll(t, client).ID) {
 		require.NoError(t, err)
 		return result
 	}
@@ -338,17 +344,7 @@ func TestStatsCountSharedReadsAndEvents(t *testing.T) {
 		defer server.Close()
 		hook := &watcher{}
 		client := server.Client(ricloud.WithHooks(hook), ricloud.WithPolling(time.Second, time.Second))
-		user, err := client.Users.Create(t.Context(), ricloud.UserCreateParams{Identifier: "customer"})
-		require.NoError(t, err)
-		session, err := client.Sessions.Login(t.Context(), ricloud.SessionCreateParams{
-			Source:  ricloud.SourceParams{User: user.ID, Type: ricloud.SourceMock, Identifier: "anyone"},
-			Payload: ricloud.SessionPayload{Password: ricloud.NewSecret("hunter2")},
-		}, nil)
-		require.NoError(t, err)
-		poll, err := client.Polls.Create(t.Context(), ricloud.PollCreateParams{
-			Session: session.ID, Payload: ricloud.PollPayload{DataTypes: []string{"callkit.calls"}},
-		})
-		require.NoError(t, err)
+		poll := mockPoll(t, client)
 		var waiting sync.WaitGroup
 		for range 2 {
 			waiting.Go(func() {

@@ -130,19 +130,23 @@ func (a *account) create(req *http.Request) any {
 	return session
 }
 
+func janesLogin() ricloud.SessionCreateParams {
+	return ricloud.SessionCreateParams{
+		Source: ricloud.SourceParams{
+			User: "1", Type: ricloud.SourceICloudAccount, Identifier: "jane@example.com",
+		},
+		Payload: ricloud.SessionPayload{Password: ricloud.NewSecret("pw")},
+	}
+}
+
 func (a *account) login(ctx context.Context, t *testing.T) (*ricloud.Session, error) {
 	t.Helper()
 	client, err := ricloud.NewClient("token", ricloud.WithTransport(a))
 	require.NoError(t, err)
-	return client.Sessions.Login(ctx, ricloud.SessionCreateParams{
-		Source: ricloud.SourceParams{
-			User: "1", Type: ricloud.SourceICloudAccount,
-			Identifier: "jane@example.com",
-		},
-		Payload: ricloud.SessionPayload{Password: ricloud.NewSecret("pw")},
-	}, func(context.Context, ricloud.CodeChallenge) (ricloud.Secret, error) {
-		return ricloud.NewSecret("123456"), nil
-	})
+	return client.Sessions.Login(ctx, janesLogin(),
+		func(context.Context, ricloud.CodeChallenge) (ricloud.Secret, error) {
+			return ricloud.NewSecret("123456"), nil
+		})
 }
 
 func TestLoginGoesOnWithTheSessionItMayHaveCreated(t *testing.T) {
@@ -355,13 +359,7 @@ func TestLoginTakesNoSessionOfAnotherLogin(t *testing.T) {
 		a := account{lost: map[int]bool{1: true, 2: true}}
 		client, err := ricloud.NewClient("token", ricloud.WithTransport(&a))
 		require.NoError(t, err)
-		params := ricloud.SessionCreateParams{
-			Source: ricloud.SourceParams{
-				User: "1", Type: ricloud.SourceICloudAccount,
-				Identifier: "jane@example.com",
-			},
-			Payload: ricloud.SessionPayload{Password: ricloud.NewSecret("pw")},
-		}
+		params := janesLogin()
 		first, err := client.Sessions.Login(t.Context(), params, nil)
 		require.NoError(t, err)
 		second, err := client.Sessions.Login(t.Context(), params, nil)
@@ -446,12 +444,7 @@ func TestALoginWaitsForItsTurnAsLongAsItsContext(t *testing.T) {
 		a := &oneByOne{account: &account{lost: map[int]bool{1: true}, lag: 10 * time.Second}}
 		client, err := ricloud.NewClient("token", ricloud.WithTransport(a))
 		require.NoError(t, err)
-		params := ricloud.SessionCreateParams{
-			Source: ricloud.SourceParams{
-				User: "1", Type: ricloud.SourceICloudAccount, Identifier: "jane@example.com",
-			},
-			Payload: ricloud.SessionPayload{Password: ricloud.NewSecret("pw")},
-		}
+		params := janesLogin()
 		var first sync.WaitGroup
 		first.Go(func() {
 			_, err := client.Sessions.Login(t.Context(), params, nil)
@@ -492,12 +485,7 @@ func TestLoginTakesNoSessionOfACreateInProgress(t *testing.T) {
 		})
 		client, err := ricloud.NewClient("token", ricloud.WithTransport(slow))
 		require.NoError(t, err)
-		params := ricloud.SessionCreateParams{
-			Source: ricloud.SourceParams{
-				User: "1", Type: ricloud.SourceICloudAccount, Identifier: "jane@example.com",
-			},
-			Payload: ricloud.SessionPayload{Password: ricloud.NewSecret("pw")},
-		}
+		params := janesLogin()
 		var other sync.WaitGroup
 		other.Go(func() {
 			<-time.NewTimer(time.Millisecond).C
@@ -551,12 +539,7 @@ func TestFindCostsFewRequests(t *testing.T) {
 					<-time.NewTimer(time.Duration(n) * 37 * time.Millisecond).C
 					_, _ = client.Sessions.Get(t.Context(), "any")
 				}
-				_, _ = client.Sessions.Login(t.Context(), ricloud.SessionCreateParams{
-					Source: ricloud.SourceParams{
-						User: "1", Type: ricloud.SourceICloudAccount, Identifier: "jane@example.com",
-					},
-					Payload: ricloud.SessionPayload{Password: ricloud.NewSecret("pw")},
-				}, nil)
+				_, _ = client.Sessions.Login(t.Context(), janesLogin(), nil)
 				assert.LessOrEqual(t, reads, tc.reads)
 			})
 		})
@@ -577,13 +560,9 @@ func TestFindTakesNoProxysAnswerForAnEmptyList(t *testing.T) {
 				return a.RoundTrip(r)
 			})))
 		require.NoError(t, err)
-		source := ricloud.SourceParams{
-			User: "1", Type: ricloud.SourceICloudAccount, Identifier: "jane@example.com",
-		}
+		source := janesLogin().Source
 		find := ricloud.SessionFindParams{Source: source, Since: time.Now()}
-		_, err = client.Sessions.Create(t.Context(), ricloud.SessionCreateParams{
-			Source: source, Payload: ricloud.SessionPayload{Password: ricloud.NewSecret("pw")},
-		})
+		_, err = client.Sessions.Create(t.Context(), janesLogin())
 		require.Error(t, err)
 		_, err = client.Sessions.Find(t.Context(), find)
 		require.Error(t, err)
@@ -602,14 +581,9 @@ func TestFindIsForBackendsThatCreateAndWait(t *testing.T) {
 		a := account{lost: map[int]bool{1: true}}
 		client, err := ricloud.NewClient("token", ricloud.WithTransport(&a))
 		require.NoError(t, err)
-		source := ricloud.SourceParams{
-			User: "1", Type: ricloud.SourceICloudAccount,
-			Identifier: "jane@example.com",
-		}
+		source := janesLogin().Source
 		since := time.Now()
-		_, err = client.Sessions.Create(t.Context(), ricloud.SessionCreateParams{
-			Source: source, Payload: ricloud.SessionPayload{Password: ricloud.NewSecret("pw")},
-		})
+		_, err = client.Sessions.Create(t.Context(), janesLogin())
 		require.Error(t, err)
 		find := ricloud.SessionFindParams{Source: source, Since: since}
 		session, err := client.Sessions.Find(t.Context(), find)
@@ -641,13 +615,7 @@ func TestLoginTellsAWrongCodeFromAMissingOne(t *testing.T) {
 		var rejected []bool
 		client, err := ricloud.NewClient("token", ricloud.WithTransport(&a))
 		require.NoError(t, err)
-		params := ricloud.SessionCreateParams{
-			Source: ricloud.SourceParams{
-				User: "1", Type: ricloud.SourceICloudAccount,
-				Identifier: "jane@example.com",
-			},
-			Payload: ricloud.SessionPayload{Password: ricloud.NewSecret("pw")},
-		}
+		params := janesLogin()
 		_, err = client.Sessions.Login(t.Context(), params, nil)
 		require.ErrorIs(t, err, ricloud.ErrCodeRequired)
 		require.NotErrorIs(t, err, ricloud.ErrCodeRejected)

@@ -123,6 +123,15 @@ func breakdowns() []breakdown {
 
 const sent = 1 + transport.DefaultMaxRetries // requests of a call that uses all its retries
 
+// newImpatientClient returns a client that does not wait between attempts.
+func newImpatientClient(t *testing.T, baseURL string) *ricloud.Client {
+	t.Helper()
+	client, err := ricloud.NewClient("token", ricloud.WithBaseURL(baseURL), ricloud.WithRetryWait(1, 1))
+	require.NoError(t, err)
+	t.Cleanup(client.Close)
+	return client
+}
+
 // Every operation meets every failure on a real socket. The test counts the requests that the
 // server saw.
 func TestNothingIsDoneTwice(t *testing.T) {
@@ -141,12 +150,9 @@ func TestNothingIsDoneTwice(t *testing.T) {
 					b.serve(w, r)
 				}))
 				defer server.Close()
-				client, err := ricloud.NewClient("token", ricloud.WithBaseURL(server.URL),
-					ricloud.WithRetryWait(1, 1))
-				require.NoError(t, err)
-				defer client.Close()
+				client := newImpatientClient(t, server.URL)
 
-				_, err = perform(t.Context(), t, client, op, nil)
+				_, err := perform(t.Context(), t, client, op, nil)
 				want := 1
 				if b.again && (!op.Once() || b.unacted) {
 					want = sent
@@ -205,10 +211,8 @@ func TestWithoutAConnectionEveryOperationIsTriedAgain(t *testing.T) {
 	for _, op := range transport.Operations() {
 		t.Run(op.Name, func(t *testing.T) {
 			t.Parallel()
-			client, err := ricloud.NewClient("token", ricloud.WithBaseURL(refusing),
-				ricloud.WithRetryWait(1, 1))
-			require.NoError(t, err)
-			_, err = perform(t.Context(), t, client, op, nil)
+			client := newImpatientClient(t, refusing)
+			_, err := perform(t.Context(), t, client, op, nil)
 			call, ok := errors.AsType[*ricloud.CallError](err)
 			require.True(t, ok, err)
 			assert.Len(t, call.Attempts, sent)
@@ -245,9 +249,7 @@ func TestAConnectionDroppedInMidRequestIsNoProof(t *testing.T) {
 					_ = conn.Close()
 				}
 			}()
-			client, err := ricloud.NewClient("token",
-				ricloud.WithBaseURL("http://"+listener.Addr().String()), ricloud.WithRetryWait(1, 1))
-			require.NoError(t, err)
+			client := newImpatientClient(t, "http://"+listener.Addr().String())
 			_, err = perform(t.Context(), t, client, op, nil)
 			require.Error(t, err)
 			require.NoError(t, listener.Close())
@@ -275,11 +277,8 @@ func TestWithReplayOptsACreateIn(t *testing.T) {
 				w.WriteHeader(http.StatusBadGateway)
 			}))
 			defer server.Close()
-			client, err := ricloud.NewClient("token", ricloud.WithBaseURL(server.URL),
-				ricloud.WithRetryWait(1, 1))
-			require.NoError(t, err)
-			defer client.Close()
-			_, err = perform(t.Context(), t, client, op, nil, ricloud.WithReplay())
+			client := newImpatientClient(t, server.URL)
+			_, err := perform(t.Context(), t, client, op, nil, ricloud.WithReplay())
 			require.ErrorIs(t, err, ricloud.ErrServer)
 			assert.EqualValues(t, sent, seen.Load())
 			assert.True(t, maybeApplied(err))
@@ -304,11 +303,8 @@ func TestADeleteThatFindsItsWorkDoneSucceeds(t *testing.T) {
 				w.WriteHeader(http.StatusNotFound)
 			}))
 			defer server.Close()
-			client, err := ricloud.NewClient("token", ricloud.WithBaseURL(server.URL),
-				ricloud.WithRetryWait(1, 1))
-			require.NoError(t, err)
-			defer client.Close()
-			_, err = perform(t.Context(), t, client, op, nil)
+			client := newImpatientClient(t, server.URL)
+			_, err := perform(t.Context(), t, client, op, nil)
 			require.NoError(t, err)
 			_, err = perform(t.Context(), t, client, op, nil)
 			require.ErrorIs(t, err, ricloud.ErrNotFound, "without a doubt to settle, not found is not found")

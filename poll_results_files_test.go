@@ -43,6 +43,21 @@ func (b *bucket) OpenObject(_ context.Context, req ricloud.ObjectRequest) (*ricl
 	return &ricloud.Object{Body: body, Offset: req.Offset, Size: content.Size()}, nil
 }
 
+// resultsAndFailures returns the identifiers of a poll's results and files, and the errors between.
+func resultsAndFailures(
+	t *testing.T, client *ricloud.Client, poll *ricloud.Poll,
+) (identifiers []string, failures []error) {
+	t.Helper()
+	for result, err := range client.Polls.Results(t.Context(), poll.ID, ricloud.WithFiles()) {
+		if err != nil {
+			failures = append(failures, err)
+			continue
+		}
+		identifiers = append(identifiers, result.Identifier)
+	}
+	return identifiers, failures
+}
+
 func TestResultsWithFiles(t *testing.T) {
 	t.Parallel()
 	for name, generation := range map[string]ricloudtest.Generation{
@@ -64,15 +79,7 @@ func TestResultsWithFiles(t *testing.T) {
 			defer client.Close()
 			poll := pollMessages(t, client)
 
-			var identifiers []string
-			var failures []error
-			for result, err := range client.Polls.Results(t.Context(), poll.ID, ricloud.WithFiles()) {
-				if err != nil {
-					failures = append(failures, err)
-					continue
-				}
-				identifiers = append(identifiers, result.Identifier)
-			}
+			identifiers, failures := resultsAndFailures(t, client, poll)
 			require.Len(t, failures, 1)
 			var state *ricloud.StateError
 			require.ErrorAs(t, failures[0], &state)
@@ -204,12 +211,7 @@ func TestSaveAllSaysWhatIsAcknowledged(t *testing.T) {
 	client := sandbox.Client(ricloud.WithPolling(time.Millisecond, 10*time.Millisecond),
 		ricloud.WithRetries(0))
 	defer client.Close()
-	poll := pollMessages(t, client)
-	var results []*ricloud.Result
-	for r, err := range client.Polls.Results(t.Context(), poll.ID, ricloud.WithFiles()) {
-		require.NoError(t, err)
-		results = append(results, r)
-	}
+	results := messagesAndFiles(t, client)
 	require.NoError(t, sandbox.SetFaults(ricloudtest.Fault{
 		Operation: "Results.Acknowledge", Nth: 5,
 		Status: http.StatusNotFound,
@@ -311,15 +313,7 @@ func TestResultsWithFilesOfADamagedResult(t *testing.T) {
 			require.NoError(t, sandbox.RemoveObject(result.ID))
 		}
 	}
-	var identifiers []string
-	var failures []error
-	for result, err := range client.Polls.Results(t.Context(), poll.ID, ricloud.WithFiles()) {
-		if err != nil {
-			failures = append(failures, err)
-			continue
-		}
-		identifiers = append(identifiers, result.Identifier)
-	}
+	identifiers, failures := resultsAndFailures(t, client, poll)
 	require.Len(t, failures, 1)
 	require.ErrorIs(t, failures[0], ricloud.ErrNotFound)
 	assert.ElementsMatch(t, []string{"ios_messages.messages", "callkit.calls", "file-000"},

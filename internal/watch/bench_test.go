@@ -52,22 +52,27 @@ func waiting(n int) (*Hub[job], []*Wait[job]) {
 	return h, waits
 }
 
+// heapOf returns how many bytes of the heap n waits take.
+func heapOf(n int) int64 {
+	var before, after runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	_, waits := waiting(n)
+	runtime.GC()
+	runtime.ReadMemStats(&after)
+	for _, w := range waits {
+		w.Leave()
+	}
+	return int64(after.HeapAlloc) - int64(before.HeapAlloc)
+}
+
 // BenchmarkWait measures the memory of a wait, without its caller's goroutine and the resource.
 func BenchmarkWait(b *testing.B) {
 	for _, n := range []int{1_000, 10_000, 100_000} {
 		b.Run(fmt.Sprintf("%d waits", n), func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
-				var before, after runtime.MemStats
-				runtime.GC()
-				runtime.ReadMemStats(&before)
-				_, waits := waiting(n)
-				runtime.GC()
-				runtime.ReadMemStats(&after)
-				for _, w := range waits {
-					w.Leave()
-				}
-				b.ReportMetric(float64(after.HeapAlloc-before.HeapAlloc)/float64(n), "B/wait")
+				b.ReportMetric(float64(heapOf(n))/float64(n), "B/wait")
 			}
 		})
 	}
@@ -98,16 +103,7 @@ func BenchmarkTick(b *testing.B) {
 // An idle wait uses at most a kibibyte.
 func TestAWaitIsSmall(t *testing.T) { //nolint:paralleltest // it measures the heap
 	const n = 20_000
-	var before, after runtime.MemStats
-	runtime.GC()
-	runtime.ReadMemStats(&before)
-	_, waits := waiting(n)
-	runtime.GC()
-	runtime.ReadMemStats(&after)
-	for _, w := range waits {
-		w.Leave()
-	}
-	if each := (int64(after.HeapAlloc) - int64(before.HeapAlloc)) / n; each > 1024 {
+	if each := heapOf(n) / n; each > 1024 {
 		t.Errorf("a wait keeps %d bytes", each)
 	}
 }

@@ -20,8 +20,7 @@ func (a *app) permissionsCreateCommand() *cobra.Command {
 	}
 	cmd.Flags().StringVar(&key, "key", "", "the `key` that they are for")
 	_ = cmd.RegisterFlagCompletionFunc("key", a.completeIDs("keys"))
-	cmd.Flags().StringVar(&file, "scopes", "", "a JSON `file`: an object of scopes and their limits")
-	_ = cmd.MarkFlagRequired("scopes")
+	scopesFlag(cmd, &file)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		scopes, err := scopesFrom(file)
 		if err != nil {
@@ -42,8 +41,7 @@ func (a *app) permissionsUpdateCommand() *cobra.Command {
 		Use: "update ID --scopes FILE", Short: "Replace the scopes of permissions",
 		Example: "  ricloud permissions update ID --scopes scopes.json",
 	}
-	cmd.Flags().StringVar(&file, "scopes", "", "a JSON `file`: an object of scopes and their limits")
-	_ = cmd.MarkFlagRequired("scopes")
+	scopesFlag(cmd, &file)
 	return update(a, "permissions", cmd, "", func(
 		ctx context.Context, c *ricloud.Client, id ricloud.ID, o ricloud.CallOption,
 	) (*ricloud.Permissions, error) {
@@ -53,6 +51,11 @@ func (a *app) permissionsUpdateCommand() *cobra.Command {
 		}
 		return c.Permissions.Update(ctx, id, ricloud.PermissionsUpdateParams{Scopes: scopes}, o)
 	})
+}
+
+func scopesFlag(cmd *cobra.Command, file *string) {
+	cmd.Flags().StringVar(file, "scopes", "", "a JSON `file`: an object of scopes and their limits")
+	_ = cmd.MarkFlagRequired("scopes")
 }
 
 // scopesFrom reads a JSON object of scopes and their limits.
