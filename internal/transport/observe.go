@@ -22,18 +22,16 @@ type Sending struct {
 
 // observe is the observer's link in the chain. It comes after the pacer, so it
 // sees requests that are sent, not requests that wait.
-type observe struct {
-	observe Observe // nil: no observer
-	next    http.RoundTripper
-}
+type observe struct{ next http.RoundTripper }
 
 func (o observe) RoundTrip(req *http.Request) (*http.Response, error) {
-	if o.observe == nil {
+	call := callFrom(req.Context())
+	observer := call.client.cfg.Observe
+	if observer == nil {
 		return o.next.RoundTrip(req)
 	}
-	call := callFrom(req.Context())
 	header := http.Header{}
-	ctx, ended := o.observe(req.Context(), Sending{
+	ctx, ended := observer(req.Context(), Sending{
 		Request: call.req, Host: req.URL.Host, Number: len(call.attempts) + 1,
 		TurnWait: call.turnWait, Header: header,
 	})

@@ -9,19 +9,16 @@ import (
 )
 
 // pace is the pacer's link in the chain: every attempt waits for its turn.
-type pace struct {
-	pacer *pacer
-	next  http.RoundTripper
-}
+type pace struct{ next http.RoundTripper }
 
 func (p pace) RoundTrip(req *http.Request) (*http.Response, error) {
 	call := callFrom(req.Context())
-	waiting := &call.client.counters.turnsWanted
+	pacer, waiting := call.client.pacer, &call.client.counters.turnsWanted
 	waiting.Add(1)
-	err := call.takeTurn(p.pacer) //nolint:contextcheck // the call is the context
+	err := call.takeTurn(pacer) //nolint:contextcheck // the call is the context
 	waiting.Add(-1)
 	if err != nil {
-		call.held = p.pacer.holding()
+		call.held = pacer.holding()
 		if req.Body != nil {
 			err = errors.Join(err, req.Body.Close())
 		}

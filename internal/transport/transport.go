@@ -3,8 +3,8 @@
 // answer.
 //
 // go-retryablehttp runs the attempts; call.retry decides whether there is
-// another. Each attempt passes the links that New lists, outermost first; every
-// link has a file of its own.
+// another. Each attempt passes the links of chain; every link has a file of its
+// own.
 package transport
 
 import (
@@ -13,7 +13,6 @@ import (
 	"math"
 	"net/http"
 	"net/url"
-	"slices"
 	"time"
 
 	"github.com/hashicorp/go-retryablehttp"
@@ -122,33 +121,12 @@ func New(cfg Config) (*Client, error) {
 	if cfg.UserAgent != "" {
 		c.header["User-Agent"] = []string{cfg.UserAgent}
 	}
-	next := cfg.Transport
-	if next == nil {
+	c.bare = cfg.Transport
+	if c.bare == nil {
 		c.own = newTransport(cfg.Proxy)
-		next = c.own
+		c.bare = c.own
 	}
-	c.bare = next
-	// The links that each attempt passes, outermost first. None of them has a
-	// CloseIdleConnections, so that go-retryablehttp, which calls it after every
-	// failed call, cannot flush the shared pool.
-	for _, link := range slices.Backward([]func(http.RoundTripper) http.RoundTripper{
-		// sign gives the request its header, with the credentials.
-		func(next http.RoundTripper) http.RoundTripper { return sign{next} },
-		// pace waits for a turn.
-		func(next http.RoundTripper) http.RoundTripper { return pace{c.pacer, next} },
-		// observe shows the attempt, which has its turn, to the hooks.
-		func(next http.RoundTripper) http.RoundTripper { return observe{cfg.Observe, next} },
-		// redirect follows a GET on the same host, and refuses other redirects.
-		func(next http.RoundTripper) http.RoundTripper { return redirect{next} },
-		// deliver records whether a create was sent, and keeps net/http from
-		// repeating it.
-		func(next http.RoundTripper) http.RoundTripper { return deliver{next} },
-		// timeouts bounds the time to the headers, then each silence in the body.
-		func(next http.RoundTripper) http.RoundTripper { return timeouts{next} },
-	}) {
-		next = link(next)
-	}
-	c.loop.HTTPClient = &http.Client{Transport: next}
+	c.loop.HTTPClient = &http.Client{Transport: chain(c.bare)}
 	c.loop.RetryMax = math.MaxInt // checkRetry counts the attempts
 	c.loop.CheckRetry = checkRetry
 	c.loop.Backoff = func(_, _ time.Duration, _ int, _ *http.Response) time.Duration {
@@ -156,6 +134,23 @@ func New(cfg Config) (*Client, error) {
 	}
 	c.loop.ErrorHandler = retryablehttp.PassthroughErrorHandler
 	return c, nil
+}
+
+// chain returns the links that each attempt passes on its way to base. They are
+// written outermost first:
+//
+//   - sign gives the request its header, with the credentials.
+//   - pace waits for a turn.
+//   - observe shows the attempt, which has its turn, to the hooks.
+//   - redirect follows a GET on the same host, and refuses other redirects.
+//   - deliver records whether a create was sent, and keeps net/http from
+//     repeating it.
+//   - timeouts bounds the time to the headers, then each silence in the body.
+//
+// None of them has a CloseIdleConnections, so that go-retryablehttp, which calls
+// it after every failed call, cannot flush the shared pool.
+func chain(base http.RoundTripper) http.RoundTripper {
+	return sign{pace{observe{redirect{deliver{timeouts{base}}}}}}
 }
 
 // Do makes one call. An answer of any status is a Response. Without an answer,
