@@ -8,15 +8,13 @@ import (
 	"errors"
 	"fmt"
 	"iter"
-	"math"
 	"net/http"
 	"net/url"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
-	"github.com/reincubate/ricloud-go/internal/backoff"
+	"github.com/reincubate/ricloud-go/internal/events"
 	"github.com/reincubate/ricloud-go/internal/transport"
 	"github.com/reincubate/ricloud-go/internal/wire"
 )
@@ -107,42 +105,15 @@ func (e *Event) readLoosely(b []byte) error {
 	if err := json.Unmarshal(b, &loose); err != nil {
 		return err
 	}
-	retries, err := strconv.ParseFloat(looseText(loose.Retries), 64)
-	if err != nil || !(retries >= 0 && retries < math.MaxInt32) {
-		retries = 0
-	}
 	*e = Event{
 		ID: loose.ID, Type: loose.Type, Data: loose.Data,
-		Action:        looseText(loose.Action),
-		State:         EventState(looseText(loose.State)),
-		Retries:       int(retries),
-		DateCreated:   looseTime(loose.DateCreated),
-		DateDelivered: looseTime(loose.DateDelivered),
+		Action:        wire.Text(loose.Action),
+		State:         EventState(wire.Text(loose.State)),
+		Retries:       wire.Count(loose.Retries),
+		DateCreated:   wire.Time(loose.DateCreated),
+		DateDelivered: wire.Time(loose.DateDelivered),
 	}
 	return nil
-}
-
-// looseText returns a JSON string's value, or a number or bool as it is spelled.
-func looseText(raw json.RawMessage) string {
-	var s string
-	switch {
-	case len(raw) == 0 || raw[0] == '{' || raw[0] == '[' || string(raw) == "null":
-	case json.Unmarshal(raw, &s) != nil:
-		s = string(raw)
-	}
-	return strings.TrimSpace(s)
-}
-
-// looseTime returns a date, or the zero time if its format is not known.
-func looseTime(raw json.RawMessage) (t time.Time) {
-	text := looseText(raw)
-	if seconds, err := strconv.ParseFloat(text, 64); err == nil && seconds > 0 && seconds < 1e11 {
-		return time.UnixMilli(int64(seconds * 1e3)).UTC()
-	}
-	if _, err := wire.Decode(raw, &t); err != nil {
-		return time.Time{}
-	}
-	return t
 }
 
 // lostData is the reason to refuse an event whose data is the word [redacted].
@@ -395,102 +366,74 @@ func (l *listedEvent) UnmarshalJSON(b []byte) error {
 		DateCreated json.RawMessage `json:"date_created"`
 	}
 	_ = json.Unmarshal(b, &known)
-	l.ID, l.DateCreated, l.err = ID(looseText(known.ID)), looseTime(known.DateCreated), err
+	l.ID, l.DateCreated, l.err = ID(wire.Text(known.ID)), wire.Time(known.DateCreated), err
 	return nil
 }
 
-// eventReader reads the API's record of events.
-type eventReader struct {
-	client     *Client
-	opts       []CallOption
-	limit      int    // events a page
-	background bool   // yield to other calls
-	charge     func() // called before each request; may be nil
-
-	now time.Time // by the API's clock, when the first page was read; zero: unknown
+func (l *listedEvent) entry() *events.Entry[*Event] {
+	e := &events.Entry[*Event]{
+		ID: string(l.ID), Label: string(l.ID), Date: l.DateCreated, Event: &l.Event, Err: l.err,
+	}
+	if e.Err == nil {
+		e.Label += " (" + l.Name() + ")"
+	}
+	return e
 }
 
-// read yields the events of a list, each once, page by page. It returns at the
-// end of the list, when yield returns false, or when done, which is called
-// after each event, returns true.
-func (r *eventReader) read(
-	ctx context.Context, params EventListParams, after ID,
-	yield func(*listedEvent) bool, done func(time.Time) bool,
-) error {
-	var resp Response
-	opts := slices.Concat(r.opts, []CallOption{WithResponse(&resp)})
-	if asked := newCallOptions(r.opts).response; asked != nil {
-		defer func() { *asked = resp }()
+// eventRecord reads the API's record of events.
+type eventRecord struct {
+	client     *Client
+	opts       []CallOption
+	resp       *Response // of the last page
+	background bool      // yield to other calls
+	charge     func()    // called before each request; may be nil
+}
+
+func newEventRecord(client *Client, opts []CallOption) *eventRecord {
+	r := &eventRecord{client: client, opts: opts, resp: newCallOptions(opts).response}
+	if r.resp == nil {
+		r.resp = new(Response)
+		r.opts = append(slices.Clip(opts), WithResponse(r.resp))
 	}
-	defer r.readClock(&resp)
-	for limit := r.limit; ; {
-		params.AfterID, params.Limit = after, limit
+	return r
+}
+
+func (r *eventRecord) record(operation string) events.Record {
+	return events.Record{
+		Operation: "ricloud: " + operation,
+		Now: func() time.Time {
+			now, _ := http.ParseTime(r.resp.Header.Get("Date"))
+			return now
+		},
+		TooLarge: func(err error) bool { return errors.Is(err, transport.ErrBodyTooLarge) },
+		Ended:    func(cause error) error { return &CallError{Operation: operation, Err: cause} },
+	}
+}
+
+// list returns the list of the events that params select.
+func (r *eventRecord) list(params EventListParams) events.List[*Event] {
+	return func(
+		ctx context.Context, after string, limit int, yield func(*events.Entry[*Event]) bool,
+	) error {
+		params.AfterID, params.Limit = ID(after), limit
 		list := request{
 			op: transport.EventsList, list: params, background: r.background, charge: r.charge,
 		}
-		tooLarge := false
-		for e, err := range paginate[listedEvent](ctx, r.client, list, opts) {
-			if tooLarge = limit > 1 && errors.Is(err, transport.ErrBodyTooLarge); tooLarge {
-				break
-			}
+		for e, err := range paginate[listedEvent](ctx, r.client, list, r.opts) {
 			if err != nil {
 				return err
 			}
-			r.readClock(&resp)
-			after = e.ID
-			if !yield(e) || done(e.DateCreated) {
-				return nil
+			if !yield(e.entry()) {
+				break
 			}
 		}
-		if !tooLarge {
-			return nil
-		}
-		limit = max(1, limit/10) //nolint:mnd // large events: fewer at a time
+		return nil
 	}
-}
-
-// readClock takes the API's time from the header of its first answer.
-func (r *eventReader) readClock(resp *Response) {
-	if r.now.IsZero() {
-		r.now, _ = http.ParseTime(resp.Header.Get("Date"))
-	}
-}
-
-// newestFirst recognises a list that is ordered newest first, and reports when
-// the rest of it is old and need not be read. A list in another order is read
-// to its end, so that no event is missed.
-type newestFirst struct {
-	first   time.Time
-	last    time.Time
-	ordered bool // nothing was newer than what came before it
-	older   int  // events in a row that are old, each older than the one before
-	falls   int  // events that are older than the one before
-}
-
-// add looks at the date of the next event. Events before the floor are old.
-func (n *newestFirst) add(date, floor time.Time) {
-	switch {
-	case n.first.IsZero():
-		n.first, n.ordered = date, true
-	case date.IsZero() || date.After(n.last):
-		n.ordered, n.older = false, 0
-	case date.Before(n.last):
-		n.falls++
-		n.older++
-	}
-	if isOld := !date.IsZero() && date.Before(floor); !isOld {
-		n.older = 0
-	}
-	n.last = date
 }
 
 // DefaultReplayReach is how far back WebhookHandler.Replay reads the record of
 // events when no position is stored yet.
 const DefaultReplayReach = 7 * 24 * time.Hour
-
-// replayOverlap is how far a position stays behind the present. It is longer
-// than the API retries a delivery, and longer than clocks differ.
-const replayOverlap = 24 * time.Hour
 
 // replayKey is the context key under which Handle tells Replay, through the
 // caller's function, that an event had been handled before.
@@ -527,9 +470,32 @@ func (s *EventsService) Replay(
 	if fn == nil {
 		return 0, &ParamError{Operation: "Events.Replay", Field: "fn", Reason: "is required"}
 	}
-	r := replay{eventReader: eventReader{client: s.client, opts: opts, limit: maxLimit}, fn: fn}
-	err = r.run(ctx, func() time.Time { return since })
-	return r.handled, err
+	r := newReplay("Events.Replay", newEventRecord(s.client, opts), fn)
+	r.Since = func(time.Time) time.Time { return since }
+	err = r.Run(ctx)
+	return r.Handled, err
+}
+
+// newReplay returns a replay without its Since. An event that fails to be delivered
+// meanwhile moves from the list of the pending events to that of the failed.
+func newReplay(
+	operation string, record *eventRecord, fn func(context.Context, *Event) error,
+) *events.Replay[*Event] {
+	return &events.Replay[*Event]{
+		Record: record.record(operation),
+		Lists: []events.List[*Event]{
+			record.list(EventListParams{State: EventPending}),
+			record.list(EventListParams{State: EventFailed}),
+		},
+		Handle: func(ctx context.Context, e *Event) (bool, error) {
+			before := false
+			err := fn(context.WithValue(ctx, replayKey{}, &before), e)
+			if errors.Is(err, ErrEventDone) {
+				return false, nil
+			}
+			return !before, err
+		},
+	}
 }
 
 // Replay handles the events that were missed: those that the API's record calls
@@ -562,130 +528,24 @@ func (h *WebhookHandler) Replay(
 			return 0, fmt.Errorf("ricloud: %s: reading the position: %w", operation, err)
 		}
 	}
-	r := replay{
-		eventReader: eventReader{client: client, opts: opts, limit: maxLimit},
-		fn:          h.Handle,
-	}
-	err = r.run(ctx, func() time.Time {
-		if !position.IsZero() {
+	r := newReplay("Events.Replay", newEventRecord(client, opts), h.Handle)
+	r.Since = func(now time.Time) time.Time {
+		switch {
+		case !position.IsZero():
 			return position
+		case now.IsZero(): // then this machine's clock, which may be fast
+			return time.Now().Add(-DefaultReplayReach - events.ReplayOverlap)
 		}
-		if r.now.IsZero() {
-			return time.Now().Add(-DefaultReplayReach - replayOverlap)
-		}
-		return r.now.Add(-DefaultReplayReach)
-	})
-	if next := r.position(); hasCursor && !next.IsZero() {
+		return now.Add(-DefaultReplayReach)
+	}
+	err = r.Run(ctx)
+	if next := r.Position(); hasCursor && !next.IsZero() {
 		if storing := cursor.SetCursor(ctx, next); storing != nil {
 			err = errors.Join(err,
 				fmt.Errorf("ricloud: %s: storing the position: %w", operation, storing))
 		}
 	}
-	return r.handled, err
-}
-
-// replay is one run of Replay.
-type replay struct {
-	eventReader
-
-	fn func(context.Context, *Event) error
-
-	missed   []*listedEvent
-	complete bool      // both lists were read to the end
-	newest   time.Time // of all events that were listed
-	handled  int
-	held     time.Time // the oldest event that was not handled; zero: none
-	errs     []error
-}
-
-// run reads the events created at or after the floor and calls fn for them. It
-// calls floor once, after the first page.
-func (r *replay) run(ctx context.Context, floor func() time.Time) error {
-	// An event that fails to be delivered meanwhile moves from the first list to
-	// the second, where it is still found.
-	known := map[ID]bool{}
-	for _, state := range []EventState{EventPending, EventFailed} {
-		if err := r.collect(ctx, state, floor, known); err != nil {
-			return err
-		}
-	}
-	r.complete = true
-	slices.SortStableFunc(r.missed, func(a, b *listedEvent) int {
-		return a.DateCreated.Compare(b.DateCreated)
-	})
-	for _, e := range r.missed {
-		if ctx.Err() != nil {
-			err := &CallError{Operation: "Events.Replay", Err: backoff.Cause(ctx)}
-			r.errs = append(r.errs, err)
-			r.hold(e)
-			break
-		}
-		r.hand(ctx, e)
-	}
-	return errors.Join(r.errs...)
-}
-
-func (r *replay) collect(
-	ctx context.Context, state EventState, floor func() time.Time, known map[ID]bool,
-) error {
-	var order newestFirst
-	since := func() time.Time { return floor().Truncate(time.Second) } // as the API's dates may be
-	return r.read(ctx, EventListParams{State: state}, "", func(e *listedEvent) bool {
-		if e.DateCreated.After(r.newest) {
-			r.newest = e.DateCreated
-		}
-		old := !e.DateCreated.IsZero() && e.DateCreated.Before(since())
-		if !old && !known[e.ID] {
-			known[e.ID] = true
-			r.missed = append(r.missed, e)
-		}
-		return true
-	}, func(date time.Time) bool {
-		order.add(date, since())
-		return order.older >= maxLimit
-	})
-}
-
-// hand calls fn for an event.
-func (r *replay) hand(ctx context.Context, e *listedEvent) {
-	if e.err != nil {
-		r.errs = append(r.errs, fmt.Errorf("ricloud: Events.Replay: event %s: %w", e.ID, e.err))
-		return
-	}
-	before := false
-	err := r.fn(context.WithValue(ctx, replayKey{}, &before), &e.Event)
-	switch {
-	case errors.Is(err, ErrEventDone):
-	case err != nil:
-		r.errs = append(r.errs,
-			fmt.Errorf("ricloud: Events.Replay: event %s (%s): %w", e.ID, e.Name(), err))
-		r.hold(e)
-	case !before:
-		r.handled++
-	}
-}
-
-func (r *replay) hold(e *listedEvent) {
-	if !e.DateCreated.IsZero() && (r.held.IsZero() || e.DateCreated.Before(r.held)) {
-		r.held = e.DateCreated
-	}
-}
-
-// position returns the date before which every event has been handled, or the
-// zero time if that is not known.
-func (r *replay) position() time.Time {
-	now := r.now
-	if now.IsZero() {
-		now = r.newest
-	}
-	if !r.complete || now.IsZero() {
-		return time.Time{}
-	}
-	position := now.Add(-replayOverlap)
-	if !r.held.IsZero() && r.held.Before(position) {
-		position = r.held.Truncate(time.Second)
-	}
-	return position
+	return r.Handled, err
 }
 
 // EventWatchParams says which events EventsService.Watch yields.
@@ -708,19 +568,6 @@ type EventWatchParams struct {
 	Notify bool
 }
 
-const (
-	watchLimit = 100 // events a page
-	// An event may appear in the record some time after its date. Each round
-	// looks back watchOverlap; every watchDeepEvery, one looks back
-	// watchDeepOverlap.
-	watchOverlap     = time.Minute
-	watchDeepOverlap = 30 * time.Minute
-	watchDeepEvery   = 5 * time.Minute
-	// watchPatience is how long Watch tolerates failed reads, as waits do.
-	watchPatience = 10 * time.Minute
-	watchSpread   = 0.2
-)
-
 // Watch yields new events from the API's record, delivered or not, for programs
 // that no webhook can reach. It reads the record at the shortest interval of
 // WithPolling, and less often, up to the longest, while there are no new
@@ -738,212 +585,29 @@ func (s *EventsService) Watch(
 	ctx context.Context, params EventWatchParams, opts ...CallOption,
 ) iter.Seq2[*Event, error] {
 	return func(yield func(*Event, error) bool) {
-		w := newEventWatch(s.client, params, opts)
-		if err := w.run(ctx, yield); err != nil {
-			yield(nil, err)
+		record := newEventRecord(s.client, opts)
+		record.background = true
+		polling := s.client.waits.polls
+		w := &events.Watch[*Event]{
+			Record:    record.record("Events.Watch"),
+			List:      record.list(EventListParams{Type: params.Type, Action: params.Action}),
+			Since:     params.Since,
+			Allowance: polling.allowance, Shortest: polling.rhythm.Shortest,
+			Longest: polling.rhythm.Longest,
+			Passing: isPassing,
 		}
-	}
-}
-
-// eventWatch is one Watch.
-type eventWatch struct {
-	eventReader
-
-	params   EventWatchParams
-	since    time.Time        // nothing older is yielded
-	newest   time.Time        // date of the newest event in the record
-	seen     map[ID]time.Time // events at or after the low-water mark, by date
-	began    bool             // the first look, which may yield nothing, is over
-	deep     time.Time        // when a look last reached far back
-	requests int              // of the look in progress
-	resume   ID               // where to read on in a record that lists the oldest first
-}
-
-func newEventWatch(client *Client, params EventWatchParams, opts []CallOption) *eventWatch {
-	w := &eventWatch{
-		eventReader: eventReader{
-			client: client, opts: opts, limit: watchLimit, background: true,
-		},
-		params: params, since: params.Since, seen: map[ID]time.Time{},
-	}
-	w.charge = func() {
-		if w.requests++; w.requests > 1 { // run has waited for the first
-			client.waits.polls.allowance.ReserveN(time.Now(), 1)
+		record.charge = w.Charge
+		if params.Cursor != nil {
+			w.Load, w.Store = params.Cursor.Cursor, params.Cursor.SetCursor
 		}
-	}
-	return w
-}
-
-// run looks at the record until something ends it. It returns nil when the
-// consumer has had enough.
-func (w *eventWatch) run(ctx context.Context, yield func(*Event, error) bool) error {
-	if w.params.Cursor != nil {
-		position, err := w.params.Cursor.Cursor(ctx)
-		if err != nil {
-			return fmt.Errorf("ricloud: Events.Watch: reading the position: %w", err)
-		}
-		if !position.IsZero() {
-			w.since = position
-		}
-	}
-	rhythm := w.client.waits.polls.rhythm
-	interval, failing := rhythm.Shortest, time.Time{}
-	for {
-		turn := w.client.waits.polls.allowance.Reserve() // of the waits' share of the quota
-		if err := backoff.Sleep(ctx, turn.Delay()); err != nil {
-			turn.Cancel()
-			return &CallError{Operation: "Events.Watch", Err: err}
-		}
-		w.requests = 0
-		found, err := w.look(ctx)
-		switch {
-		case ctx.Err() != nil:
-			return &CallError{Operation: "Events.Watch", Err: backoff.Cause(ctx)}
-		case err == nil:
-			failing = time.Time{}
-		case !isPassing(err):
-			return err
-		case failing.IsZero():
-			failing = time.Now()
-		case time.Since(failing) > watchPatience:
-			return err
-		}
-		if more, err := w.deliver(ctx, found, yield); !more || err != nil {
-			return err
-		}
-		interval = min(2*interval, rhythm.Longest) //nolint:mnd // slower and slower
-		if len(found) > 0 {
-			interval = rhythm.Shortest
-		}
-		if err := backoff.Sleep(ctx, backoff.Spread(interval, watchSpread)); err != nil {
-			return &CallError{Operation: "Events.Watch", Err: err}
-		}
-	}
-}
-
-// deliver yields events and moves the position forward. It reports whether the
-// consumer wants more.
-func (w *eventWatch) deliver(
-	ctx context.Context, found []*listedEvent, yield func(*Event, error) bool,
-) (more bool, err error) {
-	for _, e := range found {
-		if e.err != nil {
-			if !yield(nil, fmt.Errorf("ricloud: Events.Watch: event %s: %w", e.ID, e.err)) {
-				return false, nil
+		err := w.Run(ctx, func(e *Event, err error) bool {
+			if err == nil && params.Notify {
+				s.client.Notify(e)
 			}
-			continue
-		}
-		if w.params.Notify {
-			w.client.Notify(&e.Event)
-		}
-		if !yield(&e.Event, nil) {
-			return false, nil
-		}
-	}
-	if len(found) > 0 && w.params.Cursor != nil {
-		position := w.newest.Add(-watchDeepOverlap)
-		if err := w.params.Cursor.SetCursor(ctx, position); err != nil {
-			return false, fmt.Errorf("ricloud: Events.Watch: storing the position: %w", err)
-		}
-	}
-	return true, nil
-}
-
-// look reads the record back to the events that were seen before, and returns
-// the new ones.
-func (w *eventWatch) look(ctx context.Context) (found []*listedEvent, err error) {
-	began := time.Now()
-	deep := began.Sub(w.deep) >= watchDeepEvery
-	overlap := watchOverlap
-	if w.limit = watchLimit; deep {
-		w.limit, overlap = maxLimit, watchDeepOverlap
-	}
-	w.now = time.Time{}
-	floor := func() time.Time {
-		if !w.began && !w.since.IsZero() {
-			return w.since.Truncate(time.Second)
-		}
-		return w.newest.Add(-overlap)
-	}
-	var order newestFirst
-	rising, known := true, 0 // known: events in a row that were found before
-	low, last, resume := w.newest.Add(-watchDeepOverlap), time.Time{}, w.resume
-	params := EventListParams{Type: w.params.Type, Action: w.params.Action}
-	err = w.read(ctx, params, w.resume, func(e *listedEvent) bool {
-		w.advance(e.DateCreated)
-		known++
-		if w.isNew(e) {
-			found, known = append(found, e), 0
-		}
-		rising = rising && !e.DateCreated.Before(last)
-		last = e.DateCreated
-		if rising && last.Before(low) {
-			resume = e.ID
-		}
-		return true
-	}, func(date time.Time) bool {
-		order.add(date, floor())
-		if !order.ordered {
-			return false
-		}
-		isOld := order.falls > 0 && date.Before(floor())
-		return isOld || !deep && known >= watchLimit && !order.first.Before(w.newest)
-	})
-	if err != nil {
-		return nil, err
-	}
-	if w.resume = ""; rising && order.falls == 0 {
-		w.resume = resume
-	}
-	if deep {
-		w.deep = began
-	}
-	w.remember(found)
-	if !w.began && w.since.IsZero() { // what is there at the beginning is not new
-		found = nil
-	}
-	w.began = true
-	slices.SortStableFunc(found, func(a, b *listedEvent) int {
-		return a.DateCreated.Compare(b.DateCreated)
-	})
-	return found, nil
-}
-
-// advance notes an event's date. A date in the future, by the API's own clock,
-// is not noted: it would make the events of the present look old.
-func (w *eventWatch) advance(date time.Time) {
-	if !w.now.IsZero() && date.After(w.now) {
-		date = w.now
-	}
-	if date.After(w.newest) {
-		w.newest = date
-	}
-}
-
-// isNew reports whether an event was not found before.
-func (w *eventWatch) isNew(e *listedEvent) bool {
-	if _, known := w.seen[e.ID]; known {
-		return false
-	}
-	switch {
-	case e.DateCreated.IsZero():
-		return true
-	case e.DateCreated.Before(w.since.Truncate(time.Second)):
-		return false
-	}
-	return !w.began || !e.DateCreated.Before(w.newest.Add(-watchDeepOverlap))
-}
-
-// remember keeps the events that a look found, and forgets those that are too
-// old for later looks.
-func (w *eventWatch) remember(found []*listedEvent) {
-	for _, e := range found {
-		w.seen[e.ID] = e.DateCreated
-	}
-	low := w.newest.Add(-watchDeepOverlap)
-	for id, date := range w.seen {
-		if !date.IsZero() && date.Before(low) {
-			delete(w.seen, id)
+			return yield(e, err)
+		})
+		if err != nil {
+			yield(nil, err)
 		}
 	}
 }

@@ -10,12 +10,15 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"reflect"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
+	"github.com/jarcoal/httpmock"
 	"github.com/stretchr/testify/require"
 
 	ricloud "github.com/reincubate/ricloud-go"
@@ -199,3 +202,80 @@ func newWebhook(
 }
 
 func ignore(context.Context, *ricloud.Event) error { return nil }
+
+// lists is an API whose lists of events are computed by the test. now is its clock; if it is zero,
+// answers have no Date header.
+type lists struct {
+	mu      sync.Mutex
+	now     time.Time
+	queries []url.Values
+	list    func(query url.Values, n int) []string // n counts requests, from 0
+}
+
+func (l *lists) RoundTrip(r *http.Request) (*http.Response, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	query := r.URL.Query()
+	l.queries = append(l.queries, query)
+	events := l.list(query, len(l.queries)-1)
+	if after := query.Get("after_id"); after != "" {
+		for i, e := range events {
+			if strings.Contains(e, `"id":"`+after+`"`) {
+				events = events[i+1:]
+				break
+			}
+		}
+	}
+	limit, err := strconv.Atoi(query.Get("limit"))
+	if err != nil {
+		return nil, err
+	}
+	page := events[:min(limit, len(events))]
+	body := fmt.Sprintf(`{"data":[%s],"has_more":%t}`, strings.Join(page, ","),
+		len(page) < len(events))
+	resp := httpmock.NewStringResponse(http.StatusOK, body)
+	if !l.now.IsZero() {
+		resp.Header.Set("Date", l.now.UTC().Format(http.TimeFormat))
+	}
+	return resp, nil
+}
+
+func (l *lists) client(t *testing.T, opts ...ricloud.Option) *ricloud.Client {
+	t.Helper()
+	client, err := ricloud.NewClient("token",
+		append([]ricloud.Option{ricloud.WithTransport(l)}, opts...)...)
+	require.NoError(t, err)
+	return client
+}
+
+// record returns a client of an API whose lists of events hold these, by state and page by page.
+func record(
+	t *testing.T, byState map[string][]string,
+) (client *ricloud.Client, requests func() int) {
+	t.Helper()
+	api := &lists{list: func(q url.Values, _ int) []string { return byState[q.Get("state")] }}
+	return api.client(t), func() int { return len(api.queries) }
+}
+
+// ids collects the IDs of the events that it is given.
+type ids []ricloud.ID
+
+func (g *ids) take(_ context.Context, e *ricloud.Event) error {
+	*g = append(*g, e.ID)
+	return nil
+}
+
+//nolint:gochecknoglobals // a constant in all but name
+var epoch = time.Date(2020, 2, 25, 0, 0, 0, 0, time.UTC)
+
+func recorded(id string, minute int) string {
+	return fmt.Sprintf(`{"id":%q,"type":"poll","action":"completed","data":{"id":"p"},`+
+		`"date_created":%q}`,
+		id, epoch.Add(time.Duration(minute)*time.Minute).Format(time.RFC3339))
+}
+
+func dated(id string, at time.Time) string {
+	return fmt.Sprintf(`{"id":%q,"type":"poll","action":"completed","data":{"id":"p"},`+
+		`"date_created":%q}`,
+		id, at.UTC().Format(time.RFC3339))
+}

@@ -1,0 +1,235 @@
+package events
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"golang.org/x/time/rate"
+
+	"github.com/reincubate/ricloud-go/internal/backoff"
+)
+
+const (
+	lookLimit = 100 // entries to a page of a look that is not deep
+	// An event may appear in the record some time after its date. Each look goes
+	// back by overlap; every deepEvery, one goes back by deepOverlap.
+	overlap     = time.Minute
+	deepOverlap = 30 * time.Minute
+	deepEvery   = 5 * time.Minute
+	// patience is how long Watch tolerates failed reads, as waits do.
+	patience = 10 * time.Minute
+	spread   = 0.2
+)
+
+// Watch finds the events that are new in a list. It looks at the list again and
+// again, at the shortest interval and then less often, until something is new.
+type Watch[E any] struct {
+	Record
+
+	List      List[E]       // calls Charge before each request
+	Since     time.Time     // nothing older is found; zero: from now on
+	Allowance *rate.Limiter // of requests
+	Shortest  time.Duration // interval between two looks
+	Longest   time.Duration
+	Passing   func(err error) bool // a later read may succeed
+
+	// Load returns the stored position, and Store stores one. Nil: none is stored.
+	Load  func(ctx context.Context) (time.Time, error)
+	Store func(ctx context.Context, position time.Time) error
+
+	newest   time.Time            // date of the newest event in the record
+	seen     map[string]time.Time // events at or after the low-water mark, by date
+	began    bool                 // the first look, which may find nothing new, is over
+	deep     time.Time            // when a look last went far back
+	resume   string               // where to read on in a record that lists the oldest first
+	requests int                  // of the look in progress
+}
+
+// Run looks at the list until something ends it, and yields what is new, oldest
+// first. It returns nil when yield has returned false.
+func (w *Watch[E]) Run(ctx context.Context, yield func(E, error) bool) error {
+	w.seen = map[string]time.Time{}
+	if err := w.load(ctx); err != nil {
+		return err
+	}
+	interval, failing := w.Shortest, time.Time{}
+	for {
+		turn := w.Allowance.Reserve()
+		if err := backoff.Sleep(ctx, turn.Delay()); err != nil {
+			turn.Cancel()
+			return w.Ended(err)
+		}
+		w.requests = 0
+		found, err := w.look(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return w.Ended(backoff.Cause(ctx))
+		case err == nil:
+			failing = time.Time{}
+		case !w.Passing(err):
+			return err
+		case failing.IsZero():
+			failing = time.Now()
+		case time.Since(failing) > patience:
+			return err
+		}
+		if more, err := w.deliver(ctx, found, yield); !more || err != nil {
+			return err
+		}
+		interval = min(2*interval, w.Longest) //nolint:mnd // slower and slower
+		if len(found) > 0 {
+			interval = w.Shortest
+		}
+		if err := backoff.Sleep(ctx, backoff.Spread(interval, spread)); err != nil {
+			return w.Ended(err)
+		}
+	}
+}
+
+// Charge takes a request of the list from the allowance. Run has taken the first
+// request of each look.
+func (w *Watch[E]) Charge() {
+	if w.requests++; w.requests > 1 {
+		w.Allowance.ReserveN(time.Now(), 1)
+	}
+}
+
+func (w *Watch[E]) load(ctx context.Context) error {
+	if w.Load == nil {
+		return nil
+	}
+	position, err := w.Load(ctx)
+	if err != nil {
+		return fmt.Errorf("%s: reading the position: %w", w.Operation, err)
+	}
+	if !position.IsZero() {
+		w.Since = position
+	}
+	return nil
+}
+
+// deliver yields events and moves the position forward. It reports whether the
+// consumer wants more.
+func (w *Watch[E]) deliver(
+	ctx context.Context, found []*Entry[E], yield func(E, error) bool,
+) (more bool, err error) {
+	for _, e := range found {
+		if e.Err != nil {
+			var none E
+			more = yield(none, fmt.Errorf("%s: event %s: %w", w.Operation, e.Label, e.Err))
+		} else {
+			more = yield(e.Event, nil)
+		}
+		if !more {
+			return false, nil
+		}
+	}
+	if len(found) > 0 && w.Store != nil {
+		if err := w.Store(ctx, w.newest.Add(-deepOverlap)); err != nil {
+			return false, fmt.Errorf("%s: storing the position: %w", w.Operation, err)
+		}
+	}
+	return true, nil
+}
+
+// look reads the list back to the events that were seen before, and returns the
+// new ones, oldest first.
+func (w *Watch[E]) look(ctx context.Context) (found []*Entry[E], err error) {
+	began := time.Now()
+	deep := began.Sub(w.deep) >= deepEvery
+	limit, back := lookLimit, overlap
+	if deep {
+		limit, back = pageLimit, deepOverlap
+	}
+	var seen order
+	isFound := map[string]bool{} // a list that changes may show an event twice
+	known := 0                   // entries in a row that were found before
+	rising, low, last, resume := true, w.newest.Add(-deepOverlap), time.Time{}, w.resume
+	err = read(ctx, &w.Record, w.List, w.resume, limit, func(e *Entry[E]) bool {
+		w.advance(e.Date)
+		known++
+		if w.isNew(e) && !isFound[e.ID] {
+			isFound[e.ID] = true
+			found, known = append(found, e), 0
+		}
+		rising = rising && !e.Date.Before(last)
+		last = e.Date
+		if rising && last.Before(low) {
+			resume = e.ID
+		}
+		floor := w.floor(back)
+		seen.add(e.Date, floor)
+		if !seen.ordered {
+			return true
+		}
+		isOld := seen.falls > 0 && e.Date.Before(floor)
+		return !isOld && (deep || known < lookLimit || seen.first.Before(w.newest))
+	})
+	if err != nil {
+		return nil, err
+	}
+	if w.resume = ""; rising && seen.falls == 0 {
+		w.resume = resume
+	}
+	if deep {
+		w.deep = began
+	}
+	w.remember(found)
+	if !w.began && w.Since.IsZero() { // what is there at the beginning is not new
+		found = nil
+	}
+	w.began = true
+	sortByDate(found)
+	return found, nil
+}
+
+// floor returns the date of the oldest event that a look needs to reach.
+func (w *Watch[E]) floor(back time.Duration) time.Time {
+	if !w.began && !w.Since.IsZero() {
+		return w.Since.Truncate(time.Second)
+	}
+	return w.newest.Add(-back)
+}
+
+// advance notes an event's date. A date in the future, by the record's own
+// clock, is not noted: it would make the events of the present look old.
+func (w *Watch[E]) advance(date time.Time) {
+	if !date.After(w.newest) {
+		return
+	}
+	if now := w.Now(); !now.IsZero() && date.After(now) {
+		date = now
+	}
+	if date.After(w.newest) {
+		w.newest = date
+	}
+}
+
+// isNew reports whether an event was not found before.
+func (w *Watch[E]) isNew(e *Entry[E]) bool {
+	if _, known := w.seen[e.ID]; known {
+		return false
+	}
+	switch {
+	case e.Date.IsZero():
+		return true
+	case e.Date.Before(w.Since.Truncate(time.Second)):
+		return false
+	}
+	return !w.began || !e.Date.Before(w.newest.Add(-deepOverlap))
+}
+
+// remember keeps the events that a look found, and forgets those that are too
+// old for later looks.
+func (w *Watch[E]) remember(found []*Entry[E]) {
+	for _, e := range found {
+		w.seen[e.ID] = e.Date
+	}
+	low := w.newest.Add(-deepOverlap)
+	for id, date := range w.seen {
+		if !date.IsZero() && date.Before(low) {
+			delete(w.seen, id)
+		}
+	}
+}
