@@ -61,69 +61,51 @@ func TestFaults(t *testing.T) {
 		processed bool
 	}{
 		"none": {
-			fault:  ricloudtest.Fault{Nth: 2, Reset: true},
-			status: 201, body: `"resource":"user"`, broken: nil,
-			processed: true,
+			fault: ricloudtest.Fault{Nth: 2, Reset: true}, status: 201,
+			body: `"resource":"user"`, broken: nil, processed: true,
 		},
 		"status": {
 			fault:  ricloudtest.Fault{Status: 503, Header: http.Header{"retry-after": {"7"}}},
 			status: 503, body: "", broken: nil, processed: false,
 		},
-		"status after": {fault: ricloudtest.Fault{
-			Status: 502, After: true,
-			Body: "<html>Bad gateway</html>",
-		}, status: 502, body: "<html>", broken: nil, processed: true},
+		"status after": {
+			fault: ricloudtest.Fault{
+				Status: 502, After: true,
+				Body: "<html>Bad gateway</html>",
+			},
+			status: 502, body: "<html>", broken: nil, processed: true,
+		},
 		"reset before": {
-			fault:     ricloudtest.Fault{Reset: true},
-			status:    0,
-			body:      "",
-			broken:    syscall.ECONNRESET,
-			processed: false,
+			fault: ricloudtest.Fault{Reset: true}, status: 0, body: "",
+			broken: syscall.ECONNRESET, processed: false,
 		},
 		"reset after": {
-			fault:  ricloudtest.Fault{Reset: true, After: true},
-			status: 0, body: "", broken: syscall.ECONNRESET,
-			processed: true,
+			fault: ricloudtest.Fault{Reset: true, After: true}, status: 0, body: "",
+			broken: syscall.ECONNRESET, processed: true,
 		},
 		"hang": {
-			fault:     ricloudtest.Fault{Hang: true},
-			status:    0,
-			body:      "",
-			broken:    context.Canceled,
+			fault: ricloudtest.Fault{Hang: true}, status: 0, body: "", broken: context.Canceled,
 			processed: false,
 		},
 		"truncated": {
-			fault:     ricloudtest.Fault{Truncate: 5},
-			status:    201,
-			body:      `{"`,
-			broken:    io.ErrUnexpectedEOF,
-			processed: true,
+			fault: ricloudtest.Fault{Truncate: 5}, status: 201, body: `{"`,
+			broken: io.ErrUnexpectedEOF, processed: true,
 		},
 		"lying length, short": {
-			fault:     ricloudtest.Fault{ContentLength: 9},
-			status:    201,
-			body:      `{"`,
-			broken:    nil,
+			fault: ricloudtest.Fault{ContentLength: 9}, status: 201, body: `{"`, broken: nil,
 			processed: true,
 		},
 		"lying length, long": {
-			fault:  ricloudtest.Fault{ContentLength: 9999},
-			status: 201, body: `"resource":"user"`,
-			broken: io.ErrUnexpectedEOF, processed: true,
+			fault: ricloudtest.Fault{ContentLength: 9999}, status: 201,
+			body: `"resource":"user"`, broken: io.ErrUnexpectedEOF, processed: true,
 		},
 		"corrupt": {
-			fault:     ricloudtest.Fault{Corrupt: true},
-			status:    201,
-			body:      "",
-			broken:    nil,
+			fault: ricloudtest.Fault{Corrupt: true}, status: 201, body: "", broken: nil,
 			processed: true,
 		},
 		"drip": {
-			fault:     ricloudtest.Fault{Drip: time.Minute},
-			status:    201,
-			body:      "",
-			broken:    context.Canceled,
-			processed: true,
+			fault: ricloudtest.Fault{Drip: time.Minute}, status: 201, body: "",
+			broken: context.Canceled, processed: true,
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -213,8 +195,8 @@ func TestReadFaults(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, []ricloudtest.Fault{
 		{
-			Operation: "Polls.Get", Nth: 3, Status: 503, Header: http.Header{"Retry-After": {"5"}},
-			Delay: 1500 * time.Millisecond,
+			Operation: "Polls.Get", Nth: 3, Status: 503,
+			Header: http.Header{"Retry-After": {"5"}}, Delay: 1500 * time.Millisecond,
 		},
 		{ContentLength: 7, Drip: 10 * time.Millisecond},
 	}, faults)

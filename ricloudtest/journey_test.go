@@ -88,85 +88,86 @@ func TestJourney(t *testing.T) {
 
 func TestResultsAreServedAtSignedURLs(t *testing.T) {
 	t.Parallel()
-	for _, overLoopback := range []bool{false, true} {
+	t.Run("in memory", func(t *testing.T) {
+		t.Parallel()
 		srv := newServer(t)
-		ctx := t.Context()
-		options := []ricloud.Option{}
-		var rt http.RoundTripper = srv
-		if overLoopback {
-			sockets := &http.Transport{}
-			t.Cleanup(sockets.CloseIdleConnections)
-			rt = sockets
-			options = append(options, ricloud.WithBaseURL(srv.URL()), ricloud.WithTransport(sockets))
-		}
-		c := srv.Client(options...)
-		poll, err := c.Polls.Create(ctx, ricloud.PollCreateParams{
-			Session: john(ctx, t, c).ID,
-			Payload: ricloud.PollPayload{Files: []ricloud.ID{"7a10photo"}},
-		})
-		require.NoError(t, err)
-		poll, err = c.Polls.Wait(ctx, poll.ID)
-		require.NoError(t, err)
-		require.Len(t, poll.Results.Data, 1)
-		result := poll.Results.Data[0]
-		assert.Equal(t, "7a10photo", result.Identifier)
-		assert.Equal(t, "jpg", result.Type)
-		signed := result.SignedURL.URL.Reveal()
+		testSignedURLs(t, srv.Client(), srv)
+	})
+	t.Run("over loopback", func(t *testing.T) {
+		t.Parallel()
+		srv := newServer(t)
+		sockets := &http.Transport{}
+		t.Cleanup(sockets.CloseIdleConnections)
+		testSignedURLs(t,
+			srv.Client(ricloud.WithBaseURL(srv.URL()), ricloud.WithTransport(sockets)), sockets)
+	})
+}
 
-		res, err := fetch(ctx, rt, signed, nil)
-		require.NoError(t, err)
-		body, err := readAll(res)
-		require.NoError(t, err)
-		require.NoError(t, res.Body.Close())
-		sum := md5.Sum(body)
-		assert.Equal(t, result.Checksum, hex.EncodeToString(sum[:]))
-		assert.Len(t, body, int(result.Size))
+// testSignedURLs reads a result of c at its signed URL, over rt.
+func testSignedURLs(t *testing.T, c *ricloud.Client, rt http.RoundTripper) {
+	t.Helper()
+	ctx := t.Context()
+	poll, err := c.Polls.Create(ctx, ricloud.PollCreateParams{
+		Session: john(ctx, t, c).ID,
+		Payload: ricloud.PollPayload{Files: []ricloud.ID{"7a10photo"}},
+	})
+	require.NoError(t, err)
+	poll, err = c.Polls.Wait(ctx, poll.ID)
+	require.NoError(t, err)
+	require.Len(t, poll.Results.Data, 1)
+	result := poll.Results.Data[0]
+	assert.Equal(t, "7a10photo", result.Identifier)
+	assert.Equal(t, "jpg", result.Type)
+	signed := result.SignedURL.URL.Reveal()
 
-		res, err = fetch(ctx, rt, signed,
-			http.Header{"Range": {"bytes=100-199"}, "If-Match": {res.Header.Get("ETag")}})
-		require.NoError(t, err)
-		part, err := readAll(res)
-		require.NoError(t, err)
-		require.NoError(t, res.Body.Close())
-		assert.Equal(t, http.StatusPartialContent, res.StatusCode)
-		assert.Equal(t, body[100:200], part)
+	res, err := fetch(ctx, rt, signed, nil)
+	require.NoError(t, err)
+	body, err := readAll(res)
+	require.NoError(t, err)
+	require.NoError(t, res.Body.Close())
+	sum := md5.Sum(body)
+	assert.Equal(t, result.Checksum, hex.EncodeToString(sum[:]))
+	assert.Len(t, body, int(result.Size))
 
-		for name, request := range map[string]struct {
-			url    string
-			header http.Header
-			status int
-		}{
-			"a token": {
-				url:    signed,
-				header: http.Header{"Authorization": {"Token x"}},
-				status: http.StatusBadRequest,
-			},
-			"another object": {url: signed + "0", header: nil, status: http.StatusForbidden},
-			"a changed one": {
-				url:    signed,
-				header: http.Header{"If-Match": {`"other"`}},
-				status: http.StatusPreconditionFailed,
-			},
-			"beyond the end": {
-				url:    signed,
-				header: http.Header{"Range": {"bytes=99999-"}},
-				status: http.StatusRequestedRangeNotSatisfiable,
-			},
-			"several ranges": {
-				url:    signed,
-				header: http.Header{"Range": {"bytes=0-1,4-5"}},
-				status: http.StatusOK,
-			},
-			"nothing changed": {
-				url:    signed,
-				header: http.Header{"If-None-Match": {res.Header.Get("ETag")}},
-				status: http.StatusNotModified,
-			},
-		} {
-			res, err := fetch(ctx, rt, request.url, request.header)
-			require.NoError(t, err, name)
-			require.NoError(t, res.Body.Close(), name)
-			assert.Equal(t, request.status, res.StatusCode, name)
-		}
+	res, err = fetch(ctx, rt, signed,
+		http.Header{"Range": {"bytes=100-199"}, "If-Match": {res.Header.Get("ETag")}})
+	require.NoError(t, err)
+	part, err := readAll(res)
+	require.NoError(t, err)
+	require.NoError(t, res.Body.Close())
+	assert.Equal(t, http.StatusPartialContent, res.StatusCode)
+	assert.Equal(t, body[100:200], part)
+
+	for name, request := range map[string]struct {
+		url    string
+		header http.Header
+		status int
+	}{
+		"a token": {
+			url: signed, header: http.Header{"Authorization": {"Token x"}},
+			status: http.StatusBadRequest,
+		},
+		"another object": {url: signed + "0", status: http.StatusForbidden},
+		"a changed one": {
+			url: signed, header: http.Header{"If-Match": {`"other"`}},
+			status: http.StatusPreconditionFailed,
+		},
+		"beyond the end": {
+			url: signed, header: http.Header{"Range": {"bytes=99999-"}},
+			status: http.StatusRequestedRangeNotSatisfiable,
+		},
+		"several ranges": {
+			url: signed, header: http.Header{"Range": {"bytes=0-1,4-5"}},
+			status: http.StatusOK,
+		},
+		"nothing changed": {
+			url: signed, header: http.Header{"If-None-Match": {res.Header.Get("ETag")}},
+			status: http.StatusNotModified,
+		},
+	} {
+		res, err := fetch(ctx, rt, request.url, request.header)
+		require.NoError(t, err, name)
+		require.NoError(t, res.Body.Close(), name)
+		assert.Equal(t, request.status, res.StatusCode, name)
 	}
 }

@@ -25,15 +25,13 @@ func TestOptionsThatCannotWork(t *testing.T) {
 		"no speed":                 {opt: ricloudtest.WithSpeed(0), want: "speed"},
 		"a negative speed":         {opt: ricloudtest.WithSpeed(-1), want: "speed"},
 		"a generation":             {opt: ricloudtest.WithGeneration(9), want: "generation 9"},
-		"a rate limit": {
-			opt:  ricloudtest.WithRateLimit(-1, time.Hour),
-			want: "rate limit",
-		},
-		"a limit of no time": {opt: ricloudtest.WithRateLimit(5, 0), want: "rate limit"},
-		"polls in flight":    {opt: ricloudtest.WithInFlightLimit(-1), want: "in-flight"},
-		"a lifetime":         {opt: ricloudtest.WithSessionLifetime(-1), want: "lifetime"},
+		"a rate limit":             {opt: ricloudtest.WithRateLimit(-1, time.Hour), want: "rate limit"},
+		"a limit of no time":       {opt: ricloudtest.WithRateLimit(5, 0), want: "rate limit"},
+		"polls in flight":          {opt: ricloudtest.WithInFlightLimit(-1), want: "in-flight"},
+		"a lifetime":               {opt: ricloudtest.WithSessionLifetime(-1), want: "lifetime"},
 		"a delay": {
-			opt: ricloudtest.WithDelays(ricloudtest.Delays{Task: ricloudtest.Fixed(-1)}), want: "task",
+			opt:  ricloudtest.WithDelays(ricloudtest.Delays{Task: ricloudtest.Fixed(-1)}),
+			want: "task",
 		},
 		"retries":   {opt: ricloudtest.WithWebhookRetries(-1), want: "retries"},
 		"a webhook": {opt: ricloudtest.WithWebhooks("receiver"), want: "receiver"},
@@ -49,21 +47,17 @@ func TestOptionsThatCannotWork(t *testing.T) {
 		"a storage key": {opt: ricloudtest.WithStorageKey("id", ""), want: "storage key"},
 		"a public URL":  {opt: ricloudtest.WithPublicURLs("sandbox", ""), want: "public URL"},
 		"with a query": {
-			opt:  ricloudtest.WithPublicURLs("https://a.example?b", ""),
-			want: "public URL",
+			opt: ricloudtest.WithPublicURLs("https://a.example?b", ""), want: "public URL",
 		},
 		"with a part": {
-			opt:  ricloudtest.WithPublicURLs("", "https://a.example#b"),
-			want: "public URL",
+			opt: ricloudtest.WithPublicURLs("", "https://a.example#b"), want: "public URL",
 		},
 		"with a user": {
-			opt:  ricloudtest.WithPublicURLs("https://u:p@a.example", ""),
-			want: "public URL",
+			opt: ricloudtest.WithPublicURLs("https://u:p@a.example", ""), want: "public URL",
 		},
 		"an origin": {opt: ricloudtest.WithCORS("https://x/y"), want: "https://x/y"},
 		"a scope": {
-			opt:  ricloudtest.WithScopes(ricloudtest.Scopes{"calls": nil}),
-			want: "calls",
+			opt: ricloudtest.WithScopes(ricloudtest.Scopes{"calls": nil}), want: "calls",
 		},
 		"a limit's level": {
 			opt:  ricloudtest.WithScopes(ricloudtest.Scopes{"data_type:x": {{Level: "world"}}}),
@@ -84,14 +78,14 @@ func TestOptionsThatCannotWork(t *testing.T) {
 			want: "pairing",
 		},
 		"nobody's account": {
-			opt:  ricloudtest.WithAccounts(ricloudtest.Account{}),
-			want: "without an identifier",
+			opt: ricloudtest.WithAccounts(ricloudtest.Account{}), want: "without an identifier",
 		},
 		"a bad child": {
 			opt: ricloudtest.WithAccounts(ricloudtest.Account{
 				Identifier: "x",
 				Children:   []ricloudtest.Account{{}},
-			}), want: "identifier",
+			}),
+			want: "identifier",
 		},
 		"wrong codes": {
 			opt:  ricloudtest.WithAccounts(ricloudtest.Account{Identifier: "x", WrongCodes: -1}),
@@ -99,7 +93,8 @@ func TestOptionsThatCannotWork(t *testing.T) {
 		},
 		"twins": {
 			opt: ricloudtest.WithAccounts(ricloudtest.Account{Identifier: "x"},
-				ricloudtest.Account{Identifier: "x"}), want: "two",
+				ricloudtest.Account{Identifier: "x"}),
+			want: "two",
 		},
 		"a dump": {opt: ricloudtest.WithState([]byte("{}")), want: "version"},
 	} {

@@ -1,6 +1,7 @@
 package ricloudtest_test
 
 import (
+	"context"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -12,25 +13,31 @@ import (
 	"github.com/reincubate/ricloud-go/ricloudtest"
 )
 
+// twoTasks returns a server, its inbox, and a poll whose two tasks take an hour.
+func twoTasks(ctx context.Context, t *testing.T) (*ricloudtest.Server, *inbox, *ricloud.Poll) {
+	t.Helper()
+	srv, in, _ := subscribe(ctx, t, ricloudtest.WithDelays(ricloudtest.Delays{
+		Task: ricloudtest.Fixed(time.Hour),
+	}))
+	c := srv.Client()
+	poll, err := c.Polls.Create(ctx, ricloud.PollCreateParams{
+		Session: john(ctx, t, c).ID, Payload: ricloud.PollPayload{DataTypes: []string{"a", "b"}},
+	})
+	require.NoError(t, err)
+	pass(time.Minute)
+	poll, err = c.Polls.Get(ctx, poll.ID)
+	require.NoError(t, err)
+	require.Len(t, poll.TasksProcessing, 2)
+	return srv, in, poll
+}
+
 // Every state of the contract can be set by hand or occurs by itself.
 func TestSetState(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		ctx := t.Context()
-		srv, in, _ := subscribe(ctx, t, ricloudtest.WithDelays(ricloudtest.Delays{
-			Task: ricloudtest.Fixed(time.Hour),
-		}))
-		defer srv.Close()
+		srv, in, poll := twoTasks(ctx, t)
 		c := srv.Client()
-		session := john(ctx, t, c)
-		poll, err := c.Polls.Create(ctx, ricloud.PollCreateParams{
-			Session: session.ID, Payload: ricloud.PollPayload{DataTypes: []string{"a", "b"}},
-		})
-		require.NoError(t, err)
-		pass(time.Minute)
-		poll, err = c.Polls.Get(ctx, poll.ID)
-		require.NoError(t, err)
-		require.Len(t, poll.TasksProcessing, 2)
 		first, second := poll.TasksProcessing[0], poll.TasksProcessing[1]
 		task := func(id ricloud.ID) *ricloud.Task {
 			got, err := c.Tasks.Get(ctx, id)
@@ -50,7 +57,7 @@ func TestSetState(t *testing.T) {
 			slugs = append(slugs, event.slug)
 		}
 		assert.ElementsMatch(t, []string{"task.failed", "poll.completed"}, slugs, "its events are sent")
-		poll, err = c.Polls.Get(ctx, poll.ID)
+		poll, err := c.Polls.Get(ctx, poll.ID)
 		require.NoError(t, err)
 		require.Len(t, poll.Results.Data, 1)
 		result := poll.Results.Data[0].ID
@@ -66,13 +73,26 @@ func TestSetState(t *testing.T) {
 			{kind: "poll", id: poll.ID, state: "failed"},
 			{kind: "poll", id: poll.ID, state: "pending"},
 			{kind: "result", id: result, state: "available"},
-			{kind: "session", id: session.ID, state: "pending"},
-			{kind: "session", id: session.ID, state: "failed"},
+			{kind: "session", id: poll.Session, state: "pending"},
+			{kind: "session", id: poll.Session, state: "failed"},
 			{kind: "organisation", id: "", state: "unconfigured"},
 		} {
 			require.ErrorContains(t, srv.SetState(refused.kind, refused.id, refused.state), "by hand", "%+v",
 				refused)
 		}
+	})
+}
+
+// Without a session and valid configs, the organisation creates no poll.
+func TestSetStateOfWhatAPollNeeds(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		ctx := t.Context()
+		srv, in, _ := subscribe(ctx, t)
+		c := srv.Client()
+		session := john(ctx, t, c)
+		pass(time.Second)
+		in.take()
 		require.NoError(t, srv.SetState("session", session.ID, "active"))
 		require.NoError(t, srv.SetState("session", session.ID, "expired"))
 		pass(time.Second)
@@ -85,7 +105,7 @@ func TestSetState(t *testing.T) {
 		} {
 			require.NoError(t, srv.SetState(kind, "1", state))
 		}
-		_, err = c.Polls.Create(ctx, ricloud.PollCreateParams{
+		_, err := c.Polls.Create(ctx, ricloud.PollCreateParams{
 			Session: session.ID, Payload: ricloud.PollPayload{DataTypes: []string{"a"}},
 		})
 		require.Error(t, err)

@@ -306,60 +306,47 @@ func TestWithoutAConnectionNothingWasSent(t *testing.T) {
 		proxy  bool
 		edit   func(*http.Transport)
 	}{
-		{name: "a handshake that never ends", handle: hang, proxy: false, edit: nil},
+		{name: "a handshake that never ends", handle: hang},
 		{
-			name:   "a handshake that takes too long",
-			handle: hang,
-			proxy:  false,
-			edit: func(t *http.Transport) {
-				t.TLSHandshakeTimeout = 30 * time.Millisecond
-			},
+			name: "a handshake that takes too long", handle: hang,
+			edit: func(t *http.Transport) { t.TLSHandshakeTimeout = 30 * time.Millisecond },
 		},
 		{
 			name:   "a handshake that ends in EOF",
 			handle: func(conn net.Conn) { _ = conn.Close() },
-			proxy:  false,
-			edit:   nil,
 		},
 		{name: "a handshake that ends in a reset", handle: func(conn net.Conn) {
 			_ = conn.(*net.TCPConn).SetLinger(0) //nolint:forcetypeassert // it is
 			_ = conn.Close()
 		}, proxy: false, edit: nil},
-		{name: "a server without TLS", handle: func(conn net.Conn) {
-			_, _ = io.WriteString(conn, "HTTP/1.1 400 Bad Request\r\n\r\n")
-			_ = conn.Close()
-		}, proxy: false, edit: nil},
-		{name: "half a handshake", handle: func(conn net.Conn) {
-			_, _ = io.CopyN(io.Discard, conn, 100)
-			_, _ = conn.Write([]byte{0x16, 3, 3, 0, 50, 2})
-			_ = conn.Close()
-		}, proxy: false, edit: nil},
 		{
-			name:   "a proxy that refuses CONNECT",
-			handle: connect("403 Forbidden"),
-			proxy:  true,
-			edit:   nil,
+			name: "a server without TLS",
+			handle: func(conn net.Conn) {
+				_, _ = io.WriteString(conn, "HTTP/1.1 400 Bad Request\r\n\r\n")
+				_ = conn.Close()
+			},
 		},
+		{
+			name: "half a handshake",
+			handle: func(conn net.Conn) {
+				_, _ = io.CopyN(io.Discard, conn, 100)
+				_, _ = conn.Write([]byte{0x16, 3, 3, 0, 50, 2})
+				_ = conn.Close()
+			},
+		},
+		{name: "a proxy that refuses CONNECT", handle: connect("403 Forbidden"), proxy: true},
 		{
 			name:   "a proxy that wants a password",
-			handle: connect("407 Proxy Authentication Required"),
-			proxy:  true,
-			edit:   nil,
+			handle: connect("407 Proxy Authentication Required"), proxy: true,
 		},
-		{name: "a proxy that fails", handle: connect("502 Bad Gateway"), proxy: true, edit: nil},
-		{name: "a proxy that never answers CONNECT", handle: hang, proxy: true, edit: nil},
+		{name: "a proxy that fails", handle: connect("502 Bad Gateway"), proxy: true},
+		{name: "a proxy that never answers CONNECT", handle: hang, proxy: true},
 		{
 			name:   "a proxy that hangs up",
 			handle: func(conn net.Conn) { _ = conn.Close() },
 			proxy:  true,
-			edit:   nil,
 		},
-		{
-			name:   "a proxy whose tunnel is silent",
-			handle: connect("200 OK"),
-			proxy:  true,
-			edit:   nil,
-		},
+		{name: "a proxy whose tunnel is silent", handle: connect("200 OK"), proxy: true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()

@@ -26,17 +26,17 @@ func TestRetryAfter(t *testing.T) {
 			hint, date string
 			want       time.Duration
 		}{
-			{status: 429, hint: "20", date: "", want: 20 * time.Second},
-			{status: 503, hint: "20", date: "", want: 20 * time.Second},
-			{status: 429, hint: " 20 ", date: "", want: 20 * time.Second},
-			{status: 429, hint: "0", date: "", want: 0},
-			{status: 429, hint: "9223372036", date: "", want: 9223372036 * time.Second},
-			{status: 429, hint: "9223372037", date: "", want: math.MaxInt64},
-			{status: 429, hint: "99999999999", date: "", want: math.MaxInt64},
-			{status: 429, hint: "99999999999999999999999999", date: "", want: math.MaxInt64},
-			{status: 429, hint: at(30 * time.Second), date: "", want: 30 * time.Second},
+			{status: 429, hint: "20", want: 20 * time.Second},
+			{status: 503, hint: "20", want: 20 * time.Second},
+			{status: 429, hint: " 20 ", want: 20 * time.Second},
+			{status: 429, hint: "0", want: 0},
+			{status: 429, hint: "9223372036", want: 9223372036 * time.Second},
+			{status: 429, hint: "9223372037", want: math.MaxInt64},
+			{status: 429, hint: "99999999999", want: math.MaxInt64},
+			{status: 429, hint: "99999999999999999999999999", want: math.MaxInt64},
+			{status: 429, hint: at(30 * time.Second), want: 30 * time.Second},
 			{
-				status: 429, hint: now.Add(30 * time.Second).Format(time.RFC850), date: "",
+				status: 429, hint: now.Add(30 * time.Second).Format(time.RFC850),
 				want: 30 * time.Second,
 			},
 			// This machine's clock is wrong, so the hint is compared with the Date header.
@@ -48,13 +48,13 @@ func TestRetryAfter(t *testing.T) {
 				status: 429, hint: at(30 * time.Second), date: "yesterday",
 				want: 30 * time.Second,
 			},
-			{status: 429, hint: at(-time.Minute), date: "", want: 0},
-			{status: 429, hint: "-1", date: "", want: 0},
-			{status: 429, hint: "0.5", date: "", want: 0},
-			{status: 429, hint: "soon", date: "", want: 0},
-			{status: 429, hint: "", date: "", want: 0},
-			{status: 500, hint: "20", date: "", want: 0},
-			{status: 404, hint: "20", date: "", want: 0},
+			{status: 429, hint: at(-time.Minute), want: 0},
+			{status: 429, hint: "-1", want: 0},
+			{status: 429, hint: "0.5", want: 0},
+			{status: 429, hint: "soon", want: 0},
+			{status: 429, hint: "", want: 0},
+			{status: 500, hint: "20", want: 0},
+			{status: 404, hint: "20", want: 0},
 		} {
 			header := http.Header{}
 			header.Set("Retry-After", tt.hint)
@@ -93,53 +93,39 @@ func TestWaitsObeyTheHintTheCapTheDeadlineAndTheBudget(t *testing.T) {
 		took    time.Duration
 	}{
 		{
-			name: "the hint is waited for", status: 429, hint: "20", edit: nil, timeout: 0,
+			name: "the hint is waited for", status: 429, hint: "20",
 			sent: 2, took: 20 * time.Second,
 		},
+		{name: "on a 503 too", status: 503, hint: "20", sent: 2, took: 20 * time.Second},
+		{name: "up to the cap", status: 429, hint: "60", sent: 2, took: time.Minute},
+		{name: "not beyond it", status: 429, hint: "61", sent: 1, took: 0},
 		{
-			name: "on a 503 too", status: 503, hint: "20", edit: nil, timeout: 0,
-			sent: 2, took: 20 * time.Second,
-		},
-		{
-			name: "up to the cap", status: 429, hint: "60", edit: nil, timeout: 0,
-			sent: 2, took: time.Minute,
-		},
-		{
-			name: "not beyond it", status: 429, hint: "61", edit: nil, timeout: 0,
+			name: "an absurd hint ends the call", status: 503, hint: "99999999999",
 			sent: 1, took: 0,
 		},
 		{
-			name: "an absurd hint ends the call", status: 503, hint: "99999999999", edit: nil,
-			timeout: 0,
-			sent:    1, took: 0,
-		},
-		{
 			name: "the cap can be raised", status: 429, hint: "61",
-			edit:    func(c *Config) { c.RetryAfterMax = time.Hour },
-			timeout: 0,
-			sent:    2, took: 61 * time.Second,
+			edit: func(c *Config) { c.RetryAfterMax = time.Hour },
+			sent: 2, took: 61 * time.Second,
 		},
 		{
-			name: "a wait that ends before the deadline", status: 429, hint: "20", edit: nil,
+			name: "a wait that ends before the deadline", status: 429, hint: "20",
 			timeout: 21 * time.Second,
 			sent:    2, took: 20 * time.Second,
 		},
 		{
-			name: "never into the deadline", status: 429, hint: "20", edit: nil,
-			timeout: 20 * time.Second,
-			sent:    1, took: 0,
+			name: "never into the deadline", status: 429, hint: "20", timeout: 20 * time.Second,
+			sent: 1, took: 0,
 		},
 		{
 			name: "never into the budget", status: 429, hint: "20",
-			edit:    func(c *Config) { c.CallTimeout = 20 * time.Second },
-			timeout: 0,
-			sent:    1, took: 0,
+			edit: func(c *Config) { c.CallTimeout = 20 * time.Second },
+			sent: 1, took: 0,
 		},
 		{
 			name: "no retries, no wait", status: 429, hint: "20",
-			edit:    func(c *Config) { c.MaxRetries = -1 },
-			timeout: 0,
-			sent:    1, took: 0,
+			edit: func(c *Config) { c.MaxRetries = -1 },
+			sent: 1, took: 0,
 		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

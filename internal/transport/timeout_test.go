@@ -90,68 +90,58 @@ func TestTimeouts(t *testing.T) {
 		took  time.Duration
 	}{
 		{
-			name:  "an answer just in time",
-			op:    PollsCreate,
-			await: 0,
+			name: "an answer just in time", op: PollsCreate, await: 0,
 			step: func() httpmock.Responder {
 				return after(30*time.Second-1, nil)
-			}, limit: "", took: 30*time.Second - 1,
+			},
+			limit: "", took: 30*time.Second - 1,
 		},
 		{
-			name:  "no headers",
-			op:    PollsCreate,
-			await: 0,
+			name: "no headers", op: PollsCreate, await: 0,
 			step:  func() httpmock.Responder { return after(never, nil) },
-			limit: "attempt",
-			took:  30 * time.Second,
+			limit: "attempt", took: 30 * time.Second,
 		},
 		{
-			name:  "an await stretches the attempt",
-			op:    SessionsCreate,
-			await: 10 * time.Second,
+			name: "an await stretches the attempt", op: SessionsCreate, await: 10 * time.Second,
 			step: func() httpmock.Responder {
 				return after(40*time.Second-1, nil)
-			}, limit: "", took: 40*time.Second - 1,
+			},
+			limit: "", took: 40*time.Second - 1,
 		},
 		{
-			name:  "but not for ever",
-			op:    SessionsCreate,
-			await: 10 * time.Second,
+			name: "but not for ever", op: SessionsCreate, await: 10 * time.Second,
 			step: func() httpmock.Responder {
 				return after(never, nil)
-			}, limit: "attempt", took: 40 * time.Second,
+			},
+			limit: "attempt", took: 40 * time.Second,
 		},
 		{
-			name:  "an await nobody honours does not",
-			op:    PollsCreate,
-			await: 10 * time.Second,
+			name: "an await nobody honours does not", op: PollsCreate, await: 10 * time.Second,
 			step: func() httpmock.Responder {
 				return after(never, nil)
-			}, limit: "attempt", took: 30 * time.Second,
+			},
+			limit: "attempt", took: 30 * time.Second,
 		},
 		{
-			name:  "a slow body is not a silent one",
-			op:    PollsCreate,
-			await: 0,
+			name: "a slow body is not a silent one", op: PollsCreate, await: 0,
 			step: func() httpmock.Responder {
 				return after(0, drip(5, 20*time.Second))
-			}, limit: "", took: 100 * time.Second,
+			},
+			limit: "", took: 100 * time.Second,
 		},
 		{
-			name:  "a silent body is",
-			op:    PollsCreate,
-			await: 0,
+			name: "a silent body is", op: PollsCreate, await: 0,
 			step: func() httpmock.Responder {
 				return after(29*time.Second, drip(1, never))
-			}, limit: "stall", took: 59 * time.Second,
+			},
+			limit: "stall", took: 59 * time.Second,
 		},
 		{
-			name:  "an endless body",
-			op:    PollsCreate,
-			await: 0,
+			name: "an endless body", op: PollsCreate, await: 0,
 			step: func() httpmock.Responder {
 				return after(0, drip(1000, 20*time.Second))
-			}, limit: "call", took: 2 * time.Minute,
+			},
+			limit: "call", took: 2 * time.Minute,
 		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -244,8 +234,7 @@ func TestTimeoutsOfARedirect(t *testing.T) {
 		{
 			name:  "the second hangs",
 			steps: []httpmock.Responder{hop(5 * time.Second), after(time.Hour, nil)},
-			limit: "attempt",
-			took:  35 * time.Second,
+			limit: "attempt", took: 35 * time.Second,
 		},
 		{
 			name:  "the call ends while the second hangs",
