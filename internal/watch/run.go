@@ -194,6 +194,7 @@ func (h *Hub[R]) get(rd *read[R]) {
 	if err == nil {
 		h.succeeded(now)
 		e.succeeded(now)
+		h.found(e)
 		h.shared += int64(len(e.waits) - 1)
 		h.learn(e, r, h.source.Status(r), true)
 	} else {

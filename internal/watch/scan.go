@@ -249,13 +249,14 @@ func (h *Hub[R]) scanFailed(ctx context.Context, err error, size int, sent time.
 	if verdict != Unsent {
 		retry, oneByOne = h.lists.failed(now, h.rhythm, permitted)
 	}
+	again := retry
+	if oneByOne {
+		again = now
+	}
 	for _, e := range h.queue {
-		switch {
-		case e.unlisted:
-		case oneByOne:
-			e.due = now
-		case e.due.Before(retry):
-			e.due = retry
+		listed := !e.unlisted && (oneByOne || e.due.Before(retry))
+		if e.sought || listed { // what was sought has waited for this scan
+			e.due = again
 		}
 	}
 	heap.Init(&h.queue)

@@ -60,3 +60,35 @@ func TestAPageThatIsTooLargeIsAskedForSmaller(t *testing.T) {
 		assert.LessOrEqual(t, slices.Max(a.limits[last:]), 20, "what was too large is not asked again")
 	})
 }
+
+// A list read that fails is repeated soon, although the waits that it was for have events and would
+// not be due before another interval. No end is known later than two intervals.
+func TestAListThatFailsIsReadAgainSoon(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		a, lists := newAPI(), 0
+		a.fault = func(kind, _ string) error {
+			if kind != "list" {
+				return nil
+			}
+			if lists++; lists%2 == 0 {
+				return errDown
+			}
+			return nil
+		}
+		h := New[job](a, rhythm, nil)
+		var all sync.WaitGroup
+		for n := range 40 {
+			lasts := 3*time.Minute + time.Duration(n)*7*time.Second
+			id, end := a.create(lasts), time.Now().Add(lasts)
+			all.Go(func() {
+				_, err := wait(t.Context(), h, id, a.job(id))
+				assert.NoError(t, err)
+				assert.Less(t, time.Since(end), 2*rhythm.Longest)
+			})
+			time.AfterFunc(time.Second, func() { h.Notify(a.job(id)) })
+		}
+		all.Wait()
+		assert.Greater(t, lists, 20)
+	})
+}
