@@ -224,7 +224,7 @@ type Stats struct {
 
 	Waits         int64 // in progress now
 	ReadsByShare  int64 // reads that were saved because one request served several waits
-	ReadsByEvents int64 // changes that waits were told of without a read
+	ReadsByEvents int64 // reads that were saved because an event or a create told the change
 
 	Downloads       int64 // in progress now
 	Verified        int64 // downloads that ended with the published size and MD5

@@ -67,8 +67,8 @@ type SaveOption interface {
 	applySave(to *downloadOptions)
 }
 
-// SaveAllOption changes how many files are saved. It is for SaveAll and
-// SaveAllTo. Each [DownloadOption] and each [SaveOption] is a SaveAllOption, too.
+// SaveAllOption changes how SaveAll and SaveAllTo work. Each [DownloadOption]
+// and each [SaveOption] is a SaveAllOption, too.
 type SaveAllOption interface{ applySaveAll(*downloadOptions) }
 
 type (

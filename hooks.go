@@ -148,8 +148,8 @@ type WaitResult struct {
 // given by Handle or by Events.Replay.
 type WebhookHook interface {
 	// Webhook is called when the signature of a delivery has been verified, or when a delivery is
-	// refused, which ends at once. The handler runs with the context it returns, or with ctx if
-	// that is nil. ended, if not nil, is called once.
+	// refused; ended then follows at once. The handler runs with the context it returns, or with
+	// ctx if that is nil. ended, if not nil, is called once.
 	Webhook(ctx context.Context, info WebhookInfo) (_ context.Context, ended func(WebhookResult))
 }
 
@@ -195,7 +195,7 @@ type DecodeInfo struct {
 }
 
 // StepHook observes the steps of the module ingest: give it to ingest.Handlers. A Client alone
-// makes no steps, and WithHooks refuses a hook that observes nothing else.
+// makes no steps, so WithHooks refuses a hook that observes only steps.
 type StepHook interface {
 	// Step is called when a step of an account begins. It runs with the context it returns, or
 	// with ctx if that is nil. ended, if not nil, is called once.

@@ -188,8 +188,9 @@ func WithStallTimeout(d time.Duration) Option {
 // unknown is never sent again, unless WithReplay allows it.
 //
 // Retries are for short failures. While the API has answered no request of the
-// Client for 30 seconds, a call makes one attempt only. If you set more retries
-// or longer waits, this time is four times as long as the waits of one call.
+// Client for 30 seconds, a call makes one attempt only. With more retries or
+// longer waits, these 30 seconds become four times as long as all the waits of
+// one call.
 func WithRetries(n int) Option {
 	return func(c *config) {
 		if n < 0 {
@@ -205,8 +206,9 @@ func WithRetries(n int) Option {
 // WithRetryWait bounds the waits between attempts. They are drawn at random
 // below a ceiling that starts at first, doubles, and stops at longest. The
 // defaults are 500 milliseconds and 30 seconds. When the API answers 429 without
-// a Retry-After, the whole Client pauses: for twice first, then twice as long
-// each time, up to half of longest. It then starts again slowly.
+// a Retry-After, the whole Client pauses. The first pause is 2 × first. Each
+// further one is twice as long as the one before, up to longest / 2. After a
+// pause, the Client starts again slowly.
 func WithRetryWait(first, longest time.Duration) Option {
 	return func(c *config) {
 		c.positive("WithRetryWait", &c.RetryWaitMin, first)
@@ -242,8 +244,8 @@ func WithMaxBody(n int64) Option {
 }
 
 // WithRateLimit paces all requests of the Client, retries included, to n in
-// each period per, spread evenly. After a pause, the requests of one second may
-// go at once, and a period may hold that many more than n: WithRateLimit(5,
+// each period per, spread evenly. After a pause, as many as one second allows
+// may go at once, so a period can hold that many more than n: WithRateLimit(5,
 // time.Second) lets 5 go at once and then one every 200 milliseconds.
 //
 // Requests go in the order in which they were made. Of the requests that wait,

@@ -241,11 +241,11 @@ func WithFiles() CallOption { return func(o *callOptions) { o.files = true } }
 func withoutFiles(o *callOptions) { o.files = false }
 
 // FileRefs returns the IDs of the files that a record refers to, for
-// Polls.Files. A record refers to the objects in its "file", "files" and
-// "attachments", to every object within it that has a "file_id" or says in its
-// "data_type" that it is a file, and to itself if it is such an object. The ID is
-// the "file_id", or else the "id". Digital Touch messages are left out: they are
-// attachments without a file. A record that is not JSON refers to no file.
+// Polls.Files. An object is a file if it is in the record's "file", "files" or
+// "attachments", has a "file_id", or says in its "data_type" that it is a file.
+// The record itself can be such an object. The ID is the "file_id", or else the
+// "id". Digital Touch messages are left out: they are attachments without a
+// file. A record that is not JSON refers to no file.
 func FileRefs(record json.RawMessage) []ID {
 	var ids []ID
 	for _, id := range wire.FileRefs(record) {

@@ -221,7 +221,8 @@ type AcknowledgerParams struct {
 	MaxDelay time.Duration
 	// Report, if set, is called after every attempt, with the results that the
 	// API acknowledged, and with the error if it did not acknowledge all. Calls
-	// do not overlap. It may call Add, but Flush and Close would wait for it.
+	// do not overlap. Report may call Add. It must not call Flush or Close,
+	// which wait until it returns.
 	Report func(acknowledged []ID, err error)
 }
 

@@ -52,7 +52,7 @@ func (s *SessionState) UnmarshalJSON(b []byte) error {
 }
 
 // Ended reports whether a wait for the session is over: the session is active,
-// or it failed or expired and never will be.
+// or it failed or expired and will never be active.
 func (s SessionState) Ended() bool {
 	return s == SessionActive || s == SessionFailed || s == SessionExpired
 }

@@ -64,7 +64,7 @@ const (
 )
 
 // Ended reports whether a wait for the subscription is over: it is active, or it
-// was deleted and never will be.
+// was deleted and will never be active.
 func (s SubscriptionState) Ended() bool {
 	return s == SubscriptionActive || s == SubscriptionDeleted
 }

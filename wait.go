@@ -377,8 +377,8 @@ const ended = math.MaxInt
 // once, without a request. Call it for every event that arrives. Events may
 // come in any order and more than once: one that is older than what is known is
 // ignored, and so is one that no wait can use. Waits still read their
-// resources, at less than twice the longest interval of WithPolling, because
-// events can get lost.
+// resources, up to one and a half times the longest interval of WithPolling
+// apart, because events can get lost.
 //
 //	handler, err := ricloud.NewWebhookHandler(func(ctx context.Context, event *ricloud.Event) error {
 //		client.Notify(event)

@@ -34,7 +34,7 @@ const (
 // Reasons to refuse a delivery. Their texts never repeat a signature or a
 // secret.
 var (
-	// ErrSignature matches all the others, for errors.Is.
+	// ErrSignature is what errors.Is finds in each of the errors below.
 	ErrSignature = errors.New("ricloud: webhook signature")
 	// ErrSignatureMissing reports that there is no signature header.
 	ErrSignatureMissing = fmt.Errorf("%w: the %s header is missing", ErrSignature, SignatureHeader)

@@ -287,9 +287,9 @@ func (e *Engine) Account(ctx context.Context, key string) (*Status, error) {
 	return r.status(), nil
 }
 
-// Accounts iterates over the accounts in any of the states, over all without
-// one. What changes during the iteration may be seen before or after its
-// change.
+// Accounts iterates over the accounts that are in one of the states, or over all
+// accounts if no state is given. An account that changes during the iteration
+// may be seen before or after its change.
 //
 //	for account, err := range engine.Accounts(ctx, ingest.Dead) { … account.Reason … }
 func (e *Engine) Accounts(ctx context.Context, states ...State) iter.Seq2[*Status, error] {
@@ -375,11 +375,11 @@ func (e *Engine) Forget(ctx context.Context, key string) error {
 // codePatience is how many leases Code waits for a process that leads.
 const codePatience = 4
 
-// Code hands in the two-factor code of an account that is CodeNeeded. Any
-// process may take it: it travels to the one that logs in, in memory. Code
-// returns when the login with the code has been made, which takes as long as
-// the quota makes it wait. Whether the code was right shows in the state:
-// a wrong one leads back to CodeNeeded, and three to Dead.
+// Code hands in the two-factor code of an account that is CodeNeeded. It can be
+// called in any process. The code is passed on to the leader and never stored.
+// Code returns when the leader has logged in with the code, which may wait for
+// the quota. The state then tells whether the code was right: a wrong one leads
+// back to CodeNeeded, and three wrong ones lead to Dead.
 //
 // It returns a *ricloud.ParamError for an account in any other state,
 // ricloud.ErrNotFound for one that was not submitted, and an error when no

@@ -20,9 +20,9 @@
 //
 // One process at a time leads: it logs in, polls, reads lists and acknowledges
 // for all. Every process handles results. When one dies, others go on within
-// seconds. An account is logged in to once, whatever dies when: what was begun
-// is looked for before it is begun again, and where that finds no answer, the
-// account is a dead letter for a person to decide on.
+// seconds. However a process dies, the engine logs in to an account only once.
+// Before it repeats a step, it looks for what the step may have created. If it
+// cannot find out, the account becomes a dead letter, and a person decides.
 //
 // docs/ingest.md has the picture, the guarantees and the limits.
 package ingest

@@ -48,20 +48,21 @@ type Config struct {
 	Requests int
 	Per      time.Duration
 
-	// ReadEvery is how often the one process that reads for all looks for
-	// sessions and polls that have ended, while no events arrive; it looks six
-	// times as rarely while they do. Acknowledgements wait three times as long,
-	// to go many at a time. A longer time costs fewer requests. Default 10 seconds.
+	// ReadEvery is how often the leader looks for sessions and polls that have
+	// ended. While events arrive, it looks at a sixth of that rate.
+	// Acknowledgements are collected for three times ReadEvery, so that one
+	// request carries many. A longer time costs fewer requests. Default 10
+	// seconds.
 	ReadEvery time.Duration
 
 	// Lease is how long a process may be silent before others take over its
 	// work; at least a second. Default 5 seconds.
 	Lease time.Duration
 
-	// MaxBytes bounds the disk space of accounts and of events, each: when an
-	// account more could not be brought to its end within it, Submit returns
-	// ErrStoreFull, and when an event has no room its delivery is answered 503.
-	// An account takes 2 to 3 KB. Default 1 GiB.
+	// MaxBytes bounds the disk space of the accounts, and also that of the
+	// events. Submit returns ErrStoreFull if there is no room to bring one more
+	// account to its end. A delivery is answered 503 if there is no room for its
+	// event. An account takes 2 to 3 KB. Default 1 GiB.
 	MaxBytes int64
 }
 
@@ -136,8 +137,9 @@ type Engine struct {
 	procs processes
 }
 
-// Open opens the state, making it if it is new, and joins the other processes.
-// ctx bounds the opening alone. Close the Engine when it is no longer used.
+// Open opens the state, or creates it if there is none, and joins the other
+// processes. ctx bounds only Open itself. Close the Engine when it is no longer
+// used.
 //
 // It returns a *ricloud.ParamError for a Config that cannot work, and an error
 // that names the folder when another process uses it.
@@ -198,8 +200,7 @@ func processID() string {
 //
 //	client, err := ricloud.NewClient(token, ricloud.WithPacer(engine.Pacer()))
 //
-// Give it to every client of the organisation, those that do other work
-// included.
+// Give it to every client of the organisation, also to those that do other work.
 func (e *Engine) Pacer() ricloud.Pacer { return e.pacer }
 
 // Close leaves the other processes and closes the state. Run must have

@@ -23,9 +23,10 @@ type Result struct {
 	verified atomic.Bool
 }
 
-// Key names one record of the result, from 0, in every attempt: write it in the
-// transaction that your handler makes anyway, and a repeated call changes
-// nothing twice. Key(-1) names the result as a whole.
+// Key returns a name for one record of the result, counted from 0. It is the
+// same in every attempt. Write it in the same transaction as the record's
+// effect, so that a repeated call changes nothing twice. Key(-1) names the whole
+// result.
 //
 //	INSERT INTO handled (key) VALUES ($1) ON CONFLICT DO NOTHING
 func (r *Result) Key(record int) string {

@@ -26,9 +26,9 @@ type Handlers struct {
 	// see Result.Key. Calls are concurrent. Required.
 	Result func(ctx context.Context, r *Result) error
 
-	// Step, if set, is called after each step of an account, by the process
-	// that made it: for metrics, traces, or to report that a code is needed. It
-	// must return soon.
+	// Step, if set, is called after each step of an account, in the process
+	// that has made the step. Use it for metrics and traces, or to report that a
+	// code is needed. It must return soon.
 	Step func(ctx context.Context, key string, step Step)
 
 	// Hooks observe the steps of accounts that this process makes, and its calls of Result. Each
@@ -94,10 +94,10 @@ type runner struct {
 // that run: one of them logs in, polls and reads for all, each handles results.
 // client must use the Pacer of this Engine.
 //
-// When ctx ends, Run begins nothing more, lets what is begun go on for
-// Handlers.Drain, and returns nil. Another process, or the next Run, goes on
-// from there. It returns an error when the API refuses the token, or the store
-// fails.
+// When ctx ends, Run begins nothing more. It lets the work in progress continue
+// for Handlers.Drain, and returns nil. Another process, or the next Run,
+// continues from there. Run returns an error if the API refuses the token or the
+// store fails.
 func (e *Engine) Run(ctx context.Context, client *ricloud.Client, h Handlers) error {
 	h, err := h.defaults()
 	if err != nil {

@@ -9,7 +9,7 @@ import (
 	"github.com/reincubate/ricloud-go/ingest/internal/store"
 )
 
-// Stats is how an engine and its companions are doing.
+// Stats counts the accounts, the quota, the processes and the store.
 type Stats struct {
 	Accounts map[State]int // by state
 	Results  int           // that wait to be handled, or are being handled

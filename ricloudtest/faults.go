@@ -173,8 +173,8 @@ func ReadFaults(r io.Reader) ([]Fault, error) {
 	return faults, nil
 }
 
-// SetFaults replaces the faults, and counts calls from here. Where one of them cannot work, it
-// returns an error and changes nothing.
+// SetFaults replaces the faults. Fault.Nth and Fault.Count then count the calls from here on. If a
+// fault cannot work, SetFaults returns an error and changes nothing.
 func (s *Server) SetFaults(faults ...Fault) error {
 	for _, f := range faults {
 		if err := f.check(); err != nil {

@@ -213,7 +213,8 @@ func WithRateLimit(n int, per time.Duration) Option {
 // no limit.
 func WithInFlightLimit(n int) Option { return func(c *config) { c.inFlight = n } }
 
-// WithReceiver hands deliveries to URLs that begin with urlPrefix to h, in memory.
+// WithReceiver makes h the receiver for URLs that begin with urlPrefix. It gets its deliveries in
+// memory.
 func WithReceiver(urlPrefix string, h http.Handler) Option {
 	return func(c *config) {
 		if h == nil {
@@ -224,8 +225,8 @@ func WithReceiver(urlPrefix string, h http.Handler) Option {
 	}
 }
 
-// WithWebhookTransport makes all other deliveries through rt. The default is a transport of the
-// server's own.
+// WithWebhookTransport makes deliveries through rt, except those to a receiver of WithReceiver. The
+// default is a transport of the server's own.
 func WithWebhookTransport(rt http.RoundTripper) Option {
 	return func(c *config) {
 		if rt == nil {

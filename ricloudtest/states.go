@@ -32,8 +32,8 @@ func States(resource string) []string {
 
 // SetState moves a resource to a state of the contract, with the events that belong to it: a
 // session that expires, a task or a poll that ends. The resource is named as in its "resource"
-// field, and the ID of the organisation may be empty. States that work leads to, such as a task's
-// "succeeded" or a session's "pending", are refused: they come by themselves.
+// field, and the ID of the organisation may be empty. It refuses states that only
+// the sandbox's own work brings about, such as a task's "succeeded" or a session's "pending".
 func (s *Server) SetState(resource string, id ricloud.ID, state string) error {
 	states := States(resource)
 	if states == nil {
