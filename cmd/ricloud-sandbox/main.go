@@ -20,6 +20,9 @@ func main() {
 	stop()
 	if err != nil && !errors.Is(err, flag.ErrHelp) {
 		fmt.Fprintln(os.Stderr, "ricloud-sandbox:", err)
+		if errors.Is(err, sandboxprogram.ErrUsage) {
+			os.Exit(2)
+		}
 		os.Exit(1)
 	}
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	ricloud "github.com/reincubate/ricloud-go"
 	"github.com/reincubate/ricloud-go/ricloudtest"
 )
 
@@ -157,6 +158,55 @@ func TestTerminalCtrlCAtAPromptRestoresTheTerminal(t *testing.T) {
 	output, code := c.wait()
 	assert.Equal(t, 130, code, output)
 	assert.Contains(t, output, "interrupted")
+	assert.Contains(t, output, "to continue: ricloud login customer-1 canary@example.com\r\n")
+	assert.NotContains(t, output, "to see first", "nothing was sent that may have made a session")
+}
+
+func TestTerminalShowsWhatASlowCallWaitsFor(t *testing.T) {
+	t.Parallel()
+	server := newSandbox(t)
+	require.NoError(t, server.SetFaults(ricloudtest.Fault{
+		Operation: "Organisation.Get", Delay: 1500 * time.Millisecond,
+	}))
+	c := start(t, environment(t, server), "", 80, "org", "get", "-o", "id")
+	c.expect("waiting for 127.0.0.1:")
+	output, code := c.wait()
+	assert.Zero(t, code, output)
+	assert.NotContains(t, screenText(output), "waiting", "the line is gone in the end")
+}
+
+// TestTerminalCtrlCWhileACreateIsUnderWay interrupts a login whose session may have been made.
+func TestTerminalCtrlCWhileACreateIsUnderWay(t *testing.T) {
+	t.Parallel()
+	server := newSandbox(t)
+	require.NoError(t, server.SetFaults(ricloudtest.Fault{Operation: "Sessions.Create", Hang: true}))
+	c := start(t, environment(t, server), "", 80, "login", "customer-1", "plain@example.com")
+	c.expect("Password: ")
+	c.send("canary-password\n")
+	c.expect("logging in to plain@example.com")
+	c.send("\x03")
+	output, code := c.wait()
+	assert.Equal(t, 130, code, output)
+	assert.Contains(t, output, "to see first whether it was made: ricloud sessions latest\r\n"+
+		"to continue: ricloud login customer-1 plain@example.com\r\n")
+}
+
+func TestTerminalSaysThatAListIsEmptyOrCut(t *testing.T) {
+	t.Parallel()
+	server := newSandbox(t)
+	env := environment(t, server)
+	output, code := start(t, env, "", 80, "subscriptions", "list").wait()
+	assert.Zero(t, code, output)
+	assert.Equal(t, "there are no subscriptions\n", screenText(output))
+	client := server.Client()
+	for _, name := range []string{"one", "two"} {
+		_, err := client.Users.Create(t.Context(), ricloud.UserCreateParams{Identifier: name})
+		require.NoError(t, err)
+	}
+	output, code = start(t, env, "", 80, "users", "list", "--limit", "1").wait()
+	assert.Zero(t, code, output)
+	assert.Regexp(t, `(?s)^ID +IDENTIFIER.*two.*there are more: add --all or --limit N\n$`,
+		screenText(output))
 }
 
 func TestTerminalTableFitsAndObeysNoColor(t *testing.T) {

@@ -151,11 +151,7 @@ func (set *settings) define(flags *flag.FlagSet) {
 func parse(args []string, errs io.Writer) (*settings, error) {
 	set := &settings{given: map[string]bool{}}
 	flags := flag.NewFlagSet("ricloud-sandbox", flag.ContinueOnError)
-	flags.SetOutput(errs)
-	flags.Usage = func() {
-		_, _ = io.WriteString(errs, usage)
-		flags.PrintDefaults()
-	}
+	flags.SetOutput(io.Discard) // a mistake is not answered with all the flags
 	set.define(flags)
 	var wrong []error
 	flags.VisitAll(func(f *flag.Flag) {
@@ -168,23 +164,40 @@ func parse(args []string, errs io.Writer) (*settings, error) {
 			wrong = append(wrong, fmt.Errorf("%s=%q: %w", name, value, err))
 		}
 	})
-	if err := errors.Join(wrong...); err != nil {
+	err := errors.Join(wrong...)
+	if err == nil {
+		err = flags.Parse(args)
+	}
+	if errors.Is(err, flag.ErrHelp) {
+		_, _ = io.WriteString(errs, usage)
+		flags.SetOutput(errs)
+		flags.PrintDefaults()
 		return nil, err
 	}
-	if err := flags.Parse(args); err != nil {
-		return nil, err
+	if err == nil {
+		flags.Visit(func(f *flag.Flag) { set.given[f.Name] = true })
+		err = set.validate(flags)
 	}
-	if flags.NArg() > 0 {
-		return nil, fmt.Errorf("unexpected argument %q", flags.Arg(0))
-	}
-	flags.Visit(func(f *flag.Flag) { set.given[f.Name] = true })
-	if !slices.Contains([]string{"text", "json", "none"}, set.banner) {
-		return nil, fmt.Errorf("-banner %q: want text, json or none", set.banner)
-	}
-	if (set.tlsCert == "") != (set.tlsKey == "") {
-		return nil, errors.New("-tls-cert and -tls-key belong together")
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", err, ErrUsage)
 	}
 	return set, nil
+}
+
+// ErrUsage means that the arguments or the environment cannot be used.
+var ErrUsage = errors.New("see -help")
+
+// validate refuses arguments that do not go together.
+func (set *settings) validate(flags *flag.FlagSet) error {
+	switch {
+	case flags.NArg() > 0:
+		return fmt.Errorf("unexpected argument %q", flags.Arg(0))
+	case !slices.Contains([]string{"text", "json", "none"}, set.banner):
+		return fmt.Errorf("-banner %q: want text, json or none", set.banner)
+	case (set.tlsCert == "") != (set.tlsKey == ""):
+		return errors.New("-tls-cert and -tls-key belong together")
+	}
+	return nil
 }
 
 // list is a flag that can be repeated, or separated with commas.

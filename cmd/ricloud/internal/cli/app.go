@@ -9,6 +9,8 @@ import (
 	"os"
 	"os/signal"
 	"slices"
+	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -41,8 +43,13 @@ type app struct {
 	operation string   // the command that runs, for messages
 	resume    string   // the command that continues this one after an interruption
 	loginLine string   // the command that logs in again; "": not known
+	look      string   // the command that shows whether an interrupted request was applied
+	halfway   bool     // resume continues after a failure, too
+	reaches   string   // the API's base URL
 	closers   []func() // run at the end, last first
 	printer   *printer
+	busy      atomic.Int32 // how many kinds of progress are shown
+	slow      atomic.Bool  // that the API is slow was said
 }
 
 // Main runs the program with its arguments and returns its exit code.
@@ -107,8 +114,9 @@ With an account, run ricloud auth login first, and the same commands without --s
 If something does not work, ricloud doctor says why.`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
-		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
+		PersistentPreRunE: func(cmd *cobra.Command, args []string) error {
 			a.operation = cmd.CommandPath()
+			a.resume = again(cmd, args)
 			return a.prepare(cmd)
 		},
 	}
@@ -131,6 +139,9 @@ If something does not work, ricloud doctor says why.`,
 		"send at most this many `requests` an hour; 0 for no limit")
 	flags.BoolVar(&a.showSecrets, "show-secrets", false, "print tokens and secrets in the clear")
 	root.SetFlagErrorFunc(flagError)
+	const width = 80 // of the help; cobra's own does not break the descriptions of flags
+	root.SetUsageTemplate(strings.ReplaceAll(root.UsageTemplate(), ".FlagUsages",
+		fmt.Sprintf(".FlagUsagesWrapped %d", width)))
 	_ = root.RegisterFlagCompletionFunc("profile", a.completeProfiles)
 
 	group := func(id, title string, commands ...*cobra.Command) {

@@ -3,6 +3,7 @@ package cli
 import (
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 
@@ -41,11 +42,12 @@ vendor's client in ~/.ricloud.ini are used.`,
 		if err != nil {
 			return err
 		}
-		base := a.url
-		if base == "" {
-			base = ricloud.DefaultBaseURL
+		url := orElse(a.url, os.Getenv("RICLOUD_URL"))
+		a.reaches = orElse(url, ricloud.DefaultBaseURL)
+		if err := a.checkURL(a.reaches); err != nil {
+			return err
 		}
-		client, err := ricloud.NewClient(token.Reveal(), ricloud.WithBaseURL(base))
+		client, err := ricloud.NewClient(token.Reveal(), ricloud.WithBaseURL(a.reaches))
 		if err != nil {
 			return err
 		}
@@ -59,7 +61,7 @@ vendor's client in ~/.ricloud.ini are used.`,
 			return err
 		}
 		name := a.profileName(s)
-		where, err := s.save(name, a.url, token)
+		where, err := s.save(name, url, token)
 		if err != nil {
 			return err
 		}

@@ -27,6 +27,7 @@ type bars struct {
 func (a *app) bars(waitingFor, dir string) *bars {
 	b := &bars{app: a, byID: map[ricloud.ID]*mpb.Bar{}, ended: map[ricloud.ID]bool{}}
 	b.there = sizes(dir)
+	a.busy.Add(1)
 	b.progress = b.plain
 	if terminal(a.errs) {
 		b.all = mpb.New(mpb.WithOutput(a.errs), mpb.WithWidth(40))
@@ -84,6 +85,7 @@ func (b *bars) draw(p ricloud.Progress) {
 
 // stop ends the bars, finished or not.
 func (b *bars) stop() {
+	b.app.busy.Add(-1)
 	if b.waiting != nil {
 		b.waiting.stop()
 	}

@@ -7,11 +7,13 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	ricloud "github.com/reincubate/ricloud-go"
+	"github.com/reincubate/ricloud-go/internal/transport"
 )
 
 // errDryRun ends a run with --dry-run before it changes anything.
@@ -19,7 +21,9 @@ var errDryRun = errors.New("nothing was sent: this is a dry run")
 
 // client returns the client of this run: of the sandbox, or of the API.
 func (a *app) client(more ...ricloud.Option) (*ricloud.Client, error) {
-	opts := []ricloud.Option{ricloud.WithUserAgent("ricloud-cli/" + ricloud.Version)}
+	opts := []ricloud.Option{
+		ricloud.WithUserAgent("ricloud-cli/" + ricloud.Version), ricloud.WithHooks(slowCalls{a}),
+	}
 	if a.quota > 0 {
 		opts = append(opts, ricloud.WithRateLimit(a.quota, time.Hour))
 	}
@@ -41,6 +45,10 @@ func (a *app) client(more ...ricloud.Option) (*ricloud.Client, error) {
 	if err != nil {
 		return nil, err
 	}
+	a.reaches = found.url
+	if err := a.checkURL(found.url); err != nil {
+		return nil, err
+	}
 	opts = append(opts, ricloud.WithBaseURL(found.url))
 	if a.dryRun {
 		//nolint:forbidigo // it only sends reads
@@ -51,6 +59,17 @@ func (a *app) client(more ...ricloud.Option) (*ricloud.Client, error) {
 		a.closers = append(a.closers, client.Close)
 	}
 	return client, err
+}
+
+// checkURL refuses a base URL in the words of this program, before the library does. It does not
+// repeat the URL, which may hold a password.
+func (a *app) checkURL(base string) error {
+	_, err := transport.ParseBaseURL(base, false)
+	if err == nil {
+		return nil
+	}
+	reason := strings.TrimSuffix(err.Error(), ", or WithInsecureHTTP")
+	return &usage{command: a.operation, err: fmt.Errorf("the API's URL %s", reason)}
 }
 
 // localFilesFlag adds the flag of the commands that read results.

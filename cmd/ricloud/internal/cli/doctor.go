@@ -77,7 +77,7 @@ func (a *app) doctor(cmd *cobra.Command, _ []string) error {
 		}
 	}
 	if failed > 0 {
-		return fmt.Errorf("%d checks failed", failed)
+		return fmt.Errorf("%s failed", count(failed, "check"))
 	}
 	return nil
 }

@@ -125,9 +125,14 @@ func (f *forwarder) deliver(ctx context.Context, event *ricloud.Event) delivered
 
 func deliveries() *resource {
 	return &resource{columns: []column{
-		field("id"), eventColumn("name"), field("status"), field("duration"),
-		field("answer"), field("error"),
+		field("id"), eventColumn("name"), field("status"), field("duration").spared(1),
+		{title: "answer", value: answerOf, text: true, least: leastText},
 	}}
+}
+
+// answerOf shows what a receiver answered, or why it did not.
+func answerOf(fields map[string]any) string {
+	return orElse(show(fields["error"]), show(fields["answer"]))
 }
 
 // receiverMissing says what to do if a receiver takes no events.

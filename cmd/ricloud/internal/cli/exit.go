@@ -120,6 +120,7 @@ func (a *app) report(ctx context.Context, err error) int {
 			a.sayf("\n") // after the ^C that a terminal shows
 		}
 		a.sayf("ricloud: interrupted\n")
+		a.warnOfRepeat(err)
 		a.next(a.resume)
 		return exitInterrupted
 	}
@@ -135,17 +136,28 @@ func (a *app) report(ctx context.Context, err error) int {
 		return 0
 	}
 	text := strings.TrimPrefix(err.Error(), "ricloud: ")
+	text = strings.ReplaceAll(text, "\nricloud: ", "; ") // of errors that were joined
 	a.sayf("ricloud: %s\n", oneLine(strings.ReplaceAll(text, ": ricloud: ", ": ")))
-	switch call, _ := errors.AsType[*ricloud.CallError](err); {
-	case call != nil && call.MaybeApplied():
-		a.sayf("the request may have been applied: look before you repeat it\n")
-	case errors.Is(err, context.DeadlineExceeded) && a.timeout > 0:
-		a.next(a.resume)
-	}
+	a.warnOfRepeat(err)
 	if advice != "" {
 		a.sayf("next: %s\n", advice)
 	}
+	late := errors.Is(err, context.DeadlineExceeded) && a.timeout > 0
+	if late || a.halfway && code != exitState {
+		a.next(a.resume)
+	}
 	return code
+}
+
+// warnOfRepeat says how to find out whether a request was applied that had no answer.
+func (a *app) warnOfRepeat(err error) {
+	call, _ := errors.AsType[*ricloud.CallError](err)
+	switch {
+	case a.look != "":
+		a.sayf("to see first whether it was made: %s\n", a.look)
+	case call != nil && call.MaybeApplied():
+		a.sayf("the request may have been applied: look before you repeat it\n")
+	}
 }
 
 // classify returns the exit code of err and what to do about it.
@@ -163,7 +175,23 @@ func (a *app) classify(err error) (code int, advice string) {
 	if _, ok := errors.AsType[*ricloud.ParamError](err); ok {
 		return exitUsage, ""
 	}
+	if _, ok := errors.AsType[*ricloud.CallError](err); ok && !a.sandbox {
+		return exitFailed, a.silenceAdvice(err)
+	}
 	return exitFailed, ""
+}
+
+// silenceAdvice says what to do about an API that did not answer.
+func (a *app) silenceAdvice(err error) string {
+	var answer *ricloud.Error
+	switch {
+	case errors.As(err, &answer):
+		return "" // it did
+	case errors.Is(err, context.DeadlineExceeded) && a.timeout > 0:
+		return "the time of --timeout is over: give it more, if the API is slow"
+	}
+	return "see that this machine reaches " + a.reaches + ", directly or through HTTPS_PROXY; " +
+		"another address: --url URL"
 }
 
 // isUsage reports whether err is one of the errors of a command line for which cobra has no types.

@@ -67,6 +67,9 @@ photos.photos; messages and photos refer to files.`,
 			return err
 		}
 		id := ricloud.ID(f.poll)
+		if err := canWrite(orElse(f.dir, ".")); err != nil {
+			return err // before a poll is made
+		}
 		if id == "" {
 			id, err = a.pollToFetch(cmd, client, ricloud.ID(args[0]), payload, f.withFiles)
 		} else if f.withFiles {
@@ -79,6 +82,7 @@ photos.photos; messages and photos refer to files.`,
 		if f.dir == "" {
 			f.dir = "ricloud-" + string(id)
 		}
+		a.look, a.halfway = "", true
 		a.resume = again(cmd, nil, "data", "info", "file", "since", "until", "poll", "dir", "no-wait") +
 			" --poll " + string(id) + " --dir " + shellQuote(f.dir)
 		if f.withFiles && !a.yes { // the question is answered
@@ -91,6 +95,21 @@ photos.photos; messages and photos refer to files.`,
 		return a.fetch(cmd.Context(), client, id, f)
 	}
 	return cmd
+}
+
+// canWrite reports why nothing can be written to a folder, or to the one in which it will be made.
+func canWrite(dir string) error {
+	for dir != filepath.Dir(dir) {
+		if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
+			break
+		}
+		dir = filepath.Dir(dir)
+	}
+	f, err := os.CreateTemp(dir, ".ricloud-*")
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Close(), os.Remove(f.Name()))
 }
 
 // pollToFetch makes the poll that is fetched.
@@ -120,8 +139,7 @@ func (a *app) pollToFetch(
 		return "", err
 	}
 	// An interrupted request may have made the poll.
-	a.resume = a.command("polls", "list", "--session", string(session)) + " shows whether the poll " +
-		"was made; then " + a.command("fetch", "--poll", "POLL") + ", or this command again"
+	a.look = a.command("polls", "list", "--session", string(session))
 	poll, err := client.Polls.Create(cmd.Context(),
 		ricloud.PollCreateParams{Session: session, Payload: what})
 	if err != nil {
@@ -130,9 +148,23 @@ func (a *app) pollToFetch(
 	return poll.ID, nil
 }
 
-func files(more ...column) *resource {
-	columns := []column{field("id"), field("identifier"), field("size"), field("path")}
+// files returns the table of the files that were saved to a folder.
+func files(dir string, more ...column) *resource {
+	columns := []column{
+		field("id").spared(1), field("identifier").cuttable(), field("size"), pathBelow(dir),
+	}
 	return &resource{columns: append(columns, more...)}
+}
+
+// pathBelow shows a path without the folder, which is named elsewhere.
+func pathBelow(dir string) column {
+	return column{title: "path", text: true, value: func(fields map[string]any) string {
+		path := show(fields["path"])
+		if below, err := filepath.Rel(dir, path); err == nil && dir != "" {
+			return below
+		}
+		return path
+	}}
 }
 
 func (a *app) fetch(
@@ -150,9 +182,9 @@ func (a *app) fetch(
 		calls = append(calls, ricloud.WithFiles())
 	}
 	bars := a.bars("waiting for the results of poll "+string(id), payloadDir(f))
-	kind := files()
+	kind := files(f.dir)
 	if f.ack {
-		kind = files(field("acknowledged"))
+		kind = files(f.dir, field("acknowledged"))
 	}
 	opts := []ricloud.SaveAllOption{ricloud.WithProgress(bars.progress)}
 	if f.ack {
@@ -201,12 +233,20 @@ func payloadDir(f fetching) string {
 	return filepath.Join(f.dir, "data")
 }
 
+// count writes a number of things: "1 check", "2 checks".
+func count(n int, one string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprintf("%d %ss", n, one)
+}
+
 // fileCount writes a number of files, and the verb that fits.
 func fileCount(n int, one, many string) string {
 	if n == 1 {
-		return "1 file" + one
+		return count(n, "file") + one
 	}
-	return fmt.Sprintf("%d files%s", n, many)
+	return count(n, "file") + many
 }
 
 // firstRecords returns the first file that has records. It says which data results have none: the

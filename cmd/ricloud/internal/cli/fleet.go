@@ -62,8 +62,8 @@ Ctrl-C or a crash the same command goes on, and logs in to no account twice. Wit
 
 func fleetAccounts() *resource {
 	return &resource{columns: []column{
-		field("id"), field("state"), when("since", "since"), field("session"), field("poll"),
-		field("reason"),
+		field("id").cuttable(), field("state"), when("since", "since"), field("session").spared(2),
+		field("poll").spared(1), field("reason").cuttable(),
 	}}
 }
 

@@ -60,8 +60,8 @@ code (--cluster).`,
 				return err
 			}
 		}
-		if err := a.confirm(cmd.Context(),
-			fmt.Sprintf("Log in to %d accounts? Their owners may be prompted.", len(accounts))); err != nil {
+		question := "Log in to " + count(len(accounts), "account") + "? Their owners may be prompted."
+		if err := a.confirm(cmd.Context(), question); err != nil {
 			return err
 		}
 		engine, err := state.open(cmd.Context(), a)
@@ -152,7 +152,8 @@ func (a *app) runFleet(
 	if err != nil {
 		return err
 	}
-	ctx, finished := context.WithCancel(ctx)
+	whole := ctx
+	ctx, finished := context.WithCancel(whole)
 	defer finished()
 	codes := make(chan string, 1000)
 	var asking sync.WaitGroup
@@ -184,8 +185,8 @@ func (a *app) runFleet(
 			return err
 		},
 	})
-	if cause := context.Cause(ctx); errors.Is(cause, errInterrupted) {
-		return cause
+	if whole.Err() != nil { // it was interrupted, or its time is over
+		return context.Cause(whole)
 	}
 	if err != nil && !errors.Is(err, context.Canceled) {
 		return err
@@ -256,7 +257,7 @@ func (a *app) fleetSummary(ctx context.Context, engine *ingest.Engine) error {
 		return err
 	}
 	if n := stats.Accounts[ingest.Dead]; n > 0 {
-		return fmt.Errorf("%d accounts failed: %s says why", n, a.command("fleet", "dead"))
+		return fmt.Errorf("%s failed: %s says why", count(n, "account"), a.command("fleet", "dead"))
 	}
 	return nil
 }

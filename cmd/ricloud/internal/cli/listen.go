@@ -31,20 +31,23 @@ type receiver struct {
 // firstLook tells when the record of events was read for the first time. Without --since, what is
 // older is not shown.
 type firstLook struct {
-	once sync.Once
-	seen func()
+	once, failed sync.Once
+	seen         func()
+	missed       func(error)
 }
 
 // Attempt implements [ricloud.AttemptHook].
 func (f *firstLook) Attempt(
 	_ context.Context, info ricloud.AttemptInfo,
 ) (context.Context, func(ricloud.AttemptResult)) {
-	if info.Operation != "Events.List" || f.seen == nil {
+	if info.Operation != "Events.List" {
 		return nil, nil
 	}
 	return nil, func(result ricloud.AttemptResult) {
 		if result.Err == nil {
 			f.once.Do(f.seen)
+		} else {
+			f.failed.Do(func() { f.missed(result.Err) })
 		}
 	}
 }
@@ -171,6 +174,7 @@ func (a *app) eventsTailCommand() *cobra.Command {
 			"  ricloud events tail --since 1h --jq .data.id",
 	}
 	r := a.receiverFlags(cmd)
+	r.begun = func() {}
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if err := r.open(cmd); err != nil {
 			return err
@@ -219,7 +223,7 @@ func (f *eventFlags) open(cmd *cobra.Command) (err error) {
 	}
 	// Watch reads less often while nothing happens, and a person is waiting.
 	f.client, err = f.app.client(ricloud.WithPolling(time.Second, listenInterval),
-		ricloud.WithHooks(&firstLook{seen: f.begun}))
+		ricloud.WithHooks(&firstLook{seen: f.begun, missed: f.notYet}))
 	f.command = again(cmd, nil, "since")
 	from := f.since
 	if from.IsZero() {
@@ -227,6 +231,13 @@ func (f *eventFlags) open(cmd *cobra.Command) (err error) {
 	}
 	f.continueFrom(from)
 	return err
+}
+
+// notYet tells of the first failure to read the record: reading goes on, which may take long.
+func (f *eventFlags) notYet(err error) {
+	if !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded) {
+		f.app.sayf("The events cannot be read: %s. This goes on trying.\n", oneLine(err.Error()))
+	}
 }
 
 // listenInterval is how often the record of events is read when nothing happens.

@@ -62,18 +62,19 @@ locked@example.com, all with the password hunter2.`,
 		defer func() { spinner.stop() }()
 		ask := func(ctx context.Context, c ricloud.CodeChallenge) (ricloud.Secret, error) {
 			spinner.stop()
-			a.resume = again(cmd, args) // the session that asks for a code has ended
+			a.look = "" // the session that asks for a code has ended
 			code, err := a.code(ctx, codeCommand, codeFrom, c.Attempt)
-			a.resume = a.lookForSession(cmd, args)
+			a.lookForSession()
 			spinner = a.spinner("logging in to " + args[1] + " with the code")
 			return code, err
 		}
-		a.resume = a.lookForSession(cmd, args)
+		a.lookForSession()
 		session, err := a.login(ctx, client, params, ask)
 		spinner.stop()
 		if err != nil {
 			return a.loginError(err, session)
 		}
+		a.look = ""
 		if err := a.print(resourceNamed("sessions"), session); err != nil {
 			return err
 		}
@@ -106,11 +107,8 @@ func (a *app) sandboxHint(text string) {
 	}
 }
 
-// lookForSession returns what to run after a login whose session may have been made.
-func (a *app) lookForSession(cmd *cobra.Command, args []string) string {
-	return a.command("sessions", "latest") + " shows the session if it was made; if not: " +
-		again(cmd, args)
-}
+// lookForSession says what to run after a login whose session may have been made.
+func (a *app) lookForSession() { a.look = a.command("sessions", "latest") }
 
 // login logs in, or begins to with --no-wait.
 func (a *app) login(
@@ -152,7 +150,7 @@ func (a *app) code(ctx context.Context, command, from string, attempt int) (ricl
 // loginError says in words what a failed login means.
 func (a *app) loginError(err error, session *ricloud.Session) error {
 	if session != nil && session.State == ricloud.SessionPending {
-		a.resume = a.command("sessions", "wait", string(session.ID))
+		a.resume, a.look = a.command("sessions", "wait", string(session.ID)), ""
 	}
 	if errors.Is(err, ricloud.ErrCodeRequired) {
 		return fmt.Errorf("the account asks for a two-factor code: %w", err)
@@ -180,7 +178,7 @@ func (a *app) pairCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		a.resume = a.lookForSession(cmd, args)
+		a.lookForSession()
 		spinner := a.spinner("pairing")
 		defer spinner.stop()
 		session, err := a.login(ctx, client, ricloud.SessionCreateParams{

@@ -46,7 +46,7 @@ func unknownCommand(cmd *cobra.Command, word string) error {
 func wrongArguments(cmd *cobra.Command) error {
 	wanted, given := argumentNames(cmd), cmd.Flags().NArg()
 	if given >= len(wanted) {
-		return fmt.Errorf("%d arguments are too many: use %s", given, cmd.UseLine())
+		return fmt.Errorf("%s too many: use %s", count(given-len(wanted), "argument"), cmd.UseLine())
 	}
 	verb := " is missing"
 	if len(wanted)-given > 1 {

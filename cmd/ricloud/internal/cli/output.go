@@ -214,16 +214,18 @@ func (p *printer) json(v any, indent string) error {
 func (p *printer) list() { p.listed = true }
 
 // flushRows writes the rows of a list that goes on.
-func (p *printer) flushRows() error {
+func (p *printer) flushRows() error { return p.writeRows(true) }
+
+func (p *printer) writeRows(live bool) error {
 	if p.table == nil {
 		return nil
 	}
-	return p.table.write(p.out, p.screen)
+	return p.table.write(p.out, p.screen, live)
 }
 
 // flush writes what was kept back until the end of a list.
 func (p *printer) flush() error {
-	if err := p.flushRows(); err != nil {
+	if err := p.writeRows(false); err != nil {
 		return err
 	}
 	p.table = nil

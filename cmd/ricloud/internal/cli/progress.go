@@ -5,7 +5,10 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"sync/atomic"
 	"time"
+
+	ricloud "github.com/reincubate/ricloud-go"
 )
 
 // spinner shows that something is going on: a moving line on a terminal, a plain line per change
@@ -13,6 +16,9 @@ import (
 type spinner struct {
 	out      io.Writer
 	terminal bool
+
+	busy *atomic.Int32 // how many there are
+	said *atomic.Bool  // if not nil: where there is no terminal, only the first one says something
 
 	mu   sync.Mutex
 	text string
@@ -22,13 +28,33 @@ type spinner struct {
 
 const spinnerFrames = `|/-\`
 
-func (a *app) spinner(text string) *spinner {
-	s := &spinner{
-		out: a.errs, terminal: terminal(a.errs), text: text,
-		quit: make(chan struct{}), done: make(chan struct{}),
-	}
+func (a *app) spinner(text string) *spinner { return a.begin(&spinner{text: text}) }
+
+func (a *app) begin(s *spinner) *spinner {
+	s.out, s.terminal, s.busy = a.errs, terminal(a.errs), &a.busy
+	s.quit, s.done = make(chan struct{}), make(chan struct{})
+	s.busy.Add(1)
 	go s.run()
 	return s
+}
+
+// slowCalls is a hook that shows which host a call waits for. It is silent while the command shows
+// progress of its own.
+type slowCalls struct{ app *app }
+
+// Call implements [ricloud.CallHook].
+func (s slowCalls) Call(
+	_ context.Context, info ricloud.CallInfo,
+) (context.Context, func(ricloud.CallResult)) {
+	if info.Background || s.app.busy.Load() > 0 {
+		return nil, nil
+	}
+	host := info.Host
+	if s.app.sandbox {
+		host = "the sandbox"
+	}
+	shown := s.app.begin(&spinner{text: "waiting for " + host, said: &s.app.slow})
+	return nil, func(ricloud.CallResult) { shown.stop() }
 }
 
 func (s *spinner) run() {
@@ -39,6 +65,10 @@ func (s *spinner) run() {
 	case <-s.quit:
 		return
 	case <-quiet.C:
+	}
+	if s.said != nil && !s.terminal && s.said.Swap(true) {
+		<-s.quit
+		return
 	}
 	ticker := time.NewTicker(100 * time.Millisecond)
 	defer ticker.Stop()
@@ -80,6 +110,7 @@ func (s *spinner) stop() {
 	case <-s.quit:
 	default:
 		close(s.quit)
+		s.busy.Add(-1)
 	}
 	s.mu.Unlock()
 	<-s.done

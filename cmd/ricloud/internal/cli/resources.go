@@ -45,7 +45,7 @@ func field(title string, path ...string) column {
 }
 
 func when(title, name string) column {
-	return column{title: title, value: func(fields map[string]any) string {
+	return column{title: title, least: len("59s ago"), value: func(fields map[string]any) string {
 		return age(fields[name], now())
 	}}
 }
@@ -89,6 +89,13 @@ func eventColumn(title string) column {
 	return column{title: title, least: len(ricloud.EventSessionExpired), value: eventName}
 }
 
+// eventState shows the state of an event, which can change in a list that goes on.
+func eventState() column {
+	c := field("state")
+	c.least = len(ricloud.EventDelivered)
+	return c
+}
+
 // eventName returns the name of an event, or of a delivery, which has it as a field.
 func eventName(fields map[string]any) string {
 	if name := show(fields["name"]); name != "" {
@@ -102,28 +109,32 @@ func resources() []*resource {
 	return []*resource{
 		{
 			name: "org", one: "organisation", path: "/organisation",
-			columns: []column{field("id"), field("name"), field("state"), created()},
+			columns: []column{field("id"), field("name").cuttable(), field("state"), created()},
 		},
 		{
 			name: "keys", one: "key", path: "/keys",
 			columns: []column{
-				field("id"), field("type"), field("state"), field("storage", "storage_config"),
-				field("webhook", "webhook_config"), when("expires", "date_expires"), created(),
+				field("id"), field("type"), field("state"),
+				field("storage", "storage_config").spared(2), field("webhook", "webhook_config").spared(3),
+				when("expires", "date_expires"), created().spared(4),
 			},
 		},
 		{
 			name: "permissions", one: "permissions", path: "/permissions",
-			columns: []column{field("id"), field("identifier"), countOf("scopes", "scopes"), created()},
+			columns: []column{
+				field("id"), field("identifier").cuttable(), countOf("scopes", "scopes"), created(),
+			},
 		},
 		{
 			name: "users", one: "user", path: "/users",
-			columns: []column{field("id"), field("identifier"), field("state"), created()},
+			columns: []column{field("id"), field("identifier").cuttable(), field("state"), created()},
 		},
 		{
 			name: "sources", one: "source", path: "/sources",
 			columns: []column{
-				field("id"), field("user"), field("type"), field("identifier"), field("state"),
-				countOf("children", "children"), created(),
+				field("id"), field("user").spared(3), field("type").spared(1),
+				field("identifier").cuttable(), field("state"),
+				countOf("children", "children").spared(4), created().spared(2),
 			},
 			filters: []filter{
 				{flag: "user", usage: "only the sources of this `user`", of: "users"},
@@ -133,8 +144,8 @@ func resources() []*resource {
 		{
 			name: "sessions", one: "session", path: "/sessions",
 			columns: []column{
-				field("id"), field("user"), field("source", "source", "id"), field("state"), field("error"),
-				created(),
+				field("id"), field("user").spared(2), field("source", "source", "id").spared(1),
+				field("state"), field("error").cuttable(), created(),
 			},
 			filters: []filter{
 				{flag: "source", usage: "only the sessions of this `source`", of: "sources"},
@@ -152,9 +163,9 @@ func resources() []*resource {
 		{
 			name: "polls", one: "poll", path: "/polls",
 			columns: []column{
-				field("id"), field("session"), field("source"), field("state"),
+				field("id"), field("session").spared(3), field("source").spared(2), field("state"),
 				{title: "tasks", value: tasksDone},
-				countOf("results", "results"), created(),
+				countOf("results", "results").spared(1), created(),
 			},
 			filters: []filter{
 				{flag: "session", usage: "only the polls of this `session`", of: "sessions"},
@@ -177,8 +188,8 @@ func resources() []*resource {
 		{
 			name: "tasks", one: "task", path: "/tasks",
 			columns: []column{
-				field("id"), field("type"), field("target"), field("state"), field("error"), field("poll"),
-				created(),
+				field("id"), field("type").spared(1), field("target").cuttable(), field("state"),
+				field("error").cuttable(), field("poll").spared(3), created().spared(2),
 			},
 			filters: []filter{
 				{flag: "poll", usage: "only the tasks of this `poll`", of: "polls"},
@@ -191,8 +202,8 @@ func resources() []*resource {
 		{
 			name: "results", one: "result", path: "/results",
 			columns: []column{
-				field("id"), field("identifier"), field("type"), field("size"), field("state"), field("poll"),
-				created(),
+				field("id"), field("identifier").cuttable(), field("type").spared(2), field("size"),
+				field("state"), field("poll").spared(3), created().spared(1),
 			},
 			filters: []filter{
 				{flag: "poll", usage: "only the results of this `poll`", of: "polls"},
@@ -207,7 +218,8 @@ func resources() []*resource {
 		{
 			name: "subscriptions", one: "subscription", path: "/subscriptions",
 			columns: []column{
-				field("id"), field("session"), field("source"), field("state"), field("interval"), created(),
+				field("id"), field("session").spared(3), field("source").spared(2), field("state"),
+				field("interval"), created().spared(1),
 			},
 		},
 		{
@@ -215,8 +227,8 @@ func resources() []*resource {
 			columns: []column{
 				field("id"),
 				eventColumn("name"),
-				field("about", "data", "id"), field("state"),
-				field("retries"), created(),
+				field("about", "data", "id").spared(3), eventState(),
+				field("retries").spared(2), created().spared(1),
 			},
 			filters: []filter{
 				{
@@ -232,11 +244,13 @@ func resources() []*resource {
 		},
 		{
 			name: "storage", one: "storage config", path: "/configs/storage",
-			columns: []column{field("id"), field("type"), field("url"), field("state"), created()},
+			columns: []column{
+				field("id"), field("type"), field("url").cuttable(), field("state"), created().spared(1),
+			},
 		},
 		{
 			name: "webhooks", one: "webhook config", path: "/configs/webhook",
-			columns: []column{field("id"), field("url"), field("state"), created()},
+			columns: []column{field("id"), field("url").cuttable(), field("state"), created().spared(1)},
 		},
 	}
 }
@@ -392,6 +406,9 @@ func (a *app) list(ctx context.Context, r *resource, query url.Values, limit int
 			return err
 		}
 		if limit > 0 && printed == limit {
+			if err := a.flush(); err != nil {
+				return err
+			}
 			a.sayf("there are more: add --all or --limit N\n")
 			return nil
 		}
@@ -399,6 +416,9 @@ func (a *app) list(ctx context.Context, r *resource, query url.Values, limit int
 			return err
 		}
 		printed++
+	}
+	if printed == 0 && a.printer.format == "table" {
+		a.sayf("there are no %s\n", strings.TrimPrefix(plural(r), "the "))
 	}
 	return nil
 }

@@ -26,7 +26,7 @@ func (a *app) resultsCommands() []*cobra.Command {
 		Example:           "  ricloud results ack ID --yes",
 		ValidArgsFunction: a.completeIDs("results"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			question := fmt.Sprintf("Acknowledge %d results as saved?", len(args))
+			question := fmt.Sprintf("Acknowledge %s as saved?", count(len(args), "result"))
 			if err := a.confirm(cmd.Context(), question); err != nil {
 				return err
 			}
@@ -82,7 +82,7 @@ func (a *app) resultsDownloadCommand() *cobra.Command {
 				"id": result.ID, "identifier": result.Identifier, "size": result.Size, "path": saved.Path,
 				"checksum": saved.MD5,
 			}
-			if err := a.printItem(files(), item); err != nil {
+			if err := a.printItem(files(dir), item); err != nil {
 				return err
 			}
 		}
@@ -120,10 +120,18 @@ if a file differs or is missing.`,
 	return cmd
 }
 
-func verified(columns ...string) *resource {
+// verified returns the table of checked files, whose names are shown without the folder.
+func verified(dir string, columns ...string) *resource {
 	r := &resource{}
 	for _, name := range columns {
-		r.columns = append(r.columns, field(name))
+		c := field(name)
+		switch name {
+		case "path":
+			c = pathBelow(dir)
+		case "found":
+			c = c.cuttable()
+		}
+		r.columns = append(r.columns, c)
 	}
 	return r
 }
@@ -139,7 +147,7 @@ func (a *app) verifyWithAPI(ctx context.Context, dir string, poll ricloud.ID) er
 	}
 	a.printer.list()
 	var items []map[string]any
-	bad, kind := 0, verified("id", "path", "state")
+	bad, kind := 0, verified(dir, "id", "path", "state")
 	for result, err := range client.Polls.Results(ctx, poll) {
 		if err != nil {
 			return err
@@ -148,7 +156,7 @@ func (a *app) verifyWithAPI(ctx context.Context, dir string, poll ricloud.ID) er
 		state, found := verifyFile(path, result)
 		if state != "verified" {
 			bad++
-			kind = verified("id", "path", "state", "found")
+			kind = verified(dir, "id", "path", "state", "found")
 		}
 		items = append(items,
 			map[string]any{"id": result.ID, "path": path, "state": state, "found": found})
@@ -195,7 +203,7 @@ func (a *app) verifyFolder(ctx context.Context, dir string) error {
 	}
 	n := bytes.Count(manifest, []byte("\n"))
 	item := map[string]any{"path": dir, "files": n, "state": "verified"}
-	if err := a.printItem(verified("path", "files", "state"), item); err != nil {
+	if err := a.printItem(verified("", "path", "files", "state"), item); err != nil {
 		return err
 	}
 	if err := a.flush(); err != nil {

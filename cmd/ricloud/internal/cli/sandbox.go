@@ -3,11 +3,15 @@ package cli
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"flag"
+	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -141,6 +145,54 @@ func lock(ctx context.Context, path string) (unlock func(), err error) {
 	}
 }
 
+// bannerOutput takes --output and --jq out of the arguments of the sandbox. With either, the banner
+// that tells where it listens is printed as data.
+func (a *app) bannerOutput(args []string) (rest []string, out io.Writer, err error) {
+	for i := 0; i < len(args); i++ {
+		name, value, given := strings.Cut(args[i], "=")
+		flags := map[string]*string{"--jq": &a.jq, "-o": &a.output, "--output": &a.output}
+		target := flags[name]
+		if target == nil {
+			rest = append(rest, args[i])
+			continue
+		}
+		if !given {
+			if i++; i == len(args) {
+				return nil, nil, fmt.Errorf("flag needs an argument: %s", name)
+			}
+			value = args[i]
+		}
+		*target = value
+	}
+	if len(rest) == len(args) {
+		return args, a.out, nil
+	}
+	if a.output != "" {
+		if err := oneOf(a.output, formats()); err != nil {
+			return nil, nil, fmt.Errorf("--output %s: %w", a.output, err)
+		}
+	}
+	if a.printer, err = newPrinter(a); err != nil {
+		return nil, nil, err
+	}
+	a.printer.reveal = true // nothing in a sandbox is secret
+	return append(rest, "-banner", "json"), bannerPrinter{a}, nil
+}
+
+// bannerPrinter prints the banner as data.
+type bannerPrinter struct{ app *app }
+
+// Write takes the whole banner. What is no JSON, such as the version, is written as it is.
+func (p bannerPrinter) Write(b []byte) (int, error) {
+	if !json.Valid(b) {
+		return p.app.out.Write(b)
+	}
+	if err := p.app.print(nil, json.RawMessage(b)); err != nil { //nolint:forbidigo // a method
+		return 0, err
+	}
+	return len(b), p.app.flush()
+}
+
 const sandboxState = `--sandbox needs none of this. It keeps its state in the file
 ricloud/sandbox.json of your cache folder: ~/.cache or $XDG_CACHE_HOME on Linux,
 ~/Library/Caches on macOS, %LocalAppData% on Windows.
@@ -150,17 +202,25 @@ func (a *app) sandboxCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "sandbox [FLAGS]", Short: "Serve the sandbox on this machine, for programs in any language",
 		Long: `Serve the sandbox on this machine, for programs in any language.
-docs/sandbox.md describes it.
+docs/sandbox.md describes it. With --output or --jq, where it listens is printed as data.
 
 ` + sandboxState,
-		Example: "  ricloud sandbox -addr 127.0.0.1:8321 -speed 10\n  ricloud sandbox " +
-			"-help\n  ricloud sandbox reset",
+		Example: "  ricloud sandbox -addr 127.0.0.1:8321 -speed 10\n" +
+			"  ricloud sandbox -addr 127.0.0.1:0 --jq .url\n" +
+			"  ricloud sandbox -help\n  ricloud sandbox reset",
 		DisableFlagParsing: true, // the flags are the sandbox's own
 		RunE: func(cmd *cobra.Command, args []string) error {
-			err := sandboxprogram.Run(cmd.Context(), args, a.out, a.errs)
+			args, out, err := a.bannerOutput(args)
+			if err != nil {
+				return usageError(cmd, err)
+			}
+			err = sandboxprogram.Run(cmd.Context(), args, out, a.errs)
 			if errors.Is(err, flag.ErrHelp) {
 				a.sayf("\n%s\n", sandboxState)
 				return nil
+			}
+			if errors.Is(err, sandboxprogram.ErrUsage) {
+				return usageError(cmd, err)
 			}
 			return err
 		},

@@ -37,14 +37,29 @@ func screenOf(out io.Writer) screen {
 type column struct {
 	title string
 	value func(fields map[string]any) string
-	least int // its width in a list that goes on, whose later rows are not known
+	least int  // its width in a list that goes on, whose later rows are not known
+	text  bool // it may be cut: what is cut of an id, a state or a date is of no use
+	spare int  // it is left out of a screen that is too narrow, the highest number first; 0: never
+}
+
+// spared returns the column as one that a narrow screen can do without.
+func (c column) spared(order int) column {
+	c.spare = order
+	return c
+}
+
+// cuttable returns the column as one that may be cut.
+func (c column) cuttable() column {
+	c.text = true
+	return c
 }
 
 // table collects rows, since their widths are known at the end only.
 type table struct {
 	columns []column
 	rows    [][]string
-	widths  []int // of what was written so far; nil: nothing
+	widths  []int // of what was written so far, -1: left out; nil: nothing
+	blocks  bool  // the screen is too narrow for a row per item
 }
 
 func (p *printer) row(kind *resource, fields map[string]any) error {
@@ -59,60 +74,134 @@ func (p *printer) row(kind *resource, fields map[string]any) error {
 	return nil
 }
 
-// write writes the rows that were not yet written, cut to the screen's width: the widest columns
-// give way.
-func (t *table) write(out io.Writer, s screen) error {
-	widths, rows := slices.Clone(t.widths), t.rows
+// gap is between two columns.
+const gap = 2
+
+// leastText is how far a column is cut before others are left out.
+const leastText = 12
+
+// write writes the rows that were not yet written. live says that more may follow.
+func (t *table) write(out io.Writer, s screen, live bool) error {
+	rows := t.rows
 	t.rows = nil
-	if widths == nil {
-		titles := make([]string, len(t.columns))
-		for i, c := range t.columns {
-			titles[i] = strings.ToUpper(c.title)
-		}
-		widths, rows = make([]int, len(t.columns)), slices.Insert(rows, 0, titles)
-	}
-	for i := range t.columns {
-		widths[i] = max(widths[i], t.columns[i].least)
-		for _, row := range rows {
-			widths[i] = max(widths[i], utf8.RuneCountInString(row[i]))
+	if t.widths == nil {
+		t.layOut(rows, s.width, live)
+		if !t.blocks {
+			titles := make([]string, len(t.columns))
+			for i, c := range t.columns {
+				titles[i] = strings.ToUpper(c.title)
+			}
+			rows = slices.Insert(rows, 0, titles)
 		}
 	}
-	const gap = 2
-	for s.width > 0 && sum(widths)+gap*(len(widths)-1) > s.width {
-		widest := slices.Index(widths, slices.Max(widths))
-		if widths[widest] <= 4 {
-			break
-		}
-		widths[widest]--
-	}
-	t.widths = widths
 	var b strings.Builder
 	for _, row := range rows {
-		for i, cell := range row {
-			text := cut(cell, widths[i])
-			if t.columns[i].title == "path" { // whose end tells it apart
-				text = reversed(cut(reversed(cell), widths[i]))
-			}
-			pad := widths[i] - utf8.RuneCountInString(text)
-			if s.colour {
-				text = coloured(t.columns[i].title, text)
-			}
-			b.WriteString(text)
-			if i < len(row)-1 {
-				b.WriteString(strings.Repeat(" ", pad+gap))
-			}
+		if t.blocks {
+			t.block(&b, row, s)
+		} else {
+			t.line(&b, row, s)
 		}
-		b.WriteByte('\n')
 	}
 	_, err := io.WriteString(out, b.String())
 	return err
 }
 
-func sum(numbers []int) (total int) {
-	for _, n := range numbers {
-		total += n
+// layOut sets the widths of the columns. If they are too wide for the screen, what may be cut is
+// cut, then columns that can be spared are left out. If that is not enough, each item is written
+// as a block of lines.
+func (t *table) layOut(rows [][]string, screen int, live bool) {
+	t.widths = make([]int, len(t.columns))
+	for i, c := range t.columns {
+		t.widths[i] = utf8.RuneCountInString(c.title)
+		if live {
+			t.widths[i] = max(t.widths[i], c.least)
+		}
+		for _, row := range rows {
+			t.widths[i] = max(t.widths[i], utf8.RuneCountInString(row[i]))
+		}
+	}
+	for screen > 0 && t.width() > screen {
+		widest, spare := -1, -1
+		for i, c := range t.columns {
+			if c.text && t.widths[i] > leastText && (widest < 0 || t.widths[i] > t.widths[widest]) {
+				widest = i
+			}
+			if t.widths[i] >= 0 && c.spare > 0 && (spare < 0 || c.spare > t.columns[spare].spare) {
+				spare = i
+			}
+		}
+		switch {
+		case widest >= 0:
+			t.widths[widest]--
+		case spare >= 0:
+			t.widths[spare] = -1
+			t.widen(rows, screen)
+		default:
+			t.blocks = true
+			return
+		}
+	}
+}
+
+// widen gives the room of a column that was left out to those that were cut.
+func (t *table) widen(rows [][]string, screen int) {
+	for i, c := range t.columns {
+		if !c.text || t.widths[i] < 0 {
+			continue
+		}
+		whole := t.widths[i]
+		for _, row := range rows {
+			whole = max(whole, utf8.RuneCountInString(row[i]))
+		}
+		t.widths[i] = min(whole, t.widths[i]+max(0, screen-t.width()))
+	}
+}
+
+// width returns how wide a line is.
+func (t *table) width() int {
+	total := -gap
+	for _, width := range t.widths {
+		if width >= 0 {
+			total += width + gap
+		}
 	}
 	return total
+}
+
+func (t *table) line(b *strings.Builder, row []string, s screen) {
+	pad := 0
+	for i, cell := range row {
+		if t.widths[i] < 0 {
+			continue
+		}
+		text := cut(cell, t.widths[i])
+		b.WriteString(strings.Repeat(" ", pad))
+		pad = t.widths[i] - utf8.RuneCountInString(text) + gap
+		if s.colour {
+			text = coloured(t.columns[i].title, text)
+		}
+		b.WriteString(text)
+	}
+	b.WriteByte('\n')
+}
+
+// block writes an item as lines: what identifies it, and below it what else it has.
+func (t *table) block(b *strings.Builder, row []string, s screen) {
+	b.WriteString(cut(row[0], s.width) + "\n")
+	titles := 0
+	for _, c := range t.columns[1:] {
+		titles = max(titles, utf8.RuneCountInString(c.title))
+	}
+	for i, c := range t.columns[1:] {
+		if row[i+1] == "" {
+			continue
+		}
+		text := cut(row[i+1], max(s.width-titles-2*gap, leastText))
+		if s.colour {
+			text = coloured(c.title, text)
+		}
+		fmt.Fprintf(b, "%*s%-*s%*s%s\n", gap, "", titles, c.title, gap, "", text)
+	}
 }
 
 func cut(s string, width int) string {
@@ -120,12 +209,6 @@ func cut(s string, width int) string {
 		return s
 	}
 	return string([]rune(s)[:max(width-1, 0)]) + "…"
-}
-
-func reversed(s string) string {
-	runes := []rune(s)
-	slices.Reverse(runes)
-	return string(runes)
 }
 
 // coloured shows at a glance which states are good, bad and open.
@@ -160,7 +243,7 @@ func (p *printer) fields(fields map[string]any) error {
 		if fields[name] == nil || name == "resource" {
 			continue
 		}
-		text := oneLine(show(fields[name]))
+		text := orElse(oneLine(show(fields[name])), "none")
 		if strings.HasPrefix(name, "date_") {
 			if ago := age(fields[name], time.Now()); ago != "" {
 				text += " (" + ago + ")"
@@ -201,6 +284,9 @@ func show(v any) string {
 	case string:
 		return v
 	case map[string]any:
+		if len(v) == 0 {
+			return ""
+		}
 		if id, ok := v["id"]; ok {
 			return show(id)
 		}

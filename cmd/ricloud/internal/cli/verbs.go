@@ -78,8 +78,11 @@ func (a *app) deleteCommand(name string) *cobra.Command {
 		Example:           fmt.Sprintf("  ricloud %s delete ID --yes", name),
 		ValidArgsFunction: a.completeIDs(name),
 		RunE: func(cmd *cobra.Command, ids []string) error {
-			if err := a.confirm(cmd.Context(), fmt.Sprintf("Delete %d %s?", len(ids), plural(r))); err !=
-				nil {
+			question := fmt.Sprintf("Delete %s %s?", r.one, oneLine(ids[0]))
+			if len(ids) > 1 {
+				question = fmt.Sprintf("Delete %d %s?", len(ids), plural(r))
+			}
+			if err := a.confirm(cmd.Context(), question); err != nil {
 				return err
 			}
 			for _, id := range ids {
