@@ -66,6 +66,14 @@ func newTestClient(t *testing.T, opts ...Option) (*Client, *recorder) {
 	return c, api
 }
 
+// clientOf returns a client whose API is a function.
+func clientOf(t *testing.T, api RoundTripFunc, opts ...Option) *Client {
+	t.Helper()
+	c, err := NewClient("token", append([]Option{WithTransport(api)}, opts...)...)
+	require.NoError(t, err)
+	return c
+}
+
 // respondWith answers with a file from testdata.
 func respondWith(fixture string) httpmock.Responder {
 	body := httpmock.File(filepath.Join("testdata", filepath.FromSlash(fixture)))

@@ -134,25 +134,23 @@ func TestPollResultsWithoutAnID(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				reads := 0
-				c, err := NewClient("token",
-					WithTransport(RoundTripFunc(func(r *http.Request) (*http.Response, error) {
-						last := len(shown) - 1
-						if r.URL.Path == "/results" {
-							data := strings.Join(shown[min(reads-1, last)], ",")
-							return answer(200, `{"data":[`+data+`],"has_more":false}`)
-						}
-						now := shown[min(reads, last)]
-						state := "processing"
-						if reads++; reads > last {
-							state = "completed"
-						}
-						return answer(200, fmt.Sprintf(
-							`{"id":"p","state":%q,"tasks_succeeded":[%s],"results":`+
-								`{"data":[%s],"has_more":%t,"url":"/results?poll=p"}}`,
-							state, strings.TrimSuffix(strings.Repeat(`"t",`, reads), ","),
-							strings.Join(now[:min(len(now), page)], ","), len(now) > page))
-					})))
-				require.NoError(t, err)
+				c := clientOf(t, func(r *http.Request) (*http.Response, error) {
+					last := len(shown) - 1
+					if r.URL.Path == "/results" {
+						data := strings.Join(shown[min(reads-1, last)], ",")
+						return answer(200, `{"data":[`+data+`],"has_more":false}`)
+					}
+					now := shown[min(reads, last)]
+					state := "processing"
+					if reads++; reads > last {
+						state = "completed"
+					}
+					return answer(200, fmt.Sprintf(
+						`{"id":"p","state":%q,"tasks_succeeded":[%s],"results":`+
+							`{"data":[%s],"has_more":%t,"url":"/results?poll=p"}}`,
+						state, strings.TrimSuffix(strings.Repeat(`"t",`, reads), ","),
+						strings.Join(now[:min(len(now), page)], ","), len(now) > page))
+				})
 				var got []string
 				for r, err := range c.Polls.Results(t.Context(), "p") {
 					require.NoError(t, err)

@@ -83,27 +83,25 @@ func TestWaitsOutliveEveryOutage(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				began := time.Now()
 				var requests atomic.Int64
-				c, err := NewClient("token",
-					WithTransport(RoundTripFunc(func(r *http.Request) (*http.Response, error) {
-						after := time.Since(began)
-						if after > begins && after < begins+lasts {
-							requests.Add(1)
-							return outage(r)
-						}
-						state := "processing"
-						if after > begins+lasts {
-							state = "completed"
-						}
-						if id, ok := strings.CutPrefix(r.URL.Path, "/polls/"); ok {
-							return answer(200, fmt.Sprintf(`{"id":%q,"state":%q}`, id, state))
-						}
-						var all []string
-						for i := range 10 {
-							all = append(all, fmt.Sprintf(`{"id":"x%d","state":%q}`, i, state))
-						}
-						return answer(200, `{"data":[`+strings.Join(all, ",")+`]}`)
-					})))
-				require.NoError(t, err)
+				c := clientOf(t, func(r *http.Request) (*http.Response, error) {
+					after := time.Since(began)
+					if after > begins && after < begins+lasts {
+						requests.Add(1)
+						return outage(r)
+					}
+					state := "processing"
+					if after > begins+lasts {
+						state = "completed"
+					}
+					if id, ok := strings.CutPrefix(r.URL.Path, "/polls/"); ok {
+						return answer(200, fmt.Sprintf(`{"id":%q,"state":%q}`, id, state))
+					}
+					var all []string
+					for i := range 10 {
+						all = append(all, fmt.Sprintf(`{"id":"x%d","state":%q}`, i, state))
+					}
+					return answer(200, `{"data":[`+strings.Join(all, ",")+`]}`)
+				})
 				var waits sync.WaitGroup
 				for i := range 10 {
 					waits.Go(func() {
@@ -132,18 +130,16 @@ func TestAWaitsReadIsNotRetriedWithinTheCall(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				began := time.Now()
 				var last time.Time
-				c, err := NewClient("token", WithTransport(RoundTripFunc(
-					func(r *http.Request) (*http.Response, error) {
-						now := time.Now()
-						assert.GreaterOrEqual(t, now.Sub(last), 800*time.Millisecond)
-						last = now
-						if time.Since(began) < 50*time.Second {
-							return outage(r)
-						}
-						return answer(200, `{"id":"x0","state":"completed"}`)
-					})))
-				require.NoError(t, err)
-				_, err = c.Polls.Wait(t.Context(), "x0")
+				c := clientOf(t, func(r *http.Request) (*http.Response, error) {
+					now := time.Now()
+					assert.GreaterOrEqual(t, now.Sub(last), 800*time.Millisecond)
+					last = now
+					if time.Since(began) < 50*time.Second {
+						return outage(r)
+					}
+					return answer(200, `{"id":"x0","state":"completed"}`)
+				})
+				_, err := c.Polls.Wait(t.Context(), "x0")
 				require.NoError(t, err)
 			})
 		})
@@ -158,11 +154,10 @@ func TestAWaitEndsWithItsOutage(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				began := time.Now()
-				c, err := NewClient("token", WithTransport(outage))
-				require.NoError(t, err)
+				c := clientOf(t, outage)
 				ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 				defer cancel()
-				_, err = c.Polls.Wait(ctx, "x0")
+				_, err := c.Polls.Wait(ctx, "x0")
 				require.ErrorIs(t, err, context.DeadlineExceeded)
 				require.ErrorContains(t, err, "; the last read failed: ",
 					"whatever ends a wait, the last failure is in its error")
@@ -205,9 +200,8 @@ func TestWhatCannotHealEndsAWaitAtOnce(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				began := time.Now()
-				c, err := NewClient("token", WithTransport(tc.fault))
-				require.NoError(t, err)
-				_, err = c.Polls.Wait(t.Context(), "p")
+				c := clientOf(t, tc.fault)
+				_, err := c.Polls.Wait(t.Context(), "p")
 				require.Error(t, err)
 				require.ErrorContains(t, err, "Polls.Wait")
 				if tc.is != nil {
@@ -226,15 +220,13 @@ func TestATokenRefusedOnceIsNoEnd(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		n := 0
-		c, err := NewClient("token",
-			WithTransport(RoundTripFunc(func(*http.Request) (*http.Response, error) {
-				if n++; n == 1 {
-					return answer(401, `{"error":"unauthorized"}`)
-				}
-				return answer(200, `{"id":"p","state":"completed"}`)
-			})))
-		require.NoError(t, err)
-		_, err = c.Polls.Wait(t.Context(), "p")
+		c := clientOf(t, func(*http.Request) (*http.Response, error) {
+			if n++; n == 1 {
+				return answer(401, `{"error":"unauthorized"}`)
+			}
+			return answer(200, `{"id":"p","state":"completed"}`)
+		})
+		_, err := c.Polls.Wait(t.Context(), "p")
 		require.NoError(t, err)
 	})
 }
@@ -246,14 +238,12 @@ func TestWhatHangsDelaysNobody(t *testing.T) {
 		t.Run(strconv.Itoa(n), func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				c, err := NewClient("token", WithRateLimit(1_000_000, time.Hour),
-					WithTransport(RoundTripFunc(func(r *http.Request) (*http.Response, error) {
-						if r.URL.Path != "/polls/good" {
-							return hangs(r)
-						}
-						return answer(200, `{"id":"good","state":"completed"}`)
-					})))
-				require.NoError(t, err)
+				c := clientOf(t, func(r *http.Request) (*http.Response, error) {
+					if r.URL.Path != "/polls/good" {
+						return hangs(r)
+					}
+					return answer(200, `{"id":"good","state":"completed"}`)
+				}, WithRateLimit(1_000_000, time.Hour))
 				ctx, cancel := context.WithCancel(t.Context())
 				var waits sync.WaitGroup
 				for i := range n {
@@ -268,7 +258,7 @@ func TestWhatHangsDelaysNobody(t *testing.T) {
 				} {
 					<-time.NewTimer(after).C
 					began := time.Now()
-					_, err = c.Polls.Wait(ctx, "good")
+					_, err := c.Polls.Wait(ctx, "good")
 					require.NoError(t, err)
 					assert.LessOrEqual(t, time.Since(began), 10*time.Second, "after %s", after)
 				}
@@ -283,18 +273,16 @@ func TestBeingOutrunByOnesOwnCallsIsNoOutage(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		began := time.Now()
-		c, err := NewClient("token", WithRateLimit(10_000, time.Hour),
-			WithTransport(RoundTripFunc(func(r *http.Request) (*http.Response, error) {
-				if r.Method == http.MethodPost {
-					return answer(200, `{"id":"r","state":"consumed"}`)
-				}
-				state := "processing"
-				if time.Since(began) > 30*time.Minute {
-					state = "completed"
-				}
-				return answer(200, fmt.Sprintf(`{"id":"p","state":%q}`, state))
-			})))
-		require.NoError(t, err)
+		c := clientOf(t, func(r *http.Request) (*http.Response, error) {
+			if r.Method == http.MethodPost {
+				return answer(200, `{"id":"r","state":"consumed"}`)
+			}
+			state := "processing"
+			if time.Since(began) > 30*time.Minute {
+				state = "completed"
+			}
+			return answer(200, fmt.Sprintf(`{"id":"p","state":%q}`, state))
+		}, WithRateLimit(10_000, time.Hour))
 		ctx, cancel := context.WithCancel(t.Context())
 		var others sync.WaitGroup
 		for range 20 {
@@ -304,7 +292,7 @@ func TestBeingOutrunByOnesOwnCallsIsNoOutage(t *testing.T) {
 				}
 			})
 		}
-		_, err = c.Polls.Wait(t.Context(), "p")
+		_, err := c.Polls.Wait(t.Context(), "p")
 		require.NoError(t, err)
 		assert.Less(t, time.Since(began), 31*time.Minute, "waits keep a share")
 		cancel()
@@ -321,41 +309,39 @@ func TestAListPageThatIsTooLargeIsAskedForSmaller(t *testing.T) {
 		padding := strings.Repeat("x", size)
 		began := time.Now()
 		tooLarge, lists, gets := 0, 0, 0
-		c, err := NewClient("token", WithMaxBody(limit),
-			WithTransport(RoundTripFunc(func(r *http.Request) (*http.Response, error) {
-				mu.Lock()
-				defer mu.Unlock()
-				state := "processing"
-				if time.Since(began) > 10*time.Minute {
-					state = "completed"
-				}
-				poll := func(id string) string {
-					return fmt.Sprintf(`{"id":%q,"state":%q,"pad":%q}`, id, state, padding)
-				}
-				if id, ok := strings.CutPrefix(r.URL.Path, "/polls/"); ok {
-					gets++
-					return answer(200, poll(id))
-				}
-				asked, err := strconv.Atoi(r.URL.Query().Get("limit"))
+		c := clientOf(t, func(r *http.Request) (*http.Response, error) {
+			mu.Lock()
+			defer mu.Unlock()
+			state := "processing"
+			if time.Since(began) > 10*time.Minute {
+				state = "completed"
+			}
+			poll := func(id string) string {
+				return fmt.Sprintf(`{"id":%q,"state":%q,"pad":%q}`, id, state, padding)
+			}
+			if id, ok := strings.CutPrefix(r.URL.Path, "/polls/"); ok {
+				gets++
+				return answer(200, poll(id))
+			}
+			asked, err := strconv.Atoi(r.URL.Query().Get("limit"))
+			require.NoError(t, err)
+			lists++
+			if asked*size > limit {
+				tooLarge++
+			}
+			from := 0
+			if after := r.URL.Query().Get("after_id"); after != "" {
+				from, err = strconv.Atoi(after)
 				require.NoError(t, err)
-				lists++
-				if asked*size > limit {
-					tooLarge++
-				}
-				from := 0
-				if after := r.URL.Query().Get("after_id"); after != "" {
-					from, err = strconv.Atoi(after)
-					require.NoError(t, err)
-					from++
-				}
-				var page []string
-				for i := from; i < min(from+asked, polls); i++ {
-					page = append(page, poll(strconv.Itoa(i)))
-				}
-				return answer(200,
-					fmt.Sprintf(`{"data":[%s],"has_more":%t}`, strings.Join(page, ","), from+asked < polls))
-			})))
-		require.NoError(t, err)
+				from++
+			}
+			var page []string
+			for i := from; i < min(from+asked, polls); i++ {
+				page = append(page, poll(strconv.Itoa(i)))
+			}
+			return answer(200,
+				fmt.Sprintf(`{"data":[%s],"has_more":%t}`, strings.Join(page, ","), from+asked < polls))
+		}, WithMaxBody(limit))
 		var waits sync.WaitGroup
 		for i := range polls {
 			waits.Go(func() {
@@ -380,26 +366,24 @@ func TestListItemsWithoutAnIDLeaveTheListShared(t *testing.T) {
 		const polls = 100
 		began, gets, lists := time.Now(), 0, 0
 		var mu sync.Mutex
-		c, err := NewClient("token", WithTransport(RoundTripFunc(
-			func(r *http.Request) (*http.Response, error) {
-				mu.Lock()
-				defer mu.Unlock()
-				state := "processing"
-				if time.Since(began) > 2*time.Minute {
-					state = "completed"
-				}
-				if id, ok := strings.CutPrefix(r.URL.Path, "/polls/"); ok {
-					gets++
-					return answer(200, fmt.Sprintf(`{"id":%q,"state":%q}`, id, state))
-				}
-				lists++
-				all := []string{`{"state":"draft"}`}
-				for i := range polls {
-					all = append(all, fmt.Sprintf(`{"id":"p%d","state":%q}`, i, state), `{"id":null}`)
-				}
-				return answer(200, `{"data":[`+strings.Join(all, ",")+`]}`)
-			})))
-		require.NoError(t, err)
+		c := clientOf(t, func(r *http.Request) (*http.Response, error) {
+			mu.Lock()
+			defer mu.Unlock()
+			state := "processing"
+			if time.Since(began) > 2*time.Minute {
+				state = "completed"
+			}
+			if id, ok := strings.CutPrefix(r.URL.Path, "/polls/"); ok {
+				gets++
+				return answer(200, fmt.Sprintf(`{"id":%q,"state":%q}`, id, state))
+			}
+			lists++
+			all := []string{`{"state":"draft"}`}
+			for i := range polls {
+				all = append(all, fmt.Sprintf(`{"id":"p%d","state":%q}`, i, state), `{"id":null}`)
+			}
+			return answer(200, `{"data":[`+strings.Join(all, ",")+`]}`)
+		})
 		var waits sync.WaitGroup
 		for i := range polls {
 			waits.Go(func() {
@@ -424,22 +408,20 @@ func TestManyWaitsOfAKeyThatMayNotList(t *testing.T) {
 		ended := func() bool { return time.Since(began) > time.Hour }
 		var mu sync.Mutex
 		var lines strings.Builder
-		c, err := NewClient("token", WithLogger(slog.New(slog.NewTextHandler(&lines, nil))),
-			WithTransport(RoundTripFunc(func(r *http.Request) (*http.Response, error) {
-				mu.Lock()
-				defer mu.Unlock()
-				id, ok := strings.CutPrefix(r.URL.Path, "/polls/")
-				if !ok {
-					return answer(403, `{"error":"missing-scope","message":"no lists for you"}`)
-				}
-				gets++
-				state := "processing"
-				if ended() {
-					state = "completed"
-				}
-				return answer(200, fmt.Sprintf(`{"id":%q,"state":%q}`, id, state))
-			})))
-		require.NoError(t, err)
+		c := clientOf(t, func(r *http.Request) (*http.Response, error) {
+			mu.Lock()
+			defer mu.Unlock()
+			id, ok := strings.CutPrefix(r.URL.Path, "/polls/")
+			if !ok {
+				return answer(403, `{"error":"missing-scope","message":"no lists for you"}`)
+			}
+			gets++
+			state := "processing"
+			if ended() {
+				state = "completed"
+			}
+			return answer(200, fmt.Sprintf(`{"id":%q,"state":%q}`, id, state))
+		}, WithLogger(slog.New(slog.NewTextHandler(&lines, nil))))
 		lags := make([]time.Duration, waiting)
 		var waits sync.WaitGroup
 		for i := range waiting {
@@ -467,15 +449,13 @@ func TestAListThatIsNotPermittedIsSaid(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		lists := 0
 		var lines strings.Builder // safe: the hub logs from one goroutine
-		c, err := NewClient("token", WithLogger(slog.New(slog.NewTextHandler(&lines, nil))),
-			WithTransport(RoundTripFunc(func(r *http.Request) (*http.Response, error) {
-				if id, ok := strings.CutPrefix(r.URL.Path, "/polls/"); ok {
-					return answer(200, fmt.Sprintf(`{"id":%q,"state":"processing"}`, id))
-				}
-				lists++
-				return answer(403, `{"error":"missing-scope","message":"no lists for you"}`)
-			})))
-		require.NoError(t, err)
+		c := clientOf(t, func(r *http.Request) (*http.Response, error) {
+			if id, ok := strings.CutPrefix(r.URL.Path, "/polls/"); ok {
+				return answer(200, fmt.Sprintf(`{"id":%q,"state":"processing"}`, id))
+			}
+			lists++
+			return answer(403, `{"error":"missing-scope","message":"no lists for you"}`)
+		}, WithLogger(slog.New(slog.NewTextHandler(&lines, nil))))
 		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
 		defer cancel()
 		var waits sync.WaitGroup
@@ -504,18 +484,16 @@ func TestEventsOfOthersSlowNothingDown(t *testing.T) {
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			began := time.Now()
-			c, err := NewClient("token",
-				WithTransport(RoundTripFunc(func(*http.Request) (*http.Response, error) {
-					if time.Since(began) > 8*time.Second {
-						return answer(200, `{"id":"s","state":"active"}`)
-					}
-					return answer(200, `{"id":"s","state":"pending"}`)
-				})))
-			require.NoError(t, err)
+			c := clientOf(t, func(*http.Request) (*http.Response, error) {
+				if time.Since(began) > 8*time.Second {
+					return answer(200, `{"id":"s","state":"active"}`)
+				}
+				return answer(200, `{"id":"s","state":"pending"}`)
+			})
 			for i := range 20 {
 				time.AfterFunc(time.Duration(i)*time.Second, func() { c.Notify(other) })
 			}
-			_, err = c.Sessions.Wait(t.Context(), "s")
+			_, err := c.Sessions.Wait(t.Context(), "s")
 			require.NoError(t, err)
 			assert.Less(t, time.Since(began), 11*time.Second)
 		})
@@ -715,21 +693,19 @@ func TestAWaitWithOptionsKeepsItsContextsValues(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		n, with := 0, 0
-		c, err := NewClient("token",
-			WithTransport(RoundTripFunc(func(r *http.Request) (*http.Response, error) {
-				n++
-				if r.Context().Value(tenant{}) == "acme" {
-					with++
-				}
-				state := "processing"
-				if n > 20 {
-					state = "completed"
-				}
-				return answer(200, fmt.Sprintf(`{"id":"p","state":%q}`, state))
-			})))
-		require.NoError(t, err)
+		c := clientOf(t, func(r *http.Request) (*http.Response, error) {
+			n++
+			if r.Context().Value(tenant{}) == "acme" {
+				with++
+			}
+			state := "processing"
+			if n > 20 {
+				state = "completed"
+			}
+			return answer(200, fmt.Sprintf(`{"id":"p","state":%q}`, state))
+		})
 		ctx := context.WithValue(t.Context(), tenant{}, "acme")
-		_, err = c.Polls.Wait(ctx, "p", WithQuery("expand", "x"))
+		_, err := c.Polls.Wait(ctx, "p", WithQuery("expand", "x"))
 		require.NoError(t, err)
 		assert.Equal(t, n, with)
 	})
