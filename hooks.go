@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/reincubate/ricloud-go/internal/delivery"
 	"github.com/reincubate/ricloud-go/internal/transport"
 )
 
@@ -651,12 +652,12 @@ func (h *WebhookHandler) observe(
 }
 
 // observeRefusal tells the hooks that a delivery was refused.
-func (h *WebhookHandler) observeRefusal(ctx context.Context, refused *refusal) {
+func (h *WebhookHandler) observeRefusal(ctx context.Context, refused *delivery.Refusal) {
 	if len(h.hooks) == 0 {
 		return
 	}
 	_, told := h.begin(ctx, WebhookInfo{})
-	told(WebhookResult{Outcome: WebhookRefused, StatusCode: refused.status, Err: refused})
+	told(WebhookResult{Outcome: WebhookRefused, StatusCode: refused.Status, Err: refused})
 }
 
 func (h *WebhookHandler) begin(

@@ -6,16 +6,15 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log"
 	"log/slog"
 	"net/http"
 	"runtime/debug"
 	"slices"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/reincubate/ricloud-go/internal/delivery"
 	"github.com/reincubate/ricloud-go/internal/signature"
 )
 
@@ -160,18 +159,8 @@ func revealWebhookSecrets(secrets []Secret) ([]string, error) {
 // results takes 2.5 MB.
 const DefaultWebhookMaxBody = 16 << 20
 
-const (
-	webhookRetryAfter = "30" // seconds
-	dedupeTimeout     = 10 * time.Second
-
-	// bodyTimeout bounds the reading of a body where the server sets no
-	// ReadTimeout.
-	bodyTimeout = 30 * time.Second
-	// freeBody is how much of each body is read without counting. Beyond it,
-	// all bodies that are not verified yet share maxBody*sharedBodies bytes.
-	freeBody     = 16 << 10
-	sharedBodies = 2
-)
+// dedupeTimeout bounds the recording of an event's outcome.
+const dedupeTimeout = 10 * time.Second
 
 // A WebhookHandler is an http.Handler that receives the events the API
 // delivers. The API appends the event's ID to the URL of the WebhookConfig, so
@@ -205,9 +194,8 @@ const (
 type WebhookHandler struct {
 	fn      func(context.Context, *Event) error
 	secrets atomic.Pointer[[]Secret] // a pointer: fmt would print a Secret in an unexported field
-	slots   chan struct{}            // nil: no limit
-	reading atomic.Int64             // bytes of bodies that are not verified, beyond freeBody each
-	noted   throttle
+	gate    *delivery.Gate
+	log     delivery.Log
 	seen    *hooks
 	webhookSettings
 }
@@ -371,9 +359,7 @@ func NewWebhookHandler(
 		h.hooks = append(slices.Clip(h.client.hooks.webhook), h.hooks...)
 	}
 	h.seen = &hooks{logger: h.logger, webhook: h.hooks}
-	if h.maxConcurrent > 0 {
-		h.slots = make(chan struct{}, h.maxConcurrent)
-	}
+	h.gate, h.log.Logger = delivery.NewGate(h.maxBody, h.maxConcurrent), h.logger
 	if h.dedupe == nil {
 		h.dedupe = NewMemoryDeduplicator(0, 0)
 	}
@@ -422,20 +408,6 @@ func (h *WebhookHandler) AddSecrets(secrets ...Secret) error {
 	}
 }
 
-// refusal is an answer other than 200.
-type refusal struct {
-	status int
-	answer string // for the sender: a constant
-	detail error  // for the operator
-}
-
-func (f *refusal) Error() string { return f.answer }
-func (f *refusal) Unwrap() error { return f.detail }
-
-func refuse(status int, answer string) *refusal {
-	return &refusal{status, answer, errors.New(answer)}
-}
-
 // ServeHTTP receives a delivery.
 func (h *WebhookHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	event, err := h.receive(w, r)
@@ -446,45 +418,35 @@ func (h *WebhookHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.WriteString(w, "OK")
 		return
 	}
-	refused, ok := errors.AsType[*refusal](err)
-	if ok {
-		h.observeRefusal(r.Context(), refused)
-	}
+	refused, ok := errors.AsType[*delivery.Refusal](err)
 	switch {
 	case ok:
-		h.note(r.Context(), refused)
+		h.observeRefusal(r.Context(), refused)
+		h.log.Refused(r.Context(), refused)
 	case errors.Is(err, ErrEventInProgress):
-		refused = refuse(http.StatusServiceUnavailable, "the event is being handled")
+		refused = delivery.Refuse(http.StatusServiceUnavailable, "the event is being handled")
 	default: // Handle has logged it
-		refused = refuse(http.StatusInternalServerError, "the event could not be handled")
+		refused = delivery.Refuse(http.StatusInternalServerError, "the event could not be handled")
 	}
-	switch refused.status {
-	case http.StatusMethodNotAllowed:
-		w.Header().Set("Allow", http.MethodPost)
-	case http.StatusServiceUnavailable:
-		w.Header().Set("Retry-After", webhookRetryAfter)
-	}
-	http.Error(w, refused.answer, refused.status)
+	refused.Reply(w)
 }
 
-// receive reads and verifies a delivery, or returns a *refusal. It reads the
+// receive reads and verifies a delivery, or returns a *delivery.Refusal. It reads the
 // body last, and nothing in the body before the signature is verified.
 func (h *WebhookHandler) receive(w http.ResponseWriter, r *http.Request) (*Event, error) {
-	secrets := h.secrets.Load()
-	s, err := parseSignature(r.Header.Get(SignatureHeader))
-	switch {
-	case r.Method != http.MethodPost:
-		return nil, refuse(http.StatusMethodNotAllowed, "the request is not a POST")
-	case r.ContentLength > h.maxBody:
-		return nil, h.tooLarge()
-	case err != nil:
-		return nil, unsigned(err)
-	case secrets == nil:
-		return nil, refuse(http.StatusServiceUnavailable, "the receiver has no webhook secret yet")
-	case h.slots != nil && len(h.slots) == cap(h.slots):
-		return nil, errTooBusy()
+	if err := h.gate.Check(r); err != nil {
+		return nil, err
 	}
-	body, err := h.readBody(w, r)
+	s, err := parseSignature(r.Header.Get(SignatureHeader))
+	if err != nil {
+		return nil, unsigned(err)
+	}
+	secrets := h.secrets.Load()
+	if secrets == nil {
+		return nil, delivery.Refuse(http.StatusServiceUnavailable,
+			"the receiver has no webhook secret yet")
+	}
+	body, err := h.gate.Read(w, r)
 	if err != nil {
 		return nil, err
 	}
@@ -497,83 +459,30 @@ func (h *WebhookHandler) receive(w http.ResponseWriter, r *http.Request) (*Event
 	}
 	event, err := ParseEvent(body)
 	if err != nil {
-		return nil, &refusal{http.StatusBadRequest, "the body is not an event", err}
+		return nil, &delivery.Refusal{
+			Status: http.StatusBadRequest, Answer: "the body is not an event", Detail: err,
+		}
 	}
 	return event, nil
 }
 
-func errTooBusy() *refusal {
-	return refuse(http.StatusServiceUnavailable, "too many events at a time")
-}
-
-func (h *WebhookHandler) tooLarge() *refusal {
-	return &refusal{
-		http.StatusRequestEntityTooLarge, "the event is too large",
-		fmt.Errorf("the event has more than %d bytes: see WithWebhookMaxBody", h.maxBody),
-	}
-}
-
 // unsigned is the refusal of a delivery without a valid signature.
-func unsigned(err error) *refusal {
+func unsigned(err error) *delivery.Refusal {
 	answer := "the signature is not valid"
 	if errors.Is(err, ErrSignatureTooOld) || errors.Is(err, ErrSignatureTooNew) {
 		answer = "the signature is dated too far from this receiver's clock"
 	}
-	return &refusal{http.StatusUnauthorized, answer, err}
-}
-
-// readBody reads a body that is not verified yet. Senders that never finish can
-// neither exhaust the memory nor keep their connections.
-func (h *WebhookHandler) readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
-	if server := serverOf(r.Context()); server == nil || server.ReadTimeout == 0 {
-		control := http.NewResponseController(w) // not every writer has deadlines
-		if control.SetReadDeadline(time.Now().Add(bodyTimeout)) == nil {
-			defer func() { _ = control.SetReadDeadline(time.Time{}) }()
-		}
-	}
-	reserved := int64(0)
-	defer func() { h.reading.Add(-reserved) }()
-	from := http.MaxBytesReader(w, r.Body, h.maxBody)
-	body := make([]byte, 0, max(512, min(r.ContentLength+1, freeBody)))
-	for {
-		if len(body) == cap(body) {
-			more := min(int64(cap(body)), h.maxBody+1-int64(cap(body)))
-			if int64(cap(body))+more > freeBody {
-				reserved += more
-				if h.reading.Add(more) > sharedBodies*h.maxBody {
-					return nil, errTooBusy()
-				}
-			}
-			body = append(make([]byte, 0, int64(cap(body))+more), body...)
-		}
-		n, err := from.Read(body[len(body):cap(body)])
-		body = body[:len(body)+n]
-		if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
-			return nil, h.tooLarge()
-		}
-		switch {
-		case errors.Is(err, io.EOF):
-			return body, nil
-		case err != nil:
-			return nil, &refusal{
-				http.StatusBadRequest, "the body could not be read",
-				fmt.Errorf("cannot read the body: %w", err),
-			}
-		}
-	}
+	return &delivery.Refusal{Status: http.StatusUnauthorized, Answer: answer, Detail: err}
 }
 
 // handleInSlot calls Handle unless WithWebhookMaxConcurrent deliveries are
 // already in progress.
 func (h *WebhookHandler) handleInSlot(ctx context.Context, event *Event) error {
-	if h.slots != nil {
-		select {
-		case h.slots <- struct{}{}:
-			defer func() { <-h.slots }()
-		default:
-			return errTooBusy()
-		}
+	leave, err := h.gate.Enter()
+	if err != nil {
+		return err
 	}
+	defer leave()
 	return h.handle(ctx, event, true)
 }
 
@@ -623,7 +532,7 @@ func (h *WebhookHandler) handleOnce(ctx context.Context, event *Event) (WebhookO
 		return WebhookInProgress, err
 	case err != nil:
 		err = fmt.Errorf("ricloud: event %s: deduplicator: %w", event.ID, err)
-		h.failed(ctx, "webhook event not begun", event, err)
+		h.failed(ctx, "webhook event not begun", event, err, "")
 		return WebhookFailed, err
 	}
 	settle := h.dedupe.Failed
@@ -632,7 +541,7 @@ func (h *WebhookHandler) handleOnce(ctx context.Context, event *Event) (WebhookO
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), dedupeTimeout)
 		defer cancel()
 		if err := settle(ctx, lease); err != nil {
-			h.failed(ctx, "webhook event's outcome not recorded: it may be handled again", event, err)
+			h.failed(ctx, "webhook event's outcome not recorded: it may be handled again", event, err, "")
 		}
 	}()
 	if err := h.call(ctx, lease, event); err != nil {
@@ -659,105 +568,17 @@ func (h *WebhookHandler) call(ctx context.Context, lease Lease, event *Event) (e
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("ricloud: event %s (%s): panic: %v", event.ID, event.Name(), p)
-			stack := slog.String("stack", string(debug.Stack()))
-			h.failed(ctx, "webhook event panicked", event, err, stack)
+			h.failed(ctx, "webhook event panicked", event, err, string(debug.Stack()))
 		} else if err != nil {
-			h.failed(ctx, "webhook event failed", event, err)
+			h.failed(ctx, "webhook event failed", event, err, "")
 		}
 	}()
 	return h.fn(ctx, event)
 }
 
-// note logs a delivery that was refused.
-func (h *WebhookHandler) note(ctx context.Context, refused *refusal) {
-	skipped, ok := h.noted.allow(refused.answer)
-	switch {
-	case !ok: // anyone can send what is refused, as often as they like
-	case h.logger != nil:
-		h.logger.LogAttrs(ctx, slog.LevelWarn, "webhook delivery refused",
-			slog.Int("status", refused.status), slog.Any("error", refused.detail),
-			slog.Int("skipped", skipped))
-	default:
-		serverLog(ctx).Printf("ricloud: webhook delivery refused with %d: %s%s", refused.status,
-			strings.TrimPrefix(refused.detail.Error(), "ricloud: "), andSkipped(skipped))
-	}
-}
-
-// failed logs an event that could not be handled or recorded.
+// failed logs an event that could not be handled or recorded. stack may be empty.
 func (h *WebhookHandler) failed(
-	ctx context.Context, msg string, event *Event, err error, more ...slog.Attr,
+	ctx context.Context, msg string, event *Event, err error, stack string,
 ) {
-	if h.logger != nil {
-		attrs := append([]slog.Attr{
-			slog.String("event", string(event.ID)), slog.String("name", event.Name()),
-			slog.Any("error", err),
-		}, more...)
-		h.logger.LogAttrs(ctx, slog.LevelError, msg, attrs...) //nolint:sloglint // constants
-		return
-	}
-	if skipped, ok := h.noted.allow(msg); ok {
-		lines := []string{fmt.Sprintf("ricloud: %s: event %s (%s): %v%s",
-			msg, event.ID, event.Name(), err, andSkipped(skipped))}
-		for _, attr := range more {
-			lines = append(lines, attr.Value.String())
-		}
-		serverLog(ctx).Print(strings.Join(lines, "\n"))
-	}
-}
-
-func serverOf(ctx context.Context) *http.Server {
-	server, _ := ctx.Value(http.ServerContextKey).(*http.Server)
-	return server
-}
-
-// serverLog is where net/http logs the panics of handlers.
-func serverLog(ctx context.Context) *log.Logger {
-	if server := serverOf(ctx); server != nil && server.ErrorLog != nil {
-		return server.ErrorLog
-	}
-	return log.Default()
-}
-
-// noteEvery is how often the same reason is logged.
-const noteEvery = time.Minute
-
-// throttle lets one message of each kind through in noteEvery. The kinds are
-// constants, so that it stays small.
-type throttle struct {
-	mu    sync.Mutex
-	kinds map[string]*throttled
-}
-
-type throttled struct {
-	last    time.Time
-	skipped int
-}
-
-// allow reports whether to log a message, and how many of its kind were skipped.
-func (t *throttle) allow(kind string) (skipped int, ok bool) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.kinds == nil {
-		t.kinds = map[string]*throttled{}
-	}
-	k := t.kinds[kind]
-	if k == nil {
-		k = &throttled{}
-		t.kinds[kind] = k
-	}
-	now := time.Now()
-	if !k.last.IsZero() && now.Sub(k.last) < noteEvery {
-		k.skipped++
-		return 0, false
-	}
-	skipped = k.skipped
-	*k = throttled{last: now}
-	return skipped, true
-}
-
-func andSkipped(n int) string {
-	if n == 0 {
-		return ""
-	}
-	return fmt.Sprintf(" (and %d more since the last such message)", n)
+	h.log.Failed(ctx, msg, string(event.ID), event.Name(), err, stack)
 }
