@@ -1,7 +1,6 @@
 package ricloud
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -44,8 +43,8 @@ var (
 	// returns it. Ask for the permission that the message names.
 	ErrForbidden = errors.New("ricloud: not permitted")
 
-	// ErrNotFound means that no resource has the ID that was given. Calls that
-	// take an ID return it.
+	// ErrNotFound means that no resource has the ID that was given, or none has
+	// it any more. Calls that take an ID return it.
 	ErrNotFound = errors.New("ricloud: not found")
 
 	// ErrRateLimited means that the API answered 429 until the retries or the
@@ -147,7 +146,7 @@ type Error struct {
 	Message    string          // the API's words, on one line, at most 1 KiB
 	Params     json.RawMessage // which parameter is wrong and why, in the API's form
 	RetryAfter time.Duration   // how long the API asks to wait; 0: it does not say
-	Body       Raw             // at most 64 KiB, with the secrets that were sent masked
+	Body       Raw             // at most 64 KiB; secrets that were sent and queries of URLs are masked
 	Attempts   []Attempt       // the requests that were made
 }
 
@@ -176,7 +175,7 @@ func (e *Error) Error() string {
 	case e.Message != "":
 		fmt.Fprintf(&b, ": %s", quote(e.Message, maxQuote))
 	case e.Code == "" && len(e.Body) > 0:
-		fmt.Fprintf(&b, ": not an answer of the API: %q", quote(snapshot(e.Body), maxQuote))
+		fmt.Fprintf(&b, ": not an answer of the API: %q", quote(transport.Snapshot(e.Body), maxQuote))
 	}
 	if len(e.Params) > 0 {
 		// Secrets that were sent are masked in the params.
@@ -199,7 +198,7 @@ func (e *Error) Is(target error) bool {
 	case ErrForbidden:
 		return e.StatusCode == http.StatusForbidden
 	case ErrNotFound:
-		return e.StatusCode == http.StatusNotFound
+		return e.StatusCode == http.StatusNotFound || e.StatusCode == http.StatusGone
 	case ErrRateLimited:
 		return e.StatusCode == http.StatusTooManyRequests
 	case ErrServer:
@@ -225,7 +224,7 @@ func newError(operation string, resp *transport.Response) *Error {
 	var message string
 	_ = json.Unmarshal(body["error"], (*string)(&e.Code))
 	_ = json.Unmarshal(body["message"], &message)
-	e.Message = quote(message, maxMessage)
+	e.Message = quote(transport.WithoutQueries(message), maxMessage)
 	if params := body["params"]; string(params) != "null" {
 		e.Params = params
 	}
@@ -465,35 +464,4 @@ func required(pairs ...string) error {
 		}
 	}
 	return nil
-}
-
-const maxSnapshot = 512
-
-// snapshot returns the beginning of a value that could not be decoded, up to
-// the first key that may hold a secret.
-func snapshot(raw []byte) string {
-	// JSON within a string has keys, too.
-	head := bytes.ReplaceAll(raw[:min(len(raw), maxSnapshot)], []byte(`\`), nil)
-	end := len(head)
-	for _, key := range []string{
-		`"token"`, `"secret"`, `"password"`, `"code"`, `"credentials"`,
-		`"signed_url"`, `"signed_urls"`, `"url"`,
-	} {
-		if i := bytes.Index(head[:end], []byte(key)); i >= 0 {
-			end = i + len(key)
-		}
-	}
-	if end < len(head) {
-		return bounded(head[:end]) + ":" + redacted
-	}
-	return bounded(raw)
-}
-
-// bounded returns the beginning of text.
-func bounded(text []byte) string {
-	s := strings.ToValidUTF8(string(text[:min(len(text), maxSnapshot)]), "\uFFFD")
-	if len(text) > maxSnapshot {
-		return s + "…"
-	}
-	return s
 }

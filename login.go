@@ -297,7 +297,7 @@ func (f *search) newest(ctx context.Context) (*Session, error) {
 			session := &page.Data[i]
 			other := slices.Contains(f.params.Known, session.ID) ||
 				f.sessions.client.waits.logins.has(session.ID)
-			if !other && (newest == nil || session.DateCreated.After(newest.DateCreated)) {
+			if !other && f.isOn(session, source) && (newest == nil || session.DateCreated.After(newest.DateCreated)) {
 				newest = session
 			}
 		}
@@ -316,6 +316,15 @@ func (f *search) newest(ctx context.Context) (*Session, error) {
 	return newest, nil
 }
 
+// isOn reports whether a session is on a source, as far as it says. An API that
+// does not know the filter also lists others.
+func (f *search) isOn(s *Session, source ID) bool {
+	is := func(a, b string) bool { return a == "" || sameIdentifier(a, b) }
+	wanted := f.params.Source
+	return is(string(s.Source.ID), string(source)) && is(string(s.User), string(wanted.User)) &&
+		is(s.Source.Identifier, wanted.Identifier)
+}
+
 // sourcesOf returns the sources that a login to source can have used. The API
 // may write an identifier in another way than it was given, so that its own
 // filter does not find it.
@@ -330,7 +339,9 @@ func (s *SessionsService) sourcesOf(
 			if err != nil {
 				return nil, err
 			}
-			if found.Type == source.Type && sameIdentifier(found.Identifier, source.Identifier) {
+			ofUser := found.User == "" || sameIdentifier(string(found.User), string(source.User))
+			if ofUser && found.Type == source.Type &&
+				sameIdentifier(found.Identifier, source.Identifier) {
 				ids = append(ids, found.ID)
 			}
 		}

@@ -575,6 +575,46 @@ func TestFindTakesNoProxysAnswerForAnEmptyList(t *testing.T) {
 	})
 }
 
+// An API that does not know a filter lists sources and sessions of other accounts too.
+func TestFindTakesNoSessionOfAnotherSource(t *testing.T) {
+	t.Parallel()
+	const jane = `{"id":"7","user":"1","type":"icloud.account","identifier":"Jane@example.com"}`
+	for name, tc := range map[string]struct{ source, session, want string }{
+		"her own":           {jane, `"user":"1","source":` + jane, "s1"},
+		"an ID only":        {jane, `"source":"7"`, "s1"},
+		"another source":    {jane, `"user":"1","source":"8"`, ""},
+		"another user":      {jane, `"user":"2","source":"7"`, ""},
+		"another account":   {jane, `"source":{"id":"7","identifier":"bob@example.com"}`, ""},
+		"another's sources": {strings.Replace(jane, `"user":"1"`, `"user":"2"`, 1), `"source":"7"`, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				since := time.Now()
+				session := fmt.Sprintf(`{"id":"s1","state":"active",%s,"date_created":%q}`, tc.session,
+					since.Add(time.Minute).UTC().Format(time.RFC3339Nano))
+				client, err := ricloud.NewClient("token", ricloud.WithTransport(
+					ricloud.RoundTripFunc(func(r *http.Request) (*http.Response, error) {
+						item := session
+						if r.URL.Path == "/sources" {
+							item = tc.source
+						}
+						return httpmock.NewStringResponse(http.StatusOK, `{"data":[`+item+`]}`), nil
+					})))
+				require.NoError(t, err)
+				found, err := client.Sessions.Find(t.Context(),
+					ricloud.SessionFindParams{Source: janesLogin().Source, Since: since})
+				if tc.want == "" {
+					require.ErrorIs(t, err, ricloud.ErrNotFound)
+					return
+				}
+				require.NoError(t, err)
+				assert.Equal(t, ricloud.ID(tc.want), found.ID)
+			})
+		})
+	}
+}
+
 func TestFindIsForBackendsThatCreateAndWait(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

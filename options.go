@@ -159,6 +159,9 @@ func WithLogger(l *slog.Logger) Option {
 	return func(c *config) {
 		if c.present("WithLogger", l) {
 			c.Logger = l
+			if l.Handler() == nil {
+				c.refuse("WithLogger", "has no handler")
+			}
 		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"math"
 	"net/http"
 	"net/url"
 	"strings"
@@ -314,6 +315,7 @@ func TestNewClientRefusesWhatCannotWork(t *testing.T) {
 			field: "WithMaxRetryAfter",
 		},
 		{name: "no body", opts: []Option{WithMaxBody(0)}, field: "WithMaxBody"},
+		{name: "no handler", opts: []Option{WithLogger(&slog.Logger{})}, field: "WithLogger"},
 		{name: "negative body", opts: []Option{WithMaxBody(-1)}, field: "WithMaxBody"},
 		{name: "no rate", opts: []Option{WithRateLimit(0, time.Hour)}, field: "WithRateLimit"},
 		{
@@ -433,4 +435,29 @@ func TestOnlyNewClientFromEnvReadsTheEnvironment(t *testing.T) {
 	_, err = c.Organisation.Get(t.Context())
 	require.Error(t, err)
 	assert.Equal(t, 1, proxied)
+}
+
+// The largest values that Go has mean "no limit": no sum of them overflows.
+func TestTheLargestSettingsAreNoLimits(t *testing.T) {
+	t.Parallel()
+	const forever = time.Duration(math.MaxInt64)
+	synctest.Test(t, func(t *testing.T) {
+		calls := 0
+		api := RoundTripFunc(func(*http.Request) (*http.Response, error) {
+			if calls++; calls == 1 {
+				return httpmock.NewStringResponse(http.StatusTooManyRequests, `{"error":"slow"}`), nil
+			}
+			return httpmock.NewStringResponse(http.StatusOK, `{"id":"1","state":"active"}`), nil
+		})
+		client, err := NewClient("token", WithTransport(api), WithMaxBody(math.MaxInt64),
+			WithCallTimeout(forever), WithAttemptTimeout(forever), WithStallTimeout(forever),
+			WithMaxRetryAfter(forever), WithRetryWait(time.Second, forever),
+			WithPolling(time.Second, forever))
+		require.NoError(t, err)
+		_, err = client.Users.Get(t.Context(), "1")
+		require.NoError(t, err)
+		_, err = client.Sessions.Wait(t.Context(), "1")
+		require.NoError(t, err)
+		assert.Equal(t, 3, calls)
+	})
 }

@@ -384,7 +384,7 @@ func (p *Poll) failures() string {
 			all = append(all, text)
 		}
 	}
-	return bounded([]byte(strings.Join(all, ", ")))
+	return transport.Beginning(strings.Join(all, ", "))
 }
 
 // pollStatus reads the progress of a poll from its tasks: one that has begun

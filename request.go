@@ -97,7 +97,7 @@ func (c *Client) receive(
 	case r.custom && !json.Valid(resp.Body):
 		// A type that decodes itself, such as json.RawMessage, takes any bytes.
 		err = &DecodeError{
-			Operation: r.op.Name, Snapshot: snapshot(resp.Masked()),
+			Operation: r.op.Name, Snapshot: transport.Snapshot(resp.Masked()),
 			Err: errors.New("the answer is not JSON"),
 		}
 	default:
@@ -128,7 +128,7 @@ func (r *request) checkAnswer(resp *transport.Response, v any) error {
 	if missing == "" {
 		return nil
 	}
-	shown := snapshot(resp.Masked())
+	shown := transport.Snapshot(resp.Masked())
 	if isKey { // it may hold the token under another name
 		shown = redacted
 	}
@@ -377,7 +377,7 @@ func decodeOdd(operation string, body []byte, v any) ([]wire.Oddity, error) {
 	}
 	shown := redacted
 	if e.Raw != nil {
-		shown = snapshot(e.Raw)
+		shown = transport.Snapshot(e.Raw)
 	}
 	return nil, &DecodeError{Operation: operation, Path: e.Path, Snapshot: shown, Err: e.Err}
 }

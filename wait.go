@@ -257,7 +257,7 @@ func (r reader[T]) Get(ctx context.Context, id string) (*T, error) {
 // notTheResource is the error of an answer that is JSON, but of something else.
 func notTheResource(operation, path, value string) error {
 	return &DecodeError{
-		Operation: operation, Path: path, Snapshot: snapshot([]byte(value)),
+		Operation: operation, Path: path, Snapshot: transport.Snapshot([]byte(value)),
 		Err: errors.New("this is not the resource that was asked for"),
 	}
 }

@@ -306,8 +306,11 @@ func WithWebhookMaxConcurrent(n int) WebhookOption {
 // hold an event's ID and name, never its data.
 func WithWebhookLogger(l *slog.Logger) WebhookOption {
 	return func(s *webhookSettings) {
-		if l == nil {
+		switch {
+		case l == nil:
 			s.refuse("WithWebhookLogger", "must not be nil")
+		case l.Handler() == nil:
+			s.refuse("WithWebhookLogger", "has no handler")
 		}
 		s.logger = l
 	}

@@ -97,6 +97,7 @@ func run(
 	go func() { done(watch(working, engine)) }()
 	err := engine.Run(working, client, ingest.Handlers{
 		Logger: slog.New(slog.NewTextHandler(os.Stderr, nil)),
+		Drain:  5 * time.Second, // after Ctrl-C
 		Secret: func(_ context.Context, key string) (ricloud.Secret, error) {
 			if password, ok := passwords[key]; ok {
 				return password, nil

@@ -233,7 +233,7 @@ func (c *call) accept(answer *Response) *Response {
 	if c.changes() && !provesNoAction(status) {
 		c.maybeApplied = true
 	}
-	answer.Body = c.mask(answer.Body)
+	answer.Body = answer.Masked()
 	answer.Body = answer.Body[:min(len(answer.Body), maxErrorBody)]
 	answer.RetryAfter = retryAfter(status, answer.Header)
 	c.last = answer

@@ -26,7 +26,7 @@ func Clean(err error, mask func(string) string) error {
 	}
 	err = withoutURLError(err)
 	text := err.Error()
-	hidden := withoutQueries(text)
+	hidden := WithoutQueries(text)
 	if mask != nil {
 		hidden = mask(hidden)
 	}
@@ -66,9 +66,10 @@ func (c *cleaned) Error() string { return c.text }
 // Unwrap returns the error as it was.
 func (c *cleaned) Unwrap() error { return c.err }
 
-// withoutQueries replaces the user, the query and the fragment of every URL in
-// text. A transport may have put them into an error that is not a *url.Error.
-func withoutQueries(text string) string {
+// WithoutQueries replaces the user, the query and the fragment of every URL in
+// text. A transport may have put them into an error that is not a *url.Error, and
+// the API into its answer.
+func WithoutQueries(text string) string {
 	if !strings.Contains(text, "?") && !strings.Contains(text, "://") {
 		return text
 	}
@@ -78,7 +79,8 @@ func withoutQueries(text string) string {
 		if end < 0 {
 			end = len(text)
 		}
-		out.WriteString(withoutQuery(text[:end]))
+		word := strings.TrimRight(text[:end], `\`) // these escape the quotation mark
+		out.WriteString(withoutQuery(word) + text[len(word):end])
 		if end < len(text) {
 			out.WriteByte(text[end])
 			end++

@@ -3,6 +3,7 @@ package transport
 import (
 	"fmt"
 	"log/slog"
+	"math"
 	"net/http"
 	"net/url"
 	"time"
@@ -63,6 +64,9 @@ type Config struct {
 	Pacer     Pacer         // instead of RateLimit: where each attempt gets its turn; may be nil
 }
 
+// longest is more than any duration needs, and the sum of several does not overflow.
+const longest = 10 * 365 * 24 * time.Hour
+
 // complete puts the defaults into cfg. Its error names the first field that cannot work.
 func (cfg *Config) complete() error {
 	for _, d := range []struct {
@@ -83,6 +87,7 @@ func (cfg *Config) complete() error {
 		case *d.value == 0:
 			*d.value = d.fallback
 		}
+		*d.value = min(*d.value, longest)
 	}
 	switch {
 	case cfg.RetryWaitMax < cfg.RetryWaitMin:
@@ -98,6 +103,7 @@ func (cfg *Config) complete() error {
 	if cfg.MaxBody == 0 {
 		cfg.MaxBody = DefaultMaxBody
 	}
+	cfg.MaxBody = min(cfg.MaxBody, math.MaxInt64-1) // one byte more is read
 	if cfg.MaxRetries == 0 {
 		cfg.MaxRetries = DefaultMaxRetries
 	}

@@ -1,6 +1,7 @@
 package transport
 
 import (
+	"regexp"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -41,4 +42,31 @@ func printable(text string) bool {
 		}
 	}
 	return true
+}
+
+// MaxSnapshot is how many bytes of an answer that cannot be used an error quotes.
+const MaxSnapshot = 512
+
+// Snapshot returns the beginning of text from outside, up to the first name that
+// may have a secret as its value. Queries of URLs are masked.
+func Snapshot(text []byte) string {
+	head := view{text: text[:min(len(text), MaxSnapshot)]}
+	for range 2 { // JSON within a string has names, too
+		head = head.decode(`\`, backslash)
+	}
+	name := regexp.MustCompile(`(?i)(?:\b[\w.-]*(?:token|secret|passw|credential|private_?key|` +
+		`signed_?url|signature|authorization)[\w.-]*|["'<](?:code|url))["']?\s*[:=>]`)
+	if found := name.FindIndex(head.text); found != nil {
+		return Beginning(string(head.text[:found[1]])) + redacted
+	}
+	return WithoutQueries(Beginning(string(text)))
+}
+
+// Beginning returns at most MaxSnapshot bytes of text.
+func Beginning(text string) string {
+	s := strings.ToValidUTF8(text[:min(len(text), MaxSnapshot)], "\uFFFD")
+	if len(text) > MaxSnapshot {
+		return s + "…"
+	}
+	return s
 }

@@ -1,6 +1,7 @@
 package transport
 
 import (
+	"encoding/json"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -44,5 +45,50 @@ func TestOneLineIsBounded(t *testing.T) {
 		got := OneLine(text, 50)
 		assert.LessOrEqual(t, len(got), 50+len("…"))
 		assert.True(t, utf8.ValidString(got))
+	}
+}
+
+func TestSnapshotEndsWhereASecretMayBegin(t *testing.T) {
+	t.Parallel()
+	for _, key := range []string{
+		"token", "secret", "password", "code", "credentials", "signed_url", "signed_urls", "url",
+		"TOKEN", "new_token", "private_key", "Secret-Key",
+	} {
+		for _, body := range []string{
+			`{"a":1,"` + key + `":"12345678",`, `"{\"a\":1,\"` + key + `\":\"12345678\"`,
+			`{"a":1,"` + key + `" : "12345678","token":"12345678","url":"12345678"`,
+		} {
+			got := Snapshot([]byte(body))
+			assert.Contains(t, got, `"a":1,"`+key+`"`)
+			assert.Contains(t, got, redacted)
+			assert.NotContains(t, got, "12345678")
+		}
+	}
+	for _, body := range []string{
+		`{"\u0074oken":"12345678"}`, `{'token':'12345678'}`, `token=12345678&id=1`,
+		`<token>12345678</token>`, `Authorization: Token 12345678`,
+		`{"message":"https://b.example.com/k?X-Amz-Signature=12345678"}`,
+		`{"message":"see https:\/\/x\/?sig=12345678"}`, `http://joe:12345678@h/`,
+	} {
+		got := Snapshot([]byte(body))
+		assert.Contains(t, got, redacted)
+		assert.NotContains(t, got, "12345678")
+	}
+	text := strings.Repeat("x", MaxSnapshot)
+	assert.Equal(t, text, Snapshot([]byte(text)))
+	assert.Equal(t, text+"…", Snapshot([]byte(text+"y")))
+}
+
+// JSON in which a query was masked is still JSON.
+func TestWithoutQueriesKeepsJSONValid(t *testing.T) {
+	t.Parallel()
+	for _, body := range []string{
+		`{"message":"cannot write \"https://b/k?sig=12345678\""}`,
+		`{"params":{"a":["https:\/\/b\/?s=12345678"]}}`,
+		`{"a":"https://b/k?s=12345678\\","b":"http://joe:12345678@h/#12345678"}`,
+	} {
+		got := WithoutQueries(body)
+		assert.True(t, json.Valid([]byte(got)), got)
+		assert.NotContains(t, got, "12345678")
 	}
 }

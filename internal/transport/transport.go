@@ -51,9 +51,11 @@ type Response struct {
 	call *call
 }
 
-// Masked returns the body with the call's secrets masked, for an error that
-// quotes from it.
-func (r *Response) Masked() []byte { return r.call.mask(r.Body) }
+// Masked returns the body with the call's secrets and the queries of URLs masked,
+// for an error that quotes from it.
+func (r *Response) Masked() []byte {
+	return []byte(WithoutQueries(string(r.call.mask(r.Body))))
+}
 
 // Attempt is one request that was tried.
 type Attempt struct {

@@ -111,6 +111,8 @@ func New[R any](source Source[R], rhythm Rhythm, allowance *rate.Limiter) *Hub[R
 	if allowance == nil {
 		allowance = rate.NewLimiter(rate.Inf, 1)
 	}
+	rhythm.Longest = min(rhythm.Longest, longest)
+	rhythm.Shortest = min(rhythm.Shortest, longest)
 	return &Hub[R]{
 		source: source, rhythm: rhythm, allowance: allowance,
 		entries: map[string]*entry[R]{}, lists: lists{limit: maxPage},

@@ -21,6 +21,9 @@ const (
 	maxSlow    = 64               // Gets in progress that are slow
 )
 
+// longest is more than any interval needs, and multiples of it do not overflow.
+const longest = 365 * 24 * time.Hour
+
 // interval returns the time until the next read of a resource whose oldest wait
 // has lasted for age. Events about the resource make the early reads
 // superfluous. Reads stay frequent, because events can be lost: an interval
