@@ -70,7 +70,8 @@ type Config struct {
 type settings struct {
 	Config
 
-	lease time.Duration
+	lease      time.Duration
+	maxWaiting int
 }
 
 func (c Config) settings() (settings, error) {
@@ -81,7 +82,7 @@ func (c Config) settings() (settings, error) {
 			places++
 		}
 	}
-	s := settings{Config: c, lease: cmp.Or(c.Lease, 5*time.Second)}
+	s := settings{Config: c, lease: cmp.Or(c.Lease, 5*time.Second), maxWaiting: maxWaiting}
 	s.Name = cmp.Or(c.Name, "ricloud")
 	s.Replicas = cmp.Or(c.Replicas, 3)
 	s.Requests = cmp.Or(c.Requests, 10_000)
@@ -125,16 +126,17 @@ type Engine struct {
 	pacer *pacer
 	urls  *urlCache
 
+	received recentURLs
+
 	begun   time.Time
 	stop    context.CancelFunc
 	tasks   sync.WaitGroup
 	running atomic.Bool
 	leads   atomic.Bool
-	active  atomic.Int64 // jobs being handled
-	full    atomic.Bool  // the store had too little room when last looked at
-	looked  atomic.Int64 // when that was
-
-	procs processes
+	active  atomic.Int64  // jobs being handled
+	full    atomic.Bool   // the store had too little room when last looked at
+	looked  atomic.Int64  // when that was
+	lapsed  chan struct{} // this process was silent for longer than its lease
 }
 
 // Open opens the state, or creates it if there is none, and joins the other
@@ -157,7 +159,10 @@ func Open(ctx context.Context, cfg Config) (*Engine, error) {
 
 // join makes this process one of those that share a state.
 func join(ctx context.Context, s settings, state store.Store) (*Engine, error) {
-	e := &Engine{cfg: s, id: processID(), store: state, urls: newURLCache(), begun: time.Now()}
+	e := &Engine{
+		cfg: s, id: processID(), store: state, urls: newURLCache(), begun: time.Now(),
+		lapsed: make(chan struct{}, 1),
+	}
 	e.pacer = newPacer(state, e.id, s.Requests, s.Per)
 	if s.Dir != "" { // one process only
 		if err := e.forgetProcesses(ctx); err != nil {
@@ -169,6 +174,7 @@ func join(ctx context.Context, s settings, state store.Store) (*Engine, error) {
 	e.tasks.Go(func() { e.pacer.run(background) })
 	e.tasks.Go(func() { e.pacer.watchPause(background) })
 	e.tasks.Go(func() { e.beat(background) })
+	e.tasks.Go(func() { e.repeatURLs(background) })
 	return e, nil
 }
 

@@ -85,6 +85,31 @@ func TestRequestsAnAccount(t *testing.T) {
 	}
 }
 
+// Of the accounts that wait for their login, the leader keeps some in memory, and reads on when
+// these are under way.
+func TestMoreAccountsThanTheMemoryHolds(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		const accounts = 60
+		there, here := fleet(accounts)
+		b := newBench(t, ingest.Config{Memory: true}, ricloudtest.WithAccounts(there...),
+			ricloudtest.WithDelays(delays()))
+		require.NoError(t, b.engine.Close())
+		var err error
+		b.engine, err = ingest.OpenSmall(t.Context(), ingest.Config{Memory: true}, 10)
+		require.NoError(t, err)
+		b.client = b.sandbox.Client(ricloud.WithPacer(b.engine.Pacer()))
+		b.submit(here[:40]...) // before and after the leader reads them
+		stop := b.run(b.handlers())
+		<-time.NewTimer(time.Second).C
+		b.submit(here[40:]...)
+		b.wait(accounts, ingest.Done)
+		stop()
+		assert.Len(t, b.handled.results, accounts)
+		assert.Equal(t, accounts, b.sandbox.CountCalls("Sessions.Create"))
+	})
+}
+
 // In embedded mode, the state is in a folder. It survives the process, contains no secret, and is
 // not available to a second process.
 func TestEmbedded(t *testing.T) {

@@ -14,3 +14,13 @@ func OpenOn(ctx context.Context, cfg Config, s store.Store) (*Engine, error) {
 	}
 	return join(ctx, settings, s)
 }
+
+// OpenSmall opens an engine that keeps few waiting accounts in memory.
+func OpenSmall(ctx context.Context, cfg Config, maxWaiting int) (*Engine, error) {
+	settings, err := cfg.settings()
+	if err != nil {
+		return nil, err
+	}
+	settings.maxWaiting = maxWaiting
+	return join(ctx, settings, store.NewMemory())
+}

@@ -170,59 +170,6 @@ func (e *Engine) revive(ctx context.Context, r *stored) error {
 	return nil
 }
 
-// jobState is what the leader knows of a job.
-type jobState struct {
-	chunk        string
-	revision     uint64
-	complete     bool
-	asked        bool // its acknowledgements are on their way
-	acknowledged bool
-}
-
-// observeJob learns what the store says of a job.
-func (l *leader) observeJob(entry store.Entry) {
-	if entry.Key == "" {
-		return
-	}
-	i := strings.LastIndexByte(entry.Key, '.')
-	group := entry.Key[:i+1]
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if entry.Value == nil {
-		delete(l.jobs[group], entry.Key)
-		if len(l.jobs[group]) == 0 {
-			delete(l.jobs, group)
-		}
-		return
-	}
-	j, err := decodeJob(entry)
-	if err != nil {
-		return
-	}
-	if l.jobs[group] == nil {
-		l.jobs[group] = map[string]*jobState{}
-	}
-	state := l.jobs[group][entry.Key]
-	if state == nil {
-		state = &jobState{chunk: entry.Key}
-		l.jobs[group][entry.Key] = state
-	}
-	state.revision = entry.Revision
-	if complete := j.complete(); complete != state.complete {
-		state.complete, state.asked, state.acknowledged = complete, false, false
-	}
-	if state.complete && !state.asked {
-		state.asked = true
-		var ids []ricloud.ID
-		for i := range j.Tasks {
-			if j.Tasks[i].Done {
-				ids = append(ids, j.Tasks[i].Result.ID)
-			}
-		}
-		l.acks.add(pendingAck{group: group, key: entry.Key, account: escape(j.Account), ids: ids})
-	}
-}
-
 func (l *leader) isAcknowledged(key string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -245,5 +192,7 @@ func (l *leader) acknowledged(a pendingAck) {
 	if it := l.items[a.account]; it != nil {
 		it.news().closed = true
 		l.schedule(it)
+	} else {
+		l.closed[a.account] = true // its record may be read later than its jobs
 	}
 }

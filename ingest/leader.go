@@ -40,6 +40,16 @@ type leader struct {
 	polls     map[ricloud.ID]*item // polls and subscriptions
 	subs      map[ricloud.ID]*item
 	jobs      map[string]map[string]*jobState // by account and poll
+	procs     processes
+	offered   []*jobState // jobs that may be handled now
+	askers    []*asker    // processes with room for a job
+	told      map[string]told
+	closed    map[string]bool // accounts whose jobs are done, and which are not known yet
+	waiting   int             // accounts that wait for their first login
+	more      bool            // others do, and are not in memory
+	room      chan struct{}   // there is room for them now
+	sweepAt   time.Time       // when to look at all jobs: zero if there is nothing to wait for
+	sweepWake chan struct{}   // sweepAt is earlier now
 	ready     [classes][]*item
 	later     timers
 	running   int
@@ -50,20 +60,26 @@ type leader struct {
 	settle    time.Duration
 }
 
-// lead does the work of the leader until begin ends, or until it fails: when the
-// lease is lost, or the store.
-func (r *runner) lead(begin, work context.Context, held *lease) (failed bool) {
+func newLeader(r *runner, held *lease) *leader {
 	l := &leader{
-		runner: r, lease: held, items: map[string]*item{}, sessions: map[ricloud.ID]*item{},
-		polls: map[ricloud.ID]*item{},
-		subs:  map[ricloud.ID]*item{}, jobs: map[string]map[string]*jobState{}, wake: make(chan struct{},
-			1),
-		forgotten: map[ricloud.ID]bool{},
+		runner: r, lease: held, settle: settleTime,
+		items: map[string]*item{}, sessions: map[ricloud.ID]*item{}, polls: map[ricloud.ID]*item{},
+		subs: map[ricloud.ID]*item{}, jobs: map[string]map[string]*jobState{},
+		procs: processes{alive: map[string]bool{}, gone: map[string]time.Time{}},
+		told:  map[string]told{}, closed: map[string]bool{}, forgotten: map[ricloud.ID]bool{},
+		wake: make(chan struct{}, 1), sweepWake: make(chan struct{}, 1), room: make(chan struct{}, 1),
 	}
-	l.acks, l.settle = newAcker(l), settleTime
+	l.acks = newAcker(l)
 	if r.cfg.Dir != "" {
 		l.settle = settleAlone
 	}
+	return l
+}
+
+// lead does the work of the leader until begin ends, or until it fails: when the
+// lease is lost, or the store.
+func (r *runner) lead(begin, work context.Context, held *lease) (failed bool) {
+	l := newLeader(r, held)
 	ctx, cancel := context.WithCancelCause(work)
 	defer cancel(nil)
 	var followers, others sync.WaitGroup
@@ -81,8 +97,9 @@ func (r *runner) lead(begin, work context.Context, held *lease) (failed bool) {
 	l.onEnd = func(f func()) func() bool { return context.AfterFunc(stepping, f) }
 	followers.Go(func() { l.keepLease(ctx, cancel) })
 	follow(func(ctx context.Context) error {
-		return l.store.Watch(ctx, accountPrefix, l.observeRecord)
+		return l.store.Watch(ctx, accountPrefix, frugal(l.observeRecord))
 	})
+	follow(l.refill)
 	follow(func(ctx context.Context) error { return l.store.Watch(ctx, workPrefix, l.observeJob) })
 	follow(func(ctx context.Context) error {
 		return l.followEvents(ctx, time.Now().Add(-eventsBack), l.observeEvent)
@@ -90,6 +107,15 @@ func (r *runner) lead(begin, work context.Context, held *lease) (failed bool) {
 	follow(func(ctx context.Context) error {
 		return l.store.Answer(ctx, codeSubject, func(data []byte) []byte { return l.takeCode(ctx, data) })
 	})
+	follow(func(ctx context.Context) error { return l.listenURLs(ctx) })
+	follow(func(ctx context.Context) error {
+		return l.store.Watch(ctx, processPrefix, l.observeProcess)
+	})
+	follow(func(context.Context) error {
+		return l.store.Answer(stepping, workSubject,
+			func(data []byte) []byte { return l.answerAsker(stepping, data) })
+	})
+	others.Go(func() { l.sweepLoop(stepping) })
 	others.Go(func() { l.readLoop(stepping) })
 	others.Go(func() { l.acks.run(stepping, ctx) })
 	l.dispatch(stepping, ctx)
@@ -133,12 +159,7 @@ func (l *leader) isQuiet() bool {
 	return len(l.sessions)+len(l.polls)+l.running+len(l.ready[beginning]) == 0
 }
 
-func (l *leader) wakeUp() {
-	select {
-	case l.wake <- struct{}{}:
-	default:
-	}
-}
+func (l *leader) wakeUp() { signal(l.wake) }
 
 // observeSession learns that the login of a session has ended.
 func (l *leader) observeSession(session *ricloud.Session) {

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/reincubate/ricloud-go/ingest/internal/store"
@@ -22,21 +21,16 @@ type Process struct {
 
 // processes are those that are alive.
 type processes struct {
-	mu    sync.Mutex
-	alive map[string]Process
-	gone  map[string]time.Time // when one was first missed
+	synced bool
+	alive  map[string]bool
+	gone   map[string]time.Time // when one was first missed
 }
 
 // isDead reports whether a process has been silent for its lease and grace
 // beyond. While a cluster elects its leaders, leases of the living expire too.
 func (p *processes) isDead(id string, grace time.Duration) bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if _, ok := p.alive[id]; ok {
+	if !p.synced || p.alive[id] {
 		return false
-	}
-	if p.gone == nil {
-		p.gone = map[string]time.Time{}
 	}
 	if p.gone[id].IsZero() {
 		p.gone[id] = time.Now()
@@ -44,16 +38,36 @@ func (p *processes) isDead(id string, grace time.Duration) bool {
 	return time.Since(p.gone[id]) >= grace
 }
 
-// beat shows that this process is alive, until ctx ends.
+// beat shows that this process is alive, until ctx ends. When it was silent for too long, its
+// worker looks twice whether others have taken its jobs over: at once, and when they know that it
+// is back.
 func (e *Engine) beat(ctx context.Context) {
 	l := lease{engine: e, key: processPrefix + e.id}
 	defer l.release(ctx)
+	known, looks := false, 0
 	for ctx.Err() == nil {
 		wait := e.cfg.lease / 3
-		if !l.renew(ctx, e.self()) {
+		if known && !l.held() {
+			looks = 2
+		}
+		if l.renew(ctx, e.self()) {
+			known = true
+		} else {
 			wait = leaseRetry
 		}
+		if looks > 0 {
+			looks--
+			signal(e.lapsed)
+		}
 		_ = sleep(ctx, wait)
+	}
+}
+
+// signal wakes who waits for a channel that has room for one.
+func signal(c chan<- struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
 	}
 }
 
@@ -64,28 +78,22 @@ func (e *Engine) self() any {
 	}
 }
 
-// followProcesses keeps the list of those that are alive, and calls changed.
-func (e *Engine) followProcesses(ctx context.Context, changed func()) error {
-	return e.store.Watch(ctx, processPrefix, func(entry store.Entry) {
-		e.procs.mu.Lock()
-		if e.procs.alive == nil {
-			e.procs.alive = map[string]Process{}
-		}
-		id := strings.TrimPrefix(entry.Key, processPrefix)
-		_, known := e.procs.alive[id]
-		if entry.Value == nil {
-			delete(e.procs.alive, id)
-		} else {
-			var p Process
-			_ = json.Unmarshal(entry.Value, &p) // of a newer version: alive it is
-			e.procs.alive[id] = p
-			delete(e.procs.gone, id)
-		}
-		e.procs.mu.Unlock()
-		if known == (entry.Value == nil) {
-			changed()
-		}
-	})
+// observeProcess learns that a process is alive or gone.
+func (l *leader) observeProcess(entry store.Entry) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	p, id := &l.procs, strings.TrimPrefix(entry.Key, processPrefix)
+	switch {
+	case entry.Key == "":
+		p.synced = true
+	case entry.Value != nil:
+		p.alive[id] = true
+		delete(p.gone, id)
+		return
+	default:
+		delete(p.alive, id)
+	}
+	l.sweepBy(time.Now())
 }
 
 // forgetProcesses removes what processes left behind that can no longer be

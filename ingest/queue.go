@@ -4,6 +4,8 @@ import (
 	"container/heap"
 	"context"
 	"encoding/json"
+	"runtime"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"time"
@@ -32,6 +34,7 @@ type item struct {
 	poll     ricloud.ID
 	sub      ricloud.ID
 
+	waits   bool // for its first login: it counts in leader.waiting
 	busy    bool
 	queued  bool
 	written uint64  // the revision that its last step wrote
@@ -65,6 +68,11 @@ type seen struct {
 	code    *codeGiven
 }
 
+const (
+	maxWaiting = 10_000 // accounts that wait for their login and are kept in memory
+	readChunk  = 4_000  // records
+)
+
 // observeRecord learns what the store says of an account.
 func (l *leader) observeRecord(entry store.Entry) {
 	l.mu.Lock()
@@ -74,20 +82,25 @@ func (l *leader) observeRecord(entry store.Entry) {
 		l.wakeUp()
 		return
 	}
+	var r brief
+	if entry.Value == nil {
+		r.State = Done // nothing more is done with it
+	} else if err := json.Unmarshal(entry.Value, &r); err != nil {
+		r = brief{} // of a newer version: its processes know what to do
+	}
 	key := strings.TrimPrefix(entry.Key, accountPrefix)
 	it := l.items[key]
-	if it == nil {
-		it = &item{key: key}
-		l.items[key] = it
-	}
-	l.unlink(it)
-	if entry.Value == nil {
-		delete(l.items, key)
+	switch {
+	case it != nil:
+		l.unlink(it)
+	case r.State == Done, r.State == Dead:
 		return
-	}
-	var r brief
-	if err := json.Unmarshal(entry.Value, &r); err != nil {
-		return // of a newer version: its processes know what to do
+	case r.State == Submitted && r.Due.IsZero() && l.waiting >= l.cfg.maxWaiting:
+		l.more = true
+		return
+	default:
+		it = &item{key: strings.Clone(key)} // alone, and not as the end of the subject
+		l.items[it.key] = it
 	}
 	it.revision, it.state, it.due, it.begun = entry.Revision, known(r.State), instantOf(r.Due),
 		instantOf(r.Begun)
@@ -97,6 +110,53 @@ func (l *leader) observeRecord(entry store.Entry) {
 	}
 	l.link(it)
 	l.schedule(it)
+}
+
+// refill reads the accounts again that were left out, when there is room for some, until ctx ends.
+func (l *leader) refill(ctx context.Context) error {
+	for {
+		select {
+		case <-l.room:
+		case <-ctx.Done():
+			return nil
+		}
+		l.mu.Lock()
+		l.more = false
+		l.mu.Unlock()
+		err := l.each(ctx, accountPrefix, frugal(func(entry store.Entry) {
+			l.mu.Lock()
+			known := l.items[strings.TrimPrefix(entry.Key, accountPrefix)] != nil
+			l.mu.Unlock()
+			if !known {
+				l.observeRecord(entry)
+			}
+		}))
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// frugal returns fn for a reading of very many records. What a hundred thousand take while they are
+// read is three times what is kept. It is collected every few thousand: 100,000 accounts then need
+// 80 MB instead of 220.
+func frugal(fn func(store.Entry)) func(store.Entry) {
+	read := 0
+	return func(entry store.Entry) {
+		fn(entry)
+		switch {
+		case read < 0: // what comes now are changes
+		case entry.Key == "":
+			if read >= readChunk {
+				debug.FreeOSMemory()
+			}
+			read = -1
+		default:
+			if read++; read%readChunk == 0 {
+				runtime.GC()
+			}
+		}
+	}
 }
 
 // brief is what the leader keeps in memory of a record. To decode a hundred thousand whole records
@@ -127,6 +187,12 @@ func known(s State) State {
 }
 
 func (l *leader) unlink(it *item) {
+	if it.waits {
+		it.waits = false
+		if l.waiting--; l.more && l.waiting < l.cfg.maxWaiting/2 {
+			signal(l.room)
+		}
+	}
 	delete(l.sessions, it.session)
 	delete(l.polls, it.poll)
 	delete(l.subs, it.sub)
@@ -134,16 +200,31 @@ func (l *leader) unlink(it *item) {
 
 func (l *leader) link(it *item) {
 	switch it.state {
+	case Submitted:
+		if it.waits = it.due == 0; it.waits {
+			l.waiting++
+		}
 	case Connecting:
 		l.sessions[it.session] = it
 	case Polling:
 		l.polls[it.poll] = it
 	case Subscribed:
 		l.subs[it.sub] = it
-	case Done, Dead: // no more events are expected
-		it.session, it.poll, it.sub = "", "", ""
+		l.linkClosed(it)
+	case Handling:
+		l.linkClosed(it)
+	case Done, Dead: // nothing more is expected; who still has the item does nothing with it
+		delete(l.items, it.key)
 		it.seen = nil
 	default:
+	}
+}
+
+// linkClosed tells an account what was acknowledged before it was known.
+func (l *leader) linkClosed(it *item) {
+	if l.closed[it.key] {
+		delete(l.closed, it.key)
+		it.news().closed = true
 	}
 }
 

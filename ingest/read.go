@@ -126,7 +126,7 @@ func (l *leader) readPolls(ctx context.Context, size *pageSize) error {
 			return l.client.Polls.List(ctx, ricloud.PollListParams{ListParams: params},
 				ricloud.WithResponse(r))
 		}, func(p *ricloud.Poll) (ricloud.ID, time.Time) {
-			l.sharePoll(ctx, p)
+			l.sharePoll(p)
 			return p.ID, p.DateCreated
 		})
 	delete(wanted, anyPoll)
@@ -146,7 +146,7 @@ func (l *leader) readPolls(ctx context.Context, size *pageSize) error {
 		case err != nil:
 			return err
 		}
-		l.sharePoll(ctx, p)
+		l.sharePoll(p)
 	}
 	return nil
 }
@@ -155,7 +155,7 @@ func (l *leader) readPolls(ctx context.Context, size *pageSize) error {
 const anyPoll ricloud.ID = "\x00any"
 
 // sharePoll hands on a poll that has ended and is waited for.
-func (l *leader) sharePoll(ctx context.Context, p *ricloud.Poll) {
+func (l *leader) sharePoll(p *ricloud.Poll) {
 	l.mu.Lock()
 	waited := l.polls[p.ID] != nil ||
 		p.Subscription != "" && l.subs[p.Subscription] != nil && !l.forgotten[p.ID]
@@ -163,7 +163,7 @@ func (l *leader) sharePoll(ctx context.Context, p *ricloud.Poll) {
 	if !waited || !p.State.Ended() {
 		return
 	}
-	l.shareURLs(ctx, urlsOf(p))
+	l.urls.add(urlsOf(p))
 	l.observePoll(p)
 }
 

@@ -134,10 +134,8 @@ func (e *Engine) Run(ctx context.Context, client *ricloud.Client, h Handlers) er
 			}
 		})
 	}
-	follow("processes", func(ctx context.Context) error { return e.followProcesses(ctx, w.wakeUp) })
-	follow("work", w.follow)
-	follow("urls", e.listenURLs)
 	follow("events", r.notifyWaits)
+	followers.Go(func() { w.recheck(work) })
 	workers.Go(func() { w.run(begin, work) })
 	workers.Go(func() { r.campaign(begin, work) })
 

@@ -101,7 +101,7 @@ func (l *leader) resultsOf(ctx context.Context, poll *ricloud.Poll) ([]ricloud.R
 		result.SignedURL = ricloud.SignedURL{}
 		results = append(results, *result)
 	}
-	l.shareURLs(ctx, urls)
+	l.urls.add(urls)
 	return results, nil
 }
 

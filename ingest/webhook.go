@@ -125,21 +125,86 @@ func urlsOf(poll *ricloud.Poll) *pollURLs {
 }
 
 const (
-	urlSubject = "urls"
-	maxURLs    = 2000 // polls
-	maxMessage = 512 << 10
+	urlSubject    = "urls"
+	wantedSubject = "urls-wanted" // a new leader asks for those that came before it led
+	maxURLs       = 2000          // polls
+	maxMessage    = 512 << 10
+	urlsKept      = 2 * time.Minute // by who received them
 )
 
-// shareURLs gives signed URLs to all processes. One that misses them asks the API. The message is
-// the poll's ID, a line feed, and the URLs, so that a process without use for them need not decode
-// them.
-func (e *Engine) shareURLs(ctx context.Context, urls *pollURLs) {
+// encode writes URLs as a message: the poll's ID, a line feed, and the URLs, so that a process
+// without use for them need not decode them. It is nil when there is nothing to send.
+func (urls *pollURLs) encode() []byte {
 	if len(urls.Results) == 0 {
+		return nil
+	}
+	body, err := json.Marshal(urls)
+	if err != nil || len(body) > maxMessage {
+		return nil
+	}
+	return slices.Concat([]byte(urls.Poll), []byte{'\n'}, body)
+}
+
+// shareURLs gives signed URLs to the process that leads, which hands them on with the job. One that
+// misses them asks the API.
+func (e *Engine) shareURLs(ctx context.Context, urls *pollURLs) {
+	message := urls.encode()
+	if message == nil {
 		return
 	}
-	if body, err := json.Marshal(urls); err == nil && len(body) < maxMessage {
-		_ = e.store.Send(ctx, urlSubject, slices.Concat([]byte(urls.Poll), []byte{'\n'}, body))
+	e.received.add(message)
+	_ = e.store.Send(ctx, urlSubject, message)
+}
+
+// repeatURLs gives a new leader the URLs that came while nobody led, until ctx ends.
+func (e *Engine) repeatURLs(ctx context.Context) {
+	for ctx.Err() == nil {
+		_ = e.store.Listen(ctx, wantedSubject, func(data []byte) {
+			if data == nil {
+				return
+			}
+			for _, message := range e.received.recent() {
+				_ = e.store.Send(ctx, urlSubject, message)
+			}
+		})
+		_ = sleep(ctx, storeRetry)
 	}
+}
+
+// recentURLs are the messages that this process has sent in the last minutes.
+type recentURLs struct {
+	mu       sync.Mutex
+	messages []recentMessage
+}
+
+type recentMessage struct {
+	at   time.Time
+	body []byte
+}
+
+func (r *recentURLs) add(body []byte) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.prune()
+	r.messages = append(r.messages, recentMessage{time.Now(), body})
+}
+
+func (r *recentURLs) prune() {
+	keep := max(0, len(r.messages)-maxURLs+1)
+	for keep < len(r.messages) && time.Since(r.messages[keep].at) > urlsKept {
+		keep++
+	}
+	r.messages = slices.Delete(r.messages, 0, keep)
+}
+
+func (r *recentURLs) recent() (bodies [][]byte) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.prune()
+	for _, m := range r.messages {
+		bodies = append(bodies, m.body)
+	}
+	return bodies
 }
 
 // urlCache remembers signed URLs of the latest polls, as they came until one is asked for.
@@ -163,7 +228,7 @@ func (c *urlCache) add(urls *pollURLs) {
 	c.merge(urls)
 }
 
-// addEncoded keeps a message of shareURLs.
+// addEncoded keeps a message of encode.
 func (c *urlCache) addEncoded(message []byte) {
 	poll, body, ok := bytes.Cut(message, []byte{'\n'})
 	if !ok {
@@ -175,6 +240,17 @@ func (c *urlCache) addEncoded(message []byte) {
 	c.decode(id) // what came before stays
 	c.note(id)
 	c.encoded[id] = body
+}
+
+// message returns what is known of a poll, as a message: nil if that is nothing.
+func (c *urlCache) message(poll ricloud.ID) []byte {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if body, ok := c.encoded[poll]; ok && c.polls[poll] == nil {
+		return slices.Concat([]byte(poll), []byte{'\n'}, body)
+	}
+	c.decode(poll)
+	return (&pollURLs{Poll: poll, Results: c.polls[poll]}).encode()
 }
 
 // decode decodes what addEncoded has kept of a poll. c.mu is held.
@@ -222,9 +298,15 @@ func (c *urlCache) get(poll, result ricloud.ID) (signedURL, bool) {
 	return url, ok
 }
 
-// listenURLs fills the cache until ctx ends.
+// listenURLs fills the cache until ctx ends, with what came shortly before too.
 func (e *Engine) listenURLs(ctx context.Context) error {
-	return e.store.Listen(ctx, urlSubject, e.urls.addEncoded)
+	return e.store.Listen(ctx, urlSubject, func(message []byte) {
+		if message == nil {
+			_ = e.store.Send(ctx, wantedSubject, []byte{'?'})
+			return
+		}
+		e.urls.addEncoded(message)
+	})
 }
 
 // followEvents calls fn for each event that was stored since a time.

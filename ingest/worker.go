@@ -1,11 +1,13 @@
 package ingest
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
 	"runtime/debug"
 	"slices"
@@ -25,156 +27,105 @@ const (
 type worker struct {
 	*runner
 
-	mu     sync.Mutex
-	jobs   map[string]*knownJob
-	mine   map[string]context.CancelCauseFunc // jobs that are handled here
-	synced bool
-	wake   chan struct{}
-}
-
-// knownJob is a job as the store has it. Every process is told of every job, and most are another's
-// at once, so it is decoded only when this process may claim it.
-type knownJob struct {
-	entry store.Entry
-	owner string
-	job   *storedJob // nil: not decoded yet
-}
-
-// ownerOf returns which process is at a job.
-func ownerOf(entry store.Entry) (owner string, err error) {
-	var head struct {
-		Owner string `json:"owner"`
-	}
-	err = json.Unmarshal(entry.Value, &head)
-	return head.Owner, err
+	mu   sync.Mutex
+	mine map[string]context.CancelCauseFunc // jobs that are handled here
 }
 
 func newWorker(r *runner) *worker {
-	return &worker{
-		runner: r, jobs: map[string]*knownJob{}, mine: map[string]context.CancelCauseFunc{},
-		wake: make(chan struct{}, 1),
-	}
-}
-
-func (w *worker) wakeUp() {
-	select {
-	case w.wake <- struct{}{}:
-	default:
-	}
+	return &worker{runner: r, mine: map[string]context.CancelCauseFunc{}}
 }
 
 var errTakenOver = errors.New("another process has taken the job over")
 
-// follow keeps the list of jobs until ctx ends.
-func (w *worker) follow(ctx context.Context) error {
-	return w.store.Watch(ctx, workPrefix, func(entry store.Entry) {
-		w.mu.Lock()
-		defer w.mu.Unlock()
-		switch {
-		case entry.Key == "":
-			w.synced = true
-		case entry.Value == nil:
-			delete(w.jobs, entry.Key)
-			return
-		default:
-			owner, err := ownerOf(entry)
-			if err != nil {
-				return // of a newer version
-			}
-			if cancel := w.mine[entry.Key]; cancel != nil && owner != w.id {
-				cancel(errTakenOver)
-			}
-			w.jobs[entry.Key] = &knownJob{entry: entry, owner: owner}
-			if owner != "" && owner != w.id {
-				return // nothing to do here, as long as that process is alive
-			}
-		}
-		w.wakeUp()
-	})
-}
-
-// run claims and handles jobs until begin ends, and returns when work has ended
+// run asks for jobs and handles them until begin ends, and returns when work has ended
 // or all that was begun is done.
 func (w *worker) run(begin, work context.Context) {
 	slots := make(chan struct{}, w.h.Concurrency)
 	var handling sync.WaitGroup
-	timer := time.NewTimer(0)
-	defer timer.Stop()
+	defer handling.Wait()
 	for begin.Err() == nil {
-		wait := w.cfg.lease
-		for begin.Err() == nil && len(slots) < cap(slots) {
-			var j *storedJob
-			if j, wait = w.pick(); j == nil {
-				break
-			}
-			slots <- struct{}{}
-			w.active.Add(1)
-			hung := make(chan struct{}) // closed when no call of the handler is left
-			handling.Go(func() { w.handle(begin, work, j, hung) })
-			go func() {
-				<-hung
-				w.active.Add(-1)
-				<-slots
-				w.wakeUp()
-			}()
-		}
-		timer.Reset(wait)
 		select {
-		case <-timer.C:
-		case <-w.wake:
+		case slots <- struct{}{}:
 		case <-begin.Done():
+			return
 		}
-		timer.Stop()
+		j := w.request(begin)
+		if j == nil {
+			<-slots
+			continue
+		}
+		w.active.Add(1)
+		hung := make(chan struct{}) // closed when no call of the handler is left
+		handling.Go(func() { w.handle(begin, work, j, hung) })
+		go func() {
+			<-hung
+			w.active.Add(-1)
+			<-slots
+		}()
 	}
-	handling.Wait()
 }
 
-// pick returns a job that may be claimed, or how long there is none.
-func (w *worker) pick() (*storedJob, time.Duration) {
+// request asks the leader for a job. It returns nil when there is none for a while.
+func (w *worker) request(begin context.Context) *storedJob {
+	w.mu.Lock()
+	question, err := json.Marshal(workRequest{w.id, slices.Collect(maps.Keys(w.mine))})
+	w.mu.Unlock()
+	if err != nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(begin, 2*w.cfg.lease)
+	defer cancel()
+	answer, err := w.store.Ask(ctx, workSubject, question)
+	if err != nil { // nobody leads at the moment
+		_ = sleep(begin, w.cfg.lease/10)
+		return nil
+	}
+	head, urls, _ := bytes.Cut(answer, []byte{'\n'})
+	var given assignment
+	if json.Unmarshal(head, &given) != nil {
+		return nil
+	}
+	w.urls.addEncoded(urls)
+	entry, err := w.store.Get(ctx, given.Key)
+	if err != nil || entry.Revision != given.Revision {
+		return nil
+	}
+	j, err := decodeJob(entry)
+	if err != nil {
+		return nil // of a newer version
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	now := time.Now()
-	wait := w.cfg.lease
-	if !w.synced {
-		return nil, wait
+	if w.mine[j.key] != nil {
+		return nil
 	}
-	for key, known := range w.jobs { // in random order: processes rarely claim the same
-		if w.mine[key] != nil {
-			continue
-		}
-		if known.owner != "" && known.owner != w.id && !w.procs.isDead(known.owner, w.grace()) {
-			wait = min(wait, w.grace())
-			continue
-		}
-		if known.job == nil {
-			j, err := decodeJob(known.entry)
-			if err != nil {
-				j = new(storedJob) // of a newer version: nothing to do here
-			}
-			known.job = j
-		}
-		i, when := known.job.next(now)
-		if i < 0 {
-			if !when.IsZero() {
-				wait = min(wait, max(when.Sub(now), time.Millisecond))
-			}
-			continue
-		}
-		w.mine[key] = func(error) {}
-		claimed := *known.job
-		claimed.Tasks = slices.Clone(known.job.Tasks)
-		return &claimed, 0
-	}
-	return nil, wait
+	w.mine[j.key] = func(error) {}
+	return j
 }
 
-// grace is how long a process is missed before its jobs are taken over. In a
-// folder, nobody can be alive but this one.
-func (w *worker) grace() time.Duration {
-	if w.cfg.Dir != "" {
-		return 0
+// recheck cancels the jobs that others have taken over while this process was silent, until ctx
+// ends.
+func (w *worker) recheck(ctx context.Context) {
+	for {
+		select {
+		case <-w.lapsed:
+		case <-ctx.Done():
+			return
+		}
+		w.mu.Lock()
+		mine := maps.Clone(w.mine)
+		w.mu.Unlock()
+		for key, cancel := range mine {
+			entry, err := w.store.Get(ctx, key)
+			if err != nil && !errors.Is(err, store.ErrNotFound) {
+				continue // saving the job will tell
+			}
+			var j job
+			if err != nil || json.Unmarshal(entry.Value, &j) == nil && j.Owner != w.id {
+				cancel(errTakenOver)
+			}
+		}
 	}
-	return w.cfg.lease / 2
 }
 
 // handle claims a job and handles its results, one after the other. It closes
@@ -189,16 +140,11 @@ func (w *worker) handle(begin, work context.Context, j *storedJob, hung chan<- s
 	err := w.handleAll(begin, ctx, j, &calls)
 	w.mu.Lock()
 	delete(w.mine, j.key)
-	if known := w.jobs[j.key]; known != nil && (known.entry.Revision < j.revision ||
-		known.entry.Revision == j.revision && errors.Is(err, store.ErrConflict)) {
-		delete(w.jobs, j.key) // the watch will bring what it is now
-	}
 	w.mu.Unlock()
 	if err != nil && !errors.Is(err, store.ErrConflict) && work.Err() == nil {
 		w.log(work, "handling results was interrupted", slog.String("account", j.Account),
 			slog.Any("error", err))
 	}
-	w.wakeUp()
 	go func() { calls.Wait(); close(hung) }()
 }
 

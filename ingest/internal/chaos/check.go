@@ -21,6 +21,9 @@ import (
 // check compares what the API saw with what the engine promises.
 func (w *world) check(ctx context.Context, finished bool) error {
 	took := time.Since(w.began)
+	if w.calm {
+		w.measureIdle(ctx)
+	}
 	calls := slices.DeleteFunc(w.sandbox.Calls(), func(c ricloudtest.Call) bool {
 		return c.Operation == ricloudtest.StorageGet
 	})
@@ -56,6 +59,11 @@ func (w *world) check(ctx context.Context, finished bool) error {
 		w.accounts, w.settings.workers, w.webhooks, w.kills, w.seed, took.Round(time.Second), each, worst,
 		w.quota,
 		float64(w.cpu.Microseconds())/1000/float64(w.accounts), float64(disk)/1024/float64(w.accounts))
+	if w.calm && w.idleCPU > 0 {
+		busy := w.cpu - w.startCPU - time.Duration(float64(w.idleCPU)*(took+idleFor).Seconds())
+		fmt.Printf("CPU of all workers: start %v, each idle second %v, an account beyond that %.1f ms\n",
+			w.startCPU, w.idleCPU, float64(busy.Microseconds())/1000/float64(w.accounts))
+	}
 	fmt.Println("requests:", counts)
 	if len(wrong) == 0 {
 		return nil

@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -48,7 +49,10 @@ type world struct {
 	mu    sync.Mutex
 	ports []int             // where the workers receive events
 	dead  map[int]time.Time // pids that were killed
-	cpu   time.Duration
+	cpu   time.Duration     // of workers that have ended
+
+	startCPU time.Duration // CPU time of the workers before there was an account
+	idleCPU  time.Duration // and in a second after the last account was done
 }
 
 // effects is the database of the handlers: a table with a unique key, and a
@@ -305,8 +309,35 @@ func (w *world) kill(c *child) {
 	w.kills++
 }
 
+// idleFor is how long the workers are left alone to see what they cost then.
+const idleFor = 20 * time.Second
+
+// measureIdle measures what the workers cost while there is nothing to do.
+func (w *world) measureIdle(ctx context.Context) {
+	before := w.alive()
+	_ = sleep(ctx, idleFor)
+	w.idleCPU = (w.alive() - before) / time.Duration(idleFor.Seconds())
+}
+
+// alive returns the CPU time of the workers that run: 0 where the system has no /proc.
+func (w *world) alive() (total time.Duration) {
+	for _, c := range w.workers {
+		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", c.cmd.Process.Pid))
+		if err != nil {
+			continue
+		}
+		fields := strings.Fields(string(stat))
+		for _, field := range fields[min(13, len(fields)):min(15, len(fields))] {
+			ticks, _ := strconv.Atoi(field)
+			total += time.Duration(ticks) * 10 * time.Millisecond
+		}
+	}
+	return total
+}
+
 // submit submits every account.
 func (w *world) submit(ctx context.Context) error {
+	w.startCPU = w.alive()
 	w.began = time.Now()
 	_, here := w.accounts2()
 	for _, a := range here {
@@ -344,7 +375,12 @@ func (w *world) forward(rw http.ResponseWriter, r *http.Request) {
 	rw.WriteHeader(resp.StatusCode)
 }
 
-var hookClient = &http.Client{Timeout: 10 * time.Second} //nolint:gochecknoglobals // of a program
+// hookClient keeps its connections, as a load balancer does.
+//
+//nolint:gochecknoglobals // of a program
+var hookClient = &http.Client{
+	Timeout: 10 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 64},
+}
 
 // storm kills and restarts processes for a while.
 func (w *world) storm(ctx context.Context, long time.Duration) {

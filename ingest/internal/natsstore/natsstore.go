@@ -31,6 +31,7 @@ const (
 	putTimeout     = 30 * time.Second // of a write, when the context has no end
 	markerTTL      = time.Minute      // how long it shows that a key was removed
 	retryWait      = 100 * time.Millisecond
+	readBatch      = 200
 	inFlightWait   = 5 * time.Millisecond
 )
 
@@ -147,7 +148,7 @@ func (s *Store) last(ctx context.Context, key string) (store.Entry, error) {
 		return store.Entry{}, err
 	}
 	e := store.Entry{Key: key, Revision: msg.Sequence}
-	if msg.Header.Get("KV-Operation") == "" && msg.Header.Get(jetstream.MarkerReasonHeader) == "" {
+	if !isRemoval(msg.Header) {
 		e.Value = append([]byte{}, msg.Data...)
 	}
 	return e, nil
@@ -274,7 +275,18 @@ func (s *Store) Watch(ctx context.Context, prefix string, fn func(store.Entry)) 
 	if strings.HasSuffix(prefix, ".") {
 		prefix += ">"
 	}
-	watcher, err := s.watcher(ctx, prefix)
+	var opts []jetstream.WatchOpt
+	read := strings.HasSuffix(prefix, ">")
+	if read {
+		last, err := s.read(ctx, prefix, fn)
+		if err != nil || ctx.Err() != nil {
+			return ended(ctx, err)
+		}
+		if fn(store.Entry{}); last > 0 {
+			opts = append(opts, jetstream.ResumeFromRevision(last+1))
+		}
+	}
+	watcher, err := s.watcher(ctx, prefix, opts)
 	if err != nil {
 		return ended(ctx, err)
 	}
@@ -287,6 +299,7 @@ func (s *Store) Watch(ctx context.Context, prefix string, fn func(store.Entry)) 
 			switch {
 			case !ok:
 				return ended(ctx, errors.New("the watch has ended"))
+			case e == nil && read: // it was told already
 			case e == nil:
 				fn(store.Entry{})
 			case e.Operation() == jetstream.KeyValuePut:
@@ -298,9 +311,80 @@ func (s *Store) Watch(ctx context.Context, prefix string, fn func(store.Entry)) 
 	}
 }
 
-func (s *Store) watcher(ctx context.Context, keys string) (jetstream.KeyWatcher, error) {
+// read calls fn for each key that is there, and returns the revision of the last. A watch would be
+// sent all of them at once, which takes memory in both the server and the client.
+func (s *Store) read(
+	ctx context.Context, keys string, fn func(store.Entry),
+) (last uint64, err error) {
 	for {
-		watcher, err := s.kv.Watch(ctx, keys)
+		done, err := s.readFrom(ctx, keys, &last, fn)
+		if done {
+			return last, nil
+		}
+		if sleep(ctx, retryWait) != nil {
+			return last, err
+		}
+	}
+}
+
+// readFrom reads on after last until it has read all, or fails.
+func (s *Store) readFrom(
+	ctx context.Context, keys string, last *uint64, fn func(store.Entry),
+) (done bool, err error) {
+	attempt, cancel := context.WithTimeout(ctx, attemptTimeout)
+	defer cancel()
+	consumer, err := s.records.CreateConsumer(attempt, jetstream.ConsumerConfig{
+		FilterSubject: s.subject(keys), DeliverPolicy: jetstream.DeliverByStartSequencePolicy,
+		OptStartSeq: *last + 1, AckPolicy: jetstream.AckNonePolicy, MemoryStorage: true, Replicas: 1,
+		InactiveThreshold: putTimeout,
+	})
+	if err != nil {
+		return false, err
+	}
+	name := consumer.CachedInfo().Name
+	defer func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), attemptTimeout)
+		defer cancel()
+		_ = s.records.DeleteConsumer(ctx, name) // or it goes by itself
+	}()
+	for left := consumer.CachedInfo().NumPending; left > 0; {
+		batch, err := consumer.Fetch(readBatch, jetstream.FetchMaxWait(attemptTimeout))
+		if err != nil {
+			return false, err
+		}
+		before := *last
+		for msg := range batch.Messages() {
+			meta, err := msg.Metadata()
+			if err != nil || ctx.Err() != nil {
+				continue
+			}
+			*last, left = meta.Sequence.Stream, meta.NumPending
+			e := store.Entry{Key: strings.TrimPrefix(msg.Subject(), s.subject("")), Revision: *last}
+			if !isRemoval(msg.Headers()) {
+				e.Value = msg.Data()
+			}
+			fn(e)
+		}
+		if err := batch.Error(); err != nil || ctx.Err() != nil {
+			return false, err
+		}
+		if *last == before {
+			return false, errors.New("the server sends no more")
+		}
+	}
+	return true, nil
+}
+
+// isRemoval reports whether a message says that its key was removed or has expired.
+func isRemoval(header nats.Header) bool {
+	return header.Get("KV-Operation") != "" || header.Get(jetstream.MarkerReasonHeader) != ""
+}
+
+func (s *Store) watcher(
+	ctx context.Context, keys string, opts []jetstream.WatchOpt,
+) (jetstream.KeyWatcher, error) {
+	for {
+		watcher, err := s.kv.Watch(ctx, keys, opts...)
 		if err == nil {
 			return watcher, nil
 		}
@@ -353,23 +437,26 @@ func (s *Store) Send(_ context.Context, subject string, data []byte) error {
 	return s.conn.Publish(s.live(subject), data)
 }
 
-// Listen calls fn for each message.
+// Listen calls fn with nil, and then for each message.
 func (s *Store) Listen(ctx context.Context, subject string, fn func([]byte)) error {
-	return s.listen(ctx, subject, func(msg *nats.Msg) { fn(msg.Data) })
+	return s.listen(ctx, subject, func(msg *nats.Msg) { fn(msg.Data) }, func() { fn(nil) })
 }
 
 // Answer answers each question with fn.
 func (s *Store) Answer(ctx context.Context, subject string, fn func([]byte) []byte) error {
 	return s.listen(ctx, subject, func(msg *nats.Msg) {
 		go func() { _ = msg.Respond(fn(msg.Data)) }() // who asked may be gone
-	})
+	}, func() {})
 }
 
-func (s *Store) listen(ctx context.Context, subject string, fn func(*nats.Msg)) error {
+func (s *Store) listen(
+	ctx context.Context, subject string, fn func(*nats.Msg), listening func(),
+) error {
 	subscription, err := s.conn.Subscribe(s.live(subject), fn)
 	if err != nil {
 		return ended(ctx, err)
 	}
+	listening()
 	<-ctx.Done()
 	return ended(ctx, subscription.Unsubscribe())
 }

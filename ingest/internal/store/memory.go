@@ -231,9 +231,10 @@ func (m *Memory) Send(_ context.Context, subject string, data []byte) error {
 	return nil
 }
 
-// Listen calls fn for each message.
+// Listen calls fn with nil, and then for each message.
 func (m *Memory) Listen(ctx context.Context, subject string, fn func([]byte)) error {
-	return m.follow(ctx, busPrefix+subject, func() []any { return nil }, func(what any) {
+	there := func() []any { return []any{[]byte(nil)} }
+	return m.follow(ctx, busPrefix+subject, there, func(what any) {
 		if data, ok := what.([]byte); ok {
 			fn(data)
 		}

@@ -65,7 +65,7 @@ type Events interface {
 type Bus interface {
 	// Send reaches all that Listen on a subject now.
 	Send(ctx context.Context, subject string, data []byte) error
-	// Listen calls fn for each message until ctx ends.
+	// Listen calls fn with nil once it listens, and then for each message until ctx ends.
 	Listen(ctx context.Context, subject string, fn func(data []byte)) error
 	// Ask returns the answer of one process, or ErrNobody.
 	Ask(ctx context.Context, subject string, data []byte) ([]byte, error)
