@@ -66,9 +66,19 @@ func (a Account) check() error {
 	case a.Service == relayInstance && a.Code == "":
 		return refuse("account %q: a Relay instance needs a pairing code", a.Identifier)
 	case a.Identifier == "" && a.Service != mocksMock:
-		return refuse("a %s account without an identifier", a.service())
+		return refuse("an account of %s without an identifier", a.service())
 	case a.WrongCodes < 0:
-		return refuse("account %q: WrongCodes %d is negative", a.Identifier, a.WrongCodes)
+		return refuse("account %q: the number of wrong codes, %d, is negative", a.Identifier,
+			a.WrongCodes)
+	case unnamed(a.Data) || unnamed(a.Info) || unnamed(a.Files) || unnamed(a.Suspend) ||
+		unnamed(a.Fail):
+		return refuse("account %q: the name of something in data, info, files, suspend or fail is empty",
+			a.Identifier)
+	}
+	for name, code := range a.Fail {
+		if code == "" {
+			return refuse("account %q: fail %s: an error code is missing", a.Identifier, name)
+		}
 	}
 	names := map[string]bool{}
 	for _, child := range a.Children {
@@ -84,6 +94,12 @@ func (a Account) check() error {
 		names[name] = true
 	}
 	return nil
+}
+
+// unnamed reports whether an entry of a map has an empty name.
+func unnamed[V any](entries map[string]V) bool {
+	_, found := entries[""]
+	return found
 }
 
 // adopt returns a child with its service, which its parent decides unless it has one.

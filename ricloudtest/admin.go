@@ -3,6 +3,7 @@ package ricloudtest
 import (
 	"bytes"
 	"encoding/json"
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	ricloud "github.com/reincubate/ricloud-go"
+	"github.com/reincubate/ricloud-go/internal/jsonerror"
 	"github.com/reincubate/ricloud-go/ricloudtest/internal/reply"
 )
 
@@ -46,7 +48,7 @@ func (r *adminRequest) read(to any) error {
 		return nil
 	}
 	if err := decodeStrictly(r.body, to); err != nil {
-		return refuse("the body: %w", err)
+		return refuse("the body: %w", jsonerror.InWords(err))
 	}
 	return nil
 }
@@ -55,6 +57,19 @@ func (r *adminRequest) read(to any) error {
 type adminRoute struct {
 	on, does string
 	run      adminHandler
+}
+
+// checkQuery refuses parameters that the endpoint does not have.
+func (a adminRoute) checkQuery(query url.Values) error {
+	known := map[string][]string{
+		"GET calls": {"after", "limit", "operation"}, "GET resources/{kind}": {"limit"},
+	}[a.on]
+	for _, name := range slices.Sorted(maps.Keys(query)) {
+		if !slices.Contains(known, name) {
+			return refuse("there is no parameter %q", name)
+		}
+	}
+	return nil
 }
 
 // adminRoutes is the admin API. docs/sandbox.md describes each endpoint.
@@ -102,7 +117,7 @@ func newAdmin(s *Server) http.Handler {
 		path = adminPath + "api/" + path
 		index = append(index, object{"request": method + " " + path, "does": route.does})
 		mux.HandleFunc(method+" "+path, func(w http.ResponseWriter, r *http.Request) {
-			s.runAdmin(w, r, route.run)
+			s.runAdmin(w, r, route)
 		})
 	}
 	mux.HandleFunc("GET "+adminPath+"api/{$}", func(w http.ResponseWriter, _ *http.Request) {
@@ -125,15 +140,15 @@ func (s *Server) serveAdmin(w http.ResponseWriter, r *http.Request) { s.admin.Se
 // largestAdmin bounds the body of an admin request, which may be a dump.
 const largestAdmin = 256 << 20
 
-func (s *Server) runAdmin(w http.ResponseWriter, r *http.Request, run adminHandler) {
+func (s *Server) runAdmin(w http.ResponseWriter, r *http.Request, route adminRoute) {
 	request := &adminRequest{Request: r}
-	var err error
-	if r.Body != nil {
+	err := route.checkQuery(r.URL.Query())
+	if err == nil && r.Body != nil {
 		request.body, err = readUpTo(r.Body, largestAdmin)
 	}
 	var out any
 	if err == nil {
-		out, err = run(s, request)
+		out, err = route.run(s, request)
 	}
 	switch {
 	case err != nil:

@@ -7,10 +7,14 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
+	"github.com/reincubate/ricloud-go/internal/jsonerror"
 	"github.com/reincubate/ricloud-go/ricloudtest/internal/reply"
 )
 
@@ -83,16 +87,26 @@ func (d duration) MarshalText() ([]byte, error) { return []byte(time.Duration(d)
 // UnmarshalText reads a duration such as "1.5s".
 func (d *duration) UnmarshalText(text []byte) error {
 	parsed, err := time.ParseDuration(string(text))
+	if err != nil { // an error of this type learns the name of the field
+		return &json.UnmarshalTypeError{Value: strconv.Quote(string(text)), Type: reflect.TypeFor[duration]()}
+	}
 	*d = duration(parsed)
-	return err
+	return nil
 }
 
-// decodeStrictly reads one JSON value. It refuses unknown fields, null, and text after the value.
+// JSON says what a duration is read from.
+func (d duration) JSON() string { return `a duration such as "1.5s"` }
+
+// decodeStrictly reads one JSON value. It refuses unknown fields, null, text that is not UTF-8, and
+// text after the value.
 func decodeStrictly(data []byte, to any) error {
+	if !utf8.Valid(data) {
+		return errors.New("it is not UTF-8")
+	}
 	decoder := json.NewDecoder(bytes.NewReader(data))
 	decoder.DisallowUnknownFields()
 	if err := decoder.Decode(to); err != nil {
-		return err
+		return err // jsonerror.InWords says it to people
 	}
 	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
 		return errors.New("there is more text after the JSON")
@@ -163,7 +177,7 @@ func ReadFaults(r io.Reader) ([]Fault, error) {
 	}
 	var faults []Fault
 	if err := decodeStrictly(raw, &faults); err != nil {
-		return nil, fmt.Errorf("ricloudtest: read faults: %w", err)
+		return nil, fmt.Errorf("ricloudtest: read faults: %w", jsonerror.InWords(err))
 	}
 	for i, f := range faults {
 		if err := f.check(); err != nil {

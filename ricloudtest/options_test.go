@@ -89,7 +89,7 @@ func TestOptionsThatCannotWork(t *testing.T) {
 		},
 		"wrong codes": {
 			opt:  ricloudtest.WithAccounts(ricloudtest.Account{Identifier: "x", WrongCodes: -1}),
-			want: "WrongCodes",
+			want: "the number of wrong codes, -1, is negative",
 		},
 		"twins": {
 			opt: ricloudtest.WithAccounts(ricloudtest.Account{Identifier: "x"},

@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/reincubate/ricloud-go/internal/jsonerror"
 )
 
 // scenarioFiles are the scenarios that come with the sandbox, and the schema of all scenarios.
@@ -76,13 +78,14 @@ type delayJSON Delay
 // UnmarshalJSON reads both forms.
 func (d *delayJSON) UnmarshalJSON(raw []byte) error {
 	var fixed duration
+	bounds := []duration{0, 0}
 	if err := json.Unmarshal(raw, &fixed); err == nil {
-		*d = delayJSON(Fixed(time.Duration(fixed)))
-		return nil
+		bounds = []duration{fixed, fixed}
+	} else if err := json.Unmarshal(raw, &bounds); err != nil {
+		bounds = nil
 	}
-	var bounds []duration
-	if err := json.Unmarshal(raw, &bounds); err != nil || len(bounds) != 2 {
-		return refuse(`delay %s: want a duration such as "1.5s", or two`, raw)
+	if len(bounds) != 2 || bounds[0] < 0 || bounds[1] < bounds[0] {
+		return refuse(`delay %s: want a duration such as "1.5s", or two, the shorter one first`, raw)
 	}
 	*d = delayJSON{Min: time.Duration(bounds[0]), Max: time.Duration(bounds[1])}
 	return nil
@@ -97,7 +100,7 @@ func ReadScenario(r io.Reader) (Scenario, error) {
 	}
 	var in scenarioJSON
 	if err := decodeStrictly(raw, &in); err != nil {
-		return Scenario{}, refuse("read scenario: %w", err)
+		return Scenario{}, refuse("read scenario: %w", jsonerror.InWords(err))
 	}
 	var fields object
 	if err := json.Unmarshal(raw, &fields); err != nil || len(fields) == 0 {

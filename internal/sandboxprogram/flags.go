@@ -1,6 +1,7 @@
 package sandboxprogram
 
 import (
+	"bytes"
 	"cmp"
 	"encoding/json"
 	"errors"
@@ -15,6 +16,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/reincubate/ricloud-go/internal/jsonerror"
 	"github.com/reincubate/ricloud-go/ricloudtest"
 )
 
@@ -52,7 +54,8 @@ type settings struct {
 	check, record, upstream  string
 	version, health, verbose bool
 
-	given map[string]bool // flags that were set, here or in the environment
+	given map[string]bool              // flags that were set, here or in the environment
+	yaml  func([]byte) ([]byte, error) // turns YAML into JSON; nil: this program has none
 }
 
 const usage = `ricloud-sandbox serves the ricloud API from memory. See docs/sandbox.md.
@@ -105,7 +108,7 @@ func (set *settings) define(flags *flag.FlagSet) {
 		"start with nowhere to publish to, as the vendor's guide does")
 
 	flags.StringVar(&set.scenario, "scenario", "",
-		"start from a scenario: a `name`, see -scenario help, or a JSON file")
+		"start from a scenario: a `name`, see -scenario help, or a JSON or YAML file")
 	flags.StringVar(&set.accounts, "accounts", "", "JSON `file` of accounts")
 	flags.StringVar(&set.scopes, "scopes", "", "JSON `file` of the organisation's scopes")
 	flags.StringVar(&set.faults, "faults", "", "JSON `file` of faults")
@@ -196,6 +199,8 @@ func (set *settings) validate(flags *flag.FlagSet) error {
 		return fmt.Errorf("-banner %q: want text, json or none", set.banner)
 	case (set.tlsCert == "") != (set.tlsKey == ""):
 		return errors.New("-tls-cert and -tls-key belong together")
+	case set.given["rate-limit-per"] && set.rateLimit == 0:
+		return errors.New("-rate-limit-per needs -rate-limit")
 	}
 	return nil
 }
@@ -309,7 +314,7 @@ func (set *settings) options() ([]ricloudtest.Option, error) {
 		opts = append(opts, ricloudtest.WithDelays(set.delays))
 	}
 	if set.scenario != "" {
-		scenario, err := readScenario(set.scenario)
+		scenario, err := set.readScenario(set.scenario)
 		if err != nil {
 			return nil, fmt.Errorf("-scenario: %w", err)
 		}
@@ -392,6 +397,9 @@ func (set *settings) addFiles(add func(string, ricloudtest.Option)) error {
 		if err != nil || set.storageDir == "" {
 			return fmt.Errorf("-storage-dir %q: %w", set.storageDir, cmp.Or(err, os.ErrInvalid))
 		}
+		if err := errors.Join(os.MkdirAll(dir, 0o700), checkWritable(dir)); err != nil {
+			return fmt.Errorf("-storage-dir: %w", err)
+		}
 		add("storage-dir", ricloudtest.WithLocalStorage(dir))
 	}
 	if set.given["storage-key"] {
@@ -406,11 +414,11 @@ func readJSON(path string, to any) error {
 	if err != nil {
 		return err
 	}
-	return json.Unmarshal(raw, to)
+	return jsonerror.InWords(json.Unmarshal(raw, to))
 }
 
 // readScenario finds a scenario by name, or reads a file.
-func readScenario(name string) (ricloudtest.Scenario, error) {
+func (set *settings) readScenario(name string) (ricloudtest.Scenario, error) {
 	if !strings.ContainsAny(name, "./\\") {
 		scenario, err := ricloudtest.NamedScenario(name)
 		if err == nil {
@@ -420,13 +428,21 @@ func readScenario(name string) (ricloudtest.Scenario, error) {
 		for _, s := range ricloudtest.Scenarios() {
 			known = append(known, "  "+s.Name+": "+s.Description)
 		}
-		return scenario, fmt.Errorf("%q: want a JSON file, or one of\n%s", name,
-			strings.Join(known, "\n"))
+		return scenario, fmt.Errorf("%q: want a file, or one of\n%s", name, strings.Join(known, "\n"))
 	}
-	file, err := os.Open(name) //nolint:gosec // the user names the file
+	raw, err := os.ReadFile(name) //nolint:gosec // the user names the file
 	if err != nil {
 		return ricloudtest.Scenario{}, err
 	}
-	scenario, err := ricloudtest.ReadScenario(file)
-	return scenario, errors.Join(err, file.Close())
+	switch filepath.Ext(name) {
+	case ".yaml", ".yml":
+		if set.yaml == nil {
+			return ricloudtest.Scenario{}, fmt.Errorf("%q: this program reads JSON; for YAML, run ricloud "+
+				"sandbox, which takes the same flags", name)
+		}
+		if raw, err = set.yaml(raw); err != nil {
+			return ricloudtest.Scenario{}, fmt.Errorf("%q: %w", name, err)
+		}
+	}
+	return ricloudtest.ReadScenario(bytes.NewReader(raw))
 }

@@ -9,6 +9,7 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"encoding/pem"
+	"errors"
 	"io"
 	"math/big"
 	"net/http"
@@ -52,6 +53,46 @@ func files(t *testing.T, content map[string]string) string {
 		require.NoError(t, os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600))
 	}
 	return dir
+}
+
+// Two sandboxes that keep their state in one file would undo what the other writes.
+func TestStateIsOneSandboxs(t *testing.T) {
+	t.Parallel()
+	state := filepath.Join(t.TempDir(), "state.json")
+	_, end := running(t, "-state", state)
+	err := Run(t.Context(), []string{"-addr", "127.0.0.1:0", "-state", state}, io.Discard, io.Discard)
+	require.ErrorContains(t, err, "another sandbox keeps its state in "+state)
+	require.NoError(t, end())
+	_, end = running(t, "-state", state)
+	require.NoError(t, end())
+}
+
+// A program that has a YAML parser reads scenarios that are written in it.
+func TestScenarioInYAML(t *testing.T) {
+	t.Parallel()
+	dir := files(t, map[string]string{"mine.yaml": "x", "bad.yml": "y"})
+	toJSON := func(text []byte) ([]byte, error) {
+		if string(text) == "y" {
+			return nil, errors.New("line 1 is odd")
+		}
+		return []byte(`{"accounts": [{"identifier": "ada@example.com"}], "rate_limit": {"requests": -1}}`), nil
+	}
+	for name, want := range map[string]string{"mine.yaml": "rate limit of -1", "bad.yml": "line 1 is odd"} {
+		err := RunWithYAML(t.Context(), []string{"-addr", "127.0.0.1:0", "-scenario", filepath.Join(dir, name)},
+			io.Discard, io.Discard, toJSON)
+		require.ErrorContains(t, err, want)
+	}
+}
+
+// A mistake is not answered with all the flags.
+func TestMistakesAreUsageErrors(t *testing.T) {
+	t.Parallel()
+	for _, args := range [][]string{{"-nonsense"}, {"extra"}, {"-banner", "song"}, {"-speed", "x"}} {
+		var errs strings.Builder
+		err := Run(t.Context(), args, io.Discard, &errs)
+		require.ErrorIs(t, err, ErrUsage)
+		assert.Empty(t, errs.String())
+	}
 }
 
 // The state survives a restart.
@@ -112,8 +153,8 @@ func TestFlags(t *testing.T) {
 
 func TestFlagsThatCannotWork(t *testing.T) {
 	t.Parallel()
-	dir := files(t, map[string]string{"bad.json": "no"})
-	bad := filepath.Join(dir, "bad.json")
+	dir := files(t, map[string]string{"bad.json": "no", "object.json": "{}", "mine.yaml": "name: x"})
+	bad, object := filepath.Join(dir, "bad.json"), filepath.Join(dir, "object.json")
 	for flags, want := range map[string]string{
 		"-scenario nothing": "two-factor", "-scenario " + bad: "scenario",
 		"-scenario ./none.json": "none.json",
@@ -127,6 +168,10 @@ func TestFlagsThatCannotWork(t *testing.T) {
 		"-record x -addr nowhere": "port",
 		"-state " + dir:           "-state", "-health -addr 127.0.0.1:1": "refused",
 		"-health -addr nowhere": "port", "-storage-key id": "storage key",
+		"-rate-limit-per 1m":              "-rate-limit-per needs -rate-limit",
+		"-storage-dir " + bad:             "-storage-dir",
+		"-accounts " + object:             "the JSON: want an array, got object",
+		"-scenario " + dir + "/mine.yaml": "this program reads JSON; for YAML, run ricloud sandbox",
 	} {
 		args := strings.Fields(flags)
 		if !strings.Contains(flags, "-addr") {

@@ -3,6 +3,7 @@
 package sandboxprogram
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"crypto/tls"
@@ -21,16 +22,27 @@ import (
 	"time"
 
 	ricloud "github.com/reincubate/ricloud-go"
+	"github.com/reincubate/ricloud-go/internal/download"
 	"github.com/reincubate/ricloud-go/ricloudtest"
 )
 
 // Run serves the sandbox until ctx ends. It prints the banner to out, and usage and logs to errs.
-// The error is flag.ErrHelp where the arguments ask for help.
+// The error is flag.ErrHelp where the arguments ask for help, and matches ErrUsage where they cannot
+// be used.
 func Run(ctx context.Context, args []string, out, errs io.Writer) error {
+	return RunWithYAML(ctx, args, out, errs, nil)
+}
+
+// RunWithYAML is Run for a program that has a YAML parser: yaml turns YAML into JSON, so that
+// scenarios can be written in it.
+func RunWithYAML(
+	ctx context.Context, args []string, out, errs io.Writer, yaml func([]byte) ([]byte, error),
+) error {
 	set, err := parse(args, errs)
 	if err != nil {
 		return err
 	}
+	set.yaml = yaml
 	switch {
 	case set.version:
 		_, err = fmt.Fprintln(out, "ricloud-sandbox", ricloud.Version)
@@ -42,6 +54,11 @@ func Run(ctx context.Context, args []string, out, errs io.Writer) error {
 	case set.record != "":
 		return set.recordUpstream(ctx, out, errs)
 	}
+	unlock, err := set.lockState(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	srv, err := set.server(ctx, errs)
 	if err != nil {
 		return err
@@ -74,8 +91,8 @@ func (set *settings) server(ctx context.Context, errs io.Writer) (*ricloudtest.S
 		if err == nil {
 			opts = append(opts, ricloudtest.WithState(dump))
 		}
-		if err := checkWritable(set.state); err != nil {
-			return nil, err
+		if err := checkWritable(filepath.Dir(set.state)); err != nil {
+			return nil, fmt.Errorf("-state: %w", err)
 		}
 	}
 	api, storage, urls, err := set.listenBoth(ctx)
@@ -151,45 +168,72 @@ func (set *settings) listen(ctx context.Context, addr string) (net.Listener, err
 	return new(net.ListenConfig).Listen(ctx, "tcp", addr)
 }
 
-// keep waits for the end and, with -state, writes the state every few seconds and at the end.
+// lockState makes sure that no other sandbox keeps its state in the same file: each would undo what
+// the other writes. The lock ends with the process, however that ends.
+func (set *settings) lockState(ctx context.Context) (unlock func(), err error) {
+	if set.state == "" {
+		return func() {}, nil
+	}
+	file, err := os.OpenFile(set.state+".lock", os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("-state: %w", err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	if _, err := download.LockFile(ctx, file); err != nil {
+		return nil, errors.Join(file.Close(),
+			fmt.Errorf("-state: another sandbox keeps its state in %s", set.state))
+	}
+	return func() { _ = file.Close() }, nil
+}
+
+// keep waits for the end and, with -state, writes the state every second, if it has changed, and at
+// the end.
 func (set *settings) keep(ctx context.Context, srv *ricloudtest.Server) error {
 	if set.state == "" {
 		<-ctx.Done()
 		return nil
 	}
-	every := time.NewTicker(5 * time.Second)
+	every := time.NewTicker(time.Second)
 	defer every.Stop()
-	for {
+	var saved []byte
+	for ended := false; !ended; {
 		select {
 		case <-every.C:
-			if err := save(srv, set.state); err != nil {
-				return err
-			}
 		case <-ctx.Done():
-			return save(srv, set.state)
+			ended = true
 		}
-	}
-}
-
-// checkWritable finds out at the start whether save will work.
-func checkWritable(path string) error {
-	file, err := os.CreateTemp(filepath.Dir(path), ".ricloud-sandbox-*")
-	if err == nil {
-		err = errors.Join(file.Close(), os.Remove(file.Name()))
-	}
-	if err != nil {
-		return fmt.Errorf("-state: %w", err)
+		var state bytes.Buffer
+		if err := srv.Dump(&state); err != nil {
+			return fmt.Errorf("-state: %w", err)
+		}
+		if bytes.Equal(state.Bytes(), saved) {
+			continue
+		}
+		if err := save(state.Bytes(), set.state); err != nil {
+			return err
+		}
+		saved = state.Bytes()
 	}
 	return nil
 }
 
+// checkWritable finds out at the start whether files can be written to a folder.
+func checkWritable(dir string) error {
+	file, err := os.CreateTemp(dir, ".ricloud-sandbox-*")
+	if err != nil {
+		return err
+	}
+	return errors.Join(file.Close(), os.Remove(file.Name()))
+}
+
 // save replaces the file in one step, so that a crash leaves the old one.
-func save(srv *ricloudtest.Server, path string) error {
+func save(state []byte, path string) error {
 	file, err := os.CreateTemp(filepath.Dir(path), ".ricloud-sandbox-*")
 	if err != nil {
 		return fmt.Errorf("-state: %w", err)
 	}
-	err = srv.Dump(file)
+	_, err = file.Write(state)
 	if err = errors.Join(err, file.Close()); err == nil {
 		err = os.Rename(file.Name(), path)
 	}

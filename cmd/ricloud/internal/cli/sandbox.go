@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"go.yaml.in/yaml/v3"
 
 	ricloud "github.com/reincubate/ricloud-go"
 	"github.com/reincubate/ricloud-go/internal/sandboxprogram"
@@ -179,6 +180,15 @@ func (a *app) bannerOutput(args []string) (rest []string, out io.Writer, err err
 	return append(rest, "-banner", "json"), bannerPrinter{a}, nil
 }
 
+// yamlToJSON turns a scenario that is written in YAML into JSON.
+func yamlToJSON(text []byte) ([]byte, error) {
+	var value any
+	if err := yaml.Unmarshal(text, &value); err != nil {
+		return nil, err
+	}
+	return json.Marshal(value)
+}
+
 // bannerPrinter prints the banner as data.
 type bannerPrinter struct{ app *app }
 
@@ -214,7 +224,7 @@ docs/sandbox.md describes it. With --output or --jq, where it listens is printed
 			if err != nil {
 				return usageError(cmd, err)
 			}
-			err = sandboxprogram.Run(cmd.Context(), args, out, a.errs)
+			err = sandboxprogram.RunWithYAML(cmd.Context(), args, out, a.errs, yamlToJSON)
 			if errors.Is(err, flag.ErrHelp) {
 				a.sayf("\n%s\n", sandboxState)
 				return nil
