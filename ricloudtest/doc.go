@@ -8,7 +8,8 @@
 // A server starts with the accounts of [DefaultAccounts], a key with [Server.Token], and a storage
 // to publish to, whose objects are served at signed URLs on a host of their own. Options change
 // every part: accounts, delays, API generation, permissions, webhooks and faults. A [Scenario] is a
-// set of options in a file. [Server.Calls] lists the requests that came.
+// set of options in a file. [WithReceiver] delivers webhooks to your handler in memory, and
+// [Server.Deliver] sends it an event of your choice. [Server.Calls] lists the requests that came.
 //
 // Beside the API, a listening server has an admin API and a page under /_sandbox/, for tests in
 // other languages. The file docs/sandbox.md of the repository describes them.
