@@ -176,12 +176,24 @@ func (a *app) prepare(cmd *cobra.Command) error {
 	if a.timeout < 0 {
 		return usageError(cmd, errors.New("--timeout must not be negative"))
 	}
+	if a.dryRun && slices.Contains(withoutDryRun(), cmd.CommandPath()) {
+		return usageError(cmd, fmt.Errorf("--dry-run shows a request instead of sending it, and %s "+
+			"changes more than one request could show", cmd.CommandPath()))
+	}
 	if a.timeout > 0 {
 		ctx, cancel := context.WithTimeout(cmd.Context(), a.timeout)
 		a.closers = append(a.closers, cancel)
 		cmd.SetContext(ctx)
 	}
 	return nil
+}
+
+// withoutDryRun returns the commands that change this machine, or the state of a fleet.
+func withoutDryRun() []string {
+	return []string{
+		"ricloud auth login", "ricloud auth logout", "ricloud auth switch", "ricloud sandbox reset",
+		"ricloud fleet run", "ricloud fleet code", "ricloud fleet retry",
+	}
 }
 
 func (a *app) flush() error {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"iter"
+	"net"
 	"net/http"
 	"net/url"
 	"strings"
@@ -240,8 +241,26 @@ func (a *app) webhookCheck(ctx context.Context, client *ricloud.Client, id riclo
 	if config.State != ricloud.ConfigValid {
 		c.State, c.Next = "failed", "see that the receiver answers 200, then: "+
 			a.command("webhooks", "test", string(id))
+	} else if err := reach(ctx, config.URL); err != nil {
+		c.State, c.Found = "warning", c.Found+", but this machine cannot reach it: "+oneLine(err.Error())
+		c.Next = "see that the receiver runs, then: " + a.command("webhooks", "test", string(id))
 	}
 	return c
+}
+
+// reach opens a connection to the host of a URL, and sends nothing.
+func reach(ctx context.Context, receiver string) error {
+	u, err := url.Parse(receiver)
+	if err != nil {
+		return err
+	}
+	port := orElse(u.Port(), u.Scheme) // "https" is a port's name, too
+	dialer := net.Dialer{Timeout: 5 * time.Second}
+	conn, err := dialer.DialContext(ctx, "tcp", net.JoinHostPort(u.Hostname(), port))
+	if err != nil {
+		return err
+	}
+	return conn.Close()
 }
 
 // eventsCheck looks for events that the API could not deliver.

@@ -7,6 +7,7 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"iter"
@@ -77,7 +78,10 @@ func (a *app) deliver(
 		}
 		n++
 		kind, item := resourceNamed("events"), any([]byte(event.Body))
-		if to != nil {
+		switch {
+		case to != nil && a.dryRun:
+			kind, item = nil, to.show(event)
+		case to != nil:
 			d := to.deliver(ctx, event)
 			if d.Status/100 != 2 {
 				refused++
@@ -96,10 +100,23 @@ func (a *app) deliver(
 	return nil
 }
 
-// deliver signs the body of an event and posts it to {url}/{id}.
+// target returns where an event is posted: {url}/{id}.
+func (f *forwarder) target(event *ricloud.Event) string {
+	return f.url + "/" + url.PathEscape(string(event.ID))
+}
+
+// show returns the request that deliver would send, for --dry-run.
+func (f *forwarder) show(event *ricloud.Event) map[string]any {
+	return map[string]any{
+		"method": http.MethodPost, "url": f.target(event), "body": json.RawMessage(event.Body),
+		"header": map[string]string{ricloud.SignatureHeader: sign(f.secret, now(), event.Body)},
+	}
+}
+
+// deliver signs the body of an event and posts it.
 func (f *forwarder) deliver(ctx context.Context, event *ricloud.Event) delivered {
 	d := delivered{ID: string(event.ID), Name: event.Name()}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, f.url+"/"+url.PathEscape(d.ID),
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, f.target(event),
 		bytes.NewReader(event.Body))
 	if err != nil {
 		d.Error = err.Error()

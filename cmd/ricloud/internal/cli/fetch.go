@@ -55,10 +55,14 @@ photos.photos; messages and photos refer to files.`,
 		"fetch the files that records refer to, too: this makes another poll")
 	cmd.Flags().BoolVar(&f.bare, "no-manifest", false,
 		"save the files alone, without manifests and log")
+	manifest := cmd.Flags().Bool("manifest", true, "save manifests and a log with the files")
+	_ = cmd.Flags().MarkHidden("manifest") // it is the default
+	cmd.MarkFlagsMutuallyExclusive("manifest", "no-manifest")
 	cmd.Flags().BoolVar(&f.ack, "ack", false, "acknowledge what was saved and verified")
 	_ = cmd.RegisterFlagCompletionFunc("poll", a.completeIDs("polls"))
 	a.localFilesFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		f.bare = f.bare || !*manifest
 		if (f.poll == "") == (len(args) == 0) {
 			return usageError(cmd, errors.New("name a SESSION to poll, or a poll with --poll"))
 		}

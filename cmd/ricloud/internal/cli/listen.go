@@ -309,7 +309,10 @@ type listening struct {
 
 func (l *listening) take(ctx context.Context, event *ricloud.Event) error {
 	kind, item := resourceNamed("events"), any([]byte(event.Body))
-	if l.to != nil {
+	switch {
+	case l.to != nil && l.app.dryRun:
+		kind, item = nil, l.to.show(event)
+	case l.to != nil:
 		d := l.to.deliver(ctx, event)
 		if d.Status == 0 && ctx.Err() != nil {
 			return context.Cause(ctx) // the event comes again when this continues
