@@ -120,6 +120,12 @@ func (r *request) checkAnswer(resp *transport.Response, v any) error {
 	key, isKey := v.(*Key)
 	switch {
 	case r.op.MayBeEmpty():
+		if !r.custom && saysError(resp.Body) {
+			return &DecodeError{
+				Operation: r.op.Name, Path: "error", Snapshot: snapshot(resp.Masked()),
+				Err: errors.New("an error came with a status of success"),
+			}
+		}
 	case identified && resource.ident() == "":
 		missing = "id"
 	case isKey && r.op.Once() && key.Token.IsZero():
@@ -136,6 +142,22 @@ func (r *request) checkAnswer(resp *transport.Response, v any) error {
 		Operation: r.op.Name, Path: missing, Snapshot: shown,
 		Err: errors.New("it is missing from the answer"),
 	}
+}
+
+// saysError reports whether an answer is an error and no resource: a gateway may
+// send one with the status 200.
+func saysError(body []byte) bool {
+	var said struct {
+		ID, Data, Error json.RawMessage
+	}
+	if json.Unmarshal(body, &said) != nil || said.ID != nil || said.Data != nil {
+		return false
+	}
+	switch string(said.Error) {
+	case "", "null", "false", `""`, "{}", "[]":
+		return false
+	}
+	return true
 }
 
 // build checks r and returns it as the transport takes it.

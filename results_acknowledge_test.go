@@ -167,6 +167,7 @@ func TestAnAnswerThatIsNotTheAPIsAcknowledgesNothing(t *testing.T) {
 	t.Parallel()
 	for _, page := range []string{
 		"<html>log in to the network</html>", "OK", "{", `{"id":"r0"}{`, "\xff",
+		`{"error":"maintenance","message":"back soon"}`, `{"error":{"code":503}}`,
 	} {
 		c, api := newTestClient(t)
 		api.RegisterNoResponder(httpmock.NewStringResponder(http.StatusOK, page))
@@ -178,11 +179,31 @@ func TestAnAnswerThatIsNotTheAPIsAcknowledgesNothing(t *testing.T) {
 		require.Error(t, err, page)
 	}
 	c, api := newTestClient(t)
-	for _, answer := range []string{"", "null", "[]", "{}", `{"results":["r0"]}`, `"r0"`} {
+	for _, answer := range []string{"", "null", "[]", "{}", `{"results":["r0"]}`, `"r0"`,
+		`{"error":null}`, `{"data":["r0"],"error":"none"}`,
+	} {
 		api.RegisterNoResponder(httpmock.NewStringResponder(http.StatusOK, answer))
 		require.NoError(t, c.Results.AcknowledgeAll(t.Context(), names(2)), answer)
 	}
 	api.RegisterNoResponder(httpmock.NewStringResponder(http.StatusOK, `{"id":"another"}`))
 	_, err := c.Results.Acknowledge(t.Context(), "r0")
 	require.ErrorContains(t, err, "not the resource that was asked for")
+}
+
+// The same holds for every other call whose answer may be empty.
+func TestAnErrorWithAStatusOfSuccessIsNone(t *testing.T) {
+	t.Parallel()
+	c, api := newTestClient(t)
+	api.RegisterNoResponder(httpmock.NewStringResponder(http.StatusOK, `{"error":"maintenance"}`))
+	_, updated := c.Users.Update(t.Context(), "u1", UserUpdateParams{Identifier: "jane"})
+	_, deleted := c.Sessions.Delete(t.Context(), "s1")
+	for _, err := range []error{updated, deleted} {
+		failed, ok := errors.AsType[*CallError](err)
+		require.True(t, ok, "%v", err)
+		assert.True(t, failed.MaybeApplied())
+		require.ErrorContains(t, err, "maintenance")
+	}
+	var said struct{ Error string }
+	require.NoError(t, c.Call(t.Context(), http.MethodPost, "/own", nil, &said), "any JSON is an answer")
+	assert.Equal(t, "maintenance", said.Error)
 }
