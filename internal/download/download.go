@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"sync"
 	"time"
 )
 
@@ -22,6 +23,24 @@ var (
 // copyBuffer is the size of reads that are hashed: larger ones leave the
 // processor's cache, smaller ones cost calls.
 const copyBuffer = 256 << 10
+
+// bufferSize returns the size of a buffer for some bytes.
+func bufferSize(n int64) int64 { return max(min(copyBuffer, n), 1) }
+
+// buffers are those that the files of one folder take turns with.
+type buffers struct{ pool sync.Pool }
+
+// get returns a buffer that suits n bytes.
+func (b *buffers) get(n int64) *[]byte {
+	size := bufferSize(n)
+	if buffer, ok := b.pool.Get().(*[]byte); ok && int64(len(*buffer)) >= size {
+		return buffer
+	}
+	buffer := make([]byte, size)
+	return &buffer
+}
+
+func (b *buffers) put(buffer *[]byte) { b.pool.Put(buffer) }
 
 // Request says which bytes of an object are wanted.
 type Request struct {

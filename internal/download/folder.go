@@ -25,6 +25,8 @@ type Folder struct {
 	root *os.Root
 	sub  string // where in root the named files are; "." for root itself
 	sys  system
+
+	buffers buffers
 }
 
 // system holds the calls that differ between operating systems and file systems.
@@ -95,10 +97,13 @@ func (f *Folder) Save(
 ) (Kept, error) {
 	own := *file
 	own.SHA256 = true
+	buffer := f.buffers.get(file.Size)
+	defer f.buffers.put(buffer)
 	s := &saving{
 		Folder: f, ctx: ctx, file: &own, identifier: identifier, reader: NewReader(ctx, limits, &own),
 		partial: partialName(identifier, &own),
 	}
+	s.reader.buffer = *buffer
 	defer s.reader.disconnect()
 	for {
 		kept, err := s.try()
@@ -187,7 +192,9 @@ func (s *saving) read(name string) (Kept, error) {
 	}
 	defer func() { _ = f.Close() }() // only read
 	sums := newSums(true)
-	n, err := sums.hashAll(s.ctx, f, make([]byte, min(copyBuffer, s.file.Size+1)))
+	buffer := s.buffers.get(s.file.Size + 1)
+	defer s.buffers.put(buffer)
+	n, err := sums.hashAll(s.ctx, f, *buffer)
 	if err != nil {
 		return Kept{}, err
 	}

@@ -45,12 +45,17 @@ func (s *saving) openPartial() (*partial, error) {
 
 // tryPartial returns nil without an error while another Save has the file.
 func (s *saving) tryPartial() (*partial, error) {
-	f, info, created, err := s.openOrCreate(s.partial)
+	f, created, err := s.openOrCreate(s.partial)
 	if f == nil || err != nil {
 		return nil, err
 	}
-	locked, err := s.sys.lock(f)
-	if err != nil { // without locks, such a file is not shared
+	locked, lockErr := s.sys.lock(f)
+	// Only now: another Save may have written to it since it was opened.
+	info, err := f.Stat()
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	if lockErr != nil { // without locks, such a file is not shared
 		if created {
 			s.removeSame(s.partial, info)
 		}
@@ -61,11 +66,7 @@ func (s *saving) tryPartial() (*partial, error) {
 	if !locked || !s.stillNamed(p) {
 		return nil, f.Close()
 	}
-	// Another Save may have written to it since it was opened.
-	if p.info, err = f.Stat(); err != nil {
-		return nil, errors.Join(err, f.Close())
-	}
-	if names, err := countNames(f); err == nil && names > 1 {
+	if names, err := countNames(f, info); err == nil && names > 1 {
 		// A Save was killed after it gave the file its name. The file with that
 		// name now belongs to the user: never write to it.
 		_ = s.root.Remove(p.name)
@@ -75,27 +76,16 @@ func (s *saving) tryPartial() (*partial, error) {
 }
 
 // openOrCreate returns no file and no error if name is being moved.
-func (s *saving) openOrCreate(name string) (f *os.File, info fs.FileInfo, created bool, err error) {
-	f, info, err = openRegular(s.root, name, os.O_RDWR)
-	switch {
-	case err == nil:
-		return f, info, false, nil
-	case errors.Is(err, errMoved):
-		return nil, nil, false, nil
-	case !errors.Is(err, fs.ErrNotExist):
-		return nil, nil, false, err
-	}
+func (s *saving) openOrCreate(name string) (f *os.File, created bool, err error) {
 	f, err = s.root.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
-	if errors.Is(err, fs.ErrExist) {
-		return nil, nil, false, nil
+	if err == nil || !errors.Is(err, fs.ErrExist) {
+		return f, err == nil, err
 	}
-	if err != nil {
-		return nil, nil, false, err
+	f, _, err = openRegular(s.root, name, os.O_RDWR)
+	if errors.Is(err, errMoved) || errors.Is(err, fs.ErrNotExist) {
+		return nil, false, nil
 	}
-	if info, err = f.Stat(); err != nil {
-		return nil, nil, false, errors.Join(err, f.Close())
-	}
-	return f, info, true, nil
+	return f, false, err
 }
 
 // uniquePartial creates a partial file that no other Save knows.
@@ -116,9 +106,16 @@ func (s *saving) uniquePartial() (*partial, error) {
 }
 
 // stillNamed reports whether the partial file still has its name.
-func (f *Folder) stillNamed(p *partial) bool {
+func (f *Folder) stillNamed(p *partial) bool { return f.byName(p) != nil }
+
+// byName returns what is known of the partial file by its name, or nil if that
+// is not its name any more.
+func (f *Folder) byName(p *partial) fs.FileInfo {
 	now, err := f.root.Lstat(p.name)
-	return err == nil && os.SameFile(now, p.info)
+	if err != nil || !os.SameFile(now, p.info) {
+		return nil
+	}
+	return now
 }
 
 // discard removes the partial file. Where it cannot be removed, it is emptied:
@@ -260,7 +257,9 @@ func (s *saving) resume(p *partial) (bool, error) {
 	if size >= s.file.Size {
 		return false, rewind(p.File)
 	}
-	n, err := s.reader.sums.hashAll(s.ctx, p.File, make([]byte, copyBuffer))
+	buffer := s.buffers.get(s.file.Size)
+	defer s.buffers.put(buffer)
+	n, err := s.reader.sums.hashAll(s.ctx, p.File, *buffer)
 	s.reader.next.Offset, s.reader.reached = n, n
 	s.file.report(n)
 	return true, err

@@ -11,10 +11,11 @@ import (
 // The caller holds the lock of the partial file, so no other Save can change it
 // meanwhile. publish never overwrites the file of another process.
 func (s *saving) publish(p *partial, name string) error {
-	if !s.stillNamed(p) {
+	now := s.byName(p)
+	if now == nil {
 		return errMoved
 	}
-	if names, err := countNames(p.File); err == nil && names > 1 {
+	if names, err := countNames(p.File, now); err == nil && names > 1 {
 		_ = s.root.Remove(p.name)
 		return errMoved
 	}

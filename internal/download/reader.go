@@ -23,6 +23,7 @@ type Reader struct {
 	next   Request // what to ask for next; its Offset is what was read
 	sums   sums
 
+	buffer   []byte   // for WriteTo; nil: it makes one
 	attempt  *attempt // nil: none, or broken
 	failures int      // in a row, since a byte came
 	empty    int      // reads in a row that brought neither bytes nor an error
@@ -114,7 +115,10 @@ func (r *Reader) prepare() error {
 
 // WriteTo makes io.Copy use a buffer that suits the hash.
 func (r *Reader) WriteTo(w io.Writer) (int64, error) {
-	buffer := make([]byte, max(min(copyBuffer, r.remaining()), 1))
+	buffer := r.buffer
+	if buffer == nil {
+		buffer = make([]byte, bufferSize(r.remaining()))
+	}
 	var written int64
 	for {
 		n, err := r.Read(buffer)
@@ -185,6 +189,9 @@ func (r *Reader) use(a *attempt) error {
 		r.next.Version = o.Version
 		// Storage that cannot seek begins at the first byte: skip what was read
 		// before.
+		if o.Offset == r.next.Offset {
+			return nil
+		}
 		_, err := io.CopyN(io.Discard, a, r.next.Offset-o.Offset)
 		return err
 	}

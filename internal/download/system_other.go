@@ -4,11 +4,12 @@ package download
 
 import (
 	"errors"
+	"io/fs"
 	"os"
 )
 
 const nonBlocking = 0
 
-func countNames(*os.File) (uint64, error) { return 0, errors.ErrUnsupported }
+func countNames(*os.File, fs.FileInfo) (uint64, error) { return 0, errors.ErrUnsupported }
 
 func cannotSync(error) bool { return true }

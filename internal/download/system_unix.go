@@ -13,12 +13,8 @@ import (
 // nonBlocking keeps an open of a pipe from waiting for its other end.
 const nonBlocking = syscall.O_NONBLOCK
 
-// countNames returns how many names a file has.
-func countNames(f *os.File) (uint64, error) {
-	info, err := f.Stat()
-	if err != nil {
-		return 0, err
-	}
+// countNames returns how many names a file has, of which info was just read.
+func countNames(_ *os.File, info fs.FileInfo) (uint64, error) {
 	stat, ok := info.Sys().(*syscall.Stat_t)
 	if !ok {
 		return 0, errors.ErrUnsupported

@@ -1,6 +1,7 @@
 package download
 
 import (
+	"io/fs"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -9,7 +10,7 @@ import (
 const nonBlocking = 0
 
 // countNames returns how many names a file has.
-func countNames(f *os.File) (uint64, error) {
+func countNames(f *os.File, _ fs.FileInfo) (uint64, error) {
 	var info syscall.ByHandleFileInformation
 	if err := syscall.GetFileInformationByHandle(syscall.Handle(f.Fd()), &info); err != nil {
 		return 0, err

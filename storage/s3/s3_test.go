@@ -5,7 +5,6 @@ import (
 	"context"
 	"crypto/md5"
 	"encoding/hex"
-	"fmt"
 	"io"
 	"math/rand/v2"
 	"net/http"
@@ -240,75 +239,4 @@ func TestJourney(t *testing.T) {
 		assert.True(t, s.Acknowledged)
 		assert.FileExists(t, s.Path)
 	}
-}
-
-// BenchmarkManySmall reads 500 objects of 16 KiB, 8 at a time, with SaveAll and with the AWS SDK
-// alone.
-func BenchmarkManySmall(b *testing.B) {
-	client := newS3(b, straight)
-	results := make([]*ricloud.Result, 500)
-	for i := range results {
-		results[i] = put(b, client, fmt.Sprintf("object-%d", i), bytes.Repeat([]byte{byte(i)}, 16<<10))
-	}
-	b.Run("saveall", func(b *testing.B) {
-		c := newClient(b, client)
-		for b.Loop() {
-			saved, err := c.Results.SaveAll(b.Context(), func(yield func(*ricloud.Result, error) bool) {
-				for _, r := range results {
-					if !yield(r, nil) {
-						return
-					}
-				}
-			}, b.TempDir(), ricloud.WithParallel(8))
-			require.NoError(b, err)
-			require.Len(b, saved, len(results))
-		}
-		b.ReportMetric(float64(b.N*len(results))/b.Elapsed().Seconds(), "objects/s")
-	})
-	b.Run("getobject", func(b *testing.B) {
-		for b.Loop() {
-			dir := b.TempDir()
-			queue := make(chan *ricloud.Result)
-			done := make(chan error)
-			for range 8 {
-				go func() {
-					var failed error
-					for r := range queue {
-						if err := getObject(b.Context(), client, r.Identifier, dir); err != nil {
-							failed = err
-						}
-					}
-					done <- failed
-				}()
-			}
-			for _, r := range results {
-				queue <- r
-			}
-			close(queue)
-			for range 8 {
-				require.NoError(b, <-done)
-			}
-		}
-		b.ReportMetric(float64(b.N*len(results))/b.Elapsed().Seconds(), "objects/s")
-	})
-}
-
-// getObject saves an object safely to disk with the AWS SDK alone.
-func getObject(ctx context.Context, client *awss3.Client, key, dir string) error {
-	out, err := client.GetObject(ctx, &awss3.GetObjectInput{Bucket: aws.String(bucket), Key: &key})
-	if err != nil {
-		return err
-	}
-	defer out.Body.Close()
-	f, err := os.Create(dir + "/" + key)
-	if err != nil {
-		return err
-	}
-	if _, err := io.Copy(f, out.Body); err != nil {
-		return err
-	}
-	if err := f.Sync(); err != nil {
-		return err
-	}
-	return f.Close()
 }

@@ -1,0 +1,157 @@
+package s3_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/md5"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	awss3 "github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/stretchr/testify/require"
+
+	ricloud "github.com/reincubate/ricloud-go"
+)
+
+// BenchmarkManySmall saves 500 objects of 16 KiB, 8 at a time, in three ways that take turns: with
+// SaveAll, and with the AWS SDK in loops that a user would write by hand. One gives the same
+// result as SaveAll: verified, hashed, on disk, under its name in one step. The bare one only
+// writes files to disk. The metrics are medians of SaveAll's time by that of the loop.
+func BenchmarkManySmall(b *testing.B) {
+	client := newS3(b, straight)
+	results := make([]*ricloud.Result, 500)
+	for i := range results {
+		results[i] = put(b, client, fmt.Sprintf("object-%d", i), bytes.Repeat([]byte{byte(i)}, 16<<10))
+	}
+	c := newClient(b, client)
+	saveAll := func(dir string) error {
+		saved, err := c.Results.SaveAll(b.Context(), func(yield func(*ricloud.Result, error) bool) {
+			for _, r := range results {
+				if !yield(r, nil) {
+					return
+				}
+			}
+		}, dir, ricloud.WithParallel(8))
+		if err == nil && len(saved) != len(results) {
+			err = errors.New("results are missing")
+		}
+		return err
+	}
+	loop := func(save func(context.Context, *awss3.Client, *ricloud.Result, string) error) func(
+		string) error {
+		return func(dir string) error {
+			return inParallel(results, func(r *ricloud.Result) error {
+				return save(b.Context(), client, r, dir)
+			})
+		}
+	}
+	ways := []func(string) error{saveAll, loop(saveVerified), loop(saveBare)}
+	var toVerified, toBare []float64
+	for round := 0; b.Loop(); round++ {
+		var took [3]time.Duration
+		for turn := range ways {
+			i := (round + turn) % len(ways)
+			dir := b.TempDir()
+			begun := time.Now()
+			require.NoError(b, ways[i](dir))
+			took[i] = time.Since(begun)
+		}
+		toVerified = append(toVerified, took[0].Seconds()/took[1].Seconds())
+		toBare = append(toBare, took[0].Seconds()/took[2].Seconds())
+	}
+	b.ReportMetric(median(toVerified), "saveall/verified")
+	b.ReportMetric(median(toBare), "saveall/bare")
+}
+
+func median(of []float64) float64 {
+	slices.Sort(of)
+	return of[len(of)/2]
+}
+
+// inParallel works on all results, 8 at a time.
+func inParallel(results []*ricloud.Result, work func(*ricloud.Result) error) error {
+	queue, done := make(chan *ricloud.Result), make(chan error)
+	const workers = 8
+	for range workers {
+		go func() {
+			var failed error
+			for r := range queue {
+				failed = errors.Join(failed, work(r))
+			}
+			done <- failed
+		}()
+	}
+	for _, r := range results {
+		queue <- r
+	}
+	close(queue)
+	var failed error
+	for range workers {
+		failed = errors.Join(failed, <-done)
+	}
+	return failed
+}
+
+// saveVerified saves a result as SaveAll does, with the AWS SDK alone.
+func saveVerified(
+	ctx context.Context, client *awss3.Client, r *ricloud.Result, dir string,
+) error {
+	if _, err := os.Lstat(filepath.Join(dir, r.Identifier)); err == nil {
+		return os.ErrExist
+	}
+	out, err := client.GetObject(ctx,
+		&awss3.GetObjectInput{Bucket: aws.String(bucket), Key: &r.Identifier})
+	if err != nil {
+		return err
+	}
+	defer out.Body.Close()
+	f, err := os.CreateTemp(dir, ".part-")
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	sum, sha := md5.New(), sha256.New()
+	size, err := io.Copy(io.MultiWriter(f, sum, sha), out.Body)
+	if err != nil {
+		return err
+	}
+	if size != r.Size || hex.EncodeToString(sum.Sum(nil)) != r.Checksum {
+		return ricloud.ErrChecksum
+	}
+	_ = hex.EncodeToString(sha.Sum(nil))
+	if err := f.Sync(); err != nil {
+		return err
+	}
+	if err := os.Link(f.Name(), filepath.Join(dir, r.Identifier)); err != nil { // overwrites nothing
+		return err
+	}
+	return os.Remove(f.Name())
+}
+
+// saveBare writes an object to disk with the AWS SDK alone, and verifies nothing.
+func saveBare(ctx context.Context, client *awss3.Client, r *ricloud.Result, dir string) error {
+	out, err := client.GetObject(ctx,
+		&awss3.GetObjectInput{Bucket: aws.String(bucket), Key: &r.Identifier})
+	if err != nil {
+		return err
+	}
+	defer out.Body.Close()
+	f, err := os.Create(filepath.Join(dir, r.Identifier))
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if _, err := io.Copy(f, out.Body); err != nil {
+		return err
+	}
+	return f.Sync()
+}
