@@ -122,7 +122,7 @@ func (r *request) checkAnswer(resp *transport.Response, v any) error {
 	case r.op.MayBeEmpty():
 		if !r.custom && saysError(resp.Body) {
 			return &DecodeError{
-				Operation: r.op.Name, Path: "error", Snapshot: snapshot(resp.Masked()),
+				Operation: r.op.Name, Path: "error", Snapshot: transport.Snapshot(resp.Masked()),
 				Err: errors.New("an error came with a status of success"),
 			}
 		}
