@@ -234,7 +234,8 @@ const filesPerPoll = 100
 //
 // Within a SaveAll, each object is read from storage once. A later SaveAll of
 // the same poll into the same folder makes no poll for files that are already
-// there, and goes on with the polls for files that an earlier one made.
+// there, and goes on with the polls for files that an earlier one made. If the
+// answer to a creation was lost, it first looks for the poll in the session.
 func WithFiles() CallOption { return func(o *callOptions) { o.files = true } }
 
 // withoutFiles takes WithFiles back, for the polls that follow.
@@ -265,12 +266,13 @@ func FileRefs(record json.RawMessage) []ID {
 func (s *PollsService) Files(
 	ctx context.Context, poll *Poll, ids []ID, opts ...CallOption,
 ) iter.Seq2[*Result, error] {
-	return s.files(ctx, poll, ids, func(ID, []ID) {}, opts)
+	return s.files(ctx, poll, ids, func(filePoll) {}, opts)
 }
 
-// files is Files. It calls made with each poll that it has created.
+// files is Files. It calls note before it creates a poll, without the poll's ID,
+// and again with it.
 func (s *PollsService) files(
-	ctx context.Context, poll *Poll, ids []ID, made func(poll ID, ids []ID), opts []CallOption,
+	ctx context.Context, poll *Poll, ids []ID, note func(filePoll), opts []CallOption,
 ) iter.Seq2[*Result, error] {
 	return func(yield func(*Result, error) bool) {
 		if poll == nil {
@@ -289,12 +291,13 @@ func (s *PollsService) files(
 		unique.add(ids...)
 		for chunk := range slices.Chunk(unique.all, filesPerPoll) {
 			params.Payload.Files = chunk
+			note(filePoll{Files: chunk})
 			files, err := s.Create(ctx, params, opts...)
 			if err != nil {
 				yield(nil, err)
 				return
 			}
-			made(files.ID, chunk)
+			note(filePoll{files.ID, chunk})
 			for result, err := range s.Results(ctx, files.ID, opts...) {
 				if !yield(result, err) {
 					return
@@ -324,15 +327,17 @@ type saver interface {
 	openSaved(ctx context.Context, result *Result) (io.ReadCloser, error)
 	// savedFiles returns the results of those files of a poll that are saved.
 	savedFiles(poll ID, ids []ID) []*Result
-	// noteFilePoll notes that a poll asks for files of another one.
+	// noteFilePoll notes that a poll asks, or is about to ask, for files of
+	// another one.
 	noteFilePoll(poll ID, asked filePoll)
-	// filePolls returns the polls that were noted for the files of a poll.
+	// filePolls returns what was noted, in that order.
 	filePolls(poll ID) []filePoll
 }
 
-// filePoll is a poll that asks for files.
+// filePoll is a poll that asks for files. Without an ID it is one that was about
+// to be created, and may have been.
 type filePoll struct {
-	ID    ID   `json:"asked"`
+	ID    ID   `json:"asked,omitempty"`
 	Files []ID `json:"files"`
 }
 
@@ -422,15 +427,66 @@ func (c *cascade) files(
 				return
 			}
 		}
-		for _, asked := range saver.filePolls(c.poll.ID) {
-			if !c.continueFiles(ctx, asked, missing, opts, yield) {
+		asked := saver.filePolls(c.poll.ID)
+		for _, known := range asked {
+			if known.ID != "" && !c.continueFiles(ctx, known, missing, opts, yield) {
 				return
 			}
 		}
+		note := func(p filePoll) { saver.noteFilePoll(c.poll.ID, p) }
+		if !c.findLost(ctx, asked, missing, note, opts, yield) {
+			return
+		}
 		rest := slices.DeleteFunc(slices.Clone(ids), func(id ID) bool { return !missing[id] })
-		made := func(poll ID, ids []ID) { saver.noteFilePoll(c.poll.ID, filePoll{poll, ids}) }
-		c.service.files(ctx, c.poll, rest, made, opts)(yield)
+		c.service.files(ctx, c.poll, rest, note, opts)(yield)
 	}
+}
+
+// findLost looks for the polls whose creation was noted, but not their IDs: the
+// answer was lost, or the process ended. A poll does not say which files it asks
+// for. So each poll of the session that came after the data's and is not known is
+// waited for, and what it offers of the missing files is taken.
+func (c *cascade) findLost(
+	ctx context.Context, asked []filePoll, missing map[ID]bool, note func(filePoll),
+	opts []CallOption, yield func(*Result, error) bool,
+) bool {
+	known, lost := map[ID]bool{c.poll.ID: true}, []ID(nil)
+	for _, a := range asked {
+		known[a.ID] = true
+		answered := slices.ContainsFunc(asked, func(b filePoll) bool {
+			return b.ID != "" && slices.Equal(a.Files, b.Files)
+		})
+		for _, id := range a.Files {
+			if !answered && missing[id] && !slices.Contains(lost, id) {
+				lost = append(lost, id)
+			}
+		}
+	}
+	if len(lost) == 0 {
+		return true
+	}
+	params := PollListParams{Session: c.poll.Session}
+	if c.poll.Subscription != "" {
+		params = PollListParams{Subscription: c.poll.Subscription}
+	}
+	for poll, err := range c.service.All(ctx, params, opts...) {
+		switch {
+		case err != nil:
+			yield(nil, renamed("Polls.Files", err))
+			return false
+		case known[poll.ID] || poll.DateCreated.Before(c.poll.DateCreated) ||
+			poll.Source != c.poll.Source || poll.Subscription != c.poll.Subscription:
+			continue
+		}
+		before := len(missing)
+		if !c.takeFiles(ctx, poll.ID, missing, true, opts, yield) {
+			return false
+		}
+		if len(missing) < before {
+			note(filePoll{poll.ID, lost})
+		}
+	}
+	return true
 }
 
 // continueFiles yields the missing files that a poll of an earlier SaveAll asks
@@ -453,10 +509,28 @@ func (c *cascade) continueFiles(
 		return false
 	}
 	ended := poll.State.Ended()
-	for result, err := range c.service.Results(ctx, asked.ID, opts...) {
+	if !c.takeFiles(ctx, asked.ID, missing, ended, opts, yield) {
+		return false
+	}
+	if !ended {
+		for _, id := range asked.Files {
+			delete(missing, id)
+		}
+	}
+	return true
+}
+
+// takeFiles waits for a poll, yields the missing files that it offers, and removes
+// them from missing. What failed is asked for again, or else is an error. It
+// returns false when the iteration has to end.
+func (c *cascade) takeFiles(
+	ctx context.Context, poll ID, missing map[ID]bool, again bool, opts []CallOption,
+	yield func(*Result, error) bool,
+) bool {
+	for result, err := range c.service.Results(ctx, poll, opts...) {
 		_, failed := errors.AsType[*StateError](err)
 		switch {
-		case failed && ended: // what failed is asked for again
+		case failed && again:
 		case failed:
 			if !yield(nil, err) {
 				return false
@@ -469,11 +543,6 @@ func (c *cascade) continueFiles(
 			if !yield(result, nil) {
 				return false
 			}
-		}
-	}
-	if !ended {
-		for _, id := range asked.Files {
-			delete(missing, id)
 		}
 	}
 	return true

@@ -2,6 +2,7 @@ package ricloud_test
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net/http"
 	"os"
@@ -198,6 +199,60 @@ func TestResultsWithFilesContinuesThePollForFiles(t *testing.T) {
 			require.NoError(t, err)
 			assert.Len(t, saved, 1+n)
 			assert.Equal(t, 2, sandbox.CountCalls("Polls.Create"), "no poll is made again")
+		})
+	}
+}
+
+// If the answer to the creation of a poll for files is lost, the next SaveAll looks for that poll
+// among those of the session, and takes no files of others.
+func TestResultsWithFilesFindsALostPoll(t *testing.T) {
+	t.Parallel()
+	for name, lost := range map[string]ricloudtest.Fault{
+		"applied":     {Operation: "Polls.Create", After: true, Reset: true},
+		"not applied": {Operation: "Polls.Create", Reset: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			const n = 5
+			sandbox := ricloudtest.NewServer(ricloudtest.WithAccounts(fileAccount(n)),
+				ricloudtest.WithDelays(ricloudtest.Delays{}))
+			defer sandbox.Close()
+			client := sandbox.Client(ricloud.WithPolling(time.Millisecond, 10*time.Millisecond))
+			defer client.Close()
+			poll, dir := pollMessages(t, client), t.TempDir()
+			save := func() ([]ricloud.Saved, error) {
+				results := client.Polls.Results(t.Context(), poll.ID, ricloud.WithFiles())
+				return client.Results.SaveAll(t.Context(), results, dir)
+			}
+			require.NoError(t, sandbox.SetFaults(lost))
+			_, err := save()
+			call, ok := errors.AsType[*ricloud.CallError](err)
+			require.True(t, ok, "%v", err)
+			require.True(t, call.MaybeApplied())
+			require.NoError(t, sandbox.SetFaults())
+			_, err = client.Polls.Create(t.Context(), ricloud.PollCreateParams{
+				Session: poll.Session, Source: poll.Source,
+				Payload: ricloud.PollPayload{DataTypes: []string{"ios_messages.messages"}},
+			})
+			require.NoError(t, err, "another program's")
+
+			before := sandbox.CountCalls("Polls.Create")
+			saved, err := save()
+			require.NoError(t, err)
+			assert.Len(t, saved, 1+n)
+			made := 0
+			if name == "not applied" {
+				made = 1
+			}
+			assert.Equal(t, before+made, sandbox.CountCalls("Polls.Create"))
+			listed := sandbox.CountCalls("Polls.List")
+			assert.Positive(t, listed)
+
+			saved, err = save()
+			require.NoError(t, err)
+			assert.Len(t, saved, 1+n)
+			assert.Equal(t, before+made, sandbox.CountCalls("Polls.Create"))
+			assert.Equal(t, listed, sandbox.CountCalls("Polls.List"), "nothing is lost any more")
 		})
 	}
 }

@@ -318,8 +318,8 @@ func (a *saveAll) savedFiles(poll ID, ids []ID) []*Result {
 	return found
 }
 
-// noteFilePoll implements saver. The note is written before the poll is waited
-// for, so that a SaveAll after an interruption goes on with the same poll.
+// noteFilePoll implements saver. Notes are written before the poll is created,
+// and before it is waited for, so that a SaveAll after an interruption goes on with the same poll.
 func (a *saveAll) noteFilePoll(poll ID, asked filePoll) {
 	if a.folder == nil {
 		return
@@ -337,7 +337,7 @@ func (a *saveAll) filePolls(poll ID) []filePoll {
 	var polls []filePoll
 	for _, line := range a.folder.Notes(string(poll)) {
 		var asked filePoll
-		if json.Unmarshal(line, &asked) == nil && asked.ID != "" {
+		if json.Unmarshal(line, &asked) == nil && len(asked.Files) > 0 {
 			polls = append(polls, asked)
 		}
 	}
