@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"sync"
 	"time"
+
+	"github.com/reincubate/ricloud-go/internal/backoff"
 )
 
 // job is a resource that takes a number of steps.
@@ -74,14 +76,7 @@ func (a *api) wait(ctx context.Context) error {
 	if a.latency == 0 {
 		return ctx.Err()
 	}
-	timer := time.NewTimer(a.latency)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
+	return backoff.Sleep(ctx, a.latency)
 }
 
 func (a *api) Get(ctx context.Context, id string) (*job, error) {
