@@ -582,10 +582,13 @@ func TestErrorsAreSafeToPrint(t *testing.T) {
 		status int
 		body   string
 	}{
-		{500, `{"error":"x","message":"cannot write https://b/k?X-Amz-Signature=12345678"}`},
-		{400, `{"error":"x","params":{"url":"https:\/\/b\/k?X-Amz-Signature=12345678"}}`},
-		{500, `{"Token":"12345678"}`},
-		{200, `{"message":"cannot write https://b/k?X-Amz-Signature=12345678"}`},
+		{
+			status: 500,
+			body:   `{"error":"x","message":"cannot write https://b/k?X-Amz-Signature=12345678"}`,
+		},
+		{status: 400, body: `{"error":"x","params":{"url":"https:\/\/b\/k?X-Amz-Signature=12345678"}}`},
+		{status: 500, body: `{"Token":"12345678"}`},
+		{status: 200, body: `{"message":"cannot write https://b/k?X-Amz-Signature=12345678"}`},
 	} {
 		c, api := newTestClient(t, WithRetries(0))
 		api.RegisterResponder(http.MethodGet, "=~.*", httpmock.NewStringResponder(tc.status, tc.body))

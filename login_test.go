@@ -580,12 +580,14 @@ func TestFindTakesNoSessionOfAnotherSource(t *testing.T) {
 	t.Parallel()
 	const jane = `{"id":"7","user":"1","type":"icloud.account","identifier":"Jane@example.com"}`
 	for name, tc := range map[string]struct{ source, session, want string }{
-		"her own":           {jane, `"user":"1","source":` + jane, "s1"},
-		"an ID only":        {jane, `"source":"7"`, "s1"},
-		"another source":    {jane, `"user":"1","source":"8"`, ""},
-		"another user":      {jane, `"user":"2","source":"7"`, ""},
-		"another account":   {jane, `"source":{"id":"7","identifier":"bob@example.com"}`, ""},
-		"another's sources": {strings.Replace(jane, `"user":"1"`, `"user":"2"`, 1), `"source":"7"`, ""},
+		"her own":         {source: jane, session: `"user":"1","source":` + jane, want: "s1"},
+		"an ID only":      {source: jane, session: `"source":"7"`, want: "s1"},
+		"another source":  {source: jane, session: `"user":"1","source":"8"`},
+		"another user":    {source: jane, session: `"user":"2","source":"7"`},
+		"another account": {source: jane, session: `"source":{"id":"7","identifier":"bob@example.com"}`},
+		"another's sources": {
+			source: strings.Replace(jane, `"user":"1"`, `"user":"2"`, 1), session: `"source":"7"`,
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -48,12 +48,17 @@ func TestSinkParams(t *testing.T) {
 		params s3.SinkParams
 		field  string
 	}{
-		"no client":      {params: s3.SinkParams{Bucket: bucket}, field: "client"},
-		"no bucket":      {client: client, field: "Bucket"},
-		"tiny parts":     {client, s3.SinkParams{Bucket: bucket, PartSize: 1}, "PartSize"},
-		"negative parts": {client, s3.SinkParams{Bucket: bucket, PartSize: -1}, "PartSize"},
+		"no client": {params: s3.SinkParams{Bucket: bucket}, field: "client"},
+		"no bucket": {client: client, field: "Bucket"},
+		"tiny parts": {
+			client: client, params: s3.SinkParams{Bucket: bucket, PartSize: 1}, field: "PartSize",
+		},
+		"negative parts": {
+			client: client, params: s3.SinkParams{Bucket: bucket, PartSize: -1}, field: "PartSize",
+		},
 		"lock without time": {
-			client, s3.SinkParams{Bucket: bucket, LockMode: types.ObjectLockModeGovernance}, "LockMode",
+			client: client, field: "LockMode",
+			params: s3.SinkParams{Bucket: bucket, LockMode: types.ObjectLockModeGovernance},
 		},
 		"complete": {client: client, params: s3.SinkParams{Bucket: bucket, RetainUntil: later}},
 	} {
@@ -287,17 +292,23 @@ func TestSinkStopsLooking(t *testing.T) {
 func TestSinkReportsRefusals(t *testing.T) {
 	t.Parallel()
 	isPart := func(r *http.Request) bool { return r.URL.Query().Has("partNumber") }
+	isA := func(method string) func(*http.Request) bool {
+		return func(r *http.Request) bool { return r.Method == method }
+	}
 	for name, test := range map[string]struct {
 		refused func(*http.Request) bool
 		body    []byte
 	}{
-		"look":  {func(r *http.Request) bool { return r.Method == http.MethodHead }, []byte("hello")},
-		"put":   {func(r *http.Request) bool { return r.Method == http.MethodPut }, []byte("hello")},
-		"begin": {func(r *http.Request) bool { return r.Method == http.MethodPost }, large()},
-		"part":  {isPart, large()},
-		"end": {func(r *http.Request) bool {
-			return r.Method == http.MethodPost && r.URL.Query().Has("uploadId")
-		}, large()},
+		"look":  {refused: isA(http.MethodHead), body: []byte("hello")},
+		"put":   {refused: isA(http.MethodPut), body: []byte("hello")},
+		"begin": {refused: isA(http.MethodPost), body: large()},
+		"part":  {refused: isPart, body: large()},
+		"end": {
+			refused: func(r *http.Request) bool {
+				return r.Method == http.MethodPost && r.URL.Query().Has("uploadId")
+			},
+			body: large(),
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
