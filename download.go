@@ -356,12 +356,20 @@ func (s *ResultsService) Save(
 	if err != nil {
 		return nil, err
 	}
+	if result == nil {
+		return nil, &ParamError{Operation: "Results.Save", Field: "result", Reason: "is required"}
+	}
+	saved := &savedFile{Saved: Saved{Result: result}}
 	folder, err := openFolder("Results.Save", dir, "")
 	if err != nil {
+		if _, ok := errors.AsType[*ParamError](err); !ok {
+			err = &DownloadError{
+				Result: result.ID, Identifier: result.Identifier, Size: result.Size, Err: err,
+			}
+		}
 		return nil, err
 	}
 	defer func() { _ = folder.Close() }()
-	saved := &savedFile{Saved: Saved{Result: result}}
 	if err := s.save(ctx, "Results.Save", folder, saved, o); err != nil {
 		return nil, err
 	}
@@ -373,6 +381,9 @@ func (s *ResultsService) Save(
 }
 
 func openFolder(operation, dir, sub string) (*download.Folder, error) {
+	if dir == "" {
+		return nil, &ParamError{Operation: operation, Field: "dir", Reason: "is empty"}
+	}
 	folder, err := download.OpenFolder(dir, sub)
 	if err != nil {
 		return nil, fmt.Errorf("ricloud: %s: %w", operation, err)

@@ -258,3 +258,28 @@ func TestSaveAll(t *testing.T) { //nolint:tparallel // steps, one after the othe
 		assert.Empty(t, v.acked)
 	})
 }
+
+// If the folder cannot be made, the error names the result.
+func TestSaveIntoWhatIsNoFolder(t *testing.T) {
+	t.Parallel()
+	v := newVault()
+	r := v.add("callkit.calls", random(10))
+	c := v.client(t)
+	file := filepath.Join(t.TempDir(), "file")
+	require.NoError(t, os.WriteFile(file, nil, 0o600))
+	for _, dir := range []string{file, filepath.Join(file, "within"), "a\x00b"} {
+		_, err := c.Results.Save(t.Context(), r, dir)
+		failed, ok := errors.AsType[*DownloadError](err)
+		require.True(t, ok, "%q: %v", dir, err)
+		assert.Equal(t, r.ID, failed.Result)
+	}
+	_, err := c.Results.Save(t.Context(), r, "")
+	param, ok := errors.AsType[*ParamError](err)
+	require.True(t, ok, "%v", err)
+	assert.Equal(t, "dir", param.Field)
+	_, err = c.Results.SaveAll(t.Context(), each(r), "")
+	param, ok = errors.AsType[*ParamError](err)
+	require.True(t, ok, "%v", err)
+	assert.Equal(t, "dir", param.Field)
+	assert.Zero(t, v.gets)
+}

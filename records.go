@@ -85,7 +85,7 @@ func Records[T any](r io.Reader) iter.Seq2[T, error] {
 			yield(zero, &ParamError{Operation: "Records", Field: "r", Reason: "is nil"})
 			return
 		}
-		d := document{Stream: wire.NewStream(r)}
+		d := document{Stream: wire.NewStream(r), input: r}
 		err := d.read(func() (stop bool, err error) {
 			var v, zero T
 			begin := d.next()
@@ -108,6 +108,7 @@ func Records[T any](r io.Reader) iter.Seq2[T, error] {
 type document struct {
 	*wire.Stream
 
+	input   io.Reader // what Stream reads
 	index   int
 	count   string // of metadata, where it is a number; "": none
 	counted bool   // "metadata" has come
@@ -129,8 +130,20 @@ func (d *document) next() int64 {
 	return d.InputOffset()
 }
 
-// read calls record at each record; record decodes it.
+// read calls record at each record; record decodes it. If the document is damaged,
+// the error of the input's end may say why.
 func (d *document) read(record func() (stop bool, err error)) error {
+	err := d.parse(record)
+	if err == nil || errors.Is(err, errStopped) {
+		return err
+	}
+	if _, end := io.Copy(io.Discard, d.input); end != nil && !errors.Is(err, end) {
+		return fmt.Errorf("%w (%w)", end, err)
+	}
+	return err
+}
+
+func (d *document) parse(record func() (stop bool, err error)) error {
 	if err := d.members(record); err != nil {
 		if err == io.EOF { //nolint:errorlint // bare: r has ended, and the document has not
 			return io.ErrUnexpectedEOF
@@ -255,7 +268,7 @@ func readFileRefs(r io.Reader, mustBeDocument bool) ([]ID, error) {
 		return nil, nil //nolint:nilerr // an empty file
 	}
 	var refs idSet
-	d := document{Stream: wire.NewStream(input)}
+	d := document{Stream: wire.NewStream(input), input: input}
 	d.object = func(value json.RawMessage) { refs.add(FileRefs(value)...) }
 	err = d.read(func() (bool, error) {
 		var record json.RawMessage

@@ -336,3 +336,18 @@ func TestFileRefsOfASingleObject(t *testing.T) {
 		assert.Empty(t, refs)
 	}
 }
+
+// If damage breaks the JSON, the error still says that the file is damaged.
+func TestRecordsOfADamagedFile(t *testing.T) {
+	t.Parallel()
+	const text = `{"data": [{"a": 1}, {"a": 2}], "metadata": {"count": 2}}`
+	for i := range len(text) {
+		damaged := text[:i] + string(text[i]^0x10) + text[i+1:]
+		var last error
+		for _, err := range Records[json.RawMessage](io.MultiReader(strings.NewReader(damaged),
+			iotest.ErrReader(ErrChecksum))) {
+			last = err
+		}
+		require.ErrorIs(t, last, ErrChecksum, damaged)
+	}
+}

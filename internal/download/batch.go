@@ -36,16 +36,23 @@ func (b *Batch[T]) feed(items iter.Seq[T]) {
 	var workers sync.WaitGroup
 	defer workers.Wait()
 	defer close(queue)
-	for range b.Parallel {
-		workers.Go(func() {
-			for item := range queue {
-				b.work(item)
-			}
-		})
-	}
+	started := 0
 	for item := range items {
 		if b.stopped() {
 			return
+		}
+		select {
+		case queue <- item: // to a worker that has nothing to do
+			continue
+		default:
+		}
+		if started < b.Parallel {
+			started++
+			workers.Go(func() {
+				for item := range queue {
+					b.work(item)
+				}
+			})
 		}
 		queue <- item
 	}

@@ -1,6 +1,7 @@
 package download
 
 import (
+	"math"
 	"slices"
 	"sync/atomic"
 	"testing"
@@ -58,4 +59,17 @@ func TestBatchOfAPanic(t *testing.T) {
 		batch.Run(slices.Values([]int{1, 2, 3, 4, 5, 6, 7}))
 	})
 	assert.Equal(t, []int{1, 2}, settled)
+}
+
+// No more goroutines begin than there are items, however many may.
+func TestBatchOfAsManyAsThereAre(t *testing.T) {
+	t.Parallel()
+	var worked atomic.Int64
+	batch := Batch[int]{
+		Parallel: math.MaxInt, Size: 1,
+		Work:   func(int) bool { worked.Add(1); return true },
+		Settle: func([]int) {},
+	}
+	batch.Run(slices.Values([]int{1, 2, 3}))
+	assert.Equal(t, int64(3), worked.Load())
 }
