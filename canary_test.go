@@ -321,7 +321,7 @@ func TestTheCanaryTestWouldNotice(t *testing.T) {
 			if of, found := strings.CutPrefix(req.URL.Path, "/results/"); found {
 				id = strings.TrimSuffix(of, "/ack")
 			}
-			return httpmock.NewStringResponse(200, fmt.Sprintf(`{"id":%q,"token":"x"}`, id)), nil
+			return httpmock.NewStringResponse(200, fmt.Sprintf(`{"id":%q,"token":"x","data":[]}`, id)), nil
 		})
 		client, err := ricloud.NewClient(canaryToken, ricloud.WithTransport(api))
 		require.NoError(t, err)

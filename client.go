@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync/atomic"
 
+	"github.com/reincubate/ricloud-go/internal/login"
 	"github.com/reincubate/ricloud-go/internal/transport"
 )
 
@@ -42,7 +43,7 @@ type Client struct {
 	noBatch   *atomic.Bool // the API has no POST /results/ack
 	downloads downloads
 	cascades  *cascades // in progress
-	clock     *apiClock
+	clock     *login.Clock
 	oddities  *oddities
 	hooks     *hooks
 	counts    *counts
@@ -117,7 +118,7 @@ func newClient(operation, token string, opts []Option) (*Client, error) {
 	c := &Client{transport: t, noBatch: new(atomic.Bool), downloads: newDownloads(cfg, t.Bare())}
 	c.cascades = new(cascades)
 	c.hooks, c.counts, c.oddities = observers, new(counts), new(oddities)
-	c.clock = new(apiClock)
+	c.clock = new(login.Clock)
 	c.quota = quotaPerHour
 	if cfg.RateLimit > 0 {
 		c.quota = int64(min(float64(cfg.RateLimit)/cfg.RatePer.Hours(), math.MaxInt32))

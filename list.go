@@ -26,6 +26,8 @@ type List[T any] struct {
 	URL        string `json:"url,omitempty"` // where the list can be read, relative to the base URL
 }
 
+func (l *List[T]) hasNoData() bool { return l.Data == nil }
+
 // UnmarshalJSON reads a list object, a plain array or null.
 func (l *List[T]) UnmarshalJSON(b []byte) error {
 	*l = List[T]{}

@@ -585,3 +585,33 @@ func TestEveryListHasAnAll(t *testing.T) {
 		assert.Equal(t, 9, n, path)
 	}
 }
+
+// A proxy's own JSON does not show that a list is empty. What the API's generations write for an
+// empty list does.
+func TestAListWithoutDataIsNotEmpty(t *testing.T) {
+	t.Parallel()
+	for body, isList := range map[string]bool{
+		`{"error":"maintenance"}`: false, `{"status":"ok"}`: false, `{}`: false, `{"id":"1"}`: false,
+		`{"data":null}`: true, `{"data":[],"has_more":false}`: true, `[]`: true, `null`: true,
+	} {
+		c, api := newTestClient(t)
+		api.RegisterResponder(http.MethodGet, "=~.*", httpmock.NewStringResponder(200, body))
+		for name, read := range map[string]func() error{
+			"List": func() error { return result(c.Users.List(t.Context(), UserListParams{})) },
+			"All":  func() error { return result(drain(c.Users.All(t.Context(), UserListParams{}))) },
+			"All of a list": func() error {
+				list := &List[User]{URL: "/users", HasMore: true}
+				return result(drain(list.All(t.Context(), c)))
+			},
+		} {
+			err := read()
+			if isList {
+				require.NoError(t, err, "%s: %s", name, body)
+				continue
+			}
+			decodeErr, ok := errors.AsType[*DecodeError](err)
+			require.True(t, ok, "%s: %s: %v", name, body, err)
+			assert.Equal(t, "data", decodeErr.Path)
+		}
+	}
+}

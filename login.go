@@ -2,17 +2,13 @@ package ricloud
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"net/http"
 	"slices"
-	"strings"
-	"sync"
 	"time"
 
 	"github.com/reincubate/ricloud-go/internal/backoff"
-	"github.com/reincubate/ricloud-go/internal/transport"
+	"github.com/reincubate/ricloud-go/internal/login"
 	"github.com/reincubate/ricloud-go/internal/watch"
 )
 
@@ -109,7 +105,7 @@ func withCodeSent(err error, sent bool) error {
 func (s *SessionsService) createOnce(
 	ctx context.Context, params SessionCreateParams, known []ID, opts []CallOption,
 ) (*Session, error) {
-	done, err := s.client.waits.logins.turn(ctx, params.Source)
+	done, err := s.client.waits.logins.Turn(ctx, params.Source.account())
 	if err != nil {
 		return nil, &CallError{Operation: "Sessions.Login", Err: err, notSent: true}
 	}
@@ -126,7 +122,7 @@ func (s *SessionsService) createOnce(
 	for {
 		found, findErr := s.Find(ctx, find)
 		switch {
-		case findErr == nil && s.client.waits.logins.add(found.ID):
+		case findErr == nil && s.client.waits.logins.Add(string(found.ID)):
 			return found, nil
 		case findErr == nil: // another Login has taken it since
 			find.Known = append(slices.Clip(find.Known), found.ID)
@@ -240,10 +236,10 @@ func (f *search) look(ctx context.Context) (*Session, error) {
 			return nil, err
 		}
 		// A create in progress may be about to return it.
-		if err := logins.settle(ctx, f.params.Source); err != nil {
+		if err := logins.Settle(ctx, f.params.Source.account()); err != nil {
 			return nil, err
 		}
-		if !logins.has(session.ID) {
+		if !logins.Has(string(session.ID)) {
 			return session, nil
 		}
 	}
@@ -259,11 +255,11 @@ func (f *search) lookClosely(ctx context.Context) (*Session, error) {
 			return nil, err
 		}
 		now := time.Now()
-		least, most := clock.ahead(now)
-		if most-least < exactClock || !newest.DateCreated.Before(since.Add(most)) {
+		least, most := clock.Ahead(now)
+		if most-least < login.Exact || !newest.DateCreated.Before(since.Add(most)) {
 			return newest, nil
 		}
-		if err := backoff.Sleep(ctx, tellingPause(now, least, most)); err != nil {
+		if err := backoff.Sleep(ctx, login.Pause(now, least, most)); err != nil {
 			return nil, err
 		}
 	}
@@ -282,23 +278,15 @@ func (f *search) newest(ctx context.Context) (*Session, error) {
 	}
 	var newest *Session
 	for _, source := range f.sources {
-		var answer Response
-		page, err := f.sessions.List(
-			ctx, SessionListParams{Source: source, ListParams: ListParams{Limit: 100}},
-			slices.Concat(f.opts, []CallOption{WithResponse(&answer)})...,
-		)
-		if err == nil {
-			err = checkList(transport.SessionsList, &answer)
-		}
+		params := SessionListParams{Source: source, ListParams: ListParams{Limit: 100}}
+		page, err := f.sessions.List(ctx, params, f.opts...)
 		if err != nil {
 			return nil, err
 		}
 		for i := range page.Data {
-			session := &page.Data[i]
-			other := slices.Contains(f.params.Known, session.ID) ||
-				f.sessions.client.waits.logins.has(session.ID)
-			if !other && f.isOn(session, source) && (newest == nil || session.DateCreated.After(newest.DateCreated)) {
-				newest = session
+			s := &page.Data[i]
+			if f.mayBe(s, source) && (newest == nil || s.DateCreated.After(newest.DateCreated)) {
+				newest = s
 			}
 		}
 	}
@@ -309,20 +297,27 @@ func (f *search) newest(ctx context.Context) (*Session, error) {
 	if latest.Nanosecond() == 0 { // the API may cut it to the second
 		latest = latest.Add(time.Second - 1)
 	}
-	least, _ := f.sessions.client.clock.ahead(time.Now())
+	least, _ := f.sessions.client.clock.Ahead(time.Now())
 	if latest.Before(f.params.Since.Add(least)) {
 		return nil, nil //nolint:nilnil // it is an earlier login's
 	}
 	return newest, nil
 }
 
-// isOn reports whether a session is on a source, as far as it says. An API that
-// does not know the filter also lists others.
-func (f *search) isOn(s *Session, source ID) bool {
-	is := func(a, b string) bool { return a == "" || sameIdentifier(a, b) }
+// mayBe reports whether a session on a source may be the one that is looked for,
+// as far as it says. An API that does not know the filter also lists others.
+func (f *search) mayBe(s *Session, source ID) bool {
 	wanted := f.params.Source
-	return is(string(s.Source.ID), string(source)) && is(string(s.User), string(wanted.User)) &&
-		is(s.Source.Identifier, wanted.Identifier)
+	return !slices.Contains(f.params.Known, s.ID) &&
+		!f.sessions.client.waits.logins.Has(string(s.ID)) &&
+		isOrUnknown(s.Source.ID, source) && isOrUnknown(s.User, wanted.User) &&
+		isOrUnknown(s.Source.Identifier, wanted.Identifier)
+}
+
+// isOrUnknown reports whether a name that the API sent is the wanted one, or is
+// missing.
+func isOrUnknown[S ~string](name, wanted S) bool {
+	return name == "" || login.SameName(string(name), string(wanted))
 }
 
 // sourcesOf returns the sources that a login to source can have used. The API
@@ -333,227 +328,18 @@ func (s *SessionsService) sourcesOf(
 ) (ids []ID, err error) {
 	for _, identifier := range []string{source.Identifier, ""} {
 		params := SourceListParams{User: source.User, Identifier: identifier}
-		var answer Response
-		opts := slices.Concat(opts, []CallOption{WithResponse(&answer)})
 		for found, err := range s.client.Sources.All(ctx, params, opts...) {
 			if err != nil {
 				return nil, err
 			}
-			ofUser := found.User == "" || sameIdentifier(string(found.User), string(source.User))
-			if ofUser && found.Type == source.Type &&
-				sameIdentifier(found.Identifier, source.Identifier) {
+			if found.Type == source.Type && isOrUnknown(found.User, source.User) &&
+				login.SameName(found.Identifier, source.Identifier) {
 				ids = append(ids, found.ID)
 			}
-		}
-		if err := checkList(transport.SourcesList, &answer); err != nil {
-			return nil, err
 		}
 		if len(ids) > 0 {
 			break
 		}
 	}
 	return ids, nil
-}
-
-// checkList refuses an answer that holds no list, such as a proxy's own JSON: it
-// does not show that there are no items.
-func checkList(op transport.Operation, answer *Response) error {
-	var list map[string]json.RawMessage
-	if json.Unmarshal(answer.Body, &list) != nil || list == nil {
-		return nil //nolint:nilerr // an array or null
-	}
-	if _, ok := list["data"]; !ok {
-		return notTheResource(op.Name, "data", "")
-	}
-	return nil
-}
-
-// sameIdentifier reports whether two identifiers name the same account.
-func sameIdentifier(a, b string) bool {
-	return strings.EqualFold(strings.TrimSpace(a), strings.TrimSpace(b))
-}
-
-// apiClock is how far the API's clock is ahead of this machine's: a range that
-// gets smaller with each success of the Client. Where no answer has a date, the
-// clocks are taken to agree.
-type apiClock struct {
-	mu          sync.Mutex
-	least, most time.Duration
-	at          time.Time // of the last answer; zero: there was none
-}
-
-const (
-	// clockSkew is by how much two clocks differ more after a time: a second in a
-	// day, more than clocks that are set over the network.
-	clockSkew = 1e-5
-	// exactClock is a range that more answers would not make much smaller.
-	exactClock = 25 * time.Millisecond
-)
-
-// read takes in the date of an answer. The date is cut to the second, and the
-// answer was made some time between sent and received.
-func (c *apiClock) read(resp *transport.Response) {
-	date, err := http.ParseTime(resp.Header.Get("Date"))
-	if err != nil || len(resp.Attempts) == 0 {
-		return
-	}
-	received := resp.Ended
-	sent := received.Add(-resp.Attempts[len(resp.Attempts)-1].Duration)
-	least, most := date.Sub(received), date.Add(time.Second).Sub(sent)
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if !c.at.IsZero() {
-		before, until := c.drifted(received)
-		if lo, hi := max(least, before), min(most, until); lo <= hi { // else a clock was set
-			least, most = lo, hi
-		}
-	}
-	c.least, c.most, c.at = least, most, received
-}
-
-// ahead returns the range at a time.
-func (c *apiClock) ahead(now time.Time) (least, most time.Duration) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.drifted(now)
-}
-
-func (c *apiClock) drifted(now time.Time) (least, most time.Duration) {
-	if c.at.IsZero() {
-		return 0, 0
-	}
-	drift := time.Duration(clockSkew * float64(max(0, now.Sub(c.at))))
-	return c.least - drift, c.most + drift
-}
-
-// tellingPause returns how long to wait so that the next answer halves the
-// range: until a second ends on a clock in the middle of it.
-func tellingPause(now time.Time, least, most time.Duration) time.Duration {
-	there := now.Add((least + most) / 2)
-	return there.Truncate(time.Second).Add(time.Second).Sub(there)
-}
-
-// logins are the sessions that the Client's own creates have returned or found:
-// no other login's search may take them. It remembers the last 4096.
-type logins struct {
-	mu    sync.Mutex
-	known map[ID]bool
-	order []ID
-	turns map[SourceParams]*loginTurn
-	// creating are the creates in progress. Each channel is closed at the end.
-	creating map[SourceParams][]chan struct{}
-}
-
-// sourceKey returns what is the same for all logins to an account.
-func sourceKey(source SourceParams) SourceParams {
-	source.Identifier = strings.ToLower(strings.TrimSpace(source.Identifier))
-	return source
-}
-
-// begin notes a create on a source. The caller calls done at its end, after add.
-func (l *logins) begin(source SourceParams) (done func()) {
-	if source.Identifier == "" { // Relay's sessions are not searched for
-		return func() {}
-	}
-	key, ended := sourceKey(source), make(chan struct{})
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.creating == nil {
-		l.creating = map[SourceParams][]chan struct{}{}
-	}
-	l.creating[key] = append(l.creating[key], ended)
-	return func() {
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		close(ended)
-		left := slices.DeleteFunc(l.creating[key], func(c chan struct{}) bool { return c == ended })
-		if l.creating[key] = left; len(left) == 0 {
-			delete(l.creating, key)
-		}
-	}
-}
-
-// settle waits until the creates on a source that are in progress have ended.
-func (l *logins) settle(ctx context.Context, source SourceParams) error {
-	l.mu.Lock()
-	creating := slices.Clone(l.creating[sourceKey(source)])
-	l.mu.Unlock()
-	for _, ended := range creating {
-		select {
-		case <-ended:
-		case <-ctx.Done():
-			return backoff.Cause(ctx)
-		}
-	}
-	return nil
-}
-
-// loginTurn is held by the Login that creates a session on a source.
-type loginTurn struct {
-	held  chan struct{}
-	users int // that hold it or wait for it
-}
-
-// turn waits until no other Login creates a session on the source. done ends
-// the turn.
-func (l *logins) turn(ctx context.Context, source SourceParams) (done func(), err error) {
-	if source.Identifier == "" { // Relay's sessions are not searched for
-		return func() {}, nil
-	}
-	source = sourceKey(source)
-	l.mu.Lock()
-	t := l.turns[source]
-	if t == nil {
-		t = &loginTurn{held: make(chan struct{}, 1)}
-		if l.turns == nil {
-			l.turns = map[SourceParams]*loginTurn{}
-		}
-		l.turns[source] = t
-	}
-	t.users++
-	l.mu.Unlock()
-	leave := func() {
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		if t.users--; t.users == 0 {
-			delete(l.turns, source)
-		}
-	}
-	select {
-	case t.held <- struct{}{}:
-		return func() {
-			<-t.held
-			leave()
-		}, nil
-	case <-ctx.Done():
-		leave()
-		return nil, backoff.Cause(ctx)
-	}
-}
-
-const maxLogins = 4096
-
-// add reports whether id is new.
-func (l *logins) add(id ID) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.known[id] {
-		return false
-	}
-	if l.known == nil {
-		l.known = map[ID]bool{}
-	}
-	l.known[id] = true
-	l.order = append(l.order, id)
-	if len(l.order) > maxLogins {
-		delete(l.known, l.order[0])
-		l.order = l.order[1:]
-	}
-	return true
-}
-
-func (l *logins) has(id ID) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.known[id]
 }

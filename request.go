@@ -69,7 +69,7 @@ func (c *Client) send(ctx context.Context, r request, opts []CallOption, into an
 		*o.response = newResponse(resp, err)
 	}
 	if err == nil && resp.StatusCode < http.StatusMultipleChoices {
-		c.clock.read(resp)
+		c.clock.Read(resp)
 	}
 	err = c.receive(ctx, &r, resp, err, into)
 	if ended != nil {
@@ -112,12 +112,13 @@ func (c *Client) receive(
 }
 
 // checkAnswer refuses a success that lacks what makes it one: the ID of its
-// resource, as in "{}", null or a proxy's own JSON, and the token of a new or
-// rotated key. Without it, the caller has nothing to go on with.
+// resource, as in "{}", null or a proxy's own JSON, the token of a new or rotated
+// key, and the data of a list. Without it, the caller has nothing to go on with.
 func (r *request) checkAnswer(resp *transport.Response, v any) error {
 	missing := ""
 	resource, identified := v.(interface{ ident() ID })
 	key, isKey := v.(*Key)
+	list, isList := v.(interface{ hasNoData() bool })
 	switch {
 	case r.op.MayBeEmpty():
 		if !r.custom && saysError(resp.Body) {
@@ -130,6 +131,8 @@ func (r *request) checkAnswer(resp *transport.Response, v any) error {
 		missing = "id"
 	case isKey && r.op.Once() && key.Token.IsZero():
 		missing = "token"
+	case isList && list.hasNoData() && !holdsList(resp.Body):
+		missing = "data"
 	}
 	if missing == "" {
 		return nil
@@ -158,6 +161,18 @@ func saysError(body []byte) bool {
 		return false
 	}
 	return true
+}
+
+// holdsList reports whether an answer that decodes to an empty list is one: null,
+// an array, or an object with a list. A proxy's own JSON does not show that there
+// are no items.
+func holdsList(body []byte) bool {
+	var list map[string]json.RawMessage
+	if json.Unmarshal(body, &list) != nil || list == nil {
+		return true
+	}
+	_, ok := list["data"]
+	return ok
 }
 
 // build checks r and returns it as the transport takes it.

@@ -10,6 +10,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"github.com/reincubate/ricloud-go/internal/login"
 	"github.com/reincubate/ricloud-go/internal/transport"
 	"github.com/reincubate/ricloud-go/internal/watch"
 )
@@ -70,6 +71,10 @@ type SourceParams struct {
 	User       ID         `json:"user"`                 // required
 	Type       SourceType `json:"type"`                 // required
 	Identifier string     `json:"identifier,omitempty"` // an account's username; not for Relay
+}
+
+func (p SourceParams) account() login.Account {
+	return login.Account{User: string(p.User), Type: string(p.Type), Identifier: p.Identifier}
 }
 
 // SessionPayload holds the credentials that the source asks for. An iCloud
@@ -211,11 +216,11 @@ func (s *SessionsService) Create(
 	ctx context.Context, params SessionCreateParams, opts ...CallOption,
 ) (*Session, error) {
 	logins := s.client.waits.logins
-	defer logins.begin(params.Source)()
+	defer logins.Begin(params.Source.account())()
 	r := request{op: transport.SessionsCreate, body: params}
 	session, err := do[Session](ctx, s.client, r, opts)
 	if err == nil {
-		logins.add(session.ID)
+		logins.Add(string(session.ID))
 		s.client.waits.sessions.hub.Know(session)
 	}
 	return session, err

@@ -19,6 +19,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/reincubate/ricloud-go/internal/backoff"
+	"github.com/reincubate/ricloud-go/internal/login"
 	"github.com/reincubate/ricloud-go/internal/transport"
 	"github.com/reincubate/ricloud-go/internal/watch"
 	"github.com/reincubate/ricloud-go/internal/wire"
@@ -44,7 +45,7 @@ type waits struct {
 	polls         *waiter[Poll]
 	tasks         *waiter[Task]
 	subscriptions *waiter[Subscription]
-	logins        *logins
+	logins        *login.Sessions
 }
 
 func newWaits(c *Client, cfg config) waits {
@@ -60,7 +61,7 @@ func newWaits(c *Client, cfg config) waits {
 		allowance: rate.NewLimiter(rate.Limit(quota/waitShare), waitBurst),
 	}
 	return waits{
-		logins:   new(logins),
+		logins:   new(login.Sessions),
 		sessions: newWaiter(shared, transport.SessionsGet, transport.SessionsList, sessionStatus, nil),
 		polls:    newWaiter(shared, transport.PollsGet, transport.PollsList, pollStatus, sortTasks),
 		tasks:    newWaiter(shared, transport.TasksGet, transport.TasksList, taskStatus, nil),
