@@ -248,6 +248,8 @@ func decodeRecord(entry store.Entry) (*stored, error) {
 	if err := json.Unmarshal(entry.Value, &r.record); err != nil {
 		return nil, fmt.Errorf("ingest: the record %s cannot be read: %w", entry.Key, err)
 	}
+	clamp(&r.Due, lastRetry)
+	clamp(&r.Begun, 0)
 	return r, nil
 }
 
@@ -289,7 +291,7 @@ func (e *Engine) Account(ctx context.Context, key string) (*Status, error) {
 
 // Accounts iterates over the accounts that are in one of the states, or over all
 // accounts if no state is given. An account that changes during the iteration
-// may be seen before or after its change.
+// may be seen before its change, after it, or both.
 //
 //	for account, err := range engine.Accounts(ctx, ingest.Dead) { … account.Reason … }
 func (e *Engine) Accounts(ctx context.Context, states ...State) iter.Seq2[*Status, error] {

@@ -2,6 +2,7 @@ package ingest_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"strings"
 	"sync"
@@ -340,4 +341,18 @@ func TestURLsReachTheNextLeader(t *testing.T) {
 		assert.Zero(t, c.sandbox.CountCalls("Polls.Get"))
 		assert.Zero(t, c.sandbox.CountCalls("Results.Get"))
 	})
+}
+
+// change changes an account's record in the store.
+func (c *company) change(key string, change func(record map[string]any)) {
+	c.t.Helper()
+	e, err := c.shared.Get(c.t.Context(), "acct."+store.Token(key))
+	require.NoError(c.t, err)
+	record := map[string]any{}
+	require.NoError(c.t, json.Unmarshal(e.Value, &record))
+	change(record)
+	e.Value, err = json.Marshal(record)
+	require.NoError(c.t, err)
+	_, err = c.shared.Put(c.t.Context(), e, 0)
+	require.NoError(c.t, err)
 }

@@ -77,7 +77,19 @@ type storedJob struct {
 
 func decodeJob(entry store.Entry) (*storedJob, error) {
 	j := &storedJob{key: entry.Key, revision: entry.Revision}
-	return j, json.Unmarshal(entry.Value, &j.job)
+	err := json.Unmarshal(entry.Value, &j.job)
+	for i := range j.Tasks {
+		clamp(&j.Tasks[i].Due, maxRetryWait)
+	}
+	return j, err
+}
+
+// clamp bounds a time that another process has written. No pause is longer than atMost: beyond
+// that, the other's clock is ahead.
+func clamp(t *time.Time, atMost time.Duration) {
+	if last := time.Now().UTC().Add(atMost); t.After(last) {
+		*t = last
+	}
 }
 
 func (e *Engine) saveJob(ctx context.Context, j *storedJob) error {

@@ -102,6 +102,8 @@ func (l *leader) observeRecord(entry store.Entry) {
 		it = &item{key: strings.Clone(key)} // alone, and not as the end of the subject
 		l.items[it.key] = it
 	}
+	clamp(&r.Due, lastRetry)
+	clamp(&r.Begun, 0)
 	it.revision, it.state, it.due, it.begun = entry.Revision, known(r.State), instantOf(r.Due),
 		instantOf(r.Begun)
 	it.session, it.poll, it.sub = r.Session, r.Poll, r.Subscription

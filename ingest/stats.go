@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/reincubate/ricloud-go/ingest/internal/store"
@@ -48,15 +50,19 @@ func (e *Engine) Stats(ctx context.Context) (*Stats, error) {
 	if err != nil {
 		return nil, err
 	}
+	processes := map[string]Process{} // one may be seen twice, when it changes meanwhile
 	err = e.each(ctx, processPrefix, func(entry store.Entry) {
 		var p Process
 		if json.Unmarshal(entry.Value, &p) == nil {
-			s.Processes = append(s.Processes, p)
+			processes[p.ID] = p
 		}
 	})
 	if err != nil {
 		return nil, err
 	}
+	s.Processes = slices.SortedFunc(maps.Values(processes), func(a, b Process) int {
+		return a.Since.Compare(b.Since)
+	})
 	s.Waiting, s.Paused = e.pacer.state()
 	entry, err := e.store.Get(ctx, slotsKey)
 	if err == nil {

@@ -26,7 +26,7 @@ func (l *leader) login(ctx context.Context, r *stored, code ricloud.Secret) erro
 	}
 	password, err := l.h.Secret(ctx, r.Account.Key)
 	if err != nil {
-		return fmt.Errorf("Handlers.Secret: %w", err)
+		return fmt.Errorf("Handlers.Secret: %w", masked(err, password))
 	}
 	note := ""
 	if !code.IsZero() {
@@ -44,6 +44,7 @@ func (l *leader) login(ctx context.Context, r *stored, code ricloud.Secret) erro
 	session, err := l.client.Sessions.Create(create, ricloud.SessionCreateParams{
 		Source: source, Payload: ricloud.SessionPayload{Password: password, Code: code},
 	})
+	err = masked(err, password, code)
 	if mayBeApplied(err) {
 		return l.unknown(ctx, r, err)
 	}

@@ -211,13 +211,14 @@ func (w *worker) call(ctx context.Context, j *storedJob, t *task, calls *sync.Wa
 	defer cancel()
 	r := &Result{Result: t.Result, Account: j.Account, Attempt: t.Tries, client: w.client}
 	w.sign(ctx, r)
+	url := r.SignedURL.URL
 	ended := make(chan error, 1)
 	calls.Go(func() {
-		err := w.protected(ctx, r)
+		err := w.protected(ctx, r, url)
 		if err == nil {
 			err = r.verify(ctx)
 		}
-		ended <- err
+		ended <- masked(err, url)
 	})
 	select {
 	case err := <-ended:
@@ -235,12 +236,14 @@ func (w *worker) call(ctx context.Context, j *storedJob, t *task, calls *sync.Wa
 }
 
 // protected calls the handler and turns its panic into an error.
-func (w *worker) protected(ctx context.Context, r *Result) (err error) {
+func (w *worker) protected(ctx context.Context, r *Result, url ricloud.Secret) (err error) {
+	account := r.Account
 	defer func() {
 		if p := recover(); p != nil {
-			err = fmt.Errorf("the handler panicked: %v", p)
-			w.log(ctx, "the handler panicked", slog.String("account", r.Account), slog.Any("panic", p),
-				slog.String("stack", string(debug.Stack())))
+			said := maskedText(fmt.Sprint(p), url)
+			err = fmt.Errorf("the handler panicked: %s", said)
+			w.log(ctx, "the handler panicked", slog.String("account", account),
+				slog.String("panic", said), slog.String("stack", string(debug.Stack())))
 		}
 	}()
 	return w.h.Result(ctx, r)

@@ -84,8 +84,11 @@ func copyRecords(ctx context.Context, from, to *Store, prefix string) (n int, er
 // putNew writes a record that is not there, or is the same.
 func putNew(ctx context.Context, to *Store, e store.Entry) error {
 	_, err := to.Put(ctx, store.Entry{Key: e.Key, Value: e.Value}, 0)
-	if !errors.Is(err, store.ErrConflict) || strings.HasPrefix(e.Key, "quota.") {
+	if !errors.Is(err, store.ErrConflict) {
 		return err
+	}
+	if strings.HasPrefix(e.Key, "quota.") {
+		return nil // what is there is newer
 	}
 	there, err := to.Get(ctx, e.Key)
 	if err == nil && !bytes.Equal(there.Value, e.Value) {

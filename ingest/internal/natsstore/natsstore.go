@@ -348,6 +348,7 @@ func (s *Store) readFrom(
 		_ = s.records.DeleteConsumer(ctx, name) // or it goes by itself
 	}()
 	for left := consumer.CachedInfo().NumPending; left > 0; {
+		// FetchNoWait would wait for ever if the server died now.
 		batch, err := consumer.Fetch(readBatch, jetstream.FetchMaxWait(attemptTimeout))
 		if err != nil {
 			return false, err
@@ -356,14 +357,16 @@ func (s *Store) readFrom(
 		for msg := range batch.Messages() {
 			meta, err := msg.Metadata()
 			if err != nil || ctx.Err() != nil {
-				continue
+				return false, err
 			}
 			*last, left = meta.Sequence.Stream, meta.NumPending
 			e := store.Entry{Key: strings.TrimPrefix(msg.Subject(), s.subject("")), Revision: *last}
 			if !isRemoval(msg.Headers()) {
 				e.Value = msg.Data()
 			}
-			fn(e)
+			if fn(e); left == 0 {
+				return true, nil // the batch would wait for more
+			}
 		}
 		if err := batch.Error(); err != nil || ctx.Err() != nil {
 			return false, err

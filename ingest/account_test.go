@@ -1,0 +1,195 @@
+package ingest_test
+
+import (
+	"errors"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	ricloud "github.com/reincubate/ricloud-go"
+	"github.com/reincubate/ricloud-go/ingest"
+	"github.com/reincubate/ricloud-go/ingest/internal/store"
+	"github.com/reincubate/ricloud-go/ricloudtest"
+)
+
+func isParamError(err error) bool {
+	_, ok := errors.AsType[*ricloud.ParamError](err)
+	return ok
+}
+
+// Two processes submit the same key at once: for the same account both succeed, and for two
+// accounts one does, whose account is stored.
+func TestTwoProcessesSubmitOneKey(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		shared := store.NewMemory()
+		var engines []*ingest.Engine
+		for range 2 {
+			engine, err := ingest.OpenOn(t.Context(), ingest.Config{Memory: true}, shared)
+			require.NoError(t, err)
+			engines = append(engines, engine)
+		}
+		_, here := fleet(2)
+		same, other := here[0], here[1]
+		other.Key = same.Key
+		for name, accounts := range map[string][]ingest.Account{
+			"same": {same, same}, "another source": {same, other},
+		} {
+			var errs [2]error
+			var both sync.WaitGroup
+			for i, engine := range engines {
+				a := accounts[i]
+				a.Key += name
+				both.Go(func() { errs[i] = engine.Submit(t.Context(), a) })
+			}
+			both.Wait()
+			status, err := engines[0].Account(t.Context(), same.Key+name)
+			require.NoError(t, err)
+			for i, err := range errs {
+				if accounts[i].Source == status.Account.Source {
+					require.NoError(t, err, name)
+				} else {
+					require.True(t, isParamError(err), "%s: %v", name, err)
+				}
+			}
+		}
+		for _, engine := range engines {
+			require.NoError(t, engine.Close())
+		}
+	})
+}
+
+// An account that cannot work is refused, with the name of the field.
+func TestSubmitRefusesWhatCannotWork(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, ingest.Config{Memory: true})
+		_, here := fleet(1)
+		for field, change := range map[string]func(*ingest.Account){
+			"Key":               func(a *ingest.Account) { a.Key = "" },
+			"Key is longer":     func(a *ingest.Account) { a.Key = string(make([]byte, 300)) },
+			"Source.User":       func(a *ingest.Account) { a.Source.User = "1" },
+			"Source.Type":       func(a *ingest.Account) { a.Source.Type = "" },
+			"Source.Type relay": func(a *ingest.Account) { a.Source.Type = ricloud.SourceRelayInstance },
+			"Source.Identifier": func(a *ingest.Account) { a.Source.Identifier = "" },
+			"Poll":              func(a *ingest.Account) { a.Poll = ricloud.PollPayload{} },
+			"Every":             func(a *ingest.Account) { a.Every = -time.Second },
+		} {
+			a := here[0]
+			change(&a)
+			assert.True(t, isParamError(b.engine.Submit(t.Context(), a)), field)
+		}
+		for _, cfg := range []ingest.Config{
+			{},
+			{Memory: true, Dir: "x"},
+			{Memory: true, Name: "a.b"},
+			{Memory: true, Replicas: 3},
+			{URL: "nats://a", Replicas: 9},
+			{Memory: true, Requests: -1},
+			{Memory: true, Per: -1},
+			{Memory: true, Lease: time.Millisecond},
+			{Memory: true, MaxBytes: 1},
+		} {
+			_, err := ingest.Open(t.Context(), cfg)
+			assert.True(t, isParamError(err), "%+v: %v", cfg, err)
+		}
+		run := func(h ingest.Handlers) error { return b.engine.Run(t.Context(), b.client, h) }
+		assert.True(t, isParamError(run(ingest.Handlers{})))
+		assert.True(t, isParamError(run(ingest.Handlers{Secret: secret})))
+		h := b.handlers()
+		h.Attempts = -1
+		assert.True(t, isParamError(run(h)))
+		assert.True(t, isParamError(b.engine.Run(t.Context(), nil, b.handlers())))
+		require.NoError(t, b.engine.Close())
+	})
+}
+
+// A code that is given twice, at once and by two processes, is used once.
+func TestACodeGivenTwiceIsUsedOnce(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		there, here := fleet(1)
+		there[0].Code = "731994"
+		c := newCompany(t, 2, each, ricloudtest.WithAccounts(there...),
+			ricloudtest.WithDelays(delays()))
+		stop := c.start(func(int) ingest.Handlers { return c.handlers() })
+		c.submit(here...)
+		c.wait(1, ingest.CodeNeeded)
+		var used atomic.Int32
+		var givers sync.WaitGroup
+		for _, engine := range c.engines {
+			for range 3 {
+				givers.Go(func() {
+					err := engine.Code(t.Context(), here[0].Key, ricloud.NewSecret("731994"))
+					if err == nil {
+						used.Add(1)
+					} else {
+						assert.ErrorContains(t, err, "no code is wanted")
+					}
+				})
+			}
+		}
+		givers.Wait()
+		assert.EqualValues(t, 1, used.Load())
+		c.wait(1, ingest.Done)
+		stop()
+		assert.Equal(t, 2, c.sandbox.CountCalls("Sessions.Create"))
+	})
+}
+
+// A storm of 429 answers pauses all processes and makes no dead letter. No login is made twice.
+func TestAStormOf429(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		const accounts = 20
+		there, here := fleet(accounts)
+		c := newCompany(t, 3, each, ricloudtest.WithAccounts(there...),
+			ricloudtest.WithDelays(delays()),
+			ricloudtest.WithFaults(ricloudtest.Fault{
+				Status: http.StatusTooManyRequests, Rate: 0.5, Count: -1,
+			}))
+		stop := c.start(func(int) ingest.Handlers { return c.handlers() })
+		c.submit(here...)
+		c.wait(accounts, ingest.Done)
+		stop()
+		sessions := 0
+		require.NoError(t, c.sandbox.SetFaults())
+		for _, err := range c.sandbox.Client().Sessions.All(t.Context(), ricloud.SessionListParams{}) {
+			require.NoError(t, err)
+			sessions++
+		}
+		assert.Equal(t, accounts, sessions)
+	})
+}
+
+// The clock of a process that was far ahead has left its times in the state. They hold nobody up
+// for longer than a step's longest pause.
+func TestTimesFromAClockThatIsAhead(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		there, here := fleet(2)
+		c := newCompany(t, 1, each, ricloudtest.WithAccounts(there...),
+			ricloudtest.WithDelays(delays()))
+		c.submit(here...)
+		user, err := c.client.Users.Create(t.Context(),
+			ricloud.UserCreateParams{Identifier: here[1].Key})
+		require.NoError(t, err)
+		ahead := time.Now().Add(365 * 24 * time.Hour)
+		c.change(here[0].Key, func(record map[string]any) { record["due"] = ahead })
+		c.change(here[1].Key, func(record map[string]any) {
+			record["state"], record["begun"] = ingest.LoggingIn, ahead
+			record["user"] = user.ID
+		})
+		began := time.Now()
+		stop := c.start(func(int) ingest.Handlers { return c.handlers() })
+		c.wait(2, ingest.Done)
+		stop()
+		assert.Less(t, time.Since(began), time.Hour)
+	})
+}
