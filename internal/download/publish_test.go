@@ -1,0 +1,187 @@
+package download
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// once returns a function that calls f the first time only.
+func once(f func()) func() {
+	var did sync.Once
+	return func() { did.Do(f) }
+}
+
+// swap puts another file in the place of the one partial file in dir.
+func swap(t *testing.T, dir, content string) {
+	t.Helper()
+	for _, name := range names(t, dir) {
+		if isPartial(name) {
+			path := filepath.Join(dir, name)
+			assert.NoError(t, os.Rename(path, path+".moved"))
+			assert.NoError(t, os.WriteFile(path, []byte(content), 0o600))
+		}
+	}
+}
+
+// saveWithin saves a file, and fails the test if that does not end soon.
+func saveWithin(t *testing.T, f *Folder, name string, o *object) (Kept, error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	kept, err := f.Save(ctx, name, limits(), o.file())
+	require.NotErrorIs(t, err, context.DeadlineExceeded, "Save does not end")
+	return kept, err
+}
+
+// The partial file may be replaced at any moment before it gets its name. The name then never
+// stands for what replaced it, if that can still be seen, and Save never returns what it did not
+// verify.
+func TestPublishOfAFileThatWasReplaced(t *testing.T) {
+	t.Parallel()
+	const theirs = "something else"
+	noLinks := func(*os.Root, string, string) error { return errors.ErrUnsupported }
+	for name, hook := range map[string]func(f *Folder, swap func()){
+		"before its name": func(f *Folder, swap func()) {
+			f.sys.sync = func(file *os.File) error {
+				defer swap()
+				return file.Sync()
+			}
+		},
+		"at the link": func(f *Folder, swap func()) {
+			f.sys.link = func(root *os.Root, from, to string) error {
+				swap()
+				return root.Link(from, to)
+			}
+		},
+		"at the rename": func(f *Folder, swap func()) {
+			f.sys.link = noLinks
+			f.sys.rename = func(root *os.Root, from, to string) error {
+				swap()
+				return root.Rename(from, to)
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f, dir := folder(t)
+			o := &object{content: random(5000)}
+			hook(f, once(func() { swap(t, dir, theirs) }))
+			kept, err := saveWithin(t, f, "a", o)
+			require.NoError(t, err)
+			requireContent(t, filepath.Join(dir, kept.Name), o.content)
+			if name == "before its name" {
+				assert.Equal(t, "a", kept.Name, "the other file never gets the name")
+			}
+		})
+	}
+}
+
+// A partial file that somebody gave a second name is theirs: it is not published, and not written
+// to again.
+func TestPublishOfAFileWithAnotherName(t *testing.T) {
+	t.Parallel()
+	f, dir := folder(t)
+	o := &object{content: random(5000)}
+	archived := filepath.Join(dir, "archived")
+	link := once(func() {
+		for _, name := range names(t, dir) {
+			if isPartial(name) {
+				assert.NoError(t, os.Link(filepath.Join(dir, name), archived))
+			}
+		}
+	})
+	f.sys.sync = func(file *os.File) error {
+		defer link()
+		return file.Sync()
+	}
+	kept, err := saveWithin(t, f, "a", o)
+	require.NoError(t, err)
+	requireContent(t, filepath.Join(dir, kept.Name), o.content)
+	requireContent(t, archived, o.content)
+	ours, err := os.Stat(filepath.Join(dir, kept.Name))
+	require.NoError(t, err)
+	theirs, err := os.Stat(archived)
+	require.NoError(t, err)
+	assert.False(t, os.SameFile(ours, theirs), "the file is not the one that was archived")
+}
+
+// After a sync that failed, whatever the reason, no partial file is left to be trusted.
+func TestNothingIsLeftOfAFailedSync(t *testing.T) {
+	t.Parallel()
+	for _, failure := range []error{syscall.EIO, syscall.ENOSPC, errors.New("another")} {
+		f, dir := folder(t)
+		f.sys.sync = func(*os.File) error { return failure }
+		_, err := saveWithin(t, f, "a", &object{content: random(5000)})
+		require.ErrorIs(t, err, failure)
+		assert.Empty(t, names(t, dir), failure.Error())
+	}
+}
+
+// If another process moves the partial file as soon as it is locked, Save does not write to that
+// file: it has another name by now.
+func TestTheLockedFileIsTheNamedOne(t *testing.T) {
+	t.Parallel()
+	f, dir := folder(t)
+	o := &object{content: random(5000)}
+	lock, move := f.sys.lock, once(func() { swap(t, dir, "") })
+	f.sys.lock = func(file *os.File) (bool, error) {
+		move()
+		return lock(file)
+	}
+	kept, err := saveWithin(t, f, "a", o)
+	require.NoError(t, err)
+	requireContent(t, filepath.Join(dir, kept.Name), o.content)
+	for _, name := range names(t, dir) {
+		if strings.HasSuffix(name, ".moved") {
+			requireContent(t, filepath.Join(dir, name), nil)
+		}
+	}
+	assert.Equal(t, int32(1), o.opened.Load(), "nothing is read for a file that cannot be published")
+}
+
+// While another process has the lock, nothing is read and nothing is written.
+func TestNothingIsWrittenWithoutTheLock(t *testing.T) {
+	t.Parallel()
+	f, dir := folder(t)
+	o := &object{content: random(5000)}
+	looks := 0
+	lock := f.sys.lock
+	f.sys.lock = func(file *os.File) (bool, error) {
+		if looks++; looks < 3 {
+			assert.Zero(t, o.opened.Load())
+			return false, nil
+		}
+		return lock(file)
+	}
+	kept, err := saveWithin(t, f, "a", o)
+	require.NoError(t, err)
+	assert.Equal(t, 3, looks)
+	requireContent(t, filepath.Join(dir, kept.Name), o.content)
+}
+
+// If the name is taken between two looks, nothing is read for it.
+func TestAFileThatIsFinishedMeanwhile(t *testing.T) {
+	t.Parallel()
+	f, dir := folder(t)
+	o := &object{content: random(5000)}
+	lock := f.sys.lock
+	f.sys.lock = func(file *os.File) (bool, error) {
+		assert.NoError(t, os.WriteFile(filepath.Join(dir, "a"), o.content, 0o600))
+		return lock(file)
+	}
+	kept, err := saveWithin(t, f, "a", o)
+	require.NoError(t, err)
+	assert.True(t, kept.Found)
+	assert.Zero(t, o.opened.Load())
+	assert.Equal(t, []string{"a"}, names(t, dir))
+}
