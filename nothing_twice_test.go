@@ -126,7 +126,8 @@ const sent = 1 + transport.DefaultMaxRetries // requests of a call that uses all
 // newImpatientClient returns a client that does not wait between attempts.
 func newImpatientClient(t *testing.T, baseURL string) *ricloud.Client {
 	t.Helper()
-	client, err := ricloud.NewClient("token", ricloud.WithBaseURL(baseURL), ricloud.WithRetryWait(1, 1))
+	client, err := ricloud.NewClient("token", ricloud.WithBaseURL(baseURL),
+		ricloud.WithRetryWait(1, 1))
 	require.NoError(t, err)
 	t.Cleanup(client.Close)
 	return client

@@ -151,7 +151,9 @@ func (r *request) checkAnswer(resp *transport.Response, v any) error {
 // send one with the status 200.
 func saysError(body []byte) bool {
 	var said struct {
-		ID, Data, Error json.RawMessage
+		ID    json.RawMessage `json:"id"`
+		Data  json.RawMessage `json:"data"`
+		Error json.RawMessage `json:"error"`
 	}
 	if json.Unmarshal(body, &said) != nil || said.ID != nil || said.Data != nil {
 		return false

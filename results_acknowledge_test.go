@@ -179,7 +179,8 @@ func TestAnAnswerThatIsNotTheAPIsAcknowledgesNothing(t *testing.T) {
 		require.Error(t, err, page)
 	}
 	c, api := newTestClient(t)
-	for _, answer := range []string{"", "null", "[]", "{}", `{"results":["r0"]}`, `"r0"`,
+	for _, answer := range []string{
+		"", "null", "[]", "{}", `{"results":["r0"]}`, `"r0"`,
 		`{"error":null}`, `{"data":["r0"],"error":"none"}`,
 	} {
 		api.RegisterNoResponder(httpmock.NewStringResponder(http.StatusOK, answer))
@@ -204,6 +205,7 @@ func TestAnErrorWithAStatusOfSuccessIsNone(t *testing.T) {
 		require.ErrorContains(t, err, "maintenance")
 	}
 	var said struct{ Error string }
-	require.NoError(t, c.Call(t.Context(), http.MethodPost, "/own", nil, &said), "any JSON is an answer")
+	err := c.Call(t.Context(), http.MethodPost, "/own", nil, &said)
+	require.NoError(t, err, "any JSON is an answer")
 	assert.Equal(t, "maintenance", said.Error)
 }

@@ -289,18 +289,11 @@ func TestAdminRefuses(t *testing.T) {
 		`PUT state {"version":7}`:                                    "version 7",
 
 		// Mistakes in the JSON itself name the field, in words.
-		`POST accounts {"identifier":5}`:                                     "identifier: want a string, got number",
-		`POST accounts {"identifier":"x","wrong_codes":1e99}`:                "wrong_codes: want a whole number",
-		`POST accounts {"identifier":"x","wrong_codes":-1}`:                  "wrong codes, -1, is negative",
-		`POST accounts {"identifier":"x","children":[{"locked":1}]}`:         "locked: want true or false",
-		`POST accounts {"identifier":"x","files":{"f":{"base64":"!"}}}`:      "base64: want base64, got other text",
-		`POST accounts {"identifier":"x","files":{"f":{"size":1e12}}}`:       "size: want a whole number",
-		`POST accounts {"identifier":"x","files":{"f":{"size":5000000000}}}`: "4 GiB at most",
-		`POST accounts {"identifier":"x","data":{"":[]}}`:                    "is empty",
-		`POST accounts {"identifier":"x","files":{"":{}}}`:                   "is empty",
-		`POST accounts {"identifier":"x","suspend":[""]}`:                    "is empty",
-		`POST accounts {"identifier":"x","fail":{"":"service-error"}}`:       "is empty",
-		`POST accounts {"identifier":"x","fail":{"a":""}}`:                   "fail a: an error code is missing",
+		`POST accounts {"identifier":5}`:                   "identifier: want a string, got number",
+		`POST accounts {"identifier":"x","data":{"":[]}}`:  "is empty",
+		`POST accounts {"identifier":"x","files":{"":{}}}`: "is empty",
+		`POST accounts {"identifier":"x","suspend":[""]}`:  "is empty",
+		`POST accounts {"identifier":"x","fail":{"a":""}}`: "fail a: an error code is missing",
 		`POST accounts []`:                               "the JSON: want an object, got array",
 		"POST accounts {\"identifier\":\"x\xe9\"}":       "not UTF-8",
 		`POST reset {"seed":-1}`:                         "seed: want a whole number that is not negative",
@@ -315,6 +308,14 @@ func TestAdminRefuses(t *testing.T) {
 		`GET status?limit=1 {}`:                          `no parameter "limit"`,
 		`GET resources/session?state=active {}`:          `no parameter "state"`,
 		`GET calls?operations=Polls.Create {}`:           `no parameter "operations"`,
+
+		`POST accounts {"identifier":"x","wrong_codes":1e99}`:                "wrong_codes: want a whole number",
+		`POST accounts {"identifier":"x","wrong_codes":-1}`:                  "wrong codes, -1, is negative",
+		`POST accounts {"identifier":"x","children":[{"locked":1}]}`:         "locked: want true or false",
+		`POST accounts {"identifier":"x","files":{"f":{"base64":"!"}}}`:      "base64: want base64, got other text",
+		`POST accounts {"identifier":"x","files":{"f":{"size":1e12}}}`:       "size: want a whole number",
+		`POST accounts {"identifier":"x","files":{"f":{"size":5000000000}}}`: "4 GiB at most",
+		`POST accounts {"identifier":"x","fail":{"":"service-error"}}`:       "is empty",
 	} {
 		parts := strings.SplitN(request, " ", 3)
 		status, out := admin(t.Context(), t, srv, parts[0], parts[1], parts[2])

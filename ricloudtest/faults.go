@@ -88,7 +88,9 @@ func (d duration) MarshalText() ([]byte, error) { return []byte(time.Duration(d)
 func (d *duration) UnmarshalText(text []byte) error {
 	parsed, err := time.ParseDuration(string(text))
 	if err != nil { // an error of this type learns the name of the field
-		return &json.UnmarshalTypeError{Value: strconv.Quote(string(text)), Type: reflect.TypeFor[duration]()}
+		return &json.UnmarshalTypeError{
+			Value: strconv.Quote(string(text)), Type: reflect.TypeFor[duration](),
+		}
 	}
 	*d = duration(parsed)
 	return nil

@@ -212,8 +212,8 @@ func WithScenario(scenario Scenario) Option {
 	}
 }
 
-// Play resets the server and applies a scenario. Options of NewServer that the scenario does not set
-// keep their effect.
+// Play resets the server and applies a scenario. Options of NewServer that the scenario does not
+// set keep their effect.
 func (s *Server) Play(scenario Scenario) error {
 	c, err := newConfig(append(slices.Clone(s.opts), WithScenario(scenario)))
 	if err != nil {

@@ -161,8 +161,8 @@ type roundTripper func(*http.Request) (*http.Response, error)
 
 func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
-// For two minutes every answer is 503, and every tenth answer is lost. No account fails, and none is
-// logged in to twice.
+// For two minutes every answer is 503, and every tenth answer is lost. No account fails, and none
+// is logged in to twice.
 func TestAnOutageAndLostAnswers(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -194,8 +194,8 @@ func TestAnOutageAndLostAnswers(t *testing.T) {
 	})
 }
 
-// The program ends within ten seconds of Ctrl-C and starts no more logins, although requests hang. A
-// second Ctrl-C ends it at once.
+// The program ends within ten seconds of Ctrl-C and starts no more logins, although requests hang.
+// A second Ctrl-C ends it at once.
 func TestCtrlC(t *testing.T) {
 	t.Parallel()
 	start := func(t *testing.T) (f fleet, cmd *exec.Cmd, logins int) {

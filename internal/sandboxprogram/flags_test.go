@@ -75,11 +75,13 @@ func TestScenarioInYAML(t *testing.T) {
 		if string(text) == "y" {
 			return nil, errors.New("line 1 is odd")
 		}
-		return []byte(`{"accounts": [{"identifier": "ada@example.com"}], "rate_limit": {"requests": -1}}`), nil
+		return []byte(`{"accounts":[{"identifier":"ada@example.com"}],"rate_limit":{"requests":-1}}`), nil
 	}
-	for name, want := range map[string]string{"mine.yaml": "rate limit of -1", "bad.yml": "line 1 is odd"} {
-		err := RunWithYAML(t.Context(), []string{"-addr", "127.0.0.1:0", "-scenario", filepath.Join(dir, name)},
-			io.Discard, io.Discard, toJSON)
+	for name, want := range map[string]string{
+		"mine.yaml": "rate limit of -1", "bad.yml": "line 1 is odd",
+	} {
+		args := []string{"-addr", "127.0.0.1:0", "-scenario", filepath.Join(dir, name)}
+		err := RunWithYAML(t.Context(), args, io.Discard, io.Discard, toJSON)
 		require.ErrorContains(t, err, want)
 	}
 }

@@ -27,8 +27,8 @@ import (
 )
 
 // Run serves the sandbox until ctx ends. It prints the banner to out, and usage and logs to errs.
-// The error is flag.ErrHelp where the arguments ask for help, and matches ErrUsage where they cannot
-// be used.
+// The error is flag.ErrHelp if the arguments ask for help, and matches ErrUsage if they cannot be
+// used.
 func Run(ctx context.Context, args []string, out, errs io.Writer) error {
 	return RunWithYAML(ctx, args, out, errs, nil)
 }
