@@ -1,7 +1,6 @@
 package ricloud
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -11,10 +10,8 @@ import (
 	"net/http"
 	"net/url"
 	"reflect"
-	"slices"
 	"strings"
 	"sync"
-	"unicode/utf8"
 
 	"github.com/reincubate/ricloud-go/internal/transport"
 	"github.com/reincubate/ricloud-go/internal/wire"
@@ -240,108 +237,36 @@ func (r *request) queryWith(added url.Values) url.Values {
 	return query
 }
 
-// encode writes a body. It leaves "<", ">" and "&" as they are. It refuses
-// text that JSON cannot carry, and a masked secret in place of the secret: the
-// API would take either for a wrong password.
+// encode writes a body. It refuses text that JSON cannot carry, and a masked secret
+// in place of the secret: the API would take either for a wrong password.
 func encode(body any) ([]byte, error) {
-	if field := findText(reflect.ValueOf(body), "", 0, isMaskedSecret); field != "" {
+	secrets := wire.Secrets{Type: reflect.TypeFor[Secret](), Reveal: revealSecret}
+	masked := func(v reflect.Value) bool {
+		return v.Type() == secrets.Type && checkSecret("", NewSecret(revealSecret(v))) != nil
+	}
+	if field := secrets.Find(body, masked); field != "" {
 		return nil, invalid(field, isRedacted)
 	}
-	wire := body
+	sent := body
 	if w, ok := body.(wirer); ok {
-		wire = w.wire()
+		sent = w.wire()
 	}
-	var b bytes.Buffer
-	enc := json.NewEncoder(&b)
-	enc.SetEscapeHTML(false)
-	if err := enc.Encode(wire); err != nil {
+	text, replaced, err := wire.Encode(sent)
+	if err != nil {
 		return nil, invalid("params", "cannot be encoded: "+err.Error())
 	}
-	// encoding/json replaces invalid UTF-8 by this escape, and writes the
-	// character itself when that is what the text has.
-	if bytes.Contains(b.Bytes(), []byte(`\ufffd`)) {
-		if field := findText(reflect.ValueOf(body), "", 0, isNotUTF8); field != "" {
+	if replaced {
+		if field := secrets.Find(body, secrets.NotUTF8); field != "" {
 			return nil, invalid(field, "is not valid UTF-8")
 		}
 	}
-	return bytes.TrimRight(b.Bytes(), "\n"), nil
+	return text, nil
 }
 
-func isNotUTF8(v reflect.Value) bool { return !utf8.ValidString(textOf(v)) }
-
-func isMaskedSecret(v reflect.Value) bool {
-	return v.Type() == reflect.TypeFor[Secret]() && checkSecret("", NewSecret(textOf(v))) != nil
-}
-
-// textOf returns the text of a string or a Secret.
-func textOf(v reflect.Value) string {
-	if s, ok := reflect.TypeAssert[Secret](v); ok {
-		return s.Reveal()
-	}
-	return v.String()
-}
-
-// maxDepth is how deep findText looks: far deeper than any params, and short
-// of what a value that holds itself has.
-const maxDepth = 32
-
-// findText returns the Go path of the first string in v that matches, or "".
-func findText(v reflect.Value, path string, depth int, matches func(reflect.Value) bool) string {
-	if depth++; depth > maxDepth {
-		return ""
-	}
-	kind := v.Kind()
-	if kind == reflect.Struct && v.Type() == reflect.TypeFor[Secret]() {
-		kind = reflect.String
-	}
-	switch kind {
-	case reflect.String:
-		if matches(v) {
-			return strings.TrimPrefix(path, ".")
-		}
-	case reflect.Pointer, reflect.Interface:
-		if !v.IsNil() {
-			return findText(v.Elem(), path, depth, matches)
-		}
-	case reflect.Struct:
-		for f, field := range v.Fields() {
-			if !f.IsExported() {
-				continue
-			}
-			if found := findText(field, path+"."+f.Name, depth, matches); found != "" {
-				return found
-			}
-		}
-	case reflect.Slice, reflect.Array:
-		if k := v.Type().Elem().Kind(); k >= reflect.Bool && k <= reflect.Complex128 {
-			return ""
-		}
-		for i := range v.Len() {
-			if found := findText(v.Index(i), fmt.Sprintf("%s[%d]", path, i), depth, matches); found != "" {
-				return found
-			}
-		}
-	case reflect.Map:
-		return findInMap(v, path, depth, matches)
-	}
-	return ""
-}
-
-func findInMap(v reflect.Value, path string, depth int, matches func(reflect.Value) bool) string {
-	var found []string
-	for key, value := range v.Seq2() {
-		name := fmt.Sprintf("%s[%q]", path, fmt.Sprint(key))
-		if key.Kind() == reflect.String && matches(key) {
-			found = append(found, name)
-		}
-		if in := findText(value, name, depth, matches); in != "" {
-			found = append(found, in)
-		}
-	}
-	if len(found) == 0 {
-		return ""
-	}
-	return strings.TrimPrefix(slices.Min(found), ".")
+// revealSecret returns the text of a value that is a Secret.
+func revealSecret(v reflect.Value) string {
+	s, _ := reflect.TypeAssert[Secret](v)
+	return s.Reveal()
 }
 
 // decodeAnswer decodes resp into v. Its error quotes the answer only after the

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
-	"reflect"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -126,14 +125,6 @@ func TestTheReplacementCharacterItselfCanBeSent(t *testing.T) {
 	_, err := c.Sessions.Create(t.Context(), params)
 	require.NoError(t, err)
 	assert.Contains(t, api.last().Body, "p\uFFFDz \\\\ufffd")
-}
-
-func TestFindTextEndsInAValueThatHoldsItself(t *testing.T) {
-	t.Parallel()
-	loop := map[string]any{"a.b[c": []byte("\xff"), "n": 1}
-	loop["self"] = loop
-	assert.Empty(t, findText(reflect.ValueOf(loop), "", 0, isNotUTF8))
-	assert.Empty(t, findText(reflect.ValueOf(nil), "", 0, isNotUTF8))
 }
 
 func TestCallRefusesAnOutThatCannotBeFilledBeforeItSends(t *testing.T) {

@@ -181,15 +181,19 @@ func (e *unfinishedError) Error() string { return e.text }
 func (e *unfinishedError) Unwrap() []error { return e.causes }
 
 // renamed returns err as an error of operation, which made the call that failed.
+// It is a copy: waits for one resource do not share their error.
 func renamed(operation string, err error) error {
 	switch e := err.(type) { //nolint:errorlint // what wraps an error names its own operation
 	case *Error:
 		c := *e
 		c.Operation = operation
+		c.Params, c.Body = slices.Clone(e.Params), slices.Clone(e.Body)
+		c.Attempts = slices.Clone(e.Attempts)
 		return &c
 	case *CallError:
 		c := *e
 		c.Operation, c.Err = operation, renamed(operation, e.Err)
+		c.Attempts = slices.Clone(e.Attempts)
 		return &c
 	case *DecodeError:
 		c := *e
@@ -199,6 +203,8 @@ func renamed(operation string, err error) error {
 		c := *e
 		c.Operation = operation
 		return &c
+	case *StateError: // names no operation
+		return watch.Clone(e)
 	}
 	return err
 }

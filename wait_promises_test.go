@@ -529,6 +529,44 @@ func TestWaitsShareNothing(t *testing.T) {
 	waits.Wait()
 }
 
+// Waits that end together have errors of their own, which callers may change.
+func TestWaitsShareNoError(t *testing.T) {
+	t.Parallel()
+	for name, body := range map[string]string{
+		"of the poll": `{"id":"p","state":"completed","tasks_succeeded":[],"tasks_failed":["a","b"]}`,
+		"of the API":  `{"error":"invalid-parameter","params":{"a":"b"}}`,
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			status := http.StatusOK
+			if name == "of the API" {
+				status = http.StatusBadRequest
+			}
+			c, err := NewClient("token", WithTransport(RoundTripFunc(
+				func(*http.Request) (*http.Response, error) {
+					<-time.NewTimer(time.Second).C // until all waits have begun
+					return answer(status, body)
+				})))
+			require.NoError(t, err)
+			var waits sync.WaitGroup
+			for range 4 {
+				waits.Go(func() {
+					_, err := c.Polls.Wait(t.Context(), "p")
+					if e, ok := errors.AsType[*StateError](err); ok {
+						assert.Equal(t, []ID{"a", "b"}, e.Failed, "another wait has changed it")
+						e.Failed[0], e.State = "z", "z"
+					}
+					if e, ok := errors.AsType[*Error](err); ok {
+						assert.JSONEq(t, `{"a":"b"}`, string(e.Params), "another wait has changed it")
+						e.Params[2], e.Body[2], e.Attempts[0].StatusCode = 'z', 'z', 0
+					}
+					assert.Error(t, err) //nolint:testifylint // not the test's goroutine
+				})
+			}
+			waits.Wait()
+		})
+	}
+}
+
 // A wait ends with a remembered state only while that is recent. The state "expired" is final, in
 // whatever order it arrives.
 func TestNoStaleTruth(t *testing.T) {
