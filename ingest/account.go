@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	ricloud "github.com/reincubate/ricloud-go"
 	"github.com/reincubate/ricloud-go/ingest/internal/store"
@@ -165,6 +166,10 @@ func (a Account) check() error {
 		return invalid(submit, "Key", "is required")
 	case len(a.Key) > maxKey:
 		return invalid(submit, "Key", fmt.Sprintf("is longer than %d bytes", maxKey))
+	case !utf8.ValidString(a.Key):
+		return invalid(submit, "Key", "is not valid UTF-8")
+	case !utf8.ValidString(a.Source.Identifier):
+		return invalid(submit, "Source.Identifier", "is not valid UTF-8")
 	case a.Source.User != "":
 		return invalid(submit, "Source.User", "is made by the engine; leave it empty")
 	case a.Source.Type == "":
@@ -203,8 +208,11 @@ func (e *Engine) Submit(ctx context.Context, a Account) error {
 	r := record{Account: a}
 	r.step(e.id, Submitted, "")
 	value, err := json.Marshal(r)
+	if err == nil {
+		err = json.Unmarshal(value, new(record)) // such as a year beyond 9999
+	}
 	if err != nil {
-		return err
+		return invalid("Submit", "Account", "cannot be stored: "+err.Error())
 	}
 	_, err = e.store.Put(ctx, store.Entry{Key: accountPrefix + escape(a.Key), Value: value}, 0)
 	if !errors.Is(err, store.ErrConflict) {

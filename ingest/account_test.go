@@ -72,8 +72,13 @@ func TestSubmitRefusesWhatCannotWork(t *testing.T) {
 		b := newBench(t, ingest.Config{Memory: true})
 		_, here := fleet(1)
 		for field, change := range map[string]func(*ingest.Account){
-			"Key":               func(a *ingest.Account) { a.Key = "" },
-			"Key is longer":     func(a *ingest.Account) { a.Key = string(make([]byte, 300)) },
+			"Key":            func(a *ingest.Account) { a.Key = "" },
+			"Key is longer":  func(a *ingest.Account) { a.Key = string(make([]byte, 300)) },
+			"Key is no text": func(a *ingest.Account) { a.Key = "\xff" },
+			"Identifier":     func(a *ingest.Account) { a.Source.Identifier = "\xff" },
+			"Poll.Since": func(a *ingest.Account) {
+				a.Poll.Since = time.Date(10_000, 1, 1, 0, 0, 0, 0, time.UTC)
+			},
 			"Source.User":       func(a *ingest.Account) { a.Source.User = "1" },
 			"Source.Type":       func(a *ingest.Account) { a.Source.Type = "" },
 			"Source.Type relay": func(a *ingest.Account) { a.Source.Type = ricloud.SourceRelayInstance },
@@ -165,6 +170,39 @@ func TestAStormOf429(t *testing.T) {
 			sessions++
 		}
 		assert.Equal(t, accounts, sessions)
+	})
+}
+
+// An account whose record cannot be read is left alone, until its record is written anew. It stops
+// no other, and its step is not tried again and again.
+func TestARecordThatCannotBeReadIsLeftAlone(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		there, here := fleet(2)
+		c := newCompany(t, 1, each, ricloudtest.WithAccounts(there...),
+			ricloudtest.WithDelays(delays()))
+		c.submit(here...)
+		var poll any
+		c.change(here[0].Key, func(record map[string]any) {
+			account, ok := record["account"].(map[string]any)
+			require.True(t, ok)
+			poll, account["poll"] = account["poll"], 7
+		})
+		stop := c.start(func(int) ingest.Handlers { return c.handlers() })
+		<-time.NewTimer(time.Hour).C
+		status, err := c.engine.Account(t.Context(), here[1].Key)
+		require.NoError(t, err)
+		assert.Equal(t, ingest.Done, status.State)
+		_, err = c.engine.Account(t.Context(), here[0].Key)
+		require.ErrorContains(t, err, "cannot be read")
+
+		c.change(here[0].Key, func(record map[string]any) {
+			account, ok := record["account"].(map[string]any)
+			require.True(t, ok)
+			account["poll"] = poll
+		})
+		c.wait(2, ingest.Done)
+		stop()
 	})
 }
 

@@ -235,7 +235,7 @@ func (l *leader) answerAsker(ctx context.Context, data []byte) []byte {
 	}
 	a := &asker{process: q.Process, busy: len(q.Busy), given: make(chan assignment, 1)}
 	l.mu.Lock()
-	l.leave(q.Process) // what it asked before, it has given up
+	l.withdraw(q.Process) // what it asked before, it has given up
 	l.told[q.Process] = told{time.Now(), q.Busy}
 	l.askers = append(l.askers, a)
 	l.assign()
@@ -259,8 +259,8 @@ func (l *leader) answerAsker(ctx context.Context, data []byte) []byte {
 	}
 }
 
-// leave removes a process from those with room. l.mu is held.
-func (l *leader) leave(process string) {
+// withdraw removes a process from those with room. l.mu is held.
+func (l *leader) withdraw(process string) {
 	l.askers = slices.DeleteFunc(l.askers, func(a *asker) bool { return a.process == process })
 }
 

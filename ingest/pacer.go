@@ -64,7 +64,7 @@ func newPacer(s store.Store, id string, requests int, per time.Duration) *pacer 
 	// A window sees slots of its own length and of the grace before it, and one
 	// more at its edge.
 	p.grace = min(max(per/20, 50*time.Millisecond), maxGrace)
-	p.every = (per + p.grace) / time.Duration(max(1, requests-1))
+	p.every = max((per+p.grace)/time.Duration(max(1, requests-1)), 1)
 	p.burst = int(min(max(p.grace/2/p.every, 1), 5))
 	p.lease = int(min(max(time.Second/p.every, 1), maxSlots))
 	return p

@@ -3,6 +3,7 @@ package ingest
 import (
 	"context"
 	"fmt"
+	"math"
 	"slices"
 	"sync"
 	"testing"
@@ -155,6 +156,23 @@ func TestForegroundGoesFirst(t *testing.T) {
 		total := count[ricloud.Foreground] + count[ricloud.Background]
 		assert.InDelta(t, 0.2, float64(count[ricloud.Background])/float64(total), 0.05)
 	})
+}
+
+// Any positive quota works.
+func TestQuotasWithoutAnInterval(t *testing.T) {
+	t.Parallel()
+	for _, requests := range []int{1, 10_000, math.MaxInt} {
+		for _, per := range []time.Duration{1, time.Microsecond, math.MaxInt64 / 4} {
+			synctest.Test(t, func(t *testing.T) {
+				ctx, cancel := context.WithCancel(t.Context())
+				var running sync.WaitGroup
+				p := pacers(ctx, &running, 1, requests, per)[0]
+				require.NoError(t, p.Wait(ctx, ricloud.Foreground))
+				cancel()
+				running.Wait()
+			})
+		}
+	}
 }
 
 // A Wait whose context ends returns its turn.

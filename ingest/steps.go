@@ -46,7 +46,9 @@ func (l *leader) step(ctx context.Context, it *item, s seen) uint64 {
 		return 0
 	}
 	r, err := decodeRecord(entry)
-	if err != nil {
+	if err != nil { // of a newer version, or damaged: it waits until it is written anew
+		l.log(ctx, "an account is left alone", slog.String("account", it.key), slog.Any("error", err))
+		l.leave(it)
 		return 0
 	}
 	ctx, ended := l.beginStep(ctx, ricloud.StepInfo{Account: r.Account.Key, Step: string(r.State)})
@@ -57,6 +59,14 @@ func (l *leader) step(ctx context.Context, it *item, s seen) uint64 {
 	l.conclude(ctx, it, r, s, err)
 	ended(outcomeOf(ctx, r.State, err))
 	return r.revision
+}
+
+// leave makes no more steps of an account until its record changes.
+func (l *leader) leave(it *item) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.unlink(it)
+	it.state = ""
 }
 
 // conclude plans the repetition of a step that failed.
