@@ -162,6 +162,29 @@ func TestTerminalCtrlCAtAPromptRestoresTheTerminal(t *testing.T) {
 	assert.NotContains(t, output, "to see first", "nothing was sent that may have made a session")
 }
 
+// TestTerminalCtrlCAtAFleetsPrompt interrupts a fleet that asks for a code, and goes on with the
+// printed command.
+func TestTerminalCtrlCAtAFleetsPrompt(t *testing.T) {
+	t.Parallel()
+	env, dir := environment(t, newSandbox(t)), t.TempDir()
+	accounts := filepath.Join(dir, "accounts.csv")
+	require.NoError(t, os.WriteFile(accounts, []byte("canary@example.com,canary-password\n"), 0o600))
+	c := start(t, env, dir, 100, "fleet", "run", "accounts.csv", "--data", "callkit.calls", "--yes",
+		"--read-every", "1s")
+	c.expect("Code of canary@example.com: ")
+	c.send("\x03")
+	output, code := c.wait()
+	require.Equal(t, 130, code, output)
+	command := regexp.MustCompile(`to continue: ricloud (.*?)\r`).FindStringSubmatch(output)
+	require.Len(t, command, 2, output)
+	c = start(t, env, dir, 100, words(command[1])...)
+	c.expect("Code of canary@example.com: ")
+	c.send("canary-code\n")
+	output, code = c.wait()
+	assert.Zero(t, code, output)
+	assert.Contains(t, output, "canary@example.com: done")
+}
+
 func TestTerminalShowsWhatASlowCallWaitsFor(t *testing.T) {
 	t.Parallel()
 	server := newSandbox(t)

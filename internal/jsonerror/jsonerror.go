@@ -33,7 +33,7 @@ func InWords(err error) error {
 
 // kind returns the JSON that a Go type is read from.
 func kind(t reflect.Type) string {
-	if d, ok := reflect.Zero(t).Interface().(Describer); ok {
+	if d, ok := reflect.TypeAssert[Describer](reflect.Zero(t)); ok {
 		return d.JSON()
 	}
 	switch t.Kind() {

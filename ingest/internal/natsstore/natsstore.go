@@ -349,7 +349,9 @@ func (s *Store) readFrom(
 	}()
 	for left := consumer.CachedInfo().NumPending; left > 0; {
 		// FetchNoWait would wait for ever if the server died now.
-		batch, err := consumer.Fetch(readBatch, jetstream.FetchMaxWait(attemptTimeout))
+		// For more than there is, it would wait until the end of attemptTimeout.
+		most := int(min(readBatch, left)) //nolint:gosec // it is small
+		batch, err := consumer.Fetch(most, jetstream.FetchMaxWait(attemptTimeout))
 		if err != nil {
 			return false, err
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -67,6 +68,11 @@ func fleetAccounts() *resource {
 	}}
 }
 
+// reason returns why an account is where it is, without the name of the library in it.
+func reason(note string) string {
+	return oneLine(strings.ReplaceAll(note, ": ricloud: ", ": "))
+}
+
 func (a *app) printAccounts(
 	ctx context.Context, engine *ingest.Engine, states ...ingest.State,
 ) error {
@@ -78,7 +84,7 @@ func (a *app) printAccounts(
 		item := map[string]any{
 			"id": status.Account.Key, "state": status.State, "since": status.Since,
 			"session": status.Session,
-			"poll":    status.Poll, "reason": status.Reason, "history": status.History,
+			"poll":    status.Poll, "reason": reason(status.Reason), "history": status.History,
 		}
 		if err := a.printItem(fleetAccounts(), item); err != nil {
 			return err

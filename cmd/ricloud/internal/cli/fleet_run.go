@@ -61,6 +61,9 @@ code (--cluster).`,
 			}
 		}
 		question := "Log in to " + count(len(accounts), "account") + "? Their owners may be prompted."
+		if len(args) == 0 {
+			question = "Go on with the accounts of an earlier run? Their owners may be prompted."
+		}
 		if err := a.confirm(cmd.Context(), question); err != nil {
 			return err
 		}
@@ -153,18 +156,31 @@ func (a *app) runFleet(
 		return err
 	}
 	whole := ctx
-	ctx, finished := context.WithCancel(whole)
-	defer finished()
+	ctx, end := context.WithCancelCause(whole)
+	finished := func() { end(nil) }
 	codes := make(chan string, 1000)
 	var asking sync.WaitGroup
 	defer asking.Wait()
 	defer finished()
-	asking.Go(func() { a.giveCodes(ctx, engine, codeCommand, codes) })
+	for status, err := range engine.Accounts(ctx, ingest.CodeNeeded) { // of an earlier run
+		if err != nil {
+			return err
+		}
+		select {
+		case codes <- status.Account.Key:
+		default: // as below
+		}
+	}
+	asking.Go(func() {
+		if err := a.giveCodes(ctx, engine, codeCommand, codes); err != nil {
+			end(err)
+		}
+	})
 	var mu sync.Mutex
 	step := func(ctx context.Context, key string, step ingest.Step) {
 		mu.Lock()
 		defer mu.Unlock()
-		a.sayf("%s: %s %s\n", oneLine(key), step.State, oneLine(step.Note))
+		a.sayf("%s: %s %s\n", oneLine(key), step.State, reason(step.Note))
 		if step.State == ingest.CodeNeeded {
 			select {
 			case codes <- key:
@@ -188,22 +204,26 @@ func (a *app) runFleet(
 	if whole.Err() != nil { // it was interrupted, or its time is over
 		return context.Cause(whole)
 	}
+	if cause := context.Cause(ctx); errors.Is(cause, errInterrupted) { // at the prompt for a code
+		return cause
+	}
 	if err != nil && !errors.Is(err, context.Canceled) {
 		return err
 	}
 	return a.fleetSummary(context.WithoutCancel(ctx), engine)
 }
 
-// giveCodes gets the codes that accounts ask for, one at a time.
+// giveCodes gets the codes that accounts ask for, one at a time. It returns errInterrupted if the
+// person at the prompt ends the run.
 func (a *app) giveCodes(
 	ctx context.Context, engine *ingest.Engine, command string, keys <-chan string,
-) {
+) error {
 	for {
 		var key string
 		select {
 		case key = <-keys:
 		case <-ctx.Done():
-			return
+			return nil
 		}
 		var code string
 		var err error
@@ -217,6 +237,9 @@ func (a *app) giveCodes(
 		default:
 			a.sayf("%s asks for a code: run with --code-command, or on a terminal\n", oneLine(key))
 			continue
+		}
+		if errors.Is(err, errInterrupted) {
+			return err
 		}
 		if err == nil {
 			err = engine.Code(ctx, key, ricloud.NewSecret(code))
