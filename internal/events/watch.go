@@ -12,11 +12,12 @@ import (
 
 const (
 	lookLimit = 100 // entries to a page of a look that is not deep
-	// An event may appear in the record some time after its date. Each look goes
-	// back by overlap; every deepEvery, one goes back by deepOverlap.
-	overlap     = time.Minute
-	deepOverlap = 30 * time.Minute
-	deepEvery   = 5 * time.Minute
+	// An event may appear in the record some time after its date, at most
+	// lateness. Each look goes back by overlap; every deepEvery, a deep one goes
+	// back by reach.
+	lateness  = 30 * time.Minute
+	overlap   = time.Minute
+	deepEvery = 5 * time.Minute
 	// patience is how long Watch tolerates failed reads, as waits do.
 	patience = 10 * time.Minute
 	spread   = 0.2
@@ -126,7 +127,7 @@ func (w *Watch[E]) deliver(
 		}
 	}
 	if len(found) > 0 && w.Store != nil {
-		if err := w.Store(ctx, w.newest.Add(-deepOverlap)); err != nil {
+		if err := w.Store(ctx, w.newest.Add(-w.reach())); err != nil {
 			return false, fmt.Errorf("%s: storing the position: %w", w.Operation, err)
 		}
 	}
@@ -140,12 +141,12 @@ func (w *Watch[E]) look(ctx context.Context) (found []*Entry[E], err error) {
 	deep := began.Sub(w.deep) >= deepEvery
 	limit, back := lookLimit, overlap
 	if deep {
-		limit, back = pageLimit, deepOverlap
+		limit, back = pageLimit, w.reach()
 	}
 	var seen order
 	isFound := map[string]bool{} // a list that changes may show an event twice
 	known := 0                   // entries in a row that were found before
-	rising, low, last, resume := true, w.newest.Add(-deepOverlap), time.Time{}, w.resume
+	rising, low, last, resume := true, w.newest.Add(-w.reach()), time.Time{}, w.resume
 	err = read(ctx, &w.Record, w.List, w.resume, limit, func(e *Entry[E]) bool {
 		w.advance(e.Date)
 		known++
@@ -184,6 +185,12 @@ func (w *Watch[E]) look(ctx context.Context) (found []*Entry[E], err error) {
 	return found, nil
 }
 
+// reach is how far a deep look goes back. What appeared just behind the last one
+// may be lateness old, and the next one comes after an outage at the latest.
+func (w *Watch[E]) reach() time.Duration {
+	return lateness + deepEvery + patience + w.Longest
+}
+
 // floor returns the date of the oldest event that a look needs to reach.
 func (w *Watch[E]) floor(back time.Duration) time.Time {
 	if !w.began && !w.Since.IsZero() {
@@ -217,7 +224,7 @@ func (w *Watch[E]) isNew(e *Entry[E]) bool {
 	case e.Date.Before(w.Since.Truncate(time.Second)):
 		return false
 	}
-	return !w.began || !e.Date.Before(w.newest.Add(-deepOverlap))
+	return !w.began || !e.Date.Before(w.newest.Add(-w.reach()))
 }
 
 // remember keeps the events that a look found, and forgets those that are too
@@ -226,7 +233,7 @@ func (w *Watch[E]) remember(found []*Entry[E]) {
 	for _, e := range found {
 		w.seen[e.ID] = e.Date
 	}
-	low := w.newest.Add(-deepOverlap)
+	low := w.newest.Add(-w.reach())
 	for id, date := range w.seen {
 		if !date.IsZero() && date.Before(low) {
 			delete(w.seen, id)

@@ -115,6 +115,43 @@ func TestWatch(t *testing.T) {
 	}
 }
 
+// An event that appears up to half an hour after its date is found, whatever the
+// look in which it appears, and after an outage.
+func TestWatchFindsLateEvents(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var g growing
+		l := &lists{all: func(page int) ([]*Entry[string], error) {
+			entries, err := g.all(page)
+			slices.SortStableFunc(entries, func(a, b *Entry[string]) int { return b.Date.Compare(a.Date) })
+			return entries, err
+		}}
+		var want []string
+		go func() {
+			for i := range 90 * 10 {
+				pause(6 * time.Second)
+				late := time.Duration(0)
+				if i%5 == 0 && i > 10*29 {
+					late = time.Duration(i%290) * 6 * time.Second
+				}
+				g.add(strconv.Itoa(i), late)
+				switch i {
+				case 500:
+					g.fail(errAway)
+				case 590:
+					g.fail(nil)
+				}
+			}
+		}()
+		for i := range 90 * 10 {
+			want = append(want, strconv.Itoa(i))
+		}
+		got, err := watchFor(t, watchOf(l), 3*time.Hour)
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		assert.ElementsMatch(t, want, got)
+	})
+}
+
 // A watch continues at the position that another has stored.
 func TestWatchResumes(t *testing.T) {
 	t.Parallel()
