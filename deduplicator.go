@@ -1,6 +1,7 @@
 package ricloud
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"strconv"
@@ -87,9 +88,10 @@ type Cursor interface {
 const DefaultDeduplicatorSize = 100_000
 
 // MemoryDeduplicator is a Deduplicator and a Cursor for one process. It forgets
-// everything when the process ends. Its leases do not expire.
+// everything when the process ends. Its leases do not expire. The zero value is
+// what NewMemoryDeduplicator(0, 0) returns.
 type MemoryDeduplicator struct {
-	size int
+	size int // 0: DefaultDeduplicatorSize
 	age  time.Duration
 
 	mu       sync.Mutex
@@ -116,10 +118,7 @@ type doneEvent struct {
 // is not called for longer than DefaultReplayReach, such events are forgotten.
 // Cursor then returns an error, so that Replay handles none of them twice.
 func NewMemoryDeduplicator(size int, age time.Duration) *MemoryDeduplicator {
-	if size <= 0 {
-		size = DefaultDeduplicatorSize
-	}
-	return &MemoryDeduplicator{size: size, age: age, events: map[ID]string{}}
+	return &MemoryDeduplicator{size: max(size, 0), age: age}
 }
 
 // Begin implements Deduplicator.
@@ -132,6 +131,9 @@ func (d *MemoryDeduplicator) Begin(_ context.Context, id ID) (Lease, error) {
 		return Lease{}, ErrEventDone
 	case known:
 		return Lease{}, ErrEventInProgress
+	}
+	if d.events == nil {
+		d.events = map[ID]string{}
 	}
 	d.leases++
 	lease := Lease{Event: id, Owner: strconv.FormatUint(d.leases, 10)}
@@ -215,9 +217,10 @@ func (d *MemoryDeduplicator) forget(room int) {
 	if time.Since(d.used) <= DefaultReplayReach {
 		kept = d.reach()
 	}
+	size := cmp.Or(d.size, DefaultDeduplicatorSize)
 	for len(d.done) > 0 {
 		oldest := d.done[0]
-		surplus := len(d.done)+room > d.size || d.age > 0 && time.Since(oldest.when) > d.age
+		surplus := len(d.done)+room > size || d.age > 0 && time.Since(oldest.when) > d.age
 		if !surplus || !kept.IsZero() && !oldest.when.Before(kept) {
 			return
 		}

@@ -51,6 +51,16 @@ func TestMemoryDeduplicator(t *testing.T) {
 	})
 }
 
+func TestMemoryDeduplicatorZeroValue(t *testing.T) {
+	t.Parallel()
+	var d ricloud.MemoryDeduplicator
+	lease, err := d.Begin(t.Context(), "a")
+	require.NoError(t, err)
+	require.NoError(t, d.Done(t.Context(), lease))
+	_, err = d.Begin(t.Context(), "a")
+	require.ErrorIs(t, err, ricloud.ErrEventDone)
+}
+
 // A lease that was released is not valid for a later lease of the same event.
 func TestMemoryDeduplicatorTellsLeasesApart(t *testing.T) {
 	t.Parallel()

@@ -6,13 +6,11 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
-	"runtime/debug"
-	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/reincubate/ricloud-go/internal/delivery"
+	"github.com/reincubate/ricloud-go/internal/observer"
 	"github.com/reincubate/ricloud-go/internal/transport"
 )
 
@@ -23,7 +21,8 @@ import (
 // Hooks are called from the goroutine that does the work, in the order they were given, and their
 // end functions in the reverse order. They must be safe for concurrent use. A hook that blocks
 // delays its call. A panic of a hook is logged at error level, and the call continues as if the
-// hook had done nothing.
+// hook had done nothing. A context that a hook returns must be derived from the one that it is
+// given and end with it. Any other is ignored.
 //
 // What a hook is shown never holds a token, a password, a code, a body, a query or a signed URL.
 // Errors are the ones that the caller gets.
@@ -240,6 +239,7 @@ func WithHooks(hooks ...Hook) Option {
 // and no allocation.
 type hooks struct {
 	logger   *slog.Logger
+	panicked observer.Panicked
 	call     []CallHook
 	attempt  []AttemptHook
 	download []DownloadHook
@@ -250,14 +250,23 @@ type hooks struct {
 
 func newHooks(all []Hook, logger *slog.Logger) (*hooks, error) {
 	h := &hooks{logger: logger}
+	if logger != nil {
+		h.panicked = func(ctx context.Context, value any, stack string) {
+			logger.LogAttrs(ctx, slog.LevelError, hookPanicked,
+				slog.Any("panic", value), slog.String("stack", stack))
+		}
+	}
 	for i, hook := range all {
-		known := add(&h.call, hook)
-		known = add(&h.attempt, hook) || known
-		known = add(&h.download, hook) || known
-		known = add(&h.wait, hook) || known
-		known = add(&h.webhook, hook) || known
-		known = add(&h.decode, hook) || known
-		if !known {
+		known := observer.Add(&h.call, hook)
+		known = observer.Add(&h.attempt, hook) || known
+		known = observer.Add(&h.download, hook) || known
+		known = observer.Add(&h.wait, hook) || known
+		known = observer.Add(&h.webhook, hook) || known
+		known = observer.Add(&h.decode, hook) || known
+		switch {
+		case isNil(hook):
+			return nil, invalid("WithHooks", fmt.Sprintf("hook %d is nil", i))
+		case !known:
 			return nil, invalid("WithHooks",
 				fmt.Sprintf("hook %d is a %T, which implements no hook interface", i, hook))
 		}
@@ -265,66 +274,7 @@ func newHooks(all []Hook, logger *slog.Logger) (*hooks, error) {
 	return h, nil
 }
 
-// add adds hook to list if it is of the list's kind.
-func add[H any](list *[]H, hook Hook) bool {
-	h, ok := hook.(H)
-	if ok {
-		*list = append(*list, h)
-	}
-	return ok
-}
-
-// begin shows info to the hooks of one kind, by their method start. It returns the context for the
-// work, and the function that ends all of them.
-func begin[H, I, R any](
-	ctx context.Context, h *hooks, list []H, info I,
-	start func(H, context.Context, I) (context.Context, func(R)),
-) (context.Context, func(R)) {
-	if len(list) == 1 { // most clients have one, which costs an allocation less
-		ctx, ended := started(ctx, h, list[0], info, start)
-		return ctx, func(result R) { end(ctx, h, ended, result) }
-	}
-	ends := make([]func(R), len(list))
-	for i, hook := range list {
-		ctx, ends[i] = started(ctx, h, hook, info, start) //nolint:fatcontext // each adds to it
-	}
-	return ctx, func(result R) {
-		for _, ended := range slices.Backward(ends) {
-			end(ctx, h, ended, result)
-		}
-	}
-}
-
-// started calls the begin of one hook. ended may be nil.
-func started[H, I, R any](
-	ctx context.Context, h *hooks, hook H, info I,
-	start func(H, context.Context, I) (context.Context, func(R)),
-) (inner context.Context, ended func(R)) {
-	defer func() {
-		if inner == nil {
-			inner = ctx
-		}
-	}()
-	defer h.contain(ctx)
-	return start(hook, ctx, info)
-}
-
-// end calls the end of one hook.
-func end[R any](ctx context.Context, h *hooks, ended func(R), result R) {
-	if ended == nil {
-		return
-	}
-	defer h.contain(ctx)
-	ended(result)
-}
-
-// contain, deferred, logs a hook's panic instead of letting it lose the call's answer.
-func (h *hooks) contain(ctx context.Context) {
-	if p := recover(); p != nil && h.logger != nil {
-		h.logger.LogAttrs(ctx, slog.LevelError, "ricloud hook panicked",
-			slog.Any("panic", p), slog.String("stack", string(debug.Stack())))
-	}
-}
+const hookPanicked = "ricloud hook panicked"
 
 // observe returns the function that the transport calls for each attempt, or nil if no hook
 // observes attempts.
@@ -335,7 +285,7 @@ func (h *hooks) observe() transport.Observe {
 	return func(ctx context.Context, s transport.Sending) (context.Context, func(transport.Attempt)) {
 		op := s.Request.Operation
 		name, path := op.Shown()
-		ctx, ended := begin(ctx, h, h.attempt, AttemptInfo{
+		ctx, ended := observer.Begin(ctx, h.panicked, h.attempt, AttemptInfo{
 			Operation: name, Method: op.Method, Path: path, Host: s.Host, Number: s.Number,
 			Background: s.Request.Background, TurnWait: s.TurnWait, Header: s.Header,
 		}, AttemptHook.Attempt)
@@ -357,7 +307,7 @@ func (c *Client) beginCall(
 		return ctx, nil
 	}
 	name, path := r.op.Shown()
-	return begin(ctx, c.hooks, c.hooks.call, CallInfo{
+	return observer.Begin(ctx, c.hooks.panicked, c.hooks.call, CallInfo{
 		Operation: name, Method: r.op.Method, Path: path, Host: c.transport.Host(),
 		Background: r.background, Waits: r.waits,
 	}, CallHook.Call)
@@ -378,53 +328,6 @@ func callResult(resp *transport.Response, err error) CallResult {
 		result.StatusCode = answer.StatusCode
 	}
 	return result
-}
-
-// maxLinks bounds how many contexts CallInfo.Waits holds.
-const maxLinks = 16
-
-// links knows the contexts of the waits that are in progress, for the hooks of shared reads.
-type links struct {
-	mu   sync.Mutex
-	byID map[ID][]context.Context
-}
-
-// add adds a wait and returns what removes it.
-func (l *links) add(ctx context.Context, id ID) func() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.byID == nil {
-		l.byID = map[ID][]context.Context{}
-	}
-	l.byID[id] = append(l.byID[id], ctx)
-	return func() {
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		l.byID[id] = slices.DeleteFunc(l.byID[id], func(other context.Context) bool {
-			return other == ctx
-		})
-		if len(l.byID[id]) == 0 {
-			delete(l.byID, id)
-		}
-	}
-}
-
-// of returns the contexts of the waits for a resource, or for any if id is empty.
-func (l *links) of(id ID) (found []context.Context) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if id != "" {
-		return slices.Clone(l.byID[id][:min(len(l.byID[id]), maxLinks)])
-	}
-	for _, waits := range l.byID {
-		for _, ctx := range waits {
-			if len(found) == maxLinks {
-				return found
-			}
-			found = append(found, ctx)
-		}
-	}
-	return found
 }
 
 // transfer is a download as hooks and Stats see it. It is for one goroutine.
@@ -456,7 +359,8 @@ func (c *Client) beginTransfer(
 		scheme, _, _ := strings.Cut(result.URL, "://")
 		info.Result, info.Scheme, info.Size = result.ID, scheme, result.Size
 	}
-	ctx, t.ended = begin(ctx, c.hooks, c.hooks.download, info, DownloadHook.Download)
+	ctx, t.ended = observer.Begin(ctx, c.hooks.panicked, c.hooks.download, info,
+		DownloadHook.Download)
 	return ctx, t
 }
 
@@ -477,7 +381,7 @@ func (t *transfer) open(
 	if signed, ok := opener.(*signedURL); ok {
 		t.host = signed.host()
 	}
-	observed, ended := begin(ctx, h, h.attempt, AttemptInfo{
+	observed, ended := observer.Begin(ctx, h.panicked, h.attempt, AttemptInfo{
 		Operation: t.operation, Method: http.MethodGet, Host: t.host, Number: t.opens,
 	}, AttemptHook.Attempt)
 	began := time.Now()
@@ -604,7 +508,7 @@ func (c *Client) beginWait(
 	}
 	service, _, _ := strings.Cut(get.Name, ".")
 	info := WaitInfo{Resource: strings.ToLower(strings.TrimSuffix(service, "s")), ID: id}
-	ctx, w.ended = begin(ctx, c.hooks, c.hooks.wait, info, WaitHook.Wait)
+	ctx, w.ended = observer.Begin(ctx, c.hooks.panicked, c.hooks.wait, info, WaitHook.Wait)
 	return ctx, w
 }
 
@@ -663,5 +567,7 @@ func (h *WebhookHandler) observeRefusal(ctx context.Context, refused *delivery.R
 func (h *WebhookHandler) begin(
 	ctx context.Context, info WebhookInfo,
 ) (context.Context, func(WebhookResult)) {
-	return begin(ctx, h.seen, h.hooks, info, WebhookHook.Webhook)
+	return observer.Begin(ctx, func(ctx context.Context, value any, stack string) {
+		h.log.Panicked(ctx, hookPanicked, value, stack)
+	}, h.hooks, info, WebhookHook.Webhook)
 }

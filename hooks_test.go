@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -232,13 +233,53 @@ func TestUnknownHooksAreRefused(t *testing.T) {
 	t.Parallel()
 	for name, hook := range map[string]ricloud.Hook{
 		"nil": nil, "a string": "hook", "no method that is known": struct{ io.Reader }{},
-		"a nil function": (func())(nil),
+		"a nil function": (func())(nil), "a nil pointer": (*watcher)(nil),
 	} {
 		_, err := ricloud.NewClient("token", ricloud.WithHooks(hook))
 		refused, ok := errors.AsType[*ricloud.ParamError](err)
 		require.True(t, ok, name)
 		assert.Equal(t, "WithHooks", refused.Field, name)
 	}
+}
+
+// stray is a hook whose contexts do not end with those it is given.
+type stray struct{}
+
+func (stray) Call(
+	context.Context, ricloud.CallInfo,
+) (context.Context, func(ricloud.CallResult)) {
+	return context.Background(), nil
+}
+
+func (stray) Attempt(
+	ctx context.Context, _ ricloud.AttemptInfo,
+) (context.Context, func(ricloud.AttemptResult)) {
+	return context.WithoutCancel(ctx), nil
+}
+
+func (stray) Wait(
+	context.Context, ricloud.WaitInfo,
+) (context.Context, func(ricloud.WaitResult)) {
+	return context.Background(), nil
+}
+
+// A hook cannot keep a call or a wait from ending with its context.
+func TestHooksCannotDetachAContext(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		client, err := ricloud.NewClient("token", ricloud.WithHooks(stray{}),
+			ricloud.WithTransport(roundTripper(func(r *http.Request) (*http.Response, error) {
+				<-r.Context().Done()
+				return nil, r.Context().Err()
+			})))
+		require.NoError(t, err)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		_, err = client.Polls.Get(ctx, "1")
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		_, err = client.Polls.Wait(ctx, "1")
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+	})
 }
 
 // waitHook observes waits only.
@@ -330,10 +371,46 @@ func TestHooksSeeDeliveries(t *testing.T) {
 
 func TestHooksOfOtherThingsAreRefusedForWebhooks(t *testing.T) {
 	t.Parallel()
-	_, err := ricloud.NewWebhookHandler(func(context.Context, *ricloud.Event) error { return nil },
-		ricloud.WithWebhookHooks(waitHook{}))
-	_, ok := errors.AsType[*ricloud.ParamError](err)
-	assert.True(t, ok)
+	for _, hook := range []ricloud.Hook{waitHook{}, nil, (*watcher)(nil)} {
+		_, err := ricloud.NewWebhookHandler(ignore, ricloud.WithWebhookHooks(hook))
+		_, ok := errors.AsType[*ricloud.ParamError](err)
+		assert.True(t, ok, "%T", hook)
+	}
+}
+
+// A hook is told the end of a delivery whose handler does not return.
+func TestHooksSeeADeliveryThatExits(t *testing.T) {
+	t.Parallel()
+	hook := &watcher{}
+	handler := newWebhook(t, func(context.Context, *ricloud.Event) error {
+		runtime.Goexit()
+		return nil
+	}, ricloud.WithWebhookHooks(hook))
+	var gone sync.WaitGroup
+	gone.Go(func() { serve(handler, delivery(t, eventBody("e1"))) })
+	gone.Wait()
+	assert.Contains(t, hook.all(), "webhook ended failed 500 err=true")
+}
+
+// panickingWebhook is a hook that panics.
+type panickingWebhook struct{}
+
+func (panickingWebhook) Webhook(
+	context.Context, ricloud.WebhookInfo,
+) (context.Context, func(ricloud.WebhookResult)) {
+	panic("hook-canary")
+}
+
+// A hook's panic loses no event, and is seen where net/http logs.
+func TestAPanickingWebhookHookIsLogged(t *testing.T) {
+	t.Parallel()
+	calls := 0
+	handler := newWebhook(t, func(context.Context, *ricloud.Event) error { calls++; return nil },
+		ricloud.WithWebhookHooks(panickingWebhook{}))
+	r, logged := logOf(delivery(t, eventBody("e1")))
+	assert.Equal(t, http.StatusOK, serve(handler, r).Code)
+	assert.Equal(t, 1, calls)
+	assert.Contains(t, logged.String(), "ricloud hook panicked: hook-canary")
 }
 
 // Two waits for one poll share their reads, and an event makes the last read unnecessary.

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/reincubate/ricloud-go/internal/observer"
 	"github.com/reincubate/ricloud-go/internal/transport"
 	"github.com/reincubate/ricloud-go/internal/wire"
 )
@@ -388,9 +389,6 @@ func (h *hooks) odd(ctx context.Context, info DecodeInfo) {
 			slog.String("reason", info.Reason))
 	}
 	for _, hook := range h.decode {
-		func() {
-			defer h.contain(ctx)
-			hook.Decode(ctx, info)
-		}()
+		observer.Call(ctx, h.panicked, func() { hook.Decode(ctx, info) })
 	}
 }

@@ -20,6 +20,7 @@ import (
 
 	"github.com/reincubate/ricloud-go/internal/backoff"
 	"github.com/reincubate/ricloud-go/internal/login"
+	"github.com/reincubate/ricloud-go/internal/observer"
 	"github.com/reincubate/ricloud-go/internal/transport"
 	"github.com/reincubate/ricloud-go/internal/watch"
 	"github.com/reincubate/ricloud-go/internal/wire"
@@ -92,7 +93,7 @@ func newWaiter[T any](
 ) *waiter[T] {
 	r := reader[T]{
 		pollingOf: shared, get: get, list: list, status: status, complete: complete,
-		links: new(links), warned: new(atomic.Bool),
+		links: new(observer.Links), warned: new(atomic.Bool),
 	}
 	return &waiter[T]{r, watch.New(r, shared.rhythm, shared.allowance)}
 }
@@ -117,7 +118,7 @@ func (w *waiter[T]) watch(
 		ctx, seen := w.client.beginWait(ctx, w.get, id)
 		defer seen.end()
 		if len(w.client.hooks.call) > 0 {
-			defer w.links.add(ctx, id)()
+			defer w.links.Add(ctx, string(id))()
 		}
 		for {
 			v, end, err := wait.Next(ctx)
@@ -225,8 +226,8 @@ type reader[T any] struct {
 	// complete adds what an answer lacks, with requests of its own; may be nil.
 	complete func(context.Context, pollingOf, *T) error
 
-	links  *links       // the waits, for hooks
-	opts   []CallOption // of the one wait that it reads for
+	links  *observer.Links // the waits, for hooks
+	opts   []CallOption    // of the one wait that it reads for
 	raw    *atomic.Pointer[Response]
 	warned *atomic.Bool // that the key may not list
 }
@@ -311,7 +312,7 @@ func (r reader[T]) waits(id ID) []context.Context {
 	if len(r.client.hooks.call) == 0 {
 		return nil
 	}
-	return r.links.of(id)
+	return r.links.Of(string(id))
 }
 
 // warn tells the logger once that the key may not list.

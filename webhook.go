@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/reincubate/ricloud-go/internal/delivery"
+	"github.com/reincubate/ricloud-go/internal/observer"
 	"github.com/reincubate/ricloud-go/internal/signature"
 )
 
@@ -196,7 +197,6 @@ type WebhookHandler struct {
 	secrets atomic.Pointer[[]Secret] // a pointer: fmt would print a Secret in an unexported field
 	gate    *delivery.Gate
 	log     delivery.Log
-	seen    *hooks
 	webhookSettings
 }
 
@@ -247,7 +247,7 @@ func WithWebhookTolerance(past, future time.Duration) WebhookOption {
 // for one process.
 func WithWebhookDeduplicator(d Deduplicator) WebhookOption {
 	return func(s *webhookSettings) {
-		if d == nil {
+		if isNil(d) {
 			s.refuse("WithWebhookDeduplicator", "must not be nil")
 		}
 		s.dedupe = d
@@ -322,9 +322,9 @@ func WithWebhookLogger(l *slog.Logger) WebhookOption {
 func WithWebhookHooks(added ...Hook) WebhookOption {
 	return func(s *webhookSettings) {
 		for i, hook := range added {
-			if !add(&s.hooks, hook) {
+			if isNil(hook) || !observer.Add(&s.hooks, hook) {
 				s.refuse("WithWebhookHooks",
-					fmt.Sprintf("hook %d is a %T, which does not observe deliveries", i, hook))
+					fmt.Sprintf("hook %d is a %T, which is nil or does not observe deliveries", i, hook))
 			}
 		}
 	}
@@ -361,7 +361,6 @@ func NewWebhookHandler(
 	if h.client != nil {
 		h.hooks = append(slices.Clip(h.client.hooks.webhook), h.hooks...)
 	}
-	h.seen = &hooks{logger: h.logger, webhook: h.hooks}
 	h.gate, h.log.Logger = delivery.NewGate(h.maxBody, h.maxConcurrent), h.logger
 	if h.dedupe == nil {
 		h.dedupe = NewMemoryDeduplicator(0, 0)
@@ -513,13 +512,17 @@ func (h *WebhookHandler) handle(ctx context.Context, event *Event, byHTTP bool) 
 	case dataLost(event.Data):
 		return &ParamError{Operation: operation, Field: "event.Data", Reason: lostData}
 	}
+	outcome, err := WebhookFailed, errUnfinished
 	ctx, ended := h.observe(ctx, event, byHTTP)
-	outcome, err := h.handleOnce(ctx, event)
 	if ended != nil {
-		ended(outcome, err)
+		defer func() { ended(outcome, err) }()
 	}
+	outcome, err = h.handleOnce(ctx, event)
 	return err
 }
+
+// errUnfinished is what hooks are told if runtime.Goexit ends the handling.
+var errUnfinished = errors.New("ricloud: the handling of the event did not return")
 
 // handleOnce hands the event to fn unless it has been handled.
 func (h *WebhookHandler) handleOnce(ctx context.Context, event *Event) (WebhookOutcome, error) {

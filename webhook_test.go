@@ -327,6 +327,7 @@ func TestNewWebhookHandlerRefuses(t *testing.T) {
 		"WithWebhookTolerance":     ricloud.WithWebhookTolerance(-1, 0),
 		"must not be negative":     ricloud.WithWebhookTolerance(0, -1),
 		"WithWebhookDeduplicator":  ricloud.WithWebhookDeduplicator(nil),
+		"Deduplicator":             ricloud.WithWebhookDeduplicator((*fakeDeduplicator)(nil)),
 		"WithWebhookClient":        ricloud.WithWebhookClient(nil),
 		"WithWebhookLogger":        ricloud.WithWebhookLogger(nil),
 		"a nil WebhookOption":      nil,

@@ -54,6 +54,19 @@ func (l *Log) Failed(ctx context.Context, msg, event, name string, err error, st
 	}
 }
 
+// Panicked logs the panic of something that is no part of handling an event.
+// Without a Logger, the same message is not logged again at once.
+func (l *Log) Panicked(ctx context.Context, msg string, value any, stack string) {
+	if l.Logger != nil {
+		l.Logger.LogAttrs(ctx, slog.LevelError, msg, //nolint:sloglint // constants
+			slog.Any("panic", value), slog.String("stack", stack))
+		return
+	}
+	if skipped, ok := l.throttle.allow(msg); ok {
+		serverLog(ctx).Printf("%s: %v%s\n%s", msg, value, andSkipped(skipped), stack)
+	}
+}
+
 // serverLog is where net/http logs the panics of handlers.
 func serverLog(ctx context.Context) *log.Logger {
 	if server := serverOf(ctx); server != nil && server.ErrorLog != nil {

@@ -59,6 +59,12 @@ func TestLogFailed(t *testing.T) {
 	assert.Equal(t, "ricloud: event panicked: event 17 (poll.completed): away\nthe stack\n",
 		logged.String())
 
+	logged.Reset()
+	for range 3 {
+		l.Panicked(ctx, "hook panicked", "oh", "the stack")
+	}
+	assert.Equal(t, "hook panicked: oh\nthe stack\n", logged.String())
+
 	var records bytes.Buffer
 	l.Logger = slog.New(slog.NewTextHandler(&records, nil))
 	for range 3 {
@@ -68,7 +74,9 @@ func TestLogFailed(t *testing.T) {
 	for range 3 {
 		l.Refused(ctx, Refuse(http.StatusUnauthorized, "no"))
 	}
+	l.Panicked(ctx, "hook panicked", "oh", "the stack")
+	assert.Contains(t, records.String(), `msg="hook panicked" panic=oh stack="the stack"`)
 	assert.Equal(t, 4, strings.Count(records.String(), "event=17 name=poll.completed error=away"))
-	assert.Equal(t, 1, strings.Count(records.String(), `stack="the stack"`))
+	assert.Equal(t, 2, strings.Count(records.String(), `stack="the stack"`))
 	assert.Equal(t, 1, strings.Count(records.String(), "status=401 error=no skipped=0"))
 }
