@@ -419,16 +419,27 @@ func (r *eventRecord) list(params EventListParams) events.List[*Event] {
 		list := request{
 			op: transport.EventsList, list: params, background: r.background, charge: r.charge,
 		}
-		for e, err := range paginate[listedEvent](ctx, r.client, list, r.opts) {
-			if err != nil {
-				return err
-			}
-			if !yield(e.entry()) {
-				break
-			}
+		pages := newPager[listedEvent](r.client, 0)
+		var failed error
+		pages.run(ctx, list, r.opts, func(e *listedEvent, err error) bool {
+			failed = err
+			return err == nil && yield(e.entry())
+		})
+		hasCursor := after != "" || pages.pages > 1
+		if pages.broken || hasCursor && isRefusedCursor(failed) {
+			return &events.Moved{Err: failed}
 		}
-		return nil
+		return failed
 	}
+}
+
+// isRefusedCursor reports whether the API may not know the event behind which a
+// page was to begin.
+func isRefusedCursor(err error) bool {
+	e, ok := errors.AsType[*Error](err)
+	return ok && slices.Contains([]int{
+		http.StatusBadRequest, http.StatusNotFound, http.StatusGone, http.StatusUnprocessableEntity,
+	}, e.StatusCode)
 }
 
 // DefaultReplayReach is how far back WebhookHandler.Replay reads the record of
@@ -457,10 +468,11 @@ func reportDone(ctx context.Context) {
 // remember events for at least as long as since reaches back.
 //
 // An event that cannot be read, or for which fn returns an error, does not stop
-// the others. Replay returns how many events fn handled, not counting those
-// that Handle found to be handled before. It joins the errors of all others,
-// each with the event's ID. It holds all undelivered events in memory while it
-// runs. It returns a *ParamError if fn is nil.
+// the others. Neither does a list that cannot be read to its end. Replay returns
+// how many events fn handled, not counting those that Handle found to be handled
+// before. It joins the errors of all others, each with the event's ID. It holds
+// all undelivered events in memory while it runs. It returns a *ParamError if fn
+// is nil.
 //
 // GET /events
 func (s *EventsService) Replay(

@@ -3,8 +3,10 @@ package ricloud_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -115,6 +117,58 @@ func TestReplayFindsAnEventThatFailsMeanwhile(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, 1, n)
 	assert.Equal(t, ids{"both"}, got)
+}
+
+// Every event is found if the one behind which the next page begins leaves the list meanwhile,
+// whatever the API then answers.
+func TestReplayFindsEverythingInAListThatChanges(t *testing.T) {
+	t.Parallel()
+	const pageSize, events = 20, 60
+	for name, lost := range map[string]func() (status int, page []string){
+		"the list from its beginning": nil,
+		"an empty page":               func() (int, []string) { return http.StatusOK, nil },
+		"not found":                   func() (int, []string) { return http.StatusNotFound, nil },
+		"a bad request":               func() (int, []string) { return http.StatusBadRequest, nil },
+	} {
+		lists, requests := map[string][]string{}, 0
+		for i := range events {
+			lists["pending"] = append(lists["pending"], strconv.Itoa(i))
+		}
+		api := roundTripper(func(r *http.Request) (*http.Response, error) {
+			requests++
+			query := r.URL.Query()
+			state, after, status := query.Get("state"), query.Get("after_id"), http.StatusOK
+			list := lists[state]
+			if i := slices.Index(list, after); i >= 0 {
+				list = list[i+1:]
+			} else if after != "" && lost != nil {
+				status, list = lost()
+			}
+			page := list[:min(pageSize, len(list))]
+			var data []string
+			for _, id := range page {
+				minute, _ := strconv.Atoi(id)
+				data = append(data, recorded(id, minute))
+			}
+			body := fmt.Sprintf(`{"data":[%s],"has_more":%t,"error":"invalid"}`,
+				strings.Join(data, ","), len(page) < len(list))
+			if requests == 2 { // the last event of the second page fails to be delivered
+				last := page[len(page)-1]
+				lists["failed"] = append(lists["failed"], last)
+				lists["pending"] = slices.DeleteFunc(slices.Clone(lists["pending"]),
+					func(id string) bool { return id == last })
+			}
+			return httpmock.NewStringResponse(status, body), nil
+		})
+		client, err := ricloud.NewClient("token", ricloud.WithTransport(api))
+		require.NoError(t, err)
+		var got ids
+		n, err := client.Events.Replay(t.Context(), epoch, got.take)
+		require.NoError(t, err, name)
+		assert.Equal(t, events, n, name)
+		slices.Sort(got)
+		assert.Len(t, slices.Compact(got), events, "%s: each once", name)
+	}
 }
 
 // An entry that is not an event is reported by its ID, and the other events are handled.

@@ -213,6 +213,9 @@ type pager[T any] struct {
 
 	checkpoint ID // an earlier cursor; a list that returns to it repeats itself
 	steps, lap int
+
+	pages  int  // that were read
+	broken bool // it ended, or repeats itself, where more was promised
 }
 
 // newPager returns a pager that also remembers the known items which come first.
@@ -234,6 +237,7 @@ func (p *pager[T]) run(
 		if asked {
 			r.query.Set(by, string(p.cursor))
 		}
+		p.pages++
 		items, hasMore, err := p.read(ctx, r, opts)
 		if err != nil {
 			yield(nil, err)
@@ -252,6 +256,7 @@ func (p *pager[T]) run(
 			by = "before_id" // "after" may mean "newer" in a list of the newest first
 			continue
 		case len(items) == 0, !hasMore && (stuck || !full || p.cursor == ""):
+			p.broken = promised && len(items) == 0
 			return // a full page may have more behind it even where has_more is false
 		case p.cursor == "":
 			yield(nil, fmt.Errorf(
@@ -263,6 +268,7 @@ func (p *pager[T]) run(
 		case fresh == 0 && len(items) == 1 && items[0].id == p.cursor:
 			return // the cursor itself is all that is left
 		default:
+			p.broken = true
 			yield(nil,
 				fmt.Errorf("ricloud: %s: the list does not end: has_more is true, but the page at %q has no "+
 					"new items",

@@ -39,6 +39,21 @@ type Record struct {
 	Ended func(cause error) error
 }
 
+// Moved reports that a list did not end as it should, or refused to go on, behind
+// an entry that it had shown. The entry may have left the list meanwhile.
+type Moved struct{ Err error } // Err is what the list returned; nil: it just ended
+
+// Error returns what the list returned.
+func (m *Moved) Error() string {
+	if m.Err == nil {
+		return "the list ended early"
+	}
+	return m.Err.Error()
+}
+
+// Unwrap returns what the list returned.
+func (m *Moved) Unwrap() error { return m.Err }
+
 // fewer is by how much a page becomes smaller after one that was too large.
 const fewer = 10
 

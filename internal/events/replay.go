@@ -12,6 +12,9 @@ import (
 // pageLimit is the most entries that the API puts on a page.
 const pageLimit = 1000
 
+// maxReads is how often Replay reads a list that changes meanwhile.
+const maxReads = 5
+
 // ReplayOverlap is how far a position stays behind the present. It is longer
 // than the API retries a delivery, and longer than clocks differ.
 const ReplayOverlap = 24 * time.Hour
@@ -41,16 +44,22 @@ type Replay[E any] struct {
 	errs     []error
 }
 
-// Run reads all lists and then hands over what they have shown. It joins the
-// errors of the events that could not be read or handled.
+// Run reads all lists and then hands over what they have shown, also where one
+// cannot be read to its end. It joins that error and those of the events that
+// could not be read or handled.
 func (r *Replay[E]) Run(ctx context.Context) error {
 	r.known = map[string]bool{}
 	for _, list := range r.Lists {
-		if err := r.collect(ctx, list); err != nil {
+		err := r.collect(ctx, list)
+		if ctx.Err() != nil {
 			return err
 		}
+		if err != nil {
+			r.errs = append(r.errs, err)
+			break
+		}
 	}
-	r.complete = true
+	r.complete = len(r.errs) == 0
 	sortByDate(r.missed)
 	for _, e := range r.missed {
 		if ctx.Err() != nil {
@@ -64,8 +73,25 @@ func (r *Replay[E]) Run(ctx context.Context) error {
 }
 
 // collect adds what a list shows. An event that moves to a later list meanwhile
-// is found there.
+// is found there. If it was the one behind which the next page begins, the list
+// is read again, until that shows nothing new.
 func (r *Replay[E]) collect(ctx context.Context, list List[E]) error {
+	for reads := 1; ; reads++ {
+		known := len(r.known)
+		err := r.collectOnce(ctx, list)
+		moved, ok := errors.AsType[*Moved](err)
+		switch {
+		case !ok:
+			return err
+		case len(r.known) == known && moved.Err == nil:
+			return nil // it has no more
+		case reads == maxReads:
+			return fmt.Errorf("%s: the list changes while it is read: %w", r.Operation, moved)
+		}
+	}
+}
+
+func (r *Replay[E]) collectOnce(ctx context.Context, list List[E]) error {
 	var seen order
 	err := read(ctx, &r.Record, list, "", pageLimit, func(e *Entry[E]) bool {
 		r.begin()

@@ -128,9 +128,11 @@ func TestReplayPosition(t *testing.T) {
 	assert.Equal(t, epoch.Add(3*time.Minute), r.Position())
 
 	away := &lists{all: func(int) ([]*Entry[string], error) { return nil, errAway }, now: now}
-	r = replayOf(nil, l, away)
+	var got taken
+	r = replayOf(got.take, l, away)
 	require.ErrorIs(t, r.Run(t.Context()), errAway)
 	assert.True(t, r.Position().IsZero())
+	assert.Equal(t, taken{"b", "a", "c"}, got, "what was shown before is handed over")
 
 	empty := &lists{all: always()}
 	r = replayOf(nil, empty)
@@ -139,6 +141,56 @@ func TestReplayPosition(t *testing.T) {
 	empty.now = now
 	require.NoError(t, r.Run(t.Context()))
 	assert.Equal(t, now.Add(-ReplayOverlap), r.Position())
+}
+
+// A list whose event behind which the next page begins leaves it, in the middle
+// of reading, is read again, whatever its pages then say.
+func TestReplayReadsAChangingListAgain(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		end   error // of the list, while it changes
+		reads int   // until it is whole
+		want  error
+	}{
+		"it ends early":           {end: &Moved{}, reads: 2},
+		"it refuses the cursor":   {end: &Moved{errOdd}, reads: 2},
+		"it ends as it does":      {end: &Moved{}, reads: 100},
+		"it keeps refusing":       {end: &Moved{errOdd}, reads: 100, want: errOdd},
+		"another error ends it":   {end: errAway, reads: 100, want: errAway},
+		"it grows without an end": {end: &Moved{}, reads: -1, want: &Moved{}},
+	} {
+		reads := 0
+		var got taken
+		r := replayOf(got.take, &lists{})
+		r.Lists = []List[string]{func(
+			_ context.Context, _ string, _ int, yield func(*Entry[string]) bool,
+		) error {
+			reads++
+			yield(at("a", 1))
+			switch {
+			case tt.reads < 0:
+				yield(at(strconv.Itoa(reads), 2))
+				return tt.end
+			case reads < tt.reads:
+				return tt.end
+			}
+			yield(at("b", 2))
+			return nil
+		}}
+		err := r.Run(t.Context())
+		switch {
+		case tt.want == nil:
+			require.NoError(t, err, name)
+		case tt.reads < 0:
+			require.ErrorContains(t, err, "Test: the list changes while it is read", name)
+		default:
+			require.ErrorIs(t, err, tt.want, name)
+		}
+		assert.Equal(t, tt.reads == 2, slices.Contains(got, "b"), name)
+		assert.Contains(t, got, "a", name)
+		assert.LessOrEqual(t, reads, maxReads, name)
+		assert.Equal(t, tt.want != nil, r.Position().IsZero(), name)
+	}
 }
 
 // A replay whose context ends keeps its position behind the next event.

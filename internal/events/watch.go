@@ -2,6 +2,7 @@ package events
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -145,20 +146,17 @@ func (w *Watch[E]) look(ctx context.Context) (found []*Entry[E], err error) {
 	}
 	var seen order
 	isFound := map[string]bool{} // a list that changes may show an event twice
-	known := 0                   // entries in a row that were found before
-	rising, low, last, resume := true, w.newest.Add(-w.reach()), time.Time{}, w.resume
+	entries, known := 0, 0       // all, and those in a row that were found before
+	rising := rising{low: w.newest.Add(-w.reach()), resume: w.resume}
 	err = read(ctx, &w.Record, w.List, w.resume, limit, func(e *Entry[E]) bool {
 		w.advance(e.Date)
+		entries++
 		known++
 		if w.isNew(e) && !isFound[e.ID] {
 			isFound[e.ID] = true
 			found, known = append(found, e), 0
 		}
-		rising = rising && !e.Date.Before(last)
-		last = e.Date
-		if rising && last.Before(low) {
-			resume = e.ID
-		}
+		rising.add(e.ID, e.Date)
 		floor := w.floor(back)
 		seen.add(e.Date, floor)
 		if !seen.ordered {
@@ -167,12 +165,15 @@ func (w *Watch[E]) look(ctx context.Context) (found []*Entry[E], err error) {
 		isOld := seen.falls > 0 && e.Date.Before(floor)
 		return !isOld && (deep || known < lookLimit || seen.first.Before(w.newest))
 	})
-	if err != nil {
+	moved, isMoved := errors.AsType[*Moved](err)
+	if w.resume != "" && (isMoved || err == nil && entries == 0) {
+		w.resume = "" // the record has forgotten that event
+		return w.look(ctx)
+	}
+	if err != nil && !(isMoved && moved.Err == nil) {
 		return nil, err
 	}
-	if w.resume = ""; rising && seen.falls == 0 {
-		w.resume = resume
-	}
+	w.resume = rising.resume
 	if deep {
 		w.deep = began
 	}
@@ -189,6 +190,25 @@ func (w *Watch[E]) look(ctx context.Context) (found []*Entry[E], err error) {
 // may be lateness old, and the next one comes after an outage at the latest.
 func (w *Watch[E]) reach() time.Duration {
 	return lateness + deepEvery + patience + w.Longest
+}
+
+// rising recognises a list that is ordered oldest first. Of such a list, resume
+// is the last event before low, behind which the next look may begin.
+type rising struct {
+	low    time.Time
+	resume string
+	last   time.Time
+	broken bool
+}
+
+func (r *rising) add(id string, date time.Time) {
+	switch {
+	case r.broken || date.Before(r.last):
+		r.broken, r.resume = true, ""
+	case date.Before(r.low):
+		r.resume = id
+	}
+	r.last = date
 }
 
 // floor returns the date of the oldest event that a look needs to reach.

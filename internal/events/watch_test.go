@@ -206,6 +206,51 @@ func TestWatchIsNotFooledByTheFuture(t *testing.T) {
 	})
 }
 
+// A record that is listed oldest first is read on from an old event. If it
+// forgets that event, the watch begins at its first page again.
+func TestWatchOutlivesTheEventItReadsOnFrom(t *testing.T) {
+	t.Parallel()
+	for name, refused := range map[string]error{
+		"an empty page": nil, "a refusal": &Moved{errOdd}, "an early end": &Moved{},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				var g growing
+				l := &lists{all: g.all}
+				w := watchOf(l)
+				lost := 0
+				w.List = func(
+					ctx context.Context, after string, limit int, yield func(*Entry[string]) bool,
+				) error {
+					entries, _ := g.all(0)
+					known := func(e *Entry[string]) bool { return e.ID == after }
+					if after != "" && !slices.ContainsFunc(entries, known) {
+						lost++
+						return refused
+					}
+					return l.list(ctx, after, limit, yield)
+				}
+				go func() {
+					for i := range 60 {
+						pause(3 * time.Minute)
+						g.add(strconv.Itoa(i), 0)
+						if i == 50 { // the record keeps its last five events
+							g.mu.Lock()
+							g.entries = slices.Clone(g.entries[46:])
+							g.mu.Unlock()
+						}
+					}
+				}()
+				got, err := watchFor(t, w, 4*time.Hour)
+				require.ErrorIs(t, err, context.DeadlineExceeded)
+				assert.Len(t, got, 60)
+				assert.Positive(t, lost)
+			})
+		})
+	}
+}
+
 // Watch reports what it cannot read and goes on, tolerates an outage of ten
 // minutes, and ends with an error of any other kind.
 func TestWatchFailures(t *testing.T) {
