@@ -3,12 +3,14 @@ package download
 import (
 	"context"
 	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
+	"testing/iotest"
 	"time"
 
 	"github.com/stretchr/testify/assert"
@@ -33,12 +35,12 @@ func swap(t *testing.T, dir, content string) {
 	}
 }
 
-// saveWithin saves a file, and fails the test if that does not end soon.
-func saveWithin(t *testing.T, f *Folder, name string, o *object) (Kept, error) {
+// saveWithin saves a file as "a", and fails the test if that does not end soon.
+func saveWithin(t *testing.T, f *Folder, o *object) (Kept, error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
-	kept, err := f.Save(ctx, name, limits(), o.file())
+	kept, err := f.Save(ctx, "a", limits(), o.file())
 	require.NotErrorIs(t, err, context.DeadlineExceeded, "Save does not end")
 	return kept, err
 }
@@ -76,7 +78,7 @@ func TestPublishOfAFileThatWasReplaced(t *testing.T) {
 			f, dir := folder(t)
 			o := &object{content: random(5000)}
 			hook(f, once(func() { swap(t, dir, theirs) }))
-			kept, err := saveWithin(t, f, "a", o)
+			kept, err := saveWithin(t, f, o)
 			require.NoError(t, err)
 			requireContent(t, filepath.Join(dir, kept.Name), o.content)
 			if name == "before its name" {
@@ -104,7 +106,7 @@ func TestPublishOfAFileWithAnotherName(t *testing.T) {
 		defer link()
 		return file.Sync()
 	}
-	kept, err := saveWithin(t, f, "a", o)
+	kept, err := saveWithin(t, f, o)
 	require.NoError(t, err)
 	requireContent(t, filepath.Join(dir, kept.Name), o.content)
 	requireContent(t, archived, o.content)
@@ -121,7 +123,7 @@ func TestNothingIsLeftOfAFailedSync(t *testing.T) {
 	for _, failure := range []error{syscall.EIO, syscall.ENOSPC, errors.New("another")} {
 		f, dir := folder(t)
 		f.sys.sync = func(*os.File) error { return failure }
-		_, err := saveWithin(t, f, "a", &object{content: random(5000)})
+		_, err := saveWithin(t, f, &object{content: random(5000)})
 		require.ErrorIs(t, err, failure)
 		assert.Empty(t, names(t, dir), failure.Error())
 	}
@@ -138,7 +140,7 @@ func TestTheLockedFileIsTheNamedOne(t *testing.T) {
 		move()
 		return lock(file)
 	}
-	kept, err := saveWithin(t, f, "a", o)
+	kept, err := saveWithin(t, f, o)
 	require.NoError(t, err)
 	requireContent(t, filepath.Join(dir, kept.Name), o.content)
 	for _, name := range names(t, dir) {
@@ -163,7 +165,7 @@ func TestNothingIsWrittenWithoutTheLock(t *testing.T) {
 		}
 		return lock(file)
 	}
-	kept, err := saveWithin(t, f, "a", o)
+	kept, err := saveWithin(t, f, o)
 	require.NoError(t, err)
 	assert.Equal(t, 3, looks)
 	requireContent(t, filepath.Join(dir, kept.Name), o.content)
@@ -176,12 +178,64 @@ func TestAFileThatIsFinishedMeanwhile(t *testing.T) {
 	o := &object{content: random(5000)}
 	lock := f.sys.lock
 	f.sys.lock = func(file *os.File) (bool, error) {
-		assert.NoError(t, os.WriteFile(filepath.Join(dir, "a"), o.content, 0o600))
+		if err := os.WriteFile(filepath.Join(dir, "a"), o.content, 0o600); err != nil {
+			return false, err
+		}
 		return lock(file)
 	}
-	kept, err := saveWithin(t, f, "a", o)
+	kept, err := saveWithin(t, f, o)
 	require.NoError(t, err)
 	assert.True(t, kept.Found)
 	assert.Zero(t, o.opened.Load())
+	assert.Equal(t, []string{"a"}, names(t, dir))
+}
+
+// After a disk error while it is written, nothing of the file is trusted.
+func TestNothingIsLeftOfADiskError(t *testing.T) {
+	t.Parallel()
+	f, dir := folder(t)
+	o := &object{content: random(5000)}
+	o.open = func(int, Request) (*Object, error) {
+		opened := o.from(0)
+		opened.Body = io.NopCloser(io.MultiReader(io.LimitReader(opened.Body, 3000),
+			iotest.ErrReader(syscall.EIO)))
+		return opened, nil
+	}
+	_, err := f.Save(t.Context(), "a", Limits{Open: time.Minute, Stall: time.Minute}, o.file())
+	require.ErrorIs(t, err, syscall.EIO)
+	assert.Empty(t, names(t, dir))
+}
+
+// A file of the same size is not the file.
+func TestAFileOfTheSameSizeIsNotFound(t *testing.T) {
+	t.Parallel()
+	f, dir := folder(t)
+	o := &object{content: random(5000)}
+	theirs := make([]byte, 5000)
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "a"), theirs, 0o600))
+	kept, err := saveWithin(t, f, o)
+	require.NoError(t, err)
+	assert.False(t, kept.Found)
+	requireContent(t, filepath.Join(dir, kept.Name), o.content)
+	requireContent(t, filepath.Join(dir, "a"), theirs)
+}
+
+// The empty file of a claim is removed only while it is empty: another Save may have completed it
+// since it was seen.
+func TestDropClaimSparesACompletedFile(t *testing.T) {
+	t.Parallel()
+	f, dir := folder(t)
+	o := &object{content: random(5000)}
+	path := filepath.Join(dir, "a")
+	require.NoError(t, os.WriteFile(path, nil, 0o600))
+	seen, err := os.Lstat(path)
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(path, o.content, 0o600))
+	partial := partialName("a", o.file())
+	claim := filepath.Join(dir, strings.TrimSuffix(partial, partialSuffix)+claimSuffix)
+	require.NoError(t, os.WriteFile(claim, o.content, 0o600))
+	s := &saving{Folder: f, ctx: t.Context(), file: o.file(), identifier: "a", partial: partial}
+	assert.False(t, s.dropClaim("a", seen))
+	requireContent(t, path, o.content)
 	assert.Equal(t, []string{"a"}, names(t, dir))
 }

@@ -118,7 +118,7 @@ func saveVerified(
 	if err != nil {
 		return err
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }() // after Sync
 	sum, sha := md5.New(), sha256.New()
 	size, err := io.Copy(io.MultiWriter(f, sum, sha), out.Body)
 	if err != nil {
@@ -149,7 +149,7 @@ func saveBare(ctx context.Context, client *awss3.Client, r *ricloud.Result, dir 
 	if err != nil {
 		return err
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }() // after Sync
 	if _, err := io.Copy(f, out.Body); err != nil {
 		return err
 	}
