@@ -119,6 +119,38 @@ func cutQuery(raw string) string {
 	return raw
 }
 
+// WithStorage sets the opener for results whose URL has the scheme: "s3", "gs"
+// or one of your own, without "://". The modules storage/s3 and storage/gcs
+// have openers for those two. The opener is preferred to the signed URL of a
+// result.
+func WithStorage(scheme string, opener ObjectOpener) Option {
+	return func(c *config) {
+		name := strings.ToLower(scheme)
+		if !isScheme(name) {
+			c.refuse("WithStorage", fmt.Sprintf(`needs a URL scheme such as "s3", got %q`, scheme))
+		}
+		if !c.present("WithStorage", opener) {
+			return
+		}
+		if c.storage == nil {
+			c.storage = map[string]ObjectOpener{}
+		}
+		c.storage[name] = opener
+	}
+}
+
+// isScheme reports whether s is the scheme of a URL, in lower case.
+func isScheme(s string) bool {
+	for i, r := range s {
+		letter := 'a' <= r && r <= 'z'
+		other := '0' <= r && r <= '9' || r == '+' || r == '-' || r == '.'
+		if !letter && (i == 0 || !other) {
+			return false
+		}
+	}
+	return s != ""
+}
+
 // WithPrivateStorage lets signed URLs and redirects lead to this machine and to
 // private networks: a self-hosted API may have its storage there. Without it,
 // they may lead only to the public Internet, unless the API itself is on this

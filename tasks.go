@@ -5,6 +5,7 @@ import (
 	"context"
 	"iter"
 	"net/url"
+	"slices"
 	"time"
 
 	"github.com/reincubate/ricloud-go/internal/transport"
@@ -153,4 +154,88 @@ func taskStatus(t *Task) watch.Status {
 
 func (t *Task) stateError() error {
 	return &StateError{Resource: "task", ID: t.ID, State: string(t.State), Code: t.Error}
+}
+
+// applyTask moves a task to the list of its poll that its state belongs to. A
+// task that has ended stays ended.
+func (p *Poll) applyTask(task *Task) {
+	if slices.Contains(p.TasksSucceeded, task.ID) || slices.Contains(p.TasksFailed, task.ID) {
+		return
+	}
+	begun := slices.Contains(p.TasksProcessing, task.ID) ||
+		slices.Contains(p.TasksSuspended, task.ID)
+	if task.State == TaskPending && begun {
+		return
+	}
+	lists := map[TaskState]*[]ID{
+		TaskPending:    &p.TasksPending,
+		TaskProcessing: &p.TasksProcessing,
+		TaskSuspended:  &p.TasksSuspended,
+		TaskSucceeded:  &p.TasksSucceeded,
+		TaskFailed:     &p.TasksFailed,
+	}
+	to := lists[task.State]
+	if to == nil {
+		return
+	}
+	for _, list := range lists { // new slices, because others hold the poll as it was
+		*list = slices.DeleteFunc(slices.Clone(*list), func(id ID) bool { return id == task.ID })
+	}
+	*to = append(*to, task.ID)
+	if p.Results.Data != nil { // nil: an API whose polls show no results
+		p.Results.Data = slices.Concat(p.Results.Data, task.Results.Data)
+	}
+}
+
+// sortTasks reads the tasks of a poll that has ended, if the API does not say
+// which of them failed. It costs one request, and one more for each task that
+// the list does not show.
+func sortTasks(ctx context.Context, w pollingOf, p *Poll) error {
+	if !p.unsorted || !p.State.Ended() {
+		return nil
+	}
+	completed, unknown := p.TasksSucceeded, map[ID]bool{}
+	for _, id := range completed {
+		unknown[id] = true
+	}
+	p.TasksSucceeded, p.unsorted = nil, false
+	sortTask := func(task *Task) {
+		if !unknown[task.ID] {
+			return
+		}
+		delete(unknown, task.ID)
+		switch task.State {
+		case TaskSucceeded:
+			p.TasksSucceeded = append(p.TasksSucceeded, task.ID)
+		case TaskSuspended:
+			p.TasksSuspended = append(p.TasksSuspended, task.ID)
+		default: // also a state that is not known
+			p.TasksFailed = append(p.TasksFailed, task.ID)
+		}
+	}
+	w.allowance.ReserveN(time.Now(), 1)
+	params := TaskListParams{Poll: p.ID, ListParams: ListParams{Limit: maxLimit}}
+	list := request{op: transport.TasksList, list: params, background: true}
+	tasks, err := do[List[Task]](ctx, w.client, list, nil)
+	if err == nil { // else the API may not know the filter
+		for i := range tasks.Data {
+			sortTask(&tasks.Data[i])
+		}
+	}
+	for _, id := range completed {
+		if !unknown[id] {
+			continue
+		}
+		w.allowance.ReserveN(time.Now(), 1)
+		get := request{op: transport.TasksGet, id: id, background: true}
+		task, err := do[Task](ctx, w.client, get, nil)
+		if err != nil {
+			return err
+		}
+		if task.ID != id || task.State == "" {
+			return notTheResource(transport.TasksGet.Name, "id", string(task.ID))
+		}
+		sortTask(task)
+	}
+	return nil
 }
