@@ -60,7 +60,8 @@ func (r *recorder) last() recorded {
 func newTestClient(t *testing.T, opts ...Option) (*Client, *recorder) {
 	t.Helper()
 	api := &recorder{MockTransport: httpmock.NewMockTransport()}
-	api.RegisterNoResponder(httpmock.NewStringResponder(http.StatusOK, `{"id":"1","token":"x","data":[]}`))
+	api.RegisterNoResponder(
+		httpmock.NewStringResponder(http.StatusOK, `{"id":"1","token":"x","data":[]}`))
 	c, err := NewClient("test-token", append([]Option{WithTransport(api)}, opts...)...)
 	require.NoError(t, err)
 	return c, api

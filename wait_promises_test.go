@@ -559,7 +559,7 @@ func TestWaitsShareNoError(t *testing.T) {
 						assert.JSONEq(t, `{"a":"b"}`, string(e.Params), "another wait has changed it")
 						e.Params[2], e.Body[2], e.Attempts[0].StatusCode = 'z', 'z', 0
 					}
-					assert.Error(t, err) //nolint:testifylint // not the test's goroutine
+					assert.Error(t, err)
 				})
 			}
 			waits.Wait()
