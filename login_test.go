@@ -20,6 +20,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	ricloud "github.com/reincubate/ricloud-go"
+	"github.com/reincubate/ricloud-go/ricloudtest"
 )
 
 // account is an API with one iCloud account. Answers to its creates can get lost.
@@ -671,4 +672,26 @@ func TestLoginTellsAWrongCodeFromAMissingOne(t *testing.T) {
 		assert.Equal(t, []bool{false, true, true}, rejected)
 		assert.Equal(t, []string{"", "", "123456", "123456", "123456"}, a.delivered)
 	})
+}
+
+// What a create returned needs no read of its own.
+func TestWaitKnowsWhatCreateReturned(t *testing.T) {
+	t.Parallel()
+	srv := ricloudtest.NewServer(ricloudtest.WithDelays(ricloudtest.Delays{}))
+	t.Cleanup(srv.Close)
+	client := srv.Client()
+	user, err := client.Users.Create(t.Context(), ricloud.UserCreateParams{Identifier: "u"})
+	require.NoError(t, err)
+	session, err := client.Sessions.Create(t.Context(), ricloud.SessionCreateParams{
+		Source: ricloud.SourceParams{
+			User: user.ID, Type: ricloud.SourceICloudAccount, Identifier: "john.appleseed@example.com",
+		},
+		Payload: ricloud.SessionPayload{Password: ricloud.NewSecret("hunter2")},
+	}, ricloud.WithAwait(10*time.Second))
+	require.NoError(t, err)
+	require.Equal(t, ricloud.SessionActive, session.State)
+	waited, err := client.Sessions.Wait(t.Context(), session.ID)
+	require.NoError(t, err)
+	require.Equal(t, session.ID, waited.ID)
+	require.Zero(t, srv.CountCalls("Sessions.Get")+srv.CountCalls("Sessions.List"))
 }

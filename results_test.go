@@ -103,6 +103,24 @@ func TestAcknowledgerReportsWhatRemains(t *testing.T) {
 	})
 }
 
+// A batch that is full is sent at once, but after a failure not before its delay is over.
+func TestAcknowledgerRetriesAFullBatchAfterItsDelay(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		api := &acks{batch: 500}
+		a := newAcknowledger(t, api, AcknowledgerParams{MaxResults: 2, MaxDelay: time.Minute})
+		require.NoError(t, a.Add("r0", "r1"))
+		for minute := range 3 {
+			rest(time.Second)
+			synctest.Wait()
+			require.Len(t, api.seen().batches, minute+1)
+			rest(59 * time.Second)
+			synctest.Wait()
+		}
+		require.Error(t, a.Close(t.Context()))
+	})
+}
+
 // hanging does not answer until the request's context ends.
 type hanging struct{}
 

@@ -527,9 +527,13 @@ func TestPublishSourceFiles(t *testing.T) {
 			return found
 		}
 		organisation := func(on bool) {
-			_, err := w.Organisation.Update(ctx,
-				ricloud.OrganisationUpdateParams{Config: &ricloud.PublishingConfig{PublishSourceFiles: &on}})
+			_, err := w.Organisation.Update(ctx, ricloud.OrganisationUpdateParams{
+				Name: "Renamed", Config: &ricloud.PublishingConfig{PublishSourceFiles: &on},
+			})
 			require.NoError(t, err)
+			org, err := w.Organisation.Get(ctx)
+			require.NoError(t, err)
+			assert.Equal(t, "Renamed", org.Name)
 		}
 		key := func(on bool) {
 			_, err := w.Keys.UpdateCurrent(ctx,

@@ -350,7 +350,7 @@ func (s *Store) readFrom(
 	for left := consumer.CachedInfo().NumPending; left > 0; {
 		// FetchNoWait would wait for ever if the server died now.
 		// For more than there is, it would wait until the end of attemptTimeout.
-		most := int(min(readBatch, left)) //nolint:gosec // it is small
+		most := int(min(readBatch, left))
 		batch, err := consumer.Fetch(most, jetstream.FetchMaxWait(attemptTimeout))
 		if err != nil {
 			return false, err
