@@ -110,7 +110,7 @@ func each(_ int, s store.Store) store.Store { return s }
 // processes are told together does not grow with their number.
 func TestAJobWakesOneProcess(t *testing.T) {
 	t.Parallel()
-	const accounts = 60
+	const accounts = 30
 	messages := func(t *testing.T, processes int) (told int64, requests float64) {
 		t.Helper()
 		synctest.Test(t, func(t *testing.T) {
@@ -135,7 +135,7 @@ func TestAJobWakesOneProcess(t *testing.T) {
 		return told, requests
 	}
 	one, requests := messages(t, 1)
-	many, manyRequests := messages(t, 8)
+	many, manyRequests := messages(t, 5)
 	assert.InDelta(t, one, many, float64(one)/20)
 	assert.InDelta(t, requests, manyRequests, requests/20)
 }
