@@ -51,6 +51,7 @@ func TestTurns(t *testing.T) {
 		require.NoError(t, err)
 		assert.Equal(t, time.Minute, time.Since(began))
 		done()
+		synctest.Wait()
 		assert.Empty(t, s.turns)
 	})
 }
@@ -70,6 +71,7 @@ func TestSettle(t *testing.T) {
 		began := time.Now().Add(-time.Second)
 		require.NoError(t, s.Settle(t.Context(), jane))
 		assert.Equal(t, time.Hour, time.Since(began))
+		synctest.Wait()
 		assert.Empty(t, s.creating)
 	})
 }
