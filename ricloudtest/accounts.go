@@ -335,7 +335,7 @@ func MockAccounts(n int, dataTypes ...string) []Account {
 	for _, name := range dataTypes {
 		data[name] = Records(object{"id": 1})
 	}
-	accounts := make([]Account, n)
+	accounts := make([]Account, max(n, 0))
 	for i := range accounts {
 		accounts[i] = Account{
 			Identifier: "user-" + strconv.Itoa(i) + "@example.com", Password: "hunter2", Data: data,

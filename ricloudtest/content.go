@@ -38,9 +38,9 @@ func Records(items ...any) Content {
 //
 // The function record returns item i. It is called again whenever the item's bytes are needed, so
 // it must return the same for the same i and be safe for concurrent use. Each item takes width
-// bytes, padded with spaces. An item that does not fit becomes null.
+// bytes, padded with spaces. An item that does not fit becomes null. A negative count is 0.
 func GenerateRecords(count, width int, record func(i int) any) Content {
-	width = max(width, len("null"))
+	count, width = max(count, 0), max(width, len("null"))
 	block := func(i int64) []byte {
 		item := reply.Encode(record(int(i)))
 		if len(item) > width {
@@ -62,6 +62,7 @@ func GenerateRecords(count, width int, record func(i int) any) Content {
 // GenerateBytes returns a file of size bytes that costs no memory. The same seed gives the same
 // bytes.
 func GenerateBytes(seed, size int64) Content {
+	size = max(size, 0) // a negative size is 0
 	const width = 4096
 	block := func(i int64) []byte {
 		block := make([]byte, width)

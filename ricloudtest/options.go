@@ -119,6 +119,7 @@ func (c *config) check() []error {
 	note(slices.ContainsFunc(c.retries, func(d time.Duration) bool { return d < 0 }),
 		"webhook retries %v: a pause is negative", c.retries)
 	note(c.logger == nil, "the logger is nil")
+	note(strings.ContainsRune(c.localDir, 0), "the folder of the local storage has a zero byte in it")
 	for _, raw := range []string{c.publicAPI, c.publicObjects} {
 		note(raw != "" && !isBase(raw), "public URL: want an absolute http or https URL without "+
 			"a user, a query or a fragment")

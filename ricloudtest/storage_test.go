@@ -74,6 +74,10 @@ func TestGenerateRecords(t *testing.T) {
 		assert.Len(t, doc.Data, count)
 		assert.Equal(t, count, doc.Metadata.Count)
 	}
+	assert.Zero(t, ricloudtest.GenerateBytes(1, -5).Size())
+	assert.Equal(t, checksum(t, ricloudtest.GenerateRecords(0, 5, nil)),
+		checksum(t, ricloudtest.GenerateRecords(-1, -5, nil)))
+	assert.Empty(t, ricloudtest.MockAccounts(-1))
 	once := checksum(t, ricloudtest.GenerateBytes(1, 10_000))
 	assert.Equal(t, once, checksum(t, ricloudtest.GenerateBytes(1, 10_000)))
 	assert.NotEqual(t, once, checksum(t, ricloudtest.GenerateBytes(2, 10_000)))
