@@ -88,6 +88,7 @@ func (l *leader) findLogin(ctx context.Context, r *stored) error {
 // findSession returns the newest session of the account that was made since the
 // login was begun and is not known yet, or nil.
 func (l *leader) findSession(ctx context.Context, r *stored) (*ricloud.Session, error) {
+	const page = 100
 	var newest *ricloud.Session
 	want := r.Account.Source
 	turn, err := l.turn(ctx)
@@ -98,25 +99,43 @@ func (l *leader) findSession(ctx context.Context, r *stored) (*ricloud.Session, 
 		if err != nil {
 			return nil, err
 		}
-		if source.Type != want.Type || !sameIdentifier(source.Identifier, want.Identifier) {
+		if source.Type != want.Type || !sameIdentifier(source.Identifier, want.Identifier) ||
+			!isOrUnknown(source.User, r.User) {
 			continue
 		}
-		page, err := l.client.Sessions.List(ctx, ricloud.SessionListParams{Source: source.ID})
-		if err != nil {
-			return nil, err
+		since, earlier := r.Begun.Add(-clockSkew), 0
+		params := ricloud.SessionListParams{
+			Source: source.ID, ListParams: ricloud.ListParams{Limit: page},
 		}
-		for i := range page.Data {
-			s := &page.Data[i]
-			if slices.Contains(r.Known, s.ID) || s.DateCreated.Before(r.Begun.Add(-clockSkew)) {
+		for s, err := range l.client.Sessions.All(ctx, params) {
+			if err != nil {
+				return nil, err
+			}
+			if s.DateCreated.Before(since) {
+				// The newest come first: after a page of earlier ones there are no more.
+				if earlier++; earlier == page {
+					break
+				}
 				continue
 			}
-			if newest == nil || s.DateCreated.After(newest.DateCreated) {
+			if !slices.Contains(r.Known, s.ID) && isOf(s, r.User, source) &&
+				(newest == nil || s.DateCreated.After(newest.DateCreated)) {
 				newest = s
 			}
 		}
 	}
 	return newest, nil
 }
+
+// isOf reports whether a session may be the user's on a source, as far as it says.
+// An API that does not know the filter also lists others.
+func isOf(s *ricloud.Session, user ricloud.ID, source *ricloud.Source) bool {
+	return isOrUnknown(s.User, user) && isOrUnknown(s.Source.ID, source.ID) &&
+		(s.Source.Identifier == "" || sameIdentifier(s.Source.Identifier, source.Identifier))
+}
+
+// isOrUnknown reports whether an id that the API sent is the wanted one, or is missing.
+func isOrUnknown(id, wanted ricloud.ID) bool { return id == "" || id == wanted }
 
 // sameIdentifier compares account names as services do: the API may have
 // trimmed one, or lower-cased it.
