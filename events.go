@@ -16,6 +16,7 @@ import (
 
 	"github.com/reincubate/ricloud-go/internal/events"
 	"github.com/reincubate/ricloud-go/internal/transport"
+	"github.com/reincubate/ricloud-go/internal/watch"
 	"github.com/reincubate/ricloud-go/internal/wire"
 )
 
@@ -38,9 +39,13 @@ type Event struct { //nolint:recvcheck // JSON encodes values and decodes into p
 	// Body is the whole event as it came, such as the signed body of a delivery.
 	// []byte(event.Body) is what to put into a queue. Data may share its memory.
 	Body Raw `json:"-"`
+
+	odd []wire.Oddity // fields of other types than documented
 }
 
 func (e *Event) ident() ID { return e.ID }
+
+func (e *Event) oddities() []wire.Oddity { return e.odd }
 
 // The names of the events that docs/contract.md lists, as Event.Name returns
 // them. The API may have others.
@@ -113,6 +118,8 @@ func (e *Event) readLoosely(b []byte) error {
 		DateCreated:   wire.Time(loose.DateCreated),
 		DateDelivered: wire.Time(loose.DateDelivered),
 	}
+	type plain Event
+	e.odd, _ = wire.Decode(b, new(plain))
 	return nil
 }
 
@@ -572,7 +579,8 @@ type EventWatchParams struct {
 	// Cursor, if set, stores how far Watch has come. Watch begins at the stored
 	// position, if there is one, and moves it forward. After an interruption,
 	// some events are yielded again: pass the events to WebhookHandler.Handle,
-	// and use its Deduplicator as the Cursor.
+	// and use its Deduplicator as the Cursor. With a Type or an Action, give it a
+	// Cursor of its own: it moves past all other events.
 	Cursor Cursor
 
 	// Notify passes each event to [Client.Notify], so that the client's waits
@@ -626,11 +634,6 @@ func (s *EventsService) Watch(
 
 // isPassing reports whether a read may succeed later.
 func isPassing(err error) bool {
-	if e, ok := errors.AsType[*Error](err); ok {
-		return e.StatusCode >= http.StatusInternalServerError ||
-			e.StatusCode == http.StatusTooManyRequests ||
-			e.StatusCode == http.StatusRequestTimeout
-	}
-	_, ok := errors.AsType[*CallError](err)
-	return ok
+	verdict := classify(err)
+	return verdict == watch.Retry || verdict == watch.Unsent
 }

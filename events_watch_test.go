@@ -131,8 +131,8 @@ func TestWatchResumes(t *testing.T) {
 	})
 }
 
-// Watch tolerates temporary failures, reports entries that it cannot read, and ends on a permanent
-// failure.
+// Watch tolerates temporary failures and answers that are not the API's, reports entries that it
+// cannot read, and ends on a permanent failure.
 func TestWatchFailures(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -148,6 +148,12 @@ func TestWatchFailures(t *testing.T) {
 		api.RegisterResponder(http.MethodGet, `=~/events\b`, func(*http.Request) (*http.Response, error) {
 			mu.Lock()
 			defer mu.Unlock()
+			switch status {
+			case http.StatusForbidden:
+				return httpmock.NewStringResponse(status, `{"error":"permission_denied"}`), nil
+			case http.StatusNotFound:
+				return httpmock.NewStringResponse(status, "<html>no such host</html>"), nil
+			}
 			return httpmock.NewStringResponse(status, `{"data":[`+strings.Join(log, ",")+`]}`), nil
 		})
 		client, err := ricloud.NewClient("token", ricloud.WithTransport(api))
@@ -156,6 +162,8 @@ func TestWatchFailures(t *testing.T) {
 			time.Sleep(time.Minute) //nolint:forbidigo // virtual
 			set(http.StatusBadGateway)
 			time.Sleep(5 * time.Minute) //nolint:forbidigo // virtual
+			set(http.StatusNotFound)    // a proxy's
+			time.Sleep(4 * time.Minute) //nolint:forbidigo // virtual
 			set(http.StatusOK, `{"id":"odd","type":8}`, dated("a", time.Now()))
 			time.Sleep(time.Minute) //nolint:forbidigo // virtual
 			set(http.StatusForbidden)

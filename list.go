@@ -28,6 +28,20 @@ type List[T any] struct {
 
 func (l *List[T]) hasNoData() bool { return l.Data == nil }
 
+// oddities returns what items that decode themselves found odd.
+func (l *List[T]) oddities() (odd []wire.Oddity) {
+	for i := range l.Data {
+		item, ok := any(&l.Data[i]).(decodesItself)
+		if !ok {
+			return nil
+		}
+		for _, o := range item.oddities() {
+			odd = append(odd, wire.Oddity{Path: fmt.Sprintf("data[%d].%s", i, o.Path), Reason: o.Reason})
+		}
+	}
+	return odd
+}
+
 // UnmarshalJSON reads a list object, a plain array or null.
 func (l *List[T]) UnmarshalJSON(b []byte) error {
 	*l = List[T]{}

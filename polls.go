@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/reincubate/ricloud-go/internal/transport"
-	"github.com/reincubate/ricloud-go/internal/watch"
 )
 
 // Poll asks a source for data. Its tasks do the work and publish the results.
@@ -343,51 +342,4 @@ func (s *PollsService) Watch(
 // what waits cost.
 func (s *PollsService) Wait(ctx context.Context, id ID, opts ...CallOption) (*Poll, error) {
 	return last(s.client.waits.polls.watch(ctx, "Polls.Wait", id, nil, opts))
-}
-
-// failures returns Poll.Errors in words, for a StateError.
-func (p *Poll) failures() string {
-	var all []string
-	for _, e := range p.Errors.Data {
-		if text := strings.Trim(string(e.Code)+": "+e.Message, ": "); text != "" {
-			all = append(all, text)
-		}
-	}
-	return transport.Beginning(strings.Join(all, ", "))
-}
-
-// pollStatus reads the progress of a poll from its tasks: one that has begun
-// counts once, and one that has ended twice.
-func pollStatus(p *Poll) watch.Status {
-	st := watch.Status{
-		ID: string(p.ID), State: string(p.State),
-		Version: fmt.Sprint(
-			p.State, len(p.TasksPending), len(p.TasksProcessing), len(p.TasksSuspended),
-			len(p.TasksSucceeded), len(p.TasksFailed),
-			len(p.Results.Data), p.Results.HasMore, p.Results.TotalCount,
-		),
-	}
-	begun := len(p.TasksProcessing) + len(p.TasksSuspended)
-	done := len(p.TasksSucceeded) + len(p.TasksFailed)
-	st.Progress = 2*done + begun
-	if p.State != PollPending {
-		st.Progress++
-	}
-	st.Soon = done > 0 && len(p.TasksPending)+len(p.TasksProcessing) == 0
-	known := p.State == PollPending || p.State == PollProcessing || p.State.Ended()
-	switch {
-	case p.State.Ended() && p.unsorted: // a read will sort the tasks
-		st.Progress, st.Soon = ended-1, true
-		return st
-	case p.State.Ended(), !known && p.finished():
-		st.Ended, st.Progress = true, ended
-	}
-	failed := p.State == PollFailed || !known || len(p.TasksFailed)+len(p.TasksSuspended) > 0
-	if st.Ended && failed {
-		st.Err = &StateError{
-			Resource: "poll", ID: p.ID, State: string(p.State), Code: p.Error,
-			Failed: p.TasksFailed, Suspended: p.TasksSuspended, Detail: p.failures(),
-		}
-	}
-	return st
 }

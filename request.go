@@ -350,12 +350,23 @@ func decodeOdd(operation string, body []byte, v any) ([]wire.Oddity, error) {
 // decode is decode that reports each odd value of an operation once.
 func (c *Client) decode(ctx context.Context, operation string, body []byte, v any) error {
 	odd, err := decodeOdd(operation, body, v)
+	if item, ok := v.(decodesItself); ok && err == nil {
+		odd = append(odd, item.oddities()...)
+	}
+	c.report(ctx, operation, odd)
+	return err
+}
+
+// decodesItself is a type that accepts fields of odd types in its UnmarshalJSON.
+type decodesItself interface{ oddities() []wire.Oddity }
+
+// report tells the logger and the hooks of odd values of an operation, of each once.
+func (c *Client) report(ctx context.Context, operation string, odd []wire.Oddity) {
 	for _, o := range odd {
 		if c.oddities.first(operation + " " + wire.Pattern(o.Path)) {
 			c.hooks.odd(ctx, DecodeInfo{Operation: operation, Path: o.Path, Reason: o.Reason})
 		}
 	}
-	return err
 }
 
 // maxOddities bounds what a Client remembers of the odd values it has reported.

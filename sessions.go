@@ -12,7 +12,6 @@ import (
 
 	"github.com/reincubate/ricloud-go/internal/login"
 	"github.com/reincubate/ricloud-go/internal/transport"
-	"github.com/reincubate/ricloud-go/internal/watch"
 )
 
 // Session is access to a source.
@@ -297,26 +296,6 @@ func (s *SessionsService) Wait(
 	ctx context.Context, id ID, opts ...CallOption,
 ) (*Session, error) {
 	return last(s.client.waits.sessions.watch(ctx, "Sessions.Wait", id, nil, opts))
-}
-
-// sessionStatus ranks active below failed and expired. An active session can
-// still expire, and events may arrive in any order.
-func sessionStatus(s *Session) watch.Status {
-	st := watch.Status{ID: string(s.ID), State: string(s.State), Version: string(s.State)}
-	st.Ended = s.State.Ended()
-	switch s.State {
-	case SessionActive:
-		st.Progress = 1
-	case SessionFailed, SessionExpired:
-		st.Progress = ended
-		st.Err = s.stateError()
-	case SessionPending:
-	default: // a state that is not known; with a date of expiry it is no success
-		if !s.DateExpired.IsZero() {
-			st.Ended, st.Progress, st.Err = true, ended, s.stateError()
-		}
-	}
-	return st
 }
 
 func (s *Session) stateError() error {

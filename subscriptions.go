@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/reincubate/ricloud-go/internal/transport"
-	"github.com/reincubate/ricloud-go/internal/watch"
 )
 
 // Subscription asks a source for data again and again.
@@ -195,21 +194,4 @@ func (s *SubscriptionsService) Wait(
 	ctx context.Context, id ID, opts ...CallOption,
 ) (*Subscription, error) {
 	return last(s.client.waits.subscriptions.watch(ctx, "Subscriptions.Wait", id, nil, opts))
-}
-
-// subscriptionStatus ranks active below deleted: an active subscription can
-// still be deleted, and then that is the last word, in whatever order it is
-// heard.
-func subscriptionStatus(s *Subscription) watch.Status {
-	st := watch.Status{ID: string(s.ID), State: string(s.State), Version: string(s.State)}
-	st.Ended = s.State.Ended()
-	switch s.State {
-	case SubscriptionActive:
-		st.Progress = 1
-	case SubscriptionDeleted:
-		st.Progress = ended
-		st.Err = &StateError{Resource: "subscription", ID: s.ID, State: string(s.State)}
-	case SubscriptionPending:
-	}
-	return st
 }

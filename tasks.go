@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/reincubate/ricloud-go/internal/transport"
-	"github.com/reincubate/ricloud-go/internal/watch"
 )
 
 // Task is a piece of work that the API does for a session, a poll or a config.
@@ -130,26 +129,6 @@ func (s *TasksService) Watch(
 // what waits cost.
 func (s *TasksService) Wait(ctx context.Context, id ID, opts ...CallOption) (*Task, error) {
 	return last(s.client.waits.tasks.watch(ctx, "Tasks.Wait", id, nil, opts))
-}
-
-func taskStatus(t *Task) watch.Status {
-	st := watch.Status{ID: string(t.ID), State: string(t.State), Version: string(t.State)}
-	st.Ended = t.State.Ended()
-	switch t.State {
-	case TaskPending:
-	case TaskSucceeded:
-		st.Progress = ended
-	case TaskFailed:
-		st.Progress, st.Err = ended, t.stateError()
-	case TaskProcessing, TaskSuspended:
-		st.Progress = 1
-	default: // a word that is not known; with a date of completion it is no success
-		st.Progress = 1
-		if !t.DateCompleted.IsZero() {
-			st.Ended, st.Progress, st.Err = true, ended, t.stateError()
-		}
-	}
-	return st
 }
 
 func (t *Task) stateError() error {

@@ -135,6 +135,34 @@ func TestOddValuesAreReportedOnce(t *testing.T) {
 	assert.NotContains(t, logs.String(), "canary")
 }
 
+// An event accepts fields of odd types itself. They are reported, from a list and from
+// a delivery.
+func TestOddFieldsOfEventsAreReportedOnce(t *testing.T) {
+	t.Parallel()
+	var told []DecodeInfo
+	c, api := newTestClient(t, WithHooks(
+		decodeHook(func(_ context.Context, info DecodeInfo) { told = append(told, info) })))
+	const odd = `{"id":"2","type":"poll","data":{"id":"7"},"retries":["canary"]}`
+	api.RegisterResponder(http.MethodGet, "=~/events", jsonResponder(200,
+		`{"data":[{"id":"1","type":"poll","retries":1},`+odd+`]}`))
+	handler, err := NewWebhookHandler(func(context.Context, *Event) error { return nil },
+		WithWebhookSecrets(NewSecret("whsec_one")), WithWebhookClient(c))
+	require.NoError(t, err)
+	event, err := ParseEvent([]byte(odd))
+	require.NoError(t, err)
+	for range 2 {
+		page, err := c.Events.List(t.Context(), EventListParams{})
+		require.NoError(t, err)
+		require.Len(t, page.Data, 2)
+		require.NoError(t, handler.Handle(t.Context(), event))
+	}
+	const reason = "got array, want number"
+	assert.Equal(t, []DecodeInfo{
+		{Operation: "Events.List", Path: "data[1].retries", Reason: reason},
+		{Operation: "WebhookHandler", Path: "retries", Reason: reason},
+	}, told)
+}
+
 func TestOddValuesThatAreRememberedAreBounded(t *testing.T) {
 	t.Parallel()
 	c, _ := newTestClient(t, WithLogger(slog.New(slog.DiscardHandler)))

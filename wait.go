@@ -327,10 +327,13 @@ func (r reader[T]) warn(ctx context.Context, err error) {
 		slog.String("operation", r.list.Name), slog.Any("error", err))
 }
 
-// Classify distinguishes outages from answers of the API. An error without the
+// Classify is classify.
+func (reader[T]) Classify(err error) watch.Verdict { return classify(err) }
+
+// classify distinguishes outages from answers of the API. An error without the
 // API's error body does not come from the API: proxies, firewalls and
 // maintenance pages answer with any status.
-func (reader[T]) Classify(err error) watch.Verdict {
+func classify(err error) watch.Verdict {
 	if errors.Is(err, transport.ErrBodyTooLarge) {
 		return watch.TooLarge
 	}
@@ -444,4 +447,109 @@ func (c *Client) notifyOwner(task *Task) {
 func (w waits) shared() int64 {
 	return w.sessions.hub.Shared() + w.polls.hub.Shared() + w.tasks.hub.Shared() +
 		w.subscriptions.hub.Shared()
+}
+
+// sessionStatus ranks active below failed and expired. An active session can
+// still expire, and events may arrive in any order.
+func sessionStatus(s *Session) watch.Status {
+	st := watch.Status{ID: string(s.ID), State: string(s.State), Version: string(s.State)}
+	st.Ended = s.State.Ended()
+	switch s.State {
+	case SessionActive:
+		st.Progress = 1
+	case SessionFailed, SessionExpired:
+		st.Progress = ended
+		st.Err = s.stateError()
+	case SessionPending:
+	default: // a state that is not known; with a date of expiry it is no success
+		if !s.DateExpired.IsZero() {
+			st.Ended, st.Progress, st.Err = true, ended, s.stateError()
+		}
+	}
+	return st
+}
+
+// pollStatus reads the progress of a poll from its tasks: one that has begun
+// counts once, and one that has ended twice.
+func pollStatus(p *Poll) watch.Status {
+	st := watch.Status{
+		ID: string(p.ID), State: string(p.State),
+		Version: fmt.Sprint(
+			p.State, len(p.TasksPending), len(p.TasksProcessing), len(p.TasksSuspended),
+			len(p.TasksSucceeded), len(p.TasksFailed),
+			len(p.Results.Data), p.Results.HasMore, p.Results.TotalCount,
+		),
+	}
+	begun := len(p.TasksProcessing) + len(p.TasksSuspended)
+	done := len(p.TasksSucceeded) + len(p.TasksFailed)
+	st.Progress = 2*done + begun
+	if p.State != PollPending {
+		st.Progress++
+	}
+	st.Soon = done > 0 && len(p.TasksPending)+len(p.TasksProcessing) == 0
+	known := p.State == PollPending || p.State == PollProcessing || p.State.Ended()
+	switch {
+	case p.State.Ended() && p.unsorted: // a read will sort the tasks
+		st.Progress, st.Soon = ended-1, true
+		return st
+	case p.State.Ended(), !known && p.finished():
+		st.Ended, st.Progress = true, ended
+	}
+	failed := p.State == PollFailed || !known || len(p.TasksFailed)+len(p.TasksSuspended) > 0
+	if st.Ended && failed {
+		st.Err = &StateError{
+			Resource: "poll", ID: p.ID, State: string(p.State), Code: p.Error,
+			Failed: p.TasksFailed, Suspended: p.TasksSuspended, Detail: p.failures(),
+		}
+	}
+	return st
+}
+
+// failures returns Poll.Errors in words, for a StateError.
+func (p *Poll) failures() string {
+	var all []string
+	for _, e := range p.Errors.Data {
+		if text := strings.Trim(string(e.Code)+": "+e.Message, ": "); text != "" {
+			all = append(all, text)
+		}
+	}
+	return transport.Beginning(strings.Join(all, ", "))
+}
+
+// taskStatus ranks a processing task above a pending one, and both below its end.
+func taskStatus(t *Task) watch.Status {
+	st := watch.Status{ID: string(t.ID), State: string(t.State), Version: string(t.State)}
+	st.Ended = t.State.Ended()
+	switch t.State {
+	case TaskPending:
+	case TaskSucceeded:
+		st.Progress = ended
+	case TaskFailed:
+		st.Progress, st.Err = ended, t.stateError()
+	case TaskProcessing, TaskSuspended:
+		st.Progress = 1
+	default: // a word that is not known; with a date of completion it is no success
+		st.Progress = 1
+		if !t.DateCompleted.IsZero() {
+			st.Ended, st.Progress, st.Err = true, ended, t.stateError()
+		}
+	}
+	return st
+}
+
+// subscriptionStatus ranks active below deleted: an active subscription can
+// still be deleted, and then that is the last word, in whatever order it is
+// heard.
+func subscriptionStatus(s *Subscription) watch.Status {
+	st := watch.Status{ID: string(s.ID), State: string(s.State), Version: string(s.State)}
+	st.Ended = s.State.Ended()
+	switch s.State {
+	case SubscriptionActive:
+		st.Progress = 1
+	case SubscriptionDeleted:
+		st.Progress = ended
+		st.Err = &StateError{Resource: "subscription", ID: s.ID, State: string(s.State)}
+	case SubscriptionPending:
+	}
+	return st
 }

@@ -527,6 +527,7 @@ var errUnfinished = errors.New("ricloud: the handling of the event did not retur
 // handleOnce hands the event to fn unless it has been handled.
 func (h *WebhookHandler) handleOnce(ctx context.Context, event *Event) (WebhookOutcome, error) {
 	if h.client != nil {
+		h.client.report(ctx, "WebhookHandler", event.odd)
 		h.client.Notify(event)
 	}
 	lease, err := h.dedupe.Begin(ctx, event.ID)
