@@ -7,6 +7,7 @@ import (
 	"os"
 	"reflect"
 	"strings"
+	"sync"
 	"sync/atomic"
 
 	"github.com/reincubate/ricloud-go/internal/login"
@@ -42,7 +43,7 @@ type Client struct {
 	waits     waits
 	noBatch   *atomic.Bool // the API has no POST /results/ack
 	downloads downloads
-	cascades  *cascades // in progress
+	cascades  *sync.Map // by the *Result that it yielded, a *cascade in progress
 	clock     *login.Clock
 	oddities  *oddities
 	hooks     *hooks
@@ -116,7 +117,7 @@ func newClient(operation, token string, opts []Option) (*Client, error) {
 		}
 	}
 	c := &Client{transport: t, noBatch: new(atomic.Bool), downloads: newDownloads(cfg, t.Bare())}
-	c.cascades = new(cascades)
+	c.cascades = new(sync.Map)
 	c.hooks, c.counts, c.oddities = observers, new(counts), new(oddities)
 	c.clock = new(login.Clock)
 	c.quota = quotaPerHour

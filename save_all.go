@@ -156,8 +156,10 @@ func (a *saveAll) items(
 				return
 			}
 			item := &savedFile{Saved: Saved{Result: result}}
-			if item.poll = a.service.client.cascades.attach(result, a); item.poll != "" {
-				item.ready = make(chan struct{})
+			of, _ := a.service.client.cascades.Load(result)
+			if of, ok := of.(*cascade); ok {
+				of.to.Store(a)
+				item.poll, item.ready = of.poll.ID, make(chan struct{})
 				a.mu.Lock()
 				a.cascaded[result] = item
 				a.mu.Unlock()
@@ -265,7 +267,8 @@ func (e *unacknowledged) Unwrap() error { return e.err }
 // errNotSaved says that a SaveAll has reported why a file could not be saved.
 var errNotSaved = errors.New("the file could not be saved")
 
-// openSaved implements saver.
+// openSaved waits until a cascade's result is saved and opens its file. It
+// returns errNotSaved if the result could not be saved.
 func (a *saveAll) openSaved(ctx context.Context, result *Result) (io.ReadCloser, error) {
 	a.mu.Lock()
 	item := a.cascaded[result]
@@ -284,9 +287,9 @@ func (a *saveAll) openSaved(ctx context.Context, result *Result) (io.ReadCloser,
 	return a.folder.Open(item.kept.Name)
 }
 
-// savedFiles implements saver. The folder's notes say which results the files of
-// a poll were. A file that is there and has the size is verified again when it is
-// saved.
+// savedFiles returns the results of those files of a poll that are saved. The
+// folder's notes say which results they were. A file that is there and has the
+// size is verified again when it is saved.
 func (a *saveAll) savedFiles(poll ID, ids []ID) []*Result {
 	wanted := make(map[ID]bool, len(ids))
 	for _, id := range ids {
@@ -318,8 +321,9 @@ func (a *saveAll) savedFiles(poll ID, ids []ID) []*Result {
 	return found
 }
 
-// noteFilePoll implements saver. Notes are written before the poll is created,
-// and before it is waited for, so that a SaveAll after an interruption goes on with the same poll.
+// noteFilePoll notes that a poll asks, or is about to ask, for files of another
+// one. Notes are written before the poll is created, and before it is waited for,
+// so that a SaveAll after an interruption goes on with the same poll.
 func (a *saveAll) noteFilePoll(poll ID, asked filePoll) {
 	if a.folder == nil {
 		return
@@ -329,7 +333,7 @@ func (a *saveAll) noteFilePoll(poll ID, asked filePoll) {
 	}
 }
 
-// filePolls implements saver.
+// filePolls returns what noteFilePoll noted, in that order.
 func (a *saveAll) filePolls(poll ID) []filePoll {
 	if a.folder == nil {
 		return nil
