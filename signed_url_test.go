@@ -168,7 +168,9 @@ func TestNoSignatureInAnyError(t *testing.T) {
 			}
 			resp.StatusCode, resp.ContentLength = http.StatusOK, 1000
 			resp.Body = io.NopCloser(io.MultiReader(bytes.NewReader(make([]byte, 10)),
-				errorReader{&url.Error{Op: "Get", URL: req.URL.String(), Err: broken}}))
+				errorReader{&url.Error{
+					Op: "Get", URL: req.URL.String(), Err: fmt.Errorf("%s: %w", req.URL, broken),
+				}}))
 			return resp, nil
 		}
 		v.otherHosts = true

@@ -67,6 +67,8 @@ type Bag struct {
 	steps   map[string]bool // result and step
 	info    []Field
 	now     func() time.Time
+	sync    func(*os.File) error
+	failed  error // why the log may end in lines that the chain does not know
 }
 
 // ErrDamaged means that the log of a bag was changed, so that nothing can be
@@ -80,7 +82,10 @@ func Open(ctx context.Context, root *os.Root, info []Field, now func() time.Time
 	if err != nil {
 		return nil, err
 	}
-	b := &Bag{root: root, log: log, entries: map[string]Entry{}, steps: map[string]bool{}, now: now}
+	b := &Bag{
+		root: root, log: log, entries: map[string]Entry{}, steps: map[string]bool{}, now: now,
+		sync: (*os.File).Sync,
+	}
 	if _, err = download.LockFile(ctx, log); err == nil {
 		err = b.replay()
 	}
@@ -193,7 +198,9 @@ func (b *Bag) Has(result, step string) bool { return b.steps[result+"\x00"+step]
 // Holds reports whether the bag knows a file with these hashes.
 func (b *Bag) Holds(e Entry) bool { return b.entries[e.Path] == e }
 
-// Log adds lines to the log and flushes them to disk.
+// Log adds lines to the log and flushes them to disk. If that fails, the end of
+// the log is unknown: Log and Write then fail until the bag is opened again,
+// which continues after the last whole line.
 func (b *Bag) Log(lines ...Line) error {
 	var text strings.Builder
 	next := b.chain
@@ -205,13 +212,15 @@ func (b *Bag) Log(lines ...Line) error {
 		}
 		text.WriteString(line + "\n")
 	}
-	if text.Len() == 0 {
-		return nil
+	if text.Len() == 0 || b.failed != nil {
+		return b.failed
 	}
-	if _, err := b.log.WriteString(text.String()); err != nil {
-		return err
+	_, err := b.log.WriteString(text.String())
+	if err == nil {
+		err = b.sync(b.log)
 	}
-	if err := b.log.Sync(); err != nil {
+	if err != nil {
+		b.failed = err
 		return err
 	}
 	b.chain = next
@@ -223,6 +232,9 @@ func (b *Bag) Log(lines ...Line) error {
 
 // Write writes the manifests and the other tag files, each in one step.
 func (b *Bag) Write() error {
+	if b.failed != nil {
+		return b.failed
+	}
 	paths := slices.Sorted(maps.Keys(b.entries))
 	var md5, sha strings.Builder
 	var size int64
@@ -294,7 +306,7 @@ func (b *Bag) replace(name, text string) error {
 	}
 	_, err = f.WriteString(text)
 	if err == nil {
-		err = f.Sync()
+		err = b.sync(f)
 	}
 	if err = errors.Join(err, f.Close()); err != nil {
 		return err

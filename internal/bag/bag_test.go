@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -281,4 +282,90 @@ func TestBagAfterACrash(t *testing.T) {
 	defer func() { _ = root.Close() }()
 	_, err = Open(t.Context(), root, nil, now)
 	require.ErrorIs(t, err, ErrDamaged, "a damaged log is not continued as if it were not")
+}
+
+// A line that is taken out of the log, or moved, breaks the chain.
+func TestVerifyNamesALogWithoutALine(t *testing.T) {
+	t.Parallel()
+	for name, edit := range map[string]func([]string) []string{
+		"taken out": func(lines []string) []string { return slices.Delete(lines, 1, 2) },
+		"moved": func(lines []string) []string {
+			lines[1], lines[2] = lines[2], lines[1]
+			return lines
+		},
+		"the first": func(lines []string) []string { return lines[1:] },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			write(t, dir, map[string]string{"a": "the first"})
+			write(t, dir, map[string]string{"b": "the second"})
+			path := filepath.Join(dir, LogName)
+			content, err := os.ReadFile(path)
+			require.NoError(t, err)
+			lines := edit(strings.SplitAfter(string(content), "\n"))
+			require.NoError(t, os.WriteFile(path, []byte(strings.Join(lines, "")), 0o600))
+			retag(t, dir)
+			found := verify(t, dir)
+			require.Len(t, found, 1)
+			assert.Equal(t, LogName, found[0].Path)
+			root, err := os.OpenRoot(dir)
+			require.NoError(t, err)
+			defer func() { _ = root.Close() }()
+			_, err = Open(t.Context(), root, nil, now)
+			require.ErrorIs(t, err, ErrDamaged)
+		})
+	}
+}
+
+// A line that did not reach the disk is not in the bag, and no manifest tells of it. Opened
+// again, the bag can be continued.
+func TestBagOnADiskThatFails(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	write(t, dir, map[string]string{"a": "the first"})
+	root, err := os.OpenRoot(dir)
+	require.NoError(t, err)
+	defer func() { _ = root.Close() }()
+	b, err := Open(t.Context(), root, nil, now)
+	require.NoError(t, err)
+	broken := errors.New("the disk is broken")
+	b.sync = func(f *os.File) error {
+		if f == b.log {
+			_, _ = f.WriteString("half a line")
+		}
+		return broken
+	}
+	require.ErrorIs(t, b.Write(), broken)
+	assert.Empty(t, verify(t, dir), "a manifest that is not on disk replaces none")
+	require.ErrorIs(t, b.Log(Line{Step: "acknowledged", Result: "a"}), broken)
+	assert.False(t, b.Has("a", "acknowledged"))
+	b.sync = (*os.File).Sync
+	require.ErrorIs(t, b.Log(Line{Step: "late", Result: "a"}), broken, "it would not follow")
+	require.ErrorIs(t, b.Write(), broken, "it would list a log that ends in half a line")
+	require.NoError(t, b.Close())
+	write(t, dir, map[string]string{"b": "the second"})
+	assert.Empty(t, verify(t, dir))
+}
+
+// Paths are written as RFC 8493 asks for, and bag-info.txt keeps what an earlier writer said.
+func TestBagOfSeveralWriters(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	write(t, dir, map[string]string{"50%0A": "the first"})
+	root, err := os.OpenRoot(dir)
+	require.NoError(t, err)
+	defer func() { _ = root.Close() }()
+	b, err := Open(t.Context(), root, []Field{{"External-Identifier", "p2"}}, now)
+	require.NoError(t, err)
+	require.NoError(t, b.Write())
+	require.NoError(t, b.Close())
+	manifest, err := root.ReadFile(manifestSHA)
+	require.NoError(t, err)
+	assert.True(t, strings.HasSuffix(string(manifest), "  data/50%250A\n"))
+	text, err := root.ReadFile(infoName)
+	require.NoError(t, err)
+	assert.Equal(t, "Bagging-Date: 2026-11-26\nExternal-Identifier: p1\nRicloud-Source: a b\n"+
+		"External-Identifier: p2\nPayload-Oxum: 9.1\n", string(text))
+	assert.Empty(t, verify(t, dir))
 }
