@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync/atomic"
 	"time"
 )
 
@@ -26,19 +27,21 @@ type attempt struct {
 	object *Object
 	ctx    context.Context //nolint:containedctx // ends with the attempt
 	cancel context.CancelCauseFunc
-	stall  *Timeout
+	stall  time.Duration
+	limit  atomic.Pointer[Timeout] // what the timer is for
 	timer  *time.Timer
 }
 
 // open opens an object within the limits.
 func (l Limits) open(ctx context.Context, file *File, req Request) (*attempt, error) {
-	a := &attempt{stall: &Timeout{"storage was silent", l.Stall}}
+	a := &attempt{stall: l.Stall}
 	a.ctx, a.cancel = context.WithCancelCause(ctx)
-	slow := &Timeout{"storage did not answer", l.Open}
-	opening := time.AfterFunc(l.Open, func() { a.cancel(slow) })
+	a.limit.Store(&Timeout{"storage did not answer", l.Open})
+	a.timer = time.AfterFunc(l.Open, func() { a.cancel(a.limit.Load()) })
 	var err error
 	a.object, err = file.Open(a.ctx, req) //nolint:contextcheck // ctx with a limit
-	opening.Stop()
+	a.timer.Stop()
+	a.limit.Store(&Timeout{"storage was silent", l.Stall})
 	if err == nil && (a.object == nil || a.object.Body == nil) {
 		err = errors.New("storage returned no object and no error")
 	}
@@ -47,14 +50,12 @@ func (l Limits) open(ctx context.Context, file *File, req Request) (*attempt, er
 		a.cancel(nil)
 		return nil, err
 	}
-	a.timer = time.AfterFunc(a.stall.After, func() { a.cancel(a.stall) })
-	a.timer.Stop()
 	return a, nil
 }
 
 // Read reads within the stall timeout. The time between reads is the caller's.
 func (a *attempt) Read(p []byte) (int, error) {
-	a.timer.Reset(a.stall.After)
+	a.timer.Reset(a.stall)
 	n, err := a.object.Body.Read(p)
 	a.timer.Stop()
 	if err != nil && err != io.EOF { //nolint:errorlint // an io.Reader returns io.EOF bare

@@ -24,6 +24,10 @@ var (
 // processor's cache, smaller ones cost calls.
 const copyBuffer = 256 << 10
 
+// smallFile is the size up to which a file is not written to disk as it comes,
+// but at once.
+const smallFile = 64 << 10
+
 // bufferSize returns the size of a buffer for some bytes.
 func bufferSize(n int64) int64 { return max(min(copyBuffer, n), 1) }
 

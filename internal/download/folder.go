@@ -12,6 +12,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"strconv"
 	"time"
 
 	"github.com/reincubate/ricloud-go/internal/backoff"
@@ -159,9 +160,15 @@ func (s *saving) try() (Kept, error) {
 
 // find returns the file, if it is there, or else a name that is free.
 func (s *saving) find() (Kept, error) {
-	names := []string{FileName(s.identifier), otherName(s.identifier, s.file.MD5)}
-	for _, name := range names {
-		name = path.Join(s.sub, name)
+	var names [2]string
+	for i := range names {
+		if names[i] = FileName(s.identifier); i == 1 {
+			names[i] = otherName(s.identifier, s.file.MD5)
+		}
+		name := names[i]
+		if s.sub != "." {
+			name = path.Join(s.sub, name)
+		}
 		info, err := s.root.Lstat(name)
 		switch {
 		case errors.Is(err, fs.ErrNotExist) || err == nil && s.dropClaim(name, info):
@@ -303,7 +310,9 @@ const (
 // partialName returns the name of a file's partial file. It depends on the
 // content, and is short whatever the identifier.
 func partialName(identifier string, file *File) string {
-	digest := sha256.Sum256(fmt.Appendf(nil, "%s\x00%x\x00%d", identifier, file.MD5, file.Size))
+	text := append(make([]byte, 0, maxReadable+len(file.MD5)), identifier...)
+	text = hex.AppendEncode(append(text, 0), file.MD5)
+	digest := sha256.Sum256(strconv.AppendInt(append(text, 0), file.Size, 10))
 	return partialPrefix + hex.EncodeToString(digest[:nameDigest]) + partialSuffix
 }
 

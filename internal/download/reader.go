@@ -122,6 +122,12 @@ func (r *Reader) WriteTo(w io.Writer) (int64, error) {
 	var written int64
 	for {
 		n, err := r.Read(buffer)
+		// A small file is written in one piece: each write costs a system call.
+		for err == nil && n < len(buffer) && r.file.Size <= smallFile {
+			var more int
+			more, err = r.Read(buffer[n:])
+			n += more
+		}
 		if n > 0 {
 			n, writeErr := w.Write(buffer[:n])
 			written += int64(n)
@@ -150,7 +156,7 @@ func (r *Reader) verify() error {
 	if r.ctx.Err() != nil {
 		return r.fail(backoff.Cause(r.ctx))
 	}
-	if got, _ := r.sums.sums(); !bytes.Equal(got, r.file.MD5) {
+	if !bytes.Equal(r.sums.md5.Sum(nil), r.file.MD5) {
 		return r.fail(ErrChecksum)
 	}
 	return io.EOF

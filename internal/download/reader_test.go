@@ -198,3 +198,51 @@ func TestReaderTellsHowItEnded(t *testing.T) {
 		}
 	}
 }
+
+type writes []int
+
+func (w *writes) Write(p []byte) (int, error) {
+	*w = append(*w, len(p))
+	return len(p), nil
+}
+
+// A small file that comes in pieces is written at once, and as far as it came when the storage
+// fails. A large one is written as it comes.
+func TestReaderWritesSmallFilesAtOnce(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		size  int
+		fails bool
+		want  []int
+	}{
+		"small":                     {size: 1000, want: []int{1000}},
+		"small, cut off":            {size: 1000, fails: true, want: []int{300}},
+		"larger":                    {size: smallFile + 1, want: []int{300, smallFile + 1 - 300}},
+		"larger, cut off":           {size: smallFile + 1, fails: true, want: []int{300}},
+		"of the size that is small": {size: smallFile, want: []int{smallFile}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			o := &object{content: random(test.size)}
+			o.open = func(n int, req Request) (*Object, error) {
+				switch {
+				case n == 1:
+					return o.broken(0, 300), nil
+				case test.fails:
+					return o.broken(req.Offset, 0), nil
+				}
+				return o.from(req.Offset), nil
+			}
+			r := NewReader(t.Context(), limits(), o.file())
+			defer func() { _ = r.Close() }()
+			var got writes
+			_, err := io.Copy(&got, r)
+			if test.fails {
+				require.ErrorIs(t, err, errBroken)
+			} else {
+				require.NoError(t, err)
+			}
+			assert.Equal(t, test.want, []int(got))
+		})
+	}
+}
