@@ -436,7 +436,7 @@ func (h *WebhookHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // receive reads and verifies a delivery, or returns a *delivery.Refusal. It reads the
 // body last, and nothing in the body before the signature is verified.
 func (h *WebhookHandler) receive(w http.ResponseWriter, r *http.Request) (*Event, error) {
-	if err := h.gate.Check(r); err != nil {
+	if err := h.gate.Check(w, r); err != nil {
 		return nil, err
 	}
 	s, err := parseSignature(r.Header.Get(SignatureHeader))

@@ -8,6 +8,7 @@ import (
 	"io"
 	"log"
 	"log/slog"
+	"net"
 	"net/http"
 	"strings"
 	"sync"
@@ -158,6 +159,61 @@ func TestWebhookHandlerBoundsUnfinishedBodies(t *testing.T) {
 			"what was reserved is free again")
 	})
 }
+
+// A sender that never ends its body is answered and loses its connection, also when the body is
+// not read.
+func TestWebhookHandlerHangsUpOnUnfinishedBodies(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		signature string
+		want      int
+	}{
+		"unsigned": {signature: "", want: http.StatusUnauthorized},
+		"signed": {
+			signature: sign("secret", time.Now(), nil), want: http.StatusBadRequest,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				sender, receiver := net.Pipe()
+				listener := &oneConn{conns: make(chan net.Conn, 1)}
+				listener.conns <- receiver
+				server := &http.Server{
+					Handler: newWebhook(t, ignore), ErrorLog: log.New(io.Discard, "", 0),
+				}
+				go func() { _ = server.Serve(listener) }()
+				defer func() { assert.NoError(t, server.Close()) }()
+				begun := time.Now()
+				_, err := fmt.Fprintf(sender, "POST / HTTP/1.1\r\nHost: receiver.test\r\n%s: %s\r\n"+
+					"Content-Length: 100\r\n\r\n{", ricloud.SignatureHeader, tt.signature)
+				require.NoError(t, err)
+				var answer bytes.Buffer
+				_, err = answer.ReadFrom(sender) // to the end of the connection
+				require.NoError(t, err)
+				assert.Contains(t, answer.String(), fmt.Sprintf("HTTP/1.1 %d ", tt.want))
+				assert.LessOrEqual(t, time.Since(begun), time.Minute)
+			})
+		})
+	}
+}
+
+// oneConn is a listener of one connection.
+type oneConn struct{ conns chan net.Conn }
+
+func (l *oneConn) Accept() (net.Conn, error) {
+	if conn, ok := <-l.conns; ok {
+		return conn, nil
+	}
+	return nil, net.ErrClosed
+}
+
+func (l *oneConn) Close() error {
+	close(l.conns)
+	return nil
+}
+
+func (l *oneConn) Addr() net.Addr { return &net.TCPAddr{} }
 
 // The default limit accepts the largest known events.
 func TestWebhookHandlerTakesLargeEvents(t *testing.T) {

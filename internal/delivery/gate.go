@@ -73,8 +73,10 @@ func NewGate(maxBody int64, maxConcurrent int) *Gate {
 	return g
 }
 
-// Check refuses a request by its method and its length.
-func (g *Gate) Check(r *http.Request) error {
+// Check refuses a request by its method and its length. It bounds the reading of
+// the body, by Read and by net/http, which reads on behind a refusal.
+func (g *Gate) Check(w http.ResponseWriter, r *http.Request) error {
+	setReadDeadline(w, r, time.Now().Add(bodyTimeout))
 	switch {
 	case r.Method != http.MethodPost:
 		return Refuse(http.StatusMethodNotAllowed, "the request is not a POST")
@@ -98,20 +100,15 @@ func (g *Gate) Enter() (leave func(), err error) {
 }
 
 // Read reads a body, or refuses. Senders that never finish can neither exhaust
-// the memory nor keep their connections. It reads nothing while no slot is free.
+// the memory nor, after Check, keep their connections. It reads nothing while no
+// slot is free.
 func (g *Gate) Read(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 	if g.slots != nil && len(g.slots) == cap(g.slots) {
 		return nil, tooBusy()
 	}
-	if server := serverOf(r.Context()); server == nil || server.ReadTimeout == 0 {
-		control := http.NewResponseController(w) // not every writer has deadlines
-		if control.SetReadDeadline(time.Now().Add(bodyTimeout)) == nil {
-			defer func() { _ = control.SetReadDeadline(time.Time{}) }()
-		}
-	}
 	reserved := int64(0)
 	defer func() { g.reading.Add(-reserved) }()
-	from := http.MaxBytesReader(w, r.Body, g.maxBody)
+	from := http.MaxBytesReader(w, bodyOf(r), g.maxBody)
 	body := make([]byte, 0, max(leastBuffer, min(r.ContentLength+1, freeBody)))
 	for {
 		if size := int64(cap(body)); len(body) == cap(body) {
@@ -131,6 +128,7 @@ func (g *Gate) Read(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 		}
 		switch {
 		case errors.Is(err, io.EOF):
+			setReadDeadline(w, r, time.Time{}) // the handling may take longer
 			return body, nil
 		case err != nil:
 			return nil, &Refusal{
@@ -150,6 +148,21 @@ func (g *Gate) tooLarge() *Refusal {
 		http.StatusRequestEntityTooLarge, "the event is too large",
 		fmt.Errorf("the event has more than %d bytes: see WithWebhookMaxBody", g.maxBody),
 	}
+}
+
+// setReadDeadline sets the deadline of reads, unless the server has one of its own.
+func setReadDeadline(w http.ResponseWriter, r *http.Request, at time.Time) {
+	if server := serverOf(r.Context()); server == nil || server.ReadTimeout == 0 {
+		_ = http.NewResponseController(w).SetReadDeadline(at) // not every writer has deadlines
+	}
+}
+
+// bodyOf returns a request's body, which is nil in a request that no server made.
+func bodyOf(r *http.Request) io.ReadCloser {
+	if r.Body == nil {
+		return http.NoBody
+	}
+	return r.Body
 }
 
 // serverOf returns the server that serves a request; nil: another than net/http's.

@@ -31,13 +31,13 @@ func statusOf(err error) int {
 func TestGateCheck(t *testing.T) {
 	t.Parallel()
 	gate := NewGate(10, 0)
-	require.NoError(t, gate.Check(post(t, strings.NewReader("0123456789"))))
-	err := gate.Check(post(t, strings.NewReader("0123456789a")))
+	require.NoError(t, gate.Check(httptest.NewRecorder(), post(t, strings.NewReader("0123456789"))))
+	err := gate.Check(httptest.NewRecorder(), post(t, strings.NewReader("0123456789a")))
 	assert.Equal(t, http.StatusRequestEntityTooLarge, statusOf(err))
 	require.ErrorContains(t, errors.Unwrap(err), "WithWebhookMaxBody", "it tells the operator")
 	assert.NotContains(t, err.Error(), "10", "it tells the sender nothing")
 	get := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", nil)
-	assert.Equal(t, http.StatusMethodNotAllowed, statusOf(gate.Check(get)))
+	assert.Equal(t, http.StatusMethodNotAllowed, statusOf(gate.Check(httptest.NewRecorder(), get)))
 }
 
 func TestGateEnter(t *testing.T) {
@@ -106,6 +106,16 @@ func TestGateBoundsUnfinishedBodies(t *testing.T) {
 	assert.EqualValues(t, 2*4*freeBody, gate.reading.Load(), "what it took is given back")
 }
 
+// A request that no server made may have no body.
+func TestGateReadWithoutABody(t *testing.T) {
+	t.Parallel()
+	r := post(t, nil)
+	r.Body = nil
+	body, err := NewGate(10, 0).Read(httptest.NewRecorder(), r)
+	require.NoError(t, err)
+	assert.Empty(t, body)
+}
+
 // deadlines is a ResponseWriter that notes the deadlines of reads.
 type deadlines struct {
 	*httptest.ResponseRecorder
@@ -134,7 +144,9 @@ func TestGateReadHasADeadline(t *testing.T) {
 			r = r.WithContext(context.WithValue(r.Context(), http.ServerContextKey, tt.server))
 		}
 		w := &deadlines{ResponseRecorder: httptest.NewRecorder()}
-		_, err := NewGate(10, 0).Read(w, r)
+		gate := NewGate(10, 0)
+		require.NoError(t, gate.Check(w, r), name)
+		_, err := gate.Read(w, r)
 		require.NoError(t, err, name)
 		require.Len(t, w.set, tt.want, name)
 		if tt.want > 0 {
