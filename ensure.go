@@ -123,14 +123,21 @@ func (e *ensuring) choose(
 		return own, []anyConfig{own}, true, nil
 	}
 	slices.SortFunc(all, oldest)
-	if chosen = all[0]; failure != nil || chosen.id == own.id {
-		return chosen, all, true, nil //nolint:nilerr // the one that may have been created is there
+	chosen = all[0]
+	surplus := []anyConfig{own}
+	switch {
+	case failure != nil: // any of them may be its own, and all are as new
+		surplus = slices.Clone(all[1:])
+	case chosen.id == own.id:
+		return chosen, all, true, nil
 	}
-	if err := e.remove(ctx, own.id); err != nil && !errors.Is(err, ErrNotFound) {
-		return chosen, all, false, err
+	for _, other := range surplus {
+		if err := e.remove(ctx, other.id); err != nil && !errors.Is(err, ErrNotFound) {
+			return chosen, all, false, err
+		}
+		all = slices.DeleteFunc(all, func(p anyConfig) bool { return p.id == other.id })
 	}
-	all = slices.DeleteFunc(all, func(p anyConfig) bool { return p.id == own.id })
-	return chosen, all, false, nil
+	return chosen, all, failure != nil, nil
 }
 
 func validThenOldest(a, b anyConfig) int {

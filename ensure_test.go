@@ -328,21 +328,29 @@ func TestEnsureRepeatsAFailedTest(t *testing.T) {
 	}
 }
 
-// When replicas start together, one config remains, and all replicas know its secret.
+// When replicas start together, one config remains, and all replicas know its secret,
+// whichever of them lose the answer to their create.
 func TestEnsureConverges(t *testing.T) {
 	t.Parallel()
-	for _, replicas := range []int{2, 3, 8} {
-		t.Run(strconv.Itoa(replicas), func(t *testing.T) {
+	for replicas, lost := range map[int]int{2: 0, 3: 1, 4: 2, 8: 8} {
+		t.Run(fmt.Sprintf("%d lose %d", replicas, lost), func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				var arrived sync.WaitGroup // done when every replica has seen that there is no config
 				arrived.Add(replicas)
 				api := &configs{beforeAdd: func() { arrived.Done(); arrived.Wait() }}
-				client := api.client(t)
+				answered := api.client(t)
+				unanswered, err := ricloud.NewClient("token", ricloud.WithTransport(
+					lostAnswers{api, http.MethodPost, "/configs/webhook"}))
+				require.NoError(t, err)
 				got := make([]secrets, replicas)
 				chosen := make([]ricloud.ID, replicas)
 				var group sync.WaitGroup
 				for i := range replicas {
+					client := answered
+					if i < lost {
+						client = unanswered
+					}
 					group.Go(func() {
 						config, err := client.WebhookConfigs.Ensure(t.Context(), ricloud.WebhookConfigEnsureParams{
 							URL: receiverURL, BeforeTest: got[i].take,
