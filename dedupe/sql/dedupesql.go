@@ -270,7 +270,7 @@ func (d *Deduplicator) Failed(ctx context.Context, lease ricloud.Lease) error {
 func (d *Deduplicator) DoneTx(ctx context.Context, tx *sql.Tx) error {
 	lease, ok := ricloud.LeaseFromContext(ctx)
 	if !ok {
-		return errors.New("dedupesql: DoneTx needs the context of the handler's function")
+		return errNoLease
 	}
 	result, err := tx.ExecContext(ctx, d.done, key(lease.Event), lease.Owner)
 	if err != nil {
@@ -298,32 +298,59 @@ func (d *Deduplicator) InTx(ctx context.Context, effect func(tx *sql.Tx) error) 
 }
 
 func (d *Deduplicator) inTx(ctx context.Context, effect func(tx *sql.Tx) error) error {
-	tx, err := d.db.BeginTx(ctx, nil)
+	var tx *sql.Tx
+	var lost error
+	err := d.retry(ctx, func() (err error) {
+		tx, lost, err = d.beginTx(ctx)
+		return err
+	})
+	if err == nil {
+		err = lost
+	}
 	if err != nil {
 		return err
 	}
 	defer func() { _ = tx.Rollback() }() // nothing to do once it is committed
-	// The record comes first: its row lock keeps others out until the commit.
-	if err := d.DoneTx(ctx, tx); err != nil {
-		return err
-	}
 	if err := effect(tx); err != nil {
 		return err
 	}
 	return tx.Commit()
 }
 
+// beginTx begins a transaction with the record that the event was handled: its
+// row lock keeps others out until the commit. lost is an error that repeating
+// does not help against.
+func (d *Deduplicator) beginTx(ctx context.Context) (tx *sql.Tx, lost, err error) {
+	if tx, err = d.db.BeginTx(ctx, nil); err != nil {
+		return nil, nil, err
+	}
+	if err = d.DoneTx(ctx, tx); err == nil {
+		return tx, nil, nil
+	}
+	_ = tx.Rollback() // the first error counts
+	if errors.Is(err, ricloud.ErrLeaseLost) || errors.Is(err, errNoLease) {
+		return nil, err, nil
+	}
+	return nil, nil, err
+}
+
+var errNoLease = errors.New("dedupesql: DoneTx needs the context of the handler's function")
+
 // Cursor implements ricloud.Cursor.
 func (d *Deduplicator) Cursor(ctx context.Context) (time.Time, error) {
-	var micros int64
-	err := d.db.QueryRowContext(ctx, d.position).Scan(&micros)
-	switch {
-	case errors.Is(err, sql.ErrNoRows):
-		return time.Time{}, nil
-	case err != nil:
-		return time.Time{}, err
-	}
-	return time.UnixMicro(micros).UTC(), nil
+	var position time.Time
+	err := d.retry(ctx, func() error {
+		var micros int64
+		err := d.db.QueryRowContext(ctx, d.position).Scan(&micros)
+		switch {
+		case errors.Is(err, sql.ErrNoRows):
+			return nil
+		case err == nil:
+			position = time.UnixMicro(micros).UTC()
+		}
+		return err
+	})
+	return position, err
 }
 
 // SetCursor implements ricloud.Cursor.
@@ -360,12 +387,16 @@ func (d *Deduplicator) Forget(ctx context.Context, age time.Duration) (int64, er
 	if position.IsZero() {
 		position = time.Now().Add(-ricloud.DefaultReplayReach)
 	}
-	result, err := d.db.ExecContext(ctx, d.forget,
-		age.Milliseconds(), position.Add(-maxClockSkew).UnixMilli(), age.Milliseconds())
-	if err != nil {
-		return 0, err
-	}
-	return result.RowsAffected()
+	var deleted int64
+	err = d.retry(ctx, func() error {
+		result, err := d.db.ExecContext(ctx, d.forget,
+			age.Milliseconds(), position.Add(-maxClockSkew).UnixMilli(), age.Milliseconds())
+		if err == nil {
+			deleted, err = result.RowsAffected()
+		}
+		return err
+	})
+	return deleted, err
 }
 
 // maxClockSkew is how far the API's clock may differ from the database's. A

@@ -540,3 +540,44 @@ func TestSQLiteFileThatIsLocked(t *testing.T) {
 	all.Wait()
 	assert.EqualValues(t, events, handled.Load())
 }
+
+// No method fails because another process holds the lock of a SQLite file for a moment.
+func TestSQLiteWaitsForTheLock(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "events.db")
+	var dbs [2]*sql.DB
+	for i := range dbs {
+		var err error
+		dbs[i], err = sql.Open("sqlite", path)
+		require.NoError(t, err)
+		t.Cleanup(func() { assert.NoError(t, dbs[i].Close()) })
+	}
+	dedupe, err := dedupesql.New(dbs[0], dedupesql.SQLite)
+	require.NoError(t, err)
+	require.NoError(t, dedupe.Migrate(t.Context()))
+	dbs[1].SetMaxOpenConns(1)
+	lock := func(ctx context.Context) {
+		_, err := dbs[1].ExecContext(ctx, "BEGIN EXCLUSIVE")
+		require.NoError(t, err)
+		time.AfterFunc(10*time.Millisecond, func() {
+			_, err := dbs[1].ExecContext(context.WithoutCancel(ctx), "COMMIT")
+			assert.NoError(t, err)
+		})
+	}
+	effects := 0
+	handler, err := ricloud.NewWebhookHandler(func(ctx context.Context, _ *ricloud.Event) error {
+		lock(ctx)
+		return dedupe.InTx(ctx, func(*sql.Tx) error { effects++; return nil })
+	}, ricloud.WithWebhookDeduplicator(dedupe))
+	require.NoError(t, err)
+	event, err := ricloud.ParseEvent([]byte(`{"id":"e1","type":"poll","action":"completed"}`))
+	require.NoError(t, err)
+	require.NoError(t, handler.Handle(t.Context(), event))
+	assert.Equal(t, 1, effects)
+	lock(t.Context())
+	_, err = dedupe.Cursor(t.Context())
+	require.NoError(t, err)
+	lock(t.Context())
+	_, err = dedupe.Forget(t.Context(), time.Hour)
+	require.NoError(t, err)
+}
