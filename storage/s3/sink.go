@@ -122,12 +122,13 @@ func (s *Sink) Store(ctx context.Context, file ricloud.SinkFile) (ricloud.Stored
 	}
 }
 
-// taken reports whether another Store was first. Some servers refuse a second
-// object a moment before they show the first.
+// taken reports whether another Store was first, or an attempt of this one whose
+// answer was lost. Some servers refuse a second object a moment before they show
+// the first.
 func taken(err error) bool {
 	answer, ok := errors.AsType[*ricloud.StorageError](err)
 	return ok && (answer.StatusCode == http.StatusPreconditionFailed ||
-		answer.StatusCode == http.StatusConflict)
+		answer.StatusCode == http.StatusConflict || answer.Code == "NoSuchUpload")
 }
 
 func pause(ctx context.Context, wait time.Duration) error {

@@ -257,6 +257,27 @@ func connectDirectly(server *objectServer) *awss3.Client {
 	})
 }
 
+// The answer to the completion of an upload is lost, and the AWS client asks again. The upload is
+// no more then, because the file is stored.
+func TestSinkFindsWhatItHasCompleted(t *testing.T) {
+	t.Parallel()
+	server := newObjectServer()
+	server.before = func(w http.ResponseWriter, r *http.Request) bool {
+		if r.Method != http.MethodPost || r.URL.Query().Get("uploadId") == "" {
+			return false
+		}
+		server.before = nil
+		server.ServeHTTP(httptest.NewRecorder(), r)
+		refuse(w, http.StatusNotFound, "NoSuchUpload")
+		return true
+	}
+	sink := newSink(t, connectDirectly(server), s3.SinkParams{PartSize: partSize})
+	stored, err := sink.Store(t.Context(), fileOf("calls", large()))
+	require.NoError(t, err)
+	assert.Equal(t, "s3://"+bucket+"/calls", stored.Location)
+	assert.Equal(t, []string{"calls"}, server.keys())
+}
+
 // A server that refuses the file and never shows another object ends in the server's refusal,
 // within seconds, and at once if the context ends.
 func TestSinkStopsLooking(t *testing.T) {
