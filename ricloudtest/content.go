@@ -38,8 +38,12 @@ func Records(items ...any) Content {
 //
 // The function record returns item i. It is called again whenever the item's bytes are needed, so
 // it must return the same for the same i and be safe for concurrent use. Each item takes width
-// bytes, padded with spaces. An item that does not fit becomes null. A negative count is 0.
+// bytes, padded with spaces. An item that does not fit becomes null, and so does each if record is
+// nil. A negative count is 0.
 func GenerateRecords(count, width int, record func(i int) any) Content {
+	if record == nil {
+		record = func(int) any { return nil }
+	}
 	count, width = max(count, 0), max(width, len("null"))
 	block := func(i int64) []byte {
 		item := reply.Encode(record(int(i)))

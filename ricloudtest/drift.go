@@ -48,8 +48,14 @@ type Recorder struct {
 // {id} for everything but the API's own words. The API's answers hold no names and no message
 // texts, and result files are not recorded.
 //
-// Use it with ricloud.WithTransport. An answer that is not JSON passes through unrecorded.
-func Record(dir string, next http.RoundTripper) *Recorder { return &Recorder{dir: dir, next: next} }
+// Use it with ricloud.WithTransport. An answer that is not JSON passes through unrecorded. If
+// next is nil, it is http.DefaultTransport.
+func Record(dir string, next http.RoundTripper) *Recorder {
+	if next == nil {
+		next = http.DefaultTransport
+	}
+	return &Recorder{dir: dir, next: next}
+}
 
 // Err returns the first error of writing a fixture, or nil. Such errors do not disturb the traffic.
 func (rec *Recorder) Err() error {

@@ -142,6 +142,18 @@ func answer(path, body string) ricloudtest.Fixture {
 	return ricloudtest.Fixture{Method: "GET", Path: path, Status: 200, Response: []byte(body)}
 }
 
+// Without a transport of the caller's, the Recorder uses that of net/http.
+func TestRecordWithoutATransport(t *testing.T) {
+	t.Parallel()
+	srv := newServer(t)
+	require.NoError(t, srv.Start())
+	recorder := ricloudtest.Record(t.TempDir(), nil)
+	_, err := srv.Client(ricloud.WithBaseURL(srv.URL()),
+		ricloud.WithTransport(recorder)).Keys.Current(t.Context())
+	require.NoError(t, err)
+	require.NoError(t, recorder.Err())
+}
+
 // A failure to record does not change the traffic.
 func TestRecorderStepsAside(t *testing.T) {
 	t.Parallel()

@@ -1,6 +1,7 @@
 package ricloudtest_test
 
 import (
+	"bytes"
 	"context"
 	"crypto/md5"
 	"encoding/hex"
@@ -77,11 +78,16 @@ func TestGenerateRecords(t *testing.T) {
 	assert.Zero(t, ricloudtest.GenerateBytes(1, -5).Size())
 	assert.Equal(t, checksum(t, ricloudtest.GenerateRecords(0, 5, nil)),
 		checksum(t, ricloudtest.GenerateRecords(-1, -5, nil)))
+	var nulls bytes.Buffer
+	content := ricloudtest.GenerateRecords(2, 4, nil)
+	_, err := nulls.ReadFrom(io.NewSectionReader(content, 0, content.Size()))
+	require.NoError(t, err)
+	assert.JSONEq(t, `{"data":[null,null],"metadata":{"count":2}}`, nulls.String())
 	assert.Empty(t, ricloudtest.MockAccounts(-1))
 	once := checksum(t, ricloudtest.GenerateBytes(1, 10_000))
 	assert.Equal(t, once, checksum(t, ricloudtest.GenerateBytes(1, 10_000)))
 	assert.NotEqual(t, once, checksum(t, ricloudtest.GenerateBytes(2, 10_000)))
-	_, err := ricloudtest.GenerateBytes(1, 10).ReadAt(make([]byte, 1), 10)
+	_, err = ricloudtest.GenerateBytes(1, 10).ReadAt(make([]byte, 1), 10)
 	require.ErrorIs(t, err, io.EOF)
 }
 

@@ -57,6 +57,9 @@ func main() {
 // start runs a fleet against the live API or a sandbox.
 func start(ctx context.Context, s settings) error {
 	if os.Getenv("RICLOUD_TOKEN") == "" {
+		if s.accounts < 0 {
+			return errors.New("-accounts must not be negative")
+		}
 		return sandbox(ctx, s)
 	}
 	passwords, err := readAccounts(s.file)

@@ -34,6 +34,7 @@ func TestMain(m *testing.M) {
 func TestTheSandbox(t *testing.T) {
 	t.Parallel()
 	require.NoError(t, start(t.Context(), settings{accounts: 100, out: t.TempDir()}))
+	require.ErrorContains(t, start(t.Context(), settings{accounts: -1}), "negative")
 }
 
 // fleet runs the program with a file of accounts, against a sandbox.
