@@ -209,8 +209,11 @@ func isStateError(err error) bool {
 	return ok
 }
 
-// filePoll is a poll that asks for files, or was about to be created.
-type filePoll = published.Asked[ID]
+// A folder notes the polls that ask for files, and the files that are saved.
+type (
+	filePoll = published.Asked[ID]
+	fileNote = published.Saved[ID]
+)
 
 // cascade is one iteration over a poll's results and the files that they refer
 // to. A SaveAll that takes its results attaches itself: the cascade then reads
@@ -303,7 +306,7 @@ func (c *cascade) files(
 	}
 	search := published.Search[ID, *Result]{
 		Files: ids,
-		Saved: func(ids []ID) []*Result { return to.savedFiles(c.poll.ID, ids) },
+		Saved: func() []*Result { return to.savedFiles(c.poll.ID) },
 		Asked: func() []filePoll { return to.filePolls(c.poll.ID) },
 		Note:  func(p filePoll) { to.noteFilePoll(c.poll.ID, p) },
 		File: func(r *Result) ID {

@@ -2,13 +2,13 @@ package ricloud
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"iter"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -211,9 +211,7 @@ func (a *saveAll) settle(ctx context.Context, items []*savedFile) {
 	for _, item := range items {
 		item.done, item.Synced = true, synced
 	}
-	if a.folder != nil {
-		a.note(items)
-	}
+	a.note(items)
 	switch {
 	case a.options.shared != nil:
 		for _, item := range items {
@@ -233,20 +231,22 @@ func (a *saveAll) acknowledge(ctx context.Context, items []*savedFile) {
 		ids = append(ids, item.Result.ID)
 	}
 	err := a.service.AcknowledgeAll(ctx, ids)
-	remaining := map[ID]bool{}
-	if failed, ok := errors.AsType[*AcknowledgeError](err); ok {
-		for _, id := range failed.Remaining {
-			remaining[id] = true
-		}
-	}
+	failed, ok := errors.AsType[*AcknowledgeError](err)
+	var done []string
 	for _, item := range items {
-		if err != nil && (remaining[item.Result.ID] || len(remaining) == 0) {
+		if err != nil && (!ok || slices.Contains(failed.Remaining, item.Result.ID)) {
 			a.fail(item.fail(&unacknowledged{err}))
 			continue
 		}
 		item.Acknowledged = true
+		done = append(done, string(item.Result.ID))
 	}
-	a.recordAcknowledged(items)
+	if a.bag == nil {
+		return
+	}
+	if err := a.bag.Acknowledge(done...); err != nil {
+		a.fail(fmt.Errorf("ricloud: %s: cannot write the log: %w", a.operation, err))
+	}
 }
 
 // unacknowledged is the failure of one result's acknowledgement. The error
@@ -287,36 +287,23 @@ func (a *saveAll) openSaved(ctx context.Context, result *Result) (io.ReadCloser,
 	return a.folder.Open(item.kept.Name)
 }
 
-// savedFiles returns the results of those files of a poll that are saved. The
-// folder's notes say which results they were. A file that is there and has the
-// size is verified again when it is saved.
-func (a *saveAll) savedFiles(poll ID, ids []ID) []*Result {
-	wanted := make(map[ID]bool, len(ids))
-	for _, id := range ids {
-		wanted[id] = true
-	}
-	if a.folder == nil {
-		return nil
-	}
-	var found []*Result
-	for _, line := range a.folder.Notes(string(poll)) {
-		var note fileNote
-		if json.Unmarshal(line, &note) != nil {
-			continue // a line that was cut off
+// savedFiles returns the results of a poll's files that are saved, as the folder's
+// notes tell. A file that is there and has the size is verified again when it is
+// saved.
+func (a *saveAll) savedFiles(poll ID) (found []*Result) {
+	for _, note := range download.Notes[fileNote](a.folder, string(poll)) {
+		if !a.folder.Holds(note.Name, note.Size) {
+			continue
 		}
 		result := &Result{
 			ID: note.Result, Poll: note.Poll, Task: note.Task, Identifier: note.Identifier,
-			Type: note.Type, URL: note.URL,
-			Checksum: note.Checksum, Size: note.Size, State: ResultAvailable, DateCreated: note.DateCreated,
+			Type: note.Type, URL: note.URL, Checksum: note.Checksum, Size: note.Size,
+			State: ResultAvailable, DateCreated: note.DateCreated,
 		}
-		id := ID(result.DataType())
-		if wanted[id] && a.folder.Holds(note.Name, note.Size) {
-			wanted[id] = false
-			found = append(found, result)
-			a.mu.Lock()
-			a.noted[result] = true
-			a.mu.Unlock()
-		}
+		found = append(found, result)
+		a.mu.Lock()
+		a.noted[result] = true
+		a.mu.Unlock()
 	}
 	return found
 }
@@ -324,42 +311,12 @@ func (a *saveAll) savedFiles(poll ID, ids []ID) []*Result {
 // noteFilePoll notes that a poll asks, or is about to ask, for files of another
 // one. Notes are written before the poll is created, and before it is waited for,
 // so that a SaveAll after an interruption goes on with the same poll.
-func (a *saveAll) noteFilePoll(poll ID, asked filePoll) {
-	if a.folder == nil {
-		return
-	}
-	if line, err := json.Marshal(asked); err == nil {
-		a.folder.Note(string(poll), line)
-	}
-}
+func (a *saveAll) noteFilePoll(poll ID, asked filePoll) { a.folder.Note(string(poll), asked) }
 
 // filePolls returns what noteFilePoll noted, in that order.
 func (a *saveAll) filePolls(poll ID) []filePoll {
-	if a.folder == nil {
-		return nil
-	}
-	var polls []filePoll
-	for _, line := range a.folder.Notes(string(poll)) {
-		var asked filePoll
-		if json.Unmarshal(line, &asked) == nil && len(asked.Files) > 0 {
-			polls = append(polls, asked)
-		}
-	}
-	return polls
-}
-
-// fileNote is what a folder notes of a file that a cascade brought.
-type fileNote struct {
-	Name        string    `json:"name"`
-	Result      ID        `json:"result"`
-	Poll        ID        `json:"poll,omitempty"`
-	Task        ID        `json:"task,omitempty"`
-	Identifier  string    `json:"identifier"`
-	Type        string    `json:"type,omitempty"`
-	URL         string    `json:"url"`
-	Checksum    string    `json:"checksum"`
-	Size        int64     `json:"size"`
-	DateCreated time.Time `json:"date_created,omitzero"`
+	return slices.DeleteFunc(download.Notes[filePoll](a.folder, string(poll)),
+		func(p filePoll) bool { return len(p.Files) == 0 }) // a fileNote has none
 }
 
 // note lets the next SaveAll of a poll find the files that are saved. Without a
@@ -370,74 +327,34 @@ func (a *saveAll) note(items []*savedFile) {
 		noted := a.noted[item.Result]
 		a.mu.Unlock()
 		if r := item.Result; item.poll != "" && r.Poll != item.poll && !noted {
-			line, err := json.Marshal(fileNote{
+			a.folder.Note(string(item.poll), fileNote{
 				Name: item.kept.Name, Result: r.ID, Poll: r.Poll, Task: r.Task, Identifier: r.Identifier,
-				Type: r.Type, URL: r.URL,
-				Checksum: r.Checksum, Size: r.Size, DateCreated: r.DateCreated,
+				Type: r.Type, URL: r.URL, Checksum: r.Checksum, Size: r.Size, DateCreated: r.DateCreated,
 			})
-			if err == nil {
-				a.folder.Note(string(item.poll), line)
-			}
 		}
 	}
 }
 
-// record writes the steps of saved files into the log, then the manifests.
+// record writes what happened to saved files into the log, then the manifests.
 func (a *saveAll) record(items []*savedFile) error {
-	var lines []bag.Line
-	for _, item := range items {
+	files := make([]bag.File, len(items))
+	for i, item := range items {
 		r := item.Result
-		entry := bag.Entry{Path: item.kept.Name, Size: r.Size, MD5: item.MD5, SHA256: item.SHA256}
-		if a.bag.Has(string(r.ID), "verified") && a.bag.Holds(entry) {
-			continue // an earlier SaveAll has written it
-		}
-		fetched := "fetched"
-		if item.kept.Found {
-			fetched = "found"
-		}
-		published := map[string]any{
-			"identifier": r.Identifier, "type": r.Type, "url": cutQuery(r.URL), "size": r.Size,
-			"md5":          r.Checksum,
-			"organisation": r.Organisation, "poll": r.Poll, "task": r.Task,
-		}
-		lines = append(lines,
-			bag.Line{Time: r.DateCreated, Step: "published", Result: string(r.ID), Fields: published},
-			bag.Line{Time: item.begun, Step: fetched, Result: string(r.ID)},
-			bag.Line{Time: item.ended, Step: "verified", Result: string(r.ID), Entry: &entry})
-	}
-	if err := a.bag.Log(lines...); err != nil {
-		return err
-	}
-	return a.bag.Write()
-}
-
-// recordAcknowledged writes which results the API has acknowledged.
-func (a *saveAll) recordAcknowledged(items []*savedFile) {
-	if a.bag == nil {
-		return
-	}
-	var lines []bag.Line
-	for _, item := range items {
-		if item.Acknowledged && !a.bag.Has(string(item.Result.ID), "acknowledged") {
-			lines = append(lines, bag.Line{
-				Time: time.Now(), Step: "acknowledged",
-				Result: string(item.Result.ID),
-			})
+		files[i] = bag.File{
+			Entry:  bag.Entry{Path: item.kept.Name, Size: r.Size, MD5: item.MD5, SHA256: item.SHA256},
+			Result: string(r.ID), Published: r.DateCreated,
+			Begun: item.begun, Verified: item.ended, Found: item.kept.Found,
+			Fields: map[string]any{
+				"identifier": r.Identifier, "type": r.Type, "url": cutQuery(r.URL), "size": r.Size,
+				"md5": r.Checksum, "organisation": r.Organisation, "poll": r.Poll, "task": r.Task,
+			},
 		}
 	}
-	if err := a.bag.Log(lines...); err != nil {
-		a.fail(fmt.Errorf("ricloud: %s: cannot write the log: %w", a.operation, err))
-	}
+	return a.bag.Record(files...)
 }
 
 // bagInfo is what bag-info.txt says of a poll.
 func bagInfo(poll *Poll) []bag.Field {
-	date := func(t time.Time) string {
-		if t.IsZero() {
-			return ""
-		}
-		return t.UTC().Format(time.RFC3339Nano)
-	}
 	return []bag.Field{
 		{Label: "Bag-Software-Agent", Value: userAgent},
 		{Label: "External-Identifier", Value: string(poll.ID)},
@@ -446,8 +363,8 @@ func bagInfo(poll *Poll) []bag.Field {
 		{Label: "Ricloud-Source", Value: string(poll.Source)},
 		{Label: "Ricloud-Session", Value: string(poll.Session)},
 		{Label: "Ricloud-Poll", Value: string(poll.ID)},
-		{Label: "Ricloud-Poll-Created", Value: date(poll.DateCreated)},
-		{Label: "Ricloud-Poll-Completed", Value: date(poll.DateCompleted)},
+		{Label: "Ricloud-Poll-Created", Value: bag.Time(poll.DateCreated)},
+		{Label: "Ricloud-Poll-Completed", Value: bag.Time(poll.DateCompleted)},
 	}
 }
 
@@ -465,20 +382,15 @@ type FolderError struct {
 
 // Error names the first differences.
 func (e *FolderError) Error() string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "ricloud: VerifyFolder: %s differs from its manifests", e.Dir)
+	text, separator := fmt.Sprintf("ricloud: VerifyFolder: %s differs from its manifests", e.Dir), ": "
 	for i, d := range e.Differences {
 		if i == 10 {
-			fmt.Fprintf(&b, "; and %d more differences", len(e.Differences)-i)
-			break
+			return fmt.Sprintf("%s; and %d more differences", text, len(e.Differences)-i)
 		}
-		separator := "; "
-		if i == 0 {
-			separator = ": "
-		}
-		fmt.Fprintf(&b, "%s%s: %s", separator, d.Path, d.Problem)
+		text += separator + d.Path + ": " + d.Problem
+		separator = "; "
 	}
-	return b.String()
+	return text
 }
 
 // VerifyFolder reads a folder that SaveAll wrote with [WithManifest], hashes

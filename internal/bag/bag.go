@@ -15,7 +15,6 @@ import (
 	"io/fs"
 	"maps"
 	"os"
-	"path"
 	"slices"
 	"strings"
 	"time"
@@ -41,6 +40,14 @@ const declarationText = "BagIt-Version: 1.0\nTag-File-Character-Encoding: UTF-8\
 // Field is a line of bag-info.txt.
 type Field struct{ Label, Value string }
 
+// Time returns the value of a time, which is none for the zero time.
+func Time(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return t.UTC().Format(time.RFC3339Nano)
+}
+
 // Entry is a file of the payload.
 type Entry struct {
 	Path   string `json:"path"` // "data/callkit.calls"
@@ -56,6 +63,18 @@ type Line struct {
 	Result string    `json:"result"`
 	Fields any       `json:"fields,omitempty"` // what else is known
 	Entry  *Entry    `json:"entry,omitempty"`  // of a file that was verified
+}
+
+// File is a file of the payload that is on disk.
+type File struct {
+	Entry
+
+	Result    string
+	Fields    any // what was published
+	Published time.Time
+	Begun     time.Time // reading it
+	Verified  time.Time
+	Found     bool // it was there before
 }
 
 // Bag is a bag that is being written. It is not safe for concurrent use.
@@ -192,11 +211,8 @@ func clean(value string) string {
 	}, value))
 }
 
-// Has reports whether a step of a result is in the log.
-func (b *Bag) Has(result, step string) bool { return b.steps[result+"\x00"+step] }
-
-// Holds reports whether the bag knows a file with these hashes.
-func (b *Bag) Holds(e Entry) bool { return b.entries[e.Path] == e }
+// has reports whether a step of a result is in the log.
+func (b *Bag) has(result, step string) bool { return b.steps[result+"\x00"+step] }
 
 // Log adds lines to the log and flushes them to disk. If that fails, the end of
 // the log is unknown: Log and Write then fail until the bag is opened again,
@@ -228,6 +244,40 @@ func (b *Bag) Log(lines ...Line) error {
 		b.take(line)
 	}
 	return nil
+}
+
+// Record adds the steps of files to the log, then writes the manifests. It leaves
+// out files that an earlier Record has added.
+func (b *Bag) Record(files ...File) error {
+	var lines []Line
+	for _, f := range files {
+		if b.has(f.Result, "verified") && b.entries[f.Path] == f.Entry {
+			continue
+		}
+		fetched := "fetched"
+		if f.Found {
+			fetched = "found"
+		}
+		lines = append(lines,
+			Line{Time: f.Published, Step: "published", Result: f.Result, Fields: f.Fields},
+			Line{Time: f.Begun, Step: fetched, Result: f.Result},
+			Line{Time: f.Verified, Step: "verified", Result: f.Result, Entry: &f.Entry})
+	}
+	if err := b.Log(lines...); err != nil {
+		return err
+	}
+	return b.Write()
+}
+
+// Acknowledge adds to the log that the API has acknowledged results.
+func (b *Bag) Acknowledge(results ...string) error {
+	var lines []Line
+	for _, result := range results {
+		if !b.has(result, "acknowledged") {
+			lines = append(lines, Line{Time: b.now(), Step: "acknowledged", Result: result})
+		}
+	}
+	return b.Log(lines...)
 }
 
 // Write writes the manifests and the other tag files, each in one step.
@@ -362,6 +412,3 @@ func (c *chain) read(text string) (Line, error) {
 	c.lines++
 	return line, nil
 }
-
-// PathOf returns the path of a payload file in the bag.
-func PathOf(name string) string { return path.Join(Payload, name) }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/md5"
 	"crypto/sha256"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -43,9 +44,9 @@ func write(t *testing.T, dir string, files map[string]string) {
 	b, err := Open(t.Context(), root, info(), now)
 	require.NoError(t, err)
 	for name, content := range files {
-		require.NoError(t, root.WriteFile(PathOf(name), []byte(content), 0o600))
+		require.NoError(t, root.WriteFile(Payload+"/"+name, []byte(content), 0o600))
 		e := Entry{
-			Path: PathOf(name), Size: int64(len(content)),
+			Path: Payload + "/" + name, Size: int64(len(content)),
 			MD5: fmt.Sprintf("%x", md5.Sum([]byte(content))), SHA256: fmt.Sprintf("%x",
 				sha256.Sum256([]byte(content))),
 		}
@@ -54,8 +55,8 @@ func write(t *testing.T, dir string, files map[string]string) {
 				Time: now(), Step: "published", Result: name, Fields: map[string]string{"identifier": name},
 			},
 			Line{Time: now(), Step: "verified", Result: name, Entry: &e}))
-		assert.True(t, b.Has(name, "verified"))
-		assert.True(t, b.Holds(e))
+		assert.True(t, b.has(name, "verified"))
+		assert.Equal(t, e, b.entries[e.Path])
 		require.NoError(t, b.Write())
 	}
 	require.NoError(t, b.Log())
@@ -339,7 +340,7 @@ func TestBagOnADiskThatFails(t *testing.T) {
 	require.ErrorIs(t, b.Write(), broken)
 	assert.Empty(t, verify(t, dir), "a manifest that is not on disk replaces none")
 	require.ErrorIs(t, b.Log(Line{Step: "acknowledged", Result: "a"}), broken)
-	assert.False(t, b.Has("a", "acknowledged"))
+	assert.False(t, b.has("a", "acknowledged"))
 	b.sync = (*os.File).Sync
 	require.ErrorIs(t, b.Log(Line{Step: "late", Result: "a"}), broken, "it would not follow")
 	require.ErrorIs(t, b.Write(), broken, "it would list a log that ends in half a line")
@@ -368,4 +369,42 @@ func TestBagOfSeveralWriters(t *testing.T) {
 	assert.Equal(t, "Bagging-Date: 2026-11-26\nExternal-Identifier: p1\nRicloud-Source: a b\n"+
 		"External-Identifier: p2\nPayload-Oxum: 9.1\n", string(text))
 	assert.Empty(t, verify(t, dir))
+}
+
+// The log has each step of a file once, and says whether the file was read or found.
+func TestRecord(t *testing.T) {
+	t.Parallel()
+	root, err := os.OpenRoot(t.TempDir())
+	require.NoError(t, err)
+	defer func() { _ = root.Close() }()
+	b, err := Open(t.Context(), root, nil, now)
+	require.NoError(t, err)
+	read, found := File{Entry: Entry{Path: "data/a"}, Result: "1"}, File{Result: "2", Found: true}
+	require.NoError(t, b.Record(read, found))
+	require.NoError(t, b.Acknowledge("1"))
+	require.NoError(t, b.Acknowledge("1", "2"))
+	require.NoError(t, b.Record(read))
+	read.Size = 1
+	require.NoError(t, b.Record(read), "another content under the name")
+	require.NoError(t, b.Close())
+	log, err := root.ReadFile(LogName)
+	require.NoError(t, err)
+	var steps []string
+	for text := range strings.Lines(string(log)) {
+		var line Line
+		_, body, _ := strings.Cut(text, " ")
+		require.NoError(t, json.Unmarshal([]byte(body), &line))
+		steps = append(steps, line.Result+" "+line.Step)
+	}
+	assert.Equal(t, []string{
+		"1 published", "1 fetched", "1 verified", "2 published", "2 found", "2 verified",
+		"1 acknowledged", "2 acknowledged", "1 published", "1 fetched", "1 verified",
+	}, steps)
+}
+
+func TestTime(t *testing.T) {
+	t.Parallel()
+	assert.Empty(t, Time(time.Time{}))
+	assert.Equal(t, "2026-01-02T02:04:05.5Z",
+		Time(time.Date(2026, 1, 2, 3, 4, 5, 5e8, time.FixedZone("", 3600))))
 }

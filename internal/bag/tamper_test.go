@@ -249,8 +249,10 @@ func TestLogOfALineThatCannotBeWritten(t *testing.T) {
 	require.NoError(t, err)
 	require.Error(t, b.Log(
 		Line{Time: now(), Step: "good", Result: "b"}, Line{Time: now(), Step: "bad", Fields: func() {}}))
-	assert.False(t, b.Has("b", "good"))
-	require.NoError(t, b.Log(Line{Time: now(), Step: "acknowledged", Result: "a"}))
+	assert.False(t, b.has("b", "good"))
+	require.Error(t, b.Record(File{Result: "c", Fields: func() {}}))
+	assert.False(t, b.has("c", "published"))
+	require.NoError(t, b.Acknowledge("a"))
 	require.NoError(t, b.Write())
 	require.NoError(t, b.Close())
 	assert.Empty(t, verify(t, dir))

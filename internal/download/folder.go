@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -357,9 +358,13 @@ func notesName(subject string) string {
 	return partialPrefix + hex.EncodeToString(digest[:nameDigest]) + notesSuffix
 }
 
-// Note adds a line to the notes of a subject. Notes save work, so a failure is
-// not reported.
-func (f *Folder) Note(subject string, line []byte) {
+// Note adds a note to those of a subject. Notes save work, so a failure is not
+// reported, and without a folder there are none.
+func (f *Folder) Note(subject string, note any) {
+	line, err := json.Marshal(note)
+	if f == nil || err != nil {
+		return
+	}
 	name := notesName(subject)
 	file, _, err := openRegular(f.root, name, os.O_WRONLY|os.O_APPEND)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -372,16 +377,26 @@ func (f *Folder) Note(subject string, line []byte) {
 	_ = file.Close()
 }
 
-// Notes returns the notes of a subject. The last line may be cut off.
-func (f *Folder) Notes(subject string) [][]byte {
+// Notes returns the notes of a subject, those of other kinds than T too. It leaves
+// out a line that was cut off.
+func Notes[T any](f *Folder, subject string) (notes []T) {
+	if f == nil {
+		return nil
+	}
 	file, info, err := openRegular(f.root, notesName(subject), os.O_RDONLY)
 	if err != nil {
 		return nil
 	}
 	defer func() { _ = file.Close() }() // only read
-	notes := make([]byte, info.Size())
-	n, _ := io.ReadFull(file, notes)
-	return bytes.Split(notes[:n], []byte("\n"))
+	text := make([]byte, info.Size())
+	n, _ := io.ReadFull(file, text)
+	for line := range bytes.Lines(text[:n]) {
+		var note T
+		if json.Unmarshal(line, &note) == nil {
+			notes = append(notes, note)
+		}
+	}
+	return notes
 }
 
 // Holds reports whether name is a regular file of a size.

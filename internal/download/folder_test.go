@@ -445,11 +445,19 @@ func TestRemovePartials(t *testing.T) {
 func TestNotes(t *testing.T) {
 	t.Parallel()
 	f, dir := folder(t)
-	assert.Empty(t, f.Notes("poll"))
-	f.Note("poll", []byte("one"))
-	f.Note("poll", []byte("two"))
-	f.Note("another", []byte("three"))
-	assert.Equal(t, "one\ntwo\n", string(bytes.Join(f.Notes("poll"), []byte("\n"))))
+	assert.Empty(t, Notes[int](f, "poll"))
+	for _, note := range []any{1, "two", func() {}, 3} { // a function is not JSON
+		f.Note("poll", note)
+	}
+	f.Note("another", 4)
+	assert.Equal(t, []int{1, 3}, Notes[int](f, "poll"))
+	assert.Equal(t, []string{"two"}, Notes[string](f, "poll"))
+	text, err := os.ReadFile(filepath.Join(dir, notesName("poll")))
+	require.NoError(t, err)
+	assert.Equal(t, "1\n\"two\"\n3\n", string(text))
+	var none *Folder
+	none.Note("poll", 1)
+	assert.Empty(t, Notes[int](none, "poll"))
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "a"), random(10), 0o600))
 	assert.True(t, f.Holds("a", 10))
 	assert.False(t, f.Holds("a", 11))

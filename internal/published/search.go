@@ -4,6 +4,7 @@ import (
 	"errors"
 	"iter"
 	"slices"
+	"time"
 )
 
 // Asked is a poll that asks for files. Without its ID it is one that was about
@@ -13,12 +14,26 @@ type Asked[ID ~string] struct {
 	Files []ID `json:"files"`
 }
 
+// Saved is what is noted of a file that is saved.
+type Saved[ID ~string] struct {
+	Name        string    `json:"name"`
+	Result      ID        `json:"result"`
+	Poll        ID        `json:"poll,omitempty"`
+	Task        ID        `json:"task,omitempty"`
+	Identifier  string    `json:"identifier"`
+	Type        string    `json:"type,omitempty"`
+	URL         string    `json:"url"`
+	Checksum    string    `json:"checksum"`
+	Size        int64     `json:"size"`
+	DateCreated time.Time `json:"date_created,omitzero"`
+}
+
 // Search finds those of the wanted files that need not be asked for, because
 // they are saved already or an earlier run has asked for them.
 type Search[ID ~string, R any] struct {
 	Files []ID
-	// Saved returns the results of those that are saved.
-	Saved func(files []ID) []R
+	// Saved returns the results of files that are saved.
+	Saved func() []R
 	// Asked returns what was noted of the polls that ask for files, in that order.
 	Asked func() []Asked[ID]
 	// Note notes the poll of an earlier run that was found.
@@ -46,9 +61,8 @@ func (s *Search[ID, R]) Run(yield func(R, error) bool) (rest []ID, more bool) {
 	for _, id := range s.Files {
 		s.missing[id] = true
 	}
-	for _, result := range s.Saved(s.Files) {
-		delete(s.missing, s.File(result))
-		if !yield(result, nil) {
+	for _, result := range s.Saved() {
+		if !s.offer(result, yield) {
 			return nil, false
 		}
 	}
@@ -139,12 +153,19 @@ func (s *Search[ID, R]) take(poll ID, again bool, yield func(R, error) bool) boo
 		case err != nil:
 			yield(none, err)
 			return false
-		case s.missing[s.File(result)]:
-			delete(s.missing, s.File(result))
-			if !yield(result, nil) {
-				return false
-			}
+		case !s.offer(result, yield):
+			return false
 		}
 	}
 	return true
+}
+
+// offer yields a result if it is of a missing file.
+func (s *Search[ID, R]) offer(result R, yield func(R, error) bool) bool {
+	file := s.File(result)
+	if !s.missing[file] {
+		return true
+	}
+	delete(s.missing, file)
+	return yield(result, nil)
 }

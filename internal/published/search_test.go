@@ -35,7 +35,7 @@ type account struct {
 func (a *account) search(files ...string) *Search[string, string] {
 	return &Search[string, string]{
 		Files: files,
-		Saved: func([]string) []string { return a.saved },
+		Saved: func() []string { return a.saved },
 		Asked: func() []Asked[string] { return a.asked },
 		Note:  func(asked Asked[string]) { a.noted = append(a.noted, asked) },
 		File:  func(result string) string { return result },
@@ -91,7 +91,7 @@ func TestSearch(t *testing.T) {
 	}{
 		{name: "nothing is known", files: []string{"a", "b"}, rest: []string{"a", "b"}},
 		{
-			name: "some are saved", account: account{saved: []string{"a"}},
+			name: "some are saved", account: account{saved: []string{"x", "a", "a"}},
 			files: []string{"a", "b"}, found: []string{"a"}, rest: []string{"b"},
 		},
 		{
