@@ -252,6 +252,28 @@ func TestOpen(t *testing.T) {
 				return resp, nil
 			},
 		},
+		"replaced midway, and only If-Match tells": {
+			gets: 2, want: ErrObjectChanged,
+			fault: func(v *vault, n int, _ *http.Request, resp *http.Response) (*http.Response, error) {
+				if n == 0 {
+					cutAt(resp, 30_000)
+					v.objects["r0"] = random(100_001)[:100_000]
+				} else {
+					resp.Header.Del("ETag")
+				}
+				return resp, nil
+			},
+		},
+		"cut, and the ETag is weak": { // If-Match with a weak one never matches
+			gets: 2,
+			fault: func(_ *vault, n int, _ *http.Request, resp *http.Response) (*http.Response, error) {
+				resp.Header.Set("ETag", `W/"weak"`)
+				if n == 0 {
+					cutAt(resp, 30_000)
+				}
+				return resp, nil
+			},
+		},
 		"replaced midway, and If-Match is ignored": {
 			gets: 2, want: ErrObjectChanged,
 			fault: func(_ *vault, n int, req *http.Request, resp *http.Response) (*http.Response, error) {
