@@ -49,10 +49,10 @@ type Recorder struct {
 // texts, and result files are not recorded.
 //
 // Use it with ricloud.WithTransport. An answer that is not JSON passes through unrecorded. If
-// next is nil, it is http.DefaultTransport.
+// next is nil, the Recorder has a transport of its own.
 func Record(dir string, next http.RoundTripper) *Recorder {
 	if next == nil {
-		next = http.DefaultTransport
+		next = &http.Transport{Proxy: http.ProxyFromEnvironment}
 	}
 	return &Recorder{dir: dir, next: next}
 }

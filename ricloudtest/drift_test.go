@@ -142,7 +142,7 @@ func answer(path, body string) ricloudtest.Fixture {
 	return ricloudtest.Fixture{Method: "GET", Path: path, Status: 200, Response: []byte(body)}
 }
 
-// Without a transport of the caller's, the Recorder uses that of net/http.
+// Without a transport of the caller's, the Recorder has its own.
 func TestRecordWithoutATransport(t *testing.T) {
 	t.Parallel()
 	srv := newServer(t)
