@@ -19,9 +19,10 @@ func Encode(v any) (text []byte, replaced bool, err error) {
 	if err := enc.Encode(v); err != nil {
 		return nil, false, err
 	}
-	// encoding/json replaces invalid UTF-8 by this escape, and writes the
-	// character itself when that is what the text has.
-	replaced = bytes.Contains(b.Bytes(), []byte(`\ufffd`))
+	// encoding/json replaces invalid UTF-8 by this escape or, when it is built on
+	// json/v2, by the character itself, which the text may also have.
+	replaced = bytes.Contains(b.Bytes(), []byte(`\ufffd`)) ||
+		bytes.Contains(b.Bytes(), []byte("\ufffd"))
 	return bytes.TrimRight(b.Bytes(), "\n"), replaced, nil
 }
 
