@@ -34,6 +34,19 @@ func info() []Field {
 	}}
 }
 
+// reopened returns a bag with one file, opened again, and its folder.
+func reopened(t *testing.T) (dir string, b *Bag) {
+	t.Helper()
+	dir = t.TempDir()
+	write(t, dir, map[string]string{"a": "the first"})
+	root, err := os.OpenRoot(dir)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = root.Close() })
+	b, err = Open(t.Context(), root, nil, now)
+	require.NoError(t, err)
+	return dir, b
+}
+
 // write creates or extends a bag with the given files, by name.
 func write(t *testing.T, dir string, files map[string]string) {
 	t.Helper()
@@ -323,13 +336,7 @@ func TestVerifyNamesALogWithoutALine(t *testing.T) {
 // again, the bag can be continued.
 func TestBagOnADiskThatFails(t *testing.T) {
 	t.Parallel()
-	dir := t.TempDir()
-	write(t, dir, map[string]string{"a": "the first"})
-	root, err := os.OpenRoot(dir)
-	require.NoError(t, err)
-	defer func() { _ = root.Close() }()
-	b, err := Open(t.Context(), root, nil, now)
-	require.NoError(t, err)
+	dir, b := reopened(t)
 	broken := errors.New("the disk is broken")
 	b.sync = func(f *os.File) error {
 		if f == b.log {

@@ -240,13 +240,7 @@ func TestBagDoesNotWriteThroughALink(t *testing.T) {
 // A line that cannot be written leaves the log as it was: the next lines continue it.
 func TestLogOfALineThatCannotBeWritten(t *testing.T) {
 	t.Parallel()
-	dir := t.TempDir()
-	write(t, dir, map[string]string{"a": "the first"})
-	root, err := os.OpenRoot(dir)
-	require.NoError(t, err)
-	defer func() { _ = root.Close() }()
-	b, err := Open(t.Context(), root, nil, now)
-	require.NoError(t, err)
+	dir, b := reopened(t)
 	require.Error(t, b.Log(
 		Line{Time: now(), Step: "good", Result: "b"}, Line{Time: now(), Step: "bad", Fields: func() {}}))
 	assert.False(t, b.has("b", "good"))
