@@ -104,11 +104,6 @@ func newClient(operation, token string, opts []Option) (*Client, error) {
 		return nil, forOperation(operation, err)
 	}
 	cfg.Observe = observers.observe()
-	if cfg.localSet && cfg.local == "" {
-		return nil, &ParamError{
-			Operation: "NewClient", Field: "WithLocalFiles", Reason: "must name a folder",
-		}
-	}
 	t, err := transport.New(cfg.Config)
 	if err != nil {
 		return nil, &ParamError{
@@ -116,13 +111,11 @@ func newClient(operation, token string, opts []Option) (*Client, error) {
 			Reason: "do not work: " + err.Error(),
 		}
 	}
-	c := &Client{transport: t, noBatch: new(atomic.Bool), downloads: newDownloads(cfg, t.Bare())}
-	c.cascades = new(sync.Map)
-	c.hooks, c.counts, c.oddities = observers, new(counts), new(oddities)
-	c.clock = new(login.Clock)
-	c.quota = quotaPerHour
-	if cfg.RateLimit > 0 {
-		c.quota = int64(min(float64(cfg.RateLimit)/cfg.RatePer.Hours(), math.MaxInt32))
+	c := &Client{
+		transport: t, downloads: newDownloads(cfg, t.Bare()), hooks: observers,
+		noBatch: new(atomic.Bool), cascades: new(sync.Map), clock: new(login.Clock),
+		oddities: new(oddities), counts: new(counts),
+		quota: int64(min(cfg.quota(), math.MaxInt32)),
 	}
 	c.waits = newWaits(c, cfg)
 	s := service{c}
@@ -188,7 +181,7 @@ func (c *Client) Call(
 	ctx context.Context, method, path string, body, out any, opts ...CallOption,
 ) error {
 	r := request{
-		op:  transport.Custom("Call "+method+" "+pathOf(path), method, path),
+		op:  transport.Custom("Call "+method+" "+cutQuery(path), method, path),
 		url: path, body: body, custom: true,
 	}
 	if v := reflect.ValueOf(out); out != nil && (v.Kind() != reflect.Pointer || v.IsNil()) {
@@ -198,12 +191,6 @@ func (c *Client) Call(
 		}
 	}
 	return c.send(ctx, r, opts, out)
-}
-
-// pathOf leaves out what may be secret in a URL.
-func pathOf(raw string) string {
-	path, _, _ := strings.Cut(raw, "?")
-	return path
 }
 
 // Stats counts what a Client does and has done since it was made. See [Client.Stats].
@@ -244,6 +231,14 @@ type counts struct {
 
 // quotaPerHour is what an organisation may send, by the API's own documentation.
 const quotaPerHour = 10_000
+
+// quota returns how many requests the Client may send in an hour.
+func (c *config) quota() float64 {
+	if c.RateLimit > 0 {
+		return float64(c.RateLimit) / c.RatePer.Hours()
+	}
+	return quotaPerHour
+}
 
 // Stats returns the counts so far. It makes no request, is cheap, and is safe at any time. The
 // fields are not all read at the same instant.

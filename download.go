@@ -49,6 +49,13 @@ func (e *DownloadError) Error() string {
 // Unwrap returns what went wrong.
 func (e *DownloadError) Unwrap() error { return e.Err }
 
+// failed returns a *DownloadError about r, of which done bytes were read.
+func (r *Result) failed(done int64, err error) error {
+	return &DownloadError{
+		Result: r.ID, Identifier: r.Identifier, Done: done, Size: r.Size, Err: err,
+	}
+}
+
 // Progress says how much of a file is done.
 type Progress struct {
 	Result     *Result
@@ -212,15 +219,10 @@ func (c *Client) file(
 		return nil, nil, &ParamError{Operation: operation, Field: "result", Reason: "is required"}
 	}
 	own := *result // its signed URL may be renewed
-	fail := func(done int64, err error) error {
-		return &DownloadError{
-			Result: own.ID, Identifier: own.Identifier, Done: done, Size: own.Size, Err: err,
-		}
-	}
 	if own.Checksum == "" && own.ID != "" {
 		latest, err := c.Results.Get(ctx, own.ID)
 		if err != nil {
-			return nil, nil, fail(0, err)
+			return nil, nil, own.failed(0, err)
 		}
 		own = *latest
 	}
@@ -237,11 +239,11 @@ func (c *Client) file(
 		opener, object, err = c.locate(&own)
 	}
 	if err != nil {
-		return nil, nil, fail(0, forOperation(operation, err))
+		return nil, nil, own.failed(0, forOperation(operation, err))
 	}
 	return &download.File{
 		Bucket: object.Bucket, Key: object.Key, Size: own.Size, MD5: want, Permanent: permanent,
-		Fail: fail,
+		Fail: own.failed,
 		Open: func(ctx context.Context, req download.Request) (*download.Object, error) {
 			object, err := seen.open(ctx, opener, ObjectRequest(req))
 			return (*download.Object)(object), err
@@ -288,11 +290,7 @@ func permanent(err error) bool {
 func (s *ResultsService) Open(
 	ctx context.Context, result *Result, opts ...DownloadOption,
 ) (io.ReadCloser, error) {
-	o, err := newDownloadOptions("Results.Open", opts, func(opt DownloadOption,
-		to *downloadOptions,
-	) {
-		opt(to)
-	})
+	o, err := newDownloadOptions("Results.Open", opts, DownloadOption.applySave)
 	if err != nil {
 		return nil, err
 	}
@@ -363,9 +361,7 @@ func (s *ResultsService) Save(
 	folder, err := openFolder("Results.Save", dir, "")
 	if err != nil {
 		if _, ok := errors.AsType[*ParamError](err); !ok {
-			err = &DownloadError{
-				Result: result.ID, Identifier: result.Identifier, Size: result.Size, Err: err,
-			}
+			err = result.failed(0, err)
 		}
 		return nil, err
 	}
@@ -412,12 +408,7 @@ func (s *ResultsService) save(
 }
 
 // fail names the result in an error that came after it was saved.
-func (s *Saved) fail(err error) error {
-	return &DownloadError{
-		Result: s.Result.ID, Identifier: s.Result.Identifier, Done: s.Result.Size,
-		Size: s.Result.Size, Err: err,
-	}
-}
+func (s *Saved) fail(err error) error { return s.Result.failed(s.Result.Size, err) }
 
 // FileName returns the name under which [ResultsService.Save] keeps a file. It
 // is the identifier itself, if that is safe. In any other, each unsafe character

@@ -56,10 +56,11 @@ const (
 type ensuring struct {
 	ensurer
 
-	client   *Client
-	resource string // "webhook_config"
-	url      string
-	advice   string // what to look at when the test fails
+	client    *Client
+	operation string // "WebhookConfigs.Ensure"
+	resource  string // "webhook_config"
+	url       string
+	advice    string // what to look at when the test fails
 
 	clock string // what is wrong with this machine's clock, or ""
 }
@@ -171,7 +172,7 @@ func (e *ensuring) validate(ctx context.Context, id ID) error {
 	for i := range maxConfigTests {
 		if i > 0 && failed != nil {
 			if err := backoff.Sleep(ctx, pause); err != nil {
-				return &CallError{Operation: e.resource + " Ensure", Err: err}
+				return &CallError{Operation: e.operation, Err: err}
 			}
 			pause *= 3
 		}
@@ -202,6 +203,22 @@ func (e *ensuring) validate(ctx context.Context, id ID) error {
 // defaultConfigs are the configs that a key or an organisation is to have. An
 // empty ID changes nothing.
 type defaultConfigs struct{ storage, webhook ID }
+
+// set makes them the defaults of the calling key and of its organisation, as far
+// as that is asked for.
+func (d defaultConfigs) set(
+	ctx context.Context, c *Client, opts []CallOption, forKey, forOrganisation bool,
+) error {
+	if forKey {
+		if err := d.setForKey(ctx, c, opts); err != nil {
+			return err
+		}
+	}
+	if forOrganisation {
+		return d.setForOrganisation(ctx, c, opts)
+	}
+	return nil
+}
 
 // setForKey updates the calling key, unless it has the configs already.
 func (d defaultConfigs) setForKey(ctx context.Context, c *Client, opts []CallOption) error {

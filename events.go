@@ -312,8 +312,7 @@ type EventListParams struct {
 }
 
 func (p EventListParams) check() error {
-	return cmp.Or(p.ListParams.check(),
-		checkPeriod(p.CreatedSince, p.CreatedBefore, "CreatedBefore"))
+	return cmp.Or(p.ListParams.check(), checkCreated(p.CreatedSince, p.CreatedBefore))
 }
 
 func (p EventListParams) values() url.Values {

@@ -158,10 +158,10 @@ func setCreated(q url.Values, since, before time.Time) {
 	}
 }
 
-// checkPeriod refuses a period that ends before it begins.
-func checkPeriod(since, before time.Time, name string) error {
+// checkCreated refuses dates of creation between which nothing can lie.
+func checkCreated(since, before time.Time) error {
 	if !since.IsZero() && !before.IsZero() && !since.Before(before) {
-		return invalid(name, "must be later than the beginning of the period")
+		return invalid("CreatedBefore", "must be later than the beginning of the period")
 	}
 	return nil
 }

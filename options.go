@@ -31,7 +31,6 @@ type config struct {
 	fallbackProxy func(*http.Request) (*url.URL, error) // unless WithProxy sets one
 
 	local          string // the folder of WithLocalFiles
-	localSet       bool
 	privateStorage bool
 }
 

@@ -385,7 +385,7 @@ func (c *cascade) read(
 		return ids, nil
 	}
 	if _, ok := errors.AsType[*DownloadError](err); !ok {
-		err = (&Saved{Result: result}).fail(
+		err = result.failed(result.Size,
 			fmt.Errorf("cannot read which files it refers to: %w", err))
 	}
 	return ids, err

@@ -261,9 +261,7 @@ type PollListParams struct {
 }
 
 func (p PollListParams) check() error {
-	return cmp.Or(
-		p.ListParams.check(), checkPeriod(p.CreatedSince, p.CreatedBefore, "CreatedBefore"),
-	)
+	return cmp.Or(p.ListParams.check(), checkCreated(p.CreatedSince, p.CreatedBefore))
 }
 
 func (p PollListParams) values() url.Values {

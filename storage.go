@@ -113,7 +113,8 @@ func parseObjectURL(raw string) (scheme, bucket, key string, err error) {
 	return scheme, bucket, key, nil
 }
 
-// cutQuery leaves out what may be a signature.
+// cutQuery removes the query of a URL, which may hold a signature or another
+// secret.
 func cutQuery(raw string) string {
 	raw, _, _ = strings.Cut(raw, "?")
 	return raw
@@ -163,7 +164,12 @@ func WithPrivateStorage() Option { return func(c *config) { c.privateStorage = t
 // to. A result's signed URL is preferred. Without the option, local:// URLs are
 // not opened.
 func WithLocalFiles(dir string) Option {
-	return func(c *config) { c.local, c.localSet = dir, true }
+	return func(c *config) {
+		if dir == "" {
+			c.refuse("WithLocalFiles", "must name a folder")
+		}
+		c.local = dir
+	}
 }
 
 // storagePolicy says where signed URLs may lead. What an API on this machine

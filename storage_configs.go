@@ -271,8 +271,9 @@ func (p StorageConfigEnsureParams) matches(c *StorageConfig) bool {
 func (s *StorageConfigsService) Ensure(
 	ctx context.Context, params StorageConfigEnsureParams, opts ...CallOption,
 ) (*StorageConfig, error) {
+	const operation = "StorageConfigs.Ensure"
 	if err := params.create().check(); err != nil {
-		return nil, forOperation("StorageConfigs.Ensure", err)
+		return nil, forOperation(operation, err)
 	}
 	e := &storageEnsurer{
 		service: s, params: params, configs: map[ID]*StorageConfig{},
@@ -280,7 +281,8 @@ func (s *StorageConfigsService) Ensure(
 		opts:     slices.Concat(opts, []CallOption{forManyCalls}),
 	}
 	run := ensuring{
-		ensurer: e, client: s.client, resource: "storage_config", url: params.URL,
+		ensurer: e, client: s.client, operation: operation,
+		resource: "storage_config", url: params.URL,
 		advice: "check that the bucket exists and that these credentials may write to it",
 	}
 	id, err := run.run(ctx)
@@ -357,14 +359,6 @@ func (e *storageEnsurer) remove(ctx context.Context, id ID) error {
 }
 
 func (e *storageEnsurer) adopt(ctx context.Context, id ID) error {
-	configs := defaultConfigs{storage: id}
-	if e.params.MakeKeyDefault {
-		if err := configs.setForKey(ctx, e.service.client, e.opts); err != nil {
-			return err
-		}
-	}
-	if e.params.MakeOrganisationDefault {
-		return configs.setForOrganisation(ctx, e.service.client, e.opts)
-	}
-	return nil
+	return defaultConfigs{storage: id}.set(ctx, e.service.client, e.opts,
+		e.params.MakeKeyDefault, e.params.MakeOrganisationDefault)
 }

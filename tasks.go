@@ -65,9 +65,7 @@ type TaskListParams struct {
 }
 
 func (p TaskListParams) check() error {
-	return cmp.Or(
-		p.ListParams.check(), checkPeriod(p.CreatedSince, p.CreatedBefore, "CreatedBefore"),
-	)
+	return cmp.Or(p.ListParams.check(), checkCreated(p.CreatedSince, p.CreatedBefore))
 }
 
 func (p TaskListParams) values() url.Values {

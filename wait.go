@@ -34,10 +34,8 @@ var defaultPolling = watch.Rhythm{Shortest: time.Second, Longest: 10 * time.Seco
 // one request and never repeated within the call, so that the count is exact
 // whatever the API answers.
 const (
-	defaultQuota    = 10_000.0
-	defaultQuotaPer = time.Hour
-	waitShare       = 5
-	waitBurst       = 20
+	waitShare = 5
+	waitBurst = 20
 )
 
 // waits are the waits of a client, by the kind of resource.
@@ -50,16 +48,15 @@ type waits struct {
 }
 
 func newWaits(c *Client, cfg config) waits {
-	quota := defaultQuota / defaultQuotaPer.Seconds()
-	switch {
-	case cfg.RateLimit > 0:
-		quota = float64(cfg.RateLimit) / cfg.RatePer.Seconds()
-	case cfg.polling.Shortest < defaultPolling.Shortest: // an API with capacity to spare
+	quota := cfg.quota()
+	if cfg.RateLimit == 0 && cfg.polling.Shortest < defaultPolling.Shortest {
+		// an API with capacity to spare
 		quota *= defaultPolling.Shortest.Seconds() / cfg.polling.Shortest.Seconds()
 	}
+	share := rate.Limit(quota / waitShare / time.Hour.Seconds())
 	shared := pollingOf{
 		client: c, rhythm: cfg.polling, logger: cfg.Logger,
-		allowance: rate.NewLimiter(rate.Limit(quota/waitShare), waitBurst),
+		allowance: rate.NewLimiter(share, waitBurst),
 	}
 	return waits{
 		logins:   new(login.Sessions),

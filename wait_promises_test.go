@@ -113,7 +113,7 @@ func TestWaitsOutliveEveryOutage(t *testing.T) {
 				waits.Wait()
 				assert.Less(t, time.Since(began), begins+lasts+time.Minute,
 					"the end is known soon after the outage")
-				allowed := 1.1 * lasts.Hours() * defaultQuota / waitShare
+				allowed := 1.1 * lasts.Hours() * quotaPerHour / waitShare
 				assert.LessOrEqual(t, float64(requests.Load()), allowed,
 					"no outage takes more than a fifth of the quota")
 			})
@@ -434,7 +434,7 @@ func TestManyWaitsOfAKeyThatMayNotList(t *testing.T) {
 		waits.Wait()
 		took := time.Since(began)
 		slices.Sort(lags)
-		allowed := defaultQuota / waitShare
+		allowed := float64(quotaPerHour) / waitShare
 		t.Logf("the median lag is %s, the worst %s", lags[waiting/2], lags[waiting-1])
 		assert.LessOrEqual(t, float64(gets), 1.1*allowed*took.Hours())
 		fair := time.Duration(waiting / allowed * float64(time.Hour))

@@ -168,8 +168,9 @@ func (p WebhookConfigEnsureParams) check() error {
 func (s *WebhookConfigsService) Ensure(
 	ctx context.Context, params WebhookConfigEnsureParams, opts ...CallOption,
 ) (*WebhookConfig, error) {
+	const operation = "WebhookConfigs.Ensure"
 	if err := params.check(); err != nil {
-		return nil, forOperation("WebhookConfigs.Ensure", err)
+		return nil, forOperation(operation, err)
 	}
 	e := &webhookEnsurer{
 		service: s, params: params, configs: map[ID]*WebhookConfig{},
@@ -177,7 +178,8 @@ func (s *WebhookConfigsService) Ensure(
 		opts:     slices.Concat(opts, []CallOption{forManyCalls}),
 	}
 	run := ensuring{
-		ensurer: e, client: s.client, resource: "webhook_config", url: params.URL,
+		ensurer: e, client: s.client, operation: operation,
+		resource: "webhook_config", url: params.URL,
 		advice: "is the receiver up and reachable below this URL, with this secret and the " +
 			"right time?",
 	}
@@ -263,14 +265,6 @@ func (e *webhookEnsurer) remove(ctx context.Context, id ID) error {
 }
 
 func (e *webhookEnsurer) adopt(ctx context.Context, id ID) error {
-	configs := defaultConfigs{webhook: id}
-	if e.params.MakeKeyDefault {
-		if err := configs.setForKey(ctx, e.service.client, e.opts); err != nil {
-			return err
-		}
-	}
-	if e.params.MakeOrganisationDefault {
-		return configs.setForOrganisation(ctx, e.service.client, e.opts)
-	}
-	return nil
+	return defaultConfigs{webhook: id}.set(ctx, e.service.client, e.opts,
+		e.params.MakeKeyDefault, e.params.MakeOrganisationDefault)
 }
