@@ -39,20 +39,44 @@ func reopened(t *testing.T) (dir string, b *Bag) {
 	t.Helper()
 	dir = t.TempDir()
 	write(t, dir, map[string]string{"a": "the first"})
+	root := openRoot(t, dir)
+	b, err := Open(t.Context(), root, nil, now)
+	require.NoError(t, err)
+	return dir, b
+}
+
+// openRoot opens a folder until the end of the test.
+func openRoot(t *testing.T, dir string) *os.Root {
+	t.Helper()
 	root, err := os.OpenRoot(dir)
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = root.Close() })
-	b, err = Open(t.Context(), root, nil, now)
+	return root
+}
+
+// twice returns a bag that was written twice, and its log with its lines.
+func twice(t *testing.T) (dir, log string, lines []string) {
+	t.Helper()
+	dir = t.TempDir()
+	write(t, dir, map[string]string{"a": "the first"})
+	write(t, dir, map[string]string{"b": "the second"})
+	log = filepath.Join(dir, LogName)
+	content, err := os.ReadFile(log)
 	require.NoError(t, err)
-	return dir, b
+	return dir, log, strings.SplitAfter(string(content), "\n")
+}
+
+// requireDamaged requires that Open refuses a bag.
+func requireDamaged(t *testing.T, dir string) {
+	t.Helper()
+	_, err := Open(t.Context(), openRoot(t, dir), nil, now)
+	require.ErrorIs(t, err, ErrDamaged)
 }
 
 // write creates or extends a bag with the given files, by name.
 func write(t *testing.T, dir string, files map[string]string) {
 	t.Helper()
-	root, err := os.OpenRoot(dir)
-	require.NoError(t, err)
-	defer func() { _ = root.Close() }()
+	root := openRoot(t, dir)
 	require.NoError(t, root.MkdirAll(Payload, 0o700))
 	b, err := Open(t.Context(), root, info(), now)
 	require.NoError(t, err)
@@ -79,9 +103,7 @@ func write(t *testing.T, dir string, files map[string]string) {
 
 func verify(t *testing.T, dir string) []Difference {
 	t.Helper()
-	root, err := os.OpenRoot(dir)
-	require.NoError(t, err)
-	defer func() { _ = root.Close() }()
+	root := openRoot(t, dir)
 	found, err := Verify(t.Context(), root)
 	require.NoError(t, err)
 	return found
@@ -212,10 +234,8 @@ func TestVerifyNamesWhatIsMissingOrAdded(t *testing.T) {
 		require.NoError(t, os.WriteFile(path, []byte("x"), 0o600))
 		assert.Equal(t, []Difference{{Path: name, Problem: "is in no manifest"}}, verify(t, dir))
 	}
-	root, err := os.OpenRoot(t.TempDir())
-	require.NoError(t, err)
-	defer func() { _ = root.Close() }()
-	_, err = Verify(t.Context(), root)
+	root := openRoot(t, t.TempDir())
+	_, err := Verify(t.Context(), root)
 	require.ErrorContains(t, err, "is not a bag")
 }
 
@@ -240,18 +260,9 @@ func TestBagWithoutTheEndOfItsLog(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			dir := t.TempDir()
-			write(t, dir, map[string]string{"a": "the first"})
-			write(t, dir, map[string]string{"b": "the second"})
-			path := filepath.Join(dir, LogName)
-			content, err := os.ReadFile(path)
-			require.NoError(t, err)
-			require.NoError(t, cut(path, strings.SplitAfter(string(content), "\n")))
-			root, err := os.OpenRoot(dir)
-			require.NoError(t, err)
-			defer func() { _ = root.Close() }()
-			_, err = Open(t.Context(), root, nil, now)
-			require.ErrorIs(t, err, ErrDamaged)
+			dir, log, lines := twice(t)
+			require.NoError(t, cut(log, lines))
+			requireDamaged(t, dir)
 			assert.NotEmpty(t, verify(t, dir))
 		})
 	}
@@ -291,9 +302,7 @@ func TestBagAfterACrash(t *testing.T) {
 	content[100] ^= 1
 	//nolint:gosec // in the test's own folder
 	require.NoError(t, os.WriteFile(filepath.Join(dir, LogName), content, 0o600))
-	root, err := os.OpenRoot(dir)
-	require.NoError(t, err)
-	defer func() { _ = root.Close() }()
+	root := openRoot(t, dir)
 	_, err = Open(t.Context(), root, nil, now)
 	require.ErrorIs(t, err, ErrDamaged, "a damaged log is not continued as if it were not")
 }
@@ -311,23 +320,13 @@ func TestVerifyNamesALogWithoutALine(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			dir := t.TempDir()
-			write(t, dir, map[string]string{"a": "the first"})
-			write(t, dir, map[string]string{"b": "the second"})
-			path := filepath.Join(dir, LogName)
-			content, err := os.ReadFile(path)
-			require.NoError(t, err)
-			lines := edit(strings.SplitAfter(string(content), "\n"))
-			require.NoError(t, os.WriteFile(path, []byte(strings.Join(lines, "")), 0o600))
+			dir, log, lines := twice(t)
+			require.NoError(t, os.WriteFile(log, []byte(strings.Join(edit(lines), "")), 0o600))
 			retag(t, dir)
 			found := verify(t, dir)
 			require.Len(t, found, 1)
 			assert.Equal(t, LogName, found[0].Path)
-			root, err := os.OpenRoot(dir)
-			require.NoError(t, err)
-			defer func() { _ = root.Close() }()
-			_, err = Open(t.Context(), root, nil, now)
-			require.ErrorIs(t, err, ErrDamaged)
+			requireDamaged(t, dir)
 		})
 	}
 }
@@ -361,9 +360,7 @@ func TestBagOfSeveralWriters(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	write(t, dir, map[string]string{"50%0A": "the first"})
-	root, err := os.OpenRoot(dir)
-	require.NoError(t, err)
-	defer func() { _ = root.Close() }()
+	root := openRoot(t, dir)
 	b, err := Open(t.Context(), root, []Field{{"External-Identifier", "p2"}}, now)
 	require.NoError(t, err)
 	require.NoError(t, b.Write())
@@ -381,9 +378,7 @@ func TestBagOfSeveralWriters(t *testing.T) {
 // The log has each step of a file once, and says whether the file was read or found.
 func TestRecord(t *testing.T) {
 	t.Parallel()
-	root, err := os.OpenRoot(t.TempDir())
-	require.NoError(t, err)
-	defer func() { _ = root.Close() }()
+	root := openRoot(t, t.TempDir())
 	b, err := Open(t.Context(), root, nil, now)
 	require.NoError(t, err)
 	read, found := File{Entry: Entry{Path: "data/a"}, Result: "1"}, File{Result: "2", Found: true}

@@ -27,6 +27,14 @@ func change(t *testing.T, dir, name, before, after string) {
 	require.NoError(t, os.WriteFile(path, []byte(text), 0o600))
 }
 
+// replacing returns a change.
+func replacing(name, before, after string) func(*testing.T, string) {
+	return func(t *testing.T, dir string) {
+		t.Helper()
+		change(t, dir, name, before, after)
+	}
+}
+
 // retag writes tag manifests that agree with what is there, as somebody who covers their tracks
 // would.
 func retag(t *testing.T, dir string) {
@@ -56,66 +64,57 @@ func TestVerifyNamesWhatAgreesWithItself(t *testing.T) {
 		tamper        func(t *testing.T, dir string)
 		path, problem string
 	}{
-		"a file and its manifests": {path: manifestSHA, problem: "the log has for data/a", tamper: func(
-			t *testing.T, dir string,
-		) {
-			t.Helper()
-			change(t, dir, "data/a", "the first", "a forgery")
-			change(t, dir, manifestMD5, md5A, md5New)
-			change(t, dir, manifestSHA, shaA, shaNew)
-		}},
-		"a file left out": {path: manifestSHA, problem: "the log has for data/a", tamper: func(
-			t *testing.T, dir string,
-		) {
-			t.Helper()
-			require.NoError(t, os.Remove(filepath.Join(dir, "data", "a")))
-			change(t, dir, manifestMD5, md5A+"  data/a\n", "")
-			change(t, dir, manifestSHA, shaA+"  data/a\n", "")
-		}},
-		"a path twice": {path: manifestMD5, problem: "lists data/a twice", tamper: func(
-			t *testing.T, dir string,
-		) {
-			t.Helper()
-			change(t, dir, manifestMD5, md5A+"  data/a\n", md5A+"  data/a\n"+md5A+"  data/a\n")
-		}},
-		"another spelling": {path: manifestSHA, problem: "line 1 is not a checksum", tamper: func(
-			t *testing.T, dir string,
-		) {
-			t.Helper()
-			change(t, dir, manifestSHA, "  data/a", " *data/a")
-		}},
-		"a path of one manifest": {path: manifestMD5, problem: "lists data/x, which is not", tamper: func(
-			t *testing.T, dir string,
-		) {
-			t.Helper()
-			change(t, dir, manifestMD5, "data/a\n", "data/a\n"+md5A+"  data/x\n")
-		}},
-		"the number of files": {path: infoName, problem: "does not say Payload-Oxum: 16.2", tamper: func(
-			t *testing.T, dir string,
-		) {
-			t.Helper()
-			change(t, dir, infoName, "Payload-Oxum: 16.2", "Payload-Oxum: 16.3")
-		}},
-		"the declaration": {path: declaration, problem: "is not the declaration", tamper: func(
-			t *testing.T, dir string,
-		) {
-			t.Helper()
-			change(t, dir, declaration, "1.0", "0.9")
-		}},
-		"a line of the log": {path: LogName, problem: "line 2 is not as it was written", tamper: func(
-			t *testing.T, dir string,
-		) {
-			t.Helper()
-			change(t, dir, LogName, `"step":"verified"`, `"step":"invented"`)
-		}},
-		"a line of the log that is not JSON": {path: LogName, problem: "line 1", tamper: func(
-			t *testing.T, dir string,
-		) {
-			t.Helper()
-			var c chain
-			require.NoError(t, os.WriteFile(filepath.Join(dir, LogName),
-				[]byte(c.hash("no JSON")+" no JSON\n"), 0o600))
-		}},
+		"a file and its manifests": {
+			path: manifestSHA, problem: "the log has for data/a",
+			tamper: func(t *testing.T, dir string) {
+				t.Helper()
+				change(t, dir, "data/a", "the first", "a forgery")
+				change(t, dir, manifestMD5, md5A, md5New)
+				change(t, dir, manifestSHA, shaA, shaNew)
+			},
+		},
+		"a file left out": {
+			path: manifestSHA, problem: "the log has for data/a",
+			tamper: func(t *testing.T, dir string) {
+				t.Helper()
+				require.NoError(t, os.Remove(filepath.Join(dir, "data", "a")))
+				change(t, dir, manifestMD5, md5A+"  data/a\n", "")
+				change(t, dir, manifestSHA, shaA+"  data/a\n", "")
+			},
+		},
+		"a path twice": {
+			path: manifestMD5, problem: "lists data/a twice",
+			tamper: replacing(manifestMD5, md5A+"  data/a\n", md5A+"  data/a\n"+md5A+"  data/a\n"),
+		},
+		"another spelling": {
+			path: manifestSHA, problem: "line 1 is not a checksum",
+			tamper: replacing(manifestSHA, "  data/a", " *data/a"),
+		},
+		"a path of one manifest": {
+			path: manifestMD5, problem: "lists data/x, which is not",
+			tamper: replacing(manifestMD5, "data/a\n", "data/a\n"+md5A+"  data/x\n"),
+		},
+		"the number of files": {
+			path: infoName, problem: "does not say Payload-Oxum: 16.2",
+			tamper: replacing(infoName, "Payload-Oxum: 16.2", "Payload-Oxum: 16.3"),
+		},
+		"the declaration": {
+			path: declaration, problem: "is not the declaration",
+			tamper: replacing(declaration, "1.0", "0.9"),
+		},
+		"a line of the log": {
+			path: LogName, problem: "line 2 is not as it was written",
+			tamper: replacing(LogName, `"step":"verified"`, `"step":"invented"`),
+		},
+		"a line of the log that is not JSON": {
+			path: LogName, problem: "line 1",
+			tamper: func(t *testing.T, dir string) {
+				t.Helper()
+				var c chain
+				require.NoError(t, os.WriteFile(filepath.Join(dir, LogName),
+					[]byte(c.hash("no JSON")+" no JSON\n"), 0o600))
+			},
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -173,12 +172,10 @@ func TestVerifyEndsWithItsContext(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	write(t, dir, map[string]string{"a": "the first"})
-	root, err := os.OpenRoot(dir)
-	require.NoError(t, err)
-	defer func() { _ = root.Close() }()
+	root := openRoot(t, dir)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	_, err = Verify(ctx, root)
+	_, err := Verify(ctx, root)
 	require.ErrorIs(t, err, context.Canceled)
 }
 
@@ -186,9 +183,7 @@ func TestVerifyEndsWithItsContext(t *testing.T) {
 func TestOpenWaitsForTheOtherWriter(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	root, err := os.OpenRoot(dir)
-	require.NoError(t, err)
-	defer func() { _ = root.Close() }()
+	root := openRoot(t, dir)
 	first, err := Open(t.Context(), root, nil, now)
 	require.NoError(t, err)
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
@@ -209,9 +204,7 @@ func TestBagOfOddFiles(t *testing.T) {
 			t.Parallel()
 			dir := t.TempDir()
 			require.NoError(t, os.MkdirAll(filepath.Join(dir, name, "within"), 0o700))
-			root, err := os.OpenRoot(dir)
-			require.NoError(t, err)
-			defer func() { _ = root.Close() }()
+			root := openRoot(t, dir)
 			b, err := Open(t.Context(), root, info(), now)
 			if err == nil {
 				err = b.Write()
@@ -227,10 +220,8 @@ func TestBagDoesNotWriteThroughALink(t *testing.T) {
 	dir, outside := t.TempDir(), filepath.Join(t.TempDir(), "outside")
 	require.NoError(t, os.WriteFile(outside, []byte("theirs"), 0o600))
 	require.NoError(t, os.Symlink(outside, filepath.Join(dir, LogName)))
-	root, err := os.OpenRoot(dir)
-	require.NoError(t, err)
-	defer func() { _ = root.Close() }()
-	_, err = Open(t.Context(), root, nil, now)
+	root := openRoot(t, dir)
+	_, err := Open(t.Context(), root, nil, now)
 	require.Error(t, err)
 	content, err := os.ReadFile(outside)
 	require.NoError(t, err)
