@@ -44,6 +44,21 @@ func (b *bucket) OpenObject(_ context.Context, req ricloud.ObjectRequest) (*ricl
 	return &ricloud.Object{Body: body, Offset: req.Offset, Size: content.Size()}, nil
 }
 
+// fastSandbox returns a sandbox with one account whose work takes no time, and a client that polls it
+// often.
+func fastSandbox(
+	t *testing.T, account ricloudtest.Account, opts ...ricloudtest.Option,
+) (*ricloudtest.Server, *ricloud.Client) {
+	t.Helper()
+	sandbox := ricloudtest.NewServer(append([]ricloudtest.Option{
+		ricloudtest.WithAccounts(account), ricloudtest.WithDelays(ricloudtest.Delays{}),
+	}, opts...)...)
+	t.Cleanup(sandbox.Close)
+	client := sandbox.Client(ricloud.WithPolling(time.Millisecond, 10*time.Millisecond))
+	t.Cleanup(client.Close)
+	return sandbox, client
+}
+
 // resultsAndFailures returns the identifiers of a poll's results and files, and the errors between.
 func resultsAndFailures(
 	t *testing.T, client *ricloud.Client, poll *ricloud.Poll,
@@ -107,11 +122,7 @@ func TestResultsWithFilesResume(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			const n = 150
-			sandbox := ricloudtest.NewServer(ricloudtest.WithAccounts(fileAccount(n)),
-				ricloudtest.WithDelays(ricloudtest.Delays{}))
-			defer sandbox.Close()
-			client := sandbox.Client(ricloud.WithPolling(time.Millisecond, 10*time.Millisecond))
-			defer client.Close()
+			sandbox, client := fastSandbox(t, fileAccount(n))
 			poll, dir := pollMessages(t, client), t.TempDir()
 			save := func() []ricloud.Saved {
 				results := client.Polls.Results(t.Context(), poll.ID, ricloud.WithFiles())
@@ -155,11 +166,8 @@ func TestResultsWithFilesContinuesThePollForFiles(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			const n = 5
-			sandbox := ricloudtest.NewServer(ricloudtest.WithAccounts(fileAccount(n)),
+			sandbox, client := fastSandbox(t, fileAccount(n),
 				ricloudtest.WithDelays(ricloudtest.Delays{Task: ricloudtest.Fixed(200 * time.Millisecond)}))
-			defer sandbox.Close()
-			client := sandbox.Client(ricloud.WithPolling(time.Millisecond, 10*time.Millisecond))
-			defer client.Close()
 			poll, dir := pollMessages(t, client), t.TempDir()
 			save := func(ctx context.Context) ([]ricloud.Saved, error) {
 				results := client.Polls.Results(ctx, poll.ID, ricloud.WithFiles())
@@ -214,11 +222,7 @@ func TestResultsWithFilesFindsALostPoll(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			const n = 5
-			sandbox := ricloudtest.NewServer(ricloudtest.WithAccounts(fileAccount(n)),
-				ricloudtest.WithDelays(ricloudtest.Delays{}))
-			defer sandbox.Close()
-			client := sandbox.Client(ricloud.WithPolling(time.Millisecond, 10*time.Millisecond))
-			defer client.Close()
+			sandbox, client := fastSandbox(t, fileAccount(n))
 			poll, dir := pollMessages(t, client), t.TempDir()
 			save := func() ([]ricloud.Saved, error) {
 				results := client.Polls.Results(t.Context(), poll.ID, ricloud.WithFiles())
@@ -318,11 +322,7 @@ func TestFilesStopsAtAnError(t *testing.T) {
 
 func TestAcknowledgeAllWithoutTheBatch(t *testing.T) {
 	t.Parallel()
-	sandbox := ricloudtest.NewServer(ricloudtest.WithoutBatchAcknowledge(),
-		ricloudtest.WithDelays(ricloudtest.Delays{}), ricloudtest.WithAccounts(fileAccount(3)))
-	defer sandbox.Close()
-	client := sandbox.Client(ricloud.WithPolling(time.Millisecond, 10*time.Millisecond))
-	defer client.Close()
+	_, client := fastSandbox(t, fileAccount(3), ricloudtest.WithoutBatchAcknowledge())
 	poll := pollMessages(t, client)
 	saved, err := client.Results.SaveAll(t.Context(), client.Polls.Results(t.Context(), poll.ID,
 		ricloud.WithFiles()), t.TempDir(), ricloud.WithAcknowledge())
@@ -345,12 +345,7 @@ func TestResultsWithFilesOfADamagedResult(t *testing.T) {
 	account.Data["callkit.calls"] = ricloudtest.Records(
 		map[string]any{"files": []any{map[string]any{"id": "file-000"}}},
 	)
-	sandbox := ricloudtest.NewServer(
-		ricloudtest.WithAccounts(account), ricloudtest.WithDelays(ricloudtest.Delays{}),
-	)
-	defer sandbox.Close()
-	client := sandbox.Client(ricloud.WithPolling(time.Millisecond, 10*time.Millisecond))
-	defer client.Close()
+	sandbox, client := fastSandbox(t, account)
 	session, err := login(t.Context(), client)
 	require.NoError(t, err)
 	poll, err := client.Polls.Create(t.Context(), ricloud.PollCreateParams{

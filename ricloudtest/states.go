@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	ricloud "github.com/reincubate/ricloud-go"
+	"github.com/reincubate/ricloud-go/ricloudtest/internal/collection"
 )
 
 // States returns the states of the contract for a kind of resource, such as "session", or nil for a
@@ -61,71 +62,54 @@ func (s *Server) setState(resource, id, state string) (known, set bool) {
 	case "organisation":
 		return true, s.setOrganisation(state)
 	case "key":
-		if k, ok := s.keys.Lookup(id); ok {
-			k.State = state
-			return true, true
-		}
+		return change(s.keys, id, func(k *key) { k.State = state })
 	case "user":
-		if u, ok := s.users.Lookup(id); ok {
-			u.State = state
-			return true, true
-		}
+		return change(s.users, id, func(u *user) { u.State = state })
 	case "source":
-		if x, ok := s.sources.Lookup(id); ok {
-			x.State = state
-			return true, true
-		}
+		return change(s.sources, id, func(x *source) { x.State = state })
 	case "storage_config":
-		if x, ok := s.storages.Lookup(id); ok {
-			x.State = state
-			return true, true
-		}
+		return change(s.storages, id, func(x *storageConfig) { x.State = state })
 	case "webhook_config":
-		if x, ok := s.webhooks.Lookup(id); ok {
-			x.State = state
-			return true, true
-		}
-	case "session":
-		if x, ok := s.sessions.Lookup(id); ok {
-			return true, s.setSession(x, state)
-		}
-	case "poll":
-		if p, ok := s.polls.Lookup(id); ok {
-			return true, s.setPoll(p, state)
-		}
-	default:
-		return s.setWork(resource, id, state)
-	}
-	return false, false
-}
-
-// setWork sets the states of what polls make.
-func (s *Server) setWork(resource, id, state string) (known, set bool) {
-	switch resource {
-	case "task":
-		if t, ok := s.tasks.Lookup(id); ok {
-			return true, s.setTask(t, state)
-		}
-	case "result":
-		if r, ok := s.results.Lookup(id); ok {
-			return true, s.setResult(r, state)
-		}
+		return change(s.webhooks, id, func(x *webhookConfig) { x.State = state })
+	case "event":
+		return change(s.events, id, func(e *event) { e.State, e.Dropped = state, state == stateFailed })
 	case "subscription":
-		if x, ok := s.subscriptions.Lookup(id); ok {
+		return change(s.subscriptions, id, func(x *subscription) {
 			if state == stateActive {
 				s.activate(x)
 			} else {
 				x.State = state
 			}
-			return true, true
-		}
-	case "event":
-		if e, ok := s.events.Lookup(id); ok {
-			e.State, e.Dropped = state, state == stateFailed
-			return true, true
-		}
+		})
+	case "session":
+		return move(s.sessions, id, state, s.setSession)
+	case "poll":
+		return move(s.polls, id, state, s.setPoll)
+	case "task":
+		return move(s.tasks, id, state, s.setTask)
+	case "result":
+		return move(s.results, id, state, s.setResult)
 	}
 	return false, false
+}
+
+// change sets a state of a resource that can be set to any.
+func change[T collection.Entity](
+	in *collection.Collection[T], id string, set func(T),
+) (known, done bool) {
+	x, known := in.Lookup(id)
+	if known {
+		set(x)
+	}
+	return known, known
+}
+
+// move sets a state that set may refuse.
+func move[T collection.Entity](
+	in *collection.Collection[T], id, state string, set func(T, string) bool,
+) (known, done bool) {
+	x, known := in.Lookup(id)
+	return known, known && set(x, state)
 }
 
 // setOrganisation forces a state, or returns to the one that the configs give.
