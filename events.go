@@ -621,7 +621,7 @@ func (s *EventsService) Watch(
 		}
 		err := w.Run(ctx, func(e *Event, err error) bool {
 			if err == nil && params.Notify {
-				s.client.Notify(e)
+				s.client.notify(ctx, "Events.Watch", e)
 			}
 			return yield(e, err)
 		})

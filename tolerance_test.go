@@ -10,6 +10,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -161,6 +162,57 @@ func TestOddFieldsOfEventsAreReportedOnce(t *testing.T) {
 		{Operation: "Events.List", Path: "data[1].retries", Reason: reason},
 		{Operation: "WebhookHandler", Path: "retries", Reason: reason},
 	}, told)
+}
+
+// What is odd in the resource of an event is reported wherever the event comes from.
+func TestNotifyReportsOddData(t *testing.T) {
+	t.Parallel()
+	const body = `{"id":"1","retries":[],"type":%q,"data":{"id":%s,"state":"canary",%q:["canary"]}}`
+	var told []DecodeInfo
+	c, api := newTestClient(t, WithHooks(
+		decodeHook(func(_ context.Context, info DecodeInfo) { told = append(told, info) })))
+	handler, err := NewWebhookHandler(func(context.Context, *Event) error { return nil },
+		WithWebhookSecrets(NewSecret("whsec_one")), WithWebhookClient(c))
+	require.NoError(t, err)
+	for _, text := range []string{
+		fmt.Sprintf(body, "session", "7", "date_expired"),
+		fmt.Sprintf(body, "poll", "7", "date_completed"),
+		fmt.Sprintf(body, "subscription", "7", "date_end"),
+		fmt.Sprintf(body, "task", "7", "date_started"),
+		fmt.Sprintf(body, "poll", `["canary"]`, "date_completed"),
+		`{"id":"1","type":"poll","data":"canary"}`,
+		fmt.Sprintf(body, "user", "7", "date_created"), // no wait can use it
+	} {
+		event, err := ParseEvent([]byte(text))
+		require.NoError(t, err)
+		c.Notify(event)
+		require.NoError(t, handler.Handle(t.Context(), event))
+	}
+	api.RegisterResponder(http.MethodGet, "=~/events", jsonResponder(200,
+		`{"data":[`+fmt.Sprintf(body, "poll", "7", "date_completed")+`]}`))
+	for _, err := range c.Events.Watch(t.Context(),
+		EventWatchParams{Since: time.Unix(1, 0), Notify: true}) {
+		require.NoError(t, err)
+		break
+	}
+	var got []string
+	for _, info := range told {
+		got = append(got, info.Operation+" "+info.Path+": "+info.Reason)
+	}
+	var want []string
+	for _, operation := range []string{"Notify", "WebhookHandler"} {
+		for _, field := range []string{
+			"retries: got array, want number",
+			"data.date_expired: got array, want a date", "data.date_completed: got array, want a date",
+			"data.date_end: got array, want a date", "data.date_started: got array, want a date",
+			"data.id: got array, want string", "data: got string, want object",
+		} {
+			want = append(want, operation+" "+field)
+		}
+	}
+	want = append(want, "Events.List data[0].retries: got array, want number",
+		"Events.Watch data.date_completed: got array, want a date")
+	assert.ElementsMatch(t, want, got)
 }
 
 func TestOddValuesThatAreRememberedAreBounded(t *testing.T) {

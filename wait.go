@@ -396,31 +396,47 @@ func (c *Client) Notify(event *Event) {
 	if event == nil {
 		return
 	}
+	ctx := context.Background() // for the hooks: no call is under way
+	c.report(ctx, "Notify", event.odd)
+	c.notify(ctx, "Notify", event)
+}
+
+// notify is Notify for an operation that has reported the odd fields of the
+// event itself.
+func (c *Client) notify(ctx context.Context, operation string, event *Event) {
+	var odd []wire.Oddity
 	switch event.Type {
 	case "session":
-		notify(c.waits.sessions, event)
+		_, odd = notify(c.waits.sessions, event)
 	case "poll":
-		notify(c.waits.polls, event)
+		_, odd = notify(c.waits.polls, event)
 	case "subscription":
-		notify(c.waits.subscriptions, event)
+		_, odd = notify(c.waits.subscriptions, event)
 	case "task":
-		if task := notify(c.waits.tasks, event); task != nil {
+		var task *Task
+		if task, odd = notify(c.waits.tasks, event); task != nil {
 			c.notifyOwner(task)
 		}
 	}
+	c.report(ctx, operation, odd)
 }
 
-// notify returns what the event is about, or nil.
-func notify[T any](w *waiter[T], event *Event) *T {
+// notify returns what the event is about, or nil, and what is odd in its data.
+func notify[T any](w *waiter[T], event *Event) (*T, []wire.Oddity) {
 	v := new(T)
-	if decode("Notify", event.Data, v) != nil {
-		return nil
+	odd, err := decodeOdd("Notify", event.Data, v)
+	for i := range odd {
+		odd[i].Path = "data." + odd[i].Path
+	}
+	if undecodable, ok := errors.AsType[*DecodeError](err); ok {
+		path := strings.TrimSuffix("data."+undecodable.Path, ".")
+		return nil, []wire.Oddity{{Path: path, Reason: undecodable.reason()}}
 	}
 	if st := w.status(v); st.ID == "" || st.State == "" {
-		return nil
+		return nil, odd
 	}
 	w.hub.Notify(v)
-	return v
+	return v, odd
 }
 
 // notifyOwner applies an event about a task to the poll or the session that it

@@ -528,7 +528,7 @@ var errUnfinished = errors.New("ricloud: the handling of the event did not retur
 func (h *WebhookHandler) handleOnce(ctx context.Context, event *Event) (WebhookOutcome, error) {
 	if h.client != nil {
 		h.client.report(ctx, "WebhookHandler", event.odd)
-		h.client.Notify(event)
+		h.client.notify(ctx, "WebhookHandler", event)
 	}
 	lease, err := h.dedupe.Begin(ctx, event.ID)
 	switch {
