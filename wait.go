@@ -231,8 +231,6 @@ type reader[T any] struct {
 
 func (r reader[T]) Status(v *T) watch.Status { return r.status(v) }
 
-func (reader[T]) Clone(v *T) *T { return watch.Clone(v) }
-
 func (r reader[T]) Get(ctx context.Context, id string) (*T, error) {
 	opts := r.opts
 	if r.raw != nil {

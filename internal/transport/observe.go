@@ -3,6 +3,8 @@ package transport
 import (
 	"context"
 	"net/http"
+	"slices"
+	"strings"
 	"time"
 )
 
@@ -50,11 +52,19 @@ func merged(header, more http.Header) http.Header {
 	all := header.Clone()
 	for name, values := range more {
 		name = http.CanonicalHeaderKey(name)
-		if _, taken := all[name]; !taken && checkHeader(http.Header{name: values}) == nil {
+		if _, taken := all[name]; !taken && isField(name, values) {
 			all[name] = values
 		}
 	}
 	return all
+}
+
+// isField reports whether net/http would send a header field.
+func isField(name string, values []string) bool {
+	odd := func(r rune) bool { return r <= ' ' || r >= 0x7f || r == ':' }
+	control := func(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f }
+	return name != "" && !strings.ContainsFunc(name, odd) &&
+		!slices.ContainsFunc(values, func(v string) bool { return strings.ContainsFunc(v, control) })
 }
 
 // observed tells the observer how the attempt ended.

@@ -60,3 +60,20 @@ func TestAnObserverCannotFreeAnAttemptOfItsCall(t *testing.T) {
 	require.NoError(t, err)
 	assert.Nil(t, mock.seen[0].Context().Value(spanKey{}))
 }
+
+// A field that net/http would refuse is left out.
+func TestIsField(t *testing.T) {
+	t.Parallel()
+	for name, ok := range map[string]bool{
+		"X-A": true, "": false, "a b": false, "a:b": false,
+		"ä": false, "a\x7f": false,
+	} {
+		assert.Equal(t, ok, isField(name, []string{"v"}), "name %q", name)
+	}
+	for value, ok := range map[string]bool{
+		"": true, "a\tb ä": true, "a\nb": false, "a\x00b": false,
+		"a\x7fb": false,
+	} {
+		assert.Equal(t, ok, isField("X", []string{value}), "value %q", value)
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -28,7 +29,7 @@ func (c *clocked) RoundTrip(req *http.Request) (*http.Response, error) {
 	defer c.mu.Unlock()
 	// The limiter computes with floats, so round.
 	c.sent = append(c.sent, time.Since(c.began).Round(time.Millisecond))
-	c.who = append(c.who, req.Header.Get("X-Who"))
+	c.who = append(c.who, req.URL.Query().Get("who"))
 	if c.respond == nil {
 		return status(200)(req)
 	}
@@ -136,7 +137,7 @@ func TestRateLimitIsFairAndCancellable(t *testing.T) {
 		for _, who := range []string{"a", "b", "gone", "c"} {
 			wg.Go(func() {
 				req := request(PollsList)
-				req.Header = http.Header{"X-Who": {who}}
+				req.Query = url.Values{"who": {who}}
 				_, err := client.Do(contexts[who], req)
 				assert.Equal(t, who == "gone", errors.Is(err, context.Canceled))
 			})
@@ -189,7 +190,7 @@ func TestBackgroundYields(t *testing.T) {
 			wg.Go(func() {
 				req := request(PollsList)
 				req.Background = who == "background"
-				req.Header = http.Header{"X-Who": {who}}
+				req.Query = url.Values{"who": {who}}
 				_, err := client.Do(t.Context(), req)
 				assert.NoError(t, err)
 			})

@@ -1,11 +1,9 @@
 package transport
 
 import (
-	"fmt"
 	"maps"
 	"net/http"
 	"strconv"
-	"strings"
 	"time"
 )
 
@@ -27,28 +25,8 @@ func (c *Client) headerOf(req *Request) http.Header {
 	if await := req.await(); await > 0 {
 		header.Set("Ricloud-Await", strconv.Itoa(int(await/time.Second)))
 	}
-	for name, values := range req.Header {
-		header[http.CanonicalHeaderKey(name)] = values
-	}
 	if c.cfg.Authorize != nil { // every target, and every redirect followed, is on the base URL's host
 		c.cfg.Authorize(header)
 	}
 	return header
-}
-
-// checkHeader refuses what net/http would refuse only after a retry loop.
-func checkHeader(header http.Header) error {
-	for name, values := range header {
-		if name == "" || strings.ContainsFunc(name, func(r rune) bool {
-			return r <= ' ' || r >= 0x7f || r == ':'
-		}) {
-			return fmt.Errorf("header name %q is not valid", name)
-		}
-		for _, value := range values {
-			if strings.ContainsFunc(value, func(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f }) {
-				return fmt.Errorf("header %s has a value with a control character", name)
-			}
-		}
-	}
-	return nil
 }

@@ -24,7 +24,6 @@ type Request struct {
 	ID         string // for the path's "{id}"; escaped here
 	URL        string // instead of Operation.Path: a URL relative to the base, as lists carry it
 	Query      url.Values
-	Header     http.Header
 	Body       []byte        // JSON, or nil for none
 	Await      time.Duration // Ricloud-Await, sent only where the operation honours it
 	Replay     bool          // the caller allows a replay the operation does not
@@ -186,9 +185,6 @@ func (c *Client) Do(ctx context.Context, req *Request) (*Response, error) {
 func (c *call) prepare() (err error) {
 	req := c.req
 	if c.url, err = c.client.target(req); err != nil {
-		return err
-	}
-	if err := checkHeader(req.Header); err != nil {
 		return err
 	}
 	if req.Await < 0 {

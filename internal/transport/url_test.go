@@ -1,7 +1,6 @@
 package transport
 
 import (
-	"net/http"
 	"net/url"
 	"strings"
 	"testing"
@@ -106,22 +105,6 @@ func TestTarget(t *testing.T) {
 			continue
 		}
 		assert.Equal(t, "https://api.test:443/pre%2Ffix"+tt.want, target.String())
-	}
-}
-
-func TestHeaderIsChecked(t *testing.T) {
-	t.Parallel()
-	for name, ok := range map[string]bool{
-		"X-A": true, "": false, "a b": false, "a:b": false,
-		"ä": false, "a\x7f": false,
-	} {
-		assert.Equal(t, ok, checkHeader(http.Header{name: {"v"}}) == nil, "name %q", name)
-	}
-	for value, ok := range map[string]bool{
-		"": true, "a\tb ä": true, "a\nb": false, "a\x00b": false,
-		"a\x7fb": false,
-	} {
-		assert.Equal(t, ok, checkHeader(http.Header{"X": {value}}) == nil, "value %q", value)
 	}
 }
 

@@ -157,9 +157,6 @@ func (*api) Classify(err error) Verdict {
 	return Retry
 }
 
-// Clone copies a job.
-func (*api) Clone(j *job) *job { return new(*j) }
-
 // reads returns the number of GETs of one job.
 func (a *api) reads(id string) int {
 	a.mu.Lock()

@@ -16,8 +16,6 @@ import (
 )
 
 // Source reads resources of type R for a Hub. It is safe for concurrent use.
-//
-//nolint:interfacebloat // all that differs between the kinds of resources
 type Source[R any] interface {
 	// Get reads one resource. It makes one request and does not retry.
 	Get(ctx context.Context, id string) (*R, error)
@@ -27,8 +25,6 @@ type Source[R any] interface {
 	List(ctx context.Context, after string, limit int, wanted func(id string) bool) (Page[R], error)
 	// Status returns the status of a resource.
 	Status(r *R) Status
-	// Clone returns a copy that shares nothing with r.
-	Clone(r *R) *R
 	// Classify returns what an error of Get or List means for the waits.
 	Classify(err error) Verdict
 }
@@ -220,7 +216,7 @@ func (h *Hub[R]) add(id string, known *R) *entry[R] {
 func (h *Hub[R]) Know(r *R) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.observe(h.source.Clone(r))
+	h.observe(Clone(r))
 }
 
 // Refresh takes in a resource that the caller has read. It is dropped unless the
@@ -229,7 +225,7 @@ func (h *Hub[R]) Refresh(id string, r *R) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.entries[id] != nil || h.memory.get(id).resource != nil {
-		h.observe(h.source.Clone(r))
+		h.observe(Clone(r))
 	}
 }
 
@@ -247,7 +243,7 @@ func (h *Hub[R]) Notify(r *R) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.noteEvent(h.source.Status(r).ID)
-	h.observe(h.source.Clone(r))
+	h.observe(Clone(r))
 }
 
 // NotifyChange is Notify for an event that says only what has changed. change
@@ -272,7 +268,7 @@ func (h *Hub[R]) change(id string, change func(*R)) {
 	}
 	switch {
 	case known != nil:
-		c := h.source.Clone(known)
+		c := Clone(known)
 		change(c)
 		h.observe(c)
 	case e != nil:

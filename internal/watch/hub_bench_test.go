@@ -35,7 +35,6 @@ func (a *idle) List(
 }
 
 func (*idle) Status(j *job) Status       { return (*api)(nil).Status(j) }
-func (*idle) Clone(j *job) *job          { return new(*j) }
 func (*idle) Classify(err error) Verdict { return (*api)(nil).Classify(err) }
 
 func waiting(n int) (*Hub[job], []*Wait[job]) {

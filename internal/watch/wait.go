@@ -1,6 +1,9 @@
 package watch
 
-import "context"
+import (
+	"context"
+	"slices"
+)
 
 // Wait is one caller's wait. It is for one goroutine.
 type Wait[R any] struct {
@@ -75,12 +78,7 @@ func (w *Wait[R]) Leave() {
 	h, e := w.hub, w.entry
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	for i, other := range e.waits {
-		if other == w {
-			e.waits = append(e.waits[:i], e.waits[i+1:]...)
-			break
-		}
-	}
+	e.waits = slices.DeleteFunc(e.waits, func(other *Wait[R]) bool { return other == w })
 	if len(e.waits) == 0 {
 		h.remove(e)
 	}
@@ -90,7 +88,7 @@ func (w *Wait[R]) Leave() {
 // is slower than the changes misses steps within a state, never a state.
 func (w *Wait[R]) tell(r *R, st Status, read bool) {
 	n := news[R]{
-		resource: w.hub.source.Clone(r), state: st.State, end: st.Ended, err: st.Err,
+		resource: Clone(r), state: st.State, end: st.Ended, err: st.Err,
 		read: read,
 	}
 	if last := len(w.news) - 1; last >= 0 && w.news[last].state == n.state {
