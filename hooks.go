@@ -341,7 +341,7 @@ type transfer struct {
 	opens     int
 	resumes   int
 	host      string               // of the last attempt
-	ended     func(DownloadResult) // nil: nobody looks
+	ended     func(DownloadResult) // nil: no hook observes it
 
 	// pending ends an attempt that failed, once it is known whether another follows.
 	pending func(err error, again bool, wait time.Duration)
@@ -496,7 +496,7 @@ type waiting struct {
 	began  time.Time
 	result WaitResult
 	err    error
-	ended  func(WaitResult) // nil: nobody looks
+	ended  func(WaitResult) // nil: no hook observes it
 }
 
 // beginWait tells the hooks that a wait begins. get is the operation that reads the resource.

@@ -37,7 +37,7 @@ const maxAwait = 10 * time.Second // the API's limit
 // prompt the account's owner again. The Logins of a client to one source take
 // turns until the session of each is known.
 //
-// Login returns the last session it saw whatever the error is, or nil if it saw
+// With an error, Login still returns the last session it saw, or nil if it saw
 // none. It ends at once with an error of code or of ctx. If ctx ends during a
 // create, whose answer the API holds back for up to 10 seconds, the outcome is
 // unknown and Login does not search: call Find later.

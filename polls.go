@@ -335,8 +335,8 @@ func (s *PollsService) Watch(
 // Wait returns the poll once all its tasks have ended. If some of them failed
 // or are suspended, it returns the poll and a *StateError that lists them.
 //
-// Wait tolerates ten minutes of failed reads. It returns the last poll that it
-// saw whatever the error is, or nil if it saw none. docs/waiting.md explains
+// Wait tolerates ten minutes of failed reads. With an error, it still returns
+// the last poll that it saw, or nil if it saw none. docs/waiting.md explains
 // what waits cost.
 func (s *PollsService) Wait(ctx context.Context, id ID, opts ...CallOption) (*Poll, error) {
 	return last(s.client.waits.polls.watch(ctx, "Polls.Wait", id, nil, opts))

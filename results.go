@@ -200,8 +200,8 @@ func (s *ResultsService) acknowledgeChunk(
 	return remaining, err
 }
 
-// isAboutOne reports whether a request for other results may do better: this
-// one was refused, not the caller, and the API is well.
+// isAboutOne reports whether a request for other results may succeed: the API
+// refused this one, and not the caller.
 func isAboutOne(err error) bool {
 	e, ok := errors.AsType[*Error](err)
 	return ok && slices.Contains([]int{
@@ -369,7 +369,7 @@ func (a *Acknowledger) flush(ctx context.Context) error {
 }
 
 // acknowledge acknowledges the first of the queue. It returns an error if
-// another attempt may do better.
+// another attempt may succeed.
 func (a *Acknowledger) acknowledge(ctx context.Context, batch []ID) error {
 	err := a.service.AcknowledgeAll(ctx, batch)
 	remain := map[ID]bool{}

@@ -289,8 +289,8 @@ func (s *SessionsService) Watch(
 //   - errors.Is(err, ErrSessionExpired) means that the session was active and
 //     has expired since.
 //
-// Wait tolerates ten minutes of failed reads. It returns the last session that
-// it saw whatever the error is, or nil if it saw none. docs/waiting.md explains
+// Wait tolerates ten minutes of failed reads. With an error, it still returns
+// the last session that it saw, or nil if it saw none. docs/waiting.md explains
 // what waits cost.
 func (s *SessionsService) Wait(
 	ctx context.Context, id ID, opts ...CallOption,

@@ -187,8 +187,8 @@ func (s *SubscriptionsService) Watch(
 // Wait returns the subscription once it is active. For a subscription that was
 // deleted it returns the subscription and a *StateError.
 //
-// Wait tolerates ten minutes of failed reads. It returns the last subscription
-// that it saw whatever the error is, or nil if it saw none. docs/waiting.md
+// Wait tolerates ten minutes of failed reads. With an error, it still returns
+// the last subscription that it saw, or nil if it saw none. docs/waiting.md
 // explains what waits cost.
 func (s *SubscriptionsService) Wait(
 	ctx context.Context, id ID, opts ...CallOption,

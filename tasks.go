@@ -122,8 +122,8 @@ func (s *TasksService) Watch(
 // Wait returns the task once it has succeeded. For a task that failed it
 // returns the task and a *StateError.
 //
-// Wait tolerates ten minutes of failed reads. It returns the last task that it
-// saw whatever the error is, or nil if it saw none. docs/waiting.md explains
+// Wait tolerates ten minutes of failed reads. With an error, it still returns
+// the last task that it saw, or nil if it saw none. docs/waiting.md explains
 // what waits cost.
 func (s *TasksService) Wait(ctx context.Context, id ID, opts ...CallOption) (*Task, error) {
 	return last(s.client.waits.tasks.watch(ctx, "Tasks.Wait", id, nil, opts))

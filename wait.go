@@ -549,8 +549,7 @@ func taskStatus(t *Task) watch.Status {
 }
 
 // subscriptionStatus ranks active below deleted: an active subscription can
-// still be deleted, and then that is the last word, in whatever order it is
-// heard.
+// still be deleted, and events may arrive in any order.
 func subscriptionStatus(s *Subscription) watch.Status {
 	st := watch.Status{ID: string(s.ID), State: string(s.State), Version: string(s.State)}
 	st.Ended = s.State.Ended()
