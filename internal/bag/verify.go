@@ -25,7 +25,7 @@ type Difference struct {
 // Verify reads a whole bag and returns what differs. It returns an error if the
 // bag cannot be read.
 func Verify(ctx context.Context, root *os.Root) ([]Difference, error) {
-	v := &verifier{ctx: ctx, root: root, listed: map[string]*listing{}, bad: map[string]bool{}}
+	v := &verifier{ctx: ctx, root: root, listed: map[string]listing{}, bad: map[string]bool{}}
 	if _, err := root.Lstat(declaration); err != nil {
 		return nil, fmt.Errorf("is not a bag: %w", err)
 	}
@@ -41,16 +41,14 @@ func Verify(ctx context.Context, root *os.Root) ([]Difference, error) {
 type verifier struct {
 	ctx    context.Context //nolint:containedctx // of one call
 	root   *os.Root
-	listed map[string]*listing // what a manifest lists
-	bad    map[string]bool     // files that differ
+	listed map[string]listing // by the name of the manifest
+	bad    map[string]bool    // files that differ
 	found  []Difference
 	sizes  int64
 }
 
-// listing is a manifest as it was read.
-type listing struct {
-	sums map[string]string // by path
-}
+// listing is a manifest as it was read: the checksums by path.
+type listing map[string]string
 
 func (v *verifier) differsf(path, format string, args ...any) {
 	v.bad[path] = true
@@ -58,11 +56,11 @@ func (v *verifier) differsf(path, format string, args ...any) {
 }
 
 // manifest reads a manifest, which must be spelled as we write it.
-func (v *verifier) manifest(name string, digits int) (*listing, error) {
+func (v *verifier) manifest(name string, digits int) (listing, error) {
 	if known := v.listed[name]; known != nil {
 		return known, nil
 	}
-	l := &listing{sums: map[string]string{}}
+	l := listing{}
 	v.listed[name] = l
 	text, err := v.read(name)
 	if err != nil {
@@ -79,12 +77,21 @@ func (v *verifier) manifest(name string, digits int) (*listing, error) {
 			continue
 		}
 		path = unescape(path)
-		if _, twice := l.sums[path]; twice {
+		if _, twice := l[path]; twice {
 			v.differsf(name, "lists %s twice", path)
 		}
-		l.sums[path] = sum
+		l[path] = sum
 	}
 	return l, nil
+}
+
+// manifests reads the MD5 and the SHA-256 manifest.
+func (v *verifier) manifests(md5Name, shaName string) (md5, sha listing, err error) {
+	if md5, err = v.manifest(md5Name, md5Digits); err != nil {
+		return nil, nil, err
+	}
+	sha, err = v.manifest(shaName, shaDigits)
+	return md5, sha, err
 }
 
 // unreadable says why a file cannot be read.
@@ -120,15 +127,11 @@ const (
 // tags verifies the tag files by the two tag manifests. A file that only one of
 // them contradicts is right, and that tag manifest is not.
 func (v *verifier) tags() error {
-	md5, err := v.manifest(tagMD5, md5Digits)
+	md5, sha, err := v.manifests(tagMD5, tagSHA)
 	if err != nil {
 		return err
 	}
-	sha, err := v.manifest(tagSHA, shaDigits)
-	if err != nil {
-		return err
-	}
-	for _, name := range v.union(md5, sha, tagFiles()) {
+	for _, name := range union(md5, sha, tagFiles()) {
 		if err := v.compare(name, md5, sha, tagMD5, tagSHA); err != nil {
 			return err
 		}
@@ -159,24 +162,21 @@ func (v *verifier) others() error {
 }
 
 // union returns all names that are listed or expected.
-func (v *verifier) union(a, b *listing, expected []string) []string {
-	all := map[string]bool{}
-	for _, name := range slices.Concat(slices.Collect(maps.Keys(a.sums)),
-		slices.Collect(maps.Keys(b.sums)), expected) {
-		all[name] = true
-	}
-	return slices.Sorted(maps.Keys(all))
+func union(a, b listing, expected []string) []string {
+	all := slices.Concat(slices.Collect(maps.Keys(a)), slices.Collect(maps.Keys(b)), expected)
+	slices.Sort(all)
+	return slices.Compact(all)
 }
 
 // compare compares a file with what two manifests say of it.
-func (v *verifier) compare(name string, md5, sha *listing, md5Name, shaName string) error {
+func (v *verifier) compare(name string, md5, sha listing, md5Name, shaName string) error {
 	m, s, size, err := download.HashFile(v.ctx, v.root, name)
 	if v.ctx.Err() != nil {
 		return err
 	}
-	if err != nil && (md5.sums[name] == "" || sha.sums[name] == "") {
+	if err != nil && (md5[name] == "" || sha[name] == "") {
 		// A path that only one manifest lists is misspelt there.
-		v.differsf(only(md5.sums[name] != "", md5Name, shaName),
+		v.differsf(only(md5[name] != "", md5Name, shaName),
 			"lists %s, which is not in the folder", name)
 		return nil
 	}
@@ -185,10 +185,10 @@ func (v *verifier) compare(name string, md5, sha *listing, md5Name, shaName stri
 		return nil
 	}
 	v.sizes += size
-	okMD5, okSHA := md5.sums[name] == hex.EncodeToString(m), sha.sums[name] == hex.EncodeToString(s)
+	okMD5, okSHA := md5[name] == hex.EncodeToString(m), sha[name] == hex.EncodeToString(s)
 	switch {
 	case okMD5 && okSHA:
-	case !okMD5 && !okSHA && md5.sums[name] == "" && sha.sums[name] == "":
+	case !okMD5 && !okSHA && md5[name] == "" && sha[name] == "":
 		v.differsf(name, "is in no manifest")
 	case !okMD5 && !okSHA:
 		v.differsf(name, "has other bytes than the manifests say (SHA-256 %x)", s)
@@ -207,11 +207,7 @@ func only(first bool, a, b string) string {
 
 // payload verifies the payload by the two manifests.
 func (v *verifier) payload() error {
-	md5, err := v.manifest(manifestMD5, md5Digits)
-	if err != nil {
-		return err
-	}
-	sha, err := v.manifest(manifestSHA, shaDigits)
+	md5, sha, err := v.manifests(manifestMD5, manifestSHA)
 	if err != nil {
 		return err
 	}
@@ -239,8 +235,7 @@ func (v *verifier) payload() error {
 		return v.payloadBy(md5, there, func(md5, _ []byte) []byte { return md5 })
 	}
 	v.sizes = 0
-	names := v.union(md5, sha, there)
-	for _, name := range names {
+	for _, name := range union(md5, sha, there) {
 		if err := v.compare(name, md5, sha, manifestMD5, manifestSHA); err != nil {
 			return err
 		}
@@ -248,17 +243,17 @@ func (v *verifier) payload() error {
 	return v.oxum(len(there))
 }
 
-func (v *verifier) payloadBy(l *listing, there []string, pick func(md5, sha []byte) []byte) error {
-	for _, name := range v.union(l, &listing{}, there) {
+func (v *verifier) payloadBy(l listing, there []string, pick func(md5, sha []byte) []byte) error {
+	for _, name := range union(l, nil, there) {
 		m, s, _, err := download.HashFile(v.ctx, v.root, name)
 		switch {
 		case v.ctx.Err() != nil:
 			return err
 		case err != nil:
 			v.unreadable(name, err)
-		case l.sums[name] == "":
+		case l[name] == "":
 			v.differsf(name, "is in no manifest")
-		case l.sums[name] != hex.EncodeToString(pick(m, s)):
+		case l[name] != hex.EncodeToString(pick(m, s)):
 			v.differsf(name, "has other bytes than the manifest says (SHA-256 %x)", s)
 		}
 	}
@@ -304,7 +299,7 @@ func (v *verifier) log() error {
 		return nil
 	}
 	for _, path := range slices.Sorted(maps.Keys(last)) {
-		if sum := v.listed[manifestSHA].sums[path]; sum != last[path].SHA256 {
+		if sum := v.listed[manifestSHA][path]; sum != last[path].SHA256 {
 			v.differsf(manifestSHA, "does not have the checksum that the log has for %s", path)
 		}
 	}

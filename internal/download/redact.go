@@ -17,16 +17,7 @@ func HideURL(err error, urls ...*url.URL) error {
 	if err == nil {
 		return nil
 	}
-	for {
-		wrapped, ok := errors.AsType[*url.Error](err)
-		if !ok {
-			break
-		}
-		err = wrapped.Err
-	}
-	if err == nil {
-		return errors.New("the transport failed without an error")
-	}
+	err = WithoutURLError(err)
 	text := err.Error()
 	masked := text
 	for _, secret := range secrets(urls) {
@@ -37,6 +28,20 @@ func HideURL(err error, urls ...*url.URL) error {
 	}
 	original := err
 	return &hidden{text: masked, is: func(target error) bool { return errors.Is(original, target) }}
+}
+
+// WithoutURLError returns what the *url.Errors in err wrap. Those print the
+// whole URL.
+func WithoutURLError(err error) error {
+	for {
+		wrapped, ok := errors.AsType[*url.Error](err)
+		if !ok {
+			return err
+		}
+		if err = wrapped.Err; err == nil {
+			return errors.New("the transport failed without an error")
+		}
+	}
 }
 
 // hidden is an error whose text is masked. The original is in a closure, where

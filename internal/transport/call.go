@@ -11,6 +11,7 @@ import (
 	"github.com/hashicorp/go-retryablehttp"
 
 	"github.com/reincubate/ricloud-go/internal/backoff"
+	"github.com/reincubate/ricloud-go/internal/download"
 )
 
 // call is the state of one Do. It is also the context of its requests: the
@@ -267,7 +268,7 @@ func (c *call) retryWait(attempt *Attempt, answer *Response) time.Duration {
 
 // notSent reports whether it is proven that the request was not sent.
 func (c *call) notSent(err error) bool {
-	return c.delivery.notSent() || notSent(withoutURLError(err))
+	return c.delivery.notSent() || notSent(download.WithoutURLError(err))
 }
 
 // end returns how the call ended.

@@ -2,8 +2,9 @@ package transport
 
 import (
 	"errors"
-	"net/url"
 	"strings"
+
+	"github.com/reincubate/ricloud-go/internal/download"
 )
 
 // maxErrorText bounds the text of an error that came from outside.
@@ -24,7 +25,7 @@ func Clean(err error, mask func(string) string) error {
 	if err == nil {
 		return nil
 	}
-	err = withoutURLError(err)
+	err = download.WithoutURLError(err)
 	text := err.Error()
 	hidden := WithoutQueries(text)
 	if mask != nil {
@@ -38,20 +39,6 @@ func Clean(err error, mask func(string) string) error {
 		return &cleaned{safe, err}
 	}
 	return err
-}
-
-// withoutURLError returns what the *url.Errors in err wrap. Those print the
-// whole URL.
-func withoutURLError(err error) error {
-	for {
-		wrapped, ok := errors.AsType[*url.Error](err)
-		if !ok {
-			return err
-		}
-		if err = wrapped.Err; err == nil {
-			return errors.New("the transport failed without an error")
-		}
-	}
 }
 
 // cleaned is an error with another text.
