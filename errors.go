@@ -297,7 +297,16 @@ func (e *CallError) advice() string {
 }
 
 func trimPrefix(err error, operation string) string {
-	return strings.TrimPrefix(err.Error(), "ricloud: "+operation+": ")
+	return strings.TrimPrefix(causeText(err), "ricloud: "+operation+": ")
+}
+
+// causeText is the text of the cause of an error. A test of the caller's may
+// have made the error without one.
+func causeText(err error) string {
+	if err == nil {
+		return "unknown cause"
+	}
+	return err.Error()
 }
 
 // DecodeError reports an answer that does not have the form of its Go type.
@@ -326,7 +335,7 @@ func (e *DecodeError) reason() string {
 	if mismatch, ok := errors.AsType[*json.UnmarshalTypeError](e.Err); ok {
 		return fmt.Sprintf("got %s, want %s", mismatch.Value, mismatch.Type)
 	}
-	return e.Err.Error()
+	return causeText(e.Err)
 }
 
 // Unwrap returns the decoder's error.

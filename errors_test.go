@@ -352,6 +352,19 @@ func TestCancelledCallKeepsCauseAndLastAnswer(t *testing.T) {
 	})
 }
 
+// A test of the caller's may make an error without its cause.
+func TestErrorsWithoutACause(t *testing.T) {
+	t.Parallel()
+	for _, err := range []error{
+		new(AcknowledgeError), new(CallError), new(DecodeError), new(DownloadError), new(FolderError),
+		new(RecordError), new(Error), new(ParamError), new(StateError), new(StorageError),
+	} {
+		assert.NotEmpty(t, err.Error())
+		assert.NotErrorIs(t, err, ErrNotFound)
+	}
+	assert.Contains(t, new(DownloadError).Error(), "unknown cause")
+}
+
 func TestDecodeErrorNamesThePath(t *testing.T) {
 	t.Parallel()
 	tests := []struct {

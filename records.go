@@ -40,7 +40,7 @@ func (e *RecordError) Error() string {
 			mismatch.Type)
 	}
 	return fmt.Sprintf("ricloud: record %d, at byte %d: %s",
-		e.Index, e.Offset, strings.TrimPrefix(cause.Error(), "ricloud: "))
+		e.Index, e.Offset, strings.TrimPrefix(causeText(cause), "ricloud: "))
 }
 
 // Unwrap returns what is wrong.

@@ -725,6 +725,26 @@ func TestTasksThatAPollHidesAreAskedFor(t *testing.T) {
 	}
 }
 
+// An event of the oldest form does not say which tasks failed, and the read that follows may show
+// that none did.
+func TestAPollWhoseHiddenTasksAllSucceededEnds(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c, api := newTestClient(t)
+		body := `{"id":"p","state":"processing","tasks_completed":["a"],` +
+			`"date_completed":"2018-11-22T14:20:53Z"}`
+		api.RegisterResponder(http.MethodGet, "=~/polls/p$", jsonResponder(200, body))
+		api.RegisterResponder(http.MethodGet, "=~/tasks$",
+			jsonResponder(200, `[{"id":"a","poll":"p","state":"succeeded"}]`))
+		c.Notify(event("poll", body))
+		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+		defer cancel()
+		poll, err := c.Polls.Wait(ctx, "p")
+		require.NoError(t, err)
+		assert.Equal(t, []ID{"a"}, poll.TasksSucceeded)
+	})
+}
+
 type tenant struct{}
 
 func TestAWaitWithOptionsKeepsItsContextsValues(t *testing.T) {

@@ -157,6 +157,9 @@ func each[From, To any](items []From, convert func(From) To) []To {
 // the clock and what is planned. The dump holds tokens, secrets and passwords in the clear. An
 // account's content or an object of more than 8 MiB cannot be dumped.
 func (s *Server) Dump(w io.Writer) error {
+	if w == nil {
+		return refuse("dump: the writer is nil")
+	}
 	s.mu.Lock()
 	d, err := s.dump()
 	s.mu.Unlock()

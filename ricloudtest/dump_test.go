@@ -195,6 +195,17 @@ func TestLoadRefuses(t *testing.T) {
 	require.ErrorContains(t, huge.Dump(&state), "too many")
 }
 
+func TestNilReadersAndWriters(t *testing.T) {
+	t.Parallel()
+	srv := newServer(t)
+	_, scenario := ricloudtest.ReadScenario(nil)
+	_, faults := ricloudtest.ReadFaults(nil)
+	assert.EqualError(t, scenario, "ricloudtest: read scenario: the reader is nil")
+	assert.EqualError(t, faults, "ricloudtest: read faults: the reader is nil")
+	require.EqualError(t, srv.Load(nil), "ricloudtest: load: the reader is nil")
+	require.EqualError(t, srv.Dump(nil), "ricloudtest: dump: the writer is nil")
+}
+
 // A reset discards everything and starts again like NewServer.
 func TestReset(t *testing.T) {
 	t.Parallel()

@@ -3,6 +3,8 @@ package ricloudtest
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"io"
 	"regexp"
 	"strconv"
@@ -105,10 +107,13 @@ func spelledOut() *regexp.Regexp {
 
 // readUpTo reads at most that many bytes and fails where there are more.
 func readUpTo(r io.Reader, most int64) ([]byte, error) {
+	if r == nil {
+		return nil, errors.New("the reader is nil")
+	}
 	var body bytes.Buffer
 	n, err := io.Copy(&body, io.LimitReader(r, most+1))
 	if err == nil && n > most {
-		err = refuse("it exceeds %d bytes", most)
+		err = fmt.Errorf("it exceeds %d bytes", most)
 	}
 	return body.Bytes(), err
 }

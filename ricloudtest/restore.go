@@ -16,6 +16,9 @@ import (
 // written starts again. Options of NewServer that are not part of the state, such as delays and
 // receivers, stay as they are.
 func (s *Server) Load(r io.Reader) error {
+	if r == nil {
+		return refuse("load: the reader is nil")
+	}
 	var d dump
 	decoder := json.NewDecoder(r)
 	//nolint:musttag // resources are written under their Go names

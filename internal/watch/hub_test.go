@@ -372,6 +372,29 @@ func TestEventsSpareRequestsAndNeverGoBack(t *testing.T) {
 	})
 }
 
+// restless is an api whose jobs all have the same version, as a resource has whose last event left
+// open how it ended.
+type restless struct{ *api }
+
+func (r restless) Status(j *job) Status {
+	st := r.api.Status(j)
+	st.Version = "the same"
+	return st
+}
+
+func TestAnEndWithoutAnotherChangeEndsTheWait(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		a := newAPI()
+		h := New[job](restless{a}, rhythm, nil)
+		id := a.create(time.Second)
+		h.Notify(&job{id: id, step: 2, steps: steps})
+		states, err := wait(t.Context(), h, id, nil)
+		require.NoError(t, err)
+		assert.Equal(t, []int{2, 3}, states)
+	})
+}
+
 func TestAnEventThatComesBeforeItsWait(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

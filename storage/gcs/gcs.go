@@ -39,6 +39,9 @@ func New(client *storage.Client) *Opener { return &Opener{client} }
 func (o *Opener) OpenObject(
 	ctx context.Context, req ricloud.ObjectRequest,
 ) (*ricloud.Object, error) {
+	if o.client == nil {
+		return nil, errors.New("gcs: the client is nil: give New one")
+	}
 	handle := o.client.Bucket(req.Bucket).Object(req.Key)
 	if req.Version != "" {
 		generation, err := strconv.ParseInt(req.Version, 10, 64)

@@ -34,6 +34,9 @@ func New(client *awss3.Client) *Opener { return &Opener{client} }
 func (o *Opener) OpenObject(
 	ctx context.Context, req ricloud.ObjectRequest,
 ) (*ricloud.Object, error) {
+	if o.client == nil {
+		return nil, errors.New("s3: the client is nil: give New one")
+	}
 	input := &awss3.GetObjectInput{Bucket: &req.Bucket, Key: &req.Key}
 	if req.Offset > 0 {
 		input.Range = aws.String(fmt.Sprintf("bytes=%d-", req.Offset))

@@ -104,6 +104,12 @@ func TestKeys(t *testing.T) {
 	}
 }
 
+func TestWithoutAClient(t *testing.T) {
+	t.Parallel()
+	_, err := s3.New(nil).OpenObject(t.Context(), ricloud.ObjectRequest{Bucket: bucket, Key: "k"})
+	require.ErrorContains(t, err, "the client is nil")
+}
+
 func TestErrors(t *testing.T) {
 	t.Parallel()
 	client := newS3(t, straight)
