@@ -190,6 +190,14 @@ var ErrEventType = errors.New("ricloud: the event is about another kind of resou
 //	case *ricloud.Session:
 //	}
 func (e *Event) Resource() (any, error) {
+	resource, err := e.resource()
+	if err != nil {
+		return nil, err // and no typed nil, which a type switch would take for a resource
+	}
+	return resource, nil
+}
+
+func (e *Event) resource() (any, error) {
 	switch e.Type {
 	case "organisation":
 		return e.Organisation()

@@ -106,8 +106,9 @@ func TestEventResource(t *testing.T) {
 			_, isDecodeError := errors.AsType[*ricloud.DecodeError](err)
 			require.True(t, isDecodeError, "%s: %q does not decode: %v", name, odd, err)
 			require.NotErrorIs(t, err, ricloud.ErrEventType)
-			_, err = event.Resource()
+			resource, err = event.Resource()
 			require.Error(t, err)
+			assert.Equal(t, "<nil>", fmt.Sprintf("%T", resource), "a typed nil would match a type switch")
 		}
 	}
 }

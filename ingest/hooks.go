@@ -41,7 +41,7 @@ func (r *runner) beginStep(
 	began := time.Now()
 	ends := make([]func(ricloud.StepResult), len(r.hooks))
 	for i, hook := range r.hooks {
-		r.contain(ctx, func() {
+		r.contain(ctx, "a hook", func() {
 			inner, ended := hook.Step(ctx, info)
 			if ends[i] = ended; inner != nil {
 				ctx = inner //nolint:fatcontext // each adds to it
@@ -52,17 +52,19 @@ func (r *runner) beginStep(
 		result.Duration = time.Since(began)
 		for _, ended := range slices.Backward(ends) {
 			if ended != nil {
-				r.contain(ctx, func() { ended(result) })
+				r.contain(ctx, "a hook", func() { ended(result) })
 			}
 		}
 	}
 }
 
-// contain logs a panic of a hook, which must not lose a step.
-func (r *runner) contain(ctx context.Context, call func()) {
+// contain logs a panic and goes on. One of a hook must not lose a step, and one about something that
+// is stored would end the process of every leader.
+func (r *runner) contain(ctx context.Context, who string, call func()) {
 	defer func() {
 		if p := recover(); p != nil {
-			r.log(ctx, "a hook panicked", slog.Any("panic", p), slog.String("stack", string(debug.Stack())))
+			r.log(ctx, "a panic", slog.String("in", who), slog.Any("panic", p),
+				slog.String("stack", string(debug.Stack())))
 		}
 	}()
 	call()

@@ -58,6 +58,10 @@ type leader struct {
 	wake      chan struct{}
 	synced    bool
 	settle    time.Duration
+
+	newSessions      *search[ricloud.Session]
+	newPolls         *search[ricloud.Poll]
+	newSubscriptions *search[ricloud.Subscription]
 }
 
 func newLeader(r *runner, held *lease) *leader {
@@ -68,6 +72,8 @@ func newLeader(r *runner, held *lease) *leader {
 		procs: processes{alive: map[string]bool{}, gone: map[string]time.Time{}},
 		told:  map[string]told{}, closed: map[string]bool{}, forgotten: map[ricloud.ID]bool{},
 		wake: make(chan struct{}, 1), sweepWake: make(chan struct{}, 1), room: make(chan struct{}, 1),
+		newSessions: newSearch[ricloud.Session](), newPolls: newSearch[ricloud.Poll](),
+		newSubscriptions: newSearch[ricloud.Subscription](),
 	}
 	l.acks = newAcker(l)
 	if r.cfg.Dir != "" {
@@ -97,12 +103,15 @@ func (r *runner) lead(begin, work context.Context, held *lease) (failed bool) {
 	l.onEnd = func(f func()) func() bool { return context.AfterFunc(stepping, f) }
 	followers.Go(func() { l.keepLease(ctx, cancel) })
 	follow(func(ctx context.Context) error {
-		return l.store.Watch(ctx, accountPrefix, frugal(l.observeRecord))
+		return l.store.Watch(ctx, accountPrefix, frugal(contained(ctx, l, "a record", l.observeRecord)))
 	})
 	follow(l.refill)
-	follow(func(ctx context.Context) error { return l.store.Watch(ctx, workPrefix, l.observeJob) })
 	follow(func(ctx context.Context) error {
-		return l.followEvents(ctx, time.Now().Add(-eventsBack), l.observeEvent)
+		return l.store.Watch(ctx, workPrefix, contained(ctx, l, "a job", l.observeJob))
+	})
+	follow(func(ctx context.Context) error {
+		return l.followEvents(ctx, time.Now().Add(-eventsBack), contained(ctx, l, "an event",
+			l.observeEvent))
 	})
 	follow(func(ctx context.Context) error {
 		return l.store.Answer(ctx, codeSubject, func(data []byte) []byte { return l.takeCode(ctx, data) })
@@ -116,7 +125,8 @@ func (r *runner) lead(begin, work context.Context, held *lease) (failed bool) {
 			func(data []byte) []byte { return l.answerAsker(stepping, data) })
 	})
 	others.Go(func() { l.sweepLoop(stepping) })
-	others.Go(func() { l.readLoop(stepping) })
+	others.Go(func() { l.readLoop(stepping, l.readSessions, l.sessions) })
+	others.Go(func() { l.readLoop(stepping, l.readPolls, l.polls, l.subs) })
 	others.Go(func() { l.acks.run(stepping, ctx) })
 	l.dispatch(stepping, ctx)
 	others.Wait()
@@ -127,6 +137,11 @@ func (r *runner) lead(begin, work context.Context, held *lease) (failed bool) {
 		r.log(work, "no longer leading", slog.Any("error", cause))
 	}
 	return failed
+}
+
+// contained returns fn so that what is stored, however odd, cannot end the process by a panic.
+func contained[T any](ctx context.Context, l *leader, what string, fn func(T)) func(T) {
+	return func(v T) { l.contain(ctx, what, func() { fn(v) }) }
 }
 
 // keepLease renews the lease until ctx ends, and ends ctx when it is lost.

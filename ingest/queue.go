@@ -244,7 +244,8 @@ func (l *leader) next(it *item) (when instant, class int, ok bool) {
 		if when == 0 {
 			when = it.begun + instant(l.settle)
 		}
-		return when, looking, true
+		// Those who look at the same time share a reading: see search.
+		return (when + instant(lookAgain) - 1) / instant(lookAgain) * instant(lookAgain), looking, true
 	case Connecting:
 		return it.due, finishing, s.session != nil
 	case CodeNeeded:

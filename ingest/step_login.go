@@ -88,6 +88,46 @@ func (l *leader) findLogin(ctx context.Context, r *stored) error {
 // findSession returns the newest session of the account that was made since the
 // login was begun and is not known yet, or nil.
 func (l *leader) findSession(ctx context.Context, r *stored) (*ricloud.Session, error) {
+	sessions, ok, err := l.newSessions.read(ctx, l, r, l.sessionList,
+		func(s *ricloud.Session) (ricloud.Session, ricloud.ID, time.Time) {
+			l.observeSession(s)
+			return *s, s.ID, s.DateCreated
+		})
+	if err != nil {
+		return nil, err
+	}
+	if ok {
+		if newest, certain := newestOf(sessions, r); certain {
+			return newest, nil
+		}
+	}
+	return l.findSessionAlone(ctx, r)
+}
+
+// newestOf returns the account's newest session among those of all accounts. certain is false if one
+// does not say whose it is, as those of older APIs.
+func newestOf(sessions []ricloud.Session, r *stored) (newest *ricloud.Session, certain bool) {
+	want, since := r.Account.Source, r.Begun.Add(-clockSkew)
+	for i := range sessions {
+		s := &sessions[i]
+		of := s.Source
+		if s.DateCreated.Before(since) || slices.Contains(r.Known, s.ID) || !isOrUnknown(s.User, r.User) ||
+			of.Type != "" && of.Type != want.Type ||
+			of.Identifier != "" && !sameIdentifier(of.Identifier, want.Identifier) {
+			continue
+		}
+		if s.User == "" || of.Type == "" || of.Identifier == "" {
+			return nil, false
+		}
+		if newest == nil || s.DateCreated.After(newest.DateCreated) {
+			newest = s
+		}
+	}
+	return newest, true
+}
+
+// findSessionAlone is findSession with lists of the account's own.
+func (l *leader) findSessionAlone(ctx context.Context, r *stored) (*ricloud.Session, error) {
 	const page = 100
 	var newest *ricloud.Session
 	want := r.Account.Source

@@ -56,37 +56,94 @@ func (l *leader) notRequested(ctx context.Context, r *stored, err error) error {
 
 // findRequest looks for a poll or a subscription of unknown outcome.
 func (l *leader) findRequest(ctx context.Context, r *stored) error {
+	if r.Account.Every > 0 {
+		id, err := l.findSubscription(ctx, r)
+		if err != nil {
+			return err
+		}
+		if id == "" {
+			return l.notFound(ctx, r, Connected, "subscription")
+		}
+		r.progress()
+		r.Subscription = id
+		return l.saveStep(ctx, r, Subscribed, "found after a create of unknown outcome")
+	}
+	id, err := l.findPoll(ctx, r)
+	if err != nil {
+		return err
+	}
+	if id == "" {
+		return l.notFound(ctx, r, Connected, "poll")
+	}
+	r.progress()
+	r.Poll = id
+	return l.saveStep(ctx, r, Polling, "found after a create of unknown outcome")
+}
+
+// findSubscription returns the subscription of the account's session, or "".
+func (l *leader) findSubscription(ctx context.Context, r *stored) (ricloud.ID, error) {
+	mine := func(s *ricloud.Subscription) bool {
+		return s.Session == r.Session && s.State != ricloud.SubscriptionDeleted
+	}
+	all, ok, err := l.newSubscriptions.read(ctx, l, r, l.subscriptionList,
+		func(s *ricloud.Subscription) (ricloud.Subscription, ricloud.ID, time.Time) {
+			return *s, s.ID, s.DateCreated
+		})
+	if err != nil {
+		return "", err
+	}
+	for i := range all {
+		if mine(&all[i]) {
+			return all[i].ID, nil
+		}
+	}
+	if ok {
+		return "", nil
+	}
 	turn, err := l.turn(ctx)
 	if err != nil {
-		return err
+		return "", err
 	}
-	if r.Account.Every > 0 {
-		for s, err := range l.client.Subscriptions.All(turn,
-			ricloud.SubscriptionListParams{ListParams: ricloud.ListParams{Limit: 1000}}) {
-			if err != nil {
-				return err
-			}
-			if s.Session == r.Session && s.State != ricloud.SubscriptionDeleted {
-				r.progress()
-				r.Subscription = s.ID
-				return l.saveStep(ctx, r, Subscribed, "found after a create of unknown outcome")
-			}
-			if s.DateCreated.Before(r.Begun.Add(-clockSkew)) {
-				break // newest first
-			}
+	for s, err := range l.client.Subscriptions.All(turn,
+		ricloud.SubscriptionListParams{ListParams: ricloud.ListParams{Limit: maxPage}}) {
+		if err != nil {
+			return "", err
 		}
-		return l.notFound(ctx, r, Connected, "subscription")
+		if mine(s) {
+			return s.ID, nil
+		}
+		if s.DateCreated.Before(r.Begun.Add(-clockSkew)) {
+			break // newest first
+		}
 	}
-	page, err := l.client.Polls.List(turn, ricloud.PollListParams{Session: r.Session})
+	return "", nil
+}
+
+// findPoll returns the poll of the account's session that is not known yet, or "".
+func (l *leader) findPoll(ctx context.Context, r *stored) (ricloud.ID, error) {
+	polls, ok, err := l.newPolls.read(ctx, l, r, l.pollList,
+		func(p *ricloud.Poll) (ricloud.Poll, ricloud.ID, time.Time) {
+			l.sharePoll(p)
+			return ricloud.Poll{ID: p.ID, Session: p.Session}, p.ID, p.DateCreated
+		})
 	if err != nil {
-		return err
+		return "", err
 	}
-	for i := range page.Data {
-		if p := &page.Data[i]; p.Session == r.Session && !slices.Contains(r.Closed, p.ID) {
-			r.progress()
-			r.Poll = p.ID
-			return l.saveStep(ctx, r, Polling, "found after a create of unknown outcome")
+	if !ok {
+		turn, err := l.turn(ctx)
+		if err != nil {
+			return "", err
+		}
+		page, err := l.client.Polls.List(turn, ricloud.PollListParams{Session: r.Session})
+		if err != nil {
+			return "", err
+		}
+		polls = page.Data
+	}
+	for i := range polls {
+		if p := &polls[i]; p.Session == r.Session && !slices.Contains(r.Closed, p.ID) {
+			return p.ID, nil
 		}
 	}
-	return l.notFound(ctx, r, Connected, "poll")
+	return "", nil
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"runtime/debug"
 	"time"
 
 	ricloud "github.com/reincubate/ricloud-go"
@@ -52,7 +53,7 @@ func (l *leader) step(ctx context.Context, it *item, s seen) uint64 {
 		return 0
 	}
 	ctx, ended := l.beginStep(ctx, ricloud.StepInfo{Account: r.Account.Key, Step: string(r.State)})
-	err = l.advance(ctx, r, s)
+	err = l.tryAdvance(ctx, r, s)
 	if s.code != nil {
 		s.code.used <- err // it has room for one
 	}
@@ -135,7 +136,7 @@ func (l *leader) saveStep(ctx context.Context, r *stored, state State, note stri
 		return err
 	}
 	if l.h.Step != nil {
-		l.h.Step(ctx, r.Account.Key, step)
+		l.contain(ctx, "Handlers.Step", func() { l.h.Step(ctx, r.Account.Key, step) })
 	}
 	return nil
 }
@@ -144,6 +145,19 @@ func (l *leader) saveStep(ctx context.Context, r *stored, state State, note stri
 func (r *record) progress() {
 	r.Failures, r.Reason, r.Looks, r.Unmade = 0, "", 0, 0
 	r.FailingSince, r.Due, r.Begun = time.Time{}, time.Time{}, time.Time{}
+}
+
+// tryAdvance is advance, and turns a panic, as of Handlers.Secret, into an error. Its value is not
+// told: it may hold the password.
+func (l *leader) tryAdvance(ctx context.Context, r *stored, s seen) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("the step panicked with a %T", p)
+			l.log(ctx, "a step panicked", slog.String("account", r.Account.Key),
+				slog.String("stack", string(debug.Stack())))
+		}
+	}()
+	return l.advance(ctx, r, s)
 }
 
 func (l *leader) advance(ctx context.Context, r *stored, s seen) error {
