@@ -335,7 +335,7 @@ func (h *Hub[R]) learn(e *entry[R], r *R, st Status, read bool) bool {
 	if e.known != nil && behind {
 		return false
 	}
-	changed := e.known == nil || st.Version != e.status.Version
+	changed := e.known == nil || st.Version != e.status.Version || st.Ended != e.status.Ended
 	e.known, e.status = r, st
 	if changed {
 		for _, w := range e.waits {
