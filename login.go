@@ -170,11 +170,13 @@ const looks = 6
 //
 // errors.Is(err, ErrNotFound) means that no list showed such a session for half
 // a minute: the API most probably did not act on the create. After any other
-// error, the outcome is still unknown.
+// error, the outcome is still unknown: the lists could not be read, or one showed
+// a session without a date.
 //
 // Find ignores case and surrounding spaces when it compares identifiers. It
 // estimates the difference between the API's clock and this machine's from the
-// Date headers of all answers. The estimate is uncertain by about the time that an
+// Date headers of all answers; without one, it takes the clocks to agree. The
+// estimate is uncertain by about the time that an
 // answer takes, so Find may return a session that another process created that
 // long before params.Since. Find waits for the creates of this Client on the same
 // source that are in progress, and does not return what they make.
@@ -209,14 +211,23 @@ func (s *SessionsService) Find(
 		if session != nil {
 			return session, nil
 		}
-		if failure != nil && s.client.waits.sessions.Classify(failure) != watch.Retry {
+		verdict := watch.Retry
+		if failure != nil {
+			verdict = s.client.waits.sessions.Classify(failure)
+		}
+		if verdict != watch.Retry && verdict != watch.Missing { // a list may be missing for a while
 			break
 		}
 	}
-	if failure != nil {
-		return nil, renamed("Sessions.Find", failure)
+	switch {
+	case failure == nil:
+		return nil, fmt.Errorf("ricloud: Sessions.Find: no session was created: %w", ErrNotFound)
+	case errors.Is(failure, ErrNotFound): // it is the list that was not found
+		return nil, &CallError{
+			Operation: "Sessions.Find", Err: fmt.Errorf("the lists cannot be read: %v", failure),
+		}
 	}
-	return nil, fmt.Errorf("ricloud: Sessions.Find: no session was created: %w", ErrNotFound)
+	return nil, renamed("Sessions.Find", failure)
 }
 
 // search looks for a session. Its requests are not retried: Find is the loop.
@@ -276,7 +287,7 @@ func (f *search) newest(ctx context.Context) (*Session, error) {
 		}
 		f.sources = sources
 	}
-	var newest *Session
+	var newest, undated *Session
 	for _, source := range f.sources {
 		params := SessionListParams{Source: source, ListParams: ListParams{Limit: 100}}
 		page, err := f.sessions.List(ctx, params, f.opts...)
@@ -285,23 +296,39 @@ func (f *search) newest(ctx context.Context) (*Session, error) {
 		}
 		for i := range page.Data {
 			s := &page.Data[i]
-			if f.mayBe(s, source) && (newest == nil || s.DateCreated.After(newest.DateCreated)) {
+			switch {
+			case !f.mayBe(s, source):
+			case s.DateCreated.IsZero():
+				undated = s
+			case newest == nil || s.DateCreated.After(newest.DateCreated):
 				newest = s
 			}
 		}
 	}
-	if newest == nil {
-		return nil, nil //nolint:nilnil // there is none
+	found := f.created(newest)
+	if found == nil && undated != nil {
+		return nil, &DecodeError{
+			Operation: "Sessions.List", Path: "data[].date_created",
+			Err: fmt.Errorf("without it, session %s may be an earlier login's", quote(undated.ID, maxWord)),
+		}
 	}
-	latest := newest.DateCreated
+	return found, nil
+}
+
+// created returns s if it may have been created since the login began, else nil.
+func (f *search) created(s *Session) *Session {
+	if s == nil {
+		return nil
+	}
+	latest := s.DateCreated
 	if latest.Nanosecond() == 0 { // the API may cut it to the second
 		latest = latest.Add(time.Second - 1)
 	}
 	least, _ := f.sessions.client.clock.Ahead(time.Now())
 	if latest.Before(f.params.Since.Add(least)) {
-		return nil, nil //nolint:nilnil // it is an earlier login's
+		return nil
 	}
-	return newest, nil
+	return s
 }
 
 // mayBe reports whether a session on a source may be the one that is looked for,

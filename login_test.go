@@ -547,32 +547,76 @@ func TestFindCostsFewRequests(t *testing.T) {
 	}
 }
 
-// JSON from a proxy is not a list, so it does not prove that there is no session.
-func TestFindTakesNoProxysAnswerForAnEmptyList(t *testing.T) {
+// Only a list that shows no session proves that there is none. Another answer to the request for the
+// list does not, nor does a list of sessions without their dates.
+func TestFindTakesNoOtherAnswerForAnEmptyList(t *testing.T) {
+	t.Parallel()
+	for name, answer := range map[string]struct {
+		status int
+		body   string
+	}{
+		"a proxy's JSON":          {200, `{"status":"maintenance"}`},
+		"an empty answer":         {200, ``},
+		"no such list":            {404, `{"error":"not-found","message":"no such route"}`},
+		"no such route":           {404, `<html>404 page not found</html>`},
+		"a list that is gone":     {410, `{"error":"gone"}`},
+		"a session without dates": {200, `{"data":[{"id":"s1","source":"7","state":"active"}]}`},
+		"a date that is a number": {200, `{"data":[{"id":"s1","source":"7","date_created":1700000000}]}`},
+	} {
+		for _, list := range []string{"/sources", "/sessions"} {
+			if list == "/sources" && strings.Contains(answer.body, "s1") {
+				continue
+			}
+			t.Run(name+" of "+list, func(t *testing.T) {
+				t.Parallel()
+				synctest.Test(t, func(t *testing.T) {
+					down := true
+					a := account{lost: map[int]bool{1: true}}
+					client, err := ricloud.NewClient("token", ricloud.WithTransport(
+						ricloud.RoundTripFunc(func(r *http.Request) (*http.Response, error) {
+							if down && r.Method == http.MethodGet && r.URL.Path == list {
+								return httpmock.NewStringResponse(answer.status, answer.body), nil
+							}
+							return a.RoundTrip(r)
+						})))
+					require.NoError(t, err)
+					find := ricloud.SessionFindParams{Source: janesLogin().Source, Since: time.Now()}
+					_, err = client.Sessions.Login(t.Context(), janesLogin(), nil)
+					require.Error(t, err)
+					require.NotContains(t, err.Error(), "found none")
+					_, err = client.Sessions.Find(t.Context(), find)
+					require.Error(t, err)
+					require.NotErrorIs(t, err, ricloud.ErrNotFound)
+					require.ErrorContains(t, err, "Sessions.Find")
+					down = false
+					session, err := client.Sessions.Find(t.Context(), find)
+					require.NoError(t, err)
+					assert.Equal(t, ricloud.ID("s1"), session.ID)
+				})
+			})
+		}
+	}
+}
+
+// A list that cannot be found for a moment is read again.
+func TestFindOutlivesAListThatIsMissing(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		down := true
+		missing := 2
 		a := account{lost: map[int]bool{1: true}}
 		client, err := ricloud.NewClient("token", ricloud.WithTransport(
 			ricloud.RoundTripFunc(func(r *http.Request) (*http.Response, error) {
-				if down && r.Method == http.MethodGet {
-					return httpmock.NewStringResponse(http.StatusOK, `{"status":"maintenance"}`), nil
+				if r.URL.Path == "/sessions" && r.Method == http.MethodGet && missing > 0 {
+					missing--
+					return httpmock.NewStringResponse(404, `{"error":"not-found"}`), nil
 				}
 				return a.RoundTrip(r)
 			})))
 		require.NoError(t, err)
-		source := janesLogin().Source
-		find := ricloud.SessionFindParams{Source: source, Since: time.Now()}
-		_, err = client.Sessions.Create(t.Context(), janesLogin())
-		require.Error(t, err)
-		_, err = client.Sessions.Find(t.Context(), find)
-		require.Error(t, err)
-		require.NotErrorIs(t, err, ricloud.ErrNotFound)
-		require.ErrorContains(t, err, "Sessions.Find")
-		down = false
-		session, err := client.Sessions.Find(t.Context(), find)
+		session, err := client.Sessions.Login(t.Context(), janesLogin(), nil)
 		require.NoError(t, err)
 		assert.Equal(t, ricloud.ID("s1"), session.ID)
+		assert.Equal(t, 1, a.creates)
 	})
 }
 

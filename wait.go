@@ -32,10 +32,13 @@ var defaultPolling = watch.Rhythm{Shortest: time.Second, Longest: 10 * time.Seco
 // Waits make at most a fifth of the requests that the quota allows: the quota of
 // WithRateLimit, or else what the API allows an organisation. A wait's read is
 // one request and never repeated within the call, so that the count is exact
-// whatever the API answers.
+// whatever the API answers. The requests that may go at once are no more than a
+// twentieth of what waits may make in the period of the quota, or in a minute: a
+// pause after a 429 also lets some go together.
 const (
-	waitShare = 5
-	waitBurst = 20
+	waitShare  = 5
+	waitBurst  = 20
+	burstShare = 20
 )
 
 // waits are the waits of a client, by the kind of resource.
@@ -53,10 +56,15 @@ func newWaits(c *Client, cfg config) waits {
 		// an API with capacity to spare
 		quota *= defaultPolling.Shortest.Seconds() / cfg.polling.Shortest.Seconds()
 	}
-	share := rate.Limit(quota / waitShare / time.Hour.Seconds())
+	per := time.Hour
+	if cfg.RateLimit > 0 {
+		per = max(cfg.RatePer, time.Minute)
+	}
+	share := quota / waitShare / time.Hour.Seconds()
+	burst := min(waitBurst, max(1, int(share*per.Seconds()/burstShare)))
 	shared := pollingOf{
 		client: c, rhythm: cfg.polling, logger: cfg.Logger,
-		allowance: rate.NewLimiter(share, waitBurst),
+		allowance: rate.NewLimiter(rate.Limit(share), burst),
 	}
 	return waits{
 		logins:   new(login.Sessions),

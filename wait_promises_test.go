@@ -121,6 +121,72 @@ func TestWaitsOutliveEveryOutage(t *testing.T) {
 	}
 }
 
+// However little the quota is, waits take no more than a fifth of it in any of its periods, within a
+// tenth: neither when many begin at once, nor in an outage, nor where each needs its own requests. In
+// a shorter window, no more than that tenth go beyond its share, unless a 429 has held them together.
+func TestWaitsTakeAFifthOfAnyQuota(t *testing.T) {
+	t.Parallel()
+	for _, quota := range []struct {
+		n   int
+		per time.Duration
+	}{{10_000, time.Hour}, {300, time.Hour}, {1000, time.Hour}, {600, time.Minute}, {20, time.Second}} {
+		for name, outage := range map[string]RoundTripFunc{
+			"429":     func(*http.Request) (*http.Response, error) { return answer(429, "") },
+			"500":     func(*http.Request) (*http.Response, error) { return answer(500, "") },
+			"no list": func(*http.Request) (*http.Response, error) { return answer(403, `{"error":"x"}`) },
+		} {
+			t.Run(fmt.Sprintf("%d in %s/%s", quota.n, quota.per, name), func(t *testing.T) {
+				t.Parallel()
+				synctest.Test(t, func(t *testing.T) {
+					var mu sync.Mutex
+					var sent []time.Time
+					c := clientOf(t, func(r *http.Request) (*http.Response, error) {
+						mu.Lock()
+						defer mu.Unlock()
+						sent = append(sent, time.Now())
+						id, ok := strings.CutPrefix(r.URL.Path, "/polls/")
+						if !ok || name != "no list" && len(sent)%300 > 200 {
+							return outage(r)
+						}
+						return answer(200, fmt.Sprintf(`{"id":%q,"state":"processing"}`, id))
+					}, WithRateLimit(quota.n, quota.per))
+					ctx, cancel := context.WithTimeout(t.Context(), max(2*quota.per, 20*time.Minute))
+					defer cancel()
+					var waits sync.WaitGroup
+					for i := range 100 {
+						waits.Go(func() {
+							_, err := c.Polls.Wait(ctx, ID("p"+strconv.Itoa(i)))
+							assert.Error(t, err)
+						})
+					}
+					waits.Wait()
+					period := max(quota.per, time.Minute)
+					if name == "429" { // reads that a pause held up go together, within the next minute
+						period = max(quota.per, 10*time.Minute)
+					}
+					fifth := float64(quota.n) * float64(period) / float64(quota.per) / waitShare
+					for _, window := range []time.Duration{period, period / 7, period / 60} {
+						if name == "429" && window < period {
+							continue
+						}
+						share := fifth * float64(window) / float64(period)
+						assert.LessOrEqual(t, most(sent, window), int(share+max(1, fifth/10))+1, window)
+					}
+				})
+			})
+		}
+	}
+}
+
+// most returns the most requests that were sent in a window.
+func most(sent []time.Time, window time.Duration) (n int) {
+	for first, at := range sent {
+		last, _ := slices.BinarySearchFunc(sent, at.Add(window), time.Time.Compare)
+		n = max(n, last-first)
+	}
+	return n
+}
+
 // A wait sends one request for each read and does not retry it: the wait reads again anyway.
 func TestAWaitsReadIsNotRetriedWithinTheCall(t *testing.T) {
 	t.Parallel()

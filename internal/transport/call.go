@@ -268,7 +268,8 @@ func (c *call) retryWait(attempt *Attempt, answer *Response) time.Duration {
 
 // notSent reports whether it is proven that the request was not sent.
 func (c *call) notSent(err error) bool {
-	return c.delivery.notSent() || notSent(download.WithoutURLError(err))
+	noConn := c.client.own != nil && c.delivery.noConnection()
+	return noConn || c.delivery.notSent() || notSent(download.WithoutURLError(err))
 }
 
 // end returns how the call ended.

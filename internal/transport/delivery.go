@@ -71,6 +71,11 @@ func (d *delivery) notSent() bool {
 	return conn != nil && conn.written.Load() == d.before
 }
 
+// noConnection reports whether net/http, if it made the attempt, has obtained no
+// connection for it. It may have failed before it asked for one: a proxy function
+// returns an error.
+func (d *delivery) noConnection() bool { return d != nil && !d.connected.Load() }
+
 // countingConn counts what is sent on a connection.
 type countingConn struct {
 	net.Conn

@@ -509,3 +509,15 @@ func TestEveryListedStatusEnds(t *testing.T) {
 		}
 	}
 }
+
+// net/http can fail before it asks for a connection.
+func TestAFailureBeforeAConnectionIsNotSent(t *testing.T) {
+	t.Parallel()
+	proxy := func(*http.Request) (*url.URL, error) { return nil, errors.New("no such script") }
+	client := newClient(t, nil, func(c *Config) { c.Proxy, c.MaxRetries = proxy, -1 })
+	_, err := client.Do(t.Context(), &Request{Operation: SessionsCreate, Body: []byte("{}")})
+	failure, ok := errors.AsType[*Failure](err)
+	require.True(t, ok, "%v", err)
+	require.ErrorContains(t, err, "no such script")
+	assert.False(t, failure.MaybeApplied)
+}

@@ -61,9 +61,8 @@ func merged(header, more http.Header) http.Header {
 
 // isField reports whether net/http would send a header field.
 func isField(name string, values []string) bool {
-	odd := func(r rune) bool { return r <= ' ' || r >= 0x7f || r == ':' }
 	control := func(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f }
-	return name != "" && !strings.ContainsFunc(name, odd) &&
+	return name != "" && isToken(name) &&
 		!slices.ContainsFunc(values, func(v string) bool { return strings.ContainsFunc(v, control) })
 }
 

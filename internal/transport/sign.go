@@ -4,6 +4,7 @@ import (
 	"maps"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -29,4 +30,12 @@ func (c *Client) headerOf(req *Request) http.Header {
 		c.cfg.Authorize(header)
 	}
 	return header
+}
+
+// isToken reports whether text has only the characters that HTTP allows in a
+// method and in the name of a header.
+func isToken(text string) bool {
+	return !strings.ContainsFunc(text, func(r rune) bool {
+		return r <= ' ' || r >= 0x7f || strings.ContainsRune(`"(),/:;<=>?@[\]{}`, r)
+	})
 }

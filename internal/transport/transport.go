@@ -187,6 +187,9 @@ func (c *call) prepare() (err error) {
 	if c.url, err = c.client.target(req); err != nil {
 		return err
 	}
+	if !isToken(req.Operation.Method) {
+		return fmt.Errorf("method %q is not valid", req.Operation.Method)
+	}
 	if req.Await < 0 {
 		return fmt.Errorf("await must not be negative, is %v", req.Await)
 	}
