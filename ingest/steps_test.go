@@ -350,7 +350,7 @@ func TestSubscriptions(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				there, here := fleet(5)
 				for i := range here {
-					here[i].Every = time.Hour
+					here[i].Every = 10 * time.Minute
 				}
 				b := newBench(t, ingest.Config{Memory: true}, ricloudtest.WithAccounts(there...),
 					ricloudtest.WithDelays(delays()))
@@ -360,7 +360,7 @@ func TestSubscriptions(t *testing.T) {
 				}
 				stop := b.run(b.handlers())
 				b.submit(here...)
-				<-time.NewTimer(5*time.Hour + 30*time.Minute).C
+				<-time.NewTimer(55 * time.Minute).C
 				b.wait(5, ingest.Subscribed)
 				stop()
 				b.handled.mu.Lock()
