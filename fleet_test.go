@@ -137,9 +137,12 @@ func plain(ctx context.Context, c *ricloud.Client, i int, j *journal) error {
 // quota each account needs, and how long after the fact the client learns of its completion.
 func TestFleet(t *testing.T) {
 	t.Parallel()
-	accounts := 1000
-	if os.Getenv("RICLOUD_TEST_FULL") == "" || raceDetector {
-		accounts = 200
+	accounts := 200
+	switch {
+	case raceDetector:
+		accounts = 100
+	case os.Getenv("RICLOUD_TEST_FULL") != "":
+		accounts = 1000
 	}
 	second := time.Second
 	ways := []way{

@@ -130,7 +130,8 @@ func TestSeedAndSpeed(t *testing.T) {
 					Max: time.Hour,
 				}}))...)
 			began := time.Now()
-			session := john(t.Context(), t, srv.Client())
+			client := srv.Client(ricloud.WithPolling(time.Second, 4*time.Second))
+			session := john(t.Context(), t, client)
 			return session.ID, time.Since(began)
 		}
 		id, took := run()

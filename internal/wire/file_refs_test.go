@@ -57,11 +57,11 @@ func TestFileRefsAreLinear(t *testing.T) {
 	t.Parallel()
 	var record strings.Builder
 	record.WriteString(`{"files":[{"id":"0"}`)
-	for i := 1; i < 300_000; i++ {
+	for i := 1; i < 100_000; i++ {
 		fmt.Fprintf(&record, `,{"id":"%d"}`, i)
 	}
 	record.WriteString(`]}`)
-	assert.Len(t, FileRefs([]byte(record.String())), 300_000) // quadratic time: ten minutes
+	assert.Len(t, FileRefs([]byte(record.String())), 100_000) // quadratic time: minutes
 }
 
 func FuzzFileRefs(f *testing.F) {
