@@ -119,13 +119,11 @@ func (a *saveAll) run(ctx context.Context, results iter.Seq2[*Result, error]) ([
 		Work:   func(item *savedFile) bool { return a.save(ctx, item) },
 		Settle: func(items []*savedFile) { a.settle(ctx, items) },
 	}
-	batch.Run(a.items(ctx, results))
-	if a.bag != nil {
-		//nolint:contextcheck // the manifest tells of what is on disk, also after ctx has ended
-		if err := a.bag.Write(); err != nil {
-			a.fail(fmt.Errorf("ricloud: %s: cannot write the manifest: %w", a.operation, err))
-		}
-	}
+	func() {
+		//nolint:contextcheck // it tells of what is on disk, also after ctx has ended
+		defer a.writeManifest()
+		batch.Run(a.items(ctx, results))
+	}()
 	saved := make([]Saved, 0, len(a.saved))
 	for _, item := range a.saved {
 		if item.done {
@@ -133,6 +131,15 @@ func (a *saveAll) run(ctx context.Context, results iter.Seq2[*Result, error]) ([
 		}
 	}
 	return saved, errors.Join(a.failures...)
+}
+
+func (a *saveAll) writeManifest() {
+	if a.bag == nil {
+		return
+	}
+	if err := a.bag.Write(); err != nil {
+		a.fail(fmt.Errorf("ricloud: %s: cannot write the manifest: %w", a.operation, err))
+	}
 }
 
 func (a *saveAll) fail(err error) {

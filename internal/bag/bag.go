@@ -83,6 +83,7 @@ type Bag struct {
 	log     *os.File
 	chain   chain
 	entries map[string]Entry
+	written int             // how many entries there were at the last Write
 	steps   map[string]bool // result and step
 	info    []Field
 	now     func() time.Time
@@ -246,8 +247,10 @@ func (b *Bag) Log(lines ...Line) error {
 	return nil
 }
 
-// Record adds the steps of files to the log, then writes the manifests. It leaves
-// out files that an earlier Record has added.
+// Record adds the steps of files to the log. It leaves out files that an earlier
+// Record has added. It writes the manifests only once a quarter more files are
+// there than the last time, so that all of its writes together grow with the
+// number of files, and not with its square. Write completes the manifests.
 func (b *Bag) Record(files ...File) error {
 	var lines []Line
 	for _, f := range files {
@@ -265,6 +268,9 @@ func (b *Bag) Record(files ...File) error {
 	}
 	if err := b.Log(lines...); err != nil {
 		return err
+	}
+	if len(b.entries) < b.written+b.written/4 {
+		return nil
 	}
 	return b.Write()
 }
@@ -310,7 +316,11 @@ func (b *Bag) Write() error {
 			return err
 		}
 	}
-	return b.writeTagManifests()
+	if err := b.writeTagManifests(); err != nil {
+		return err
+	}
+	b.written = len(paths)
+	return nil
 }
 
 // notesSuffix ends the names of the folder's notes.
