@@ -308,18 +308,20 @@ func TestHooksThatDoNotLookCostNothing(t *testing.T) {
 
 func TestStatsCountRetriesAndTurns(t *testing.T) {
 	t.Parallel()
-	server := ricloudtest.NewServer(ricloudtest.WithFaults(
-		ricloudtest.Fault{Operation: "Organisation.Get", Status: 503, Nth: 1}))
-	t.Cleanup(server.Close)
-	client := server.Client(ricloud.WithRetryWait(time.Millisecond, time.Millisecond),
-		ricloud.WithRateLimit(3600, time.Hour))
-	_, err := client.Organisation.Get(t.Context())
-	require.NoError(t, err)
-	stats := client.Stats()
-	assert.Equal(t, int64(2), stats.Sent)
-	assert.Equal(t, int64(1), stats.Retries)
-	assert.Equal(t, int64(1), stats.ServerErrors)
-	assert.Equal(t, int64(3598), stats.QuotaLeft)
+	synctest.Test(t, func(t *testing.T) {
+		server := ricloudtest.NewServer(ricloudtest.WithFaults(
+			ricloudtest.Fault{Operation: "Organisation.Get", Status: 503, Nth: 1}))
+		defer server.Close()
+		client := server.Client(ricloud.WithRetryWait(time.Millisecond, time.Millisecond),
+			ricloud.WithRateLimit(3600, time.Hour))
+		_, err := client.Organisation.Get(t.Context())
+		require.NoError(t, err)
+		stats := client.Stats()
+		assert.Equal(t, int64(2), stats.Sent)
+		assert.Equal(t, int64(1), stats.Retries)
+		assert.Equal(t, int64(1), stats.ServerErrors)
+		assert.Equal(t, int64(3598), stats.QuotaLeft)
+	})
 }
 
 func (w *watcher) Webhook(
