@@ -44,8 +44,8 @@ func (b *bucket) OpenObject(_ context.Context, req ricloud.ObjectRequest) (*ricl
 	return &ricloud.Object{Body: body, Offset: req.Offset, Size: content.Size()}, nil
 }
 
-// fastSandbox returns a sandbox with one account whose work takes no time, and a client that polls it
-// often.
+// fastSandbox returns a sandbox with one account whose work takes no time, and a client that polls
+// it often.
 func fastSandbox(
 	t *testing.T, account ricloudtest.Account, opts ...ricloudtest.Option,
 ) (*ricloudtest.Server, *ricloud.Client) {

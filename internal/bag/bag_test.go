@@ -244,11 +244,9 @@ func TestBagWithoutTheEndOfItsLog(t *testing.T) {
 	t.Parallel()
 	for name, cut := range map[string]func(path string, lines []string) error{
 		"the last line": func(path string, lines []string) error {
-			//nolint:gosec // in the test's own folder
 			return os.WriteFile(path, []byte(strings.Join(lines[:len(lines)-2], "")), 0o600)
 		},
 		"all but one line": func(path string, lines []string) error {
-			//nolint:gosec // in the test's own folder
 			return os.WriteFile(path, []byte(lines[0]), 0o600)
 		},
 		"all lines": func(path string, _ []string) error { return os.WriteFile(path, nil, 0o600) },
