@@ -360,7 +360,7 @@ func TestErrorsWithoutACause(t *testing.T) {
 		new(RecordError), new(Error), new(ParamError), new(StateError), new(StorageError),
 	} {
 		assert.NotEmpty(t, err.Error())
-		assert.NotErrorIs(t, err, ErrNotFound)
+		require.NotErrorIs(t, err, ErrNotFound)
 	}
 	assert.Contains(t, new(DownloadError).Error(), "unknown cause")
 }

@@ -182,9 +182,9 @@ type WebhookResult struct {
 }
 
 // DecodeHook is told of fields whose type is not the documented one. The Client leaves such a
-// field empty where the rest of the answer can be used. It is also told of the fields of events, and
-// of the resources in them, by Client.Notify, by Events.Watch with Notify, and by a WebhookHandler
-// that has the Client (see WithWebhookClient).
+// field empty where the rest of the answer can be used. It is also told of the fields of events,
+// and of the resources in them, by Client.Notify, by Events.Watch with Notify, and by a
+// WebhookHandler that has the Client (see WithWebhookClient).
 type DecodeHook interface {
 	Decode(ctx context.Context, info DecodeInfo)
 }

@@ -200,8 +200,8 @@ func TestNilReadersAndWriters(t *testing.T) {
 	srv := newServer(t)
 	_, scenario := ricloudtest.ReadScenario(nil)
 	_, faults := ricloudtest.ReadFaults(nil)
-	assert.EqualError(t, scenario, "ricloudtest: read scenario: the reader is nil")
-	assert.EqualError(t, faults, "ricloudtest: read faults: the reader is nil")
+	require.EqualError(t, scenario, "ricloudtest: read scenario: the reader is nil")
+	require.EqualError(t, faults, "ricloudtest: read faults: the reader is nil")
 	require.EqualError(t, srv.Load(nil), "ricloudtest: load: the reader is nil")
 	require.EqualError(t, srv.Dump(nil), "ricloudtest: dump: the writer is nil")
 }
