@@ -54,8 +54,7 @@ func TestAdminJourney(t *testing.T) {
 		do(ctx, t, srv, "POST", "accounts", `{"identifier":"ada@example.com","password":"hunter2",`+
 			`"code":"123456","wrong_codes":1,"sample":"Ada"}`)
 		c := srv.Client()
-		user, err := c.Users.Create(ctx, ricloud.UserCreateParams{Identifier: "u"})
-		require.NoError(t, err)
+		user := newUser(ctx, t, c)
 		params := ricloud.SessionCreateParams{
 			Source: ricloud.SourceParams{
 				User: user.ID, Type: ricloud.SourceICloudAccount, Identifier: "ada@example.com",
@@ -70,7 +69,7 @@ func TestAdminJourney(t *testing.T) {
 			require.NoError(t, err)
 			return c.Sessions.Wait(ctx, session.ID)
 		}
-		_, err = create()
+		_, err := create()
 		require.ErrorIs(t, err, ricloud.ErrCodeRequired, "the first code is refused")
 		session, err := create()
 		require.NoError(t, err)

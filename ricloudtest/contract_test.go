@@ -479,8 +479,7 @@ func TestRelayByItsOlderName(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		srv := newServer(t)
 		ctx, c := t.Context(), srv.Client()
-		user, err := c.Users.Create(ctx, ricloud.UserCreateParams{Identifier: "u"})
-		require.NoError(t, err)
+		user := newUser(ctx, t, c)
 		session, err := c.Sessions.Create(ctx, ricloud.SessionCreateParams{
 			Source:  ricloud.SourceParams{User: user.ID, Type: "asrelay.instance"},
 			Payload: ricloud.SessionPayload{Code: ricloud.NewSecret("PAIR-1234")},

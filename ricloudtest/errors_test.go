@@ -195,9 +195,8 @@ func TestScopesAndLimits(t *testing.T) {
 		require.NoError(t, poll("callkit.calls"))
 		require.ErrorIs(t, poll("callkit.calls"), ricloud.ErrLimitExceeded)
 
-		user, err := c.Users.Create(ctx, ricloud.UserCreateParams{Identifier: "customer-42"})
-		require.NoError(t, err)
-		_, err = c.Sessions.Create(ctx, ricloud.SessionCreateParams{
+		user := newUser(ctx, t, c)
+		_, err := c.Sessions.Create(ctx, ricloud.SessionCreateParams{
 			Source: ricloud.SourceParams{
 				User: user.ID, Type: ricloud.SourceICloudAccount,
 				Identifier: "jane.appleseed@example.com",

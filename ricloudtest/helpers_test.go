@@ -39,13 +39,20 @@ func newServer(t *testing.T, opts ...ricloudtest.Option) *ricloudtest.Server {
 	return srv
 }
 
+// newUser creates the user of a test.
+func newUser(ctx context.Context, t *testing.T, c *ricloud.Client) *ricloud.User {
+	t.Helper()
+	user, err := c.Users.Create(ctx, ricloud.UserCreateParams{Identifier: "customer-42"})
+	require.NoError(t, err)
+	return user
+}
+
 // login creates a session for one of the built-in accounts.
 func login(
 	ctx context.Context, t *testing.T, c *ricloud.Client, identifier, password string,
 ) *ricloud.Session {
 	t.Helper()
-	user, err := c.Users.Create(ctx, ricloud.UserCreateParams{Identifier: "customer-42"})
-	require.NoError(t, err)
+	user := newUser(ctx, t, c)
 	session, err := c.Sessions.Create(ctx, ricloud.SessionCreateParams{
 		Source: ricloud.SourceParams{
 			User: user.ID, Type: ricloud.SourceICloudAccount,

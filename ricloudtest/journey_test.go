@@ -27,8 +27,7 @@ func TestJourney(t *testing.T) {
 			org, err := c.Organisation.Get(ctx)
 			require.NoError(t, err)
 			assert.Equal(t, "unconfigured", string(org.State))
-			user, err := c.Users.Create(ctx, ricloud.UserCreateParams{Identifier: "customer-42"})
-			require.NoError(t, err)
+			user := newUser(ctx, t, c)
 
 			asked := 0
 			session, err := c.Sessions.Login(ctx, ricloud.SessionCreateParams{

@@ -30,8 +30,7 @@ func TestTenThousandInFlight(t *testing.T) {
 				Task:    ricloudtest.Delay{Min: 30 * time.Second, Max: 600 * time.Second},
 			}))
 		c, ctx := srv.Client(), t.Context()
-		user, err := c.Users.Create(ctx, ricloud.UserCreateParams{Identifier: "u"})
-		require.NoError(t, err)
+		user := newUser(ctx, t, c)
 		polls := make([]ricloud.ID, accounts)
 		var work sync.WaitGroup
 		for i := range polls {

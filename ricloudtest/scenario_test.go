@@ -119,8 +119,7 @@ func TestScenarios(t *testing.T) {
 // loginError returns the error code of a login as ada.
 func loginError(t *testing.T, c *ricloud.Client, code string) string {
 	t.Helper()
-	user, err := c.Users.Create(t.Context(), ricloud.UserCreateParams{Identifier: "u"})
-	require.NoError(t, err)
+	user := newUser(t.Context(), t, c)
 	session, err := c.Sessions.Create(t.Context(), ricloud.SessionCreateParams{
 		Source: ricloud.SourceParams{
 			User: user.ID, Type: ricloud.SourceICloudAccount, Identifier: "ada@example.com",

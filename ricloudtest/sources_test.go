@@ -17,8 +17,7 @@ func TestRelaySources(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		srv := newServer(t)
 		ctx, c := t.Context(), srv.Client()
-		user, err := c.Users.Create(ctx, ricloud.UserCreateParams{Identifier: "u"})
-		require.NoError(t, err)
+		user := newUser(ctx, t, c)
 		pair := func(code string) *ricloud.Session {
 			session, err := c.Sessions.Create(ctx, ricloud.SessionCreateParams{
 				Source: ricloud.SourceParams{

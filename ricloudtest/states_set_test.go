@@ -126,8 +126,7 @@ func TestSetStateEndsAnAwait(t *testing.T) {
 				Session: ricloudtest.Fixed(time.Hour),
 			}))
 			ctx, c := t.Context(), srv.Client()
-			user, err := c.Users.Create(ctx, ricloud.UserCreateParams{Identifier: "u"})
-			require.NoError(t, err)
+			user := newUser(ctx, t, c)
 			begin := time.Now()
 			go func() {
 				time.Sleep(2 * time.Second) //nolint:forbidigo // virtual time
@@ -181,8 +180,7 @@ func TestSetStateOfWhatIsPending(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		srv := newServer(t)
 		ctx, c := t.Context(), srv.Client()
-		user, err := c.Users.Create(ctx, ricloud.UserCreateParams{Identifier: "u"})
-		require.NoError(t, err)
+		user := newUser(ctx, t, c)
 		for _, state := range []ricloud.SessionState{"failed", "active"} {
 			session, err := c.Sessions.Create(ctx, ricloud.SessionCreateParams{
 				Source: ricloud.SourceParams{

@@ -81,8 +81,7 @@ func TestSessionOutcomes(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				srv := newServer(t, ricloudtest.WithAccounts(accounts...))
 				c, ctx := srv.Client(), t.Context()
-				user, err := c.Users.Create(ctx, ricloud.UserCreateParams{Identifier: "u"})
-				require.NoError(t, err)
+				user := newUser(ctx, t, c)
 				session, err := c.Sessions.Create(ctx, ricloud.SessionCreateParams{
 					Source: ricloud.SourceParams{User: user.ID, Type: test.kind, Identifier: test.identifier},
 					Payload: ricloud.SessionPayload{
@@ -207,8 +206,7 @@ func TestRelayNeedsASubscription(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		srv := newServer(t)
 		c, ctx := srv.Client(), t.Context()
-		user, err := c.Users.Create(ctx, ricloud.UserCreateParams{Identifier: "u"})
-		require.NoError(t, err)
+		user := newUser(ctx, t, c)
 		session, err := c.Sessions.Create(ctx, ricloud.SessionCreateParams{
 			Source:  ricloud.SourceParams{User: user.ID, Type: ricloud.SourceRelayInstance},
 			Payload: ricloud.SessionPayload{Code: ricloud.NewSecret("PAIR-1234")},
