@@ -135,8 +135,6 @@ func newAdmin(s *Server) http.Handler {
 	return mux
 }
 
-func (s *Server) serveAdmin(w http.ResponseWriter, r *http.Request) { s.admin.ServeHTTP(w, r) }
-
 // largestAdmin bounds the body of an admin request, which may be a dump.
 const largestAdmin = 256 << 20
 
@@ -262,7 +260,7 @@ func (s *Server) adminFaults(*adminRequest) (any, error) {
 	return append([]Fault{}, s.Faults()...), nil
 }
 
-// readFaults reads one fault, or an array of them.
+// faults reads one fault, or an array of them.
 func (r *adminRequest) faults() ([]Fault, error) {
 	var many []Fault
 	if bytes.HasPrefix(bytes.TrimSpace(r.body), []byte("[")) {

@@ -56,7 +56,7 @@ func (s *Server) guardAdmin(w http.ResponseWriter, r *http.Request) {
 			object{"error": "the request comes from a page of another site"})
 		return
 	}
-	s.serveAdmin(w, r)
+	s.admin.ServeHTTP(w, r)
 }
 
 // isLoopback reports whether an address is on this machine.

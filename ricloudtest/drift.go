@@ -2,6 +2,7 @@ package ricloudtest
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -73,7 +74,7 @@ func (rec *Recorder) RoundTrip(r *http.Request) (*http.Response, error) {
 	if r.Body != nil {
 		var err error
 		sent, err = readUpTo(r.Body, largestFixture)
-		if err = firstError(err, r.Body.Close()); err != nil {
+		if err = cmp.Or(err, r.Body.Close()); err != nil {
 			return nil, err
 		}
 		r = r.Clone(r.Context())
@@ -84,7 +85,7 @@ func (rec *Recorder) RoundTrip(r *http.Request) (*http.Response, error) {
 		return res, err
 	}
 	body, err := readUpTo(res.Body, largestFixture)
-	if err = firstError(err, res.Body.Close()); err != nil {
+	if err = cmp.Or(err, res.Body.Close()); err != nil {
 		return nil, err
 	}
 	res.Body = io.NopCloser(bytes.NewReader(body))
@@ -94,15 +95,6 @@ func (rec *Recorder) RoundTrip(r *http.Request) (*http.Response, error) {
 		Request: redact(sent), Response: redact(body), Header: notedHeader(res.Header), Time: time.Now(),
 	})
 	return res, nil
-}
-
-func firstError(errs ...error) error {
-	for _, err := range errs {
-		if err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // notedHeader returns the header fields of an answer that a fixture keeps: the contract does not
@@ -225,8 +217,10 @@ func CheckDir(dir string) ([]Drift, error) {
 
 // Check compares one fixture with the contract.
 func Check(f Fixture) []Drift {
-	c := &checker{where: f.Method + " " + template(f.Method, f.Path)}
-	if _, _, ok := newRouter().find(f.Method, f.Path); !ok {
+	c := &checker{where: f.Method + " " + f.Path}
+	if found, _, ok := newRouter().find(f.Method, f.Path); ok {
+		c.where = found.on // with "{id}", so that the same difference is reported once
+	} else {
 		c.note("", "the contract has no such endpoint")
 	}
 	for name := range f.Header {
@@ -245,15 +239,6 @@ func Check(f Fixture) []Drift {
 	}
 	c.value("", body, "")
 	return c.found
-}
-
-// template is the path with its IDs replaced, so that the same difference is reported once.
-func template(method, path string) string {
-	if found, _, ok := newRouter().find(method, path); ok {
-		_, template, _ := strings.Cut(found.on, " ")
-		return template
-	}
-	return path
 }
 
 type checker struct {

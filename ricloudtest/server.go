@@ -308,7 +308,7 @@ func (s *Server) RoundTrip(r *http.Request) (*http.Response, error) {
 	switch r.URL.Host {
 	case memoryAPI, liveAPI:
 		if isAdmin(r) {
-			return reply.Of(func(w http.ResponseWriter) { s.serveAdmin(w, r) }).Response(r)
+			return reply.Of(func(w http.ResponseWriter) { s.admin.ServeHTTP(w, r) }).Response(r)
 		}
 		return s.serveAPI(r, "https://"+memoryStorage).Response(r)
 	case memoryStorage:
