@@ -303,9 +303,9 @@ const noFile = "dtouch"
 
 // ref returns the ID of the file that the object is, or "".
 func (o *object) ref(reference bool) string {
-	id := idOf(o.fileID)
+	id := scalar(o.fileID)
 	if id == "" && (reference || o.isFile()) {
-		id = idOf(o.id)
+		id = scalar(o.id)
 	}
 	if strings.Contains(id, noFile) {
 		return ""
@@ -327,22 +327,6 @@ func (o *object) isFile() bool {
 		return o.described
 	}
 	return false
-}
-
-// idOf returns the ID that is a string or a number.
-func idOf(raw []byte) string {
-	if len(raw) == 0 {
-		return ""
-	}
-	switch c := raw[0]; {
-	case c == '"':
-		var id string
-		_ = json.Unmarshal(raw, &id) // it is valid
-		return id
-	case c == '-' || '0' <= c && c <= '9':
-		return string(raw)
-	}
-	return ""
 }
 
 // uniqueStrings is a list without duplicates.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"reflect"
 	"slices"
 	"strings"
@@ -103,12 +104,7 @@ func (m *mender) mendFields(
 	if json.Unmarshal(raw, &fields) != nil {
 		return raw, nil //nolint:nilerr // not an object
 	}
-	names := make([]string, 0, len(fields))
-	for name := range fields {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	for _, name := range names {
+	for _, name := range slices.Sorted(maps.Keys(fields)) {
 		// Decode the object and not the field alone: a type with an
 		// UnmarshalJSON method may accept more values than its fields, and
 		// other names.
