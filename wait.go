@@ -509,7 +509,7 @@ func pollStatus(p *Poll) watch.Status {
 	known := p.State == PollPending || p.State == PollProcessing || p.State.Ended()
 	switch {
 	case p.State.Ended() && p.unsorted: // a read will sort the tasks
-		st.Progress, st.Soon = ended-1, true
+		st.Progress, st.Soon, st.GetOnly = ended-1, true, true
 		return st
 	case p.State.Ended(), !known && p.finished():
 		st.Ended, st.Progress = true, ended

@@ -791,6 +791,64 @@ func TestTasksThatAPollHidesAreAskedFor(t *testing.T) {
 	}
 }
 
+// A list of the oldest API cannot show the end of a poll. Many waits, whose polls a list shows, still
+// read each of them once it has ended.
+func TestManyPollsThatHideTheirTasksEnd(t *testing.T) {
+	t.Parallel()
+	for _, polls := range []int{1, 3, 5, 300} {
+		for name, failures := range map[string]int{"": 0, ", some reads fail": 2} {
+			t.Run(strconv.Itoa(polls)+name, func(t *testing.T) {
+				t.Parallel()
+				synctest.Test(t, func(t *testing.T) {
+					var mu sync.Mutex
+					began, gets, failed := time.Now(), 0, map[string]int{}
+					poll := func(id string) string {
+						if time.Since(began) < 30*time.Second {
+							return fmt.Sprintf(`{"id":%q,"state":"processing","tasks_processing":["t%s"]}`, id, id)
+						}
+						return fmt.Sprintf(`{"id":%q,"state":"processing","tasks_completed":["t%s"],`+
+							`"date_completed":"2018-11-22T14:20:53Z"}`, id, id)
+					}
+					c := clientOf(t, func(r *http.Request) (*http.Response, error) {
+						mu.Lock()
+						defer mu.Unlock()
+						_, id, _ := strings.Cut(r.URL.Path[1:], "/")
+						switch ended := time.Since(began) >= 30*time.Second; {
+						case r.URL.Path == "/tasks":
+							id = strings.TrimPrefix(r.URL.Query().Get("poll"), "p")
+							return answer(200, fmt.Sprintf(`[{"id":"tp%s","state":"succeeded"}]`, id))
+						case id == "":
+							var all []string
+							for i := range polls {
+								all = append(all, poll("p"+strconv.Itoa(i)))
+							}
+							return answer(200, "["+strings.Join(all, ",")+"]")
+						case ended && failed[id] < failures && len(failed) <= 3:
+							failed[id]++
+							return answer(500, "")
+						case ended:
+							gets++
+						}
+						return answer(200, poll(id))
+					})
+					ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+					defer cancel()
+					var waits sync.WaitGroup
+					for i := range polls {
+						waits.Go(func() {
+							p, err := c.Polls.Wait(ctx, ID("p"+strconv.Itoa(i)))
+							require.NoError(t, err)
+							assert.Len(t, p.TasksSucceeded, 1)
+						})
+					}
+					waits.Wait()
+					assert.Equal(t, polls, gets, "one read shows the end of each")
+				})
+			})
+		}
+	}
+}
+
 // An event of the oldest form does not say which tasks failed, and the read that follows may show
 // that none did.
 func TestAPollWhoseHiddenTasksAllSucceededEnds(t *testing.T) {

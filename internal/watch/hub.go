@@ -46,6 +46,7 @@ type Status struct {
 	// more progress is the later one.
 	Progress int
 	Soon     bool  // the next read probably shows the end
+	GetOnly  bool  // only a Get shows the end
 	Ended    bool  // waits for it end
 	Err      error // why it failed; nil: it did not
 }

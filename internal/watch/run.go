@@ -148,7 +148,7 @@ func (h *Hub[R]) places() int {
 func (h *Hub[R]) schedule(e *entry[R], from time.Time) {
 	interval := h.interval(e, time.Now())
 	e.due = from.Add(h.rhythm.draw(interval))
-	if !e.unlisted && e.due.Before(h.lists.together) &&
+	if !e.unlisted && !e.status.GetOnly && e.due.Before(h.lists.together) &&
 		h.mayWait(interval, h.lists.together, from) {
 		e.due = h.lists.together
 	}

@@ -21,10 +21,10 @@ func (h *Hub[R]) scanPays(now time.Time) bool {
 	return h.listable(0, enough, now, now.Add(h.interval(first, now)/2)) >= enough
 }
 
-// mayList reports whether a scan may show e: the last one did, or it is time to
-// look again.
+// mayList reports whether a scan may show more of e: the last one did, or it is
+// time to look again.
 func (h *Hub[R]) mayList(e *entry[R], now time.Time) bool {
-	return !e.unlisted || !now.Before(h.lists.retry)
+	return !e.status.GetOnly && (!e.unlisted || !now.Before(h.lists.retry))
 }
 
 // listable counts the entries from the queue's i-th down that are due soon and
@@ -177,7 +177,9 @@ func (h *Hub[R]) show(page []*R) (shown int) {
 		h.found(e)
 		e.succeeded(now)
 		served += len(e.waits)
-		h.learn(e, r, st, true)
+		if h.learn(e, r, st, true) && st.GetOnly {
+			h.readBy(e, now)
+		}
 	}
 	h.shared += int64(max(served-1, 0))
 	return shown
@@ -193,7 +195,7 @@ func (h *Hub[R]) scanned(l lists, found int, began time.Time) {
 	var total time.Duration
 	for _, e := range h.entries {
 		total += h.interval(e, now)
-		e.unlisted = e.scan != h.scans && !e.began.After(began)
+		e.unlisted = e.scan != h.scans && !e.began.After(began) && !e.status.GetOnly
 		if e.unlisted {
 			missing++
 		}
@@ -211,6 +213,7 @@ func (h *Hub[R]) scanned(l lists, found int, began time.Time) {
 	h.lists, h.scanning, h.refusal = l, false, nil
 	for _, e := range h.queue {
 		switch {
+		case e.status.GetOnly: // it has its own time
 		case e.scan == h.scans && h.mayWait(h.interval(e, now), l.together, now):
 			e.due = l.together
 		case e.scan == h.scans:
