@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -42,8 +43,8 @@ vendor's client in ~/.ricloud.ini are used.`,
 		if err != nil {
 			return err
 		}
-		url := orElse(a.url, os.Getenv("RICLOUD_URL"))
-		a.reaches = orElse(url, ricloud.DefaultBaseURL)
+		url := cmp.Or(a.url, os.Getenv("RICLOUD_URL"))
+		a.reaches = cmp.Or(url, ricloud.DefaultBaseURL)
 		if err := a.checkURL(a.reaches); err != nil {
 			return err
 		}

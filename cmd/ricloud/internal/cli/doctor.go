@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"iter"
@@ -254,7 +255,7 @@ func reach(ctx context.Context, receiver string) error {
 	if err != nil {
 		return err
 	}
-	port := orElse(u.Port(), u.Scheme) // "https" is a port's name, too
+	port := cmp.Or(u.Port(), u.Scheme) // "https" is a port's name, too
 	dialer := net.Dialer{Timeout: 5 * time.Second}
 	conn, err := dialer.DialContext(ctx, "tcp", net.JoinHostPort(u.Hostname(), port))
 	if err != nil {

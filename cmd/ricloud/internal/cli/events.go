@@ -2,11 +2,9 @@ package cli
 
 import (
 	"bytes"
+	"cmp"
 	"context"
-	"crypto/hmac"
 	"crypto/rand"
-	"crypto/sha256"
-	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -14,13 +12,13 @@ import (
 	"net/http"
 	"net/url"
 	"os"
-	"strconv"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	ricloud "github.com/reincubate/ricloud-go"
+	"github.com/reincubate/ricloud-go/ricloudtest"
 )
 
 func (a *app) eventsCommands() []*cobra.Command {
@@ -29,11 +27,7 @@ func (a *app) eventsCommands() []*cobra.Command {
 
 // sign returns the signature header of a body, as the API makes it.
 func sign(secret ricloud.Secret, at time.Time, body []byte) string {
-	t := strconv.FormatInt(at.Unix(), 10)
-	mac := hmac.New(sha256.New, []byte(secret.Reveal()))
-	mac.Write([]byte(t + "."))
-	mac.Write(body)
-	return "t=" + t + ",s=" + base64.StdEncoding.EncodeToString(mac.Sum(nil))
+	return ricloudtest.SignWebhook(secret.Reveal(), at, body)
 }
 
 // forwarder posts events to a local receiver as the API would.
@@ -149,7 +143,7 @@ func deliveries() *resource {
 
 // answerOf shows what a receiver answered, or why it did not.
 func answerOf(fields map[string]any) string {
-	return orElse(show(fields["error"]), show(fields["answer"]))
+	return cmp.Or(show(fields["error"]), show(fields["answer"]))
 }
 
 // receiverMissing says what to do if a receiver takes no events.

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -71,7 +72,7 @@ photos.photos; messages and photos refer to files.`,
 			return err
 		}
 		id := ricloud.ID(f.poll)
-		if err := canWrite(orElse(f.dir, ".")); err != nil {
+		if err := canWrite(cmp.Or(f.dir, ".")); err != nil {
 			return err // before a poll is made
 		}
 		if id == "" {

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -28,7 +29,7 @@ func (r *resource) filterFlags(a *app, cmd *cobra.Command) func() url.Values {
 		if len(f.words) > 0 {
 			values[i] = new(string)
 			c := &choice{values[i], f.words, fmt.Sprintf("; --filter %s=WORD sends any other word",
-				orElse(f.param, f.flag))}
+				cmp.Or(f.param, f.flag))}
 			c.add(cmd, cmd.Flags(), f.flag, "", f.usage)
 			continue
 		}
@@ -44,7 +45,7 @@ func (r *resource) filterFlags(a *app, cmd *cobra.Command) func() url.Values {
 		query := url.Values{}
 		for i, f := range r.filters {
 			if *values[i] != "" {
-				query.Set(orElse(f.param, f.flag), *values[i])
+				query.Set(cmp.Or(f.param, f.flag), *values[i])
 			}
 		}
 		for name, values := range extra {

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"regexp"
@@ -36,7 +37,7 @@ func unknownCommand(cmd *cobra.Command, word string) error {
 	cmd.SuggestionsMinimumDistance = 2
 	text := fmt.Sprintf("unknown command %q for %q", word, cmd.CommandPath())
 	if names := cmd.SuggestionsFor(word); len(names) > 0 {
-		name := orElse(closest(word, names), names[0])
+		name := cmp.Or(closest(word, names), names[0])
 		text += "; did you mean " + cmd.CommandPath() + " " + name + "?"
 	}
 	return errors.New(text)

@@ -422,10 +422,3 @@ func (a *app) list(ctx context.Context, r *resource, query url.Values, limit int
 	}
 	return nil
 }
-
-func orElse(s, other string) string {
-	if s == "" {
-		return other
-	}
-	return s
-}

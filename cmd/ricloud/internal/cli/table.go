@@ -243,7 +243,7 @@ func (p *printer) fields(fields map[string]any) error {
 		if fields[name] == nil || name == "resource" {
 			continue
 		}
-		text := orElse(oneLine(show(fields[name])), "none")
+		text := cmp.Or(oneLine(show(fields[name])), "none")
 		if strings.HasPrefix(name, "date_") {
 			if ago := age(fields[name], time.Now()); ago != "" {
 				text += " (" + ago + ")"
