@@ -183,10 +183,10 @@ func (a *app) classify(err error) (code int, advice string) {
 
 // silenceAdvice says what to do about an API that did not answer.
 func (a *app) silenceAdvice(err error) string {
-	var answer *ricloud.Error
+	_, answered := errors.AsType[*ricloud.Error](err)
 	switch {
-	case errors.As(err, &answer):
-		return "" // it did
+	case answered:
+		return ""
 	case errors.Is(err, context.DeadlineExceeded) && a.timeout > 0:
 		return "the time of --timeout is over: give it more, if the API is slow"
 	}
@@ -220,7 +220,7 @@ func (a *app) stateAdvice(s *ricloud.StateError) string {
 	case s.Code == "credentials-invalid":
 		return "check the account's name and its password, then: " + again
 	case s.Code == ricloud.CodePairingInvalid:
-		return "take the code that the app shows now, then: " + a.loginAgain()
+		return "take the code that the app shows now, then: " + again
 	}
 	switch s.Resource {
 	case "session":

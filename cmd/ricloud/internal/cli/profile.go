@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bufio"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -102,12 +103,7 @@ func writePrivate(path string, content []byte) error {
 
 // profileName returns the profile that this run uses.
 func (a *app) profileName(s *settings) string {
-	for _, name := range []string{a.profile, os.Getenv("RICLOUD_PROFILE"), s.Current} {
-		if name != "" {
-			return name
-		}
-	}
-	return "default"
+	return cmp.Or(a.profile, os.Getenv("RICLOUD_PROFILE"), s.Current, "default")
 }
 
 // access is where the API is and what opens it.
@@ -145,18 +141,11 @@ func (a *app) access() (access, error) {
 		}
 	case vendor["token"] != "":
 		found.token, found.source = ricloud.NewSecret(vendor["token"]), file
-		if found.url == "" {
-			found.url = vendor["url"]
-		}
+		found.url = cmp.Or(found.url, vendor["url"])
 	default:
 		return access{}, noToken()
 	}
-	if a.url != "" {
-		found.url = a.url
-	}
-	if found.url == "" {
-		found.url = ricloud.DefaultBaseURL
-	}
+	found.url = cmp.Or(a.url, found.url, ricloud.DefaultBaseURL)
 	return found, nil
 }
 

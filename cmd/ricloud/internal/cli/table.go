@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -230,16 +231,12 @@ func coloured(title, text string) string {
 
 // fields writes one value as lines of names and values.
 func (p *printer) fields(fields map[string]any) error {
-	names := make([]string, 0, len(fields))
 	width := 0
 	for name := range fields {
-		names = append(names, name)
 		width = max(width, utf8.RuneCountInString(name))
 	}
-	slices.SortFunc(names, func(a, b string) int {
-		return cmp.Or(rank(a)-rank(b), strings.Compare(a, b))
-	})
-	for _, name := range names {
+	inOrder := func(a, b string) int { return cmp.Or(rank(a)-rank(b), strings.Compare(a, b)) }
+	for _, name := range slices.SortedFunc(maps.Keys(fields), inOrder) {
 		if fields[name] == nil || name == "resource" {
 			continue
 		}
