@@ -1,12 +1,12 @@
 package ingest
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"iter"
-	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -21,7 +21,7 @@ import (
 type Account struct {
 	// Key names the account in your system: "customer-42". Submitting the same
 	// key again changes nothing. It is also the identifier of the ricloud user,
-	// so keep to one key for one account for ever.
+	// so an account keeps its key for good.
 	Key string `json:"key"`
 
 	// Source is what to log in to. User is left empty: the engine makes the user.
@@ -232,7 +232,7 @@ func (e *Engine) Submit(ctx context.Context, a Account) error {
 func sameJSON(a, b Account) bool {
 	x, errX := json.Marshal(a)
 	y, errY := json.Marshal(b)
-	return errX == nil && errY == nil && reflect.DeepEqual(x, y)
+	return errX == nil && errY == nil && bytes.Equal(x, y)
 }
 
 // stored is a record at its revision.

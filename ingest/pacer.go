@@ -125,19 +125,11 @@ func (p *pacer) Pause(d time.Duration) {
 	}
 	p.mu.Unlock()
 	if later && d > pauseFloor {
-		select {
-		case p.tell <- struct{}{}:
-		default:
-		}
+		signal(p.tell)
 	}
 }
 
-func (p *pacer) wakeUp() {
-	select {
-	case p.wake <- struct{}{}:
-	default:
-	}
-}
+func (p *pacer) wakeUp() { signal(p.wake) }
 
 // run hands out slots until ctx ends.
 func (p *pacer) run(ctx context.Context) {
@@ -231,10 +223,9 @@ func (p *pacer) take(ctx context.Context, n int) ([]time.Time, error) {
 			return nil, err
 		}
 		_, err = p.store.Put(ctx, store.Entry{Key: slotsKey, Value: value, Revision: entry.Revision}, 0)
-		if errors.Is(err, store.ErrConflict) {
-			// others take theirs
-			if err := sleep(ctx, time.Duration(time.Now().UnixNano()%int64(5*time.Millisecond))); err !=
-				nil {
+		if errors.Is(err, store.ErrConflict) { // others take theirs
+			spread := time.Duration(time.Now().UnixNano() % int64(5*time.Millisecond))
+			if err := sleep(ctx, spread); err != nil {
 				return nil, err
 			}
 			continue

@@ -265,7 +265,7 @@ func (l *leader) next(it *item) (when instant, class int, ok bool) {
 
 // schedule puts an account where its next step is found. l.mu is held.
 func (l *leader) schedule(it *item) {
-	// then the watch has yet to bring what was written
+	// If its revision is older than what its last step wrote, the watch has yet to bring that.
 	if it.busy || it.queued || it.revision < it.written {
 		return
 	}

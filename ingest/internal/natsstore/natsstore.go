@@ -489,12 +489,9 @@ func (s *Store) Usage(ctx context.Context) (store.Usage, error) {
 	if err != nil {
 		return u, err
 	}
-	u.Records, u.Bytes, u.MaxBytes = records.State.Msgs, records.State.Bytes, limit(
-		records.Config.MaxBytes,
-	)
-	u.Events, u.EventBytes, u.MaxEventBytes = events.State.Msgs, events.State.Bytes, limit(
-		events.Config.MaxBytes,
-	)
+	u.Records, u.Bytes = records.State.Msgs, records.State.Bytes
+	u.Events, u.EventBytes = events.State.Msgs, events.State.Bytes
+	u.MaxBytes, u.MaxEventBytes = limit(records.Config.MaxBytes), limit(events.Config.MaxBytes)
 	return u, nil
 }
 
@@ -509,7 +506,7 @@ func (s *Store) Close() error {
 	return nil
 }
 
-// ended is nil where it was ctx that ended.
+// ended returns err, or nil if ctx has ended.
 func ended(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return nil //nolint:nilerr // the end was asked for
