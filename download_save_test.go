@@ -283,3 +283,39 @@ func TestSaveIntoWhatIsNoFolder(t *testing.T) {
 	assert.Equal(t, "dir", param.Field)
 	assert.Zero(t, v.gets)
 }
+
+// If the folder is moved away while files are saved in it, SaveAll reports that, and acknowledges
+// nothing: the paths that it would return name nothing.
+func TestSaveIntoAFolderThatIsMoved(t *testing.T) {
+	t.Parallel()
+	for name, opts := range map[string][]SaveAllOption{
+		"files": {WithAcknowledge()}, "a bag": {WithAcknowledge(), WithManifest(manifestPoll())},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			v, dir := newVault(), filepath.Join(t.TempDir(), "results")
+			var once sync.Once
+			v.fault = func(_ *vault, _ int, _ *http.Request, resp *http.Response) (*http.Response, error) {
+				once.Do(func() { assert.NoError(t, os.Rename(dir, dir+".old")) })
+				return resp, nil
+			}
+			c := v.client(t)
+			results := each(v.add("a", random(10)), v.add("b", random(20)))
+			saved, err := c.Results.SaveAll(t.Context(), results, dir, opts...)
+			require.ErrorContains(t, err, "result r0 (")
+			require.ErrorContains(t, err, "was moved or replaced")
+			assert.Empty(t, saved)
+			assert.Empty(t, v.acked)
+			saved, err = c.Results.SaveAll(t.Context(), results, dir, opts...)
+			require.NoError(t, err)
+			assert.Len(t, saved, 2)
+			assert.Len(t, v.acked, 2)
+		})
+	}
+	v, dir := newVault(), filepath.Join(t.TempDir(), "results")
+	r := v.add("a", random(10))
+	_, err := v.client(t).Results.Save(t.Context(), r, dir, WithProgress(func(Progress) {
+		_ = os.Rename(dir, dir+".old")
+	}))
+	require.ErrorContains(t, err, "was moved or replaced")
+}

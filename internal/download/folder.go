@@ -28,8 +28,19 @@ type Folder struct {
 	sub  string // where in root the named files are; "." for root itself
 	sys  system
 
+	places []place // of root and sub when they were opened
+
 	buffers buffers
 }
+
+// place is a folder and its path.
+type place struct {
+	path string
+	info fs.FileInfo
+}
+
+// errFolderMoved says that the files are no longer where the caller expects them.
+var errFolderMoved = errors.New("the folder was moved or replaced while files were saved in it")
 
 // system holds the calls that differ between operating systems and file systems.
 // Tests replace them by calls that fail.
@@ -69,7 +80,23 @@ func OpenFolder(dir, sub string) (*Folder, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Folder{root: root, sub: path.Clean(sub), sys: realSystem()}, nil
+	f := &Folder{root: root, sub: path.Clean(sub), sys: realSystem()}
+	for _, name := range f.folders() {
+		info, err := root.Stat(name)
+		if err != nil {
+			return nil, errors.Join(err, root.Close())
+		}
+		f.places = append(f.places, place{filepath.Join(dir, name), info})
+	}
+	return f, nil
+}
+
+// folders returns the folder of the named files and root.
+func (f *Folder) folders() []string {
+	if f.sub == "." {
+		return []string{"."}
+	}
+	return []string{f.sub, "."}
 }
 
 // Root returns the folder itself.
@@ -214,12 +241,16 @@ func (s *saving) read(name string) (Kept, error) {
 
 // Sync flushes the names in the folder to disk. It returns false where the file
 // system cannot do that. If it fails, it removes the files, because it cannot
-// be known later whether their names were lost.
+// be known later whether their names were lost. It returns an error, too, if the
+// folder is not at its path any more: the files then are elsewhere.
 func (f *Folder) Sync(kept ...Kept) (bool, error) {
 	synced := true
-	for _, name := range []string{f.sub, "."} {
+	for _, name := range f.folders() {
 		ok, err := f.syncOne(name)
 		if err != nil {
+			if moved := f.moved(); moved != nil {
+				return false, moved
+			}
 			for _, k := range kept {
 				if !k.Found {
 					f.removeSame(k.Name, k.info)
@@ -228,11 +259,18 @@ func (f *Folder) Sync(kept ...Kept) (bool, error) {
 			return false, fmt.Errorf("cannot flush the folder to disk: %w", err)
 		}
 		synced = synced && ok
-		if f.sub == "." {
-			break
+	}
+	return synced, f.moved()
+}
+
+// moved returns an error if the folder is not at its path any more.
+func (f *Folder) moved() error {
+	for _, p := range f.places {
+		if now, err := os.Stat(p.path); err != nil || !os.SameFile(now, p.info) {
+			return fmt.Errorf("%s: %w", p.path, errFolderMoved)
 		}
 	}
-	return synced, nil
+	return nil
 }
 
 func (f *Folder) syncOne(name string) (bool, error) {

@@ -250,6 +250,34 @@ func TestSync(t *testing.T) {
 	}
 }
 
+// Sync fails if the folder, or that of the named files, is not where it was: the files are
+// elsewhere then, and not removed.
+func TestSyncOfAFolderThatWasMoved(t *testing.T) {
+	t.Parallel()
+	for moved, again := range map[string]bool{
+		"": false, "again": true, "data": false, "data/again": true,
+	} {
+		t.Run(moved, func(t *testing.T) {
+			t.Parallel()
+			dir := filepath.Join(t.TempDir(), "results")
+			f, err := OpenFolder(dir, "data")
+			require.NoError(t, err)
+			defer func() { _ = f.Close() }()
+			o := &object{content: random(10)}
+			kept := requireSaved(t, f, dir, "a", o)
+			path := filepath.Join(dir, strings.TrimSuffix(moved, "again"))
+			require.NoError(t, os.Rename(path, path+".old"))
+			if again {
+				require.NoError(t, os.MkdirAll(filepath.Join(dir, "data"), 0o700))
+			}
+			_, err = f.Sync(kept)
+			require.ErrorIs(t, err, errFolderMoved)
+			file := strings.Replace(filepath.Join(dir, kept.Name), path, path+".old", 1)
+			requireContent(t, file, o.content)
+		})
+	}
+}
+
 // Save ends soon with an error if one of its names belongs to something other than a regular file.
 func TestSaveMeetsOddThings(t *testing.T) {
 	t.Parallel()

@@ -239,3 +239,29 @@ func TestDropClaimSparesACompletedFile(t *testing.T) {
 	requireContent(t, path, o.content)
 	assert.Equal(t, []string{"a"}, names(t, dir))
 }
+
+// If the folder of the named files becomes a symbolic link that leads out of the folder, nothing
+// is written there, and the verified bytes stay where they are.
+func TestPublishDoesNotLeaveTheFolder(t *testing.T) {
+	t.Parallel()
+	for name, change := range breaks {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir, outside := t.TempDir(), t.TempDir()
+			f, err := OpenFolder(dir, "data")
+			require.NoError(t, err)
+			defer func() { _ = f.Close() }()
+			change(&f.sys)
+			f.sys.sync = func(*os.File) error {
+				data := filepath.Join(dir, "data")
+				return errors.Join(os.Rename(data, data+".old"), os.Symlink(outside, data))
+			}
+			_, err = saveWithin(t, f, &object{content: random(5000)})
+			require.Error(t, err)
+			assert.Empty(t, names(t, outside))
+			if name != "no locks" && name != "nothing but rename" { // there, no later Save resumes
+				assert.True(t, isPartial(names(t, dir)[0]), "%v", names(t, dir))
+			}
+		})
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"path"
 	"runtime"
 	"syscall"
 	"unsafe"
@@ -27,25 +28,29 @@ func renameNew(root *os.Root, from, to string) error {
 	if !ok {
 		return errors.ErrUnsupported
 	}
-	dir, err := root.Open(".")
-	if err != nil {
-		if errors.Is(err, fs.ErrPermission) { // a folder that may be written but not read
-			return errors.ErrUnsupported
-		}
-		return err
-	}
-	defer func() { _ = dir.Close() }() // only read
-	old, err := syscall.BytePtrFromString(from)
+	// The kernel follows symbolic links in a path, and os.Root does not let them
+	// lead out of the folder. So it gets only the last part of each path.
+	oldDir, err := openParent(root, from)
 	if err != nil {
 		return err
 	}
-	name, err := syscall.BytePtrFromString(to)
+	defer func() { _ = oldDir.Close() }() // only read
+	newDir, err := openParent(root, to)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = newDir.Close() }() // only read
+	old, err := syscall.BytePtrFromString(path.Base(from))
+	if err != nil {
+		return err
+	}
+	name, err := syscall.BytePtrFromString(path.Base(to))
 	if err != nil {
 		return err
 	}
 	//nolint:gosec // what the call takes
-	_, _, errno := syscall.Syscall6(number, dir.Fd(), uintptr(unsafe.Pointer(old)),
-		dir.Fd(), uintptr(unsafe.Pointer(name)), renameNoReplace, 0) //nolint:gosec // what the call takes
+	_, _, errno := syscall.Syscall6(number, oldDir.Fd(), uintptr(unsafe.Pointer(old)),
+		newDir.Fd(), uintptr(unsafe.Pointer(name)), renameNoReplace, 0) //nolint:gosec // what the call takes
 	if errno == 0 {
 		return nil
 	}
@@ -53,4 +58,12 @@ func renameNew(root *os.Root, from, to string) error {
 		return err
 	}
 	return errors.ErrUnsupported // an old kernel, or a file system that cannot
+}
+
+func openParent(root *os.Root, name string) (*os.File, error) {
+	dir, err := root.Open(path.Dir(name))
+	if errors.Is(err, fs.ErrPermission) { // a folder that may be written but not read
+		err = errors.ErrUnsupported
+	}
+	return dir, err
 }
