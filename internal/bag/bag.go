@@ -154,7 +154,7 @@ func (b *Bag) replay() error {
 // recordedLog returns the SHA-256 of the log when the tag manifests were last
 // written, or "". A crash leaves a longer log than that, never a shorter one.
 func (b *Bag) recordedLog() (string, error) {
-	text, err := b.root.ReadFile(tagSHA)
+	text, err := readFile(b.root, tagSHA)
 	if errors.Is(err, fs.ErrNotExist) {
 		return "", nil
 	}
@@ -170,6 +170,16 @@ func (b *Bag) recordedLog() (string, error) {
 	return "", fmt.Errorf("%w: %s does not list it", ErrDamaged, tagSHA)
 }
 
+// readFile reads a file that must be a regular one: a pipe would not end.
+func readFile(root *os.Root, name string) ([]byte, error) {
+	f, err := download.OpenRegular(root, name, os.O_RDONLY)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = f.Close() }() // only read
+	return io.ReadAll(f)
+}
+
 func (b *Bag) take(line Line) {
 	b.steps[line.Result+"\x00"+line.Step] = true
 	if line.Entry != nil {
@@ -179,7 +189,7 @@ func (b *Bag) take(line Line) {
 
 // addInfo adds fields to those that are in bag-info.txt.
 func (b *Bag) addInfo(info []Field) error {
-	old, err := b.root.ReadFile(infoName)
+	old, err := readFile(b.root, infoName)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
@@ -357,6 +367,9 @@ func (b *Bag) writeTagManifests() error {
 
 // replace writes a tag file. A reader sees either the old file or the new one.
 func (b *Bag) replace(name, text string) error {
+	if info, err := b.root.Lstat(name); err == nil && !info.Mode().IsRegular() {
+		return fmt.Errorf("%s is not a regular file: remove it", name)
+	}
 	if err := b.root.Remove(temporary); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}

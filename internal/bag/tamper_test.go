@@ -165,6 +165,39 @@ func TestVerifyOfOddFiles(t *testing.T) {
 		require.NoError(t, os.Symlink(path+".moved", path))
 		assert.Contains(t, fmt.Sprint(verify(t, dir)), name+" cannot be read")
 	}
+	dir := t.TempDir()
+	write(t, dir, map[string]string{"a": "the first"})
+	require.NoError(t, os.Symlink("a", filepath.Join(dir, "data", "extra")))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, ".ricloud-a.part"), nil, 0o600))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, ".ricloud-a.exe"), nil, 0o600))
+	found := verify(t, dir)
+	require.Len(t, found, 2)
+	assert.Equal(t, ".ricloud-a.exe", found[0].Path)
+	assert.Equal(t, "data/extra", found[1].Path)
+	assert.Contains(t, found[1].Problem, "is not a regular file: remove it")
+}
+
+// A bag is not continued through a link under one of its names, and nothing is written there.
+func TestBagOfLinks(t *testing.T) {
+	t.Parallel()
+	for _, name := range append(tagFiles(), tagMD5, tagSHA) {
+		dir := t.TempDir()
+		write(t, dir, map[string]string{"a": "the first"})
+		path := filepath.Join(dir, name)
+		before, err := os.ReadFile(path)
+		require.NoError(t, err)
+		require.NoError(t, os.Rename(path, path+".moved"))
+		require.NoError(t, os.Symlink(name+".moved", path))
+		b, err := Open(t.Context(), openRoot(t, dir), info(), now)
+		if err == nil {
+			err = b.Write()
+			require.NoError(t, b.Close())
+		}
+		require.ErrorContains(t, err, name+" is not a regular file: remove it")
+		after, err := os.ReadFile(path + ".moved")
+		require.NoError(t, err)
+		assert.Equal(t, string(before), string(after), name)
+	}
 }
 
 // Verify ends with its context, and says so.

@@ -1,7 +1,6 @@
 package bag
 
 import (
-	"bufio"
 	"context"
 	"encoding/hex"
 	"errors"
@@ -105,18 +104,12 @@ func (v *verifier) unreadable(name string, err error) {
 
 // read reads a tag file. One that is not there differs.
 func (v *verifier) read(name string) (string, error) {
-	f, err := download.OpenRegular(v.root, name, os.O_RDONLY)
-	if err != nil {
-		if v.ctx.Err() == nil {
-			v.unreadable(name, err)
-			return "", nil
-		}
-		return "", err
+	text, err := readFile(v.root, name)
+	if err != nil && v.ctx.Err() == nil {
+		v.unreadable(name, err)
+		return "", nil
 	}
-	defer func() { _ = f.Close() }() // only read
-	var text strings.Builder
-	_, err = bufio.NewReader(f).WriteTo(&text)
-	return text.String(), err
+	return string(text), err
 }
 
 const (
@@ -154,11 +147,18 @@ func (v *verifier) others() error {
 		return err
 	}
 	for _, entry := range entries {
-		if name := entry.Name(); !known[name] && !v.bad[name] && !strings.HasPrefix(name, ".ricloud-") {
+		if name := entry.Name(); !known[name] && !v.bad[name] && !isOwn(name) {
 			v.differsf(name, "is no file of this folder's manifest")
 		}
 	}
 	return nil
+}
+
+// isOwn reports whether name is that of a file that SaveAll may leave: a partial
+// file, notes, or a tag file that was being written.
+func isOwn(name string) bool {
+	return download.IsPartial(name) || name == temporary ||
+		strings.HasPrefix(name, ".ricloud-") && strings.HasSuffix(name, notesSuffix)
 }
 
 // union returns all names that are listed or expected.

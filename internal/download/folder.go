@@ -374,7 +374,7 @@ func RemovePartials(ctx context.Context, dir string, before time.Time) ([]string
 			failures = append(failures, backoff.Cause(ctx))
 			break
 		}
-		if !isPartial(entry.Name()) {
+		if !IsPartial(entry.Name()) {
 			continue
 		}
 		ok, err := f.removeStale(entry.Name(), before)

@@ -159,7 +159,8 @@ func (f *Folder) removeStale(name string, before time.Time) (bool, error) {
 	return true, f.root.Remove(name)
 }
 
-func isPartial(name string) bool {
+// IsPartial reports whether name is that of a partial file.
+func IsPartial(name string) bool {
 	return strings.HasPrefix(name, partialPrefix) &&
 		(strings.HasSuffix(name, partialSuffix) || strings.HasSuffix(name, claimSuffix))
 }

@@ -27,7 +27,7 @@ func once(f func()) func() {
 func swap(t *testing.T, dir, content string) {
 	t.Helper()
 	for _, name := range names(t, dir) {
-		if isPartial(name) {
+		if IsPartial(name) {
 			path := filepath.Join(dir, name)
 			assert.NoError(t, os.Rename(path, path+".moved"))
 			assert.NoError(t, os.WriteFile(path, []byte(content), 0o600))
@@ -97,7 +97,7 @@ func TestPublishOfAFileWithAnotherName(t *testing.T) {
 	archived := filepath.Join(dir, "archived")
 	link := once(func() {
 		for _, name := range names(t, dir) {
-			if isPartial(name) {
+			if IsPartial(name) {
 				assert.NoError(t, os.Link(filepath.Join(dir, name), archived))
 			}
 		}
@@ -260,7 +260,7 @@ func TestPublishDoesNotLeaveTheFolder(t *testing.T) {
 			require.Error(t, err)
 			assert.Empty(t, names(t, outside))
 			if name != "no locks" && name != "nothing but rename" { // there, no later Save resumes
-				assert.True(t, isPartial(names(t, dir)[0]), "%v", names(t, dir))
+				assert.True(t, IsPartial(names(t, dir)[0]), "%v", names(t, dir))
 			}
 		})
 	}
