@@ -176,6 +176,13 @@ func TestLoadRefuses(t *testing.T) {
 			dump: strings.Replace(state.String(), `"users": []`, `"users": [{"id":"1","Key":"7"}]`, 1),
 			want: "key 7",
 		},
+		"a null in a list": {
+			dump: strings.Replace(state.String(), `"users": []`, `"users": [null]`, 1), want: "null",
+		},
+		"a null in a poll": {
+			dump: strings.Replace(state.String(), `"polls": []`, `"polls": [{"Tasks":[null]}]`, 1),
+			want: "null",
+		},
 		"a poll without session": {
 			dump: strings.Replace(state.String(), `"polls": []`, `"polls": [{"id":"1","Key":"1"}]`, 1),
 			want: "session",

@@ -112,7 +112,7 @@ func (c *config) check() []error {
 	note(int(c.generation) >= len(generationNames()), "%v does not exist", c.generation)
 	note(!(c.speed > 0) || math.IsInf(c.speed, 0), "speed %v: want more than 0", c.speed)
 	note(c.limit < 0 || c.limit > 0 && c.limitPer <= 0,
-		"rate limit of %d per %v: want a number and a time that are not negative",
+		"rate limit of %d per %v: want a number of 0 or more, and a time of more than 0",
 		c.limit, c.limitPer)
 	note(c.inFlight < 0, "in-flight limit %d is negative", c.inFlight)
 	note(c.lifetime < 0, "session lifetime %v is negative", c.lifetime)

@@ -34,6 +34,9 @@ func (s *Server) Load(r io.Reader) error {
 	if len(d.Tokens) == 0 {
 		return refuse("load: the dump has no token, so that no client could call")
 	}
+	if d.hasHoles() {
+		return refuse("load: the dump has null in the place of a resource")
+	}
 	for _, a := range d.Accounts {
 		if err := a.check(); err != nil {
 			return err
@@ -66,6 +69,18 @@ func (s *Server) Load(r io.Reader) error {
 	s.clock.Restore(d.Ahead, d.Jobs)
 	s.restart()
 	return nil
+}
+
+// hasHoles reports whether a resource of the dump is null.
+func (d *dump) hasHoles() bool {
+	return slices.Contains(d.Keys, nil) || slices.Contains(d.Permissions, nil) ||
+		slices.Contains(d.Users, nil) || slices.Contains(d.Sources, nil) ||
+		slices.Contains(d.Sessions, nil) || slices.Contains(d.Polls, nil) ||
+		slices.Contains(d.Tasks, nil) || slices.Contains(d.Results, nil) ||
+		slices.Contains(d.Subscriptions, nil) || slices.Contains(d.Events, nil) ||
+		slices.Contains(d.Storages, nil) || slices.Contains(d.Webhooks, nil) ||
+		slices.ContainsFunc(d.Polls, func(p *pollFields) bool { return slices.Contains(p.Tasks, nil) }) ||
+		slices.ContainsFunc(d.Tasks, func(t *taskFields) bool { return slices.Contains(t.Results, nil) })
 }
 
 // restore fills an empty state from a dump.

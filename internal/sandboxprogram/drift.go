@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httputil"
 	"net/url"
+	"os"
 	"time"
 
 	"github.com/reincubate/ricloud-go/ricloudtest"
@@ -36,6 +37,12 @@ func (set *settings) recordUpstream(ctx context.Context, out, errs io.Writer) er
 	upstream, err := url.Parse(set.upstream)
 	if err != nil || upstream.Host == "" {
 		return fmt.Errorf("-upstream %q: want an absolute URL", set.upstream)
+	}
+	if err := os.MkdirAll(set.record, 0o700); err != nil {
+		return fmt.Errorf("-record: %w", err)
+	}
+	if err := checkWritable(set.record); err != nil {
+		return fmt.Errorf("-record: %w", err)
 	}
 	l, err := set.listen(ctx, set.addr)
 	if err != nil {

@@ -327,7 +327,7 @@ func (set *settings) options() ([]ricloudtest.Option, error) {
 	}
 	generation, err := ricloudtest.ParseGeneration(set.generation)
 	if err != nil {
-		return nil, fmt.Errorf("-generation: %w", err)
+		return nil, fmt.Errorf("-generation: %w: %w", err, ErrUsage)
 	}
 	add("generation", ricloudtest.WithGeneration(generation))
 	switch set.oldActions {
@@ -335,7 +335,7 @@ func (set *settings) options() ([]ricloudtest.Option, error) {
 		add("old-actions", ricloudtest.WithOldActions(set.oldActions == "yes"))
 	case "auto":
 	default:
-		return nil, fmt.Errorf("-old-actions %q: want yes, no or auto", set.oldActions)
+		return nil, fmt.Errorf("-old-actions %q: want yes, no or auto: %w", set.oldActions, ErrUsage)
 	}
 	for name, option := range map[string]struct {
 		on  bool

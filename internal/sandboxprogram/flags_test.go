@@ -89,7 +89,11 @@ func TestScenarioInYAML(t *testing.T) {
 // A mistake is not answered with all the flags.
 func TestMistakesAreUsageErrors(t *testing.T) {
 	t.Parallel()
-	for _, args := range [][]string{{"-nonsense"}, {"extra"}, {"-banner", "song"}, {"-speed", "x"}} {
+	for _, args := range [][]string{
+		{"-nonsense"}, {"extra"}, {"-banner", "song"}, {"-speed", "x"},
+		{"-addr", "127.0.0.1:0", "-speed", "0"}, {"-addr", "127.0.0.1:0", "-old-actions", "maybe"},
+		{"-generation", "2020"},
+	} {
 		var errs strings.Builder
 		err := Run(t.Context(), args, io.Discard, &errs)
 		require.ErrorIs(t, err, ErrUsage)
@@ -167,7 +171,8 @@ func TestFlagsThatCannotWork(t *testing.T) {
 		"-webhook-retries soon": "soon", "-banner song": "song", "-tls-cert x": "belong together",
 		"-tls-cert " + bad + " -tls-key " + bad: "-tls-cert", "-rate-limit -1": "rate limit",
 		"-check " + dir: "bad.json", "-record x -upstream nowhere": "upstream",
-		"-record x -addr nowhere": "port",
+		"-record " + dir + " -addr nowhere": "port", "-record " + bad: "-record",
+		"-storage-addr nowhere": "-storage-addr", "-state " + bad: bad + ": ricloudtest: load",
 		"-state " + dir:           "-state", "-health -addr 127.0.0.1:1": "refused",
 		"-health -addr nowhere": "port", "-storage-key id": "storage key",
 		"-rate-limit-per 1m":              "-rate-limit-per needs -rate-limit",

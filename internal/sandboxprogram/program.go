@@ -83,13 +83,10 @@ func (set *settings) server(ctx context.Context, errs io.Writer) (*ricloudtest.S
 		log := slog.NewTextHandler(errs, &slog.HandlerOptions{Level: slog.LevelDebug})
 		opts = append(opts, ricloudtest.WithLogger(slog.New(log)))
 	}
+	var state []byte
 	if set.state != "" {
-		dump, err := os.ReadFile(set.state)
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if state, err = os.ReadFile(set.state); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return nil, fmt.Errorf("-state: %w", err)
-		}
-		if err == nil {
-			opts = append(opts, ricloudtest.WithState(dump))
 		}
 		if err := checkWritable(filepath.Dir(set.state)); err != nil {
 			return nil, fmt.Errorf("-state: %w", err)
@@ -101,7 +98,14 @@ func (set *settings) server(ctx context.Context, errs io.Writer) (*ricloudtest.S
 	}
 	srv := ricloudtest.NewServer(append(opts, ricloudtest.WithListeners(api, storage),
 		ricloudtest.WithPublicURLs(urls[0], urls[1]))...)
-	if err := srv.Err(); err != nil {
+	if err = srv.Err(); err != nil {
+		err = fmt.Errorf("%w: %w", err, ErrUsage)
+	} else if state != nil {
+		if err = srv.Load(bytes.NewReader(state)); err != nil {
+			err = fmt.Errorf("-state %s: %w", set.state, err)
+		}
+	}
+	if err != nil {
 		srv.Close()
 		_ = errors.Join(api.Close(), storage.Close()) // the first error is returned
 		return nil, err
@@ -128,7 +132,7 @@ func (set *settings) listenBoth(
 	}
 	if storage, err = set.listen(ctx, cmp.Or(set.storageAddr, nextTo(set.addr))); err != nil {
 		_ = api.Close() // the first error is returned
-		return nil, nil, urls, err
+		return nil, nil, urls, fmt.Errorf("-storage-addr: %w", err)
 	}
 	urls[0] = cmp.Or(set.publicURL, scheme+"://"+reachable(api.Addr()))
 	urls[1] = cmp.Or(set.publicStorageURL, scheme+"://"+reachable(storage.Addr()))
