@@ -619,7 +619,7 @@ func (s *EventsService) Watch(
 			Record:    record.record("Events.Watch"),
 			List:      record.list(EventListParams{Type: params.Type, Action: params.Action}),
 			Since:     params.Since,
-			Allowance: polling.allowance, Shortest: polling.rhythm.Shortest,
+			Allowance: s.client.waits.events.Share(), Shortest: polling.rhythm.Shortest,
 			Longest: polling.rhythm.Longest,
 			Passing: isPassing,
 		}

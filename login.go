@@ -224,7 +224,8 @@ func (s *SessionsService) Find(
 		return nil, fmt.Errorf("ricloud: Sessions.Find: no session was created: %w", ErrNotFound)
 	case errors.Is(failure, ErrNotFound): // it is the list that was not found
 		return nil, &CallError{
-			Operation: "Sessions.Find", Err: fmt.Errorf("the lists cannot be read: %v", failure),
+			Operation: "Sessions.Find",
+			Err:       errors.New("the lists cannot be read: " + failure.Error()),
 		}
 	}
 	return nil, renamed("Sessions.Find", failure)

@@ -190,7 +190,7 @@ func sortTasks(ctx context.Context, w pollingOf, p *Poll) error {
 			p.TasksFailed = append(p.TasksFailed, task.ID)
 		}
 	}
-	w.allowance.ReserveN(time.Now(), 1)
+	w.share.Charge()
 	params := TaskListParams{Poll: p.ID, ListParams: ListParams{Limit: maxLimit}}
 	list := request{op: transport.TasksList, list: params, background: true}
 	tasks, err := do[List[Task]](ctx, w.client, list, nil)
@@ -203,7 +203,7 @@ func sortTasks(ctx context.Context, w pollingOf, p *Poll) error {
 		if !unknown[id] {
 			continue
 		}
-		w.allowance.ReserveN(time.Now(), 1)
+		w.share.Charge()
 		get := request{op: transport.TasksGet, id: id, background: true}
 		task, err := do[Task](ctx, w.client, get, nil)
 		if err != nil {

@@ -16,8 +16,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"golang.org/x/time/rate"
-
+	"github.com/reincubate/ricloud-go/internal/allowance"
 	"github.com/reincubate/ricloud-go/internal/backoff"
 	"github.com/reincubate/ricloud-go/internal/login"
 	"github.com/reincubate/ricloud-go/internal/observer"
@@ -47,6 +46,7 @@ type waits struct {
 	polls         *waiter[Poll]
 	tasks         *waiter[Task]
 	subscriptions *waiter[Subscription]
+	events        *allowance.Kind // of all Events.Watch
 	logins        *login.Sessions
 }
 
@@ -64,10 +64,11 @@ func newWaits(c *Client, cfg config) waits {
 	burst := min(waitBurst, max(1, int(share*per.Seconds()/burstShare)))
 	shared := pollingOf{
 		client: c, rhythm: cfg.polling, logger: cfg.Logger,
-		allowance: rate.NewLimiter(rate.Limit(share), burst),
+		allowance: allowance.New(share, burst),
 	}
 	return waits{
 		logins:   new(login.Sessions),
+		events:   shared.allowance.Kind(),
 		sessions: newWaiter(shared, transport.SessionsGet, transport.SessionsList, sessionStatus, nil),
 		polls:    newWaiter(shared, transport.PollsGet, transport.PollsList, pollStatus, sortTasks),
 		tasks:    newWaiter(shared, transport.TasksGet, transport.TasksList, taskStatus, nil),
@@ -81,8 +82,10 @@ func newWaits(c *Client, cfg config) waits {
 type pollingOf struct {
 	client    *Client
 	rhythm    watch.Rhythm
-	allowance *rate.Limiter
-	logger    *slog.Logger // may be nil
+	allowance *allowance.Allowance
+	kind      *allowance.Kind
+	share     *allowance.Share // of kind
+	logger    *slog.Logger     // may be nil
 }
 
 // waiter waits for resources of one kind.
@@ -96,11 +99,13 @@ func newWaiter[T any](
 	shared pollingOf, get, list transport.Operation,
 	status func(*T) watch.Status, complete func(context.Context, pollingOf, *T) error,
 ) *waiter[T] {
+	shared.kind = shared.allowance.Kind()
+	shared.share = shared.kind.Share()
 	r := reader[T]{
 		pollingOf: shared, get: get, list: list, status: status, complete: complete,
 		links: new(observer.Links), warned: new(atomic.Bool),
 	}
-	return &waiter[T]{r, watch.New(r, shared.rhythm, shared.allowance)}
+	return &waiter[T]{r, watch.New(r, shared.rhythm, shared.share)}
 }
 
 // watch yields a resource at each change until a wait for it is over. known is
@@ -115,8 +120,8 @@ func (w *waiter[T]) watch(
 		var raw atomic.Pointer[Response] // the hub writes it while the caller reads its own copy
 		if len(opts) > 0 {
 			own := w.reader
-			own.opts, own.raw = opts, &raw
-			hub = watch.New(own, w.rhythm, w.allowance).WithValues(ctx)
+			own.opts, own.raw, own.share = opts, &raw, w.kind.Share()
+			hub = watch.New(own, w.rhythm, own.share).WithValues(ctx)
 		}
 		began, wait := time.Now(), hub.Join(string(id), known)
 		defer wait.Leave()

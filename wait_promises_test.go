@@ -178,6 +178,69 @@ func TestWaitsTakeAFifthOfAnyQuota(t *testing.T) {
 	}
 }
 
+// Waits have their part of the allowance whatever else reads for the client: events that arrive all
+// the time, many watches of events, and waits with options, which together have no more than if they
+// had none.
+func TestNothingStarvesWaits(t *testing.T) {
+	t.Parallel()
+	for name, beside := range map[string]struct{ watches, options int }{
+		"a busy record": {watches: 1}, "many watches": {watches: 10},
+		"waits with options": {options: 30},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				var mu sync.Mutex
+				events, began := 0, time.Now()
+				c := clientOf(t, func(r *http.Request) (*http.Response, error) {
+					mu.Lock()
+					defer mu.Unlock()
+					kind, id, isGet := strings.Cut(r.URL.Path[1:], "/")
+					switch {
+					case kind == "events":
+						events++
+						return answer(200, fmt.Sprintf(`{"data":[{"id":"e%d","type":"x","date_created":%q}]}`,
+							events, time.Now().UTC().Format(time.RFC3339Nano)))
+					case !isGet:
+						return answer(403, `{"error":"missing-scope"}`)
+					case kind == "sessions" && time.Since(began) > 30*time.Second:
+						return answer(200, fmt.Sprintf(`{"id":%q,"state":"active"}`, id))
+					}
+					return answer(200, fmt.Sprintf(`{"id":%q,"state":"pending"}`, id))
+				})
+				ctx, cancel := context.WithTimeout(t.Context(), 2*time.Hour)
+				var others, waits sync.WaitGroup
+				for range beside.watches {
+					others.Go(func() {
+						for _, err := range c.Events.Watch(ctx, EventWatchParams{}) {
+							if ctx.Err() == nil {
+								assert.NoError(t, err)
+							}
+						}
+					})
+				}
+				for i := range beside.options {
+					others.Go(func() {
+						_, err := c.Polls.Wait(ctx, ID("p"+strconv.Itoa(i)), WithQuery("a", "b"))
+						assert.Error(t, err)
+					})
+				}
+				for i := range 200 {
+					waits.Go(func() {
+						_, err := c.Sessions.Wait(ctx, ID("s"+strconv.Itoa(i)))
+						assert.NoError(t, err)
+					})
+				}
+				waits.Wait()
+				// Half of 2,000 an hour: 200 waits, each of which is read once before the end and once after.
+				assert.Less(t, time.Since(began), 40*time.Minute)
+				cancel()
+				others.Wait()
+			})
+		})
+	}
+}
+
 // most returns the most requests that were sent in a window.
 func most(sent []time.Time, window time.Duration) (n int) {
 	for first, at := range sent {

@@ -6,8 +6,7 @@ import (
 	"fmt"
 	"time"
 
-	"golang.org/x/time/rate"
-
+	"github.com/reincubate/ricloud-go/internal/allowance"
 	"github.com/reincubate/ricloud-go/internal/backoff"
 )
 
@@ -29,10 +28,10 @@ const (
 type Watch[E any] struct {
 	Record
 
-	List      List[E]       // calls Charge before each request
-	Since     time.Time     // nothing older is found; zero: from now on
-	Allowance *rate.Limiter // of requests
-	Shortest  time.Duration // interval between two looks
+	List      List[E]          // calls Charge before each request
+	Since     time.Time        // nothing older is found; zero: from now on
+	Allowance *allowance.Share // of requests
+	Shortest  time.Duration    // interval between two looks
 	Longest   time.Duration
 	Passing   func(err error) bool // a later read may succeed
 
@@ -52,14 +51,14 @@ type Watch[E any] struct {
 // first. It returns nil when yield has returned false.
 func (w *Watch[E]) Run(ctx context.Context, yield func(E, error) bool) error {
 	w.seen = map[string]time.Time{}
+	w.Allowance.Add(1)
+	defer w.Allowance.Add(-1)
 	if err := w.load(ctx); err != nil {
 		return err
 	}
 	interval, failing := w.Shortest, time.Time{}
 	for {
-		turn := w.Allowance.Reserve()
-		if err := backoff.Sleep(ctx, turn.Delay()); err != nil {
-			turn.Cancel()
+		if err := w.Allowance.Wait(ctx); err != nil {
 			return w.Ended(err)
 		}
 		w.requests = 0
@@ -93,7 +92,7 @@ func (w *Watch[E]) Run(ctx context.Context, yield func(E, error) bool) error {
 // request of each look.
 func (w *Watch[E]) Charge() {
 	if w.requests++; w.requests > 1 {
-		w.Allowance.ReserveN(time.Now(), 1)
+		w.Allowance.Charge()
 	}
 }
 

@@ -12,7 +12,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-	"golang.org/x/time/rate"
+
+	"github.com/reincubate/ricloud-go/internal/allowance"
 )
 
 // growing is a record to which events are added, oldest first.
@@ -44,7 +45,7 @@ func (g *growing) all(int) ([]*Entry[string], error) {
 func watchOf(l *lists) *Watch[string] {
 	w := &Watch[string]{
 		Record: l.record(), List: l.list,
-		Allowance: rate.NewLimiter(rate.Every(2*time.Second), 10),
+		Allowance: allowance.New(0.5, 10).Kind().Share(),
 		Shortest:  5 * time.Second, Longest: time.Minute,
 		Passing: func(err error) bool { return err == errAway }, //nolint:errorlint // ours
 	}
@@ -314,8 +315,8 @@ func TestWatchStops(t *testing.T) {
 		assert.Equal(t, 1, n)
 
 		w = watchOf(l)
-		w.Allowance = rate.NewLimiter(rate.Every(24*time.Hour), 1)
-		w.Allowance.ReserveN(time.Now(), 1)
+		w.Allowance = allowance.New(1/(24*time.Hour).Seconds(), 1).Kind().Share()
+		w.Allowance.Charge()
 		_, err := watchFor(t, w, time.Hour)
 		require.ErrorIs(t, err, context.DeadlineExceeded)
 		assert.Len(t, l.pages, 1, "no request without a turn")

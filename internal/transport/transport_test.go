@@ -324,7 +324,7 @@ func TestACallerMistakeIsNamedBeforeAnythingIsSent(t *testing.T) {
 		"Polls.Get: id is empty":                         requestWithID(PollsGet, ""),
 		`Polls.Get: id ".." is not the ID of a resource`: requestWithID(PollsGet, ".."),
 		"Polls.List: await must not be negative":         {Operation: PollsList, Await: -1},
-		`Call: method "G ET" is not valid`: {Operation: Custom("Call", "G ET", "/x")},
+		`Call: method "G ET" is not valid`:               {Operation: Custom("Call", "G ET", "/x")},
 		"Polls.List: url points away from the API": {
 			Operation: PollsList, URL: "https://elsewhere.test/polls",
 		},

@@ -12,7 +12,7 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/time/rate"
+	"github.com/reincubate/ricloud-go/internal/allowance"
 )
 
 // Source reads resources of type R for a Hub. It is safe for concurrent use.
@@ -73,7 +73,7 @@ type Hub[R any] struct {
 	base      context.Context //nolint:containedctx // carries values only; nil: none
 	source    Source[R]
 	rhythm    Rhythm
-	allowance *rate.Limiter
+	allowance *allowance.Share
 
 	mu      sync.Mutex
 	entries map[string]*entry[R]
@@ -102,16 +102,16 @@ func (h *Hub[R]) Shared() int64 {
 	return h.shared
 }
 
-// New returns a Hub. Hubs that share an allowance share its requests; nil means
-// no limit.
-func New[R any](source Source[R], rhythm Rhythm, allowance *rate.Limiter) *Hub[R] {
-	if allowance == nil {
-		allowance = rate.NewLimiter(rate.Inf, 1)
+// New returns a Hub. Its requests are taken from share, of which each resource
+// that it waits for is a member; nil means no limit.
+func New[R any](source Source[R], rhythm Rhythm, share *allowance.Share) *Hub[R] {
+	if share == nil {
+		share = allowance.Unlimited()
 	}
 	rhythm.Longest = min(rhythm.Longest, longest)
 	rhythm.Shortest = min(rhythm.Shortest, longest)
 	return &Hub[R]{
-		source: source, rhythm: rhythm, allowance: allowance,
+		source: source, rhythm: rhythm, allowance: share,
 		entries: map[string]*entry[R]{}, lists: lists{limit: maxPage},
 	}
 }
@@ -186,6 +186,7 @@ func (h *Hub[R]) add(id string, known *R) *entry[R] {
 	now := time.Now()
 	e := &entry[R]{id: id, began: now, read: now, due: now, index: -1}
 	h.entries[id] = e
+	h.allowance.Add(1)
 	if known != nil {
 		h.learn(e, known, h.source.Status(known), true)
 	}
@@ -369,6 +370,7 @@ func (h *Hub[R]) remove(e *entry[R]) {
 		return
 	}
 	delete(h.entries, e.id)
+	h.allowance.Add(-1)
 	h.found(e)
 	if e.index >= 0 {
 		heap.Remove(&h.queue, e.index)

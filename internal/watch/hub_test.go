@@ -14,7 +14,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-	"golang.org/x/time/rate"
+
+	"github.com/reincubate/ricloud-go/internal/allowance"
 )
 
 func TestFewAreReadOneByOne(t *testing.T) {
@@ -66,8 +67,7 @@ func TestTheListRuleAmongManyOthers(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		a := newAPI()
-		allowance := rate.NewLimiter(0.5, 50)
-		h := New[job](a, rhythm, allowance)
+		h := New[job](a, rhythm, allowance.New(0.5, 50).Kind().Share())
 		began := time.Now()
 		var all sync.WaitGroup
 		for range 300 { // 25,000 polls in five minutes
@@ -430,7 +430,7 @@ func TestAllowanceStretchesTheInterval(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := newAPI()
 		a.fault = onList(errMissing)
-		h := New[job](a, rhythm, rate.NewLimiter(0.5, 50))
+		h := New[job](a, rhythm, allowance.New(0.5, 50).Kind().Share())
 		began := time.Now()
 		var all sync.WaitGroup
 		for range 100 {
@@ -473,7 +473,7 @@ func randomSchedule(t *testing.T, r *rand.Rand) {
 		}
 		return nil
 	}
-	h := New[job](a, rhythm, rate.NewLimiter(rate.Limit(0.5+r.Float64()*20), 50))
+	h := New[job](a, rhythm, allowance.New(0.5+r.Float64()*20, 50).Kind().Share())
 	events := r.IntN(2) == 0
 	var all sync.WaitGroup
 	for range 1 + r.IntN(120) {

@@ -30,6 +30,7 @@ func (h *Hub[R]) start() {
 func (h *Hub[R]) run(ctx context.Context, wakeup <-chan struct{}) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
+	defer h.allowance.Leave()
 	for {
 		select {
 		case <-timer.C:
@@ -48,13 +49,17 @@ func (h *Hub[R]) step(ctx context.Context) time.Duration {
 	now := time.Now()
 	for len(h.queue) > 0 && ctx.Err() == nil {
 		next, wait := h.next(now)
-		if wait = max(wait, h.noAllowance(now)); wait == 0 {
+		if wait == 0 {
 			wait = h.noPlace(now)
 		}
 		if wait > 0 {
+			h.allowance.Leave()
 			return wait
 		}
-		h.allowance.ReserveN(now, 1)
+		if wait = h.allowance.Take(now); wait > 0 {
+			return wait
+		}
+		h.makePlace(now)
 		h.outage.hold(now, h.rhythm)
 		if next == 0 && !h.scanning && h.scanPays(now) {
 			h.beginScan(ctx, now)
@@ -93,17 +98,6 @@ func (h *Hub[R]) next(now time.Time) (index int, wait time.Duration) {
 	return index, wait
 }
 
-// noAllowance returns how long it takes until the allowance suffices for a
-// request.
-func (h *Hub[R]) noAllowance(now time.Time) time.Duration {
-	missing := 1 - h.allowance.TokensAt(now)
-	if missing <= 0 {
-		return 0
-	}
-	seconds := missing / float64(h.allowance.Limit())
-	return max(time.Duration(seconds*float64(time.Second)), time.Millisecond)
-}
-
 // read is a Get in progress.
 type read[R any] struct {
 	entry  *entry[R]
@@ -118,28 +112,35 @@ var errGivenUp = errors.New("no answer yet, and its place was needed for another
 
 // noPlace returns how long it takes until another Get may be sent. A Get that
 // has no answer after the shortest interval is slow, and no longer counts: reads
-// that hang must not hold up the others. If too many are slow, the oldest is
-// given up.
+// that hang must not hold up the others.
 func (h *Hub[R]) noPlace(now time.Time) time.Duration {
-	slow := 0
-	for slow < len(h.reads) && now.Sub(h.reads[slow].sent) >= h.rhythm.Shortest {
-		slow++
-	}
-	if fast := h.reads[slow:]; len(fast) >= h.places() {
+	if fast := h.reads[h.slow(now):]; len(fast) >= h.places() {
 		return max(fast[0].sent.Add(h.rhythm.Shortest).Sub(now), time.Millisecond)
 	}
-	if slow >= maxSlow {
+	return 0
+}
+
+// makePlace gives up the oldest Get if too many are slow.
+func (h *Hub[R]) makePlace(now time.Time) {
+	if h.slow(now) >= maxSlow {
 		h.reads[0].cancel(errGivenUp)
 		h.reads = h.reads[1:]
 	}
-	return 0
+}
+
+// slow returns how many of the Gets in progress are slow. They are the oldest.
+func (h *Hub[R]) slow(now time.Time) (n int) {
+	for n < len(h.reads) && now.Sub(h.reads[n].sent) >= h.rhythm.Shortest {
+		n++
+	}
+	return n
 }
 
 // places returns how many Gets that are not slow may be in progress. It is as many
 // as the allowance permits in the time after which a Get is slow, so that reads
 // that hang take no turns from the others.
 func (h *Hub[R]) places() int {
-	permitted := float64(h.allowance.Limit()) * h.rhythm.Shortest.Seconds()
+	permitted := h.allowance.Rate() * h.rhythm.Shortest.Seconds()
 	return int(min(max(permitted, minReading), maxReading))
 }
 

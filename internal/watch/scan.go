@@ -86,7 +86,7 @@ func (h *Hub[R]) scan(ctx context.Context, before lists, began time.Time) {
 			break
 		}
 		after, size = page.Last, h.pageLimit()
-		h.allowance.ReserveN(time.Now(), 1) // even if the allowance is used up
+		h.allowance.Charge() // even if the allowance is used up
 	}
 	h.scanned(now, found, began)
 }
@@ -103,7 +103,7 @@ func (h *Hub[R]) page(
 			return page, sent, err
 		}
 		*size = h.pageLimit()
-		h.allowance.ReserveN(time.Now(), 1)
+		h.allowance.Charge()
 	}
 }
 
