@@ -83,9 +83,12 @@ type record struct {
 	Poll         ricloud.ID   `json:"poll,omitempty"`
 	Subscription ricloud.ID   `json:"subscription,omitempty"`
 	Begun        time.Time    `json:"begun,omitzero"` // the create whose outcome is not known
-	Due          time.Time    `json:"due,omitzero"`   // no step before
-	Codes        int          `json:"codes,omitempty"`
-	Looks        int          `json:"looks,omitempty"` // for that create, which found nothing
+	// Read says since when the subscription's polls are read; Check, when to look whether it lives.
+	Read  time.Time `json:"read,omitzero"`
+	Check time.Time `json:"check,omitzero"`
+	Due   time.Time `json:"due,omitzero"` // no step before
+	Codes int       `json:"codes,omitempty"`
+	Looks int       `json:"looks,omitempty"` // for that create, which found nothing
 	// Unmade counts the creates in a row for which no session was found.
 	Unmade       int          `json:"unmade,omitempty"`
 	Failures     int          `json:"failures,omitempty"` // in a row
@@ -256,8 +259,9 @@ func decodeRecord(entry store.Entry) (*stored, error) {
 	if err := json.Unmarshal(entry.Value, &r.record); err != nil {
 		return nil, fmt.Errorf("ingest: the record %s cannot be read: %w", entry.Key, err)
 	}
-	clamp(&r.Due, lastRetry)
+	clamp(&r.Due, max(lastRetry, loginPause(r.Unmade)))
 	clamp(&r.Begun, 0)
+	clamp(&r.Read, 0)
 	return r, nil
 }
 

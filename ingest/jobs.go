@@ -30,6 +30,8 @@ type task struct {
 	Result ricloud.Result `json:"result"` // without its signed URL
 	Tries  int            `json:"tries,omitempty"`
 	Due    time.Time      `json:"due,omitzero"`
+	Away   int            `json:"away,omitempty"`      // failures of storage in a row
+	Since  time.Time      `json:"away_since,omitzero"` // when the first of them was
 	Done   bool           `json:"done,omitempty"`
 	Dead   string         `json:"dead,omitempty"` // why it is given up
 }
@@ -171,7 +173,7 @@ func (e *Engine) revive(ctx context.Context, r *stored) error {
 			}
 			for i := range j.Tasks {
 				if t := &j.Tasks[i]; t.Dead != "" {
-					t.Dead, t.Tries, t.Due = "", 0, time.Time{}
+					t.Dead, t.Tries, t.Due, t.Away, t.Since = "", 0, time.Time{}, 0, time.Time{}
 				}
 			}
 			if err := e.saveJob(ctx, j); err != nil {

@@ -39,6 +39,10 @@ type leader struct {
 	sessions  map[ricloud.ID]*item
 	polls     map[ricloud.ID]*item // polls and subscriptions
 	subs      map[ricloud.ID]*item
+	used      map[ricloud.ID]*item // the sessions of subscriptions
+	pending   map[ricloud.ID]pendingPoll
+	readFrom  instant                         // since when the polls of subscriptions have to be read
+	readNext  instant                         // and by the reading after the one that is under way
 	jobs      map[string]map[string]*jobState // by account and poll
 	procs     processes
 	offered   []*jobState // jobs that may be handled now
@@ -68,7 +72,8 @@ func newLeader(r *runner, held *lease) *leader {
 	l := &leader{
 		runner: r, lease: held, settle: settleTime,
 		items: map[string]*item{}, sessions: map[ricloud.ID]*item{}, polls: map[ricloud.ID]*item{},
-		subs: map[ricloud.ID]*item{}, jobs: map[string]map[string]*jobState{},
+		subs: map[ricloud.ID]*item{}, used: map[ricloud.ID]*item{},
+		pending: map[ricloud.ID]pendingPoll{}, readFrom: instantOf(time.Now()), jobs: map[string]map[string]*jobState{},
 		procs: processes{alive: map[string]bool{}, gone: map[string]time.Time{}},
 		told:  map[string]told{}, closed: map[string]bool{}, forgotten: map[ricloud.ID]bool{},
 		wake: make(chan struct{}, 1), sweepWake: make(chan struct{}, 1), room: make(chan struct{}, 1),
@@ -181,6 +186,9 @@ func (l *leader) observeSession(session *ricloud.Session) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	it := l.sessions[session.ID]
+	if it == nil && (session.State == ricloud.SessionExpired || session.State == ricloud.SessionFailed) {
+		it = l.used[session.ID]
+	}
 	if it != nil && session.State.Ended() && it.news().session == nil {
 		it.seen.session = session
 		l.schedule(it)

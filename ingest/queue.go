@@ -30,6 +30,8 @@ type item struct {
 	due      instant
 	begun    instant
 	since    instant // when its session or poll was made
+	read     instant // since when its subscription's polls are read
+	check    instant // when to look whether its subscription lives
 	session  ricloud.ID
 	poll     ricloud.ID
 	sub      ricloud.ID
@@ -102,7 +104,7 @@ func (l *leader) observeRecord(entry store.Entry) {
 		it = &item{key: strings.Clone(key)} // alone, and not as the end of the subject
 		l.items[it.key] = it
 	}
-	clamp(&r.Due, lastRetry)
+	clamp(&r.Due, max(lastRetry, loginPause(r.Unmade)))
 	clamp(&r.Begun, 0)
 	it.revision, it.state, it.due, it.begun = entry.Revision, known(r.State), instantOf(r.Due),
 		instantOf(r.Begun)
@@ -110,6 +112,7 @@ func (l *leader) observeRecord(entry store.Entry) {
 	if n := len(r.History); n > 0 {
 		it.since = instantOf(r.History[n-1].Time)
 	}
+	it.read, it.check = instantOf(r.Read), instantOf(r.Check)
 	l.link(it)
 	l.schedule(it)
 }
@@ -170,6 +173,9 @@ type brief struct {
 	Subscription ricloud.ID `json:"subscription"`
 	Begun        time.Time  `json:"begun"`
 	Due          time.Time  `json:"due"`
+	Read         time.Time  `json:"read"`
+	Check        time.Time  `json:"check"`
+	Unmade       int        `json:"unmade"`
 	History      []struct {
 		Time time.Time `json:"time"`
 	} `json:"history"`
@@ -198,6 +204,7 @@ func (l *leader) unlink(it *item) {
 	delete(l.sessions, it.session)
 	delete(l.polls, it.poll)
 	delete(l.subs, it.sub)
+	delete(l.used, it.session)
 }
 
 func (l *leader) link(it *item) {
@@ -212,6 +219,8 @@ func (l *leader) link(it *item) {
 		l.polls[it.poll] = it
 	case Subscribed:
 		l.subs[it.sub] = it
+		l.used[it.session] = it
+		l.readSince(it)
 		l.linkClosed(it)
 	case Handling:
 		l.linkClosed(it)
@@ -255,7 +264,10 @@ func (l *leader) next(it *item) (when instant, class int, ok bool) {
 	case Polling:
 		return it.due, finishing, len(s.polls) > 0
 	case Subscribed:
-		return it.due, finishing, len(s.polls) > 0 || s.closed
+		if len(s.polls) > 0 || s.closed || s.session != nil {
+			return it.due, finishing, true
+		}
+		return max(it.due, it.check), looking, it.check != 0
 	case Handling:
 		return it.due, finishing, s.closed
 	case Done, Dead:

@@ -12,10 +12,9 @@ import (
 const (
 	stretch      = 6    // how much more rarely it reads while events arrive
 	maxPage      = 1000 // resources a list page holds at most
-	maxPages     = 20   // that one reading takes of a list
+	maxPages     = 200  // that one reading takes of a list
 	maxPageBytes = 8 << 20
 	maxGets      = 5 // of resources that no list shows, in one reading
-	pollsBack    = time.Hour
 )
 
 // readLoop reads one of the lists of sessions and polls for all, as often as needed, until ctx ends.
@@ -121,25 +120,26 @@ func (l *leader) readSessions(ctx context.Context, size *pageSize) error {
 
 func (l *leader) readPolls(ctx context.Context, size *pageSize) error {
 	wanted, oldest := l.awaited(l.polls)
-	l.mu.Lock()
-	subscribed := len(l.subs)
-	l.mu.Unlock()
-	if subscribed > 0 { // their polls are not known by id
-		wanted[anyPoll] = true
-		if back := time.Now().Add(-pollsBack); oldest.IsZero() || back.Before(oldest) {
-			oldest = back
-		}
-	}
-	_, err := walk(oldest, size, func() int { return len(wanted) }, l.pollList(ctx),
+	subscribed := l.awaitSubscribed(wanted, &oldest)
+	all, err := walk(oldest, size, func() int { return len(wanted) }, l.pollList(ctx),
 		func(p *ricloud.Poll) (ricloud.ID, time.Time) {
 			l.sharePoll(p)
 			delete(wanted, p.ID)
 			return p.ID, p.DateCreated
 		})
-	delete(wanted, anyPoll)
 	if err != nil {
 		return err
 	}
+	switch {
+	case !subscribed:
+	case all:
+		l.mu.Lock()
+		l.readFrom = l.readNext
+		l.mu.Unlock()
+	default:
+		l.log(ctx, "not all polls of subscriptions were read: there are too many")
+	}
+	delete(wanted, anyPoll)
 	gets := 0
 	for id := range wanted {
 		if gets++; gets > maxGets {
@@ -148,6 +148,7 @@ func (l *leader) readPolls(ctx context.Context, size *pageSize) error {
 		p, err := l.client.Polls.Get(ctx, id)
 		switch {
 		case errors.Is(err, ricloud.ErrNotFound):
+			l.forgetPoll(id) // if it is a subscription's
 			p = &ricloud.Poll{ID: id, State: ricloud.PollFailed, Error: "not-found"}
 			p.Results.Data = []ricloud.Result{}
 		case err != nil:
@@ -158,14 +159,80 @@ func (l *leader) readPolls(ctx context.Context, size *pageSize) error {
 	return nil
 }
 
-// anyPoll stands for the polls of subscriptions among the wanted ones.
+// pendingPoll is a poll of a subscription that was seen and whose results are not being handled yet.
+type pendingPoll struct {
+	sub     ricloud.ID
+	created instant
+}
+
+// anyPoll stands for a poll of a subscription, whose ID is not known, among the wanted ones.
 const anyPoll ricloud.ID = "\x00any"
+
+// awaitSubscribed adds the polls of subscriptions to those that are wanted: the ones that run, and
+// all since the last reading. It reports whether anything is subscribed.
+func (l *leader) awaitSubscribed(wanted map[ricloud.ID]bool, oldest *time.Time) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.readNext = instantOf(time.Now())
+	back := func(to instant) {
+		if t := time.Unix(0, int64(to)); oldest.IsZero() || t.Before(*oldest) {
+			*oldest = t
+		}
+	}
+	for id, p := range l.pending {
+		if l.subs[p.sub] == nil {
+			delete(l.pending, id)
+			continue
+		}
+		wanted[id] = true
+		back(p.created)
+	}
+	if len(l.subs) > 0 {
+		wanted[anyPoll] = true
+		back(l.readFrom)
+	}
+	return len(l.subs) > 0
+}
+
+// readSince has the polls of a subscription read since it was last. l.mu is held.
+func (l *leader) readSince(it *item) {
+	from := it.read
+	if from == 0 { // of an older version
+		from = it.since - instant(time.Hour)
+	}
+	l.readFrom, l.readNext = min(l.readFrom, from), min(l.readNext, from)
+}
+
+// readUntil returns since when the polls of a subscription have to be read once one of its polls is
+// being handled: since its oldest poll that is not.
+func (l *leader) readUntil(poll *ricloud.Poll) time.Time {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.pending, poll.ID)
+	from := min(instantOf(time.Now()), l.readFrom)
+	if !poll.DateCreated.IsZero() {
+		from = min(from, instantOf(poll.DateCreated))
+	}
+	for _, p := range l.pending {
+		if p.sub == poll.Subscription {
+			from = min(from, p.created)
+		}
+	}
+	return time.Unix(0, int64(from)).UTC()
+}
 
 // sharePoll hands on a poll that has ended and is waited for.
 func (l *leader) sharePoll(p *ricloud.Poll) {
 	l.mu.Lock()
-	waited := l.polls[p.ID] != nil ||
-		p.Subscription != "" && l.subs[p.Subscription] != nil && !l.forgotten[p.ID]
+	waited := l.polls[p.ID] != nil
+	if p.Subscription != "" && l.subs[p.Subscription] != nil && !l.forgotten[p.ID] {
+		waited = true
+		created := p.DateCreated
+		if created.IsZero() {
+			created = time.Now()
+		}
+		l.pending[p.ID] = pendingPoll{p.Subscription, instantOf(created)}
+	}
 	l.mu.Unlock()
 	if !waited || !p.State.Ended() {
 		return
@@ -174,7 +241,14 @@ func (l *leader) sharePoll(p *ricloud.Poll) {
 	l.observePoll(p)
 }
 
-// forgetPoll notes that a subscription's poll holds nothing to handle.
+// isForgotten reports whether a subscription's poll holds nothing more to handle.
+func (l *leader) isForgotten(id ricloud.ID) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.forgotten[id]
+}
+
+// forgetPoll notes that a subscription's poll holds nothing more to handle.
 func (l *leader) forgetPoll(id ricloud.ID) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -182,6 +256,7 @@ func (l *leader) forgetPoll(id ricloud.ID) {
 		clear(l.forgotten)
 	}
 	l.forgotten[id] = true
+	delete(l.pending, id)
 }
 
 // pageOf reads a page of a list.
@@ -217,11 +292,12 @@ func walk[T any](
 	see func(*T) (ricloud.ID, time.Time),
 ) (all bool, err error) {
 	var after ricloud.ID
-	for range maxPages {
+	for i := range maxPages {
 		n := wanted()
 		if n == 0 {
 			return true, nil
 		}
+		n <<= min(3*i, 12) // what is wanted is further back: larger pages are fewer requests
 		var answer ricloud.Response
 		page, err := list(ricloud.ListParams{AfterID: after, Limit: size.of(n)}, &answer)
 		if err != nil {

@@ -209,7 +209,7 @@ func (l *leader) connected(ctx context.Context, r *stored, session *ricloud.Sess
 // loginAgain logs in anew after a session that was good has ended.
 func (l *leader) loginAgain(ctx context.Context, r *stored, why string) error {
 	r.Failures++
-	if r.Failures > maxUnknown {
+	if r.Failures > maxExpired {
 		return dead(Submitted, "%s, %d times in a row", why, r.Failures)
 	}
 	r.Due = time.Now().UTC().Add(firstRetry << r.Failures)

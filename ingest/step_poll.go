@@ -36,9 +36,15 @@ func (l *leader) subscribe(ctx, create context.Context, r *stored) error {
 	if err != nil {
 		return l.notRequested(ctx, r, err)
 	}
-	r.progress()
-	r.Subscription = subscription.ID
+	r.subscribed(subscription.ID)
 	return l.saveStep(context.WithoutCancel(ctx), r, Subscribed, "")
+}
+
+// subscribed records a subscription as the account's.
+func (r *record) subscribed(id ricloud.ID) {
+	r.Subscription, r.Read = id, r.Begun
+	r.progress()
+	r.checkLater()
 }
 
 // notRequested goes on after a create of a poll or subscription that failed.
@@ -64,8 +70,7 @@ func (l *leader) findRequest(ctx context.Context, r *stored) error {
 		if id == "" {
 			return l.notFound(ctx, r, Connected, "subscription")
 		}
-		r.progress()
-		r.Subscription = id
+		r.subscribed(id)
 		return l.saveStep(ctx, r, Subscribed, "found after a create of unknown outcome")
 	}
 	id, err := l.findPoll(ctx, r)

@@ -6,13 +6,14 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	ricloud "github.com/reincubate/ricloud-go"
 )
 
 // results opens the polls that have ended, and closes those whose results are handled.
 func (l *leader) results(ctx context.Context, r *stored, s seen) error {
-	if r.State == Handling || s.closed {
+	if r.State == Handling || s.closed || r.State == Subscribed && len(r.Open) > 0 {
 		if err := l.close(ctx, r); err != nil {
 			return err
 		}
@@ -20,15 +21,101 @@ func (l *leader) results(ctx context.Context, r *stored, s seen) error {
 	for _, poll := range s.polls {
 		mine := r.State == Polling && poll.ID == r.Poll ||
 			r.State == Subscribed && poll.Subscription == r.Subscription
-		open := slices.ContainsFunc(r.Open, func(o openPoll) bool { return o.ID == poll.ID })
-		if !mine || open || slices.Contains(r.Closed, poll.ID) {
+		if mine && !r.knows(poll.ID) && !l.isForgotten(poll.ID) {
+			if err := l.open(ctx, r, poll); err != nil {
+				return err
+			}
+		}
+		if poll.Subscription != "" {
+			l.forgetPoll(poll.ID)
+		}
+	}
+	switch {
+	case r.State != Subscribed:
+		return nil
+	case s.session != nil && s.session.ID == r.Session:
+		return l.resubscribe(ctx, r)
+	case len(s.polls) == 0 && !s.closed && !r.Check.After(time.Now()):
+		return l.checkSubscription(ctx, r)
+	}
+	return nil
+}
+
+// checkLater says when to look whether the subscription lives, if no poll of it ends before.
+func (r *record) checkLater() {
+	r.Check = time.Now().UTC().Add(2*r.Account.Every + time.Hour)
+}
+
+// checkSubscription looks why no poll of a subscription has ended for long: the subscription may
+// have ended at the API, or its session.
+func (l *leader) checkSubscription(ctx context.Context, r *stored) error {
+	turn, err := l.turn(ctx)
+	if err != nil {
+		return err
+	}
+	subscription, err := l.client.Subscriptions.Get(turn, r.Subscription)
+	ended := errors.Is(err, ricloud.ErrNotFound)
+	switch {
+	case ended, err == nil && subscription.State == ricloud.SubscriptionDeleted:
+		if err := l.openRest(ctx, r); err != nil {
+			return err
+		}
+		id := r.Subscription
+		r.Subscription, r.Check = "", time.Time{}
+		return dead(Connected, "the subscription %s has ended at the API; Retry makes another", id)
+	case err != nil:
+		return err
+	}
+	session, err := l.client.Sessions.Get(ctx, r.Session)
+	switch {
+	case errors.Is(err, ricloud.ErrNotFound), err == nil && session.State != ricloud.SessionActive:
+		return l.resubscribe(ctx, r)
+	case err != nil:
+		return err
+	}
+	r.Due = time.Time{}
+	r.checkLater()
+	return l.save(ctx, r)
+}
+
+// resubscribe logs in again after the session of a subscription has ended.
+func (l *leader) resubscribe(ctx context.Context, r *stored) error {
+	if err := l.openRest(ctx, r); err != nil {
+		return err
+	}
+	r.Subscription, r.Check = "", time.Time{}
+	return l.loginAgain(ctx, r, "the session has expired")
+}
+
+// openRest makes the jobs of the ended polls of a subscription that nobody has seen yet.
+func (l *leader) openRest(ctx context.Context, r *stored) error {
+	params := ricloud.PollListParams{
+		Subscription: r.Subscription, ListParams: ricloud.ListParams{Limit: maxPage},
+	}
+	for poll, err := range l.client.Polls.All(ctx, params) {
+		switch {
+		case errors.Is(err, ricloud.ErrNotFound):
+			return nil
+		case err != nil:
+			return err
+		case poll.DateCreated.Before(r.Read.Add(-clockSkew)):
+			return nil // newest first
+		case !poll.State.Ended() || poll.Subscription != r.Subscription || r.knows(poll.ID):
 			continue
 		}
+		l.urls.add(urlsOf(poll))
+		poll.Results.Data = unsigned(poll.Results.Data)
 		if err := l.open(ctx, r, poll); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// knows reports whether the results of a poll are being handled, or were lately.
+func (r *record) knows(poll ricloud.ID) bool {
+	return slices.Contains(r.Closed, poll) ||
+		slices.ContainsFunc(r.Open, func(o openPoll) bool { return o.ID == poll })
 }
 
 // open makes the jobs of a poll that has ended.
@@ -57,6 +144,10 @@ func (l *leader) open(ctx context.Context, r *stored, poll *ricloud.Poll) error 
 	}
 	r.progress()
 	r.Poll = poll.ID
+	if r.State == Subscribed {
+		r.Read = l.readUntil(poll)
+		r.checkLater()
+	}
 	r.Open = append(r.Open, openPoll{ID: poll.ID, Chunks: chunks, Failed: failed})
 	note := fmt.Sprintf("%d results", len(fresh))
 	if failed != "" {
@@ -142,7 +233,10 @@ func (l *leader) close(ctx context.Context, r *stored) error {
 	var err error
 	switch {
 	case len(failed) > 0:
-		r.Back, r.Reason = Connected, bounded(strings.Join(failed, "; "))
+		if r.Back = Connected; r.Subscription != "" {
+			r.Back = Subscribed
+		}
+		r.Reason = bounded(strings.Join(failed, "; "))
 		err = l.saveStep(ctx, r, Dead, r.Reason)
 	case r.Subscription != "":
 		err = l.saveStep(ctx, r, Subscribed, fmt.Sprintf("poll %s is done", closed[len(closed)-1].ID))

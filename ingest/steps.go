@@ -21,7 +21,13 @@ const (
 	looks      = 2               // in a row that must find nothing, at least
 	clockSkew  = 10 * time.Minute
 	maxCodes   = ricloud.MaxCodeAttempts
-	maxUnknown = 5 // logins in a row that were not made after all
+	maxExpired = 5 // sessions in a row that expired before they were used
+
+	// After a create that was not made after all, as when the API is read-only, there is a pause. That
+	// of a login grows fourfold, since each could prompt the account's owner if the lists were wrong.
+	unmadePause = 30 * time.Second
+	maxLogins   = 7   // in a row that were not made: eleven hours
+	maxRequests = 300 // polls or subscriptions: a day
 )
 
 // giveUpError ends the attempts of an account: a person decides.
@@ -118,13 +124,14 @@ func (l *leader) failed(ctx context.Context, r *stored, err error) error {
 }
 
 // isFinal reports whether another attempt would end the same: the API has
-// refused this account, not the caller or the moment.
+// refused this account, not the caller or the moment. An answer without the
+// API's code is the page of a proxy.
 func isFinal(err error) bool {
 	if _, ok := errors.AsType[*ricloud.ParamError](err); ok {
 		return true
 	}
 	answer, ok := errors.AsType[*ricloud.Error](err)
-	return ok && answer.StatusCode >= 400 && answer.StatusCode < 500 &&
+	return ok && answer.Code != "" && answer.StatusCode >= 400 && answer.StatusCode < 500 &&
 		!errors.Is(err, ricloud.ErrRateLimited) && !errors.Is(err, ricloud.ErrUnconfigured) &&
 		answer.StatusCode != http.StatusRequestTimeout
 }
@@ -239,6 +246,11 @@ func (l *leader) unknown(ctx context.Context, r *stored, err error) error {
 	return l.saveStep(context.WithoutCancel(ctx), r, r.State, "outcome not known: "+err.Error())
 }
 
+// loginPause returns how long to wait after a number of logins in a row that were not made.
+func loginPause(unmade int) time.Duration {
+	return unmadePause << (2 * min(max(unmade-1, 0), maxLogins))
+}
+
 // notFound goes back to before a create that was not made after all, once
 // enough looks have found nothing.
 func (l *leader) notFound(ctx context.Context, r *stored, back State, what string) error {
@@ -248,13 +260,18 @@ func (l *leader) notFound(ctx context.Context, r *stored, back State, what strin
 		r.Due = now.Add(lookAgain << (r.Looks - 1))
 		return l.saveStep(ctx, r, r.State, "no "+what+" found; looks once more")
 	}
-	r.Begun, r.Due, r.Looks = time.Time{}, time.Time{}, 0
-	if r.Unmade++; r.Unmade >= maxUnknown {
-		return dead(back, "%d times in a row, the outcome of a %s was not known and nothing was found",
-			maxUnknown, what)
+	r.Begun, r.Looks = time.Time{}, 0
+	most, pause := maxRequests, min(unmadePause<<min(r.Unmade, 8), lastRetry)
+	if back == Submitted {
+		most, pause = maxLogins, loginPause(r.Unmade+1)
 	}
+	if r.Unmade++; r.Unmade >= most {
+		return dead(back, "%d times in a row, the outcome of a %s was not known and nothing was found",
+			most, what)
+	}
+	r.Due = now.Add(pause)
 	if back == Submitted && r.Codes > 0 {
-		back = CodeNeeded // the code is not kept
+		back, r.Due = CodeNeeded, time.Time{} // the code is not kept
 	}
 	return l.saveStep(ctx, r, back, "no "+what+" was made")
 }

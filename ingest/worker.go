@@ -9,6 +9,8 @@ import (
 	"log/slog"
 	"maps"
 	"math/rand/v2"
+	"net"
+	"net/http"
 	"runtime/debug"
 	"slices"
 	"sync"
@@ -189,18 +191,48 @@ func (w *worker) conclude(
 	case ctx.Err() != nil: // it was the drain or the store that ended it
 		t.Tries--
 		return ricloud.StepInterrupted
+	case isAway(err) && !t.isLongAway():
+		t.Tries-- // it was not the handler that failed
+		t.Due = time.Now().UTC().Add(w.pause(t.Away))
+		t.Away++
+		w.log(ctx, "storage does not answer", slog.String("account", j.Account),
+			slog.String("result", string(t.Result.ID)), slog.Any("error", err))
+		return ricloud.StepAgain
 	case t.Tries >= w.h.Attempts:
 		t.Dead = bounded(fmt.Sprintf("failed %d times: %v", t.Tries, err))
 		w.log(ctx, "a result is given up", slog.String("account", j.Account),
 			slog.String("result", string(t.Result.ID)), slog.Any("error", err))
 		return ricloud.StepDead
 	}
-	wait := min(w.h.RetryWait<<min(t.Tries-1, 16), maxRetryWait)
-	//nolint:gosec // spreads load, guards nothing
-	t.Due = time.Now().UTC().Add(wait/2 + rand.N(wait/2+1))
+	t.Due, t.Away, t.Since = time.Now().UTC().Add(w.pause(t.Tries-1)), 0, time.Time{}
 	w.log(ctx, "a result is tried again later", slog.String("account", j.Account),
 		slog.String("result", string(t.Result.ID)), slog.Any("error", err))
 	return ricloud.StepAgain
+}
+
+// pause returns how long to wait after a number of earlier failures.
+func (w *worker) pause(earlier int) time.Duration {
+	wait := min(w.h.RetryWait<<min(earlier, 16), maxRetryWait)
+	return wait/2 + rand.N(wait/2+1) //nolint:gosec // spreads load, guards nothing
+}
+
+// isAway reports whether storage could not answer, whoever read from it: that passes.
+func isAway(err error) bool {
+	if answer, ok := errors.AsType[*ricloud.StorageError](err); ok {
+		return answer.StatusCode >= 500 || answer.StatusCode == http.StatusTooManyRequests ||
+			answer.StatusCode == http.StatusRequestTimeout
+	}
+	_, download := errors.AsType[*ricloud.DownloadError](err)
+	_, network := errors.AsType[net.Error](err)
+	return download && network
+}
+
+// isLongAway reports whether storage has not answered for so long that it counts.
+func (t *task) isLongAway() bool {
+	if t.Since.IsZero() {
+		t.Since = time.Now().UTC()
+	}
+	return time.Since(t.Since) > giveUp
 }
 
 var errHung = errors.New("the handler did not return in time, and has not stopped since")

@@ -28,6 +28,7 @@ func (w *world) check(ctx context.Context, finished bool) error {
 		return c.Operation == ricloudtest.StorageGet
 	})
 	counts := w.sandbox.CallCounts()
+	servers := w.nats + alive(w.nodes)
 	for _, c := range w.workers { // their CPU time shows when they end
 		_ = c.cmd.Process.Signal(syscall.SIGTERM)
 		<-c.exited
@@ -55,20 +56,26 @@ func (w *world) check(ctx context.Context, finished bool) error {
 	}
 	fmt.Printf("%d accounts, %d workers, webhooks %v, %d kills, seed %d: %v, %.2f requests an "+
 		"account, "+
-		"worst minute %d of %d, %.1f ms CPU an account, %.1f KB on disk an account\n",
+		"worst minute %d of %d, %.1f ms CPU an account (%d NATS servers: %.1f ms), "+
+		"%.1f KB on disk an account\n",
 		w.accounts, w.settings.workers, w.webhooks, w.kills, w.seed, took.Round(time.Second), each, worst,
 		w.quota,
-		float64(w.cpu.Microseconds())/1000/float64(w.accounts), float64(disk)/1024/float64(w.accounts))
+		w.each(w.cpu), w.settings.nodes, w.each(servers), float64(disk)/1024/float64(w.accounts))
 	if w.calm && w.idleCPU > 0 {
 		busy := w.cpu - w.startCPU - time.Duration(float64(w.idleCPU)*(took+idleFor).Seconds())
 		fmt.Printf("CPU of all workers: start %v, each idle second %v, an account beyond that %.1f ms\n",
-			w.startCPU, w.idleCPU, float64(busy.Microseconds())/1000/float64(w.accounts))
+			w.startCPU, w.idleCPU, w.each(busy))
 	}
 	fmt.Println("requests:", counts)
 	if len(wrong) == 0 {
 		return nil
 	}
 	return errors.New(strings.Join(wrong, "\n  "))
+}
+
+// each returns a CPU time divided by the accounts, in milliseconds.
+func (w *world) each(cpu time.Duration) float64 {
+	return float64(cpu.Microseconds()) / 1000 / float64(w.accounts)
 }
 
 // plain is a client of its own, which no pacer holds back.

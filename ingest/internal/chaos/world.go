@@ -50,6 +50,7 @@ type world struct {
 	ports []int             // where the workers receive events
 	dead  map[int]time.Time // pids that were killed
 	cpu   time.Duration     // of workers that have ended
+	nats  time.Duration     // of NATS servers that have ended
 
 	startCPU time.Duration // CPU time of the workers before there was an account
 	idleCPU  time.Duration // and in a second after the last account was done
@@ -289,11 +290,14 @@ func (w *world) launch(c *child) error {
 	cmd := c.cmd
 	go func(exited chan struct{}) {
 		_ = cmd.Wait()
+		w.mu.Lock()
+		used := cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
 		if c.role == "worker" {
-			w.mu.Lock()
-			w.cpu += cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
-			w.mu.Unlock()
+			w.cpu += used
+		} else {
+			w.nats += used
 		}
+		w.mu.Unlock()
 		close(exited)
 	}(c.exited)
 	return nil
@@ -314,14 +318,14 @@ const idleFor = 20 * time.Second
 
 // measureIdle measures what the workers cost while there is nothing to do.
 func (w *world) measureIdle(ctx context.Context) {
-	before := w.alive()
+	before := alive(w.workers)
 	_ = sleep(ctx, idleFor)
-	w.idleCPU = (w.alive() - before) / time.Duration(idleFor.Seconds())
+	w.idleCPU = (alive(w.workers) - before) / time.Duration(idleFor.Seconds())
 }
 
-// alive returns the CPU time of the workers that run: 0 where the system has no /proc.
-func (w *world) alive() (total time.Duration) {
-	for _, c := range w.workers {
+// alive returns the CPU time of processes that run: 0 where the system has no /proc.
+func alive(of []*child) (total time.Duration) {
+	for _, c := range of {
 		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", c.cmd.Process.Pid))
 		if err != nil {
 			continue
@@ -337,7 +341,7 @@ func (w *world) alive() (total time.Duration) {
 
 // submit submits every account.
 func (w *world) submit(ctx context.Context) error {
-	w.startCPU = w.alive()
+	w.startCPU = alive(w.workers)
 	w.began = time.Now()
 	_, here := w.accounts2()
 	for _, a := range here {
