@@ -164,7 +164,7 @@ func (s *signedURL) follow(
 		}
 		if resp.StatusCode/100 != 3 {
 			resp.Body = download.HideBody(resp.Body, seen...)
-			object, err := readObject(resp, target.Host, req)
+			object, err := readObject(resp, target.Host, req, seen)
 			encoding := resp.Header.Get("Content-Encoding")
 			return object, encoding != "" && encoding != "identity", err
 		}
@@ -201,8 +201,11 @@ func (s *signedURL) request(ctx context.Context, target *url.URL, req ObjectRequ
 	return httpReq
 }
 
-// readObject makes an Object of an answer, or a *StorageError.
-func readObject(resp *http.Response, host string, req ObjectRequest) (*Object, error) {
+// readObject makes an Object of an answer, or a *StorageError. A proxy may repeat
+// one of the URLs in place of a code.
+func readObject(
+	resp *http.Response, host string, req ObjectRequest, urls []*url.URL,
+) (*Object, error) {
 	object := &Object{Body: resp.Body, Size: resp.ContentLength, Version: resp.Header.Get("ETag")}
 	if !strings.HasPrefix(object.Version, `"`) {
 		object.Version = "" // a weak ETag does not identify the bytes
@@ -224,7 +227,12 @@ func readObject(resp *http.Response, host string, req ObjectRequest) (*Object, e
 	}
 	_ = xml.NewDecoder(io.LimitReader(resp.Body, maxErrorXML)).Decode(&body)
 	drop(resp.Body)
-	return nil, &StorageError{Host: host, StatusCode: resp.StatusCode, Code: body.Code}
+	failed := &StorageError{Host: host, StatusCode: resp.StatusCode, Code: body.Code}
+	if hidden := download.HideURL(errors.New(body.Code), urls...); !isStorageCode(body.Code) ||
+		hidden.Error() != body.Code {
+		failed.Code = ""
+	}
+	return nil, failed
 }
 
 // parseContentRange reads "bytes 5-9/10"; the size is -1 where it says "*".

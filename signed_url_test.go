@@ -154,6 +154,28 @@ func TestNoSignatureInAnyError(t *testing.T) {
 			assert.False(t, leaks)
 		})
 	}
+	for code, kept := range map[string]bool{
+		"AccessDenied": true, "/a?" + testSignature: false, testSignature: false,
+		"canary-signature": false,
+	} {
+		t.Run("code "+code, func(t *testing.T) {
+			t.Parallel()
+			v := newVault()
+			v.fault = func(*vault, int, *http.Request, *http.Response) (*http.Response, error) {
+				w := httptest.NewRecorder()
+				w.WriteHeader(http.StatusNotFound)
+				_, _ = io.WriteString(w, "<Error><Code>"+code+"</Code></Error>")
+				return w.Result(), nil
+			}
+			_, err := read(t.Context(), v.client(t), v.add("a", random(10)))
+			refused, ok := errors.AsType[*StorageError](err)
+			require.True(t, ok, "%T", err)
+			assert.Equal(t, kept, refused.Code == code)
+			assert.Equal(t, kept, strings.HasSuffix(err.Error(), ": "+code))
+			refused.Code = code
+			assert.NotContains(t, err.Error(), testSignature)
+		})
+	}
 	t.Run("in a Location and in a body", func(t *testing.T) {
 		t.Parallel()
 		v := newVault()

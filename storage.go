@@ -68,10 +68,19 @@ type StorageError struct {
 func (e *StorageError) Error() string {
 	text := fmt.Sprintf("storage at %s answered %d %s", e.Host, e.StatusCode,
 		http.StatusText(e.StatusCode))
-	if e.Code != "" {
+	if isStorageCode(e.Code) {
 		text += ": " + e.Code
 	}
 	return text
+}
+
+// isStorageCode reports whether a code consists of words, and not of text that
+// may repeat a request.
+func isStorageCode(code string) bool {
+	return code != "" && len(code) <= 64 && strings.IndexFunc(code, func(r rune) bool {
+		return r != ' ' && r != '.' && r != '-' && r != '_' &&
+			!('a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9')
+	}) < 0
 }
 
 // Unwrap returns the error of the service's client.

@@ -150,3 +150,17 @@ func TestStreamThatBreaks(t *testing.T) {
 	s := begun(t, `[{"length":"x","number":[1,`)
 	require.ErrorIs(t, s.Decode(new(record)), io.ErrUnexpectedEOF)
 }
+
+// Long white space that comes byte by byte is not looked at again after each of them: that would
+// take minutes.
+func TestStreamOfLongWhiteSpace(t *testing.T) {
+	t.Parallel()
+	text := "[true" + strings.Repeat(" ", 1<<20) + "]"
+	s := wire.NewStream(iotest.OneByteReader(strings.NewReader(text)))
+	for _, want := range []json.Token{json.Delim('['), true, json.Delim(']')} {
+		got, err := s.Token()
+		require.NoError(t, err)
+		assert.Equal(t, want, got)
+	}
+	assert.Equal(t, int64(len(text)), s.InputOffset())
+}
