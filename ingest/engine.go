@@ -132,6 +132,7 @@ type Engine struct {
 	stop    context.CancelFunc
 	tasks   sync.WaitGroup
 	running atomic.Bool
+	closed  atomic.Bool
 	leads   atomic.Bool
 	active  atomic.Int64  // jobs being handled
 	full    atomic.Bool   // the store had too little room when last looked at
@@ -210,10 +211,14 @@ func processID() string {
 func (e *Engine) Pacer() ricloud.Pacer { return e.pacer }
 
 // Close leaves the other processes and closes the state. Run must have
-// returned. Clients that use the Pacer can send nothing from then on.
+// returned. From then on, every call of the Engine returns an error, and so does
+// every call of a client that uses the Pacer. A second Close does nothing.
 func (e *Engine) Close() error {
 	if e.running.Load() {
 		return errors.New("ingest: Close: Run has not returned; end its context first")
+	}
+	if e.closed.Swap(true) {
+		return nil
 	}
 	e.stop()
 	e.tasks.Wait()

@@ -147,6 +147,48 @@ func TestEmbedded(t *testing.T) {
 	}))
 }
 
+// A closed engine answers each call with an error, also for a context without an end, and so does a
+// client that uses its pacer. A second Close does nothing.
+func TestNothingHangsAfterClose(t *testing.T) {
+	t.Parallel()
+	for name, cfg := range map[string]ingest.Config{
+		"memory": {Memory: true}, "folder": {Dir: t.TempDir()},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := newBench(t, cfg)
+			_, here := fleet(2)
+			b.submit(here[0])
+			handler, err := b.engine.WebhookHandler()
+			require.NoError(t, err)
+			require.NoError(t, b.engine.Close())
+			require.NoError(t, b.engine.Close())
+			ctx, key := context.Background(), here[0].Key
+			for name, call := range map[string]func() error{
+				"Submit":  func() error { return b.engine.Submit(ctx, here[1]) },
+				"Account": func() error { _, err := b.engine.Account(ctx, key); return err },
+				"Accounts": func() error {
+					for _, err := range b.engine.Accounts(ctx) {
+						if err != nil {
+							return err
+						}
+					}
+					return nil
+				},
+				"Stats":  func() error { _, err := b.engine.Stats(ctx); return err },
+				"Code":   func() error { return b.engine.Code(ctx, key, ricloud.NewSecret("731994")) },
+				"Retry":  func() error { return b.engine.Retry(ctx, key) },
+				"Forget": func() error { return b.engine.Forget(ctx, key) },
+				"Run":    func() error { return b.engine.Run(ctx, b.client, b.handlers()) },
+				"client": func() error { _, err := b.client.Organisation.Get(ctx); return err },
+				"Replay": func() error { _, err := handler.Replay(ctx, b.client); return err },
+			} {
+				require.ErrorContains(t, call(), "the store is closed", name)
+			}
+		})
+	}
+}
+
 // If the store has no room for events, deliveries are answered with 503. The engine reads the lists
 // instead, and a Replay after space is freed stores the events that the API gave up on.
 func TestAFullStoreLosesNothing(t *testing.T) {

@@ -12,8 +12,14 @@ func OpenOn(ctx context.Context, cfg Config, s store.Store) (*Engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	return join(ctx, settings, s)
+	return join(ctx, settings, shared{s})
 }
+
+// shared is a store that others go on using when one engine is closed.
+type shared struct{ store.Store }
+
+// Close does nothing.
+func (shared) Close() error { return nil }
 
 // OpenSmall opens an engine that keeps few waiting accounts in memory.
 func OpenSmall(ctx context.Context, cfg Config, maxWaiting int) (*Engine, error) {

@@ -49,6 +49,7 @@ type pacer struct {
 	taken   []time.Time // slots that are ours
 	paused  time.Time
 	wake    chan struct{}
+	ended   chan struct{} // closed when nobody hands out slots any more
 	tell    chan struct{} // a pause of ours that others do not know yet
 	sent    atomic.Int64
 }
@@ -61,6 +62,7 @@ type turn struct {
 
 func newPacer(s store.Store, id string, requests int, per time.Duration) *pacer {
 	p := &pacer{store: s, id: id, wake: make(chan struct{}, 1), tell: make(chan struct{}, 1)}
+	p.ended = make(chan struct{})
 	// A window sees slots of its own length and of the grace before it, and one
 	// more at its edge.
 	p.grace = min(max(per/20, 50*time.Millisecond), maxGrace)
@@ -102,6 +104,8 @@ func (p *pacer) Wait(ctx context.Context, priority ricloud.Priority) error {
 	select {
 	case <-t.ready:
 		return nil
+	case <-p.ended:
+		return storeError("Pacer", store.ErrClosed)
 	case <-ctx.Done():
 		p.mu.Lock()
 		defer p.mu.Unlock()
@@ -133,6 +137,7 @@ func (p *pacer) wakeUp() { signal(p.wake) }
 
 // run hands out slots until ctx ends.
 func (p *pacer) run(ctx context.Context) {
+	defer close(p.ended)
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for ctx.Err() == nil {

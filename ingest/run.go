@@ -114,6 +114,9 @@ func (e *Engine) Run(ctx context.Context, client *ricloud.Client, h Handlers) er
 		return errors.New("ingest: Run: it runs already")
 	}
 	defer e.running.Store(false)
+	if e.closed.Load() {
+		return storeError("Run", store.ErrClosed)
+	}
 
 	// Two contexts: begin ends at once, work lives through the drain.
 	begin, cancel := context.WithCancelCause(ctx)
@@ -215,7 +218,7 @@ func (r *runner) campaign(begin, work context.Context) {
 	var watching sync.WaitGroup
 	watching.Go(func() {
 		for watch.Err() == nil {
-			_ = r.store.Watch(watch, leasePrefix, func(e store.Entry) {
+			err := r.store.Watch(watch, leasePrefix, func(e store.Entry) {
 				if e.Key == leaderKey && e.Value == nil {
 					select {
 					case free <- struct{}{}:
@@ -223,6 +226,9 @@ func (r *runner) campaign(begin, work context.Context) {
 					}
 				}
 			})
+			if errors.Is(err, store.ErrClosed) { // the connection is given up
+				r.fatal(err)
+			}
 			_ = sleep(watch, storeRetry)
 		}
 	})

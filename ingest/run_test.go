@@ -70,3 +70,48 @@ func TestEventsReachTheWaitsOfEveryProcess(t *testing.T) {
 		running.Wait()
 	})
 }
+
+// cutOff is a store whose connection is given up when cut is closed.
+type cutOff struct {
+	*store.Memory
+
+	cut chan struct{}
+}
+
+func (c cutOff) Watch(ctx context.Context, prefix string, fn func(store.Entry)) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go func() {
+		select {
+		case <-c.cut:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	err := c.Memory.Watch(ctx, prefix, fn)
+	select {
+	case <-c.cut:
+		return store.ErrClosed
+	default:
+		return err
+	}
+}
+
+// When the connection to the store is given up, Run returns instead of waiting for it.
+func TestRunEndsWithItsConnection(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, ingest.Config{Memory: true})
+		require.NoError(t, b.engine.Close())
+		s := cutOff{store.NewMemory(), make(chan struct{})}
+		engine, err := ingest.OpenOn(t.Context(), ingest.Config{Memory: true}, s)
+		require.NoError(t, err)
+		client := b.sandbox.Client(ricloud.WithPacer(engine.Pacer()))
+		ended := make(chan error, 1)
+		go func() { ended <- engine.Run(t.Context(), client, b.handlers()) }()
+		<-time.NewTimer(time.Minute).C
+		close(s.cut)
+		require.ErrorContains(t, <-ended, "the store is closed")
+		require.NoError(t, engine.Close())
+	})
+}

@@ -28,7 +28,7 @@ type Options struct {
 const (
 	// The limit of one request to a server: the client's 5 s would be the stall.
 	attemptTimeout = 2 * time.Second
-	putTimeout     = 30 * time.Second // of a write, when the context has no end
+	callTimeout    = 30 * time.Second // of a read or a write, when the context has no end
 	markerTTL      = time.Minute      // how long it shows that a key was removed
 	retryWait      = 100 * time.Millisecond
 	readBatch      = 200
@@ -43,7 +43,8 @@ type Store struct {
 	kv       jetstream.KeyValue
 	records  jetstream.Stream
 	events   jetstream.Stream
-	embedded *embedded // nil: a cluster
+	embedded *embedded     // nil: a cluster
+	patience time.Duration // callTimeout, or less in tests
 }
 
 // Connect opens the state in the cluster at url, which may name several servers.
@@ -74,13 +75,13 @@ func quiet() nats.Option {
 // open finds or makes the streams. A cluster that elects its leaders may need
 // several attempts.
 func open(ctx context.Context, conn *nats.Conn, o Options) (*Store, error) {
-	ctx, cancel := context.WithTimeout(ctx, putTimeout)
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	js, err := jetstream.New(conn, jetstream.WithDefaultTimeout(attemptTimeout))
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{conn: conn, js: js, name: o.Name}
+	s := &Store{conn: conn, js: js, name: o.Name, patience: callTimeout}
 	for {
 		if err = s.streams(ctx, o); err == nil {
 			return s, nil
@@ -122,6 +123,8 @@ func (s *Store) live(name string) string   { return s.name + ".live." + name }
 
 // Get returns the entry of a key.
 func (s *Store) Get(ctx context.Context, key string) (store.Entry, error) {
+	ctx, cancel := s.bounded(ctx)
+	defer cancel()
 	for {
 		e, err := s.last(ctx, key)
 		switch {
@@ -130,8 +133,8 @@ func (s *Store) Get(ctx context.Context, key string) (store.Entry, error) {
 		case err == nil, errors.Is(err, store.ErrNotFound):
 			return e, err
 		}
-		if sleep(ctx, retryWait) != nil {
-			return store.Entry{}, err
+		if s.pause(ctx, retryWait) != nil {
+			return store.Entry{}, s.failure(err)
 		}
 	}
 }
@@ -221,11 +224,8 @@ var errInFlight = errors.New("another write is in flight")
 func (s *Store) write(
 	ctx context.Context, attempt func(ctx context.Context, again bool) (uint64, error),
 ) (uint64, error) {
-	if _, ok := ctx.Deadline(); !ok {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, putTimeout)
-		defer cancel()
-	}
+	ctx, cancel := s.bounded(ctx)
+	defer cancel()
 	again := false
 	for {
 		try, cancel := context.WithTimeout(ctx, attemptTimeout)
@@ -244,10 +244,35 @@ func (s *Store) write(
 		default:
 			again = true
 		}
-		if sleep(ctx, wait) != nil {
-			return 0, err
+		if s.pause(ctx, wait) != nil {
+			return 0, s.failure(err)
 		}
 	}
+}
+
+// bounded gives ctx an end if it has none.
+func (s *Store) bounded(ctx context.Context) (context.Context, context.CancelFunc) {
+	if _, ok := ctx.Deadline(); ok {
+		return ctx, func() {}
+	}
+	return context.WithTimeout(ctx, s.patience)
+}
+
+// pause waits before another attempt. It returns an error if there is none to make: ctx has ended,
+// or the connection is closed, which is final.
+func (s *Store) pause(ctx context.Context, d time.Duration) error {
+	if s.conn.IsClosed() {
+		return store.ErrClosed
+	}
+	return sleep(ctx, d)
+}
+
+// failure returns err as store.ErrClosed if the connection is closed.
+func (s *Store) failure(err error) error {
+	if err != nil && s.conn.IsClosed() {
+		return fmt.Errorf("%w (%w)", store.ErrClosed, err)
+	}
+	return err
 }
 
 // code returns the server's code of an error, 0 for one that it did not send.
@@ -280,7 +305,7 @@ func (s *Store) Watch(ctx context.Context, prefix string, fn func(store.Entry)) 
 	if read {
 		last, err := s.read(ctx, prefix, fn)
 		if err != nil || ctx.Err() != nil {
-			return ended(ctx, err)
+			return ended(ctx, s.failure(err))
 		}
 		if fn(store.Entry{}); last > 0 {
 			opts = append(opts, jetstream.ResumeFromRevision(last+1))
@@ -288,7 +313,7 @@ func (s *Store) Watch(ctx context.Context, prefix string, fn func(store.Entry)) 
 	}
 	watcher, err := s.watcher(ctx, prefix, opts)
 	if err != nil {
-		return ended(ctx, err)
+		return ended(ctx, s.failure(err))
 	}
 	defer func() { _ = watcher.Stop() }()
 	for {
@@ -298,7 +323,7 @@ func (s *Store) Watch(ctx context.Context, prefix string, fn func(store.Entry)) 
 		case e, ok := <-watcher.Updates():
 			switch {
 			case !ok:
-				return ended(ctx, errors.New("the watch has ended"))
+				return ended(ctx, s.failure(errors.New("the watch has ended")))
 			case e == nil && read: // it was told already
 			case e == nil:
 				fn(store.Entry{})
@@ -312,16 +337,24 @@ func (s *Store) Watch(ctx context.Context, prefix string, fn func(store.Entry)) 
 }
 
 // read calls fn for each key that is there, and returns the revision of the last. A watch would be
-// sent all of them at once, which takes memory in both the server and the client.
+// sent all of them at once, which takes memory in both the server and the client. However many
+// there are, the time of a call bounds only how long none comes.
 func (s *Store) read(
 	ctx context.Context, keys string, fn func(store.Entry),
 ) (last uint64, err error) {
+	bound, cancel := s.bounded(ctx)
+	defer func() { cancel() }()
 	for {
+		before := last
 		done, err := s.readFrom(ctx, keys, &last, fn)
 		if done {
 			return last, nil
 		}
-		if sleep(ctx, retryWait) != nil {
+		if last != before {
+			cancel()
+			bound, cancel = s.bounded(ctx)
+		}
+		if s.pause(bound, retryWait) != nil {
 			return last, err
 		}
 	}
@@ -336,7 +369,7 @@ func (s *Store) readFrom(
 	consumer, err := s.records.CreateConsumer(attempt, jetstream.ConsumerConfig{
 		FilterSubject: s.subject(keys), DeliverPolicy: jetstream.DeliverByStartSequencePolicy,
 		OptStartSeq: *last + 1, AckPolicy: jetstream.AckNonePolicy, MemoryStorage: true, Replicas: 1,
-		InactiveThreshold: putTimeout,
+		InactiveThreshold: callTimeout,
 	})
 	if err != nil {
 		return false, err
@@ -388,12 +421,14 @@ func isRemoval(header nats.Header) bool {
 func (s *Store) watcher(
 	ctx context.Context, keys string, opts []jetstream.WatchOpt,
 ) (jetstream.KeyWatcher, error) {
+	bound, cancel := s.bounded(ctx)
+	defer cancel()
 	for {
 		watcher, err := s.kv.Watch(ctx, keys, opts...)
 		if err == nil {
 			return watcher, nil
 		}
-		if sleep(ctx, retryWait) != nil {
+		if s.pause(bound, retryWait) != nil {
 			return nil, err
 		}
 	}
@@ -403,8 +438,8 @@ func (s *Store) watcher(
 func (s *Store) Subscribe(ctx context.Context, since time.Time, fn func([]byte)) error {
 	for {
 		err := s.subscribe(ctx, since, fn)
-		if sleep(ctx, retryWait) != nil {
-			return ended(ctx, err)
+		if s.pause(ctx, retryWait) != nil {
+			return ended(ctx, s.failure(err))
 		}
 	}
 }
@@ -439,7 +474,7 @@ func (s *Store) subscribe(ctx context.Context, since time.Time, fn func([]byte))
 
 // Send reaches all that listen.
 func (s *Store) Send(_ context.Context, subject string, data []byte) error {
-	return s.conn.Publish(s.live(subject), data)
+	return s.failure(s.conn.Publish(s.live(subject), data))
 }
 
 // Listen calls fn with nil, and then for each message.
@@ -459,11 +494,17 @@ func (s *Store) listen(
 ) error {
 	subscription, err := s.conn.Subscribe(s.live(subject), fn)
 	if err != nil {
-		return ended(ctx, err)
+		return ended(ctx, s.failure(err))
 	}
+	over := make(chan struct{})
+	subscription.SetClosedHandler(func(string) { close(over) })
 	listening()
-	<-ctx.Done()
-	return ended(ctx, subscription.Unsubscribe())
+	select {
+	case <-ctx.Done():
+		return ended(ctx, subscription.Unsubscribe())
+	case <-over:
+		return ended(ctx, s.failure(errors.New("the subscription has ended")))
+	}
 }
 
 // Ask returns the answer of one that answers.
@@ -473,7 +514,7 @@ func (s *Store) Ask(ctx context.Context, subject string, data []byte) ([]byte, e
 		return nil, store.ErrNobody
 	}
 	if err != nil {
-		return nil, err
+		return nil, s.failure(err)
 	}
 	return msg.Data, nil
 }
@@ -483,11 +524,11 @@ func (s *Store) Usage(ctx context.Context) (store.Usage, error) {
 	u := store.Usage{Embedded: s.embedded != nil}
 	records, err := s.records.Info(ctx)
 	if err != nil {
-		return u, err
+		return u, s.failure(err)
 	}
 	events, err := s.events.Info(ctx)
 	if err != nil {
-		return u, err
+		return u, s.failure(err)
 	}
 	u.Records, u.Bytes = records.State.Msgs, records.State.Bytes
 	u.Events, u.EventBytes = events.State.Msgs, events.State.Bytes

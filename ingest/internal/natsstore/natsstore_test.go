@@ -29,6 +29,11 @@ func options() natsstore.Options {
 // serve starts a NATS server on a free loopback port.
 func serve(t *testing.T) (url string) {
 	t.Helper()
+	return start(t).ClientURL()
+}
+
+func start(t *testing.T) *server.Server {
+	t.Helper()
 	srv, err := server.NewServer(&server.Options{
 		Host: "127.0.0.1", Port: server.RANDOM_PORT, JetStream: true, StoreDir: t.TempDir(), NoLog: true,
 		NoSigs: true,
@@ -37,7 +42,7 @@ func serve(t *testing.T) (url string) {
 	srv.Start()
 	t.Cleanup(func() { srv.Shutdown(); srv.WaitForShutdown() })
 	require.True(t, srv.ReadyForConnections(time.Minute))
-	return srv.ClientURL()
+	return srv
 }
 
 // A folder is one process's own, and what was stored is there after a restart.
@@ -181,6 +186,36 @@ func TestStreamsThatAreDeleted(t *testing.T) {
 	_, err = s.Usage(ctx)
 	require.Error(t, err)
 	assert.Empty(t, js.StreamNames(t.Context()).Name())
+}
+
+// While the server is away, a call ends also if its context has no end.
+func TestServerThatIsAway(t *testing.T) {
+	t.Parallel()
+	srv := start(t)
+	s, err := natsstore.Connect(t.Context(), srv.ClientURL(), options())
+	require.NoError(t, err)
+	defer func() { assert.NoError(t, s.Close()) }()
+	s.SetPatience(200 * time.Millisecond)
+	srv.Shutdown()
+	srv.WaitForShutdown()
+	ctx := context.Background()
+	var calls sync.WaitGroup
+	for name, call := range map[string]func() error{
+		"Get":       func() error { _, err := s.Get(ctx, "acct.a"); return err },
+		"Put":       func() error { _, err := s.Put(ctx, store.Entry{Key: "acct.a"}, 0); return err },
+		"Remove":    func() error { return s.Remove(ctx, "acct.a", 1) },
+		"Publish":   func() error { return s.Publish(ctx, "1", nil) },
+		"Watch":     func() error { return s.Watch(ctx, "acct.", func(store.Entry) {}) },
+		"Watch key": func() error { return s.Watch(ctx, "acct.a", func(store.Entry) {}) },
+		"Usage":     func() error { _, err := s.Usage(ctx); return err },
+	} {
+		calls.Go(func() {
+			err := call()
+			assert.Error(t, err, name)
+			assert.NotErrorIs(t, err, store.ErrClosed, name)
+		})
+	}
+	calls.Wait()
 }
 
 // Move copies accounts, jobs and events, leaves leases behind, and closes the folder for good. It

@@ -20,6 +20,7 @@ type Memory struct {
 	events   []event
 	known    map[string]struct{} // events' ids
 	answers  map[string][]*func([]byte) []byte
+	closed   chan struct{}
 }
 
 type expiring struct {
@@ -39,6 +40,17 @@ func NewMemory() *Memory {
 	return &Memory{
 		entries: map[string]*expiring{}, watchers: map[*watcher]struct{}{},
 		known: map[string]struct{}{}, answers: map[string][]*func([]byte) []byte{},
+		closed: make(chan struct{}),
+	}
+}
+
+// check returns ErrClosed once the store is closed.
+func (m *Memory) check() error {
+	select {
+	case <-m.closed:
+		return ErrClosed
+	default:
+		return nil
 	}
 }
 
@@ -46,6 +58,9 @@ func NewMemory() *Memory {
 func (m *Memory) Get(_ context.Context, key string) (Entry, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if err := m.check(); err != nil {
+		return Entry{}, err
+	}
 	if e := m.entries[key]; e != nil {
 		return e.Entry, nil
 	}
@@ -56,6 +71,9 @@ func (m *Memory) Get(_ context.Context, key string) (Entry, error) {
 func (m *Memory) Put(_ context.Context, e Entry, ttl time.Duration) (uint64, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if err := m.check(); err != nil {
+		return 0, err
+	}
 	old := m.entries[e.Key]
 	if old == nil && e.Revision != 0 || old != nil && old.Revision != e.Revision {
 		return 0, ErrConflict
@@ -84,6 +102,9 @@ func (m *Memory) expire(key string, revision uint64) {
 func (m *Memory) Remove(_ context.Context, key string, revision uint64) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if err := m.check(); err != nil {
+		return err
+	}
 	return m.remove(key, revision)
 }
 
@@ -144,6 +165,9 @@ func (m *Memory) follow(
 		m.mu.Unlock()
 	}()
 	for {
+		if err := m.check(); err != nil && ctx.Err() == nil {
+			return err
+		}
 		w.mu.Lock()
 		queue := w.queue
 		w.queue = nil
@@ -159,6 +183,7 @@ func (m *Memory) follow(
 		}
 		select {
 		case <-w.wake:
+		case <-m.closed:
 		case <-ctx.Done():
 			return nil
 		}
@@ -196,6 +221,9 @@ const (
 func (m *Memory) Publish(_ context.Context, id string, data []byte) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if err := m.check(); err != nil {
+		return err
+	}
 	if _, ok := m.known[id]; ok {
 		return nil
 	}
@@ -227,6 +255,9 @@ func (m *Memory) Subscribe(ctx context.Context, since time.Time, fn func([]byte)
 func (m *Memory) Send(_ context.Context, subject string, data []byte) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if err := m.check(); err != nil {
+		return err
+	}
 	m.tell(busPrefix+subject, bytes.Clone(data))
 	return nil
 }
@@ -243,6 +274,9 @@ func (m *Memory) Listen(ctx context.Context, subject string, fn func([]byte)) er
 
 // Ask returns the answer of one that answers.
 func (m *Memory) Ask(ctx context.Context, subject string, data []byte) ([]byte, error) {
+	if err := m.check(); err != nil {
+		return nil, err
+	}
 	m.mu.Lock()
 	var fn func([]byte) []byte
 	if all := m.answers[subject]; len(all) > 0 {
@@ -257,6 +291,8 @@ func (m *Memory) Ask(ctx context.Context, subject string, data []byte) ([]byte, 
 	select {
 	case a := <-answer:
 		return a, nil
+	case <-m.closed:
+		return nil, ErrClosed
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
 	}
@@ -268,19 +304,27 @@ func (m *Memory) Answer(ctx context.Context, subject string, fn func([]byte) []b
 	m.mu.Lock()
 	m.answers[subject] = append(m.answers[subject], own)
 	m.mu.Unlock()
-	<-ctx.Done()
+	var err error
+	select {
+	case <-ctx.Done():
+	case <-m.closed:
+		err = ErrClosed
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.answers[subject] = slices.DeleteFunc(m.answers[subject], func(other *func([]byte) []byte) bool {
 		return other == own
 	})
-	return nil
+	return err
 }
 
 // Usage is how much the store holds.
 func (m *Memory) Usage(context.Context) (Usage, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if err := m.check(); err != nil {
+		return Usage{}, err
+	}
 	u := Usage{Records: uint64(len(m.entries)), Events: uint64(len(m.events)), Memory: true}
 	for _, e := range m.entries {
 		u.Bytes += uint64(len(e.Value))
@@ -288,10 +332,14 @@ func (m *Memory) Usage(context.Context) (Usage, error) {
 	return u, nil
 }
 
-// Close stops the timers of the store.
+// Close ends the store, and stops its timers.
 func (m *Memory) Close() error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if m.check() != nil {
+		return nil
+	}
+	close(m.closed)
 	for _, e := range m.entries {
 		if e.timer != nil {
 			e.timer.Stop()

@@ -16,6 +16,8 @@ var (
 	ErrConflict = errors.New("changed by another")
 	// ErrFull reports that the store has no room: nothing was written.
 	ErrFull = errors.New("the store is full")
+	// ErrClosed reports that the store was closed: no later call will succeed.
+	ErrClosed = errors.New("the store is closed")
 	// ErrNobody reports that no process answers on a subject.
 	ErrNobody = errors.New("nobody answers")
 )
@@ -82,7 +84,9 @@ type Usage struct {
 	Memory, Embedded bool
 }
 
-// Store holds the state of an engine. All methods are safe for concurrent use.
+// Store holds the state of an engine. All methods are safe for concurrent use. Once it is closed,
+// they return ErrClosed. Without a deadline, a call that the store does not answer ends within half
+// a minute, except those that follow it until ctx ends, and Ask.
 type Store interface {
 	Records
 	Events

@@ -28,7 +28,7 @@ func TestStores(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			checkStore(t, s)
-			assert.NoError(t, s.Close())
+			closes(t, s)
 		})
 	}
 }
@@ -49,6 +49,51 @@ func checkStore(t *testing.T, s store.Store) {
 		{"usage counts", usage},
 	} {
 		t.Run(part.name, func(t *testing.T) { part.check(t, s) })
+	}
+}
+
+// closes checks that a closed store ends what is in progress, and refuses what comes later, also
+// for a context without an end.
+func closes(t *testing.T, s store.Store) {
+	t.Helper()
+	revision := put(t, s, "closed.a", "x", 0)
+	nothing := func(store.Entry) {}
+	follow := map[string]func(context.Context) error{
+		"Watch":     func(ctx context.Context) error { return s.Watch(ctx, "closed.", nothing) },
+		"Watch key": func(ctx context.Context) error { return s.Watch(ctx, "closed.a", nothing) },
+		"Subscribe": func(ctx context.Context) error {
+			return s.Subscribe(ctx, time.Now(), func([]byte) {})
+		},
+		"Listen": func(ctx context.Context) error { return s.Listen(ctx, "closed", func([]byte) {}) },
+		"Answer": func(ctx context.Context) error {
+			return s.Answer(ctx, "closed", func([]byte) []byte { return nil })
+		},
+	}
+	var following, begun sync.WaitGroup
+	for name, call := range follow {
+		begun.Add(1)
+		following.Go(func() {
+			begun.Done()
+			assert.ErrorIs(t, call(context.Background()), store.ErrClosed, name)
+		})
+	}
+	begun.Wait()
+	require.NoError(t, s.Close())
+	following.Wait()
+
+	ctx := context.Background()
+	follow["Get"] = func(context.Context) error { _, err := s.Get(ctx, "closed.a"); return err }
+	follow["Put"] = func(context.Context) error {
+		_, err := s.Put(ctx, store.Entry{Key: "closed.b"}, 0)
+		return err
+	}
+	follow["Remove"] = func(context.Context) error { return s.Remove(ctx, "closed.a", revision) }
+	follow["Publish"] = func(context.Context) error { return s.Publish(ctx, "closed", []byte("x")) }
+	follow["Send"] = func(context.Context) error { return s.Send(ctx, "closed", nil) }
+	follow["Ask"] = func(context.Context) error { _, err := s.Ask(ctx, "closed", nil); return err }
+	follow["Usage"] = func(context.Context) error { _, err := s.Usage(ctx); return err }
+	for name, call := range follow {
+		assert.ErrorIs(t, call(ctx), store.ErrClosed, name)
 	}
 }
 
