@@ -547,8 +547,8 @@ func TestFindCostsFewRequests(t *testing.T) {
 	}
 }
 
-// Only a list that shows no session proves that there is none. Another answer to the request for the
-// list does not, nor does a list of sessions without their dates.
+// Only a list that shows no session proves that there is none. Another answer does not, nor does a
+// list of sessions without their dates.
 func TestFindTakesNoOtherAnswerForAnEmptyList(t *testing.T) {
 	t.Parallel()
 	for name, answer := range map[string]struct {

@@ -7,14 +7,17 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"iter"
 	"log/slog"
 	"math"
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
+	"weak"
 
 	"github.com/reincubate/ricloud-go/internal/allowance"
 	"github.com/reincubate/ricloud-go/internal/backoff"
@@ -103,7 +106,7 @@ func newWaiter[T any](
 	shared.share = shared.kind.Share()
 	r := reader[T]{
 		pollingOf: shared, get: get, list: list, status: status, complete: complete,
-		links: new(observer.Links), warned: new(atomic.Bool),
+		links: new(observer.Links), shown: newShown[T](), warned: new(atomic.Bool),
 	}
 	return &waiter[T]{r, watch.New(r, shared.rhythm, shared.share)}
 }
@@ -120,7 +123,7 @@ func (w *waiter[T]) watch(
 		var raw atomic.Pointer[Response] // the hub writes it while the caller reads its own copy
 		if len(opts) > 0 {
 			own := w.reader
-			own.opts, own.raw, own.share = opts, &raw, w.kind.Share()
+			own.opts, own.raw, own.share, own.shown = opts, &raw, w.kind.Share(), newShown[T]()
 			hub = watch.New(own, w.rhythm, own.share).WithValues(ctx)
 		}
 		began, wait := time.Now(), hub.Join(string(id), known)
@@ -237,6 +240,7 @@ type reader[T any] struct {
 	complete func(context.Context, pollingOf, *T) error
 
 	links  *observer.Links // the waits, for hooks
+	shown  *shown[T]       // by the last reads of the list
 	opts   []CallOption    // of the one wait that it reads for
 	raw    *atomic.Pointer[Response]
 	warned *atomic.Bool // that the key may not list
@@ -294,6 +298,9 @@ func (r reader[T]) List(
 		r.warn(ctx, err)
 		return page, err
 	}
+	if after == "" {
+		r.shown.begin()
+	}
 	page.Len, page.More = len(l.Data), l.HasMore
 	for _, raw := range l.Data {
 		id := wire.ID(raw)
@@ -303,15 +310,60 @@ func (r reader[T]) List(
 		if page.Last = id; !wanted(id) {
 			continue
 		}
-		v := new(T)
-		if r.client.decode(ctx, r.list.Name, raw, v) == nil && r.status(v).State != "" {
-			page.Wanted = append(page.Wanted, v)
+		v := r.shown.get(id, raw)
+		if v == nil {
+			v = new(T)
+			if r.client.decode(ctx, r.list.Name, raw, v) != nil || r.status(v).State == "" {
+				continue
+			}
 		}
+		page.Wanted = append(page.Wanted, v)
+		r.shown.put(id, raw, v)
 	}
 	if page.Len > 0 && page.Last == "" {
 		return watch.Page[T]{}, notTheResource(r.list.Name, "data[].id", "")
 	}
 	return page, nil
+}
+
+// shown are the resources that the last two reads of the list have shown. Most
+// have not changed when they are shown again, and are not decoded again (a page
+// costs a third of the allocations). The hub keeps the resources that are waited for.
+type shown[T any] struct {
+	seed   maphash.Seed
+	mu     sync.Mutex
+	before map[string]shownItem[T]
+	now    map[string]shownItem[T]
+}
+
+type shownItem[T any] struct {
+	sum   uint64
+	value weak.Pointer[T]
+}
+
+func newShown[T any]() *shown[T] { return &shown[T]{seed: maphash.MakeSeed()} }
+
+// begin notes that the list is read from its beginning.
+func (s *shown[T]) begin() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.before, s.now = s.now, make(map[string]shownItem[T], len(s.now))
+}
+
+// get returns the resource if the list has shown the same text of it, else nil.
+func (s *shown[T]) get(id string, raw []byte) *T {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if item, ok := s.before[id]; ok && item.sum == maphash.Bytes(s.seed, raw) {
+		return item.value.Value()
+	}
+	return nil
+}
+
+func (s *shown[T]) put(id string, raw []byte, v *T) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.now[id] = shownItem[T]{maphash.Bytes(s.seed, raw), weak.Make(v)}
 }
 
 // waits returns the contexts of the waits that a read is for, if a hook wants

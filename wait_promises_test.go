@@ -121,15 +121,18 @@ func TestWaitsOutliveEveryOutage(t *testing.T) {
 	}
 }
 
-// However little the quota is, waits take no more than a fifth of it in any of its periods, within a
-// tenth: neither when many begin at once, nor in an outage, nor where each needs its own requests. In
-// a shorter window, no more than that tenth go beyond its share, unless a 429 has held them together.
+// However little the quota is, waits take no more than a fifth of it in any of its periods, within
+// a tenth: neither when many begin at once, nor in an outage, nor where each needs its own requests.
+// In a shorter window, no more than that tenth go beyond its share, unless a 429 has held them up.
 func TestWaitsTakeAFifthOfAnyQuota(t *testing.T) {
 	t.Parallel()
 	for _, quota := range []struct {
 		n   int
 		per time.Duration
-	}{{10_000, time.Hour}, {300, time.Hour}, {1000, time.Hour}, {600, time.Minute}, {20, time.Second}} {
+	}{
+		{10_000, time.Hour}, {300, time.Hour}, {1000, time.Hour}, {600, time.Minute},
+		{20, time.Second},
+	} {
 		for name, outage := range map[string]RoundTripFunc{
 			"429":     func(*http.Request) (*http.Response, error) { return answer(429, "") },
 			"500":     func(*http.Request) (*http.Response, error) { return answer(500, "") },
@@ -178,9 +181,8 @@ func TestWaitsTakeAFifthOfAnyQuota(t *testing.T) {
 	}
 }
 
-// Waits have their part of the allowance whatever else reads for the client: events that arrive all
-// the time, many watches of events, and waits with options, which together have no more than if they
-// had none.
+// Waits have their part of the allowance whatever else reads for the client: a busy record of
+// events, many watches of events, and waits with options.
 func TestNothingStarvesWaits(t *testing.T) {
 	t.Parallel()
 	for name, beside := range map[string]struct{ watches, options int }{
@@ -854,8 +856,8 @@ func TestTasksThatAPollHidesAreAskedFor(t *testing.T) {
 	}
 }
 
-// A list of the oldest API cannot show the end of a poll. Many waits, whose polls a list shows, still
-// read each of them once it has ended.
+// A list of the oldest API cannot show the end of a poll. Many waits, whose polls a list shows,
+// still read each of them once it has ended.
 func TestManyPollsThatHideTheirTasksEnd(t *testing.T) {
 	t.Parallel()
 	for _, polls := range []int{1, 3, 5, 300} {

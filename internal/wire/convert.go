@@ -88,11 +88,28 @@ func convertTime(raw json.RawMessage) (json.RawMessage, bool) {
 
 // Unquote returns what a JSON string holds, or raw itself if it is not one.
 func Unquote(raw []byte) string {
+	if inner, ok := plainString(raw); ok {
+		return string(inner)
+	}
 	var s string
 	if json.Unmarshal(raw, &s) != nil {
 		return string(raw)
 	}
 	return s
+}
+
+// plainString returns what is between the quotes of a string without escapes.
+func plainString(raw []byte) (inner []byte, ok bool) {
+	if len(raw) < 2 || raw[0] != '"' || raw[len(raw)-1] != '"' {
+		return nil, false
+	}
+	inner = raw[1 : len(raw)-1]
+	for _, c := range inner {
+		if c < ' ' || c > '~' || c == '"' || c == '\\' {
+			return nil, false
+		}
+	}
+	return inner, true
 }
 
 // The kinds of JSON values, as mismatch names them.

@@ -322,14 +322,3 @@ func TestPattern(t *testing.T) {
 		assert.Equal(t, want, Pattern(path), path)
 	}
 }
-
-func TestID(t *testing.T) {
-	t.Parallel()
-	for body, want := range map[string]string{
-		`{"id":"a"}`: "a", `{"id":7}`: "7", `{"a":{"id":"x"},"id":"b"}`: "b", `{"id":{"id":3}}`: "3",
-		`{"id":null}`: "", `{"id":[1]}`: "",
-		`{"a":1}`: "", `{}`: "", `[]`: "", `7`: "", `"id"`: "", `{"id":"a","b`: "a", `{"a":`: "", ``: "",
-	} {
-		assert.Equal(t, want, ID([]byte(body)), body)
-	}
-}
