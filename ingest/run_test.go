@@ -71,26 +71,26 @@ func TestEventsReachTheWaitsOfEveryProcess(t *testing.T) {
 	})
 }
 
-// cutOff is a store whose connection is given up when cut is closed.
-type cutOff struct {
+// severed is a store whose connection is given up when cut is closed.
+type severed struct {
 	*store.Memory
 
 	cut chan struct{}
 }
 
-func (c cutOff) Watch(ctx context.Context, prefix string, fn func(store.Entry)) error {
+func (s severed) Watch(ctx context.Context, prefix string, fn func(store.Entry)) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	go func() {
 		select {
-		case <-c.cut:
+		case <-s.cut:
 			cancel()
 		case <-ctx.Done():
 		}
 	}()
-	err := c.Memory.Watch(ctx, prefix, fn)
+	err := s.Memory.Watch(ctx, prefix, fn)
 	select {
-	case <-c.cut:
+	case <-s.cut:
 		return store.ErrClosed
 	default:
 		return err
@@ -103,7 +103,7 @@ func TestRunEndsWithItsConnection(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t, ingest.Config{Memory: true})
 		require.NoError(t, b.engine.Close())
-		s := cutOff{store.NewMemory(), make(chan struct{})}
+		s := severed{store.NewMemory(), make(chan struct{})}
 		engine, err := ingest.OpenOn(t.Context(), ingest.Config{Memory: true}, s)
 		require.NoError(t, err)
 		client := b.sandbox.Client(ricloud.WithPacer(engine.Pacer()))
