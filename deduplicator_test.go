@@ -198,3 +198,25 @@ func TestTheHandlersFunctionFindsItsLease(t *testing.T) {
 	_, ok := ricloud.LeaseFromContext(t.Context())
 	assert.False(t, ok)
 }
+
+// hangingStore is a store that does not answer.
+type hangingStore struct{ *ricloud.MemoryDeduplicator }
+
+func (hangingStore) Begin(ctx context.Context, _ ricloud.ID) (ricloud.Lease, error) {
+	<-ctx.Done()
+	return ricloud.Lease{}, ctx.Err()
+}
+
+func TestAStoreThatHangsHoldsNoDelivery(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		h, err := ricloud.NewWebhookHandler(func(context.Context, *ricloud.Event) error { return nil },
+			ricloud.WithWebhookSecrets(ricloud.NewSecret("whsec_one")),
+			ricloud.WithWebhookDeduplicator(hangingStore{ricloud.NewMemoryDeduplicator(1, time.Hour)}))
+		require.NoError(t, err)
+		began := time.Now()
+		err = h.Handle(t.Context(), &ricloud.Event{ID: "1", Type: "poll", Data: ricloud.Raw("{}")})
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		assert.Equal(t, 10*time.Second, time.Since(began))
+	})
+}

@@ -160,7 +160,8 @@ func revealWebhookSecrets(secrets []Secret) ([]string, error) {
 // results takes 2.5 MB.
 const DefaultWebhookMaxBody = 16 << 20
 
-// dedupeTimeout bounds the recording of an event's outcome.
+// dedupeTimeout bounds each call of the Deduplicator. A store that hangs must
+// not hold deliveries until their senders give up.
 const dedupeTimeout = 10 * time.Second
 
 // A WebhookHandler is an http.Handler that receives the events the API
@@ -524,13 +525,19 @@ func (h *WebhookHandler) handle(ctx context.Context, event *Event, byHTTP bool) 
 // errUnfinished is what hooks are told if runtime.Goexit ends the handling.
 var errUnfinished = errors.New("ricloud: the handling of the event did not return")
 
+func (h *WebhookHandler) lease(ctx context.Context, id ID) (Lease, error) {
+	ctx, cancel := context.WithTimeout(ctx, dedupeTimeout)
+	defer cancel()
+	return h.dedupe.Begin(ctx, id)
+}
+
 // handleOnce hands the event to fn unless it has been handled.
 func (h *WebhookHandler) handleOnce(ctx context.Context, event *Event) (WebhookOutcome, error) {
 	if h.client != nil {
 		h.client.report(ctx, "WebhookHandler", event.odd)
 		h.client.notify(ctx, "WebhookHandler", event)
 	}
-	lease, err := h.dedupe.Begin(ctx, event.ID)
+	lease, err := h.lease(ctx, event.ID)
 	switch {
 	case errors.Is(err, ErrEventDone):
 		reportDone(ctx)
