@@ -455,6 +455,8 @@ const ended = math.MaxInt
 //		client.Notify(event)
 //		return nil
 //	})
+//
+//nolint:contextcheck,nolintlint // no call is under way; only contextcheck itself reads this
 func (c *Client) Notify(event *Event) {
 	if event == nil {
 		return
