@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 	"unicode/utf8"
 
 	ricloud "github.com/reincubate/ricloud-go"
@@ -77,6 +78,7 @@ type Status struct {
 type record struct {
 	Account      Account      `json:"account"`
 	State        State        `json:"state"`
+	Since        time.Time    `json:"since,omitzero"`
 	User         ricloud.ID   `json:"user,omitempty"`
 	Session      ricloud.ID   `json:"session,omitempty"`
 	Known        []ricloud.ID `json:"known,omitempty"` // earlier sessions
@@ -120,6 +122,9 @@ func (r *record) step(by string, state State, note string) Step {
 		Time: time.Now().UTC().Round(time.Millisecond), State: state, Note: bounded(note),
 		By: by,
 	}
+	if n := len(r.History); n == 0 || r.History[n-1].State != state {
+		r.Since = step.Time
+	}
 	r.State = state
 	r.History = append(r.History, step)
 	if len(r.History) > maxHistory {
@@ -137,14 +142,11 @@ func bounded(s string) string {
 
 func (r *record) status() *Status {
 	s := &Status{
-		Account: r.Account, State: r.State, Reason: r.Reason,
+		Account: r.Account, State: r.State, Since: r.Since, Reason: r.Reason,
 		Session: r.Session, Poll: r.Poll, History: slices.Clone(r.History),
 	}
-	for _, step := range slices.Backward(r.History) {
-		if step.State != r.State {
-			break
-		}
-		s.Since = step.Time
+	if n := len(r.History); s.Since.IsZero() && n > 0 { // of an older version
+		s.Since = r.History[n-1].Time
 	}
 	return s
 }
@@ -180,13 +182,15 @@ func (a Account) check() error {
 	case a.Source.Type == ricloud.SourceRelayInstance:
 		return invalid(submit, "Source.Type",
 			"cannot be Relay: a pairing code names no account to look for after a crash")
-	case a.Source.Identifier == "":
+	case strings.TrimSpace(a.Source.Identifier) == "":
 		return invalid(submit, "Source.Identifier",
 			"is required: without it a lost login could not be found again")
 	case len(a.Poll.DataTypes)+len(a.Poll.InfoTypes)+len(a.Poll.Files) == 0:
 		return invalid(submit, "Poll", "asks for nothing: set DataTypes, InfoTypes or Files")
 	case a.Every < 0:
 		return invalid(submit, "Every", "must not be negative")
+	case a.Every > 0 && a.Every < time.Minute:
+		return invalid(submit, "Every", "must be at least a minute")
 	}
 	return nil
 }
@@ -399,7 +403,7 @@ const codePatience = 4
 // ricloud.ErrNotFound for one that was not submitted, and an error when no
 // process has Run for four leases.
 func (e *Engine) Code(ctx context.Context, key string, code ricloud.Secret) error {
-	if code.IsZero() {
+	if isBlank(code) {
 		return invalid("Code", "code", "is empty")
 	}
 	r, err := e.load(ctx, key)
@@ -430,6 +434,13 @@ func (e *Engine) Code(ctx context.Context, key string, code ricloud.Secret) erro
 	}
 	return fmt.Errorf("ingest: Code: no process has led for %v: the code was not used; is Run called?",
 		codePatience*e.cfg.lease)
+}
+
+// isBlank reports whether nothing of a secret would be sent.
+func isBlank(code ricloud.Secret) bool {
+	return !strings.ContainsFunc(code.Reveal(), func(r rune) bool {
+		return unicode.IsLetter(r) || unicode.IsDigit(r)
+	})
 }
 
 const codeSubject = "code"

@@ -58,8 +58,8 @@ func (r *runner) beginStep(
 	}
 }
 
-// contain logs a panic and goes on. One of a hook must not lose a step, and one about something that
-// is stored would end the process of every leader.
+// contain logs a panic and goes on. One of a hook must not lose a step, and one about something
+// that is stored would end the process of every leader.
 func (r *runner) contain(ctx context.Context, who string, call func()) {
 	defer func() {
 		if p := recover(); p != nil {

@@ -73,7 +73,8 @@ func newLeader(r *runner, held *lease) *leader {
 		runner: r, lease: held, settle: settleTime,
 		items: map[string]*item{}, sessions: map[ricloud.ID]*item{}, polls: map[ricloud.ID]*item{},
 		subs: map[ricloud.ID]*item{}, used: map[ricloud.ID]*item{},
-		pending: map[ricloud.ID]pendingPoll{}, readFrom: instantOf(time.Now()), jobs: map[string]map[string]*jobState{},
+		pending: map[ricloud.ID]pendingPoll{}, readFrom: instantOf(time.Now()),
+		jobs:  map[string]map[string]*jobState{},
 		procs: processes{alive: map[string]bool{}, gone: map[string]time.Time{}},
 		told:  map[string]told{}, closed: map[string]bool{}, forgotten: map[ricloud.ID]bool{},
 		wake: make(chan struct{}, 1), sweepWake: make(chan struct{}, 1), room: make(chan struct{}, 1),
@@ -186,7 +187,7 @@ func (l *leader) observeSession(session *ricloud.Session) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	it := l.sessions[session.ID]
-	if it == nil && (session.State == ricloud.SessionExpired || session.State == ricloud.SessionFailed) {
+	if it == nil && session.State != ricloud.SessionActive {
 		it = l.used[session.ID]
 	}
 	if it != nil && session.State.Ended() && it.news().session == nil {

@@ -17,7 +17,8 @@ const (
 	maxGets      = 5 // of resources that no list shows, in one reading
 )
 
-// readLoop reads one of the lists of sessions and polls for all, as often as needed, until ctx ends.
+// readLoop reads one of the lists of sessions and polls for all, as often as needed, until ctx
+// ends.
 func (l *leader) readLoop(
 	ctx context.Context, read func(context.Context, *pageSize) error, of ...map[ricloud.ID]*item,
 ) {
@@ -41,9 +42,9 @@ func (l *leader) readLoop(
 	}
 }
 
-// readEvery says how often to read a list: more rarely while events arrive, and where every wait has
-// lasted long. A wait whose event was lost then ends late by a sixth of its time, and costs no more
-// requests than others.
+// readEvery says how often to read a list: more rarely while events arrive, and where every wait
+// has lasted long. A wait whose event was lost then ends late by a sixth of its time, and costs no
+// more requests than others.
 func (l *leader) readEvery(of ...map[ricloud.ID]*item) time.Duration {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -159,7 +160,8 @@ func (l *leader) readPolls(ctx context.Context, size *pageSize) error {
 	return nil
 }
 
-// pendingPoll is a poll of a subscription that was seen and whose results are not being handled yet.
+// pendingPoll is a poll of a subscription that was seen, and whose results are not being handled
+// yet.
 type pendingPoll struct {
 	sub     ricloud.ID
 	created instant
@@ -263,7 +265,9 @@ func (l *leader) forgetPoll(id ricloud.ID) {
 type pageOf[T any] func(ricloud.ListParams, *ricloud.Response) (*ricloud.List[T], error)
 
 func (l *leader) sessionList(ctx context.Context) pageOf[ricloud.Session] {
-	return func(params ricloud.ListParams, r *ricloud.Response) (*ricloud.List[ricloud.Session], error) {
+	return func(
+		params ricloud.ListParams, r *ricloud.Response,
+	) (*ricloud.List[ricloud.Session], error) {
 		return l.client.Sessions.List(ctx, ricloud.SessionListParams{ListParams: params},
 			ricloud.WithResponse(r))
 	}

@@ -16,7 +16,8 @@ import (
 // Handlers is what an engine needs from you.
 type Handlers struct {
 	// Secret returns the password of an account, by its key. It is called
-	// before each login, and its result is not stored. Required.
+	// before each login, and its result is not stored. A call that takes longer
+	// than 30 seconds counts as failed. Required.
 	Secret func(ctx context.Context, key string) (ricloud.Secret, error)
 
 	// Result handles one result. When it returns nil, the engine makes sure that

@@ -12,9 +12,9 @@ const (
 	lately   = time.Hour // what was begun earlier is looked for by itself
 )
 
-// search is a reading of a list for all accounts that look, at the same time, for what their creates
-// have made. When a process dies in the middle of many creates, each of the accounts would otherwise
-// read lists of its own.
+// search is a reading of a list for all accounts that look, at the same time, for what their
+// creates have made. When a process dies in the middle of many creates, each of the accounts would
+// otherwise read lists of its own.
 type search[T any] struct {
 	turn  chan struct{} // holds one while nobody reads; it guards what follows
 	size  pageSize

@@ -40,8 +40,8 @@ func lookFor(t *testing.T, n int, made bool) (lists int) {
 		b.sandbox.CountCalls("Polls.List")
 }
 
-// However many creates have an unknown outcome at the same time, what they made is looked for in the
-// same few lists.
+// However many creates have an unknown outcome at the same time, what they made is looked for in
+// the same few lists.
 func TestLostCreatesShareTheirLists(t *testing.T) {
 	t.Parallel()
 	for _, made := range []bool{true, false} {

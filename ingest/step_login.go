@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"time"
@@ -24,9 +26,9 @@ func (l *leader) login(ctx context.Context, r *stored, code ricloud.Secret) erro
 		}
 		r.User = user.ID
 	}
-	password, err := l.h.Secret(ctx, r.Account.Key)
+	password, err := l.secretOf(ctx, r.Account.Key)
 	if err != nil {
-		return fmt.Errorf("Handlers.Secret: %w", masked(err, password))
+		return err
 	}
 	note := ""
 	if !code.IsZero() {
@@ -53,6 +55,42 @@ func (l *leader) login(ctx context.Context, r *stored, code ricloud.Secret) erro
 		return err
 	}
 	return l.adopt(ctx, r, session, "")
+}
+
+// secretOf asks for a password, within a time. A panic of Handlers.Secret is an error, whose text
+// leaves out its value: that may hold the password.
+func (l *leader) secretOf(ctx context.Context, key string) (ricloud.Secret, error) {
+	ctx, cancel := context.WithTimeout(ctx, secretTimeout)
+	defer cancel()
+	type answer struct {
+		password ricloud.Secret
+		err      error
+	}
+	answered := make(chan answer, 1)
+	go func() {
+		var a answer
+		defer func() {
+			if p := recover(); p != nil {
+				a.err = fmt.Errorf("it panicked with a %T", p)
+				l.log(ctx, "Handlers.Secret panicked", slog.String("account", key),
+					slog.String("stack", string(debug.Stack())))
+			}
+			answered <- a
+		}()
+		a.password, a.err = l.h.Secret(ctx, key)
+	}()
+	select {
+	case a := <-answered:
+		if a.err == nil && strings.TrimSpace(a.password.Reveal()) == "" {
+			a.err = errors.New("it returned an empty password")
+		}
+		if a.err != nil {
+			return a.password, fmt.Errorf("Handlers.Secret: %w", masked(a.err, a.password))
+		}
+		return a.password, nil
+	case <-ctx.Done():
+		return ricloud.Secret{}, fmt.Errorf("Handlers.Secret did not return: %w", context.Cause(ctx))
+	}
 }
 
 // adopt records a session as the account's.
@@ -104,14 +142,15 @@ func (l *leader) findSession(ctx context.Context, r *stored) (*ricloud.Session, 
 	return l.findSessionAlone(ctx, r)
 }
 
-// newestOf returns the account's newest session among those of all accounts. certain is false if one
-// does not say whose it is, as those of older APIs.
+// newestOf returns the account's newest session among those of all accounts. certain is false if
+// one does not say whose it is, as those of older APIs.
 func newestOf(sessions []ricloud.Session, r *stored) (newest *ricloud.Session, certain bool) {
 	want, since := r.Account.Source, r.Begun.Add(-clockSkew)
 	for i := range sessions {
 		s := &sessions[i]
 		of := s.Source
-		if s.DateCreated.Before(since) || slices.Contains(r.Known, s.ID) || !isOrUnknown(s.User, r.User) ||
+		if !s.DateCreated.IsZero() && s.DateCreated.Before(since) ||
+			slices.Contains(r.Known, s.ID) || !isOrUnknown(s.User, r.User) ||
 			of.Type != "" && of.Type != want.Type ||
 			of.Identifier != "" && !sameIdentifier(of.Identifier, want.Identifier) {
 			continue
@@ -151,7 +190,7 @@ func (l *leader) findSessionAlone(ctx context.Context, r *stored) (*ricloud.Sess
 			if err != nil {
 				return nil, err
 			}
-			if s.DateCreated.Before(since) {
+			if !s.DateCreated.IsZero() && s.DateCreated.Before(since) {
 				// The newest come first: after a page of earlier ones there are no more.
 				if earlier++; earlier == page {
 					break

@@ -176,7 +176,7 @@ func reasons(poll *ricloud.Poll) string {
 
 // resultsOf returns all results of a poll that has ended.
 func (l *leader) resultsOf(ctx context.Context, poll *ricloud.Poll) ([]ricloud.Result, error) {
-	if poll.Results.Data != nil && !poll.Results.HasMore {
+	if showsResults(poll) {
 		return poll.Results.Data, nil
 	}
 	var results []ricloud.Result
@@ -194,6 +194,17 @@ func (l *leader) resultsOf(ctx context.Context, poll *ricloud.Poll) ([]ricloud.R
 	}
 	l.urls.add(urls)
 	return results, nil
+}
+
+// showsResults reports whether a poll holds all its results, as far as it says. An event may show
+// none although tasks have succeeded, or only IDs.
+func showsResults(poll *ricloud.Poll) bool {
+	list := &poll.Results
+	if list.Data == nil || list.HasMore || list.TotalCount > len(list.Data) ||
+		len(list.Data) == 0 && len(poll.TasksSucceeded) > 0 {
+		return false
+	}
+	return !slices.ContainsFunc(list.Data, func(r ricloud.Result) bool { return r.State == "" })
 }
 
 // close ends the polls whose results are handled and acknowledged.

@@ -14,13 +14,15 @@ import (
 )
 
 const (
-	firstRetry = 2 * time.Second
-	lastRetry  = 5 * time.Minute
-	giveUp     = 24 * time.Hour  // a step that keeps failing for so long
-	lookAgain  = 5 * time.Second // for what a create may have made
-	looks      = 2               // in a row that must find nothing, at least
-	clockSkew  = 10 * time.Minute
-	maxCodes   = ricloud.MaxCodeAttempts
+	firstRetry    = 2 * time.Second
+	lastRetry     = 5 * time.Minute
+	giveUp        = 24 * time.Hour  // a step that keeps failing for so long
+	lookAgain     = 5 * time.Second // for what a create may have made
+	looks         = 2               // in a row that must find nothing, at least
+	clockSkew     = 10 * time.Minute
+	maxCodes      = ricloud.MaxCodeAttempts
+	secretTimeout = 30 * time.Second
+
 	maxExpired = 5 // sessions in a row that expired before they were used
 
 	// After a create that was not made after all, as when the API is read-only, there is a pause. That
@@ -154,8 +156,8 @@ func (r *record) progress() {
 	r.FailingSince, r.Due, r.Begun = time.Time{}, time.Time{}, time.Time{}
 }
 
-// tryAdvance is advance, and turns a panic, as of Handlers.Secret, into an error. Its value is not
-// told: it may hold the password.
+// tryAdvance is advance, and turns a panic into an error. Its value is not told: it may hold a
+// secret.
 func (l *leader) tryAdvance(ctx context.Context, r *stored, s seen) (err error) {
 	defer func() {
 		if p := recover(); p != nil {

@@ -196,6 +196,11 @@ func TestCodes(t *testing.T) {
 		b.submit(here...)
 		b.wait(2, ingest.CodeNeeded)
 		ctx := t.Context()
+		for _, blank := range []string{"", " ", "-", "\x00"} {
+			_, isParam := errors.AsType[*ricloud.ParamError](
+				b.engine.Code(ctx, here[0].Key, ricloud.NewSecret(blank)))
+			assert.True(t, isParam, "%q", blank)
+		}
 		require.NoError(t, b.engine.Code(ctx, here[0].Key, ricloud.NewSecret("111111")))
 		require.NoError(t, b.engine.Code(ctx, here[1].Key, ricloud.NewSecret("000000")))
 		b.wait(1, ingest.CodeNeeded)

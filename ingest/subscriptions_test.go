@@ -33,7 +33,8 @@ func subscribed(
 	return b, shared, there, here
 }
 
-// hookWithoutEvents gives the API a webhook config, which a subscription requires. Its events are lost.
+// hookWithoutEvents gives the API a webhook config, which a subscription requires. Its events are
+// lost.
 func (b *bench) hookWithoutEvents() {
 	b.t.Helper()
 	b.open(ingest.Config{Memory: true})
@@ -212,13 +213,15 @@ func TestOutagesOfAPart(t *testing.T) {
 				stop()
 				for operation, all := range map[string]func(context.Context) int{
 					"sessions": func(ctx context.Context) (n int) {
-						for range b.sandbox.Client().Sessions.All(ctx, ricloud.SessionListParams{}) {
+						for _, err := range b.sandbox.Client().Sessions.All(ctx, ricloud.SessionListParams{}) {
+							require.NoError(t, err)
 							n++
 						}
 						return n
 					},
 					"polls": func(ctx context.Context) (n int) {
-						for range b.sandbox.Client().Polls.All(ctx, ricloud.PollListParams{}) {
+						for _, err := range b.sandbox.Client().Polls.All(ctx, ricloud.PollListParams{}) {
+							require.NoError(t, err)
 							n++
 						}
 						return n

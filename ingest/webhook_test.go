@@ -82,9 +82,78 @@ func TestHandlersThatPanic(t *testing.T) {
 		status, err := b.engine.Account(t.Context(), here[0].Key)
 		require.NoError(t, err)
 		history := fmt.Sprint(status.History)
-		assert.Contains(t, history, "failure 3: the step panicked")
+		assert.Contains(t, history, "failure 3: Handlers.Secret: it panicked with a string")
 		assert.NotContains(t, history, password)
 		stop()
 		assert.Equal(t, 2, b.sandbox.CountCalls("Sessions.Create"))
 	})
+}
+
+// A password that is blank, or does not come, is a failure like others, and does not hold up the
+// end of Run.
+func TestSecretsThatDoNotCome(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		there, here := fleet(2)
+		b := newBench(t, ingest.Config{Memory: true}, ricloudtest.WithAccounts(there...),
+			ricloudtest.WithDelays(delays()))
+		release := make(chan struct{})
+		h := b.handlers()
+		h.Secret = func(_ context.Context, key string) (ricloud.Secret, error) {
+			if key == here[0].Key {
+				return ricloud.NewSecret(" "), nil
+			}
+			<-release
+			return ricloud.Secret{}, nil
+		}
+		stop := b.run(h)
+		b.submit(here...)
+		<-time.NewTimer(5 * time.Minute).C
+		for i, want := range []string{"it returned an empty password", "Secret did not return"} {
+			status, err := b.engine.Account(t.Context(), here[i].Key)
+			require.NoError(t, err)
+			assert.Equal(t, ingest.Submitted, status.State)
+			assert.Contains(t, status.Reason, want)
+			assert.Less(t, time.Since(status.Since), 6*time.Minute)
+			assert.GreaterOrEqual(t, time.Since(status.Since), 5*time.Minute)
+		}
+		began := time.Now()
+		stop()
+		assert.Less(t, time.Since(began), 20*time.Second)
+		close(release)
+	})
+}
+
+// A poll whose event does not show its results is read before it is done.
+func TestAnEventWithoutTheResults(t *testing.T) {
+	t.Parallel()
+	for name, results := range map[string]string{
+		"none, though a task succeeded": `[]`,
+		"ids":                           `["r1"]`,
+		"a count":                       `{"data":[],"has_more":false,"total_count":1}`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				there, here := fleet(1)
+				b := newBench(t, ingest.Config{Memory: true, ReadEvery: time.Hour},
+					ricloudtest.WithAccounts(there...), ricloudtest.WithDelays(delays()))
+				b.receive()
+				stop := b.run(b.handlers())
+				b.submit(here...)
+				b.wait(1, ingest.Polling)
+				status, err := b.engine.Account(t.Context(), here[0].Key)
+				require.NoError(t, err)
+				handler := b.hook.Swap(nil) // the events of the API get lost
+				<-time.NewTimer(11 * time.Minute).C
+				b.hook.Store(handler)
+				body := fmt.Sprintf(`{"id":"e1","type":"poll","action":"completed","data":{"id":%q,`+
+					`"state":"completed","tasks_succeeded":["t1"],"results":%s}}`, status.Poll, results)
+				assert.Equal(t, http.StatusOK, b.deliver(body))
+				b.wait(1, ingest.Done)
+				assert.Len(t, b.handled.results, 1)
+				stop()
+			})
+		})
+	}
 }
