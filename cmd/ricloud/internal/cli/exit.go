@@ -153,11 +153,22 @@ func (a *app) report(ctx context.Context, err error) int {
 func (a *app) warnOfRepeat(err error) {
 	call, _ := errors.AsType[*ricloud.CallError](err)
 	switch {
-	case a.look != "":
+	case a.look != "" && !outcomeKnown(err):
 		a.sayf("to see first whether it was made: %s\n", a.look)
 	case call != nil && call.MaybeApplied():
 		a.sayf("the request may have been applied: look before you repeat it\n")
 	}
+}
+
+// outcomeKnown reports whether err says what became of the request: the API refused it, or what it
+// made has ended.
+func outcomeKnown(err error) bool {
+	if call, ok := errors.AsType[*ricloud.CallError](err); ok && call.MaybeApplied() {
+		return false
+	}
+	answer, refused := errors.AsType[*ricloud.Error](err)
+	_, ended := errors.AsType[*ricloud.StateError](err)
+	return ended || errors.Is(err, ricloud.ErrCodeRequired) || refused && answer.StatusCode < 500
 }
 
 // classify returns the exit code of err and what to do about it.
