@@ -403,7 +403,7 @@ func (s *ResultsService) save(
 	if err != nil {
 		return err
 	}
-	saved.MD5, saved.SHA256 = hex.EncodeToString(saved.kept.MD5), hex.EncodeToString(saved.kept.SHA256)
+	saved.MD5, saved.SHA256 = strings.ToLower(own.Checksum), hex.EncodeToString(saved.kept.SHA256)
 	return nil
 }
 

@@ -27,21 +27,25 @@ type attempt struct {
 	object *Object
 	ctx    context.Context //nolint:containedctx // ends with the attempt
 	cancel context.CancelCauseFunc
-	stall  time.Duration
-	limit  atomic.Pointer[Timeout] // what the timer is for
+	open   Timeout
+	stall  Timeout
+	limit  atomic.Pointer[Timeout] // what the timer is for: open or stall
 	timer  *time.Timer
 }
 
 // open opens an object within the limits.
 func (l Limits) open(ctx context.Context, file *File, req Request) (*attempt, error) {
-	a := &attempt{stall: l.Stall}
+	a := &attempt{
+		open:  Timeout{"storage did not answer", l.Open},
+		stall: Timeout{"storage was silent", l.Stall},
+	}
 	a.ctx, a.cancel = context.WithCancelCause(ctx)
-	a.limit.Store(&Timeout{"storage did not answer", l.Open})
+	a.limit.Store(&a.open)
 	a.timer = time.AfterFunc(l.Open, func() { a.cancel(a.limit.Load()) })
 	var err error
 	a.object, err = file.Open(a.ctx, req) //nolint:contextcheck // ctx with a limit
 	a.timer.Stop()
-	a.limit.Store(&Timeout{"storage was silent", l.Stall})
+	a.limit.Store(&a.stall)
 	if err == nil && (a.object == nil || a.object.Body == nil) {
 		err = errors.New("storage returned no object and no error")
 	}
@@ -55,7 +59,7 @@ func (l Limits) open(ctx context.Context, file *File, req Request) (*attempt, er
 
 // Read reads within the stall timeout. The time between reads is the caller's.
 func (a *attempt) Read(p []byte) (int, error) {
-	a.timer.Reset(a.stall)
+	a.timer.Reset(a.stall.After)
 	n, err := a.object.Body.Read(p)
 	a.timer.Stop()
 	if err != nil && err != io.EOF { //nolint:errorlint // an io.Reader returns io.EOF bare

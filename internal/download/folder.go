@@ -161,6 +161,7 @@ type saving struct {
 	partial    string // the name of the partial file
 	reader     *Reader
 	overtaken  int // how often another Save took the name first
+	seenEmpty  int // how often the name was an empty file
 }
 
 // named makes sure that err names the file, once.
@@ -203,7 +204,7 @@ func (s *saving) find() (Kept, error) {
 			return Kept{Name: name}, nil
 		case err != nil:
 			return Kept{}, err
-		case info.Size() == 0 && s.file.Size > 0 && !s.isEmpty(name, info):
+		case info.Size() == 0 && s.file.Size > 0 && s.isClaimed(name, info):
 			return Kept{}, errMoved // another Save was between the two steps of claim
 		case !info.Mode().IsRegular() || info.Size() != s.file.Size:
 			continue
@@ -352,7 +353,8 @@ func partialName(identifier string, file *File) string {
 	text := append(make([]byte, 0, maxReadable+len(file.MD5)), identifier...)
 	text = hex.AppendEncode(append(text, 0), file.MD5)
 	digest := sha256.Sum256(strconv.AppendInt(append(text, 0), file.Size, 10))
-	return partialPrefix + hex.EncodeToString(digest[:nameDigest]) + partialSuffix
+	name := append(make([]byte, 0, maxReadable), partialPrefix...)
+	return string(append(hex.AppendEncode(name, digest[:nameDigest]), partialSuffix...))
 }
 
 // RemovePartials removes the partial files in dir that were last written before

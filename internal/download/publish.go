@@ -113,6 +113,17 @@ func (f *Folder) isEmpty(name string, info fs.FileInfo) bool {
 	return err == nil && info != nil && os.SameFile(now, info) && now.Size() == 0
 }
 
+// isClaimed reports whether an empty file that had no claim when it was seen is
+// that of a claim. A file system may give the next empty file the same number, so
+// it looks for claims again, and only so often: one that cannot be removed stays.
+func (s *saving) isClaimed(name string, info fs.FileInfo) bool {
+	if !s.isEmpty(name, info) {
+		return true
+	}
+	s.seenEmpty++
+	return s.seenEmpty < maxOvertaken && (len(s.claims()) > 0 || !s.isEmpty(name, info))
+}
+
 // dropClaim removes the empty file that a Save left when it was killed between
 // the two steps of claim. It reports whether there was one.
 func (s *saving) dropClaim(name string, info fs.FileInfo) bool {

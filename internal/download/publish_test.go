@@ -265,3 +265,28 @@ func TestPublishDoesNotLeaveTheFolder(t *testing.T) {
 		})
 	}
 }
+
+// An empty file is taken for the user's only if no claim is there at a second look either. A claim
+// that stays, since it cannot be removed, does not keep Save waiting.
+func TestAnEmptyFileIsLookedAtTwice(t *testing.T) {
+	t.Parallel()
+	f, dir := folder(t)
+	o := &object{content: random(5000)}
+	path := filepath.Join(dir, "a")
+	require.NoError(t, os.WriteFile(path, nil, 0o600))
+	seen, err := os.Lstat(path)
+	require.NoError(t, err)
+	partial := partialName("a", o.file())
+	s := &saving{Folder: f, ctx: t.Context(), file: o.file(), identifier: "a", partial: partial}
+	assert.False(t, s.isClaimed("a", seen))
+	claim := filepath.Join(dir, strings.TrimSuffix(partial, partialSuffix)+claimSuffix)
+	require.NoError(t, os.WriteFile(claim, o.content, 0o600))
+	looks := 0
+	for s.isClaimed("a", seen) {
+		looks++
+		require.Less(t, looks, 2*maxOvertaken)
+	}
+	assert.Positive(t, looks)
+	require.NoError(t, os.Rename(claim, path))
+	assert.True(t, s.isClaimed("a", seen), "it was completed")
+}

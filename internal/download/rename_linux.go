@@ -49,8 +49,10 @@ func renameNew(root *os.Root, from, to string) error {
 		return err
 	}
 	//nolint:gosec // what the call takes
-	_, _, errno := syscall.Syscall6(number, oldDir.Fd(), uintptr(unsafe.Pointer(old)),
-		newDir.Fd(), uintptr(unsafe.Pointer(name)), renameNoReplace, 0) //nolint:gosec // what the call takes
+	_, _, errno := syscall.Syscall6(number,
+		oldDir.Fd(), uintptr(unsafe.Pointer(old)),
+		newDir.Fd(), uintptr(unsafe.Pointer(name)), //nolint:gosec // what the call takes
+		renameNoReplace, 0)
 	if errno == 0 {
 		return nil
 	}

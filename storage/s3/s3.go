@@ -6,8 +6,10 @@
 //	opener := s3.New(awss3.NewFromConfig(cfg))
 //	client, err := ricloud.NewClient(token, ricloud.WithStorage("s3", opener))
 //
-// Region, credentials, endpoint and retries are those of the AWS client. It
-// needs the permission s3:GetObject on the bucket.
+// Region, credentials, endpoint and retries are those of the AWS client. Its
+// checksums of answers are not computed, because the ricloud client verifies
+// each file by size and MD5. The AWS client needs the permission s3:GetObject on
+// the bucket.
 package s3
 
 import (
@@ -44,7 +46,7 @@ func (o *Opener) OpenObject(
 			input.IfMatch = &req.Version
 		}
 	}
-	out, err := o.client.GetObject(ctx, input)
+	out, err := o.client.GetObject(ctx, input, withoutChecksums)
 	if err != nil {
 		return nil, translate(err, req.Bucket)
 	}
@@ -60,6 +62,11 @@ func (o *Opener) OpenObject(
 			req.Bucket), out.Body.Close())
 	}
 	return object, nil
+}
+
+// withoutChecksums saves a second checksum of each object.
+func withoutChecksums(o *awss3.Options) {
+	o.ResponseChecksumValidation = aws.ResponseChecksumValidationWhenRequired
 }
 
 // translate keeps the status and the code of S3's answer. The SDK's own text

@@ -3,6 +3,7 @@ package s3_test
 import (
 	"bytes"
 	"context"
+	"crypto/md5"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -17,6 +18,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
 	awss3 "github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 	"github.com/stretchr/testify/assert"
@@ -502,4 +504,26 @@ func TestOpenerWithoutAServer(t *testing.T) {
 	_, ok := errors.AsType[*ricloud.StorageError](err)
 	assert.False(t, ok)
 	assert.NotContains(t, err.Error(), secretKey)
+}
+
+// The opener asks for no checksum, whatever the AWS client does: the client of the API verifies the
+// file, and an object that is stored in parts has a checksum of its parts.
+func TestOpenerAsksForNoChecksum(t *testing.T) {
+	t.Parallel()
+	server := newObjectServer()
+	body := large()
+	server.store("a", &object{body: body})
+	server.before = func(w http.ResponseWriter, r *http.Request) bool {
+		assert.Empty(t, r.Header.Get("X-Amz-Checksum-Mode"))
+		w.Header().Set("X-Amz-Checksum-Crc32", "AAAAAA==")
+		return false
+	}
+	client := awss3.New(server.start(t).Options(), func(o *awss3.Options) {
+		o.ResponseChecksumValidation = aws.ResponseChecksumValidationWhenSupported
+	})
+	sum := md5.Sum(body)
+	assertSaved(t, newClient(t, client), &ricloud.Result{
+		ID: "r", Identifier: "a", URL: "s3://" + bucket + "/a",
+		Checksum: hex.EncodeToString(sum[:]), Size: int64(len(body)),
+	}, body)
 }
