@@ -20,7 +20,7 @@ import (
 // Account is one account to read, as Submit takes it. It holds no password:
 // Handlers.Secret gives that when it is needed.
 type Account struct {
-	// Key names the account in your system: "customer-42". Submitting the same
+	// Key names the account in your system: "customer-42". At most 200 bytes. Submitting the same
 	// key again changes nothing. It is also the identifier of the ricloud user,
 	// so an account keeps its key for good.
 	Key string `json:"key"`
@@ -28,7 +28,7 @@ type Account struct {
 	// Source is what to log in to. User is left empty: the engine makes the user.
 	Source ricloud.SourceParams `json:"source"`
 
-	// Poll is what to ask for.
+	// Poll is what to ask for. The whole account takes at most 100 KiB as JSON.
 	Poll ricloud.PollPayload `json:"poll"`
 
 	// Every polls again and again, at this interval, through a subscription. 0
@@ -113,7 +113,9 @@ const (
 	maxHistory = 24 // steps; the first quarter is kept
 	maxReason  = 500
 	maxKey     = 200
+	maxAccount = 100 << 10 // bytes of JSON: with all that it gains, it fits into a message of NATS
 	maxClosed  = 32
+	maxEvery   = 365 * 24 * time.Hour
 )
 
 // step appends to the history.
@@ -209,6 +211,9 @@ func (e *Engine) Submit(ctx context.Context, a Account) error {
 	if err := a.check(); err != nil {
 		return err
 	}
+	if err := a.checkPoll(); err != nil {
+		return err
+	}
 	if err := e.room(ctx); err != nil {
 		return err
 	}
@@ -221,6 +226,10 @@ func (e *Engine) Submit(ctx context.Context, a Account) error {
 	if err != nil {
 		return invalid("Submit", "Account", "cannot be stored: "+err.Error())
 	}
+	if len(value) > maxAccount {
+		return invalid("Submit", "Account",
+			fmt.Sprintf("takes %d bytes as JSON, and at most %d can be stored", len(value), maxAccount))
+	}
 	_, err = e.store.Put(ctx, store.Entry{Key: accountPrefix + escape(a.Key), Value: value}, 0)
 	if !errors.Is(err, store.ErrConflict) {
 		return storeError("Submit", err)
@@ -232,6 +241,35 @@ func (e *Engine) Submit(ctx context.Context, a Account) error {
 	if !sameJSON(known.Account, a) {
 		return invalid("Submit", "Key",
 			fmt.Sprintf("%q was submitted before with another source, poll or interval", a.Key))
+	}
+	return nil
+}
+
+// checkPoll names what the client would refuse once the owner of the account was prompted.
+func (a Account) checkPoll() error {
+	const submit = "Submit"
+	files := make([]string, len(a.Poll.Files))
+	for i, file := range a.Poll.Files {
+		files[i] = string(file)
+	}
+	for field, list := range map[string][]string{
+		"Source.Type": {string(a.Source.Type)}, "Poll.DataTypes": a.Poll.DataTypes,
+		"Poll.InfoTypes": a.Poll.InfoTypes, "Poll.Files": files,
+	} {
+		for _, text := range list {
+			switch {
+			case !utf8.ValidString(text):
+				return invalid(submit, field, "is not valid UTF-8")
+			case strings.TrimSpace(text) == "":
+				return invalid(submit, field, "is blank")
+			}
+		}
+	}
+	switch {
+	case !a.Poll.Since.IsZero() && !a.Poll.Until.IsZero() && a.Poll.Until.Before(a.Poll.Since):
+		return invalid(submit, "Poll.Until", "must not be before Since")
+	case a.Every > maxEvery:
+		return invalid(submit, "Every", "must be at most a year")
 	}
 	return nil
 }

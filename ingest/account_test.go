@@ -2,7 +2,10 @@ package ingest_test
 
 import (
 	"errors"
+	"math"
 	"net/http"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -85,6 +88,25 @@ func TestSubmitRefusesWhatCannotWork(t *testing.T) {
 			"Source.Identifier": func(a *ingest.Account) { a.Source.Identifier = "" },
 			"Poll":              func(a *ingest.Account) { a.Poll = ricloud.PollPayload{} },
 			"Every":             func(a *ingest.Account) { a.Every = -time.Second },
+			"Every too long":    func(a *ingest.Account) { a.Every = math.MaxInt64 },
+			"DataTypes":         func(a *ingest.Account) { a.Poll.DataTypes = []string{"a.b", " "} },
+			"InfoTypes":         func(a *ingest.Account) { a.Poll.InfoTypes = []string{""} },
+			"InfoTypes no text": func(a *ingest.Account) { a.Poll.InfoTypes = []string{"\xff"} },
+			"Files":             func(a *ingest.Account) { a.Poll.Files = []ricloud.ID{"	"} },
+			"Source.Type blank": func(a *ingest.Account) { a.Source.Type = " " },
+			"Poll.Until": func(a *ingest.Account) {
+				a.Poll.Since = time.Now()
+				a.Poll.Until = a.Poll.Since.Add(-time.Second)
+			},
+			"large type": func(a *ingest.Account) {
+				a.Poll.DataTypes = []string{strings.Repeat("x", 100<<10)}
+			},
+			"many files": func(a *ingest.Account) {
+				a.Poll.Files = slices.Repeat([]ricloud.ID{"file-of-some-record"}, 10<<10)
+			},
+			"large identifier": func(a *ingest.Account) {
+				a.Source.Identifier = strings.Repeat("\n", 60<<10) + "x" // two bytes each in JSON
+			},
 		} {
 			a := here[0]
 			change(&a)

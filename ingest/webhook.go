@@ -82,6 +82,10 @@ func distill(event *ricloud.Event) ([]byte, *pollURLs, error) {
 		resource = id
 	}
 	data, err := json.Marshal(resource)
+	if poll, ok := resource.(*ricloud.Poll); ok && len(data) > maxMessage {
+		poll.Results = ricloud.List[ricloud.Result]{HasMore: true} // the leader asks the API for them
+		data, err = json.Marshal(poll)
+	}
 	if err != nil {
 		return nil, nil, err
 	}

@@ -59,6 +59,28 @@ func TestEventsThatCannotBeRead(t *testing.T) {
 	})
 }
 
+// The event of a poll with very many results is stored without them. The leader asks the API.
+func TestAnEventTooLargeForTheStore(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, ingest.Config{Dir: t.TempDir()})
+	b.receive()
+	before, err := b.engine.Stats(t.Context())
+	require.NoError(t, err)
+	result := fmt.Sprintf(`{"id":"r-%%d","url":"https://storage.example.com/%s"}`, strings.Repeat("x", 300))
+	results := make([]string, 5000)
+	for i := range results {
+		results[i] = fmt.Sprintf(result, i)
+	}
+	assert.Equal(t, http.StatusOK, b.deliver(
+		`{"id":"e1","type":"poll","action":"completed","data":{"id":"p1","state":"completed","results":[`+
+			strings.Join(results, ",")+`]}}`))
+	after, err := b.engine.Stats(t.Context())
+	require.NoError(t, err)
+	assert.Equal(t, before.Events+1, after.Events)
+	assert.Less(t, after.EventBytes-before.EventBytes, uint64(2<<10))
+	require.NoError(t, b.engine.Close())
+}
+
 // A panic of one of the handlers is a failure of the account's step, and does not stop the leader.
 // What it was called with is not written down.
 func TestHandlersThatPanic(t *testing.T) {

@@ -237,6 +237,8 @@ func (s *Store) write(
 			return revision, nil
 		case errors.Is(err, store.ErrConflict):
 			return 0, err
+		case errors.Is(err, nats.ErrMaxPayload):
+			return 0, fmt.Errorf("%w (%w)", store.ErrTooLarge, err)
 		case isFull(err):
 			return 0, fmt.Errorf("%w (%w)", store.ErrFull, err)
 		case errors.Is(err, errInFlight), code(err) == jetstream.JSErrCodeStreamWrongLastSequenceConstant:

@@ -159,6 +159,22 @@ func TestFull(t *testing.T) {
 	require.ErrorIs(t, err, store.ErrFull)
 }
 
+// What does not fit into a message is refused at once, and stops nothing else.
+func TestTooLarge(t *testing.T) {
+	t.Parallel()
+	s, err := natsstore.Embed(t.Context(), t.TempDir(), options())
+	require.NoError(t, err)
+	defer func() { assert.NoError(t, s.Close()) }()
+	for _, size := range []int{1 << 20, 2 << 20, 20 << 20} {
+		large, ctx := make([]byte, size), context.Background()
+		_, err = s.Put(ctx, store.Entry{Key: "acct.a", Value: large}, 0)
+		require.ErrorIs(t, err, store.ErrTooLarge)
+		require.ErrorIs(t, s.Publish(ctx, "1", large), store.ErrTooLarge)
+	}
+	_, err = s.Put(t.Context(), store.Entry{Key: "acct.a", Value: []byte("x")}, 0)
+	require.NoError(t, err)
+}
+
 // When an operator deletes the streams, nothing is taken for stored, and nothing is made anew
 // behind their back.
 func TestStreamsThatAreDeleted(t *testing.T) {

@@ -16,6 +16,8 @@ var (
 	ErrConflict = errors.New("changed by another")
 	// ErrFull reports that the store has no room: nothing was written.
 	ErrFull = errors.New("the store is full")
+	// ErrTooLarge reports that a value does not fit into a message of the store: nothing was written.
+	ErrTooLarge = errors.New("too large for the store")
 	// ErrClosed reports that the store was closed: no later call will succeed.
 	ErrClosed = errors.New("the store is closed")
 	// ErrNobody reports that no process answers on a subject.
@@ -37,7 +39,7 @@ type Records interface {
 
 	// Put writes a value if the key is at e.Revision, 0 for a key that holds
 	// nothing, and returns its new revision. With a ttl the value expires.
-	// It returns ErrConflict or ErrFull when it wrote nothing; after another
+	// It returns ErrConflict, ErrFull or ErrTooLarge when it wrote nothing; after another
 	// error the value may have been written.
 	Put(ctx context.Context, e Entry, ttl time.Duration) (uint64, error)
 
@@ -54,7 +56,7 @@ type Records interface {
 // Events is a stream that keeps each event once, for some days.
 type Events interface {
 	// Publish returns nil when the event is stored, now or before, and ErrFull
-	// when there is no room for it.
+	// when there is no room for it, or ErrTooLarge.
 	Publish(ctx context.Context, id string, data []byte) error
 
 	// Subscribe calls fn for each event that was stored since a time, in order.
