@@ -108,8 +108,8 @@ var (
 	ErrSourceLocked = errors.New("ricloud: the account is locked until its owner unlocks it")
 
 	// ErrTasksFailed means that a poll ended and some of its tasks failed or
-	// are suspended. Polls.Wait, Polls.Watch and Polls.Results return it. The
-	// results of the other tasks can be used.
+	// are suspended, or that it completed with errors. Polls.Wait, Polls.Watch
+	// and Polls.Results return it. The results of the other tasks can be used.
 	ErrTasksFailed = errors.New("ricloud: some tasks of the poll did not succeed")
 )
 
@@ -410,7 +410,8 @@ func joinIDs(ids []ID) string {
 func (e *StateError) Is(target error) bool {
 	switch target {
 	case ErrTasksFailed:
-		return len(e.Failed)+len(e.Suspended) > 0
+		return len(e.Failed)+len(e.Suspended) > 0 ||
+			e.Resource == "poll" && e.State == string(PollCompleted)
 	case ErrSourceLocked:
 		return e.SourceState == SourceLocked
 	case ErrCodeRejected:

@@ -7,11 +7,13 @@ import (
 	"fmt"
 	"iter"
 	"net/url"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/reincubate/ricloud-go/internal/transport"
+	"github.com/reincubate/ricloud-go/internal/wire"
 )
 
 // Poll asks a source for data. Its tasks do the work and publish the results.
@@ -36,9 +38,11 @@ type Poll struct {
 	TasksFailed    []ID `json:"tasks_failed" wire:"strict"`
 	// Results are those published so far, maybe only the first page of them.
 	Results List[Result]      `json:"results"`
-	Errors  List[PollFailure] `json:"errors,omitzero"`
-	State   PollState         `json:"state" wire:"strict"`
-	// Error says why the poll failed, if State is PollFailed.
+	// Errors say what went wrong within the poll. It may have completed
+	// nevertheless.
+	Errors List[PollFailure] `json:"errors,omitzero"`
+	State  PollState         `json:"state" wire:"strict"`
+	// Error says why the poll failed.
 	Error         ErrorCode `json:"error,omitempty"`
 	DateCreated   time.Time `json:"date_created,omitzero"`
 	DateStarted   time.Time `json:"date_started,omitzero"`
@@ -49,14 +53,22 @@ type Poll struct {
 
 // UnmarshalJSON reads a poll of any version of the API.
 func (p *Poll) UnmarshalJSON(b []byte) error {
+	*p = Poll{}
 	type plain Poll
 	aux := struct {
 		*plain
-		TasksCompleted []ID `json:"tasks_completed"`
+		Pending        taskIDs `json:"tasks_pending"`
+		Processing     taskIDs `json:"tasks_processing"`
+		Suspended      taskIDs `json:"tasks_suspended"`
+		Succeeded      taskIDs `json:"tasks_succeeded"`
+		Failed         taskIDs `json:"tasks_failed"`
+		TasksCompleted taskIDs `json:"tasks_completed"`
 	}{plain: (*plain)(p)}
 	if err := json.Unmarshal(b, &aux); err != nil {
 		return err
 	}
+	p.TasksPending, p.TasksProcessing, p.TasksSuspended = aux.Pending, aux.Processing, aux.Suspended
+	p.TasksSucceeded, p.TasksFailed = aux.Succeeded, aux.Failed
 	if p.TasksSucceeded == nil {
 		p.TasksSucceeded = aux.TasksCompleted
 		p.unsorted = len(aux.TasksCompleted) > 0 && p.TasksFailed == nil
@@ -66,6 +78,23 @@ func (p *Poll) UnmarshalJSON(b []byte) error {
 	if p.State == PollProcessing && p.finished() {
 		p.State = PollCompleted
 	}
+	return nil
+}
+
+// taskIDs are the tasks of a poll in JSON: an array or a list object.
+type taskIDs []ID
+
+// UnmarshalJSON refuses a list that shows no task although it has more: a failed
+// task would go unseen.
+func (l *taskIDs) UnmarshalJSON(b []byte) error {
+	var list List[ID]
+	if err := list.UnmarshalJSON(b); err != nil {
+		return err
+	}
+	if len(list.Data) == 0 && list.HasMore {
+		return wire.Mismatch(b, reflect.TypeFor[[]ID]())
+	}
+	*l = list.Data
 	return nil
 }
 
@@ -333,7 +362,9 @@ func (s *PollsService) Watch(
 }
 
 // Wait returns the poll once all its tasks have ended. If some of them failed
-// or are suspended, it returns the poll and a *StateError that lists them.
+// or are suspended, it returns the poll and a *StateError that lists them. A
+// poll that completed with Errors, or with an Error, has failed in part as well,
+// even if it names no task.
 //
 // Wait tolerates ten minutes of failed reads. With an error, it still returns
 // the last poll that it saw, or nil if it saw none. docs/waiting.md explains

@@ -27,6 +27,7 @@ type request struct {
 	query url.Values // set over those of list; may be nil
 	body  any        // the params; nil for none
 
+	kind       string            // what the answer must be, if it says what it is; "": anything
 	background bool              // a read for a wait, which yields to other calls
 	custom     bool              // made by Client.Call: any JSON is an answer, and so is none
 	waits      []context.Context // the waits that a background read is for, as hooks see them
@@ -109,10 +110,13 @@ func (c *Client) receive(
 	return nil
 }
 
-// checkAnswer refuses a success that lacks what makes it one: the ID of its
-// resource, as in "{}", null or a proxy's own JSON, the token of a new or rotated
+// checkAnswer refuses a success that is of another kind, or lacks what makes it
+// one: the ID of its resource, as in "{}", null or a proxy's own JSON, the token of a new or rotated
 // key, and the data of a list. Without it, the caller has nothing to go on with.
 func (r *request) checkAnswer(resp *transport.Response, v any) error {
+	if other := otherKind(resp.Body, r.kind); other != "" {
+		return notTheResource(r.op.Name, "resource", other)
+	}
 	missing := ""
 	resource, identified := v.(interface{ ident() ID })
 	key, isKey := v.(*Key)
@@ -143,6 +147,23 @@ func (r *request) checkAnswer(resp *transport.Response, v any) error {
 		Operation: r.op.Name, Path: missing, Snapshot: shown,
 		Err: errors.New("it is missing from the answer"),
 	}
+}
+
+// otherKind returns the kind of resource that an answer says it is, if the API has
+// that kind and it is not the wanted one. Other words prove nothing.
+func otherKind(body []byte, wanted string) string {
+	var said struct {
+		Resource string `json:"resource"`
+	}
+	if wanted == "" || json.Unmarshal(body, &said) != nil || said.Resource == wanted {
+		return ""
+	}
+	switch said.Resource {
+	case "session", "poll", "task", "result", "subscription", "source", "user", "event",
+		"organisation", "key", "permissions", "webhook_config", "storage_config", "list", "error":
+		return said.Resource
+	}
+	return ""
 }
 
 // saysError reports whether an answer is an error and no resource: a gateway may

@@ -204,7 +204,7 @@ func sortTasks(ctx context.Context, w pollingOf, p *Poll) error {
 			continue
 		}
 		w.share.Charge()
-		get := request{op: transport.TasksGet, id: id, background: true}
+		get := request{op: transport.TasksGet, id: id, kind: "task", background: true}
 		task, err := do[Task](ctx, w.client, get, nil)
 		if err != nil {
 			return err

@@ -1,6 +1,7 @@
 package ricloud
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -255,7 +256,9 @@ func (r reader[T]) Get(ctx context.Context, id string) (*T, error) {
 		opts = append(slices.Clip(opts), WithResponse(&raw))
 		defer func() { r.raw.Store(&raw) }()
 	}
-	sent := request{op: r.get, id: ID(id), background: true, waits: r.waits(ID(id))}
+	sent := request{
+		op: r.get, id: ID(id), kind: r.resource(), background: true, waits: r.waits(ID(id)),
+	}
 	v, err := do[T](ctx, r.client, sent, opts)
 	if err != nil {
 		return nil, err
@@ -272,6 +275,12 @@ func (r reader[T]) Get(ctx context.Context, id string) (*T, error) {
 		}
 	}
 	return v, nil
+}
+
+// resource returns the kind of the resources, as the API writes it.
+func (r reader[T]) resource() string {
+	service, _, _ := strings.Cut(r.get.Name, ".")
+	return strings.ToLower(strings.TrimSuffix(service, "s"))
 }
 
 // notTheResource is the error of an answer that is JSON, but of something else.
@@ -313,7 +322,8 @@ func (r reader[T]) List(
 		v := r.shown.get(id, raw)
 		if v == nil {
 			v = new(T)
-			if r.client.decode(ctx, r.list.Name, raw, v) != nil || r.status(v).State == "" {
+			if r.client.decode(ctx, r.list.Name, raw, v) != nil || r.status(v).State == "" ||
+				otherKind(raw, r.resource()) != "" {
 				continue
 			}
 		}
@@ -573,7 +583,7 @@ func pollStatus(p *Poll) watch.Status {
 	case p.State.Ended(), !known && p.finished():
 		st.Ended, st.Progress = true, ended
 	}
-	failed := p.State == PollFailed || !known || len(p.TasksFailed)+len(p.TasksSuspended) > 0
+	failed := p.State == PollFailed || !known || p.failedInPart()
 	if st.Ended && failed {
 		st.Err = &StateError{
 			Resource: "poll", ID: p.ID, State: string(p.State), Code: p.Error,
@@ -583,13 +593,18 @@ func pollStatus(p *Poll) watch.Status {
 	return st
 }
 
+// failedInPart reports whether a poll that completed says that something failed.
+func (p *Poll) failedInPart() bool {
+	return len(p.TasksFailed)+len(p.TasksSuspended)+len(p.Errors.Data) > 0 || p.Errors.HasMore ||
+		p.Error != ""
+}
+
 // failures returns Poll.Errors in words, for a StateError.
 func (p *Poll) failures() string {
 	var all []string
 	for _, e := range p.Errors.Data {
-		if text := strings.Trim(string(e.Code)+": "+e.Message, ": "); text != "" {
-			all = append(all, text)
-		}
+		text := strings.Trim(string(e.Code)+": "+e.Message, ": ")
+		all = append(all, cmp.Or(text, "an error without a code"))
 	}
 	return transport.Beginning(strings.Join(all, ", "))
 }

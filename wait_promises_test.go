@@ -45,6 +45,8 @@ func Outages() map[string]RoundTripFunc {
 		"array with 200":       fixed(200, `[]`),
 		"string with 200":      fixed(200, `"ok"`),
 		"another resource":     fixed(200, `{"id":"other","state":"completed"}`),
+		"another kind":         fixed(200, `{"id":"x0","resource":"session","state":"failed"}`),
+		"another kind, listed": fixed(200, `{"data":[{"id":"x0","resource":"task","state":"failed"}]}`),
 		"page with 404":        fixed(404, "<html>no such site</html>"),
 		"gateway's 404":        fixed(404, `{"message":"no Route matched with those values"}`),
 		"page with 403":        fixed(403, "<html>blocked by the firewall</html>"),
@@ -651,7 +653,7 @@ func TestWaitsShareNothing(t *testing.T) {
 	for range 4 {
 		waits.Go(func() {
 			for p, err := range c.Polls.Watch(t.Context(), "p") {
-				assert.NoError(t, err) //nolint:testifylint // not the test's goroutine
+				assert.Equal(t, p.State.Ended(), errors.Is(err, ErrTasksFailed), "%v", err)
 				assert.Equal(t, ID("a"), p.TasksSucceeded[0], "another wait has changed it")
 				p.TasksSucceeded[0], p.Results.Data[0].ID, p.Errors.Data[0].Raw[0] = "z", "z", 'z'
 			}

@@ -93,6 +93,37 @@ func TestWaitEndsAtATerminalState(t *testing.T) {
 				"failed tasks: b, c; suspended tasks: d; service: down",
 		},
 		{
+			name: "poll with nothing but errors", wait: polls, path: "/polls/x",
+			bodies: []string{`{"id":"x","state":"completed","errors":{"data":[{"code":"boom"},{}]}}`},
+			state:  "completed", is: ErrTasksFailed,
+			text: "ricloud: poll x is completed; boom, an error without a code",
+		},
+		{
+			name: "poll with errors on other pages", wait: polls, path: "/polls/x",
+			bodies: []string{`{"id":"x","state":"succeeded","errors":{"data":[],"has_more":true}}`},
+			state:  "completed", is: ErrTasksFailed,
+			text: "ricloud: poll x is completed",
+		},
+		{
+			name: "poll with nothing but an error", wait: polls, path: "/polls/x",
+			bodies: []string{`{"id":"x","state":"completed","error":"session-expired","errors":null}`},
+			state:  "completed", is: ErrTasksFailed,
+			text: "ricloud: poll x is completed: session-expired",
+		},
+		{
+			name: "poll without errors", wait: polls, path: "/polls/x",
+			bodies: []string{`{"id":"x","resource":"Poll","state":"completed","error":"",` +
+				`"errors":{"data":[],"total_count":0},"tasks_failed":{"data":[]},"tasks_suspended":null}`},
+			state: "completed",
+		},
+		{
+			name: "poll with list objects of tasks", wait: polls, path: "/polls/x",
+			bodies: []string{`{"id":"x","state":"completed","tasks_failed":{"data":[{"id":"1"}]},` +
+				`"tasks_succeeded":{"data":[2]},"tasks_suspended":{"resource":"list","data":["3"]}}`},
+			state: "completed", is: ErrTasksFailed,
+			text: "ricloud: poll x is completed; failed tasks: 1; suspended tasks: 3",
+		},
+		{
 			name: "poll failed", wait: polls, path: "/polls/x",
 			bodies: []string{`{"id":"x","state":"failed","error":"session-expired"}`},
 			state:  "failed", is: ErrSessionExpired,
@@ -303,4 +334,19 @@ func TestWhatAListShowsAgainIsDecodedOnce(t *testing.T) {
 	s.begin()
 	assert.Nil(t, s.get("a", []byte("1")), "the last two reads did not show it")
 	assert.Same(t, second, s.get("b", []byte("1")))
+}
+
+// A list of tasks that shows none although it has some hides the failed ones.
+func TestAPollWhoseTasksAreElsewhereIsRefused(t *testing.T) {
+	t.Parallel()
+	c, api := newTestClient(t)
+	for _, name := range []string{
+		"tasks_pending", "tasks_processing", "tasks_suspended", "tasks_succeeded", "tasks_failed",
+	} {
+		api.RegisterResponder(http.MethodGet, "=~/polls/x", jsonResponder(200,
+			`{"id":"x","state":"completed","`+name+`":{"data":[],"has_more":true}}`))
+		_, err := c.Polls.Get(t.Context(), "x")
+		require.EqualError(t, err, `ricloud: Polls.Get: cannot decode `+name+`: got object, want array; `+
+			`the value is {"data":[],"has_more":true}`)
+	}
 }

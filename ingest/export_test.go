@@ -3,6 +3,7 @@ package ingest
 import (
 	"context"
 
+	ricloud "github.com/reincubate/ricloud-go"
 	"github.com/reincubate/ricloud-go/ingest/internal/store"
 )
 
@@ -30,3 +31,6 @@ func OpenSmall(ctx context.Context, cfg Config, maxWaiting int) (*Engine, error)
 	settings.maxWaiting = maxWaiting
 	return join(ctx, settings, store.NewMemory())
 }
+
+// FailureOf says what of a poll that has ended did not succeed.
+func FailureOf(poll *ricloud.Poll) string { return failureOf(poll) }

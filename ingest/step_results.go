@@ -124,13 +124,7 @@ func (l *leader) open(ctx context.Context, r *stored, poll *ricloud.Poll) error 
 	if err != nil {
 		return err
 	}
-	failed := ""
-	if n := len(poll.TasksFailed) + len(poll.TasksSuspended); n > 0 {
-		failed = fmt.Sprintf("%d tasks of poll %s did not succeed%s", n, poll.ID, reasons(poll))
-	}
-	if poll.State == ricloud.PollFailed {
-		failed = fmt.Sprintf("poll %s failed: %s", poll.ID, poll.Error)
-	}
+	failed := failureOf(poll)
 	fresh := slices.DeleteFunc(results, func(result ricloud.Result) bool {
 		return result.State != ricloud.ResultAvailable
 	})
@@ -162,6 +156,19 @@ func (l *leader) open(ctx context.Context, r *stored, poll *ricloud.Poll) error 
 	}
 	r.State = state
 	return l.close(ctx, r)
+}
+
+// failureOf says what of a poll that has ended did not succeed. It returns "" if all did.
+func failureOf(poll *ricloud.Poll) string {
+	switch n := len(poll.TasksFailed) + len(poll.TasksSuspended); {
+	case poll.State == ricloud.PollFailed:
+		return fmt.Sprintf("poll %s failed: %s", poll.ID, poll.Error)
+	case n > 0:
+		return fmt.Sprintf("%d tasks of poll %s did not succeed%s", n, poll.ID, reasons(poll))
+	case len(poll.Errors.Data) > 0, poll.Errors.HasMore, poll.Error != "":
+		return fmt.Sprintf("poll %s completed with errors%s", poll.ID, reasons(poll))
+	}
+	return ""
 }
 
 func reasons(poll *ricloud.Poll) string {

@@ -2,6 +2,7 @@ package ingest_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"io"
 	"net/http"
@@ -285,6 +286,24 @@ func TestDeadLetters(t *testing.T) {
 		require.ErrorIs(t, err, ricloud.ErrNotFound)
 		stop()
 	})
+}
+
+// A poll is a success only if nothing in it failed.
+func TestFailureOf(t *testing.T) {
+	t.Parallel()
+	for poll, want := range map[string]string{
+		`"completed","tasks_succeeded":[1]}`:                   "",
+		`"completed","errors":{"data":[],"has_more":false}}`:   "",
+		`"failed","error":"x","errors":["y"]}`:                 "poll 1 failed: x",
+		`"completed","tasks_suspended":[1],"errors":["y"]}`:    "1 tasks of poll 1 did not succeed: y",
+		`"completed","errors":{"data":[{"code":"y"}, "z"]}}`:   "poll 1 completed with errors: y, z",
+		`"completed","errors":{"data":[],"has_more":true}}`:    "poll 1 completed with errors",
+		`"completed","error":"session-expired","errors":null}`: "poll 1 completed with errors",
+	} {
+		var p ricloud.Poll
+		require.NoError(t, json.Unmarshal([]byte(`{"id":1,"state":`+poll), &p))
+		assert.Equal(t, want, ingest.FailureOf(&p))
+	}
 }
 
 // A damaged file is never acknowledged, whatever the handler returns.
