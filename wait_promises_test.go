@@ -124,15 +124,18 @@ func TestWaitsOutliveEveryOutage(t *testing.T) {
 }
 
 // However little the quota is, waits take no more than a fifth of it in any of its periods, within
-// a tenth: neither when many begin at once, nor in an outage, nor where each needs its own requests.
-// In a shorter window, no more than that tenth go beyond its share, unless a 429 has held them up.
+// a tenth: neither when many begin at once, nor in an outage, nor where each needs its own
+// requests. In a shorter window, no more than that tenth go beyond its share, unless a 429 has held them up.
 func TestWaitsTakeAFifthOfAnyQuota(t *testing.T) {
 	t.Parallel()
 	for _, quota := range []struct {
 		n   int
 		per time.Duration
 	}{
-		{10_000, time.Hour}, {300, time.Hour}, {1000, time.Hour}, {600, time.Minute},
+		{10_000, time.Hour},
+		{300, time.Hour},
+		{1000, time.Hour},
+		{600, time.Minute},
 		{20, time.Second},
 	} {
 		for name, outage := range map[string]RoundTripFunc{

@@ -1,6 +1,9 @@
 package wire
 
-import "bytes"
+import (
+	"bytes"
+	"strings"
+)
 
 // ID returns the "id" of a JSON object, a string or a number, and reads no more
 // of the object than it must. It returns "" if there is none. It allocates only
@@ -41,7 +44,7 @@ func cutValue(raw []byte) (value, rest []byte) {
 		case ' ', '\t', '\r', '\n', ',', ':':
 			continue
 		default:
-			for i+1 < len(raw) && bytes.IndexByte([]byte(" \t\r\n,:]}"), raw[i+1]) < 0 {
+			for i+1 < len(raw) && strings.IndexByte(" \t\r\n,:]}", raw[i+1]) < 0 {
 				i++
 			}
 		}
