@@ -125,7 +125,8 @@ func TestWaitsOutliveEveryOutage(t *testing.T) {
 
 // However little the quota is, waits take no more than a fifth of it in any of its periods, within
 // a tenth: neither when many begin at once, nor in an outage, nor where each needs its own
-// requests. In a shorter window, no more than that tenth go beyond its share, unless a 429 has held them up.
+// requests. In a shorter window, no more than that tenth go beyond its share, unless a 429 has held
+// them up.
 func TestWaitsTakeAFifthOfAnyQuota(t *testing.T) {
 	t.Parallel()
 	for _, quota := range []struct {
