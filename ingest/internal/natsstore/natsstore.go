@@ -354,7 +354,7 @@ func (s *Store) read(
 		}
 		if last != before {
 			cancel()
-			bound, cancel = s.bounded(ctx)
+			bound, cancel = s.bounded(ctx) //nolint:fatcontext // in place of the former
 		}
 		if s.pause(bound, retryWait) != nil {
 			return last, err
