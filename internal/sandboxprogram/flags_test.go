@@ -90,8 +90,12 @@ func TestScenarioInYAML(t *testing.T) {
 func TestMistakesAreUsageErrors(t *testing.T) {
 	t.Parallel()
 	for _, args := range [][]string{
-		{"-nonsense"}, {"extra"}, {"-banner", "song"}, {"-speed", "x"},
-		{"-addr", "127.0.0.1:0", "-speed", "0"}, {"-addr", "127.0.0.1:0", "-old-actions", "maybe"},
+		{"-nonsense"},
+		{"extra"},
+		{"-banner", "song"},
+		{"-speed", "x"},
+		{"-addr", "127.0.0.1:0", "-speed", "0"},
+		{"-addr", "127.0.0.1:0", "-old-actions", "maybe"},
 		{"-generation", "2020"},
 	} {
 		var errs strings.Builder
@@ -173,7 +177,7 @@ func TestFlagsThatCannotWork(t *testing.T) {
 		"-check " + dir: "bad.json", "-record x -upstream nowhere": "upstream",
 		"-record " + dir + " -addr nowhere": "port", "-record " + bad: "-record",
 		"-storage-addr nowhere": "-storage-addr", "-state " + bad: bad + ": ricloudtest: load",
-		"-state " + dir:           "-state", "-health -addr 127.0.0.1:1": "refused",
+		"-state " + dir: "-state", "-health -addr 127.0.0.1:1": "refused",
 		"-health -addr nowhere": "port", "-storage-key id": "storage key",
 		"-rate-limit-per 1m":              "-rate-limit-per needs -rate-limit",
 		"-storage-dir " + bad:             "-storage-dir",
