@@ -523,6 +523,28 @@ func TestOpenRefusesWhatItCannotVerify(t *testing.T) {
 	assert.Zero(t, v.gets)
 }
 
+// A renewed signed URL, or a result that is read first, is not written to the caller's Result: it may
+// be shared.
+func TestOpenLeavesTheResultAsItIs(t *testing.T) {
+	t.Parallel()
+	for name, change := range map[string]func(*Result){
+		"renewed": func(r *Result) { r.SignedURL.DateExpires = time.Now().Add(-time.Hour) },
+		"read":    func(r *Result) { *r = Result{ID: r.ID} },
+	} {
+		v := newVault()
+		r := v.add("a", random(10))
+		change(r)
+		before := *r
+		_, err := read(t.Context(), v.client(t), r)
+		require.NoError(t, err, name)
+		assert.Equal(t, 1, v.apiGets, name)
+		saved, err := v.client(t).Results.Save(t.Context(), r, t.TempDir())
+		require.NoError(t, err, name)
+		assert.Equal(t, before, *r, name)
+		assert.Same(t, r, saved.Result, name)
+	}
+}
+
 func TestOpenerMissing(t *testing.T) {
 	t.Parallel()
 	c, api := newTestClient(t)
@@ -625,10 +647,15 @@ func TestOpenerErrors(t *testing.T) {
 		"passing":    {err: errors.New("connection refused"), calls: 5},
 		"busy":       {err: &StorageError{StatusCode: 503}, calls: 5},
 		"rate limit": {err: &StorageError{StatusCode: 429}, calls: 5},
+		"slow":       {err: &StorageError{StatusCode: 408}, calls: 5},
+		"bad":        {err: &StorageError{StatusCode: 400}, calls: 1},
 		"missing":    {err: &StorageError{StatusCode: 404}, calls: 1},
 		"forbidden":  {err: &StorageError{StatusCode: 403}, calls: 1},
 		"changed":    {err: ErrObjectChanged, calls: 1},
 		"param":      {err: invalid("Key", "is odd"), calls: 1},
+		"a call":     {err: &CallError{Operation: "Results.Get", Err: io.ErrUnexpectedEOF}, calls: 1},
+		"an answer":  {err: &Error{StatusCode: 500}, calls: 1},
+		"no storage": {err: fmt.Errorf("%w: here", ErrNoStorage), calls: 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -190,6 +190,18 @@ func TestAFileThatIsFinishedMeanwhile(t *testing.T) {
 	assert.Equal(t, []string{"a"}, names(t, dir))
 }
 
+// A Save that received nothing leaves nothing.
+func TestNothingIsLeftOfNothing(t *testing.T) {
+	t.Parallel()
+	onEverySystem(t, func(t *testing.T, f *Folder, dir string) {
+		o := &object{content: random(5000)}
+		o.open = func(int, Request) (*Object, error) { return nil, errBroken }
+		_, err := saveWithin(t, f, o)
+		require.ErrorIs(t, err, errBroken)
+		assert.Empty(t, names(t, dir))
+	})
+}
+
 // After a disk error while it is written, nothing of the file is trusted.
 func TestNothingIsLeftOfADiskError(t *testing.T) {
 	t.Parallel()

@@ -32,8 +32,8 @@ import (
 // SaveAll, and with the AWS SDK in loops that a user would write by hand. One gives the same
 // result as SaveAll: verified, hashed, on disk, under its name in one step. The bare one only
 // writes files to disk. The AWS client is as the SDK makes it, which asks for checksums, and the
-// server sends them, as S3 does. The metrics are medians of what SaveAll takes by what the loop takes: wall
-// time, CPU time and allocations, those of the server in this process included.
+// server sends them, as S3 does. The metrics are medians of what SaveAll takes by what the loop
+// takes: wall time, CPU time and allocations, those of the server in this process included.
 func BenchmarkManySmall(b *testing.B) {
 	client := newS3(b, withChecksums)
 	client = awss3.New(client.Options(), func(o *awss3.Options) {
