@@ -126,7 +126,8 @@ type Engine struct {
 	pacer *pacer
 	urls  *urlCache
 
-	received recentURLs
+	received  recentURLs
+	passwords passwords
 
 	begun   time.Time
 	stop    context.CancelFunc

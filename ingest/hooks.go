@@ -63,7 +63,8 @@ func (r *runner) beginStep(
 func (r *runner) contain(ctx context.Context, who string, call func()) {
 	defer func() {
 		if p := recover(); p != nil {
-			r.log(ctx, "a panic", slog.String("in", who), slog.Any("panic", p),
+			r.log(ctx, "a panic", slog.String("in", who),
+				slog.String("panic", maskedText(fmt.Sprint(p), r.passwords.all()...)),
 				slog.String("stack", string(debug.Stack())))
 		}
 	}()

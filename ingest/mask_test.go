@@ -2,11 +2,15 @@ package ingest_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net/url"
+	"slices"
+	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 
@@ -80,5 +84,71 @@ func TestDeadLettersHoldNoSecrets(t *testing.T) {
 			assert.NotContains(t, logged.String(), secret)
 		}
 		require.NotEmpty(t, secrets)
+	})
+}
+
+// A password that this process was given stands in no reason, history or log, in whatever form an
+// error or a panic of the same account's handlers holds it.
+func TestErrorsHoldNoPassword(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		const odd = `pa"ss&w\ord %1/ö`
+		inJSON, err := json.Marshal(odd)
+		require.NoError(t, err)
+		forms := []string{
+			odd, strconv.Quote(odd), string(inJSON), url.QueryEscape(odd), url.PathEscape(odd),
+		}
+		there, here := fleet(len(forms) + 3)
+		for i := range there {
+			there[i].Password = odd
+		}
+		panicking, stepping, withCode := len(forms), len(forms)+1, len(forms)+2
+		there[withCode].Code = "731994"
+		b := newBench(t, ingest.Config{Memory: true}, ricloudtest.WithAccounts(there...),
+			ricloudtest.WithDelays(delays()))
+		var logged strings.Builder
+		h := b.handlers()
+		h.Attempts, h.Concurrency = 2, 1
+		h.Logger = slog.New(slog.NewTextHandler(&logged, nil))
+		var given atomic.Int32
+		h.Secret = func(_ context.Context, key string) (ricloud.Secret, error) {
+			if key == here[withCode].Key && given.Add(1) > 1 {
+				return ricloud.Secret{}, errors.New("it was " + odd + " the last time")
+			}
+			return ricloud.NewSecret(odd), nil
+		}
+		h.Result = func(_ context.Context, r *ingest.Result) error {
+			switch r.Account {
+			case here[panicking].Key:
+				panic("the proxy refused " + odd)
+			case here[stepping].Key:
+				return errors.New("no secret here")
+			}
+			i := slices.IndexFunc(here, func(a ingest.Account) bool { return a.Key == r.Account })
+			return errors.New("the proxy refused " + forms[i])
+		}
+		h.Step = func(_ context.Context, key string, _ ingest.Step) {
+			if key == here[stepping].Key {
+				panic("in Step: " + odd)
+			}
+		}
+		stop := b.run(h)
+		b.submit(here...)
+		b.wait(1, ingest.CodeNeeded)
+		require.ErrorContains(t, b.engine.Code(t.Context(), here[withCode].Key,
+			ricloud.NewSecret("731994")), "it was [redacted] the last time")
+		b.wait(len(here)-1, ingest.Dead)
+		said := ""
+		for status, err := range b.engine.Accounts(t.Context()) {
+			require.NoError(t, err)
+			said += fmt.Sprintf("%+v\n", status)
+		}
+		stop()
+		assert.Equal(t, len(forms)+2, strings.Count(said, "Reason:results could not be handled"))
+		assert.Contains(t, logged.String(), "in Step: [redacted]")
+		for _, form := range forms {
+			assert.NotContains(t, said, form)
+			assert.NotContains(t, logged.String(), form)
+		}
 	})
 }

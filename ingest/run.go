@@ -104,6 +104,7 @@ func (e *Engine) Run(ctx context.Context, client *ricloud.Client, h Handlers) er
 	if err != nil {
 		return err
 	}
+	h.Secret = e.passwords.remembering(h.Secret)
 	if client == nil {
 		return invalid("Run", "client", "is required")
 	}

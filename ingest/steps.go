@@ -61,7 +61,7 @@ func (l *leader) step(ctx context.Context, it *item, s seen) uint64 {
 		return 0
 	}
 	ctx, ended := l.beginStep(ctx, ricloud.StepInfo{Account: r.Account.Key, Step: string(r.State)})
-	err = l.tryAdvance(ctx, r, s)
+	err = masked(l.tryAdvance(ctx, r, s), l.passwords.get(r.Account.Key))
 	if s.code != nil {
 		s.code.used <- err // it has room for one
 	}
@@ -115,10 +115,10 @@ func (l *leader) failed(ctx context.Context, r *stored, err error) error {
 		end, final = &giveUpError{err.Error(), r.State}, true
 	}
 	if final {
-		r.Back, r.Reason = end.back, bounded(end.reason)
+		r.Back, r.Reason = end.back, bounded(err.Error())
 		l.log(ctx, "an account is a dead letter", slog.String("account", r.Account.Key),
 			slog.String("reason", r.Reason))
-		return l.saveStep(ctx, r, Dead, end.reason)
+		return l.saveStep(ctx, r, Dead, err.Error())
 	}
 	r.Due = now.Add(min(firstRetry<<min(r.Failures-1, 16), lastRetry))
 	r.Reason = bounded(err.Error())

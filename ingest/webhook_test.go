@@ -66,7 +66,7 @@ func TestAnEventTooLargeForTheStore(t *testing.T) {
 	b.receive()
 	before, err := b.engine.Stats(t.Context())
 	require.NoError(t, err)
-	result := fmt.Sprintf(`{"id":"r-%%d","url":"https://storage.example.com/%s"}`, strings.Repeat("x", 300))
+	result := `{"id":"r-%d","url":"https://storage.example.com/` + strings.Repeat("x", 300) + `"}`
 	results := make([]string, 5000)
 	for i := range results {
 		results[i] = fmt.Sprintf(result, i)

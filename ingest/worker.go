@@ -241,16 +241,17 @@ var errHung = errors.New("the handler did not return in time, and has not stoppe
 func (w *worker) call(ctx context.Context, j *storedJob, t *task, calls *sync.WaitGroup) error {
 	ctx, cancel := context.WithTimeout(ctx, w.h.Timeout)
 	defer cancel()
+	password := w.passwords.get(j.Account)
 	r := &Result{Result: t.Result, Account: j.Account, Attempt: t.Tries, client: w.client}
 	w.sign(ctx, r)
 	url := r.SignedURL.URL
 	ended := make(chan error, 1)
 	calls.Go(func() {
-		err := w.protected(ctx, r, url)
+		err := w.protected(ctx, r, url, password)
 		if err == nil {
 			err = r.verify(ctx)
 		}
-		ended <- masked(err, url)
+		ended <- masked(err, url, password)
 	})
 	select {
 	case err := <-ended:
@@ -268,11 +269,13 @@ func (w *worker) call(ctx context.Context, j *storedJob, t *task, calls *sync.Wa
 }
 
 // protected calls the handler and turns its panic into an error.
-func (w *worker) protected(ctx context.Context, r *Result, url ricloud.Secret) (err error) {
+func (w *worker) protected(
+	ctx context.Context, r *Result, secrets ...ricloud.Secret,
+) (err error) {
 	account := r.Account
 	defer func() {
 		if p := recover(); p != nil {
-			said := maskedText(fmt.Sprint(p), url)
+			said := maskedText(fmt.Sprint(p), secrets...)
 			err = fmt.Errorf("the handler panicked: %s", said)
 			w.log(ctx, "the handler panicked", slog.String("account", account),
 				slog.String("panic", said), slog.String("stack", string(debug.Stack())))
