@@ -190,6 +190,37 @@ func TestAFileThatIsFinishedMeanwhile(t *testing.T) {
 	assert.Equal(t, []string{"a"}, names(t, dir))
 }
 
+// A Save whose file is taken away from its name again and again gives up.
+func TestPublishGivesUp(t *testing.T) {
+	t.Parallel()
+	f, _ := folder(t)
+	o := &object{content: random(5000)}
+	f.sys.link = func(*os.Root, string, string) error { return nil } // as if it were gone at once
+	_, err := saveWithin(t, f, o)
+	require.ErrorContains(t, err, "another process keeps changing that file")
+	assert.Equal(t, int32(maxOvertaken), o.opened.Load())
+}
+
+// Progress tells of the bytes of an earlier Save first, and at the end of the whole file, also if
+// it was there.
+func TestSaveReportsItsProgress(t *testing.T) {
+	t.Parallel()
+	f, dir := folder(t)
+	o := &object{content: random(5000)}
+	var told []int64
+	file := o.file()
+	file.Progress = func(done int64) { told = append(told, done) }
+	partial := filepath.Join(dir, partialName("a", file))
+	require.NoError(t, os.WriteFile(partial, o.content[:3000], 0o600))
+	_, err := f.Save(t.Context(), "a", limits(), file)
+	require.NoError(t, err)
+	assert.Equal(t, []int64{3000, 5000, 5000}, told)
+	told = nil
+	_, err = f.Save(t.Context(), "a", limits(), file)
+	require.NoError(t, err)
+	assert.Equal(t, []int64{5000}, told)
+}
+
 // A Save that received nothing leaves nothing.
 func TestNothingIsLeftOfNothing(t *testing.T) {
 	t.Parallel()

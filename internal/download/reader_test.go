@@ -119,6 +119,9 @@ func TestReaderOfBadStorage(t *testing.T) {
 			if tc.want != nil {
 				require.ErrorIs(t, err, tc.want)
 			}
+			if errors.Is(err, ErrSize) || errors.Is(err, ErrChanged) {
+				assert.LessOrEqual(t, bad.opened.Load(), int32(2), "it is not tried again")
+			}
 		})
 	}
 }
