@@ -5,6 +5,7 @@ package bag
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -177,7 +178,9 @@ func readFile(root *os.Root, name string) ([]byte, error) {
 		return nil, err
 	}
 	defer func() { _ = f.Close() }() // only read
-	return io.ReadAll(f)
+	var content bytes.Buffer
+	_, err = content.ReadFrom(f)
+	return content.Bytes(), err
 }
 
 func (b *Bag) take(line Line) {
