@@ -18,15 +18,17 @@ import (
 )
 
 // List is one page of resources, or a list inside a resource. Data is nil only if
-// the API sent no list at all.
+// the API sent no list at all, or null for it.
 type List[T any] struct {
 	Data       []T    `json:"data" wire:"strict"`
-	HasMore    bool   `json:"has_more"`      // the list goes on after the last item
+	HasMore    bool   `json:"has_more"`      // the API says that the list goes on; All checks it
 	TotalCount int    `json:"total_count"`   // as the API sends it, which can be wrong
 	URL        string `json:"url,omitempty"` // where the list can be read, relative to the base URL
 }
 
 func (l *List[T]) hasNoData() bool { return l.Data == nil }
+
+func (l *List[T]) hidesItems() bool { return len(l.Data) == 0 && l.HasMore }
 
 // oddities returns what items that decode themselves found odd.
 func (l *List[T]) oddities() (odd []wire.Oddity) {
@@ -269,6 +271,10 @@ func (p *pager[T]) run(
 		case stuck && promised && !moved && by == "after_id" && !hasCursor(r.list):
 			by = "before_id" // "after" may mean "newer" in a list of the newest first
 			continue
+		case len(items) == 0 && hasMore && !asked && !hasCursor(r.list):
+			yield(nil, fmt.Errorf(
+				"ricloud: %s: the list has more items, but its first page has none", r.op.Name))
+			return
 		case len(items) == 0, !hasMore && (stuck || !full || p.cursor == ""):
 			p.broken = promised && len(items) == 0
 			return // a full page may have more behind it even where has_more is false

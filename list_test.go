@@ -117,15 +117,36 @@ func TestAllSaysWhenAPageBringsNothingNew(t *testing.T) {
 	assert.Len(t, api.all(), 3, "after the last item, before it, and no further")
 }
 
-func TestAllEndsAtAnEmptyPage(t *testing.T) {
+// A first page that is empty is not the whole list if it says that there are more. Behind a cursor
+// an empty page is the end, whatever has_more says.
+func TestAllSaysWhenTheFirstPageIsEmptyAndHasMore(t *testing.T) {
 	t.Parallel()
-	c, api := newTestClient(t)
-	api.RegisterResponder(http.MethodGet, "=~/users",
-		jsonResponder(200, `{"data":null,"has_more":true}`))
-	n, err := drain(c.Users.All(t.Context(), UserListParams{}))
-	require.NoError(t, err)
-	assert.Zero(t, n)
-	assert.Len(t, api.all(), 1)
+	for _, data := range []string{"null", "[]"} {
+		c, api := newTestClient(t)
+		api.RegisterResponder(http.MethodGet, "=~/(users|named)",
+			jsonResponder(200, `{"data":`+data+`,"has_more":true}`))
+		for name, read := range map[string]func() (int, error){
+			"All": func() (int, error) { return drain(c.Users.All(t.Context(), UserListParams{})) },
+			"All of a list": func() (int, error) {
+				list := &List[User]{URL: "/users", HasMore: true}
+				return drain(list.All(t.Context(), c))
+			},
+			"All of a type of the caller's": func() (int, error) {
+				list := &List[map[string]any]{URL: "/named", HasMore: true}
+				return drain(list.All(t.Context(), c))
+			},
+		} {
+			n, err := read()
+			require.ErrorContains(t, err, ": the list has more items, but its first page has none", name)
+			assert.Zero(t, n)
+		}
+		assert.Len(t, api.all(), 3)
+		for _, cursor := range []ListParams{{AfterID: "1"}, {BeforeID: "1"}} {
+			n, err := drain(c.Users.All(t.Context(), UserListParams{ListParams: cursor}))
+			require.NoError(t, err)
+			assert.Zero(t, n)
+		}
+	}
 }
 
 func TestAllStopsAtTheFirstError(t *testing.T) {
@@ -592,7 +613,7 @@ func TestAListWithoutDataIsNotEmpty(t *testing.T) {
 	t.Parallel()
 	for body, isList := range map[string]bool{
 		`{"error":"maintenance"}`: false, `{"status":"ok"}`: false, `{}`: false, `{"id":"1"}`: false,
-		`{"data":null}`: true, `{"data":[],"has_more":false}`: true, `[]`: true, `null`: true,
+		`{"data":null}`: true, `{"data":[],"has_more":false}`: true, `[]`: true, `null`: false,
 	} {
 		c, api := newTestClient(t)
 		api.RegisterResponder(http.MethodGet, "=~.*", httpmock.NewStringResponder(200, body))

@@ -9,6 +9,7 @@ import (
 
 	"github.com/reincubate/ricloud-go/internal/backoff"
 	"github.com/reincubate/ricloud-go/internal/login"
+	"github.com/reincubate/ricloud-go/internal/transport"
 	"github.com/reincubate/ricloud-go/internal/watch"
 )
 
@@ -149,13 +150,20 @@ type SessionFindParams struct {
 }
 
 func (p SessionFindParams) check() error {
-	if p.Since.IsZero() {
+	switch {
+	case p.Since.IsZero():
 		return invalid("Since", "is required")
+	case p.Since.After(time.Now()):
+		return invalid("Since", "is in the future; it is the time just before Create was called")
 	}
-	return required(
+	err := required(
 		"Source.User", string(p.Source.User), "Source.Type", string(p.Source.Type),
 		"Source.Identifier", p.Source.Identifier,
 	)
+	if err == nil && p.Source.Type == SourceRelayInstance {
+		err = invalid("Source.Type", "is Relay, whose sessions cannot be told apart")
+	}
+	return err
 }
 
 // looks is how often Find looks, at 0, 1, 3, 7, 15 and 31 times the shortest
@@ -169,16 +177,18 @@ const looks = 6
 // state: call Wait.
 //
 // errors.Is(err, ErrNotFound) means that no list showed such a session for half
-// a minute: the API most probably did not act on the create. After any other
-// error, the outcome is still unknown: the lists could not be read, or one showed
-// a session without a date.
+// a minute, plus the time that the answers take: the API most probably did not
+// act on the create. After any other error, the outcome is still unknown: the
+// lists could not be read, or the date of a session was missing or could not be
+// compared.
 //
 // Find ignores case and surrounding spaces when it compares identifiers. It
 // estimates the difference between the API's clock and this machine's from the
-// Date headers of all answers; without one, it takes the clocks to agree. The
-// estimate is uncertain by about the time that an
-// answer takes, so Find may return a session that another process created that
-// long before params.Since. Find waits for the creates of this Client on the same
+// Date headers of all answers; without one, it takes the clocks to agree, and a
+// session that is dated up to a day before params.Since leaves the outcome
+// unknown. The estimate is uncertain by about the time that an answer takes, so
+// Find may return a session that another process created that long before
+// params.Since. Find waits for the creates of this Client on the same
 // source that are in progress, and does not return what they make.
 //
 // Find searches up to 6 times, within 31 seconds by default (31 times the
@@ -221,7 +231,7 @@ func (s *SessionsService) Find(
 	}
 	switch {
 	case failure == nil:
-		return nil, fmt.Errorf("ricloud: Sessions.Find: no session was created: %w", ErrNotFound)
+		return nil, fmt.Errorf("ricloud: Sessions.Find: no list showed the session: %w", ErrNotFound)
 	case errors.Is(failure, ErrNotFound): // it is the list that was not found
 		return nil, &CallError{
 			Operation: "Sessions.Find",
@@ -230,6 +240,10 @@ func (s *SessionsService) Find(
 	}
 	return nil, renamed("Sessions.Find", failure)
 }
+
+// maxClockError is how far a clock may be wrong that nothing is known of: a day
+// is more than the difference of any two time zones that clocks are set to.
+const maxClockError = 24 * time.Hour
 
 // search looks for a session. Its requests are not retried: Find is the loop.
 type search struct {
@@ -291,7 +305,8 @@ func (f *search) newest(ctx context.Context) (*Session, error) {
 	var newest, undated *Session
 	for _, source := range f.sources {
 		params := SessionListParams{Source: source, ListParams: ListParams{Limit: 100}}
-		page, err := f.sessions.List(ctx, params, f.opts...)
+		read := request{op: transport.SessionsList, list: params, needsList: true}
+		page, err := do[List[Session]](ctx, f.sessions.client, read, f.opts)
 		if err != nil {
 			return nil, err
 		}
@@ -307,6 +322,12 @@ func (f *search) newest(ctx context.Context) (*Session, error) {
 		}
 	}
 	found := f.created(newest)
+	if found == nil && newest != nil && !f.sessions.client.clock.Known() &&
+		f.params.Since.Sub(newest.DateCreated) < maxClockError {
+		return nil, &CallError{Operation: "Sessions.Find", Err: fmt.Errorf(
+			"session %s is dated earlier, and without a Date header the API's clock may be behind",
+			quote(newest.ID, maxWord))}
+	}
 	if found == nil && undated != nil {
 		return nil, &DecodeError{
 			Operation: "Sessions.List", Path: "data[].date_created",
@@ -356,7 +377,8 @@ func (s *SessionsService) sourcesOf(
 ) (ids []ID, err error) {
 	for _, identifier := range []string{source.Identifier, ""} {
 		params := SourceListParams{User: source.User, Identifier: identifier}
-		for found, err := range s.client.Sources.All(ctx, params, opts...) {
+		read := request{op: transport.SourcesList, list: params, needsList: true}
+		for found, err := range paginate[Source](ctx, s.client, read, opts) {
 			if err != nil {
 				return nil, err
 			}

@@ -33,6 +33,7 @@ type account struct {
 	late        int           // list calls until a lost session appears
 	code        string        // the code that a login needs; "": none
 	clock       time.Duration // how far the server's clock is ahead
+	undated     bool          // answers have no Date
 	fail        error         // error of a list call
 	delivered   []string      // codes that were delivered
 
@@ -89,14 +90,15 @@ func (a *account) RoundTrip(req *http.Request) (*http.Response, error) {
 		}
 	}
 	resp, err := httpmock.NewJsonResponse(http.StatusOK, answer)
-	if a.clock != 0 {
+	if !a.undated {
 		resp.Header.Set("Date", a.now().Format(http.TimeFormat))
 	}
 	return resp, err
 }
 
 // listed returns the sessions that a lagging list shows.
-func (a *account) listed() (shown []map[string]any) {
+func (a *account) listed() []map[string]any {
+	shown := []map[string]any{}
 	for _, s := range a.sessions {
 		if created, ok := s["date_created"].(time.Time); !ok || a.now().Sub(created) >= a.lag {
 			if a.pending {
@@ -557,6 +559,9 @@ func TestFindTakesNoOtherAnswerForAnEmptyList(t *testing.T) {
 	}{
 		"a proxy's JSON":          {200, `{"status":"maintenance"}`},
 		"an empty answer":         {200, ``},
+		"no list":                 {200, `{"data":null}`},
+		"null":                    {200, `null`},
+		"an empty list with more": {200, `{"data":[],"has_more":true}`},
 		"no such list":            {404, `{"error":"not-found","message":"no such route"}`},
 		"no such route":           {404, `<html>404 page not found</html>`},
 		"a list that is gone":     {410, `{"error":"gone"}`},
@@ -595,6 +600,40 @@ func TestFindTakesNoOtherAnswerForAnEmptyList(t *testing.T) {
 				})
 			})
 		}
+	}
+}
+
+// Without a Date header, an API's clock that is behind leaves open whether a session is the one.
+func TestFindKnowsThatItDoesNotKnowTheClock(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		clock   time.Duration
+		undated bool
+		certain bool // that there is no session
+	}{
+		"behind":                {clock: -time.Hour, undated: true},
+		"behind, with a Date":   {clock: -time.Hour, certain: true},
+		"a day behind":          {clock: -23 * time.Hour, undated: true},
+		"an old session's date": {clock: -25 * time.Hour, undated: true, certain: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				a := account{clock: tt.clock, undated: tt.undated}
+				_, err := a.login(t.Context(), t)
+				require.NoError(t, err)
+				<-time.NewTimer(2 * time.Second).C
+				a.lost, a.refused = map[int]bool{2: true}, true
+				_, err = a.login(t.Context(), t)
+				require.Error(t, err)
+				if tt.certain {
+					require.ErrorContains(t, err, "found none")
+					return
+				}
+				require.NotErrorIs(t, err, ricloud.ErrNotFound)
+				require.ErrorContains(t, err, "Sessions.Find: session s1 is dated earlier")
+			})
+		})
 	}
 }
 
@@ -680,7 +719,10 @@ func TestFindIsForBackendsThatCreateAndWait(t *testing.T) {
 		_, err = client.Sessions.Find(t.Context(), find)
 		require.ErrorIs(t, err, ricloud.ErrNotFound)
 		for field, find := range map[string]ricloud.SessionFindParams{
-			"Since":       {Source: source},
+			"Since": {Source: source},
+			"Source.Type": {Since: since, Source: ricloud.SourceParams{
+				User: "1", Type: ricloud.SourceRelayInstance, Identifier: "jane",
+			}},
 			"Source.User": {Since: since},
 			"Source.Identifier": {
 				Since:  since,
@@ -692,6 +734,10 @@ func TestFindIsForBackendsThatCreateAndWait(t *testing.T) {
 			require.True(t, ok, "%v", err)
 			assert.Equal(t, []string{"Sessions.Find", field}, []string{param.Operation, param.Field})
 		}
+		find.Since = time.Now().Add(time.Hour)
+		_, err = client.Sessions.Find(t.Context(), find)
+		require.EqualError(t, err, "ricloud: Sessions.Find: Since is in the future; it is the time just "+
+			"before Create was called")
 	})
 }
 

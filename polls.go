@@ -37,7 +37,7 @@ type Poll struct {
 	TasksSucceeded []ID `json:"tasks_succeeded" wire:"strict"`
 	TasksFailed    []ID `json:"tasks_failed" wire:"strict"`
 	// Results are those published so far, maybe only the first page of them.
-	Results List[Result]      `json:"results"`
+	Results List[Result] `json:"results"`
 	// Errors say what went wrong within the poll. It may have completed
 	// nevertheless.
 	Errors List[PollFailure] `json:"errors,omitzero"`

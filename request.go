@@ -28,6 +28,7 @@ type request struct {
 	body  any        // the params; nil for none
 
 	kind       string            // what the answer must be, if it says what it is; "": anything
+	needsList  bool              // null for the list does not prove that there are no items
 	background bool              // a read for a wait, which yields to other calls
 	custom     bool              // made by Client.Call: any JSON is an answer, and so is none
 	waits      []context.Context // the waits that a background read is for, as hooks see them
@@ -118,9 +119,13 @@ func (r *request) checkAnswer(resp *transport.Response, v any) error {
 		return notTheResource(r.op.Name, "resource", other)
 	}
 	missing := ""
+	first := !r.query.Has("after_id") && !r.query.Has("before_id") // page of a list
 	resource, identified := v.(interface{ ident() ID })
 	key, isKey := v.(*Key)
-	list, isList := v.(interface{ hasNoData() bool })
+	list, isList := v.(interface {
+		hasNoData() bool
+		hidesItems() bool
+	})
 	switch {
 	case r.op.MayBeEmpty():
 		if !r.custom && saysError(resp.Body) {
@@ -133,7 +138,8 @@ func (r *request) checkAnswer(resp *transport.Response, v any) error {
 		missing = "id"
 	case isKey && r.op.Once() && key.Token.IsZero():
 		missing = "token"
-	case isList && list.hasNoData() && !holdsList(resp.Body):
+	case isList && list.hasNoData() && (r.needsList || !holdsList(resp.Body)),
+		isList && r.needsList && first && list.hidesItems():
 		missing = "data"
 	}
 	if missing == "" {
@@ -184,14 +190,12 @@ func saysError(body []byte) bool {
 	return true
 }
 
-// holdsList reports whether an answer that decodes to an empty list is one: null,
-// an array, or an object with a list. A proxy's own JSON does not show that there
-// are no items.
+// holdsList reports whether an answer that decodes to no items is an object with
+// a list, be it null. A null alone, or a proxy's own JSON, does not show that
+// there are no items.
 func holdsList(body []byte) bool {
 	var list map[string]json.RawMessage
-	if json.Unmarshal(body, &list) != nil || list == nil {
-		return true
-	}
+	_ = json.Unmarshal(body, &list)
 	_, ok := list["data"]
 	return ok
 }

@@ -55,6 +55,13 @@ func (c *Clock) Ahead(now time.Time) (least, most time.Duration) {
 	return c.drifted(now)
 }
 
+// Known reports whether an answer had a date.
+func (c *Clock) Known() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return !c.at.IsZero()
+}
+
 func (c *Clock) drifted(now time.Time) (least, most time.Duration) {
 	if c.at.IsZero() {
 		return 0, 0

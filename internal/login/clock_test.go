@@ -28,6 +28,7 @@ func TestClock(t *testing.T) {
 		least, most := c.Ahead(time.Now())
 		assert.Zero(t, most)
 		assert.Zero(t, least)
+		assert.False(t, c.Known())
 		for range 10 {
 			read(time.Now().Add(ahead).UTC().Format(http.TimeFormat))
 			least, most = c.Ahead(time.Now())
@@ -36,6 +37,7 @@ func TestClock(t *testing.T) {
 			<-time.NewTimer(Pause(time.Now(), least, most)).C
 		}
 		assert.Less(t, most-least, Exact)
+		assert.True(t, c.Known())
 		later, latest := c.Ahead(time.Now().Add(24 * time.Hour))
 		assert.Less(t, later, least, "clocks drift")
 		assert.Greater(t, latest, most)
