@@ -462,8 +462,9 @@ func (s *Store) subscribe(ctx context.Context, since time.Time, fn func([]byte))
 	stop := context.AfterFunc(ctx, messages.Stop)
 	defer stop()
 	defer messages.Stop()
+	next := jetstream.NextContext(ctx) // Stop alone is lost on a consumer that makes itself anew
 	for {
-		msg, err := messages.Next()
+		msg, err := messages.Next(next)
 		if errors.Is(err, jetstream.ErrNoHeartbeat) {
 			continue // the consumer makes itself anew
 		}

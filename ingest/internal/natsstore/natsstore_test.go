@@ -1,8 +1,11 @@
 package natsstore_test
 
 import (
+	"bytes"
 	"context"
+	"crypto/rand"
 	"errors"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -280,4 +283,63 @@ func TestMove(t *testing.T) {
 	require.ErrorContains(t, err, "acct.b is in the cluster already, and differs")
 	_, moved := natsstore.Moved(dir)
 	assert.False(t, moved)
+}
+
+// A subscription ends with its context also while its consumer makes itself anew.
+func TestSubscribeEndsWhileItBeginsAgain(t *testing.T) {
+	t.Parallel()
+	srv := start(t)
+	create := []byte("$JS.API.CONSUMER.CREATE.test-events.")
+	creating, answer := make(chan struct{}, 100), make(chan struct{}, 100)
+	s, err := natsstore.Connect(t.Context(), srv.ClientURL(), options(),
+		nats.SetCustomDialer(dialer(func(sent []byte) {
+			if bytes.Contains(sent, create) {
+				creating <- struct{}{}
+				<-answer
+			}
+		})))
+	require.NoError(t, err)
+	defer func() { assert.NoError(t, s.Close()) }()
+	direct, err := nats.Connect(srv.ClientURL())
+	require.NoError(t, err)
+	defer direct.Close()
+	js, err := jetstream.New(direct)
+	require.NoError(t, err)
+	events, err := js.Stream(t.Context(), "test-events")
+	require.NoError(t, err)
+	for range 20 {
+		ctx, cancel := context.WithCancel(t.Context())
+		heard, ended := make(chan struct{}, 100), make(chan error)
+		require.NoError(t, s.Publish(t.Context(), rand.Text(), []byte("x")))
+		go func() { ended <- s.Subscribe(ctx, time.Time{}, func([]byte) { heard <- struct{}{} }) }()
+		answer <- struct{}{}
+		<-creating
+		<-heard
+		for name := range events.ConsumerNames(t.Context()).Name() {
+			require.NoError(t, events.DeleteConsumer(t.Context(), name))
+		}
+		<-creating
+		cancel()
+		answer <- struct{}{}
+		require.NoError(t, <-ended)
+	}
+}
+
+// dialer is a dialer whose connections show what they are about to send.
+type dialer func([]byte)
+
+func (d dialer) Dial(network, address string) (net.Conn, error) {
+	conn, err := new(net.Dialer).DialContext(context.Background(), network, address)
+	return &watched{conn, d}, err
+}
+
+type watched struct {
+	net.Conn
+
+	see dialer
+}
+
+func (c *watched) Write(p []byte) (int, error) {
+	c.see(p)
+	return c.Conn.Write(p)
 }
