@@ -147,8 +147,11 @@ func (r *record) status() *Status {
 		Account: r.Account, State: r.State, Since: r.Since, Reason: r.Reason,
 		Session: r.Session, Poll: r.Poll, History: slices.Clone(r.History),
 	}
-	if n := len(r.History); s.Since.IsZero() && n > 0 { // of an older version
-		s.Since = r.History[n-1].Time
+	for _, step := range slices.Backward(r.History) {
+		if !r.Since.IsZero() || step.State != r.State {
+			break
+		}
+		s.Since = step.Time // of an older version: as far as its history goes back
 	}
 	return s
 }
@@ -441,8 +444,11 @@ const codePatience = 4
 // ricloud.ErrNotFound for one that was not submitted, and an error when no
 // process has Run for four leases.
 func (e *Engine) Code(ctx context.Context, key string, code ricloud.Secret) error {
-	if isBlank(code) {
+	switch {
+	case isBlank(code):
 		return invalid("Code", "code", "is empty")
+	case !utf8.ValidString(code.Reveal()):
+		return invalid("Code", "code", "is not valid UTF-8")
 	}
 	r, err := e.load(ctx, key)
 	if err != nil {

@@ -1,6 +1,7 @@
 package ingest_test
 
 import (
+	"context"
 	"errors"
 	"math"
 	"net/http"
@@ -251,5 +252,75 @@ func TestTimesFromAClockThatIsAhead(t *testing.T) {
 		c.wait(2, ingest.Done)
 		stop()
 		assert.Less(t, time.Since(began), time.Hour)
+	})
+}
+
+// A password that cannot be sent is a mistake of who gave it: it is asked for again, and no code
+// counts as wrong.
+func TestPasswordsThatCannotBeSent(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		there, here := fleet(2)
+		there[1].Code = "731994"
+		b := newBench(t, ingest.Config{Memory: true}, ricloudtest.WithAccounts(there...),
+			ricloudtest.WithDelays(delays()))
+		h := b.handlers()
+		var asked [2]atomic.Int32
+		h.Secret = func(ctx context.Context, key string) (ricloud.Secret, error) {
+			i := slices.IndexFunc(here, func(a ingest.Account) bool { return a.Key == key })
+			n := asked[i].Add(1)
+			if i == 0 && n <= 2 || i == 1 && n >= 2 && n <= 5 {
+				return ricloud.NewSecret(password + "\xff"), nil
+			}
+			return secret(ctx, key)
+		}
+		stop := b.run(h)
+		b.submit(here...)
+		b.wait(1, ingest.Done)
+		b.wait(1, ingest.CodeNeeded)
+		code := ricloud.NewSecret("731994")
+		for range 4 {
+			err := b.engine.Code(t.Context(), here[1].Key, code)
+			require.ErrorContains(t, err, "the password or the code cannot be sent")
+			require.NotContains(t, err.Error(), password)
+			<-time.NewTimer(10 * time.Minute).C
+		}
+		require.NoError(t, b.engine.Code(t.Context(), here[1].Key, code))
+		b.wait(2, ingest.Done)
+		stop()
+		assert.Equal(t, 3, b.sandbox.CountCalls("Sessions.Create"))
+	})
+}
+
+// Since stays however many steps an account makes in its state. A record of an older version says
+// it as far as its history goes back.
+func TestSinceOutlivesTheHistory(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		there, here := fleet(1)
+		here[0].Every = time.Minute
+		c := newCompany(t, 1, each, ricloudtest.WithAccounts(there...),
+			ricloudtest.WithDelays(delays()))
+		stop := c.start(func(int) ingest.Handlers { return c.handlers() })
+		c.submit(here...)
+		c.wait(1, ingest.Subscribed)
+		first, err := c.engine.Account(t.Context(), here[0].Key)
+		require.NoError(t, err)
+		<-time.NewTimer(40 * time.Minute).C
+		later, err := c.engine.Account(t.Context(), here[0].Key)
+		require.NoError(t, err)
+		require.Equal(t, ingest.Subscribed, later.State)
+		require.Len(t, later.History, 24, "its middle is cut")
+		assert.Equal(t, first.Since, later.Since)
+
+		c.change(here[0].Key, func(record map[string]any) { delete(record, "since") })
+		older, err := c.engine.Account(t.Context(), here[0].Key)
+		require.NoError(t, err)
+		i := slices.IndexFunc(older.History, func(s ingest.Step) bool {
+			return s.Time.Equal(older.Since)
+		})
+		require.Positive(t, i)
+		assert.NotEqual(t, ingest.Subscribed, older.History[i-1].State)
+		stop()
 	})
 }

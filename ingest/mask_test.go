@@ -138,12 +138,13 @@ func TestErrorsHoldNoPassword(t *testing.T) {
 		require.ErrorContains(t, b.engine.Code(t.Context(), here[withCode].Key,
 			ricloud.NewSecret("731994")), "it was [redacted] the last time")
 		b.wait(len(here)-1, ingest.Dead)
-		said := ""
+		var all strings.Builder
 		for status, err := range b.engine.Accounts(t.Context()) {
 			require.NoError(t, err)
-			said += fmt.Sprintf("%+v\n", status)
+			fmt.Fprintf(&all, "%+v\n", status)
 		}
 		stop()
+		said := all.String()
 		assert.Equal(t, len(forms)+2, strings.Count(said, "Reason:results could not be handled"))
 		assert.Contains(t, logged.String(), "in Step: [redacted]")
 		for _, form := range forms {

@@ -30,7 +30,7 @@ func (l *leader) login(ctx context.Context, r *stored, code ricloud.Secret) erro
 	if err != nil {
 		return err
 	}
-	note := ""
+	note, codes := "", r.Codes
 	if !code.IsZero() {
 		r.Codes++
 		note = fmt.Sprintf("with code %d", r.Codes)
@@ -49,6 +49,10 @@ func (l *leader) login(ctx context.Context, r *stored, code ricloud.Secret) erro
 	err = masked(err, password, code)
 	if mayBeApplied(err) {
 		return l.unknown(ctx, r, err)
+	}
+	if _, unsent := errors.AsType[*ricloud.ParamError](err); unsent {
+		r.Codes = codes
+		err = errors.New("the password or the code cannot be sent: " + err.Error()) // not final
 	}
 	if err != nil {
 		r.State = from

@@ -197,7 +197,7 @@ func TestCodes(t *testing.T) {
 		b.submit(here...)
 		b.wait(2, ingest.CodeNeeded)
 		ctx := t.Context()
-		for _, blank := range []string{"", " ", "-", "\x00"} {
+		for _, blank := range []string{"", " ", "-", "\x00", "\n\u200b", "731\xff994"} {
 			_, isParam := errors.AsType[*ricloud.ParamError](
 				b.engine.Code(ctx, here[0].Key, ricloud.NewSecret(blank)))
 			assert.True(t, isParam, "%q", blank)
