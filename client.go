@@ -175,8 +175,8 @@ func (c *Client) Close() { c.transport.Close() }
 // other methods only with WithReplay.
 //
 // Call returns the same errors as every other call. Before any request, it
-// returns a *ParamError for an out that is not a non-nil pointer, and for a body
-// with a Secret, which cannot be encoded: put what Reveal returns into the body.
+// returns a *ParamError for a method that HTTP does not permit, for an out that is
+// not a non-nil pointer, and for a body with a Secret, which cannot be encoded: put what Reveal returns into the body.
 func (c *Client) Call(
 	ctx context.Context, method, path string, body, out any, opts ...CallOption,
 ) error {
@@ -189,6 +189,9 @@ func (c *Client) Call(
 			Operation: r.op.Name, Field: "out",
 			Reason: "must be a non-nil pointer, or nil for none",
 		}
+	}
+	if _, err := http.NewRequestWithContext(ctx, method, "/", http.NoBody); err != nil || method == "" {
+		return &ParamError{Operation: r.op.Name, Field: "method", Reason: "is not an HTTP method"}
 	}
 	return c.send(ctx, r, opts, out)
 }

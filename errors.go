@@ -238,9 +238,11 @@ func newError(operation string, resp *transport.Response) *Error {
 // to the last *Error that the API answered, if any.
 type CallError struct {
 	Operation string
-	Attempts  []Attempt // the requests that were made; empty: nothing was sent
-	Duration  time.Duration
-	Err       error // what ended the call
+	// Attempts are the requests that were made. Empty: this call, a wait's for
+	// example, records none, or nothing was sent. Error says "not sent" then.
+	Attempts []Attempt
+	Duration time.Duration
+	Err      error // what ended the call
 
 	last         *Error // seen before Err, and not Err
 	maybeApplied bool
@@ -287,6 +289,8 @@ func (e *CallError) advice() string {
 	switch {
 	case e.repeatable:
 		return "the request may have been applied; it is safe to repeat"
+	case e.Operation == "Sessions.Create":
+		return "it may have been created: look for it with Sessions.Find before you create another"
 	case verb == "Create":
 		return fmt.Sprintf("it may have been created: "+
 			"look for it with %s.List, newest first, before you create another", service)

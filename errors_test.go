@@ -279,7 +279,7 @@ func TestUnknownOutcomeOfWhatIsSafeToRepeat(t *testing.T) {
 	_, err := c.Users.Update(t.Context(), "1", UserUpdateParams{Identifier: "x"})
 	require.ErrorContains(t, err, "the request may have been applied; it is safe to repeat")
 	_, err = c.Sessions.Create(t.Context(), janesLogin())
-	require.ErrorContains(t, err, "look for it with Sessions.List")
+	require.ErrorContains(t, err, "look for it with Sessions.Find before you create")
 }
 
 func TestAnAnswerWithoutABody(t *testing.T) {
@@ -663,4 +663,17 @@ func TestWhatAFailedSessionMeans(t *testing.T) {
 	}
 	require.ErrorIs(t, &locked, ErrSourceLocked)
 	require.NotErrorIs(t, &locked, ErrCodeRejected)
+}
+
+// What is no HTTP method is refused before anything could have been sent.
+func TestCallRefusesWhatIsNoMethod(t *testing.T) {
+	t.Parallel()
+	c, api := newTestClient(t)
+	for _, method := range []string{"", "G ET", "GET\n", "(GET)"} {
+		err := c.Call(t.Context(), method, "/x", nil, nil)
+		param, ok := errors.AsType[*ParamError](err)
+		require.True(t, ok, "%q: %v", method, err)
+		assert.Equal(t, "method", param.Field)
+	}
+	assert.Empty(t, api.all())
 }

@@ -173,8 +173,8 @@ const looks = 6
 // Find looks for the session that a Create of unknown outcome has made, so that
 // no second login prompts the account's owner. It returns the newest session on
 // the source that was created since params.Since, except those in params.Known
-// and those that the Client's other creates returned. The session may be in any
-// state: call Wait.
+// and those that the Client's other creates returned. It looks at the newest 100
+// on each source. The session may be in any state: call Wait.
 //
 // errors.Is(err, ErrNotFound) means that no list showed such a session for half
 // a minute, plus the time that the answers take: the API most probably did not
@@ -192,7 +192,7 @@ const looks = 6
 // source that are in progress, and does not return what they make.
 //
 // Find searches up to 6 times, within 31 seconds by default (31 times the
-// shortest interval of WithPolling). A new Client may search up to 6 more times
+// shortest interval of WithPolling) plus the time that the answers take. A new Client may search up to 6 more times
 // to measure the API's clock. A search takes one request, and the first and the
 // last take one or two more. None of them is retried.
 //

@@ -226,7 +226,7 @@ func TestLoginGoesOnWithTheSessionItMayHaveCreated(t *testing.T) {
 					call, ok := errors.AsType[*ricloud.CallError](err)
 					require.True(t, ok, err)
 					assert.True(t, call.MaybeApplied())
-					require.ErrorContains(t, err, "Sessions.List")
+					require.ErrorContains(t, err, "Sessions.Find")
 					return
 				}
 				require.NoError(t, err)

@@ -1,6 +1,7 @@
 package transport
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
 	"math"
@@ -114,6 +115,7 @@ func (cfg *Config) complete() error {
 func newTransport(proxy func(*http.Request) (*url.URL, error)) *http.Transport {
 	return &http.Transport{
 		Proxy:                  proxy,
+		OnProxyConnectResponse: proxyAnswered,
 		DialContext:            counted(download.DialContext(10*time.Second, 30*time.Second)),
 		TLSHandshakeTimeout:    10 * time.Second,
 		MaxResponseHeaderBytes: 256 << 10,
@@ -127,4 +129,14 @@ func newTransport(proxy func(*http.Request) (*url.URL, error)) *http.Transport {
 		// dead connection is replaced within 8 seconds.
 		HTTP2: &http.HTTP2Config{SendPingTimeout: 3 * time.Second, PingTimeout: 5 * time.Second},
 	}
+}
+
+// proxyAnswered returns the error of a proxy that does not connect. It leaves out
+// the proxy's words, which may repeat its password.
+func proxyAnswered(_ context.Context, _ *url.URL, _ *http.Request, answer *http.Response) error {
+	if answer.StatusCode == http.StatusOK {
+		return nil
+	}
+	return fmt.Errorf("the proxy refused to connect: %d %s; the request was not sent",
+		answer.StatusCode, http.StatusText(answer.StatusCode))
 }
