@@ -523,8 +523,8 @@ func TestOpenRefusesWhatItCannotVerify(t *testing.T) {
 	assert.Zero(t, v.gets)
 }
 
-// A renewed signed URL, or a result that is read first, is not written to the caller's Result, which
-// may be shared.
+// A renewed signed URL, or a result that is read first, is not written to the caller's Result,
+// which may be shared.
 func TestOpenLeavesTheResultAsItIs(t *testing.T) {
 	t.Parallel()
 	for name, change := range map[string]func(*Result){
