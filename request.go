@@ -112,8 +112,9 @@ func (c *Client) receive(
 }
 
 // checkAnswer refuses a success that is of another kind, or lacks what makes it
-// one: the ID of its resource, as in "{}", null or a proxy's own JSON, the token of a new or rotated
-// key, and the data of a list. Without it, the caller has nothing to go on with.
+// one: the ID of its resource, as in "{}", null or a proxy's own JSON, the token
+// of a new or rotated key, and the data of a list. Without it, the caller has
+// nothing to go on with.
 func (r *request) checkAnswer(resp *transport.Response, v any) error {
 	if other := otherKind(resp.Body, r.kind); other != "" {
 		return notTheResource(r.op.Name, "resource", other)
