@@ -176,7 +176,8 @@ func (c *Client) Close() { c.transport.Close() }
 //
 // Call returns the same errors as every other call. Before any request, it
 // returns a *ParamError for a method that HTTP does not permit, for an out that is
-// not a non-nil pointer, and for a body with a Secret, which cannot be encoded: put what Reveal returns into the body.
+// not a non-nil pointer, and for a body with a Secret, which cannot be encoded:
+// put what Reveal returns into the body.
 func (c *Client) Call(
 	ctx context.Context, method, path string, body, out any, opts ...CallOption,
 ) error {
@@ -190,7 +191,8 @@ func (c *Client) Call(
 			Reason: "must be a non-nil pointer, or nil for none",
 		}
 	}
-	if _, err := http.NewRequestWithContext(ctx, method, "/", http.NoBody); err != nil || method == "" {
+	_, err := http.NewRequestWithContext(ctx, method, "/", http.NoBody)
+	if err != nil || method == "" {
 		return &ParamError{Operation: r.op.Name, Field: "method", Reason: "is not an HTTP method"}
 	}
 	return c.send(ctx, r, opts, out)

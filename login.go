@@ -192,9 +192,10 @@ const looks = 6
 // source that are in progress, and does not return what they make.
 //
 // Find searches up to 6 times, within 31 seconds by default (31 times the
-// shortest interval of WithPolling) plus the time that the answers take. A new Client may search up to 6 more times
-// to measure the API's clock. A search takes one request, and the first and the
-// last take one or two more. None of them is retried.
+// shortest interval of WithPolling) plus the time that the answers take. A new
+// Client may search up to 6 more times to measure the API's clock. A search takes
+// one request, and the first and the last take one or two more. None of them is
+// retried.
 //
 // GET /sources, GET /sessions
 func (s *SessionsService) Find(
