@@ -43,7 +43,7 @@ type Event struct { //nolint:recvcheck // JSON encodes values and decodes into p
 	odd []wire.Oddity // fields of other types than documented
 }
 
-func (e *Event) ident() ID { return e.ID }
+func (e *Event) ident() (kind string, id ID) { return "event", e.ID }
 
 func (e *Event) oddities() []wire.Oddity { return e.odd }
 

@@ -22,7 +22,7 @@ type Key struct {
 	DateExpires   time.Time        `json:"date_expires,omitzero"` // zero: never; trial keys expire
 }
 
-func (k *Key) ident() ID { return k.ID }
+func (k *Key) ident() (kind string, id ID) { return "key", k.ID }
 
 // KeyState is the state of a key.
 type KeyState string

@@ -200,7 +200,7 @@ type item[T any] struct {
 }
 
 // identified is what every resource of this package is.
-type identified interface{ ident() ID }
+type identified interface{ ident() (kind string, id ID) }
 
 func isIdentified[T any]() bool {
 	_, ok := any(new(T)).(identified)
@@ -212,7 +212,7 @@ func itemsOf[T any](data []T) []item[T] {
 	for i := range data {
 		items[i].value = &data[i]
 		if r, ok := any(&data[i]).(identified); ok {
-			items[i].id = r.ident()
+			_, items[i].id = r.ident()
 		}
 	}
 	return items

@@ -501,7 +501,7 @@ type named struct {
 	Name string `json:"name"`
 }
 
-func (n *named) ident() ID { return n.ID }
+func (n *named) ident() (kind string, id ID) { return "", n.ID }
 
 func TestNestedListsOfAnyTypeEnd(t *testing.T) {
 	t.Parallel()

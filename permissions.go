@@ -28,7 +28,7 @@ func (p *Permissions) UnmarshalJSON(b []byte) error {
 	return readRef(b, &p.ID, (*plain)(p))
 }
 
-func (p *Permissions) ident() ID { return p.ID }
+func (p *Permissions) ident() (kind string, id ID) { return "permissions", p.ID }
 
 // ScopeLimit limits how often a scope may be used.
 type ScopeLimit struct {

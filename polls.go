@@ -103,7 +103,7 @@ func (p *Poll) finished() bool {
 	return !p.DateCompleted.IsZero() && len(p.TasksPending)+len(p.TasksProcessing) == 0
 }
 
-func (p *Poll) ident() ID { return p.ID }
+func (p *Poll) ident() (kind string, id ID) { return "poll", p.ID }
 
 // PollState is the state of a poll. The API may send states that this package
 // does not know.

@@ -27,7 +27,7 @@ type request struct {
 	query url.Values // set over those of list; may be nil
 	body  any        // the params; nil for none
 
-	kind       string            // what the answer must be, if it says what it is; "": anything
+	kind       string            // of a resource that is read as raw JSON
 	needsList  bool              // null for the list does not prove that there are no items
 	background bool              // a read for a wait, which yields to other calls
 	custom     bool              // made by Client.Call: any JSON is an answer, and so is none
@@ -116,12 +116,15 @@ func (c *Client) receive(
 // of a new or rotated key, and the data of a list. Without it, the caller has
 // nothing to go on with.
 func (r *request) checkAnswer(resp *transport.Response, v any) error {
-	if other := otherKind(resp.Body, r.kind); other != "" {
+	first := !r.query.Has("after_id") && !r.query.Has("before_id") // page of a list
+	missing, wanted, id := "", r.kind, ID("")
+	resource, isResource := v.(identified)
+	if isResource {
+		wanted, id = resource.ident()
+	}
+	if other := otherKind(resp.Body, wanted); other != "" {
 		return notTheResource(r.op.Name, "resource", other)
 	}
-	missing := ""
-	first := !r.query.Has("after_id") && !r.query.Has("before_id") // page of a list
-	resource, identified := v.(interface{ ident() ID })
 	key, isKey := v.(*Key)
 	list, isList := v.(interface {
 		hasNoData() bool
@@ -135,7 +138,7 @@ func (r *request) checkAnswer(resp *transport.Response, v any) error {
 				Err: errors.New("an error came with a status of success"),
 			}
 		}
-	case identified && resource.ident() == "":
+	case isResource && id == "":
 		missing = "id"
 	case isKey && r.op.Once() && key.Token.IsZero():
 		missing = "token"

@@ -167,7 +167,8 @@ func TestCallAcceptsOnlyJSON(t *testing.T) {
 	assert.JSONEq(t, `{"a":1}`, string(raw))
 }
 
-// The outcome is unknown if a successful answer lacks the ID that makes it a success.
+// The outcome is unknown if a successful answer lacks the ID that makes it a success, or says that
+// it is something else.
 func TestASuccessWithoutAnIDIsNoSuccess(t *testing.T) {
 	t.Parallel()
 	bodies := map[string]string{
@@ -178,6 +179,7 @@ func TestASuccessWithoutAnIDIsNoSuccess(t *testing.T) {
 		"id in an envelope": `{"data":{"id":"s"}}`, "a proxy's own": `{"status":"ok"}`,
 		"an error":      `{"error":"x","message":"y"}`,
 		"a list object": `{"data":[],"has_more":false}`, "true": `true`, "number": `7`,
+		"another kind": `{"id":"1","resource":"event","token":"t"}`,
 	}
 	for _, op := range []struct {
 		name  string

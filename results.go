@@ -41,7 +41,7 @@ func (r *Result) UnmarshalJSON(b []byte) error {
 	return readRef(b, &r.ID, (*plain)(r))
 }
 
-func (r *Result) ident() ID { return r.ID }
+func (r *Result) ident() (kind string, id ID) { return "result", r.ID }
 
 // DataType returns the data type of a data result, such as "callkit.calls", or
 // the file ID of a file. It is Identifier without the "data:" that older

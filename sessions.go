@@ -27,7 +27,7 @@ type Session struct {
 	DateExpired  time.Time    `json:"date_expired,omitzero"`
 }
 
-func (s *Session) ident() ID { return s.ID }
+func (s *Session) ident() (kind string, id ID) { return "session", s.ID }
 
 // SessionState is the state of a session. The API may send states that this
 // package does not know.

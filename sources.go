@@ -31,7 +31,7 @@ func (s *Source) UnmarshalJSON(b []byte) error {
 	return readRef(b, &s.ID, (*plain)(s))
 }
 
-func (s *Source) ident() ID { return s.ID }
+func (s *Source) ident() (kind string, id ID) { return "source", s.ID }
 
 // SourceInfo describes the device of a rirelay.source.
 type SourceInfo struct {

@@ -46,7 +46,7 @@ func (c StorageConfig) MarshalJSON() ([]byte, error) {
 	}{plain(c), seconds(c.SignedURLsExpiry)})
 }
 
-func (c *StorageConfig) ident() ID { return c.ID }
+func (c *StorageConfig) ident() (kind string, id ID) { return "storage_config", c.ID }
 
 // ConfigState is the state of a storage or webhook config.
 type ConfigState string

@@ -49,7 +49,7 @@ func (s Subscription) MarshalJSON() ([]byte, error) {
 	}{plain(s), seconds(s.Interval)})
 }
 
-func (s *Subscription) ident() ID { return s.ID }
+func (s *Subscription) ident() (kind string, id ID) { return "subscription", s.ID }
 
 // SubscriptionState is the state of a subscription. The API may send states that
 // this package does not know.

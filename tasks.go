@@ -32,7 +32,7 @@ type Task struct {
 	DateCompleted time.Time    `json:"date_completed,omitzero"`
 }
 
-func (t *Task) ident() ID { return t.ID }
+func (t *Task) ident() (kind string, id ID) { return "task", t.ID }
 
 // TaskState is the state of a task. The API may send states that this package
 // does not know.
@@ -204,7 +204,7 @@ func sortTasks(ctx context.Context, w pollingOf, p *Poll) error {
 			continue
 		}
 		w.share.Charge()
-		get := request{op: transport.TasksGet, id: id, kind: "task", background: true}
+		get := request{op: transport.TasksGet, id: id, background: true}
 		task, err := do[Task](ctx, w.client, get, nil)
 		if err != nil {
 			return err

@@ -19,7 +19,7 @@ type User struct {
 	DateCreated  time.Time `json:"date_created,omitzero"`
 }
 
-func (u *User) ident() ID { return u.ID }
+func (u *User) ident() (kind string, id ID) { return "user", u.ID }
 
 // UserState is the state of a user.
 type UserState string

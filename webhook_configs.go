@@ -25,7 +25,7 @@ func (c *WebhookConfig) UnmarshalJSON(b []byte) error {
 	return readRef(b, &c.ID, (*plain)(c))
 }
 
-func (c *WebhookConfig) ident() ID { return c.ID }
+func (c *WebhookConfig) ident() (kind string, id ID) { return "webhook_config", c.ID }
 
 // WebhookConfigCreateParams describes a webhook config.
 type WebhookConfigCreateParams struct {

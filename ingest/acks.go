@@ -111,7 +111,7 @@ func (a *acker) send(ctx context.Context, ids []ricloud.ID) []ricloud.ID {
 	}
 	a.leader.log(ctx, "results are not acknowledged yet", slog.Int("results", len(failed.Remaining)),
 		slog.Any("error", failed.Err))
-	if errors.Is(failed.Err, ricloud.ErrNotFound) {
+	if isGone(failed.Err) {
 		return nil // they are gone: the API has cleaned up
 	}
 	return failed.Remaining

@@ -34,3 +34,6 @@ func OpenSmall(ctx context.Context, cfg Config, maxWaiting int) (*Engine, error)
 
 // FailureOf says what of a poll that has ended did not succeed.
 func FailureOf(poll *ricloud.Poll) string { return failureOf(poll) }
+
+// IsGone reports whether the API says that something is not there.
+func IsGone(err error) bool { return isGone(err) }

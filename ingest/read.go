@@ -108,7 +108,7 @@ func (l *leader) readSessions(ctx context.Context, size *pageSize) error {
 		}
 		s, err := l.client.Sessions.Get(ctx, id)
 		switch {
-		case errors.Is(err, ricloud.ErrNotFound):
+		case isGone(err):
 			l.observeSession(&ricloud.Session{ID: id, State: ricloud.SessionExpired, Error: "not-found"})
 		case err != nil:
 			return err
@@ -148,7 +148,7 @@ func (l *leader) readPolls(ctx context.Context, size *pageSize) error {
 		}
 		p, err := l.client.Polls.Get(ctx, id)
 		switch {
-		case errors.Is(err, ricloud.ErrNotFound):
+		case isGone(err):
 			l.forgetPoll(id) // if it is a subscription's
 			p = &ricloud.Poll{ID: id, State: ricloud.PollFailed, Error: "not-found"}
 			p.Results.Data = []ricloud.Result{}

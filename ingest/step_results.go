@@ -54,7 +54,7 @@ func (l *leader) checkSubscription(ctx context.Context, r *stored) error {
 		return err
 	}
 	subscription, err := l.client.Subscriptions.Get(turn, r.Subscription)
-	ended := errors.Is(err, ricloud.ErrNotFound)
+	ended := isGone(err)
 	switch {
 	case ended, err == nil && subscription.State == ricloud.SubscriptionDeleted:
 		if err := l.openRest(ctx, r); err != nil {
@@ -68,7 +68,7 @@ func (l *leader) checkSubscription(ctx context.Context, r *stored) error {
 	}
 	session, err := l.client.Sessions.Get(ctx, r.Session)
 	switch {
-	case errors.Is(err, ricloud.ErrNotFound), err == nil && session.State != ricloud.SessionActive:
+	case isGone(err), err == nil && session.State != ricloud.SessionActive:
 		return l.resubscribe(ctx, r)
 	case err != nil:
 		return err
@@ -94,7 +94,7 @@ func (l *leader) openRest(ctx context.Context, r *stored) error {
 	}
 	for poll, err := range l.client.Polls.All(ctx, params) {
 		switch {
-		case errors.Is(err, ricloud.ErrNotFound):
+		case isGone(err):
 			return nil
 		case err != nil:
 			return err

@@ -138,6 +138,13 @@ func isFinal(err error) bool {
 		answer.StatusCode != http.StatusRequestTimeout
 }
 
+// isGone reports whether the API says that something is not there. A proxy's page
+// with 404 says nothing.
+func isGone(err error) bool {
+	answer, ok := errors.AsType[*ricloud.Error](err)
+	return ok && answer.Code != "" && errors.Is(err, ricloud.ErrNotFound)
+}
+
 // saveStep writes a record that came to a state.
 func (l *leader) saveStep(ctx context.Context, r *stored, state State, note string) error {
 	step := r.step(l.id, state, note)

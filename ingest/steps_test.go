@@ -306,6 +306,27 @@ func TestFailureOf(t *testing.T) {
 	}
 }
 
+// Only the API knows that something is gone. A proxy's page with 404 says nothing.
+func TestIsGone(t *testing.T) {
+	t.Parallel()
+	for want, errs := range map[bool][]error{
+		true: {
+			&ricloud.Error{StatusCode: http.StatusNotFound, Code: "not-found"},
+			&ricloud.Error{StatusCode: http.StatusGone, Code: "gone"},
+		},
+		false: {
+			nil, io.ErrUnexpectedEOF,
+			&ricloud.Error{StatusCode: http.StatusNotFound, Body: []byte("<html>Not found</html>")},
+			&ricloud.Error{StatusCode: http.StatusGone},
+			&ricloud.Error{StatusCode: http.StatusForbidden, Code: "forbidden"},
+		},
+	} {
+		for _, err := range errs {
+			assert.Equal(t, want, ingest.IsGone(err), "%v", err)
+		}
+	}
+}
+
 // A damaged file is never acknowledged, whatever the handler returns.
 func TestWhatIsNotVerifiedIsNotAcknowledged(t *testing.T) {
 	t.Parallel()
