@@ -60,5 +60,5 @@ func (l *leader) isBehind(q *codeQuestion) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	it := l.items[escape(q.Key)]
-	return it == nil || it.revision < q.Revision || it.busy
+	return it == nil || it.revision < max(q.Revision, it.written) || it.busy
 }

@@ -60,6 +60,10 @@ func (l *leader) step(ctx context.Context, it *item, s seen) uint64 {
 		l.leave(it)
 		return 0
 	}
+	if s.code != nil && r.State != CodeNeeded { // another one was first
+		s.code.used <- fmt.Errorf("%s is %s: no code is wanted now", r.Account.Key, r.State)
+		s.code = nil
+	}
 	ctx, ended := l.beginStep(ctx, ricloud.StepInfo{Account: r.Account.Key, Step: string(r.State)})
 	err = masked(l.tryAdvance(ctx, r, s), l.passwords.get(r.Account.Key))
 	if s.code != nil {
