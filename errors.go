@@ -1,10 +1,12 @@
 package ricloud
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -268,11 +270,29 @@ func (e *CallError) Error() string {
 	}
 	if e.last != nil {
 		fmt.Fprintf(&b, "; the last answer was: %s", quote(trimPrefix(e.last, e.Operation), maxQuote))
+	} else if failed := e.failedBefore(); failed != nil {
+		fmt.Fprintf(&b, "; the attempt before failed: %s", quote(failed.Error(), maxQuote))
 	}
 	if e.maybeApplied {
 		fmt.Fprintf(&b, "; %s", e.advice())
 	}
 	return b.String()
+}
+
+// failedBefore returns why the last attempt failed that did not end with the
+// call's time, or nil if that is what ended the call.
+func (e *CallError) failedBefore() error {
+	for _, a := range slices.Backward(e.Attempts) {
+		switch {
+		case a.Err == nil || errors.Is(a.Err, context.DeadlineExceeded) ||
+			errors.Is(a.Err, context.Canceled):
+		case e.Err != nil && a.Err.Error() == e.Err.Error():
+			return nil
+		default:
+			return a.Err
+		}
+	}
+	return nil
 }
 
 // Unwrap returns what ended the call and the last *Error seen.

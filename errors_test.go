@@ -677,3 +677,35 @@ func TestCallRefusesWhatIsNoMethod(t *testing.T) {
 	}
 	assert.Empty(t, api.all())
 }
+
+// A call that runs out of time says what failed before, unless that is what ended it.
+func TestACallThatRunsOutOfTimeSaysWhatFailed(t *testing.T) {
+	t.Parallel()
+	refused, late := errors.New("dial tcp: connection refused"), context.DeadlineExceeded
+	cut := fmt.Errorf("read: %w", late)
+	const before = "; the attempt before failed: dial tcp: connection refused"
+	for name, one := range map[string]struct {
+		ended    error
+		attempts []error
+		want     string
+	}{
+		"in a pause":              {late, []error{refused}, before},
+		"in its last attempt":     {late, []error{errors.New("x"), refused, cut}, before},
+		"at once":                 {late, []error{late}, ""},
+		"with what failed":        {refused, []error{late, refused}, ""},
+		"after answers only":      {late, []error{nil, nil}, ""},
+		"before it was tried":     {late, nil, ""},
+		"with a cause of its own": {errors.New("shutting down"), []error{refused}, before},
+	} {
+		e := &CallError{Operation: "Users.Get", Err: one.ended}
+		for _, err := range one.attempts {
+			e.Attempts = append(e.Attempts, Attempt{Err: err})
+		}
+		text := e.Error()
+		if one.want == "" {
+			assert.NotContains(t, text, "attempt before", name)
+		} else {
+			assert.True(t, strings.HasSuffix(text, one.want), "%s: %s", name, text)
+		}
+	}
+}
