@@ -186,6 +186,16 @@ func (l *leader) resultsOf(ctx context.Context, poll *ricloud.Poll) ([]ricloud.R
 	if showsResults(poll) {
 		return poll.Results.Data, nil
 	}
+	if poll.Results.Data != nil && !poll.Results.HasMore { // the client may have the same event
+		latest, err := l.client.Polls.Get(ctx, poll.ID)
+		if err != nil {
+			return nil, err
+		}
+		if latest.State.Ended() && showsResults(latest) {
+			l.urls.add(urlsOf(latest))
+			return unsigned(latest.Results.Data), nil
+		}
+	}
 	var results []ricloud.Result
 	urls := &pollURLs{Poll: poll.ID, Results: map[ricloud.ID]signedURL{}}
 	for result, err := range l.client.Polls.Results(ctx, poll.ID) {
