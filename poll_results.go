@@ -23,6 +23,9 @@ import (
 // yields the poll's *StateError last. Any other error ends it at once.
 // [WithFiles] adds the files that the results refer to.
 //
+// If an event or a list shows fewer results of the ended poll than there seem
+// to be, Results reads the poll once more, and then the lists of its tasks.
+//
 // GET /polls/{id}
 func (s *PollsService) Results(
 	ctx context.Context, id ID, opts ...CallOption,
@@ -34,14 +37,17 @@ func (s *PollsService) Results(
 		list := published.List[Result]{ID: idOf, Content: contentOf}
 		asked := map[ID]bool{} // tasks
 		for poll, end := range s.client.waits.polls.watch(ctx, "Polls.Results", id, nil, opts) {
+			if poll != nil && poll.ended() && !poll.byGet && poll.lacksResults(list.Has) {
+				poll, end = s.readAgain(ctx, poll, end, opts)
+			}
 			var results iter.Seq2[*Result, error]
 			switch {
 			case poll == nil:
 				results = noResults
 			case poll.Results.Data == nil: // a generation whose polls show no results
 				results = s.byTask(ctx, poll, asked, opts)
-			case poll.Results.HasMore && poll.State.Ended(): // the last chance: read all pages again
-				results = poll.Results.All(ctx, s.client, opts...)
+			case poll.ended() && (poll.Results.HasMore || poll.showsTooFew()): // the last chance
+				results = s.fromLists(ctx, poll, asked, opts)
 			default:
 				results = list.Read(poll.Results.Data, s.pagesOf(ctx, poll, opts))
 			}
@@ -67,6 +73,75 @@ func (s *PollsService) Results(
 }
 
 func noResults(func(*Result, error) bool) {}
+
+// readAgain reads a poll that has ended, because an event or a list may show
+// fewer results than there are. It returns the poll with the error at its end.
+func (s *PollsService) readAgain(
+	ctx context.Context, poll *Poll, end error, opts []CallOption,
+) (*Poll, error) {
+	latest, err := s.Get(ctx, poll.ID, opts...)
+	switch {
+	case err != nil:
+		return poll, err
+	case !latest.ended(): // an answer from before the end
+		return poll, end
+	case latest.unsorted: // poll says which tasks failed
+		latest.TasksSucceeded = poll.TasksSucceeded
+		return latest, end
+	}
+	return latest, pollStatus(latest).Err
+}
+
+// ended reports whether a wait for the poll is over.
+func (p *Poll) ended() bool {
+	known := p.State == PollPending || p.State == PollProcessing
+	return p.State.Ended() || !known && p.finished()
+}
+
+// lacksResults reports whether a poll that has ended seems to have more results
+// than it shows. A list with a URL to go on from is no reason to read the poll.
+// Of a result that shows only its ID, it is no matter if the caller has it.
+func (p *Poll) lacksResults(has func(*Result) bool) bool {
+	if p.Results.HasMore && p.Results.URL != "" {
+		return false
+	}
+	if p.Results.Data == nil { // a poll whose tasks all failed has none
+		return len(p.TasksSucceeded) > 0 || len(p.TasksFailed)+len(p.TasksSuspended) == 0
+	}
+	for i := range p.Results.Data {
+		if r := &p.Results.Data[i]; r.State == "" && r.URL == "" && !has(r) {
+			return true
+		}
+	}
+	return p.Results.HasMore || p.showsTooFew()
+}
+
+// showsTooFew reports whether a poll shows fewer results than it says.
+func (p *Poll) showsTooFew() bool {
+	shown := len(p.Results.Data)
+	return p.Results.TotalCount > shown || shown == 0 && len(p.TasksSucceeded) > 0
+}
+
+// fromLists yields the results that a poll shows, then those at the URL of its
+// list, all pages again. A list that promises none, or that has no URL, is
+// replaced by those of the tasks.
+func (s *PollsService) fromLists(
+	ctx context.Context, poll *Poll, asked map[ID]bool, opts []CallOption,
+) iter.Seq2[*Result, error] {
+	list := poll.Results
+	if list.HasMore && list.URL != "" || len(poll.TasksSucceeded) == 0 {
+		list.HasMore = list.HasMore || list.URL != ""
+		return list.All(ctx, s.client, opts...)
+	}
+	return func(yield func(*Result, error) bool) {
+		for i := range list.Data {
+			if !yield(&list.Data[i], nil) {
+				return
+			}
+		}
+		s.byTask(ctx, poll, asked, opts)(yield)
+	}
+}
 
 func idOf(r *Result) string { return string(r.ID) }
 

@@ -213,3 +213,141 @@ func TestPollResultsOfAPollThatShowsNone(t *testing.T) {
 		assert.Equal(t, []ID{"r-a", "r-b"}, ids)
 	})
 }
+
+// An event may show fewer results than a poll has. The poll is then read once, and if that does not
+// help, the lists of its tasks or its own.
+func TestPollResultsOfAnEventThatShowsTooFew(t *testing.T) {
+	t.Parallel()
+	const (
+		whole = `"tasks_succeeded":["a"],"results":[{"id":"r1","state":"available"},` +
+			`{"id":"r2","state":"available"}]`
+		none   = `"tasks_succeeded":["a"],"results":[]`
+		read   = "/polls/p"
+		byTask = "/results?limit=1000&task=a"
+	)
+	for _, tt := range []struct {
+		name, shown, got string
+		requests         []string
+		wantErr          bool
+	}{
+		{name: "all", shown: whole},
+		{name: "all, of an API without states", shown: `"tasks_succeeded":["a"],"results":[{` +
+			`"id":"r1","url":"s3://b/1"},{"id":"r2","url":"s3://b/2"}]`},
+		{name: "none", shown: none, got: whole, requests: []string{read}},
+		{
+			name: "none of several", shown: `"tasks_succeeded":["a"],"results":{"data":[],"total_count":2}`,
+			got: whole, requests: []string{read},
+		},
+		{
+			name:  "one of two",
+			shown: `"tasks_succeeded":["a"],"results":{"data":[{"id":"r1","url":"u"}],"total_count":2}`,
+			got:   whole, requests: []string{read},
+		},
+		{
+			name:  "more, and no URL",
+			shown: `"tasks_succeeded":["a"],"results":{"data":[{"id":"r1","url":"u"}],"has_more":true}`,
+			got:   whole, requests: []string{read},
+		},
+		{name: "no list", shown: `"tasks_succeeded":["a"]`, got: whole, requests: []string{read}},
+		{name: "no list and no task", shown: `"results":null`, got: whole, requests: []string{read}},
+		{
+			name: "only IDs", shown: `"tasks_succeeded":["a"],"results":["r1","r2"]`, got: whole,
+			requests: []string{read},
+		},
+		{
+			name: "only IDs, and no more in the poll", shown: `"tasks_succeeded":["a"],"results":["r1","r2"]`,
+			got:      `"tasks_succeeded":["a"],"results":[{"id":"r1"},{"id":"r2"}]`,
+			requests: []string{read},
+		},
+		{name: "none, like the poll", shown: none, got: none, requests: []string{read, byTask}},
+		{
+			name: "no list, like the poll", shown: `"tasks_succeeded":["a"]`, got: `"tasks_succeeded":["a"]`,
+			requests: []string{read, byTask},
+		},
+		{
+			name:  "one of two, like the poll",
+			shown: none, got: `"tasks_succeeded":["a"],"results":{"data":[{"id":"r1"}],"total_count":2}`,
+			requests: []string{read, byTask},
+		},
+		{
+			name:  "one of two, and more at a URL",
+			shown: none, got: `"results":{"data":[{"id":"r1"}],"total_count":2,"url":"/results?poll=p"}`,
+			requests: []string{read, "/results?limit=1000&poll=p"},
+		},
+		{
+			name: "none, and the poll has failed in part", shown: none, got: whole + `,"tasks_failed":["b"]`,
+			requests: []string{read}, wantErr: true,
+		},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			c, api := newTestClient(t)
+			state := `{"id":"p","state":"completed",`
+			api.RegisterResponder(http.MethodGet, "=~/polls/p$", jsonResponder(200, state+tt.got+`}`))
+			api.RegisterResponder(http.MethodGet, "=~/results",
+				jsonResponder(200, `{"data":[{"id":"r1"},{"id":"r2"}],"has_more":false}`))
+			c.Notify(event("poll", state+tt.shown+`}`))
+			var ids []ID
+			var end error
+			for r, err := range c.Polls.Results(t.Context(), "p") {
+				if end = err; err == nil {
+					ids = append(ids, r.ID)
+				}
+			}
+			assert.Equal(t, []ID{"r1", "r2"}, ids)
+			assert.Equal(t, tt.wantErr, isStateError(end), "%v", end)
+			var requests []string
+			for _, r := range api.all() {
+				requests = append(requests, strings.TrimSuffix(r.Path+"?"+r.Query, "?"))
+			}
+			assert.Equal(t, tt.requests, requests)
+		})
+	}
+}
+
+// What a wait has read by itself is not read again, and no trace of that is in a poll.
+func TestPollResultsOfAPollThatWasRead(t *testing.T) {
+	t.Parallel()
+	c, api := newTestClient(t)
+	api.RegisterResponder(http.MethodGet, "=~/polls/p$",
+		jsonResponder(200, `{"id":"p","state":"completed","tasks_succeeded":["a"],"results":[]}`))
+	api.RegisterResponder(http.MethodGet, "=~/results", jsonResponder(200, `{"data":[]}`))
+	for _, err := range c.Polls.Results(t.Context(), "p") {
+		require.NoError(t, err)
+	}
+	assert.Len(t, api.all(), 2, "the poll, and the list of its task")
+
+	got, err := c.Polls.Get(t.Context(), "p")
+	require.NoError(t, err)
+	waited, err := c.Polls.Wait(t.Context(), "p")
+	require.NoError(t, err)
+	assert.Equal(t, got, waited)
+}
+
+// A poll that cannot be read yields what its event shows, and the error. One that has not ended yet
+// by its own word is not believed.
+func TestPollResultsOfAPollThatCannotBeReadAgain(t *testing.T) {
+	t.Parallel()
+	for name, responder := range map[string]func(*http.Request) (*http.Response, error){
+		"gone":        jsonResponder(404, `{"error":"not-found"}`),
+		"still going": jsonResponder(200, `{"id":"p","state":"processing","results":[]}`),
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c, api := newTestClient(t)
+			api.RegisterResponder(http.MethodGet, "=~/polls/p$", responder)
+			api.RegisterResponder(http.MethodGet, "=~/results", jsonResponder(200, `{"data":[{"id":"r2"}]}`))
+			c.Notify(event("poll", `{"id":"p","state":"completed","tasks_succeeded":["a"],`+
+				`"results":{"data":[{"id":"r1"}],"total_count":2}}`))
+			var ids []ID
+			var end error
+			for r, err := range c.Polls.Results(t.Context(), "p") {
+				if end = err; err == nil {
+					ids = append(ids, r.ID)
+				}
+			}
+			assert.Equal(t, []ID{"r1", "r2"}, ids)
+			assert.Equal(t, name == "gone", errors.Is(end, ErrNotFound), "%v", end)
+		})
+	}
+}

@@ -49,6 +49,7 @@ type Poll struct {
 	DateCompleted time.Time `json:"date_completed,omitzero"`
 
 	unsorted bool // TasksSucceeded may hold tasks that failed
+	byGet    bool // a wait read the poll by itself, so its Results are no excerpt
 }
 
 // UnmarshalJSON reads a poll of any version of the API.
@@ -358,7 +359,7 @@ func (s *PollsService) All(
 func (s *PollsService) Watch(
 	ctx context.Context, id ID, opts ...CallOption,
 ) iter.Seq2[*Poll, error] {
-	return s.client.waits.polls.watch(ctx, "Polls.Watch", id, nil, opts)
+	return s.watch(ctx, "Polls.Watch", id, opts)
 }
 
 // Wait returns the poll once all its tasks have ended. If some of them failed
@@ -370,5 +371,22 @@ func (s *PollsService) Watch(
 // the last poll that it saw, or nil if it saw none. docs/waiting.md explains
 // what waits cost.
 func (s *PollsService) Wait(ctx context.Context, id ID, opts ...CallOption) (*Poll, error) {
-	return last(s.client.waits.polls.watch(ctx, "Polls.Wait", id, nil, opts))
+	return last(s.watch(ctx, "Polls.Wait", id, opts))
+}
+
+// watch yields polls for the caller to keep: how they were read is not part of
+// them.
+func (s *PollsService) watch(
+	ctx context.Context, operation string, id ID, opts []CallOption,
+) iter.Seq2[*Poll, error] {
+	return func(yield func(*Poll, error) bool) {
+		for poll, err := range s.client.waits.polls.watch(ctx, operation, id, nil, opts) {
+			if poll != nil {
+				poll.byGet = false
+			}
+			if !yield(poll, err) {
+				return
+			}
+		}
+	}
 }

@@ -164,6 +164,12 @@ func (p *Poll) applyTask(task *Task) {
 	}
 }
 
+// completePoll notes that a poll was read by itself, and sorts its tasks.
+func completePoll(ctx context.Context, w pollingOf, p *Poll) error {
+	p.byGet = true
+	return sortTasks(ctx, w, p)
+}
+
 // sortTasks reads the tasks of a poll that has ended, if the API does not say
 // which of them failed. It costs one request, and one more for each task that
 // the list does not show.

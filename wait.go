@@ -74,7 +74,7 @@ func newWaits(c *Client, cfg config) waits {
 		logins:   new(login.Sessions),
 		events:   shared.allowance.Kind(),
 		sessions: newWaiter(shared, transport.SessionsGet, transport.SessionsList, sessionStatus, nil),
-		polls:    newWaiter(shared, transport.PollsGet, transport.PollsList, pollStatus, sortTasks),
+		polls:    newWaiter(shared, transport.PollsGet, transport.PollsList, pollStatus, completePoll),
 		tasks:    newWaiter(shared, transport.TasksGet, transport.TasksList, taskStatus, nil),
 		subscriptions: newWaiter(
 			shared, transport.SubscriptionsGet, transport.SubscriptionsList, subscriptionStatus, nil,

@@ -181,20 +181,11 @@ func reasons(poll *ricloud.Poll) string {
 	return strings.Replace(b.String(), ",", ":", 1)
 }
 
-// resultsOf returns all results of a poll that has ended.
+// resultsOf returns all results of a poll that has ended. The client reads the poll if it does not
+// show them, also where its own wait was told of the end by the same event.
 func (l *leader) resultsOf(ctx context.Context, poll *ricloud.Poll) ([]ricloud.Result, error) {
 	if showsResults(poll) {
 		return poll.Results.Data, nil
-	}
-	if poll.Results.Data != nil && !poll.Results.HasMore { // the client may have the same event
-		latest, err := l.client.Polls.Get(ctx, poll.ID)
-		if err != nil {
-			return nil, err
-		}
-		if latest.State.Ended() && showsResults(latest) {
-			l.urls.add(urlsOf(latest))
-			return unsigned(latest.Results.Data), nil
-		}
 	}
 	var results []ricloud.Result
 	urls := &pollURLs{Poll: poll.ID, Results: map[ricloud.ID]signedURL{}}

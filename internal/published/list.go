@@ -36,6 +36,9 @@ func (l *List[T]) Add(item *T) bool {
 	return isNew
 }
 
+// Has reports whether an item was yielded.
+func (l *List[T]) Has(item *T) bool { return l.yielded[l.key(item)] > 0 }
+
 func (l *List[T]) key(item *T) string {
 	if id := l.ID(item); id != "" {
 		return id
@@ -46,7 +49,7 @@ func (l *List[T]) key(item *T) string {
 // countNew counts the items that were not yielded.
 func (l *List[T]) countNew(items []T) (n int) {
 	for i := range items {
-		if l.yielded[l.key(&items[i])] == 0 {
+		if !l.Has(&items[i]) {
 			n++
 		}
 	}

@@ -25,7 +25,9 @@ func TestAdd(t *testing.T) {
 	l := newList()
 	add := func(i item) bool { return l.Add(&i) }
 	l.Look()
+	assert.False(t, l.Has(&item{id: "1"}))
 	assert.True(t, add(item{id: "1"}))
+	assert.True(t, l.Has(&item{id: "1"}))
 	assert.False(t, add(item{id: "1"}))
 	assert.True(t, add(item{content: "a"}))
 	assert.True(t, add(item{content: "a"}))
