@@ -142,20 +142,11 @@ func (l *leader) offer(j *jobState, now time.Time) {
 // isOrphan reports whether the process that claimed a job is dead, or has let go of it without
 // being able to write so.
 func (l *leader) isOrphan(j *jobState) bool {
-	if j.owner != l.id && l.procs.isDead(j.owner, l.grace()) {
+	if l.isDead(j.owner) {
 		return true
 	}
 	told := l.told[j.owner]
 	return told.at.Sub(j.since) > l.cfg.lease && !slices.Contains(told.busy, j.key)
-}
-
-// grace is how long a process is missed before its jobs are taken over. In a
-// folder, nobody can be alive but this one.
-func (l *leader) grace() time.Duration {
-	if l.cfg.Dir != "" {
-		return 0
-	}
-	return l.cfg.lease / 2
 }
 
 // sweepBy has all jobs looked at by then. l.mu is held.

@@ -209,6 +209,13 @@ func (s *stopped) Ask(ctx context.Context, subject string, data []byte) ([]byte,
 	return s.Store.Ask(ctx, subject, data)
 }
 
+func (s *stopped) Answer(ctx context.Context, subject string, fn func([]byte) []byte) error {
+	return s.Store.Answer(ctx, subject, func(data []byte) []byte {
+		_ = s.wait(ctx) // it goes on, or ends
+		return fn(data)
+	})
+}
+
 // A process that stops in the middle of a handler loses its job to another. When it goes on, its
 // handler is cancelled, and what it says is not taken for the outcome.
 func TestAStoppedProcessLosesItsJobs(t *testing.T) {
@@ -266,50 +273,94 @@ func TestAStoppedProcessLosesItsJobs(t *testing.T) {
 	}
 }
 
-// forgetful is a store that refuses to write jobs for a while.
+// forgetful is a store that takes no write of a process for a while, and then shows it the jobs as
+// they were before: a cluster that has lost its leader, and a replica that lags behind.
 type forgetful struct {
 	store.Store
 
-	refuse atomic.Bool
+	refuse, lag atomic.Bool
+	mu          sync.Mutex
+	first       map[string]store.Entry
 }
 
 func (f *forgetful) Put(ctx context.Context, e store.Entry, ttl time.Duration) (uint64, error) {
-	if f.refuse.Load() && strings.HasPrefix(e.Key, "work.") {
+	if f.refuse.Load() {
 		return 0, errors.New("the store is away")
 	}
 	return f.Store.Put(ctx, e, ttl)
 }
 
-// A process that cannot write down how its job has ended gets it again, once the store is back: no
-// job stays with a process that lives and has forgotten it.
-func TestAJobWhoseOutcomeIsNotWrittenComesBack(t *testing.T) {
+func (f *forgetful) Get(ctx context.Context, key string) (store.Entry, error) {
+	e, err := f.Store.Get(ctx, key)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if old, ok := f.first[key]; ok && f.lag.Load() {
+		return old, nil
+	}
+	if f.first == nil {
+		f.first = map[string]store.Entry{}
+	}
+	if strings.HasPrefix(key, "work.") {
+		f.first[key] = e
+	}
+	return e, err
+}
+
+// A result that a process has handled is not handled again while that process lives: not when the
+// store takes nothing from it for an hour, and not when the store seems to say that the job is
+// another's. What the handler did is written down once the store can be written to.
+func TestAProcessThatLivesKeepsWhatItHasHandled(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		there, here := fleet(1)
-		f := new(forgetful)
-		c := newCompany(t, 1, func(_ int, s store.Store) store.Store {
-			f.Store = s
-			return f
-		}, ricloudtest.WithAccounts(there...), ricloudtest.WithDelays(delays()))
-		var calls atomic.Int32
-		stop := c.start(func(int) ingest.Handlers {
-			h := c.handlers()
-			h.Result = func(ctx context.Context, r *ingest.Result) error {
-				f.refuse.Store(calls.Add(1) == 1)
-				return read(ctx, r)
-			}
-			return h
+	for name, meanwhile := range map[string]func(f *forgetful){
+		"away for seconds": func(*forgetful) { <-time.NewTimer(20 * time.Second).C },
+		"away for an hour": func(*forgetful) { <-time.NewTimer(time.Hour).C },
+		"and lags": func(f *forgetful) {
+			<-time.NewTimer(20 * time.Second).C
+			f.lag.Store(true)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				there, here := fleet(1)
+				f := new(forgetful)
+				c := newCompany(t, 2, func(i int, s store.Store) store.Store {
+					if i == 0 {
+						return s // it leads
+					}
+					f.Store = s
+					return f
+				}, ricloudtest.WithAccounts(there...), ricloudtest.WithDelays(delays()))
+				var calls atomic.Int32
+				stop := c.start(func(i int) ingest.Handlers {
+					h := c.handlers()
+					h.Result = func(ctx context.Context, r *ingest.Result) error {
+						if calls.Add(1); i == 0 {
+							if calls.Load() == 1 {
+								calls.Add(-1)
+								return errors.New("the other is to have it")
+							}
+							return read(ctx, r)
+						}
+						f.refuse.Store(true)
+						err := read(ctx, r)
+						<-time.NewTimer(time.Minute).C // it has work to do beyond its lease
+						return err
+					}
+					return h
+				})
+				c.submit(here...)
+				for !f.refuse.Load() {
+					<-time.NewTimer(time.Second).C
+				}
+				meanwhile(f)
+				f.refuse.Store(false)
+				c.wait(1, ingest.Done)
+				stop()
+				assert.EqualValues(t, 1, calls.Load())
+			})
 		})
-		c.submit(here...)
-		for !f.refuse.Load() {
-			<-time.NewTimer(time.Second).C
-		}
-		<-time.NewTimer(time.Minute).C
-		f.refuse.Store(false)
-		c.wait(1, ingest.Done)
-		stop()
-		assert.EqualValues(t, 2, calls.Load())
-	})
+	}
 }
 
 // Signed URLs that a process receives while nobody leads reach the next leader: the results cost no

@@ -75,7 +75,7 @@ func newLeader(r *runner, held *lease) *leader {
 		subs: map[ricloud.ID]*item{}, used: map[ricloud.ID]*item{},
 		pending: map[ricloud.ID]pendingPoll{}, readFrom: instantOf(time.Now()),
 		jobs:  map[string]map[string]*jobState{},
-		procs: processes{alive: map[string]bool{}, gone: map[string]time.Time{}},
+		procs: processes{alive: map[string]bool{}, missing: map[string]*missing{}},
 		told:  map[string]told{}, closed: map[string]bool{}, forgotten: map[ricloud.ID]bool{},
 		wake: make(chan struct{}, 1), sweepWake: make(chan struct{}, 1), room: make(chan struct{}, 1),
 		newSessions: newSearch[ricloud.Session](), newPolls: newSearch[ricloud.Poll](),
@@ -131,6 +131,7 @@ func (r *runner) lead(begin, work context.Context, held *lease) (failed bool) {
 			func(data []byte) []byte { return l.answerAsker(stepping, data) })
 	})
 	others.Go(func() { l.sweepLoop(stepping) })
+	others.Go(func() { l.askMissing(stepping) })
 	others.Go(func() { l.readLoop(stepping, l.readSessions, l.sessions) })
 	others.Go(func() { l.readLoop(stepping, l.readPolls, l.polls, l.subs) })
 	others.Go(func() { l.acks.run(stepping, ctx) })

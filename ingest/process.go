@@ -4,7 +4,9 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"maps"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/reincubate/ricloud-go/ingest/internal/store"
@@ -21,21 +23,68 @@ type Process struct {
 
 // processes are those that are alive.
 type processes struct {
-	synced bool
-	alive  map[string]bool
-	gone   map[string]time.Time // when one was first missed
+	synced  bool
+	alive   map[string]bool
+	missing map[string]*missing
 }
 
-// isDead reports whether a process has been silent for its lease and grace
-// beyond. While a cluster elects its leaders, leases of the living expire too.
-func (p *processes) isDead(id string, grace time.Duration) bool {
-	if !p.synced || p.alive[id] {
+// missing is a process whose lease is over.
+type missing struct {
+	since   time.Time // when it was first missed, or last answered
+	unheard int       // questions in a row that it has not answered
+}
+
+// isDead reports whether a process is to be taken for dead: its lease is over, and it does not
+// answer. A lease alone says too little: while a cluster elects its leaders, or has too little CPU,
+// those of the living end too. l.mu is held.
+func (l *leader) isDead(id string) bool {
+	p := &l.procs
+	switch {
+	case id == l.id || !p.synced || p.alive[id]:
 		return false
+	case l.cfg.Dir != "": // nobody can be alive but this one
+		return true
+	case p.missing[id] == nil:
+		p.missing[id] = &missing{since: time.Now()}
 	}
-	if p.gone[id].IsZero() {
-		p.gone[id] = time.Now()
+	return l.isLost(p.missing[id])
+}
+
+func (l *leader) isLost(m *missing) bool {
+	return m.unheard >= 2 && time.Since(m.since) >= l.cfg.lease/2
+}
+
+const aliveSubject = "alive."
+
+// answerAlive answers a leader that asks whether this process is alive, until ctx ends.
+func (r *runner) answerAlive(ctx context.Context) error {
+	return r.store.Answer(ctx, aliveSubject+r.id, func([]byte) []byte { return []byte("yes") })
+}
+
+// askMissing asks the missing processes whether they are alive, until ctx ends.
+func (l *leader) askMissing(ctx context.Context) {
+	for sleep(ctx, l.cfg.lease/5) == nil {
+		l.mu.Lock()
+		ask := maps.Clone(l.procs.missing)
+		maps.DeleteFunc(ask, func(_ string, m *missing) bool { return l.isLost(m) })
+		l.mu.Unlock()
+		var asking sync.WaitGroup
+		for id, m := range ask {
+			asking.Go(func() { l.ask(ctx, id, m) })
+		}
+		asking.Wait()
 	}
-	return time.Since(p.gone[id]) >= grace
+}
+
+func (l *leader) ask(ctx context.Context, id string, m *missing) {
+	ctx, cancel := context.WithTimeout(ctx, l.cfg.lease/2)
+	defer cancel()
+	_, err := l.store.Ask(ctx, aliveSubject+id, nil)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if m.unheard++; err == nil {
+		m.since, m.unheard = time.Now(), 0
+	}
 }
 
 // beat shows that this process is alive, until ctx ends. When it was silent for too long, its
@@ -88,7 +137,7 @@ func (l *leader) observeProcess(entry store.Entry) {
 		p.synced = true
 	case entry.Value != nil:
 		p.alive[id] = true
-		delete(p.gone, id)
+		delete(p.missing, id)
 		return
 	default:
 		delete(p.alive, id)

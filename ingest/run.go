@@ -140,6 +140,7 @@ func (e *Engine) Run(ctx context.Context, client *ricloud.Client, h Handlers) er
 		})
 	}
 	follow("events", r.notifyWaits)
+	follow("questions", r.answerAlive)
 	followers.Go(func() { w.recheck(work) })
 	workers.Go(func() { w.run(begin, work) })
 	workers.Go(func() { r.campaign(begin, work) })

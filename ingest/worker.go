@@ -139,7 +139,7 @@ func (w *worker) handle(begin, work context.Context, j *storedJob, hung chan<- s
 	w.mine[j.key] = cancel
 	w.mu.Unlock()
 	var calls sync.WaitGroup
-	err := w.handleAll(begin, ctx, j, &calls)
+	err := w.handleAll(begin, work, ctx, j, &calls)
 	w.mu.Lock()
 	delete(w.mine, j.key)
 	w.mu.Unlock()
@@ -150,12 +150,16 @@ func (w *worker) handle(begin, work context.Context, j *storedJob, hung chan<- s
 	go func() { calls.Wait(); close(hung) }()
 }
 
-func (w *worker) handleAll(begin, ctx context.Context, j *storedJob, calls *sync.WaitGroup) error {
+// handleAll handles the results of a job that are due. Its calls end with ctx. What came of them is
+// written down however ctx ended: the job's revision tells whether it is another's by now.
+func (w *worker) handleAll(
+	begin, work, ctx context.Context, j *storedJob, calls *sync.WaitGroup,
+) error {
 	for {
 		i, _ := j.next(time.Now())
 		if i < 0 || begin.Err() != nil {
 			j.Owner = ""
-			return w.saveJob(context.WithoutCancel(ctx), j)
+			return w.note(work, j)
 		}
 		t := &j.Tasks[i]
 		if t.Tries >= w.h.Attempts { // its process died each time
@@ -164,7 +168,7 @@ func (w *worker) handleAll(begin, ctx context.Context, j *storedJob, calls *sync
 		}
 		j.Owner = w.id
 		t.Tries++
-		if err := w.saveJob(ctx, j); err != nil {
+		if err := w.note(work, j); err != nil {
 			return err
 		}
 		step, ended := w.beginStep(ctx, ricloud.StepInfo{
@@ -175,9 +179,28 @@ func (w *worker) handleAll(begin, ctx context.Context, j *storedJob, calls *sync
 		ended(ricloud.StepResult{Outcome: outcome, Err: err})
 		if outcome == ricloud.StepInterrupted {
 			j.Owner = ""
-			return errors.Join(err, w.saveJob(context.WithoutCancel(ctx), j))
+			return errors.Join(err, w.note(work, j))
 		}
 	}
+}
+
+// note saves a job as long as work lasts, and then once more: no outage of the store is a reason to
+// forget that a result was handled.
+func (w *worker) note(work context.Context, j *storedJob) error {
+	for work.Err() == nil {
+		ctx, cancel := context.WithTimeout(work, giveUp)
+		err := w.saveJob(ctx, j)
+		cancel()
+		switch {
+		case err == nil:
+			return nil
+		case errors.Is(err, store.ErrConflict), errors.Is(err, store.ErrTooLarge),
+			errors.Is(err, store.ErrClosed):
+			return err
+		}
+		_ = sleep(work, w.cfg.lease/10)
+	}
+	return w.saveJob(context.WithoutCancel(work), j)
 }
 
 // conclude notes how a call of the handler ended.

@@ -58,8 +58,8 @@ func (w *world) check(ctx context.Context, finished bool) error {
 		"account, "+
 		"worst minute %d of %d, %.1f ms CPU an account (%d NATS servers: %.1f ms), "+
 		"%.1f KB on disk an account\n",
-		w.accounts, w.settings.workers, w.webhooks, w.kills, w.seed, took.Round(time.Second), each, worst,
-		w.quota,
+		w.accounts, w.settings.workers, w.webhooks, len(w.killed), w.seed, took.Round(time.Second), each,
+		worst, w.quota,
 		w.each(w.cpu), w.settings.nodes, w.each(servers), float64(disk)/1024/float64(w.accounts))
 	if w.calm && w.idleCPU > 0 {
 		busy := w.cpu - w.startCPU - time.Duration(float64(w.idleCPU)*(took+idleFor).Seconds())
@@ -173,8 +173,9 @@ func (w *world) checkResults(ctx context.Context, fail failer) {
 		records += len(all[0].Keys)
 		for _, e := range all[:len(all)-1] {
 			again++
-			if _, killed := w.dead[e.PID]; !killed {
-				fail("result %s was handled again although %s (%d) did not die: %v", id, e.Worker, e.PID, e.at)
+			if !w.dead[e.PID] {
+				fail("result %s was handled again although %s (%d) did not die: %s", id, e.Worker, e.PID,
+					w.when(all))
 			}
 		}
 	}
@@ -183,6 +184,19 @@ func (w *world) checkResults(ctx context.Context, fail failer) {
 	}
 	fmt.Printf("%d results, %d handled again after a death, %d records in the table\n", results, again,
 		records)
+}
+
+// when says when and by whom a result was handled, and what was killed meanwhile.
+func (w *world) when(all []effect) string {
+	var b strings.Builder
+	for _, e := range all {
+		fmt.Fprintf(&b, "%s at %v, ", e.Worker, e.at.Sub(w.began).Round(time.Millisecond))
+	}
+	b.WriteString("killed:")
+	for _, k := range w.killed {
+		fmt.Fprintf(&b, " %s at %v", k.name, k.at.Sub(w.began).Round(time.Millisecond))
+	}
+	return b.String()
 }
 
 // checkQuota: no window of a minute holds more requests than the quota.

@@ -44,13 +44,13 @@ type world struct {
 	nodes   []*child
 	workers []*child
 	began   time.Time
-	kills   int
+	killed  []death
 
 	mu    sync.Mutex
-	ports []int             // where the workers receive events
-	dead  map[int]time.Time // pids that were killed
-	cpu   time.Duration     // of workers that have ended
-	nats  time.Duration     // of NATS servers that have ended
+	ports []int         // where the workers receive events
+	dead  map[int]bool  // pids that were killed
+	cpu   time.Duration // of workers that have ended
+	nats  time.Duration // of NATS servers that have ended
 
 	startCPU time.Duration // CPU time of the workers before there was an account
 	idleCPU  time.Duration // and in a second after the last account was done
@@ -125,7 +125,7 @@ func newWorld(ctx context.Context, s settings) (*world, error) {
 	w := &world{
 		//nolint:gosec // it is to be repeatable
 		settings: s, dir: dir, rand: rand.New(rand.NewPCG(s.seed, s.seed)),
-		effects: &effects{table: map[string]bool{}}, dead: map[int]time.Time{},
+		effects: &effects{table: map[string]bool{}}, dead: map[int]bool{},
 	}
 	there, _ := w.accounts2()
 	opts := []ricloudtest.Option{
@@ -306,11 +306,17 @@ func (w *world) launch(c *child) error {
 // kill ends a process as a crash does.
 func (w *world) kill(c *child) {
 	w.mu.Lock()
-	w.dead[c.cmd.Process.Pid] = time.Now()
+	w.dead[c.cmd.Process.Pid] = true
 	w.mu.Unlock()
 	_ = c.cmd.Process.Kill()
 	<-c.exited
-	w.kills++
+	w.killed = append(w.killed, death{c.script.Name, time.Now()})
+}
+
+// death is when a process was killed.
+type death struct {
+	name string
+	at   time.Time
 }
 
 // idleFor is how long the workers are left alone to see what they cost then.

@@ -97,15 +97,18 @@ func bucket(name string) string { return name + "-state" }
 func stream(name string) string { return name + "-events" }
 
 func (s *Store) streams(ctx context.Context, o Options) (err error) {
-	s.kv, err = s.js.CreateOrUpdateKeyValue(ctx, jetstream.KeyValueConfig{
-		Bucket: bucket(o.Name), Description: "ricloud ingest: accounts, work, leases, quota",
-		History: 1, MaxBytes: o.MaxBytes, Storage: jetstream.FileStorage, Replicas: o.Replicas,
-		LimitMarkerTTL: markerTTL,
+	// A bucket made as a stream, since CreateKeyValue has any replica answer a read: one that lags
+	// behind would tell a process that a job it has just claimed is not its own.
+	s.records, err = s.js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
+		Name: "KV_" + bucket(o.Name), Description: "ricloud ingest: accounts, work, leases, quota",
+		Subjects: []string{s.subject(">")}, MaxMsgsPerSubject: 1, MaxBytes: o.MaxBytes,
+		Discard: jetstream.DiscardNew, Storage: jetstream.FileStorage, Replicas: o.Replicas,
+		AllowRollup: true, DenyDelete: true, AllowMsgTTL: true, SubjectDeleteMarkerTTL: markerTTL,
 	})
 	if err != nil {
 		return err
 	}
-	if s.records, err = s.js.Stream(ctx, "KV_"+bucket(o.Name)); err != nil {
+	if s.kv, err = s.js.KeyValue(ctx, bucket(o.Name)); err != nil {
 		return err
 	}
 	s.events, err = s.js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{

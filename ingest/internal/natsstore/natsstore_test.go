@@ -178,6 +178,33 @@ func TestTooLarge(t *testing.T) {
 	require.NoError(t, err)
 }
 
+// Records are read from the server that leads their stream: a replica that lags behind would show a
+// process an older state than it has written itself. A bucket that lets replicas answer is changed.
+func TestReadsAreOfTheLatest(t *testing.T) {
+	t.Parallel()
+	url := serve(t)
+	conn, err := nats.Connect(url)
+	require.NoError(t, err)
+	defer conn.Close()
+	js, err := jetstream.New(conn)
+	require.NoError(t, err)
+	old, err := js.CreateKeyValue(t.Context(), jetstream.KeyValueConfig{
+		Bucket: "test-state", LimitMarkerTTL: time.Minute, MaxBytes: 64 << 20,
+	})
+	require.NoError(t, err)
+	revision, err := old.PutString(t.Context(), "acct.a", "kept")
+	require.NoError(t, err)
+	s, err := natsstore.Connect(t.Context(), url, options())
+	require.NoError(t, err)
+	defer func() { assert.NoError(t, s.Close()) }()
+	records, err := js.Stream(t.Context(), "KV_test-state")
+	require.NoError(t, err)
+	assert.False(t, records.CachedInfo().Config.AllowDirect)
+	e, err := s.Get(t.Context(), "acct.a")
+	require.NoError(t, err)
+	assert.Equal(t, store.Entry{Key: "acct.a", Value: []byte("kept"), Revision: revision}, e)
+}
+
 // When an operator deletes the streams, nothing is taken for stored, and nothing is made anew
 // behind their back.
 func TestStreamsThatAreDeleted(t *testing.T) {
