@@ -272,7 +272,7 @@ func permanent(err error) bool {
 	if _, ok := errors.AsType[*Error](err); ok {
 		return true
 	}
-	return errors.Is(err, ErrNoStorage)
+	return errors.Is(err, ErrNoStorage) || transport.Unreachable(err)
 }
 
 // Open opens the file of a result. It uses the opener for the scheme of the

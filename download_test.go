@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/md5"
+	"crypto/tls"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -656,6 +657,13 @@ func TestOpenerErrors(t *testing.T) {
 		"a call":     {err: &CallError{Operation: "Results.Get", Err: io.ErrUnexpectedEOF}, calls: 1},
 		"an answer":  {err: &Error{StatusCode: 500}, calls: 1},
 		"no storage": {err: fmt.Errorf("%w: here", ErrNoStorage), calls: 1},
+		"a proxy's rule": {
+			err: fmt.Errorf("storage at h: %w", &transport.ProxyError{StatusCode: 403}), calls: 1,
+		},
+		"a certificate": {
+			err:   fmt.Errorf("storage at h: %w", &tls.CertificateVerificationError{Err: io.ErrClosedPipe}),
+			calls: 1,
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -240,8 +240,11 @@ func newError(operation string, resp *transport.Response) *Error {
 // to the last *Error that the API answered, if any.
 type CallError struct {
 	Operation string
-	// Attempts are the requests that were made. Empty: this call, a wait's for
-	// example, records none, or nothing was sent. Error says "not sent" then.
+	// Attempts are the requests that were tried: the first and each retry. They
+	// include one that found no connection and one that the context ended. A
+	// redirect that is followed is part of its attempt; the wait for a turn is
+	// part of none. Attempts is empty if the call never had a turn, and in the
+	// errors of methods that make several calls, such as Wait.
 	Attempts []Attempt
 	Duration time.Duration
 	Err      error // what ended the call
@@ -256,8 +259,10 @@ type CallError struct {
 // look for what the call may have created before you repeat it.
 func (e *CallError) MaybeApplied() bool { return e.maybeApplied }
 
-// Error says what ended the call, whether anything was sent, and what to do
-// when the outcome is unknown.
+// Error says what ended the call, and what to do when the outcome is unknown.
+// It says "not sent" if it is proven that no attempt was sent: none had a turn,
+// or there was no connection because of DNS, the dial, a proxy or the TLS
+// handshake. Such a create did not happen and can be repeated.
 func (e *CallError) Error() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "ricloud: %s: ", quote(e.Operation, maxQuote))

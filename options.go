@@ -187,7 +187,12 @@ func WithStallTimeout(d time.Duration) Option {
 
 // WithRetries sets how many times a call is tried again after the first
 // attempt. The default is 4; 0 turns retries off. A create whose outcome is
-// unknown is never sent again, unless WithReplay allows it.
+// unknown is never sent again, unless WithReplay allows it. One that was not
+// sent, because there was no connection, is.
+//
+// What a retry cannot change ends the call at once: a certificate that is not
+// valid, a host name that does not exist, and a proxy that refuses to connect
+// with a status of 3xx or 4xx, such as 403 or 407.
 //
 // Retries are for short failures. While the API has answered no request of the
 // Client for 30 seconds, a call makes one attempt only. With more retries or

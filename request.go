@@ -344,7 +344,7 @@ func (r *request) failure(err error) error {
 	e := &CallError{
 		Operation: r.op.Name, Attempts: attempts(f.Attempts), Duration: f.Duration, Err: f.Cause,
 		maybeApplied: f.MaybeApplied, repeatable: !r.op.Once(),
-		notSent: len(f.Attempts) == 0 || errors.Is(f.Cause, transport.ErrTooLate),
+		notSent: f.NotSent || errors.Is(f.Cause, transport.ErrTooLate),
 	}
 	if f.Last != nil {
 		e.last = newError(f.Last.Operation, f.Last) // perhaps another call's, which paused the client

@@ -2,9 +2,13 @@ package ricloud
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
+	"net"
 	"net/http"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -12,6 +16,8 @@ import (
 	"github.com/jarcoal/httpmock"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/reincubate/ricloud-go/internal/transport"
 )
 
 func TestTextThatCannotBeSentIsRefusedUnsent(t *testing.T) {
@@ -311,4 +317,51 @@ func TestACallThatIsNotSentSaysSo(t *testing.T) {
 				"and the call must end in 5s")
 		assert.Len(t, api.all(), 1)
 	})
+}
+
+// Where no attempt was sent, the error says so, and a create is sent again as any other call.
+func TestAnErrorSaysThatNothingWasSent(t *testing.T) {
+	t.Parallel()
+	dial := func(err error) error { return &net.OpError{Op: "dial", Net: "tcp", Err: err} }
+	for name, tc := range map[string]struct {
+		err  error
+		want string
+	}{
+		"a dial": {
+			err:  dial(syscall.ECONNREFUSED),
+			want: "not sent: dial tcp: connection refused (attempt 2, after ",
+		},
+		"DNS that fails": {
+			err:  dial(&net.DNSError{Err: "server misbehaving", Name: "api.test", IsTemporary: true}),
+			want: "not sent: dial tcp: lookup api.test: server misbehaving (attempt 2, after ",
+		},
+		"an unknown name": {
+			err:  dial(&net.DNSError{Err: "no such host", Name: "api.test", IsNotFound: true}),
+			want: "not sent: dial tcp: lookup api.test: no such host (attempt 1, after ",
+		},
+		"a certificate": {
+			err:  &tls.CertificateVerificationError{Err: x509.UnknownAuthorityError{}},
+			want: "not sent: tls: failed to verify certificate: ",
+		},
+		"a proxy": {
+			err:  &transport.ProxyError{StatusCode: 407},
+			want: "not sent: the proxy refused to connect: 407 Proxy Authentication Required",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				c, api := newTestClient(t, WithRetries(1))
+				api.RegisterNoResponder(httpmock.NewErrorResponder(tc.err))
+				_, created := c.Sessions.Create(t.Context(), janesLogin())
+				_, read := c.Polls.Get(t.Context(), "1")
+				for _, err := range []error{created, read} {
+					require.ErrorContains(t, err, tc.want)
+					call, ok := errors.AsType[*CallError](err)
+					require.True(t, ok)
+					assert.False(t, call.MaybeApplied())
+				}
+			})
+		})
+	}
 }

@@ -39,6 +39,8 @@ type call struct {
 	ended    func(Attempt) // tells the observer how this attempt ended; may be nil
 
 	attempts     []Attempt
+	unacted      bool      // this attempt failed, and the server has not acted on it
+	maybeSent    bool      // an attempt may have been sent
 	maybeApplied bool      // an attempt's outcome is unknown
 	last         *Response // the last answer of 400 or more
 	held         *Response // the 429 that kept the call from being sent
@@ -152,7 +154,7 @@ func (c *call) endTurn() {
 // endAttempt records the attempt. It reads the whole answer first, so that an
 // answer that is cut short is retried like one that never came.
 func (c *call) endAttempt(resp *http.Response, err error) (*Response, *Attempt) {
-	c.sent = false
+	c.sent, c.unacted = false, false
 	sent := c.now
 	c.attempts = append(c.attempts, Attempt{})
 	attempt := &c.attempts[len(c.attempts)-1]
@@ -182,11 +184,13 @@ func (c *call) endAttempt(resp *http.Response, err error) (*Response, *Attempt) 
 // read reads the answer. Its error is safe to print.
 func (c *call) read(resp *http.Response, err error, attempt *Attempt) (*Response, error) {
 	if err != nil {
-		if c.changes() && !c.notSent(err) {
-			c.maybeApplied = true
-		}
+		unsent := c.notSent(err)
+		c.unacted = unsent || isRefusedStream(download.WithoutURLError(err))
+		c.maybeSent = c.maybeSent || !unsent
+		c.maybeApplied = c.maybeApplied || c.changes() && !c.unacted
 		return nil, c.clean(err)
 	}
+	c.maybeSent = true
 	attempt.StatusCode = resp.StatusCode
 	if c.req.Operation.Method == http.MethodHead {
 		resp.ContentLength = 0 // it announces a body that does not come
@@ -249,8 +253,7 @@ func (c *call) retryWait(attempt *Attempt, answer *Response) time.Duration {
 	}
 	var hint time.Duration
 	if answer == nil {
-		notSent := attempt.StatusCode == 0 && c.notSent(attempt.Err)
-		if permanent(attempt.Err) || c.once() && !notSent {
+		if permanent(attempt.Err) || c.once() && !c.unacted {
 			return -1
 		}
 	} else {
@@ -266,10 +269,17 @@ func (c *call) retryWait(attempt *Attempt, answer *Response) time.Duration {
 	return wait
 }
 
-// notSent reports whether it is proven that the request was not sent.
+// notSent reports whether it is proven that the request was not sent. Once there
+// was a connection, the kind of an error proves nothing: what a proxy injects
+// into it can look like a failed handshake.
 func (c *call) notSent(err error) bool {
-	noConn := c.client.own != nil && c.delivery.noConnection()
-	return noConn || c.delivery.notSent() || notSent(download.WithoutURLError(err))
+	switch {
+	case c.delivery.notSent(), c.client.own != nil && c.delivery.noConnection():
+		return true
+	case c.delivery.hasConnection():
+		return false
+	}
+	return notSent(download.WithoutURLError(err))
 }
 
 // end returns how the call ended.
@@ -293,6 +303,7 @@ func (c *call) end() (*Response, error) {
 		Last:         c.last,
 		Attempts:     c.attempts,
 		Duration:     duration,
+		NotSent:      !c.maybeSent,
 		MaybeApplied: c.maybeApplied,
 	}
 }

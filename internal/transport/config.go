@@ -1,7 +1,6 @@
 package transport
 
 import (
-	"context"
 	"fmt"
 	"log/slog"
 	"math"
@@ -129,14 +128,4 @@ func newTransport(proxy func(*http.Request) (*url.URL, error)) *http.Transport {
 		// dead connection is replaced within 8 seconds.
 		HTTP2: &http.HTTP2Config{SendPingTimeout: 3 * time.Second, PingTimeout: 5 * time.Second},
 	}
-}
-
-// proxyAnswered returns the error of a proxy that does not connect. It leaves out
-// the proxy's words, which may repeat its password.
-func proxyAnswered(_ context.Context, _ *url.URL, _ *http.Request, answer *http.Response) error {
-	if answer.StatusCode == http.StatusOK {
-		return nil
-	}
-	return fmt.Errorf("the proxy refused to connect: %d %s; the request was not sent",
-		answer.StatusCode, http.StatusText(answer.StatusCode))
 }

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/assert"
-	"github.com/stretchr/testify/require"
 )
 
 func TestTheOwnTransportIsBoundedAndReadsNoEnvironment(t *testing.T) {
@@ -35,23 +34,4 @@ func TestTheOwnTransportUsesTheProxyItIsGiven(t *testing.T) {
 	_, err := client.Do(t.Context(), request(PollsCreate))
 	assert.Equal(t, 1, asked)
 	assert.False(t, failure(t, err).MaybeApplied, "a proxy that cannot be reached")
-}
-
-// The error of a proxy that refuses to connect says that it is the proxy's, in words of our own.
-func TestProxyAnswered(t *testing.T) {
-	t.Parallel()
-	for status, want := range map[int]string{
-		200: "",
-		403: "the proxy refused to connect: 403 Forbidden; the request was not sent",
-		407: "the proxy refused to connect: 407 Proxy Authentication Required; the request was not sent",
-		301: "the proxy refused to connect: 301 Moved Permanently; the request was not sent",
-	} {
-		answer := &http.Response{StatusCode: status, Status: "407 user:password"}
-		err := proxyAnswered(t.Context(), nil, nil, answer)
-		if want == "" {
-			require.NoError(t, err)
-			continue
-		}
-		require.EqualError(t, err, want)
-	}
 }

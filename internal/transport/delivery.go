@@ -11,15 +11,16 @@ import (
 	"sync/atomic"
 )
 
-// deliver is the link that records whether a request was sent, for requests
-// that may change something. If a request must not be sent twice, deliver also
+// deliver is the link that records whether a request was sent. A request that
+// changes nothing is only recorded while attempts fail, for the text of its error:
+// recording costs allocations. If a request must not be sent twice, deliver also
 // removes what net/http needs to repeat it: net/http repeats requests when the
 // server resets an HTTP/2 connection.
 type deliver struct{ next http.RoundTripper }
 
 func (d deliver) RoundTrip(req *http.Request) (*http.Response, error) {
 	call := callFrom(req.Context())
-	if !call.changes() {
+	if !call.changes() && call.client.outage.healthy.Load() {
 		return d.next.RoundTrip(req)
 	}
 	call.delivery = &delivery{}
@@ -75,6 +76,9 @@ func (d *delivery) notSent() bool {
 // connection for it. It may have failed before it asked for one: a proxy function
 // returns an error.
 func (d *delivery) noConnection() bool { return d != nil && !d.connected.Load() }
+
+// hasConnection reports whether the attempt is known to have obtained one.
+func (d *delivery) hasConnection() bool { return d != nil && d.connected.Load() }
 
 // countingConn counts what is sent on a connection.
 type countingConn struct {

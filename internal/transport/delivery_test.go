@@ -2,6 +2,8 @@ package transport
 
 import (
 	"bufio"
+	"cmp"
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/binary"
@@ -17,6 +19,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jarcoal/httpmock"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
@@ -258,7 +261,8 @@ func TestNotSentTrustsNoQuotation(t *testing.T) {
 		"net/http: TLS handshake timeout":                             true,
 		"unexpected answer: net/http: TLS handshake timeout, it said": false,
 	} {
-		assert.Equal(t, want, notSent(errors.New(text)), text)
+		err := errors.New(text)
+		assert.Equal(t, want, notSent(err) || isRefusedStream(err), text)
 	}
 	assert.False(t, notSent(nil))
 }
@@ -286,24 +290,17 @@ func TestASilentHTTP2ConnectionIsReplaced(t *testing.T) {
 	assert.True(t, silent.Load())
 }
 
-// TestWithoutAConnectionNothingWasSent checks that a create counts as not sent if the attempt ends
-// before there is a connection.
+// TestWithoutAConnectionNothingWasSent checks that a call counts as not sent if its attempts end
+// before there is a connection. A create is then sent again.
 func TestWithoutAConnectionNothingWasSent(t *testing.T) {
 	t.Parallel()
 	hang := func(conn net.Conn) { _, _ = io.Copy(io.Discard, conn) }
-	connect := func(status string) func(net.Conn) {
-		return func(conn net.Conn) {
-			_, _ = http.ReadRequest(bufio.NewReader(conn))
-			_, _ = io.WriteString(conn, "HTTP/1.1 "+status+"\r\nContent-Length: 0\r\n\r\n")
-			if !strings.HasPrefix(status, "200") {
-				_ = conn.Close()
-			}
-		}
-	}
 	for _, tt := range []struct {
 		name   string
 		handle func(net.Conn)
 		proxy  bool
+		final  bool
+		host   string // to dial instead
 		edit   func(*http.Transport)
 	}{
 		{name: "a handshake that never ends", handle: hang},
@@ -320,7 +317,7 @@ func TestWithoutAConnectionNothingWasSent(t *testing.T) {
 			_ = conn.Close()
 		}, proxy: false, edit: nil},
 		{
-			name: "a server without TLS",
+			name: "a server without TLS", final: true,
 			handle: func(conn net.Conn) {
 				_, _ = io.WriteString(conn, "HTTP/1.1 400 Bad Request\r\n\r\n")
 				_ = conn.Close()
@@ -334,43 +331,116 @@ func TestWithoutAConnectionNothingWasSent(t *testing.T) {
 				_ = conn.Close()
 			},
 		},
-		{name: "a proxy that refuses CONNECT", handle: connect("403 Forbidden"), proxy: true},
-		{
-			name:   "a proxy that wants a password",
-			handle: connect("407 Proxy Authentication Required"), proxy: true,
-		},
-		{name: "a proxy that fails", handle: connect("502 Bad Gateway"), proxy: true},
+		{name: "a closed port", handle: hang, host: "127.0.0.1:1"},
+		{name: "no such name", handle: hang, host: "api.invalid:443", final: true, edit: noDNS(true)},
+		{name: "no answer of DNS", handle: hang, host: "api.invalid:443", edit: noDNS(false)},
 		{name: "a proxy that never answers CONNECT", handle: hang, proxy: true},
 		{
 			name:   "a proxy that hangs up",
 			handle: func(conn net.Conn) { _ = conn.Close() },
 			proxy:  true,
 		},
-		{name: "a proxy whose tunnel is silent", handle: connect("200 OK"), proxy: true},
+		{name: "a proxy whose tunnel is silent", handle: func(conn net.Conn) {
+			_, _ = http.ReadRequest(bufio.NewReader(conn))
+			_, _ = io.WriteString(conn, "HTTP/1.1 200 OK\r\n\r\n")
+		}, proxy: true},
 	} {
-		t.Run(tt.name, func(t *testing.T) {
-			t.Parallel()
-			listener := listen(t, tt.handle)
-			own := newTransport(nil)
-			if tt.edit != nil {
-				tt.edit(own)
-			}
-			base := "https://" + listener.Addr().String()
-			if tt.proxy {
-				base = testBase
-				own.Proxy = http.ProxyURL(&url.URL{Scheme: "http", Host: listener.Addr().String()})
-			}
-			t.Cleanup(own.CloseIdleConnections)
-			client := newClient(t, own, func(c *Config) {
-				c.BaseURL, c.AttemptTimeout, c.MaxRetries = base, 200*time.Millisecond, 1
-				c.RetryWaitMin, c.RetryWaitMax = 1, 1
+		for _, op := range []Operation{SessionsCreate, PollsList} {
+			t.Run(tt.name+" "+op.Name, func(t *testing.T) {
+				t.Parallel()
+				listener := listen(t, tt.handle)
+				own := newTransport(nil)
+				if tt.edit != nil {
+					tt.edit(own)
+				}
+				base := "https://" + cmp.Or(tt.host, listener.Addr().String())
+				if tt.proxy {
+					base = testBase
+					own.Proxy = http.ProxyURL(&url.URL{Scheme: "http", Host: listener.Addr().String()})
+				}
+				t.Cleanup(own.CloseIdleConnections)
+				client := newClient(t, own, func(c *Config) {
+					c.BaseURL, c.AttemptTimeout, c.MaxRetries = base, 200*time.Millisecond, 1
+					c.RetryWaitMin, c.RetryWaitMax = 1, 1
+				})
+				_, err := client.Do(t.Context(), request(op))
+				f := failure(t, err)
+				assert.False(t, f.MaybeApplied, "%v", err)
+				assert.True(t, f.NotSent, "%v", err)
+				assert.Equal(t, !tt.final, len(f.Attempts) == 2, "it is safe to try again: %v", err)
 			})
-			_, err := client.Do(t.Context(), &Request{Operation: SessionsCreate, Body: []byte("{}")})
-			f := failure(t, err)
-			assert.False(t, f.MaybeApplied, "%v", err)
-			permanent := tt.name == "a server without TLS"
-			assert.Equal(t, !permanent, len(f.Attempts) == 2, "it is safe to try again: %v", err)
-		})
+		}
+	}
+}
+
+// noDNS makes all names unknown, or their servers fail.
+func noDNS(notFound bool) func(*http.Transport) {
+	return func(t *http.Transport) {
+		t.DialContext = func(_ context.Context, network, addr string) (net.Conn, error) {
+			return nil, &net.OpError{Op: "dial", Net: network, Err: &net.DNSError{
+				Err: "no such host", Name: addr, IsNotFound: notFound, IsTemporary: !notFound,
+			}}
+		}
+	}
+}
+
+// An attempt that may have been sent is not hidden by a later one that was not.
+func TestACallWasSentIfOneAttemptWas(t *testing.T) {
+	t.Parallel()
+	dial := &net.OpError{Op: "dial", Err: errors.New("refused")}
+	for name, tt := range map[string]struct {
+		first httpmock.Responder
+		want  bool
+	}{
+		"a dial":      {first: fails(dial), want: true},
+		"an answer":   {first: status(503), want: false},
+		"a lost read": {first: fails(errReset), want: false},
+		"REFUSED_STREAM": {
+			first: fails(errors.New("stream error: stream ID 1; REFUSED_STREAM")), want: false,
+		},
+	} {
+		mock := play(tt.first, fails(dial))
+		_, err := newClient(t, mock, func(c *Config) {
+			c.MaxRetries, c.RetryWaitMin, c.RetryWaitMax = 1, 1, 1
+		}).Do(t.Context(), request(PollsList))
+		f := failure(t, err)
+		assert.Len(t, f.Attempts, 2, name)
+		assert.Equal(t, tt.want, f.NotSent, name)
+	}
+}
+
+// TestWhatIsInjectedIntoAConnectionProvesNothing checks that a create which was sent counts as sent
+// although the connection then breaks in a way that looks like a failed handshake.
+func TestWhatIsInjectedIntoAConnectionProvesNothing(t *testing.T) {
+	t.Parallel()
+	for name, junk := range map[string]string{
+		"HTTP in clear": "HTTP/1.1 502 Bad Gateway\r\n\r\n",
+		"a record":      "\x16\x02\x00\x00\x05hello",
+	} {
+		for _, protocol := range []string{"http/1.1", "h2"} {
+			t.Run(name+" "+protocol, func(t *testing.T) {
+				t.Parallel()
+				serverTLS, clientTLS := tlsFor(t)
+				serverTLS.NextProtos = []string{protocol}
+				listener := listen(t, func(conn net.Conn) {
+					secure := tls.Server(conn, serverTLS)
+					_, _ = secure.Read(make([]byte, 1)) // the request has begun
+					_, _ = io.WriteString(conn, junk)
+					_, _ = io.Copy(io.Discard, conn)
+				})
+				own := newTransport(nil)
+				own.TLSClientConfig = clientTLS
+				t.Cleanup(own.CloseIdleConnections)
+				client := newClient(t, own, func(c *Config) {
+					c.BaseURL = "https://" + listener.Addr().String()
+				})
+				_, err := client.Do(t.Context(), &Request{Operation: SessionsCreate, Body: []byte("{}")})
+				f := failure(t, err)
+				assert.True(t, f.MaybeApplied, "%v", err)
+				assert.False(t, f.NotSent, "%v", err)
+				assert.Len(t, f.Attempts, 1, "%v", err)
+			})
+		}
 	}
 }
 

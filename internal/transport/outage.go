@@ -24,6 +24,7 @@ type outage struct {
 	patience time.Duration
 	began    atomic.Int64 // in nanoseconds since 1970; 0: the last attempt succeeded
 	last     atomic.Int64 // the last failure
+	healthy  atomic.Bool  // the last attempt succeeded; false before the first
 }
 
 func newOutage(cfg *Config) outage {
@@ -41,10 +42,12 @@ func (c *call) noteOutage(answer *Response) {
 	switch {
 	case answer == nil && c.Err() != nil: // the caller ended it: this says nothing
 	case answer == nil, failedServer(answer.StatusCode):
+		o.healthy.Store(false)
 		o.last.Store(c.now.UnixNano())
 		o.began.CompareAndSwap(0, c.now.UnixNano())
-	case o.began.Load() != 0:
+	case o.began.Load() != 0 || !o.healthy.Load():
 		o.began.Store(0)
+		o.healthy.Store(true)
 	}
 }
 

@@ -29,14 +29,18 @@ func provesNoAction(status int) bool {
 	return status < http.StatusInternalServerError && status != http.StatusRequestTimeout
 }
 
-// notSent reports whether err proves that the server did not act on the
-// request: no connection was made, its TLS handshake failed, or an HTTP/2
-// server refused the request unprocessed.
+// notSent reports whether err proves that no request was sent: no connection
+// was made, a proxy refused it, or its TLS handshake failed. delivery knows more
+// of a request that may change something.
 func notSent(err error) bool {
-	if op, ok := errors.AsType[*net.OpError](err); ok && (op.Op == "dial" || op.Op == "proxyconnect") {
-		return true
+	if op, ok := errors.AsType[*net.OpError](err); ok {
+		switch op.Op {
+		case "dial", "proxyconnect", socksConnect:
+			return true
+		}
 	}
-	return badPeer(err) || err != nil && (isHandshakeTimeout(err) || isRefusedStream(err))
+	_, refused := errors.AsType[*ProxyError](err)
+	return refused || badPeer(err) || err != nil && isHandshakeTimeout(err)
 }
 
 // isHandshakeTimeout recognises an error of net/http that has no exported type.
@@ -67,9 +71,14 @@ func permanent(err error) bool {
 		return true
 	}
 	timeout, _ := errors.AsType[*Timeout](err)
-	return badPeer(err) || errors.Is(err, ErrRedirect) || errors.Is(err, ErrBodyTooLarge) ||
+	return Unreachable(err) || errors.Is(err, ErrRedirect) || errors.Is(err, ErrBodyTooLarge) ||
 		errors.Is(err, ErrTooLate) || timeout != nil && timeout.Limit == "call"
 }
+
+// Unreachable reports whether a retry would not reach the server either: its
+// certificate is not trusted, it does not speak TLS, or a proxy refuses the way to
+// it.
+func Unreachable(err error) bool { return badPeer(err) || proxyRefuses(err) }
 
 // badPeer reports whether the other end is not the TLS server it should be.
 func badPeer(err error) bool {

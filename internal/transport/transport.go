@@ -70,6 +70,7 @@ type Failure struct {
 	Last         *Response // the last answer of 400 or more, if there was one
 	Attempts     []Attempt
 	Duration     time.Duration
+	NotSent      bool // no attempt was sent, as far as its error or delivery proves
 	MaybeApplied bool // the server may have acted on the request; always false for a GET
 }
 
