@@ -311,7 +311,7 @@ func (r reader[T]) List(
 		r.shown.begin()
 	}
 	page.Len, page.More = len(l.Data), l.HasMore
-	for _, raw := range l.Data {
+	for i, raw := range l.Data {
 		id := wire.ID(raw)
 		if id == "" { // nothing can wait for it
 			continue
@@ -327,7 +327,7 @@ func (r reader[T]) List(
 				continue
 			}
 		}
-		page.Wanted = append(page.Wanted, v)
+		page.Wanted, page.Depth = append(page.Wanted, v), i+1
 		r.shown.put(id, raw, v)
 	}
 	if page.Len > 0 && page.Last == "" {

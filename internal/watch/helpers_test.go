@@ -132,7 +132,7 @@ func (a *api) List(
 		}
 		page.Len, page.Last = page.Len+1, a.jobs[newest]
 		if wanted(page.Last) {
-			page.Wanted = append(page.Wanted, new(a.now(page.Last)))
+			page.Wanted, page.Depth = append(page.Wanted, new(a.now(page.Last))), page.Len
 		}
 	}
 	return page, nil

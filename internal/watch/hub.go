@@ -32,6 +32,7 @@ type Source[R any] interface {
 // Page is a page of a list.
 type Page[R any] struct {
 	Wanted []*R   // the resources on it that are wanted
+	Depth  int    // the number of all resources on it down to the last that is wanted
 	Len    int    // the number of all resources on it
 	Last   string // the id of the last one
 	More   bool   // more follow

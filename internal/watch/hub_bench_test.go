@@ -28,6 +28,7 @@ func (a *idle) List(
 		page.Len, page.Last = page.Len+1, id
 		if wanted(id) {
 			page.Wanted = append(page.Wanted, &job{id: id, steps: steps})
+			page.Depth = page.Len
 		}
 	}
 	page.More = from+page.Len < len(a.ids)

@@ -13,6 +13,8 @@ const (
 	ageShare   = 4   // a wait that has lasted t reads again after t/4
 	jitter     = 0.2 // of an interval, in both directions, but see draw
 	eventShare = 1.5 // with events about a resource, the interval in multiples of Longest
+	youngShare = 0.9 // of Longest: how long a young wait is put off for a list page
+	pageShare  = 1.2 // from one list page to the next, in multiples of the mean interval
 
 	tolerance  = 10 * time.Minute // how long reads may fail before a wait ends
 	outageSize = 3                // failed requests in a row that are an outage
@@ -40,6 +42,21 @@ func (r Rhythm) interval(age time.Duration, events bool) time.Duration {
 func (r Rhythm) draw(d time.Duration) time.Duration {
 	part := time.Duration(jitter * float64(d))
 	return backoff.Between(d-part, min(d+part, max(d, r.Longest)))
+}
+
+// putOff returns how long a wait of any age may be put off, so that one list page
+// serves many.
+func (r Rhythm) putOff() time.Duration {
+	return time.Duration(youngShare * float64(r.Longest))
+}
+
+// together returns the time from one list page to the next, for waits with a mean
+// and a shortest interval. A page reads most waits before they are due, so that
+// pages may be further apart than the mean, but they put off no young wait too long.
+func (r Rhythm) together(mean, shortest time.Duration) time.Duration {
+	apart := min(time.Duration(pageShare*float64(mean)), max(mean, r.Longest))
+	most := time.Duration(float64(max(2*shortest, r.putOff())) / (1 + jitter))
+	return r.draw(min(apart, most))
 }
 
 // missing returns how long the API must answer that there is no such resource

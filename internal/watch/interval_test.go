@@ -38,3 +38,25 @@ func TestDraw(t *testing.T) {
 		assert.Greater(t, most-least, (bounds[1]-bounds[0])*9/10, "it is drawn from all of them")
 	}
 }
+
+// List pages are a little further apart than the mean interval, but they put off no young wait by
+// more than nine tenths of the longest interval, and nothing by more than the longest, or than the
+// mean where the waits have events.
+func TestTogether(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct{ mean, shortest, least, most time.Duration }{
+		"all young": {
+			mean: time.Second, shortest: time.Second,
+			least: 950 * time.Millisecond, most: 1450 * time.Millisecond,
+		},
+		"some young":      {mean: 9 * time.Second, shortest: time.Second, least: 6e9, most: 9e9},
+		"all old":         {mean: 10 * time.Second, shortest: 10 * time.Second, least: 8e9, most: 10e9},
+		"all with events": {mean: 15 * time.Second, shortest: 15 * time.Second, least: 12e9, most: 15e9},
+	} {
+		for range 200 {
+			apart := rhythm.together(tc.mean, tc.shortest)
+			assert.GreaterOrEqual(t, apart, tc.least, name)
+			assert.LessOrEqual(t, apart, tc.most, name)
+		}
+	}
+}

@@ -55,8 +55,12 @@ func (l *lists) deeper(pages, shown, missing int) bool {
 }
 
 // firstPage returns how many resources to ask for: what the last scan needed,
-// and some that are new since.
-func (l *lists) firstPage(waiting int) int {
+// and some that are new since. Where it missed some, a large page costs no more
+// requests than a small one.
+func (l *lists) firstPage(waiting int, missed bool) int {
+	if missed {
+		return l.limit
+	}
 	need := l.depth
 	if need == 0 {
 		need = 4 * waiting

@@ -158,7 +158,7 @@ func (h *Hub[R]) schedule(e *entry[R], from time.Time) {
 // mayWait reports whether an entry with an interval may wait for the others: a
 // young wait is not delayed by old ones, or by those that have events.
 func (h *Hub[R]) mayWait(interval time.Duration, until, from time.Time) bool {
-	return until.Sub(from) <= min(max(2*interval, h.rhythm.Longest/2), 2*h.rhythm.Longest)
+	return until.Sub(from) <= min(max(2*interval, h.rhythm.putOff()), 2*h.rhythm.Longest)
 }
 
 // interval returns the time until the next read of e. A read that failed is

@@ -76,7 +76,7 @@ func (h *Hub[R]) scan(ctx context.Context, before lists, began time.Time) {
 		}
 		shown := h.show(page.Wanted)
 		if shown > 0 {
-			now.pages, now.depth = pages, items+page.Len
+			now.pages, now.depth = pages, items+page.Depth
 		}
 		items, found = items+page.Len, found+shown
 		if !page.More || page.Len == 0 {
@@ -119,10 +119,11 @@ func (h *Hub[R]) smaller(size, least int) bool {
 	return h.lists.smaller(size, least)
 }
 
-// seek notes the resources that the scan which began at a time looks for, and
-// returns their number. Those that are waited for since are no reason to read on:
-// they may be newer than the pages to come.
-func (h *Hub[R]) seek(began time.Time) int {
+// seek notes the resources that the scan which began at a time looks for. It
+// returns their number, and whether the last scan missed some of them. Those that
+// are waited for since are no reason to read on: they may be newer than the pages
+// to come.
+func (h *Hub[R]) seek(began time.Time) (sought int, missed bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.sought = 0
@@ -130,9 +131,10 @@ func (h *Hub[R]) seek(began time.Time) int {
 		e.sought = !e.began.After(began) && h.mayList(e, began)
 		if e.sought {
 			h.sought++
+			missed = missed || e.unlisted
 		}
 	}
-	return h.sought
+	return h.sought, missed
 }
 
 // found notes that the scan in progress need not look for e any more.
@@ -192,9 +194,10 @@ func (h *Hub[R]) scanned(l lists, found int, began time.Time) {
 	defer h.mu.Unlock()
 	now := time.Now()
 	missing := 0
-	var total time.Duration
+	total, shortest := time.Duration(0), longest
 	for _, e := range h.entries {
-		total += h.interval(e, now)
+		interval := h.interval(e, now)
+		total, shortest = total+interval, min(shortest, interval)
 		e.unlisted = e.scan != h.scans && !e.began.After(began) && !e.status.GetOnly
 		if e.unlisted {
 			missing++
@@ -209,7 +212,7 @@ func (h *Hub[R]) scanned(l lists, found int, began time.Time) {
 		l.retry = now.Add(exploredPages * h.rhythm.Longest)
 	}
 	mean := total / time.Duration(max(len(h.entries), 1))
-	l.together = now.Add(h.rhythm.draw(mean))
+	l.together = now.Add(h.rhythm.together(mean, shortest))
 	h.lists, h.scanning, h.refusal = l, false, nil
 	for _, e := range h.queue {
 		switch {

@@ -92,3 +92,51 @@ func TestAListThatFailsIsReadAgainSoon(t *testing.T) {
 		assert.Greater(t, lists, 20)
 	})
 }
+
+// A list page is no larger than the waits need, however many resources have ended below them.
+func TestPagesAreNoLargerThanTheWaitsNeed(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		a := newAPI()
+		h := New[job](a, rhythm, nil)
+		var all sync.WaitGroup
+		for range 600 {
+			id := a.create(20 * time.Second)
+			all.Go(func() {
+				_, err := wait(t.Context(), h, id, a.job(id))
+				assert.NoError(t, err)
+			})
+			<-time.NewTimer(time.Second).C
+		}
+		all.Wait()
+		assert.LessOrEqual(t, slices.Max(a.limits), 150, "about 20 wait at a time")
+	})
+}
+
+// A wait for a resource that lies deep in the list is read by itself only until the list is read
+// with the largest page.
+func TestAWaitDeepInTheListIsFound(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		a := newAPI()
+		h := New[job](a, rhythm, nil)
+		ctx, cancel := context.WithCancel(t.Context())
+		deep := a.create(time.Hour)
+		for range 800 {
+			a.create(time.Hour)
+		}
+		var all sync.WaitGroup
+		for range 20 {
+			id := a.create(time.Hour)
+			all.Go(func() { _, _ = wait(ctx, h, id, a.job(id)) })
+		}
+		<-time.NewTimer(time.Minute).C
+		all.Go(func() { _, _ = wait(ctx, h, deep, a.job(deep)) })
+		<-time.NewTimer(5 * time.Minute).C
+		before := a.reads(deep)
+		<-time.NewTimer(5 * time.Minute).C
+		assert.Equal(t, before, a.reads(deep), "the list shows it")
+		cancel()
+		all.Wait()
+	})
+}
