@@ -177,7 +177,8 @@ func (c *Client) Close() { c.transport.Close() }
 // Call returns the same errors as every other call. Before any request, it
 // returns a *ParamError for a method that HTTP does not permit, for an out that is
 // not a non-nil pointer, and for a body with a Secret, which cannot be encoded:
-// put what Reveal returns into the body.
+// put what Reveal returns into the body. Errors mask what the body and the query
+// hold under the names of secrets, such as password, token or code.
 func (c *Client) Call(
 	ctx context.Context, method, path string, body, out any, opts ...CallOption,
 ) error {

@@ -219,17 +219,27 @@ func (r *request) build(o callOptions) (*transport.Request, error) {
 		Single:     r.background || o.single, // a wait's hub is the loop
 		Background: r.background,
 	}
-	if r.body == nil {
-		return treq, nil
-	}
 	if h, ok := r.body.(holder); ok {
 		for _, s := range h.secrets() {
 			treq.Secrets = append(treq.Secrets, s.Reveal())
 		}
 	}
-	var err error
-	treq.Body, err = encode(r.body)
-	return treq, err
+	if r.body != nil {
+		var err error
+		if treq.Body, err = encode(r.body); err != nil {
+			return nil, err
+		}
+	}
+	named := func(body []byte, query url.Values) {
+		treq.Secrets = append(treq.Secrets, transport.NamedSecrets(body, query)...)
+	}
+	named(nil, o.query)
+	if r.custom { // only the names say what is secret in it
+		_, text, _ := strings.Cut(r.url, "?")
+		query, _ := url.ParseQuery(text) // what does not parse is refused later
+		named(treq.Body, query)
+	}
+	return treq, nil
 }
 
 // check refuses what cannot work.

@@ -365,3 +365,39 @@ func TestAnErrorSaysThatNothingWasSent(t *testing.T) {
 		})
 	}
 }
+
+// What Client.Call and WithQuery are given under the name of a secret is masked as a Secret is.
+func TestWhatIsNamedAsASecretIsMasked(t *testing.T) {
+	t.Parallel()
+	const canary = "canary+value"
+	for name, call := range map[string]func(context.Context, *Client) error{
+		"a body": func(ctx context.Context, c *Client) error {
+			body := map[string]any{"login": map[string]string{"password": canary}}
+			return c.Call(ctx, "POST", "/logins", body, nil)
+		},
+		"raw JSON": func(ctx context.Context, c *Client) error {
+			return c.Call(ctx, "PUT", "/x", json.RawMessage(`{"api_key":"canary\u002bvalue"}`), nil)
+		},
+		"a path": func(ctx context.Context, c *Client) error {
+			return c.Call(ctx, "GET", "/x?token=canary%2Bvalue", nil, nil)
+		},
+		"an option": func(ctx context.Context, c *Client) error {
+			return result(c.Users.Get(ctx, "1", WithQuery("access_token", canary)))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c, api := newTestClient(t, WithRetries(0))
+			api.RegisterNoResponder(jsonResponder(400, `{"error":"invalid-parameter",`+
+				`"message":"canary+value is wrong","params":{"password":"canary\u002bvalue"}}`))
+			err := call(t.Context(), c)
+			require.ErrorIs(t, err, ErrInvalidParameter)
+			apiErr, ok := errors.AsType[*Error](err)
+			require.True(t, ok)
+			for _, shown := range []string{err.Error(), apiErr.Message, string(apiErr.Body)} {
+				assert.Contains(t, shown, redacted)
+				assert.NotContains(t, shown, "canary")
+			}
+		})
+	}
+}

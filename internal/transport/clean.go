@@ -27,10 +27,11 @@ func Clean(err error, mask func(string) string) error {
 	}
 	err = download.WithoutURLError(err)
 	text := err.Error()
-	hidden := WithoutQueries(text)
-	if mask != nil {
+	hidden := text
+	if mask != nil { // first: what cuts queries would cut a secret with a "?" in two
 		hidden = mask(hidden)
 	}
+	hidden = WithoutQueries(hidden)
 	safe := OneLine(hidden, maxErrorText)
 	switch {
 	case hidden != text:

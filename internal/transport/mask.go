@@ -19,8 +19,6 @@ const (
 	// minSecret is how long a secret must be to be masked: shorter strings
 	// occur too often in ordinary text.
 	minSecret = 4
-	// minEncoded is how long one must be to be masked in base64 and in hex.
-	minEncoded = 6
 	// maxNesting is how many encodings deep a secret is found: a page may quote
 	// a body that quotes a body.
 	maxNesting = 3
@@ -41,8 +39,16 @@ func (c *call) mask(text []byte) []byte {
 		return text
 	}
 	m := masking{
-		needles: needles, seen: map[string]bool{},
+		needles: needles, seen: map[string]bool{}, decoders: []decoder{
+			{"&", entity}, {`\`, backslash}, {"%", percent}, {"%+", form},
+		},
 		numeric: slices.ContainsFunc(c.req.Secrets, isCode),
+	}
+	if slices.ContainsFunc(c.req.Secrets, mixed) { // else latin1 finds it
+		m.decoders = append(m.decoders, decoder{`\`, points(backslash)}, decoder{"%", points(percent)})
+	}
+	if slices.ContainsFunc(c.req.Secrets, quotes) {
+		m.decoders = append(m.decoders, decoder{"'", doubled}, decoder{`"`, doubled})
 	}
 	m.search(view{text: text}, maxNesting)
 	return m.apply(text)
@@ -63,8 +69,11 @@ func spellings(secret string) [][]byte {
 	if latin := latin1(secret); latin != nil {
 		all = append(all, latin)
 	}
-	if len(secret) < minEncoded {
-		return all
+	// HTML cannot carry a NUL, nor XML other control characters.
+	for _, unfit := range []string{"\x00", controls} {
+		if replaced := replaceAny(secret, unfit); replaced != secret {
+			all = append(all, []byte(replaced))
+		}
 	}
 	digits := hex.EncodeToString([]byte(secret))
 	all = append(all, []byte(digits), []byte(strings.ToUpper(digits)))
@@ -79,6 +88,28 @@ func spellings(secret string) [][]byte {
 		}
 	}
 	return all
+}
+
+// controls are the control characters that XML cannot carry.
+const controls = "\x00\x01\x02\x03\x04\x05\x06\x07\x08\x0b\x0c\x0e\x0f" +
+	"\x10\x11\x12\x13\x14\x15\x16\x17\x18\x19\x1a\x1b\x1c\x1d\x1e\x1f\ufffe\uffff"
+
+// replaceAny returns s with U+FFFD for each of the characters in unfit.
+func replaceAny(s, unfit string) string {
+	return strings.Map(func(r rune) rune {
+		if strings.ContainsRune(unfit, r) {
+			return utf8.RuneError
+		}
+		return r
+	}, s)
+}
+
+// mixed reports whether s, as it is or with U+FFFD, has both characters of Latin-1
+// beyond ASCII and others beyond Latin-1.
+func mixed(s string) bool {
+	s = replaceAny(s, controls)
+	return strings.ContainsFunc(s, func(r rune) bool { return r >= utf8.RuneSelf && r <= 0xff }) &&
+		strings.ContainsFunc(s, func(r rune) bool { return r > 0xff })
 }
 
 // latin1 returns s in ISO 8859-1 if it can be written so and differs then.
@@ -98,10 +129,17 @@ func latin1(s string) []byte {
 
 // masking collects the places of secrets in a text.
 type masking struct {
-	needles [][]byte
-	numeric bool            // one of them is a code, which may come back in groups
-	seen    map[string]bool // the texts that were searched
-	found   []span
+	needles  [][]byte
+	decoders []decoder
+	numeric  bool            // one of them is a code, which may come back in groups
+	seen     map[string]bool // the texts that were searched
+	found    []span
+}
+
+// decoder reads the escapes that begin with one of the characters of begins.
+type decoder struct {
+	begins string
+	unit   func(text []byte) (char []byte, length int)
 }
 
 // span is a range of bytes of the original text.
@@ -135,7 +173,7 @@ func (m *masking) search(v view, depth int) {
 				break
 			}
 			m.found = append(m.found, v.span(from+i, from+i+len(needle)))
-			from += i + len(needle)
+			from += i + 1 // they may overlap
 		}
 	}
 	if m.numeric {
@@ -146,10 +184,7 @@ func (m *masking) search(v view, depth int) {
 	if depth == 0 {
 		return
 	}
-	for _, d := range []struct {
-		begins string
-		unit   func([]byte) ([]byte, int)
-	}{{"&", entity}, {`\`, backslash}, {"%", percent}, {"%+", form}} {
+	for _, d := range m.decoders {
 		if bytes.ContainsAny(v.text, d.begins) {
 			m.search(v.decode(d.begins, d.unit), depth-1)
 		}
@@ -215,15 +250,15 @@ func ungroup(text []byte) (char []byte, length int) {
 
 // entity reads an escape of HTML or XML: "&amp;", "&#38;", "&#x26;".
 func entity(text []byte) (char []byte, length int) {
-	if end := bytes.IndexByte(text, ';'); end > 0 {
+	if len(text) < 3 || text[1] != '#' {
+		end := bytes.IndexByte(text, ';')
 		name := string(text[:end+1])
 		if decoded := html.UnescapeString(name); decoded != name {
 			return []byte(decoded), end + 1
 		}
-	}
-	if len(text) < 3 || text[1] != '#' {
 		return nil, 0
 	}
+	// Not html.UnescapeString, which reads 0x80 to 0x9f as Windows does.
 	digits, base := text[2:], 10
 	if digits[0] == 'x' || digits[0] == 'X' {
 		digits, base = digits[1:], 16
@@ -232,7 +267,11 @@ func entity(text []byte) (char []byte, length int) {
 	for n < len(digits) && n < 8 && isDigit(digits[n], base) {
 		n++
 	}
-	return codePoint(digits[:n], base, len(text)-len(digits)+n)
+	length = len(text) - len(digits) + n
+	if n > 0 && n < len(digits) && digits[n] == ';' {
+		length++
+	}
+	return codePoint(digits[:n], base, length)
 }
 
 // backslash reads an escape of JSON and of the languages that quote like it.
@@ -246,6 +285,9 @@ func backslash(text []byte) (char []byte, length int) {
 	case 'U':
 		return fixed(text, 2, 8)
 	case 'x':
+		if len(text) > 3 && text[2] == '{' {
+			return unicodeEscape(text)
+		}
 		return oneByte(text, 2)
 	case '0', '1', '2', '3':
 		n := 1
@@ -262,15 +304,16 @@ func backslash(text []byte) (char []byte, length int) {
 	}
 }
 
-// unicodeEscape reads \u0041, a surrogate pair of these, or \u{1f511}.
+// unicodeEscape reads \u0041 or %u0041, a surrogate pair of these, \u{1f511}, or
+// \x{1f511}.
 func unicodeEscape(text []byte) (char []byte, length int) {
 	if len(text) > 3 && text[2] == '{' {
 		if end := bytes.IndexByte(text, '}'); end > 0 {
 			return codePoint(text[3:end], 16, end+1)
 		}
 	}
-	if high, ok := hex4(text, 2); ok && utf16.IsSurrogate(high) &&
-		bytes.HasPrefix(text[6:], []byte(`\u`)) {
+	high, ok := hex4(text, 2)
+	if ok && utf16.IsSurrogate(high) && bytes.HasPrefix(text[6:], text[:2]) {
 		if low, ok := hex4(text, 8); ok {
 			return utf8.AppendRune(nil, utf16.DecodeRune(high, low)), 12
 		}
@@ -278,10 +321,33 @@ func unicodeEscape(text []byte) (char []byte, length int) {
 	return fixed(text, 2, 4)
 }
 
+// points returns unit with the bytes beyond ASCII as code points: JavaScript and
+// Python write \xe9 for U+00E9 and \u20ac for what has no shorter escape.
+func points(unit func([]byte) ([]byte, int)) func([]byte) ([]byte, int) {
+	return func(text []byte) ([]byte, int) {
+		char, length := unit(text)
+		if len(char) == 1 && char[0] >= utf8.RuneSelf {
+			char = utf8.AppendRune(nil, rune(char[0]))
+		}
+		return char, length
+	}
+}
+
+// quotes reports whether s has a quotation mark, which SQL and CSV double.
+func quotes(s string) bool { return strings.ContainsAny(s, `'"`) }
+
+// doubled reads two quotation marks as one.
+func doubled(text []byte) (char []byte, length int) {
+	if len(text) > 1 && text[0] == text[1] {
+		return text[:1], 2
+	}
+	return nil, 0
+}
+
 // percent reads an escape of a URL, %u0041 included.
 func percent(text []byte) (char []byte, length int) {
 	if len(text) > 1 && (text[1] == 'u' || text[1] == 'U') {
-		return fixed(text, 2, 4)
+		return unicodeEscape(text)
 	}
 	return oneByte(text, 1)
 }
