@@ -3,22 +3,16 @@ package ricloud
 import (
 	"cmp"
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"hash/maphash"
 	"iter"
 	"log/slog"
 	"math"
-	"net/http"
 	"slices"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
-	"weak"
 
 	"github.com/reincubate/ricloud-go/internal/allowance"
 	"github.com/reincubate/ricloud-go/internal/backoff"
@@ -32,18 +26,6 @@ import (
 //nolint:gochecknoglobals // a constant in all but name
 var defaultPolling = watch.Rhythm{Shortest: time.Second, Longest: 10 * time.Second}
 
-// Waits make at most a fifth of the requests that the quota allows: the quota of
-// WithRateLimit, or else what the API allows an organisation. A wait's read is
-// one request and never repeated within the call, so that the count is exact
-// whatever the API answers. The requests that may go at once are no more than a
-// twentieth of what waits may make in the period of the quota, or in a minute: a
-// pause after a 429 also lets some go together.
-const (
-	waitShare  = 5
-	waitBurst  = 20
-	burstShare = 20
-)
-
 // waits are the waits of a client, by the kind of resource.
 type waits struct {
 	sessions      *waiter[Session]
@@ -55,20 +37,17 @@ type waits struct {
 }
 
 func newWaits(c *Client, cfg config) waits {
-	quota := cfg.quota()
+	quota, per := cfg.quota(), time.Hour
 	if cfg.RateLimit == 0 && cfg.polling.Shortest < defaultPolling.Shortest {
 		// an API with capacity to spare
 		quota *= defaultPolling.Shortest.Seconds() / cfg.polling.Shortest.Seconds()
 	}
-	per := time.Hour
 	if cfg.RateLimit > 0 {
-		per = max(cfg.RatePer, time.Minute)
+		per = cfg.RatePer
 	}
-	share := quota / waitShare / time.Hour.Seconds()
-	burst := min(waitBurst, max(1, int(share*per.Seconds()/burstShare)))
 	shared := pollingOf{
 		client: c, rhythm: cfg.polling, logger: cfg.Logger,
-		allowance: allowance.New(share, burst),
+		allowance: allowance.OfWaits(quota, per),
 	}
 	return waits{
 		logins:   new(login.Sessions),
@@ -107,7 +86,7 @@ func newWaiter[T any](
 	shared.share = shared.kind.Share()
 	r := reader[T]{
 		pollingOf: shared, get: get, list: list, status: status, complete: complete,
-		links: new(observer.Links), shown: newShown[T](), warned: new(atomic.Bool),
+		links: new(observer.Links), pages: watch.NewPages[T](), warned: new(atomic.Bool),
 	}
 	return &waiter[T]{r, watch.New(r, shared.rhythm, shared.share)}
 }
@@ -124,7 +103,7 @@ func (w *waiter[T]) watch(
 		var raw atomic.Pointer[Response] // the hub writes it while the caller reads its own copy
 		if len(opts) > 0 {
 			own := w.reader
-			own.opts, own.raw, own.share, own.shown = opts, &raw, w.kind.Share(), newShown[T]()
+			own.opts, own.raw, own.share, own.pages = opts, &raw, w.kind.Share(), watch.NewPages[T]()
 			hub = watch.New(own, w.rhythm, own.share).WithValues(ctx)
 		}
 		began, wait := time.Now(), hub.Join(string(id), known)
@@ -137,8 +116,9 @@ func (w *waiter[T]) watch(
 		for {
 			v, end, err := wait.Next(ctx)
 			if end && ctx.Err() != nil && errors.Is(err, context.Cause(ctx)) {
-				failure, refusal := wait.Trouble()
-				err = w.unfinished(ctx, operation, id, v, time.Since(began), failure, refusal)
+				after := time.Since(began)
+				err = wait.Unfinished(backoff.Cause(ctx), after, w.textOf)
+				err = &CallError{Operation: operation, Duration: after, Err: err}
 			} else {
 				err = renamed(operation, err)
 			}
@@ -156,44 +136,10 @@ func (w *waiter[T]) watch(
 	}
 }
 
-// unfinished is the error of a wait whose context ended: what is known of the
-// resource, and what kept the wait from knowing more.
-func (w *waiter[T]) unfinished(
-	ctx context.Context, operation string, id ID, v *T, after time.Duration,
-	failure, refusal error,
-) error {
-	state := "not read yet"
-	if v != nil {
-		state = "still " + w.status(v).State
-	}
-	cause := backoff.Cause(ctx)
-	text := fmt.Sprintf("%s is %s after %s: %v", id, state, after.Round(time.Millisecond), cause)
-	all := []error{cause}
-	if failure != nil {
-		text += fmt.Sprintf("; the last read failed: %v", trimPrefix(failure, w.get.Name))
-		all = append(all, failure)
-	}
-	if refusal != nil {
-		text += fmt.Sprintf(
-			"; the key may not list, so each wait needs requests of its own: %v",
-			trimPrefix(refusal, w.list.Name),
-		)
-		all = append(all, refusal)
-	}
-	return &CallError{Operation: operation, Duration: after, Err: &unfinishedError{text, all}}
+// textOf returns the text of an error of a read, without the read's operation.
+func (r reader[T]) textOf(err error) string {
+	return strings.TrimPrefix(trimPrefix(err, r.get.Name), "ricloud: "+r.list.Name+": ")
 }
-
-// unfinishedError is a text with several causes.
-type unfinishedError struct {
-	text   string
-	causes []error
-}
-
-// Error returns the text.
-func (e *unfinishedError) Error() string { return e.text }
-
-// Unwrap returns the causes.
-func (e *unfinishedError) Unwrap() []error { return e.causes }
 
 // renamed returns err as an error of operation, which made the call that failed.
 // It is a copy: waits for one resource do not share their error.
@@ -241,7 +187,7 @@ type reader[T any] struct {
 	complete func(context.Context, pollingOf, *T) error
 
 	links  *observer.Links // the waits, for hooks
-	shown  *shown[T]       // by the last reads of the list
+	pages  *watch.Pages[T] // of the list
 	opts   []CallOption    // of the one wait that it reads for
 	raw    *atomic.Pointer[Response]
 	warned *atomic.Bool // that the key may not list
@@ -291,9 +237,8 @@ func notTheResource(operation, path, value string) error {
 	}
 }
 
-// List decodes only what is wanted. Most of a page belongs to others, or has
-// ended. An item that cannot be decoded is read by itself, so that its error is
-// reported.
+// List reads a page. An item that cannot be decoded is read by itself, so that its
+// error is reported.
 func (r reader[T]) List(
 	ctx context.Context, after string, limit int, wanted func(id string) bool,
 ) (page watch.Page[T], err error) {
@@ -307,73 +252,19 @@ func (r reader[T]) List(
 		r.warn(ctx, err)
 		return page, err
 	}
-	if after == "" {
-		r.shown.begin()
-	}
-	page.Len, page.More = len(l.Data), l.HasMore
-	for i, raw := range l.Data {
-		id := wire.ID(raw)
-		if id == "" { // nothing can wait for it
-			continue
+	page, ok := r.pages.Page(after, l.Data, wanted, func(raw []byte) *T {
+		v := new(T)
+		if r.client.decode(ctx, r.list.Name, raw, v) != nil || r.status(v).State == "" ||
+			otherKind(raw, r.resource()) != "" {
+			return nil
 		}
-		if page.Last = id; !wanted(id) {
-			continue
-		}
-		v := r.shown.get(id, raw)
-		if v == nil {
-			v = new(T)
-			if r.client.decode(ctx, r.list.Name, raw, v) != nil || r.status(v).State == "" ||
-				otherKind(raw, r.resource()) != "" {
-				continue
-			}
-		}
-		page.Wanted, page.Depth = append(page.Wanted, v), i+1
-		r.shown.put(id, raw, v)
-	}
-	if page.Len > 0 && page.Last == "" {
+		return v
+	})
+	if !ok {
 		return watch.Page[T]{}, notTheResource(r.list.Name, "data[].id", "")
 	}
+	page.More = l.HasMore
 	return page, nil
-}
-
-// shown are the resources that the last two reads of the list have shown. Most
-// have not changed when they are shown again, and are not decoded again (a page
-// costs a third of the allocations). The hub keeps the resources that are waited for.
-type shown[T any] struct {
-	seed   maphash.Seed
-	mu     sync.Mutex
-	before map[string]shownItem[T]
-	now    map[string]shownItem[T]
-}
-
-type shownItem[T any] struct {
-	sum   uint64
-	value weak.Pointer[T]
-}
-
-func newShown[T any]() *shown[T] { return &shown[T]{seed: maphash.MakeSeed()} }
-
-// begin notes that the list is read from its beginning.
-func (s *shown[T]) begin() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.before, s.now = s.now, make(map[string]shownItem[T], len(s.now))
-}
-
-// get returns the resource if the list has shown the same text of it, else nil.
-func (s *shown[T]) get(id string, raw []byte) *T {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if item, ok := s.before[id]; ok && item.sum == maphash.Bytes(s.seed, raw) {
-		return item.value.Value()
-	}
-	return nil
-}
-
-func (s *shown[T]) put(id string, raw []byte, v *T) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.now[id] = shownItem[T]{maphash.Bytes(s.seed, raw), weak.Make(v)}
 }
 
 // waits returns the contexts of the waits that a read is for, if a hook wants
@@ -400,55 +291,21 @@ func (r reader[T]) warn(ctx context.Context, err error) {
 // Classify is classify.
 func (reader[T]) Classify(err error) watch.Verdict { return classify(err) }
 
-// classify distinguishes outages from answers of the API. An error without the
-// API's error body does not come from the API: proxies, firewalls and
-// maintenance pages answer with any status.
+// classify distinguishes outages from answers of the API.
 func classify(err error) watch.Verdict {
 	if errors.Is(err, transport.ErrBodyTooLarge) {
 		return watch.TooLarge
 	}
 	if e, ok := errors.AsType[*Error](err); ok {
-		return classifyAnswer(e)
+		return watch.OfAnswer(e.StatusCode, string(e.Code), e.Body)
 	}
 	if _, ok := errors.AsType[*CallError](err); ok {
-		switch {
-		case errors.Is(err, transport.ErrTooLate):
-			return watch.Unsent
-		case isCertificateError(err):
-			return watch.Permanent
-		}
-		return watch.Retry
+		return watch.OfFailure(err)
 	}
 	if _, ok := errors.AsType[*DecodeError](err); ok {
 		return watch.Retry
 	}
 	return watch.Final // it was refused before anything was sent
-}
-
-func classifyAnswer(e *Error) watch.Verdict {
-	switch status := e.StatusCode; {
-	case status == http.StatusUnauthorized:
-		body := strings.TrimSpace(string(e.Body))
-		if body == "" || body[0] == '{' { // no document shows the body of a 401
-			return watch.Refused
-		}
-		return watch.Retry
-	case e.Code == "", status == http.StatusRequestTimeout, status == http.StatusTooEarly,
-		status == http.StatusTooManyRequests, status >= http.StatusInternalServerError:
-		return watch.Retry
-	case status == http.StatusNotFound, status == http.StatusGone:
-		return watch.Missing
-	}
-	return watch.Final
-}
-
-// isCertificateError reports whether the server's certificate is not valid.
-func isCertificateError(err error) bool {
-	_, verification := errors.AsType[*tls.CertificateVerificationError](err)
-	_, authority := errors.AsType[x509.UnknownAuthorityError](err)
-	_, host := errors.AsType[x509.HostnameError](err)
-	_, invalid := errors.AsType[x509.CertificateInvalidError](err)
-	return verification || authority || host || invalid
 }
 
 // ended is the progress of a resource that will not change again.

@@ -21,6 +21,9 @@ import (
 	"github.com/jarcoal/httpmock"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/reincubate/ricloud-go/internal/allowance"
+	"github.com/reincubate/ricloud-go/internal/transport"
 )
 
 // hangs does not answer until the client gives up.
@@ -115,7 +118,7 @@ func TestWaitsOutliveEveryOutage(t *testing.T) {
 				waits.Wait()
 				assert.Less(t, time.Since(began), begins+lasts+time.Minute,
 					"the end is known soon after the outage")
-				allowed := 1.1 * lasts.Hours() * quotaPerHour / waitShare
+				allowed := 1.1 * lasts.Hours() * quotaPerHour / allowance.WaitShare
 				assert.LessOrEqual(t, float64(requests.Load()), allowed,
 					"no outage takes more than a fifth of the quota")
 			})
@@ -173,7 +176,7 @@ func TestWaitsTakeAFifthOfAnyQuota(t *testing.T) {
 					if name == "429" { // reads that a pause held up go together, within the next minute
 						period = max(quota.per, 10*time.Minute)
 					}
-					fifth := float64(quota.n) * float64(period) / float64(quota.per) / waitShare
+					fifth := float64(quota.n) * float64(period) / float64(quota.per) / allowance.WaitShare
 					for _, window := range []time.Duration{period, period / 7, period / 60} {
 						if name == "429" && window < period {
 							continue
@@ -309,6 +312,7 @@ func TestAWaitEndsWithItsOutage(t *testing.T) {
 
 func TestWhatCannotHealEndsAWaitAtOnce(t *testing.T) {
 	t.Parallel()
+	wantsLogin := &transport.ProxyError{StatusCode: 407}
 	tests := map[string]struct {
 		fault RoundTripFunc
 		is    error
@@ -325,6 +329,9 @@ func TestWhatCannotHealEndsAWaitAtOnce(t *testing.T) {
 		"a refused token without a body": {fault: func(*http.Request) (*http.Response, error) {
 			return answer(401, "")
 		}, is: ErrUnauthorized},
+		"a proxy that wants a password": {fault: func(*http.Request) (*http.Response, error) {
+			return nil, wantsLogin
+		}, is: wantsLogin},
 		"not permitted": {fault: func(*http.Request) (*http.Response, error) {
 			return answer(403, `{"error":"missing-scope","message":"x"}`)
 		}, is: ErrMissingScope},
@@ -571,7 +578,7 @@ func TestManyWaitsOfAKeyThatMayNotList(t *testing.T) {
 		waits.Wait()
 		took := time.Since(began)
 		slices.Sort(lags)
-		allowed := float64(quotaPerHour) / waitShare
+		allowed := float64(quotaPerHour) / allowance.WaitShare
 		t.Logf("the median lag is %s, the worst %s", lags[waiting/2], lags[waiting-1])
 		assert.LessOrEqual(t, float64(gets), 1.1*allowed*took.Hours())
 		fair := time.Duration(waiting / allowed * float64(time.Hour))

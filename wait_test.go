@@ -319,23 +319,6 @@ func TestSessionsAndSubscriptionsAreWatched(t *testing.T) {
 	})
 }
 
-// What a list shows again without a change is not decoded again.
-func TestWhatAListShowsAgainIsDecodedOnce(t *testing.T) {
-	t.Parallel()
-	s := newShown[Session]()
-	first, second := &Session{ID: "a"}, &Session{ID: "b"}
-	s.begin()
-	assert.Nil(t, s.get("a", []byte("1")))
-	s.put("a", []byte("1"), first)
-	s.begin()
-	assert.Same(t, first, s.get("a", []byte("1")))
-	assert.Nil(t, s.get("a", []byte("2")), "it has changed")
-	s.put("b", []byte("1"), second)
-	s.begin()
-	assert.Nil(t, s.get("a", []byte("1")), "the last two reads did not show it")
-	assert.Same(t, second, s.get("b", []byte("1")))
-}
-
 // A list of tasks that shows none although it has some hides the failed ones.
 func TestAPollWhoseTasksAreElsewhereIsRefused(t *testing.T) {
 	t.Parallel()

@@ -30,6 +30,27 @@ func New(perSecond float64, burst int) *Allowance {
 	return &Allowance{limiter: rate.NewLimiter(rate.Limit(perSecond), burst)}
 }
 
+// WaitShare is the part of the quota that waits use at most: a fifth. A wait's read
+// is one request and never repeated within the call, so that the count is exact
+// whatever the API answers.
+const WaitShare = 5
+
+// The requests of waits that may go at once are at most maxBurst, and a twentieth of
+// what waits may make in the period of the quota, or in a minute: a pause after a
+// 429 also lets some go together.
+const (
+	maxBurst   = 20
+	burstShare = 20
+)
+
+// OfWaits returns the Allowance of all waits together, where the quota is a number
+// of requests an hour that is counted over periods of some length.
+func OfWaits(anHour float64, period time.Duration) *Allowance {
+	aSecond := anHour / WaitShare / time.Hour.Seconds()
+	burst := int(aSecond * max(period, time.Minute).Seconds() / burstShare)
+	return New(aSecond, min(maxBurst, max(1, burst)))
+}
+
 // Unlimited returns the Share of an Allowance that is never short.
 func Unlimited() *Share { return New(math.Inf(1), 1).Kind().Share() }
 

@@ -97,3 +97,25 @@ func TestUnlimited(t *testing.T) {
 		assert.Zero(t, s.Take(time.Now()))
 	}
 }
+
+// Waits use a fifth of the quota. A twentieth of that may go at once, but never more than 20.
+func TestOfWaits(t *testing.T) {
+	t.Parallel()
+	tests := map[string]struct {
+		anHour float64
+		period time.Duration
+		rate   float64
+		burst  int
+	}{
+		"the default":         {anHour: 10_000, period: time.Hour, rate: 2000. / 3600, burst: 20},
+		"600 a minute":        {anHour: 36_000, period: time.Minute, rate: 2, burst: 6},
+		"ten a second":        {anHour: 36_000, period: time.Second, rate: 2, burst: 6},
+		"one a minute":        {anHour: 60, period: time.Minute, rate: 12. / 3600, burst: 1},
+		"more than any needs": {anHour: 1e9, period: time.Hour, rate: 2e8 / 3600, burst: 20},
+	}
+	for name, tc := range tests {
+		a := OfWaits(tc.anHour, tc.period)
+		assert.InEpsilon(t, tc.rate, float64(a.limiter.Limit()), 1e-9, name)
+		assert.Equal(t, tc.burst, a.limiter.Burst(), name)
+	}
+}

@@ -2,8 +2,8 @@
 //
 // A Hub knows every wait of its kind that is in progress. It reads a few
 // resources one by one and many by list pages, takes in what events say, and
-// gives each wait the changes of its own resource. It does not know the API:
-// its Source reads resources and says what their states mean.
+// gives each wait the changes of its own resource. It does not know the resources:
+// its Source reads them and says what their states mean.
 package watch
 
 import (
@@ -29,15 +29,6 @@ type Source[R any] interface {
 	Classify(err error) Verdict
 }
 
-// Page is a page of a list.
-type Page[R any] struct {
-	Wanted []*R   // the resources on it that are wanted
-	Depth  int    // the number of all resources on it down to the last that is wanted
-	Len    int    // the number of all resources on it
-	Last   string // the id of the last one
-	More   bool   // more follow
-}
-
 // Status is what a Hub knows of a resource.
 type Status struct {
 	ID      string
@@ -51,20 +42,6 @@ type Status struct {
 	Ended    bool  // waits for it end
 	Err      error // why it failed; nil: it did not
 }
-
-// Verdict is what an error means for the waits.
-type Verdict int
-
-// The verdicts.
-const (
-	Retry     Verdict = iota // an outage: a later read may succeed
-	Unsent                   // nothing was sent, because no turn came
-	TooLarge                 // the answer was larger than the client accepts
-	Missing                  // the API says that there is no such resource
-	Final                    // no read of this resource will succeed
-	Refused                  // the token was refused; final when it happens again
-	Permanent                // no read of any resource will succeed
-)
 
 // Hub serves all waits for resources of one kind. While there is a wait it has
 // one goroutine, and one for each request in progress. They serve several

@@ -90,6 +90,7 @@ func TestFirstPage(t *testing.T) {
 	assert.Equal(t, 600, (&lists{limit: maxPage}).firstPage(100, false))
 	assert.Equal(t, 300, (&lists{depth: 200, limit: maxPage}).firstPage(100, false),
 		"what the last scan needed, and some")
-	assert.Equal(t, 1000, (&lists{depth: 4000, limit: maxPage}).firstPage(100, false), "what the API allows")
+	assert.Equal(t, 1000, (&lists{depth: 4000, limit: maxPage}).firstPage(100, false),
+		"what the API allows")
 	assert.Equal(t, 500, (&lists{depth: 100, limit: 500}).firstPage(3, true), "to find what is deeper")
 }

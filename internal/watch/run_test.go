@@ -148,7 +148,7 @@ func TestReadsThatHangAreGivenUp(t *testing.T) {
 		assert.LessOrEqual(t, open, maxSlow+maxReading)
 		given := 0
 		for _, w := range waits {
-			if failure, _ := w.Trouble(); failure != nil {
+			if failure, _ := w.trouble(); failure != nil {
 				require.ErrorIs(t, failure, errGivenUp)
 				given++
 			}

@@ -50,18 +50,6 @@ func (w *Wait[R]) Next(ctx context.Context) (resource *R, end bool, err error) {
 	}
 }
 
-// Trouble returns what keeps the wait from knowing more: the failure of the last
-// read, and why lists are not permitted. Both may be nil.
-func (w *Wait[R]) Trouble() (failure, refusal error) {
-	w.hub.mu.Lock()
-	defer w.hub.mu.Unlock()
-	failure = w.hub.outage.err
-	if w.entry.failing != nil {
-		failure = w.entry.failing.err
-	}
-	return failure, w.hub.refusal
-}
-
 func (w *Wait[R]) pop() (n news[R], ok bool) {
 	w.hub.mu.Lock()
 	defer w.hub.mu.Unlock()

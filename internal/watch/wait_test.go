@@ -22,9 +22,11 @@ func TestAWaitKnowsWhatKeepsItFromKnowing(t *testing.T) {
 		defer cancel()
 		_, _, err := w.Next(ctx)
 		require.ErrorIs(t, err, context.DeadlineExceeded)
-		failure, refusal := w.Trouble()
-		require.ErrorIs(t, failure, errDown)
-		require.NoError(t, refusal)
+		err = w.Unfinished(err, 20*time.Second, error.Error)
+		require.ErrorIs(t, err, errDown)
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		require.EqualError(t, err, "job-0 is not read yet after 20s: context deadline exceeded; "+
+			"the last read failed: down")
 	})
 }
 
