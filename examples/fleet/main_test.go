@@ -91,8 +91,8 @@ func (f fleet) reached(operation string, n int) {
 // answers it never sees. A second process on the same folder is refused.
 func TestKilled(t *testing.T) {
 	t.Parallel()
-	f := newFleet(t, 12,
-		ricloudtest.Fault{Operation: "Sessions.Create", Count: 6, After: true, Hang: true})
+	f := newFleet(t, 6,
+		ricloudtest.Fault{Operation: "Sessions.Create", Count: 5, After: true, Hang: true})
 	for n := range 6 {
 		before := f.sandbox.CountCalls("")
 		running := f.command(t.Context())
@@ -114,8 +114,8 @@ func TestKilled(t *testing.T) {
 	defer cancel()
 	out, err := f.command(ctx).CombinedOutput()
 	require.NoError(t, err, string(out))
-	assert.Contains(t, string(out), "12 done")
-	assert.Equal(t, 12, f.logins(t))
+	assert.Contains(t, string(out), "6 done")
+	assert.Equal(t, 6, f.logins(t))
 }
 
 // slowQuota runs the fleet in virtual time with a quota, and with requests that pass through
