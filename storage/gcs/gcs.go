@@ -60,10 +60,11 @@ func (o *Opener) OpenObject(
 	if err != nil {
 		return nil, translate(err, req.Bucket)
 	}
-	return &ricloud.Object{
-		Body: r, Offset: r.Attrs.StartOffset, Size: r.Attrs.Size,
-		Version: strconv.FormatInt(r.Attrs.Generation, 10),
-	}, nil
+	object := &ricloud.Object{Body: r, Offset: r.Attrs.StartOffset, Size: r.Attrs.Size}
+	if r.Attrs.Generation != 0 { // else storage did not say which it is
+		object.Version = strconv.FormatInt(r.Attrs.Generation, 10)
+	}
+	return object, nil
 }
 
 // openStored opens a compressed object as it is stored. After a broken
@@ -113,7 +114,7 @@ func translate(err error, bucket string) error {
 	}
 	if answer, ok := errors.AsType[*googleapi.Error](err); ok { // over JSON or XML
 		failure.StatusCode = answer.Code
-		if len(answer.Errors) > 0 {
+		if len(answer.Errors) > 0 && isCode(answer.Errors[0].Reason) {
 			failure.Code = answer.Errors[0].Reason
 		}
 		return failure
@@ -124,6 +125,14 @@ func translate(err error, bucket string) error {
 	}
 	failure.Code = answer.Code().String()
 	return failure
+}
+
+// isCode reports whether an error's code is one, and not text that may repeat
+// the request.
+func isCode(code string) bool {
+	return len(code) <= 64 && strings.IndexFunc(code, func(r rune) bool {
+		return !('a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9')
+	}) < 0
 }
 
 // statusOf returns the HTTP status for a gRPC code, or 0 for a temporary error.

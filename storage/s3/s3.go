@@ -16,11 +16,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
+	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	awsmiddleware "github.com/aws/aws-sdk-go-v2/aws/middleware"
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	awss3 "github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/smithy-go"
+	smithyhttp "github.com/aws/smithy-go/transport/http"
 
 	ricloud "github.com/reincubate/ricloud-go"
 )
@@ -51,17 +55,26 @@ func (o *Opener) OpenObject(
 		return nil, translate(err, req.Bucket)
 	}
 	object := &ricloud.Object{Body: out.Body, Size: -1, Version: aws.ToString(out.ETag)}
-	if out.ContentRange == nil { // the whole of it, whatever was asked for
+	if out.ContentRange == nil && !isPart(out) { // the whole of it, whatever was asked for
 		if out.ContentLength != nil {
 			object.Size = *out.ContentLength
 		}
 		return object, nil
 	}
-	if _, err := fmt.Sscanf(*out.ContentRange, "bytes %d-", &object.Offset); err != nil {
-		return nil, errors.Join(fmt.Errorf("s3: bucket %s sent an unreadable Content-Range",
+	var last int64
+	n, _ := fmt.Sscanf(aws.ToString(out.ContentRange), "bytes %d-%d/%d", &object.Offset, &last,
+		&object.Size)
+	if n < 2 { // the size may be "*"
+		return nil, errors.Join(fmt.Errorf("s3: bucket %s sent a part with no or an unreadable Content-Range",
 			req.Bucket), out.Body.Close())
 	}
 	return object, nil
+}
+
+// isPart reports whether an answer says that it is a part of the object.
+func isPart(out *awss3.GetObjectOutput) bool {
+	answer, ok := awsmiddleware.GetRawResponse(out.ResultMetadata).(*smithyhttp.Response)
+	return ok && answer.StatusCode == http.StatusPartialContent
 }
 
 // withoutChecksums saves a second checksum of each object.
@@ -80,8 +93,16 @@ func translate(err error, bucket string) error {
 		Host: "s3://" + bucket, StatusCode: answer.HTTPStatusCode(),
 		Err: err,
 	}
-	if api, ok := errors.AsType[smithy.APIError](err); ok {
+	if api, ok := errors.AsType[smithy.APIError](err); ok && isCode(api.ErrorCode()) {
 		storage.Code = api.ErrorCode()
 	}
 	return storage
+}
+
+// isCode reports whether an error's code is one, and not text that may repeat
+// the request.
+func isCode(code string) bool {
+	return len(code) <= 64 && strings.IndexFunc(code, func(r rune) bool {
+		return !('a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9')
+	}) < 0
 }

@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	awss3 "github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 
@@ -32,8 +31,8 @@ import (
 // with "~" and the MD5.
 //
 // Memory holds two parts of each file that is being stored. The client needs
-// s3:PutObject, s3:GetObject, s3:AbortMultipartUpload and, for a retention,
-// s3:PutObjectRetention.
+// s3:PutObject, s3:GetObject, s3:AbortMultipartUpload, s3:ListBucket, without which
+// S3 does not say that a key is free, and, for a retention, s3:PutObjectRetention.
 type Sink struct {
 	client *awss3.Client
 	params SinkParams
@@ -151,20 +150,34 @@ func (s *Sink) choose(
 	sum := strings.ToLower(file.Result.Checksum)
 	for _, key := range []string{s.params.Prefix + file.Name, s.params.Prefix + file.Name + "~" +
 		sum} {
-		head, err := s.client.HeadObject(ctx, &awss3.HeadObjectInput{Bucket: &s.params.Bucket, Key: &key})
-		if err != nil {
-			if answer, ok := errors.AsType[*awshttp.ResponseError](err); ok &&
-				answer.HTTPStatusCode() == http.StatusNotFound {
-				return key, ricloud.StoredFile{}, nil
-			}
-			return "", ricloud.StoredFile{}, translate(err, s.params.Bucket)
-		}
-		if head.Metadata[metaMD5] == sum && aws.ToInt64(head.ContentLength) == file.Result.Size {
-			return key, ricloud.StoredFile{Location: s.location(key), SHA256: head.Metadata[metaSHA256]}, nil
+		there, err := s.look(ctx, key, file)
+		switch {
+		case errors.Is(err, ricloud.ErrNotFound):
+			return key, ricloud.StoredFile{}, nil
+		case err != nil:
+			return "", ricloud.StoredFile{}, err
+		case there.Location != "":
+			return key, there, nil
 		}
 	}
 	return "", ricloud.StoredFile{},
 		fmt.Errorf("s3: bucket %s has other objects under both keys of %s", s.params.Bucket, file.Name)
+}
+
+// look returns the object under a key, without a Location if it is not that of
+// file.
+func (s *Sink) look(
+	ctx context.Context, key string, file ricloud.SinkFile,
+) (there ricloud.StoredFile, err error) {
+	head, err := s.client.HeadObject(ctx, &awss3.HeadObjectInput{Bucket: &s.params.Bucket, Key: &key})
+	if err != nil {
+		return there, translate(err, s.params.Bucket)
+	}
+	if head.Metadata[metaMD5] == strings.ToLower(file.Result.Checksum) &&
+		aws.ToInt64(head.ContentLength) == file.Result.Size {
+		there = ricloud.StoredFile{Location: s.location(key), SHA256: head.Metadata[metaSHA256]}
+	}
+	return there, nil
 }
 
 // upload is one file on its way into the bucket.
@@ -200,7 +213,7 @@ func (u *upload) whole(ctx context.Context) error {
 		return err
 	}
 	sha := sha256.Sum256(u.body.Bytes())
-	_, err = u.client.PutObject(ctx, &awss3.PutObjectInput{
+	stored, err := u.client.PutObject(ctx, &awss3.PutObjectInput{
 		Bucket: &u.params.Bucket, Key: &u.key, Body: bytes.NewReader(u.body.Bytes()),
 		ContentMD5:        aws.String(base64.StdEncoding.EncodeToString(digest)),
 		ChecksumAlgorithm: types.ChecksumAlgorithmSha256,
@@ -209,7 +222,29 @@ func (u *upload) whole(ctx context.Context) error {
 		Metadata:          map[string]string{metaMD5: u.md5, metaSHA256: hex.EncodeToString(sha[:])},
 		ObjectLockMode:    u.params.LockMode, ObjectLockRetainUntilDate: u.retention(),
 	})
-	return u.failed(err)
+	if err != nil {
+		return u.failed(err)
+	}
+	return u.confirm(ctx, stored.ETag, stored.ChecksumSHA256,
+		base64.StdEncoding.EncodeToString(sha[:]))
+}
+
+// confirm checks what the server says it has stored. Not all servers send a
+// checksum. One that does not even send an ETag has to show the object.
+func (u *upload) confirm(ctx context.Context, tag, checksum *string, want string) error {
+	if checksum != nil && *checksum != want {
+		return fmt.Errorf("s3: bucket %s has stored other bytes: their SHA-256 differs",
+			u.params.Bucket)
+	}
+	if aws.ToString(tag) != "" {
+		return nil
+	}
+	there, err := u.look(ctx, u.key, u.file)
+	if err == nil && there.Location == "" {
+		err = fmt.Errorf("s3: bucket %s shows another object under the key of the one it has stored",
+			u.params.Bucket)
+	}
+	return err
 }
 
 func (u *upload) failed(err error) error {
@@ -234,12 +269,16 @@ func (u *upload) inParts(ctx context.Context) error {
 	if err != nil {
 		return u.failed(err)
 	}
-	parts, err := u.parts(ctx, created.UploadId)
+	parts, sum, err := u.parts(ctx, created.UploadId)
 	if err == nil {
-		_, err = u.client.CompleteMultipartUpload(ctx, &awss3.CompleteMultipartUploadInput{
+		var stored *awss3.CompleteMultipartUploadOutput
+		stored, err = u.client.CompleteMultipartUpload(ctx, &awss3.CompleteMultipartUploadInput{
 			Bucket: &u.params.Bucket, Key: &u.key, UploadId: created.UploadId, IfNoneMatch: aws.String("*"),
 			MultipartUpload: &types.CompletedMultipartUpload{Parts: parts},
 		})
+		if err == nil {
+			return u.confirm(ctx, stored.ETag, composite(stored.ChecksumSHA256, len(parts)), sum)
+		}
 		err = u.failed(err)
 	}
 	if err == nil {
@@ -254,40 +293,72 @@ func (u *upload) inParts(ctx context.Context) error {
 	return errors.Join(err, u.failed(abortErr))
 }
 
-// parts reads the file to its verified end and stores its parts.
-func (u *upload) parts(ctx context.Context, id *string) ([]types.CompletedPart, error) {
-	var parts []types.CompletedPart
-	buffer := make([]byte, u.part)
+// composite returns the checksum of an upload if it is the SHA-256 of the parts'
+// SHA-256, which not all servers send.
+func composite(checksum *string, parts int) *string {
+	sum, ok := strings.CutSuffix(aws.ToString(checksum), fmt.Sprintf("-%d", parts))
+	if !ok {
+		return nil
+	}
+	return &sum
+}
+
+// parts reads the file to its verified end and stores its parts. It returns them
+// and the SHA-256 of their SHA-256.
+func (u *upload) parts(
+	ctx context.Context, id *string,
+) (parts []types.CompletedPart, sum string, err error) {
+	buffer, all := make([]byte, u.part), sha256.New()
 	for number := int32(1); ; number++ {
 		n, err := io.ReadFull(u.file.Body, buffer)
 		last := err == io.EOF || err == io.ErrUnexpectedEOF //nolint:errorlint // bare, of ReadFull
 		if err != nil && !last {
-			return nil, err
-		}
-		if n == 0 {
-			return parts, nil
+			return nil, "", err
 		}
 		if last { // ReadFull hides which end this was
 			_, err := u.file.Body.Read(make([]byte, 1))
 			if err != io.EOF {
-				return nil, err
+				return nil, "", err
 			}
 		}
-		sum := md5.Sum(buffer[:n]) //nolint:gosec // see the import
-		stored, err := u.client.UploadPart(ctx, &awss3.UploadPartInput{
-			Bucket: &u.params.Bucket, Key: &u.key, UploadId: id, PartNumber: &number,
-			Body:              bytes.NewReader(buffer[:n]),
-			ContentMD5:        aws.String(base64.StdEncoding.EncodeToString(sum[:])),
-			ChecksumAlgorithm: types.ChecksumAlgorithmSha256,
-		})
-		if err != nil {
-			return nil, u.failed(err)
+		if n > 0 {
+			part, err := u.storePart(ctx, id, number, buffer[:n], all)
+			if err != nil {
+				return nil, "", err
+			}
+			parts = append(parts, part)
 		}
-		parts = append(parts, types.CompletedPart{
-			ETag: stored.ETag, PartNumber: aws.Int32(number), ChecksumSHA256: stored.ChecksumSHA256,
-		})
 		if last {
-			return parts, nil
+			return parts, base64.StdEncoding.EncodeToString(all.Sum(nil)), nil
 		}
 	}
+}
+
+// storePart stores a part, checks what the server says of it, and adds its SHA-256
+// to all.
+func (u *upload) storePart(
+	ctx context.Context, id *string, number int32, body []byte, all io.Writer,
+) (part types.CompletedPart, err error) {
+	sum, sha := md5.Sum(body), sha256.Sum256(body) //nolint:gosec // see the import
+	_, _ = all.Write(sha[:])                       // a hash
+	checksum := base64.StdEncoding.EncodeToString(sha[:])
+	stored, err := u.client.UploadPart(ctx, &awss3.UploadPartInput{
+		Bucket: &u.params.Bucket, Key: &u.key, UploadId: id, PartNumber: &number,
+		Body:              bytes.NewReader(body),
+		ContentMD5:        aws.String(base64.StdEncoding.EncodeToString(sum[:])),
+		ChecksumAlgorithm: types.ChecksumAlgorithmSha256, ChecksumSHA256: &checksum,
+	})
+	switch {
+	case err != nil:
+		return part, u.failed(err)
+	case aws.ToString(stored.ETag) == "":
+		return part, fmt.Errorf("s3: bucket %s did not store part %d: it has no ETag",
+			u.params.Bucket, number)
+	case stored.ChecksumSHA256 != nil && *stored.ChecksumSHA256 != checksum:
+		return part, fmt.Errorf("s3: bucket %s stored other bytes as part %d: their SHA-256 differs",
+			u.params.Bucket, number)
+	}
+	return types.CompletedPart{
+		ETag: stored.ETag, PartNumber: &number, ChecksumSHA256: stored.ChecksumSHA256,
+	}, nil
 }

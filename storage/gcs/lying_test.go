@@ -1,0 +1,193 @@
+package gcs_test
+
+import (
+	"crypto/md5"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"cloud.google.com/go/storage"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"google.golang.org/api/option"
+
+	ricloud "github.com/reincubate/ricloud-go"
+	"github.com/reincubate/ricloud-go/storage/gcs"
+)
+
+const digits = "0123456789abcdefghij"
+
+// newLiar returns a client of storage that is served by a handler. Google's own client does not
+// retry, so that what the handler does reaches ours.
+func newLiar(
+	t *testing.T, handler http.HandlerFunc, options ...option.ClientOption,
+) *ricloud.Client {
+	t.Helper()
+	server := httptest.NewServer(handler)
+	t.Cleanup(server.Close)
+	objects, err := storage.NewClient(t.Context(), append(options,
+		option.WithEndpoint(server.URL), option.WithoutAuthentication())...)
+	require.NoError(t, err)
+	objects.SetRetry(storage.WithPolicy(storage.RetryNever))
+	client, err := ricloud.NewClient("canary-token", ricloud.WithStorage("gs", gcs.New(objects)),
+		ricloud.WithRetryWait(time.Millisecond, time.Millisecond))
+	require.NoError(t, err)
+	t.Cleanup(func() {
+		client.Close()
+		assert.NoError(t, objects.Close())
+	})
+	return client
+}
+
+// saveDigits saves an object that should be the digits.
+func saveDigits(t *testing.T, client *ricloud.Client) error {
+	t.Helper()
+	sum := md5.Sum([]byte(digits))
+	saved, err := client.Results.Save(t.Context(), &ricloud.Result{
+		ID: "r", Identifier: "digits", URL: "gs://" + bucket + "/digits",
+		Checksum: hex.EncodeToString(sum[:]), Size: int64(len(digits)),
+	}, t.TempDir())
+	if err != nil {
+		return err
+	}
+	got, err := os.ReadFile(saved.Path)
+	require.NoError(t, err)
+	assert.Equal(t, digits, string(got), "a wrong success")
+	return nil
+}
+
+// broken sends a body that breaks off.
+func broken(w http.ResponseWriter, part string) {
+	w.Header().Set("Content-Length", fmt.Sprint(len(digits)))
+	_, _ = w.Write([]byte(part))
+	_ = http.NewResponseController(w).Flush()
+	panic(http.ErrAbortHandler)
+}
+
+// A body may break off at any byte, of storage that names a generation or not.
+func TestOpenerOfABodyThatBreaksAnywhere(t *testing.T) {
+	t.Parallel()
+	for _, generation := range []string{"7", ""} {
+		var cut atomic.Int64
+		client := newLiar(t, func(w http.ResponseWriter, r *http.Request) {
+			if generation != "" {
+				w.Header().Set("X-Goog-Generation", generation)
+			}
+			if r.Header.Get("Range") == "" || cut.Load() == 0 {
+				n := cut.Swap(-cut.Load())
+				broken(w, digits[:n])
+			}
+			http.ServeContent(w, r, "", time.Time{}, strings.NewReader(digits))
+		})
+		for n := 1; n < len(digits); n++ {
+			cut.Store(int64(n))
+			require.NoError(t, saveDigits(t, client), "%d bytes", n)
+			assert.Negative(t, cut.Load())
+		}
+	}
+}
+
+// Google's client goes on by itself, and believes what it is sent. The file is right, or there is an
+// error.
+func TestOpenerOfStorageThatLies(t *testing.T) {
+	t.Parallel()
+	ranged := func(content, body string) http.HandlerFunc {
+		return func(w http.ResponseWriter, _ *http.Request) {
+			if content != "" {
+				w.Header().Set("Content-Range", content)
+			}
+			w.WriteHeader(http.StatusPartialContent)
+			_, _ = w.Write([]byte(body))
+		}
+	}
+	rest := digits[5:]
+	for name, tt := range map[string]struct {
+		answer http.HandlerFunc // to the request for a range
+		fails  bool
+		want   error
+	}{
+		"the whole object": {
+			answer: func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte(digits)) },
+			fails:  true,
+		},
+		"the rest":      {answer: ranged("bytes 5-19/20", rest)},
+		"a wrong byte":  {answer: ranged("bytes 5-19/20", strings.ToUpper(rest)), want: ricloud.ErrChecksum},
+		"a later range": {answer: ranged("bytes 6-19/20", digits[6:]), fails: true},
+		"another size":  {answer: ranged("bytes 5-19/99", rest)},
+		"no range":      {answer: ranged("", rest)},
+		"wrong bytes":   {answer: ranged("", digits[:15]), want: ricloud.ErrChecksum},
+		"an odd range":  {answer: ranged("lines 5-19/20", rest)},
+		"another generation": {
+			answer: func(w http.ResponseWriter, _ *http.Request) {
+				w.Header().Set("X-Goog-Generation", "8")
+				w.Header().Set("Content-Range", "bytes 5-19/20")
+				w.WriteHeader(http.StatusPartialContent)
+				_, _ = w.Write([]byte(rest))
+			},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			client := newLiar(t, func(w http.ResponseWriter, r *http.Request) {
+				w.Header().Set("X-Goog-Generation", "7")
+				if r.Header.Get("Range") != "" {
+					tt.answer(w, r)
+					return
+				}
+				broken(w, digits[:5])
+			})
+			err := saveDigits(t, client)
+			require.Equal(t, tt.fails || tt.want != nil, err != nil, "%v", err)
+			if tt.want != nil {
+				require.ErrorIs(t, err, tt.want)
+			} else if err != nil {
+				require.NotErrorIs(t, err, ricloud.ErrSize)
+			}
+		})
+	}
+}
+
+// A refusal has its meaning, whatever its body is, and nothing of the body is in the error.
+func TestOpenerOfOddRefusals(t *testing.T) {
+	t.Parallel()
+	for name, body := range map[string]string{
+		"text as a code": `{"error":{"errors":[{"reason":"canary signature=x"}],"message":"canary"}}`,
+		"a huge code":    `{"error":{"errors":[{"reason":"` + strings.Repeat("canary", 100_000) + `"}]}}`,
+		"XML":            "<Error><Code>canary</Code></Error>",
+		"half of HTML":   "<html>canary",
+		"a huge text":    strings.Repeat("canary", 500_000),
+	} {
+		for status, want := range map[int]error{
+			http.StatusNotFound: ricloud.ErrNotFound, http.StatusForbidden: ricloud.ErrForbidden,
+			http.StatusPreconditionFailed: ricloud.ErrObjectChanged,
+			http.StatusTooManyRequests:    ricloud.ErrRateLimited,
+			http.StatusServiceUnavailable: ricloud.ErrServer,
+		} {
+			for protocol, options := range map[string][]option.ClientOption{
+				"XML": nil, "JSON": {storage.WithJSONReads()},
+			} {
+				t.Run(fmt.Sprintf("%d with %s over %s", status, name, protocol), func(t *testing.T) {
+					t.Parallel()
+					client := newLiar(t, func(w http.ResponseWriter, _ *http.Request) {
+						w.WriteHeader(status)
+						_, _ = w.Write([]byte(body))
+					}, options...)
+					err := saveDigits(t, client)
+					require.ErrorIs(t, err, want)
+					assert.NotContains(t, err.Error(), "canary")
+					refused, ok := errors.AsType[*ricloud.StorageError](err)
+					require.True(t, ok)
+					assert.Equal(t, status, refused.StatusCode)
+					assert.Empty(t, refused.Code)
+				})
+			}
+		}
+	}
+}
