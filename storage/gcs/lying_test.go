@@ -28,7 +28,7 @@ const digits = "0123456789abcdefghij"
 // retry, so that what the handler does reaches ours.
 func newLiar(
 	t *testing.T, handler http.HandlerFunc, options ...option.ClientOption,
-) *ricloud.Client {
+) (*ricloud.Client, *gcs.Opener) {
 	t.Helper()
 	server := httptest.NewServer(handler)
 	t.Cleanup(server.Close)
@@ -43,7 +43,7 @@ func newLiar(
 		client.Close()
 		assert.NoError(t, objects.Close())
 	})
-	return client
+	return client, gcs.New(objects)
 }
 
 // saveDigits saves an object that should be the digits.
@@ -76,7 +76,7 @@ func TestOpenerOfABodyThatBreaksAnywhere(t *testing.T) {
 	t.Parallel()
 	for _, generation := range []string{"7", ""} {
 		var cut atomic.Int64
-		client := newLiar(t, func(w http.ResponseWriter, r *http.Request) {
+		client, opener := newLiar(t, func(w http.ResponseWriter, r *http.Request) {
 			if generation != "" {
 				w.Header().Set("X-Goog-Generation", generation)
 			}
@@ -91,6 +91,11 @@ func TestOpenerOfABodyThatBreaksAnywhere(t *testing.T) {
 			require.NoError(t, saveDigits(t, client), "%d bytes", n)
 			assert.Negative(t, cut.Load())
 		}
+		object, err := opener.OpenObject(t.Context(),
+			ricloud.ObjectRequest{Bucket: bucket, Key: "digits", Offset: 5})
+		require.NoError(t, err)
+		assert.Equal(t, generation, object.Version)
+		require.NoError(t, object.Body.Close())
 	}
 }
 
@@ -135,7 +140,7 @@ func TestOpenerOfStorageThatLies(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			client := newLiar(t, func(w http.ResponseWriter, r *http.Request) {
+			client, _ := newLiar(t, func(w http.ResponseWriter, r *http.Request) {
 				w.Header().Set("X-Goog-Generation", "7")
 				if r.Header.Get("Range") != "" {
 					tt.answer(w, r)
@@ -175,7 +180,7 @@ func TestOpenerOfOddRefusals(t *testing.T) {
 			} {
 				t.Run(fmt.Sprintf("%d with %s over %s", status, name, protocol), func(t *testing.T) {
 					t.Parallel()
-					client := newLiar(t, func(w http.ResponseWriter, _ *http.Request) {
+					client, _ := newLiar(t, func(w http.ResponseWriter, _ *http.Request) {
 						w.WriteHeader(status)
 						_, _ = w.Write([]byte(body))
 					}, options...)
