@@ -61,7 +61,7 @@ func (o *Opener) OpenObject(
 		return nil, translate(err, req.Bucket)
 	}
 	object := &ricloud.Object{Body: r, Offset: r.Attrs.StartOffset, Size: r.Attrs.Size}
-	if r.Attrs.Generation != 0 { // else storage did not say which it is
+	if r.Attrs.Generation > 0 { // else storage did not say which it is
 		object.Version = strconv.FormatInt(r.Attrs.Generation, 10)
 	}
 	return object, nil

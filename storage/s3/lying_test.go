@@ -1,6 +1,7 @@
 package s3_test
 
 import (
+	"bytes"
 	"crypto/md5"
 	"crypto/sha256"
 	"encoding/base64"
@@ -12,6 +13,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -46,7 +48,7 @@ func saveDigits(t *testing.T, client *awss3.Client) error {
 
 // broken sends a body that breaks off.
 func broken(w http.ResponseWriter, length int, part string) {
-	w.Header().Set("Content-Length", fmt.Sprint(length))
+	w.Header().Set("Content-Length", strconv.Itoa(length))
 	_, _ = w.Write([]byte(part))
 	_ = http.NewResponseController(w).Flush()
 	panic(http.ErrAbortHandler)
@@ -91,6 +93,7 @@ func TestOpenerOfStorageThatLies(t *testing.T) {
 			_, _ = w.Write([]byte(body))
 		}
 	}
+	const right = "bytes 5-19/20"
 	rest := digits[5:]
 	for name, tt := range map[string]struct {
 		answer http.HandlerFunc // to the request for a range
@@ -100,15 +103,15 @@ func TestOpenerOfStorageThatLies(t *testing.T) {
 		"the whole object":      {answer: whole(`"1"`, digits)},
 		"the whole of another":  {answer: whole(`"2"`, digits), want: ricloud.ErrObjectChanged},
 		"a longer object":       {answer: whole(`"1"`, digits+"k"), want: ricloud.ErrSize},
-		"a wrong byte":          {answer: ranged("bytes 5-19/20", strings.ToUpper(rest)), want: ricloud.ErrChecksum},
-		"another range's bytes": {answer: ranged("bytes 5-19/20", digits[4:19]), want: ricloud.ErrChecksum},
-		"a later range":         {answer: ranged("bytes 6-19/20", digits[6:]), text: "from 6 on, not from 5"},
+		"a wrong byte":          {answer: ranged(right, digits[:15]), want: ricloud.ErrChecksum},
+		"another range's bytes": {answer: ranged(right, digits[4:19]), want: ricloud.ErrChecksum},
+		"a later range":         {answer: ranged("bytes 6-19/20", digits[6:]), text: "not from 5"},
 		"an earlier range":      {answer: ranged("bytes 2-19/20", digits[2:])},
 		"a range of no size":    {answer: ranged("bytes 5-19/*", rest)},
 		"of another size":       {answer: ranged("bytes 5-19/99", rest), want: ricloud.ErrSize},
 		"a negative range":      {answer: ranged("bytes -5-19/20", rest), text: "not from 5"},
-		"no range":              {answer: ranged("", rest), text: "unreadable Content-Range"},
-		"an odd range":          {answer: ranged("lines 5-19/20", rest), text: "unreadable Content-Range"},
+		"no range":              {answer: ranged("", rest), text: "unreadable"},
+		"an odd range":          {answer: ranged("lines 5-19/20", rest), text: "unreadable"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -139,11 +142,11 @@ func TestOpenerOfOddRefusals(t *testing.T) {
 	t.Parallel()
 	bodies := map[string]string{
 		"text as a code": "<Error><Code>Canary signature=abcdef&amp;x</Code></Error>",
-		"a huge code":    "<Error><Code>" + strings.Repeat("canary", 100_000) + "</Code></Error>",
+		"a huge code":    "<Error><Code>" + strings.Repeat("canary", 10_000) + "</Code></Error>",
 		"a message":      "<Error><Code>Busy</Code><Message>canary</Message></Error>",
 		"JSON":           `{"error":"canary"}`,
 		"half of HTML":   "<html>canary",
-		"a huge text":    strings.Repeat("canary", 500_000),
+		"a huge text":    strings.Repeat("canary", 20_000),
 	}
 	for status, want := range map[int]error{
 		http.StatusNotFound: ricloud.ErrNotFound, http.StatusForbidden: ricloud.ErrForbidden,
@@ -185,7 +188,7 @@ func TestOpenerIsRedirected(t *testing.T) {
 	}))
 	t.Cleanup(other.Close)
 	for _, status := range []int{301, 302, 303, 307, 308} {
-		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Location", strings.Replace(other.URL, "127.0.0.1", "localhost", 1)+"/?canary=1")
 			w.WriteHeader(status)
 		}))
@@ -286,7 +289,7 @@ func TestSinkOfAServerThatLies(t *testing.T) {
 				_, _ = w.Write([]byte(tt.body))
 				return true
 			}
-			body := twoParts()
+			body := append(bytes.Repeat([]byte("a"), partSize), "b"...)
 			if strings.HasPrefix(name, "put") {
 				body = []byte("hello")
 			}

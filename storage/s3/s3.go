@@ -65,8 +65,9 @@ func (o *Opener) OpenObject(
 	n, _ := fmt.Sscanf(aws.ToString(out.ContentRange), "bytes %d-%d/%d", &object.Offset, &last,
 		&object.Size)
 	if n < 2 { // the size may be "*"
-		return nil, errors.Join(fmt.Errorf("s3: bucket %s sent a part with no or an unreadable Content-Range",
-			req.Bucket), out.Body.Close())
+		return nil, errors.Join(
+			fmt.Errorf("s3: bucket %s sent a part with no or an unreadable Content-Range", req.Bucket),
+			out.Body.Close())
 	}
 	return object, nil
 }

@@ -311,7 +311,7 @@ func (u *upload) parts(
 	buffer, all := make([]byte, u.part), sha256.New()
 	for number := int32(1); ; number++ {
 		n, err := io.ReadFull(u.file.Body, buffer)
-		last := err == io.EOF || err == io.ErrUnexpectedEOF //nolint:errorlint // bare, of ReadFull
+		last := err == io.EOF || err == io.ErrUnexpectedEOF // bare, of ReadFull
 		if err != nil && !last {
 			return nil, "", err
 		}
