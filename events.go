@@ -599,7 +599,8 @@ type EventWatchParams struct {
 // that no webhook can reach. It reads the record at the shortest interval of
 // WithPolling, and less often, up to the longest, while there are no new
 // events. Each read yields its new events oldest first. The reads count towards
-// the fifth of the quota that waits may use.
+// the fifth of the quota that waits may use. Where waits need that fifth, Watch
+// gets its part of it and reads less often than at these intervals.
 //
 // An event that cannot be read is yielded as an error with its ID, and Watch
 // continues. Watch tolerates ten minutes of failed reads. It ends with the

@@ -73,8 +73,13 @@ func (f *flag) UnmarshalJSON(b []byte) error {
 }
 
 // All iterates over the items of the list. If HasMore is set, it also reads the
-// pages that follow, from URL. Otherwise it makes no request. It stops at the
-// first error and yields it. T may be a type of your own.
+// pages that follow, from URL. Otherwise it makes no request and yields Data,
+// also if Data is a full page. It stops at the first error and yields it. T may be
+// a type of your own.
+//
+// A page that All has read is not the last as long as it is full, whatever its
+// has_more says. All asks for the page behind it, which costs one request more if
+// there is none. The All of every service does the same.
 //
 //	for child, err := range source.Children.All(ctx, client) { … }
 func (l *List[T]) All(

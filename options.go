@@ -299,6 +299,11 @@ type Pacer interface {
 // included. The ctx that p.Wait gets ends early enough for an answer to arrive
 // before the call must end. WithPacer replaces WithRateLimit; NewClient refuses
 // both together.
+//
+// If p.Wait returns an error while ctx has not ended, the call ends with it at
+// once: it is not sent and not retried, and errors.Is finds the error in the
+// *CallError. A context.DeadlineExceeded means that there is no turn in time.
+// Wait and Watch try again, as after a failed read.
 func WithPacer(p Pacer) Option {
 	return func(c *config) {
 		if c.present("WithPacer", p) {

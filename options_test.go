@@ -461,3 +461,35 @@ func TestTheLargestSettingsAreNoLimits(t *testing.T) {
 		assert.Equal(t, 3, calls)
 	})
 }
+
+// An error of the Pacer's own ends a call, and a wait goes on.
+func TestAPacersOwnErrorEndsTheCallAndNoWait(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		broken := &brokenPacer{failures: 3}
+		c, api := newTestClient(t, WithPacer(broken))
+		api.RegisterNoResponder(jsonResponder(200, `{"id":"p","state":"completed"}`))
+		_, err := c.Polls.Get(t.Context(), "p")
+		require.ErrorIs(t, err, errQuotaAway)
+		require.ErrorContains(t, err, "ricloud: Polls.Get: not sent: the Pacer gave no turn: ")
+		assert.Empty(t, api.all())
+		_, err = c.Polls.Wait(t.Context(), "p")
+		require.NoError(t, err)
+		assert.Len(t, api.all(), 1)
+	})
+}
+
+var errQuotaAway = errors.New("the quota's server is away")
+
+// brokenPacer has no turn a few times.
+type brokenPacer struct{ failures int }
+
+func (p *brokenPacer) Wait(context.Context, Priority) error {
+	if p.failures == 0 {
+		return nil
+	}
+	p.failures--
+	return errQuotaAway
+}
+
+func (*brokenPacer) Pause(time.Duration) {}
