@@ -10,7 +10,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-	"unicode"
 	"unicode/utf8"
 
 	ricloud "github.com/reincubate/ricloud-go"
@@ -429,68 +428,4 @@ func (e *Engine) Forget(ctx context.Context, key string) error {
 		e.removeJobs(ctx, key, open)
 	}
 	return nil
-}
-
-// codePatience is how many leases Code waits for a process that leads.
-const codePatience = 4
-
-// Code hands in the two-factor code of an account that is CodeNeeded. It can be
-// called in any process. The code is passed on to the leader and never stored.
-// Code returns when the leader has logged in with the code, which may wait for
-// the quota. The state then tells whether the code was right: a wrong one leads
-// back to CodeNeeded, and three wrong ones lead to Dead.
-//
-// It returns a *ricloud.ParamError for an account in any other state,
-// ricloud.ErrNotFound for one that was not submitted, and an error when no
-// process has Run for four leases.
-func (e *Engine) Code(ctx context.Context, key string, code ricloud.Secret) error {
-	switch {
-	case isBlank(code):
-		return invalid("Code", "code", "is empty")
-	case !utf8.ValidString(code.Reveal()):
-		return invalid("Code", "code", "is not valid UTF-8")
-	}
-	r, err := e.load(ctx, key)
-	if err != nil {
-		return err
-	}
-	if r.State != CodeNeeded {
-		return invalid("Code", "key", fmt.Sprintf("%q is %s: no code is wanted now", key, r.State))
-	}
-	question, err := json.Marshal(codeQuestion{key, code.Reveal(), r.revision})
-	if err != nil {
-		return err
-	}
-	for range codePatience * 4 {
-		answer, err := e.store.Ask(ctx, codeSubject, question)
-		switch {
-		case errors.Is(err, store.ErrNobody): // another process becomes the leader, or none runs
-			if err := sleep(ctx, e.cfg.lease/4); err != nil {
-				return fmt.Errorf("ingest: Code: no process runs that could use the code: %w", err)
-			}
-		case err != nil:
-			return fmt.Errorf("ingest: Code: %w", err)
-		case len(answer) > 0:
-			return fmt.Errorf("ingest: Code: %s", answer)
-		default:
-			return nil
-		}
-	}
-	return fmt.Errorf("ingest: Code: no process has led for %v: the code was not used; is Run called?",
-		codePatience*e.cfg.lease)
-}
-
-// isBlank reports whether nothing of a secret would be sent.
-func isBlank(code ricloud.Secret) bool {
-	return !strings.ContainsFunc(code.Reveal(), func(r rune) bool {
-		return unicode.IsLetter(r) || unicode.IsDigit(r)
-	})
-}
-
-const codeSubject = "code"
-
-type codeQuestion struct {
-	Key      string `json:"key"`
-	Code     string `json:"code"`
-	Revision uint64 `json:"revision"` // of the record that asks for a code
 }

@@ -212,6 +212,7 @@ func (s *stopped) Ask(ctx context.Context, subject string, data []byte) ([]byte,
 func (s *stopped) Answer(ctx context.Context, subject string, fn func([]byte) []byte) error {
 	return s.Store.Answer(ctx, subject, func(data []byte) []byte {
 		_ = s.wait(ctx) // it goes on, or ends
+		defer func() { _ = s.wait(ctx) }()
 		return fn(data)
 	})
 }
@@ -271,6 +272,49 @@ func TestAStoppedProcessLosesItsJobs(t *testing.T) {
 			})
 		})
 	}
+}
+
+// Code ends when the process that took the code is gone before it has answered, and says what is
+// known. The next leader asks for another code if that one was not used.
+func TestCodeEndsWithTheProcessThatTookIt(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		there, here := fleet(1)
+		there[0].Code = "731994"
+		first := new(stopped)
+		c := newCompany(t, 2, func(i int, s store.Store) store.Store {
+			if i != 0 {
+				return s
+			}
+			first.Store = s
+			return first
+		}, ricloudtest.WithAccounts(there...), ricloudtest.WithDelays(delays()))
+		resume := func() {}
+		stop := c.start(func(i int) ingest.Handlers {
+			h := c.handlers()
+			if i == 0 {
+				logins := 0
+				h.Secret = func(ctx context.Context, key string) (ricloud.Secret, error) {
+					if logins++; logins == 2 {
+						resume = first.stop()
+					}
+					return secret(ctx, key)
+				}
+			}
+			return h
+		})
+		c.submit(here...)
+		c.wait(1, ingest.CodeNeeded)
+		code := ricloud.NewSecret("731994")
+		err := c.engine.Code(context.Background(), here[0].Key, code)
+		require.ErrorContains(t, err, "the process that took the code is gone")
+		<-time.NewTimer(30 * time.Second).C // the other leads by then
+		require.NoError(t, c.engine.Code(t.Context(), here[0].Key, code))
+		c.wait(1, ingest.Done)
+		resume()
+		stop()
+		assert.Equal(t, 2, c.sandbox.CountCalls("Sessions.Create"))
+	})
 }
 
 // forgetful is a store that takes no write of a process for a while, and then shows it the jobs as

@@ -43,8 +43,10 @@ func TestOfFailure(t *testing.T) {
 		Unsent:  {transport.ErrTooLate},
 		Refused: {&transport.ProxyError{StatusCode: 407}},
 		Permanent: {
-			&tls.CertificateVerificationError{Err: errDown}, x509.UnknownAuthorityError{},
-			x509.HostnameError{Certificate: &x509.Certificate{}}, x509.CertificateInvalidError{},
+			&tls.CertificateVerificationError{Err: errDown},
+			x509.UnknownAuthorityError{},
+			x509.HostnameError{Certificate: &x509.Certificate{}},
+			x509.CertificateInvalidError{},
 		},
 		Retry: {errDown, &transport.ProxyError{StatusCode: 403}},
 	} {
