@@ -345,6 +345,9 @@ type Saved struct {
 // processes may save the same result at the same time: one of them reads it,
 // and the others wait. On a file system without locks, each reads it.
 //
+// The bytes are verified as they are written. No other program may write to the
+// hidden file meanwhile: Save notices only that its size has changed.
+//
 // Save returns the errors of Open, and wraps the errors of the file system in a
 // *DownloadError.
 func (s *ResultsService) Save(

@@ -204,7 +204,11 @@ const filesPerPoll = 100
 // Within a SaveAll, each object is read from storage once. A later SaveAll of
 // the same poll into the same folder makes no poll for files that are already
 // there, and goes on with the polls for files that an earlier one made. If the
-// answer to a creation was lost, it first looks for the poll in the session.
+// answer to a creation was lost, it first looks for the poll in the session. If
+// an earlier poll is gone at the API, its files are asked for again. ErrNotFound
+// is yielded only for the poll itself, or for a poll for files that was just
+// made. Two SaveAlls of one poll into one folder at the same time may each make
+// a poll for files, and save each file once.
 func WithFiles() CallOption { return func(o *callOptions) { o.files = true } }
 
 // withoutFiles takes WithFiles back, for the polls that follow.

@@ -64,8 +64,9 @@ func (e *undecoded) Error() string {
 func (e *undecoded) Unwrap() error { return e.err }
 
 // Records reads the records of a data result, {"data": […], "metadata":
-// {"count": n}}, one after the other. Memory holds one record at a time. T is a
-// type of yours, or json.RawMessage for the records as they came.
+// {"count": n}}, one after the other. Memory holds one record at a time. A value
+// beside the records may have at most 16 MiB. T is a type of yours, or
+// json.RawMessage for the records as they came.
 //
 //	file, err := client.Results.Open(ctx, result)
 //	…
@@ -85,7 +86,7 @@ func Records[T any](r io.Reader) iter.Seq2[T, error] {
 			yield(zero, &ParamError{Operation: "Records", Field: "r", Reason: "is nil"})
 			return
 		}
-		d := document{Stream: wire.NewStream(r), input: r}
+		d := newDocument(r)
 		err := d.read(func() (stop bool, err error) {
 			var v, zero T
 			begin := d.next()
@@ -109,6 +110,7 @@ type document struct {
 	*wire.Stream
 
 	input   io.Reader // what Stream reads
+	limit   *limit    // on input
 	index   int
 	count   string // of metadata, where it is a number; "": none
 	counted bool   // "metadata" has come
@@ -118,6 +120,50 @@ type document struct {
 	// documents have it.
 	object func(json.RawMessage)
 	whole  bool // it was: metadata then counts something within
+}
+
+func newDocument(r io.Reader) document {
+	limited := &limit{Reader: r}
+	return document{Stream: wire.NewStream(limited), input: r, limit: limited}
+}
+
+// maxBeside bounds the names, strings, numbers and metadata beside the records,
+// which memory holds one at a time.
+const maxBeside = 16 << 20
+
+var errBeside = errors.New(`a value beside "data" has more than 16 MiB`)
+
+// limit is a reader that can limit how much is read for one value.
+type limit struct {
+	io.Reader
+
+	on    bool
+	begun bool  // the value has been read from
+	left  int64 // bytes of it
+}
+
+// next allows another value, of any size if it is a record.
+func (l *limit) next(record bool) { l.on, l.begun = !record, false }
+
+func (l *limit) Read(p []byte) (int, error) {
+	if l.on && !l.begun { // a buffer that records have made large may be filled
+		l.begun, l.left = true, max(maxBeside, int64(len(p)))
+	}
+	if l.on {
+		if l.left == 0 {
+			return 0, errBeside
+		}
+		p = p[:min(int64(len(p)), l.left)]
+	}
+	n, err := l.Reader.Read(p)
+	l.left -= int64(n)
+	return n, err
+}
+
+// Token returns the next token, which is not a record.
+func (d *document) Token() (json.Token, error) {
+	d.limit.next(false)
+	return d.Stream.Token()
 }
 
 var errStopped = errors.New("stopped")
@@ -208,12 +254,14 @@ func (d *document) data(record func() (stop bool, err error)) error {
 	}
 	if token == json.Delim('{') && d.object != nil {
 		d.records, d.whole = true, true
+		d.limit.next(true)
 		return d.one()
 	}
 	if token != json.Delim('[') {
 		return fmt.Errorf("%w: it is %s", ErrNoRecords, kindOf(token))
 	}
 	d.records = true
+	d.limit.next(true)
 	for d.More() {
 		stop, err := record()
 		if err != nil {
@@ -231,7 +279,7 @@ func (d *document) data(record func() (stop bool, err error)) error {
 func (d *document) one() error {
 	var object bytes.Buffer
 	for object.WriteByte('{'); d.More(); {
-		name, err := d.Token()
+		name, err := d.Stream.Token()
 		if err != nil {
 			return err
 		}
@@ -268,7 +316,7 @@ func readFileRefs(r io.Reader, mustBeDocument bool) ([]ID, error) {
 		return nil, nil //nolint:nilerr // an empty file
 	}
 	var refs idSet
-	d := document{Stream: wire.NewStream(input), input: input}
+	d := newDocument(input)
 	d.object = func(value json.RawMessage) { refs.add(FileRefs(value)...) }
 	err = d.read(func() (bool, error) {
 		var record json.RawMessage
@@ -334,12 +382,32 @@ func (d *document) metadata() error {
 		return errors.New(`"metadata" comes twice`)
 	}
 	d.counted = true
-	var fields map[string]json.RawMessage
-	begin := d.InputOffset()
-	if err := d.Decode(&fields); err != nil && d.InputOffset() <= begin+1 {
+	d.limit.next(false)
+	var raw json.RawMessage
+	if err := d.Decode(&raw); err != nil {
 		return err
 	}
-	d.count = readCount(fields["count"])
+	fields := json.NewDecoder(bytes.NewReader(raw))
+	if token, _ := fields.Token(); token != json.Delim('{') {
+		return nil
+	}
+	for counted := false; fields.More(); {
+		name, err := fields.Token()
+		if err != nil {
+			return err
+		}
+		var value json.RawMessage
+		if err := fields.Decode(&value); err != nil {
+			return err
+		}
+		if name != "count" {
+			continue
+		}
+		if counted {
+			return errors.New(`"metadata.count" comes twice`)
+		}
+		counted, d.count = true, readCount(value)
+	}
 	return nil
 }
 

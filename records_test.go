@@ -118,6 +118,10 @@ func TestRecords(t *testing.T) {
 			document: `{"data":` + two + `,"metadata":{"count":2.5}}`,
 			want:     []call{a, b}, err: "metadata.count is 2.5",
 		},
+		"count comes twice": {
+			document: `{"data":` + two + `,"metadata":{"count":3,"cou\u006et":2}}`,
+			want:     []call{a, b}, err: `"metadata.count" comes twice`,
+		},
 		"metadata comes twice": {
 			document: `{"metadata":{},"data":` + two + `,"metadata":{"count":2}}`,
 			want:     []call{a, b}, err: "comes twice",
@@ -349,5 +353,50 @@ func TestRecordsOfADamagedFile(t *testing.T) {
 			last = err
 		}
 		require.ErrorIs(t, last, ErrChecksum, damaged)
+	}
+}
+
+// A record can have any size, but what is beside the records is not held in memory whatever its
+// size.
+func TestRecordsOfALargeValue(t *testing.T) {
+	t.Parallel()
+	large := `"` + strings.Repeat("a", 20<<20) + `"`
+	for name, tt := range map[string]struct {
+		document []string
+		want     int
+		err      string
+	}{
+		"a record": {
+			document: []string{`{"metadata":{"count":1},"data":[`, large, `],"x":"y","z":[1,2]}`}, want: 1,
+		},
+		"a string": {document: []string{`{"x":`, large, `,"data":[]}`}, err: "more than 16 MiB"},
+		"a string within": {
+			document: []string{`{"data":[1],"x":[{"y":`, large, `}]}`}, want: 1, err: "more than 16 MiB",
+		},
+		"a name":   {document: []string{`{`, large, `:1,"data":[]}`}, err: "more than 16 MiB"},
+		"metadata": {document: []string{`{"metadata":[`, large, `],"data":[]}`}, err: "more than 16 MiB"},
+		"many":     {document: []string{`{"x":[`, strings.Repeat(large[:1<<20]+`",`, 20), `1],"data":[]}`}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var parts []io.Reader
+			for _, part := range tt.document {
+				parts = append(parts, strings.NewReader(part))
+			}
+			n, failed := 0, error(nil)
+			for _, err := range Records[json.RawMessage](io.MultiReader(parts...)) {
+				if err != nil {
+					failed = err
+					continue
+				}
+				n++
+			}
+			assert.Equal(t, tt.want, n)
+			if tt.err == "" {
+				require.NoError(t, failed)
+			} else {
+				require.ErrorContains(t, failed, tt.err)
+			}
+		})
 	}
 }

@@ -275,9 +275,11 @@ func (s *ResultsService) Acknowledger(
 // ErrClosed means that an [Acknowledger] takes no more results.
 var ErrClosed = errors.New("ricloud: the acknowledger is closed")
 
-// Add queues results whose files are saved and verified. It does not wait. It
-// returns ErrClosed after Close, and a *ParamError for an empty ID. If it
-// returns an error, it queues none of the ids.
+// Add queues results whose files are saved and verified. It does not wait. A
+// result that is queued, or that the API has refused, is not queued again and is
+// reported once. One that was acknowledged earlier is acknowledged and reported
+// again. Add returns ErrClosed after Close, and a *ParamError for an empty ID. If
+// it returns an error, it queues none of the ids.
 func (a *Acknowledger) Add(ids ...ID) error {
 	if i := slices.Index(ids, ""); i >= 0 {
 		return &ParamError{

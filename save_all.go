@@ -31,6 +31,9 @@ const settleBatch = 100
 // A failure does not stop the others. SaveAll returns what was saved, in the
 // order of the iterator, and all failures joined: the errors of the iterator,
 // and a *DownloadError for each result that could not be saved or acknowledged.
+// If dir cannot be made or opened, or its manifest cannot be continued, SaveAll
+// returns only that error and reads no result. If the folder is moved, or its
+// names cannot be flushed to disk, each result that is affected has an error.
 // Once ctx ends, SaveAll begins no more results. When it returns, all its
 // goroutines have ended.
 func (s *ResultsService) SaveAll(

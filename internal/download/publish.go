@@ -19,6 +19,10 @@ func (s *saving) publish(p *partial, name string) error {
 		_ = s.root.Remove(p.name)
 		return errMoved
 	}
+	if now.Size() != s.file.Size { // another program has written to it
+		s.discard(p)
+		return errMoved
+	}
 	err := s.sys.link(s.root, p.name, name)
 	if err == nil {
 		if !s.isNamed(p, name) {

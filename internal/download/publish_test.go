@@ -88,6 +88,26 @@ func TestPublishOfAFileThatWasReplaced(t *testing.T) {
 	}
 }
 
+// A partial file that another program makes shorter or longer is not published.
+func TestPublishOfAFileOfAnotherSize(t *testing.T) {
+	t.Parallel()
+	for _, size := range []int64{0, 4999, 5001} {
+		f, dir := folder(t)
+		o := &object{content: random(5000)}
+		changed := once(func() {
+			require.NoError(t, os.Truncate(filepath.Join(dir, partialName("a", o.file())), size))
+		})
+		f.sys.sync = func(file *os.File) error {
+			changed()
+			return file.Sync()
+		}
+		kept, err := saveWithin(t, f, o)
+		require.NoError(t, err)
+		requireContent(t, filepath.Join(dir, kept.Name), o.content)
+		assert.Equal(t, []string{"a"}, names(t, dir))
+	}
+}
+
 // A partial file that somebody gave a second name is theirs: it is not published, and not written
 // to again.
 func TestPublishOfAFileWithAnotherName(t *testing.T) {
