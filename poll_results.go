@@ -206,8 +206,8 @@ const filesPerPoll = 100
 // there, and goes on with the polls for files that an earlier one made. If the
 // answer to a creation was lost, it first looks for the poll in the session. If
 // an earlier poll is gone at the API, its files are asked for again. ErrNotFound
-// is yielded only for the poll itself, or for a poll for files that was just
-// made. Two SaveAlls of one poll into one folder at the same time may each make
+// comes only of the poll itself, of a poll for files that was just made, or of an
+// object that is gone from storage. Two SaveAlls of one poll into one folder at the same time may each make
 // a poll for files, and save each file once.
 func WithFiles() CallOption { return func(o *callOptions) { o.files = true } }
 
