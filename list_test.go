@@ -613,7 +613,9 @@ func TestAListWithoutDataIsNotEmpty(t *testing.T) {
 	t.Parallel()
 	for body, isList := range map[string]bool{
 		`{"error":"maintenance"}`: false, `{"status":"ok"}`: false, `{}`: false, `{"id":"1"}`: false,
-		`{"data":null}`: true, `{"data":[],"has_more":false}`: true, `[]`: true, `null`: false,
+		`{"data":null,"has_more":false}`: true, `{"data":[],"has_more":false}`: true, `[]`: true,
+		`{"data":[]}`: true, `{"data":null}`: false, `{"code":0,"data":null,"msg":"busy"}`: false,
+		`null`: false,
 	} {
 		c, api := newTestClient(t)
 		api.RegisterResponder(http.MethodGet, "=~.*", httpmock.NewStringResponder(200, body))

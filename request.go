@@ -194,14 +194,16 @@ func saysError(body []byte) bool {
 	return true
 }
 
-// holdsList reports whether an answer that decodes to no items is an object with
-// a list, be it null. A null alone, or a proxy's own JSON, does not show that
-// there are no items.
+// holdsList reports whether an answer that decodes to no items is a list all the
+// same: an object with a null for its data that says whether there is more, as the
+// API's lists do. A null alone, or a proxy's own JSON, which often has a null for
+// data, does not show that there are no items.
 func holdsList(body []byte) bool {
 	var list map[string]json.RawMessage
 	_ = json.Unmarshal(body, &list)
-	_, ok := list["data"]
-	return ok
+	_, hasData := list["data"]
+	_, hasMore := list["has_more"]
+	return hasData && hasMore
 }
 
 // build checks r and returns it as the transport takes it.

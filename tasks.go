@@ -119,8 +119,8 @@ func (s *TasksService) Watch(
 	return s.client.waits.tasks.watch(ctx, "Tasks.Watch", id, nil, opts)
 }
 
-// Wait returns the task once it has succeeded. For a task that failed it
-// returns the task and a *StateError.
+// Wait returns the task once it has succeeded. For a task that failed, or that has
+// an error, it returns the task and a *StateError.
 //
 // Wait tolerates ten minutes of failed reads. With an error, it still returns
 // the last task that it saw, or nil if it saw none. docs/waiting.md explains
@@ -128,6 +128,10 @@ func (s *TasksService) Watch(
 func (s *TasksService) Wait(ctx context.Context, id ID, opts ...CallOption) (*Task, error) {
 	return last(s.client.waits.tasks.watch(ctx, "Tasks.Wait", id, nil, opts))
 }
+
+// succeeded reports whether the task ended without an error. One that says that it
+// succeeded but has an error may lack results.
+func (t *Task) succeeded() bool { return t.State == TaskSucceeded && t.Error == "" }
 
 func (t *Task) stateError() error {
 	return &StateError{Resource: "task", ID: t.ID, State: string(t.State), Code: t.Error}
@@ -187,10 +191,10 @@ func sortTasks(ctx context.Context, w pollingOf, p *Poll) error {
 			return
 		}
 		delete(unknown, task.ID)
-		switch task.State {
-		case TaskSucceeded:
+		switch {
+		case task.succeeded():
 			p.TasksSucceeded = append(p.TasksSucceeded, task.ID)
-		case TaskSuspended:
+		case task.State == TaskSuspended:
 			p.TasksSuspended = append(p.TasksSuspended, task.ID)
 		default: // also a state that is not known
 			p.TasksFailed = append(p.TasksFailed, task.ID)

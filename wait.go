@@ -380,7 +380,7 @@ func (c *Client) notifyOwner(task *Task) {
 	case task.Poll != "":
 		change := func(p *Poll) { p.applyTask(task) }
 		c.waits.polls.hub.NotifyChange(string(task.Poll), change)
-	case task.Session != "" && task.State.Ended():
+	case task.Session != "" && (task.succeeded() || task.State == TaskFailed):
 		change := func(s *Session) { s.apply(task) }
 		c.waits.sessions.hub.NotifyChange(string(task.Session), change)
 	case task.Session != "":
@@ -472,10 +472,11 @@ func taskStatus(t *Task) watch.Status {
 	st.Ended = t.State.Ended()
 	switch t.State {
 	case TaskPending:
-	case TaskSucceeded:
+	case TaskSucceeded, TaskFailed:
 		st.Progress = ended
-	case TaskFailed:
-		st.Progress, st.Err = ended, t.stateError()
+		if !t.succeeded() {
+			st.Err = t.stateError()
+		}
 	case TaskProcessing, TaskSuspended:
 		st.Progress = 1
 	default: // a word that is not known; with a date of completion it is no success

@@ -830,15 +830,41 @@ func TestAnUnknownStateIsNoSuccess(t *testing.T) {
 	})
 }
 
+// A task that ended well but has an error is no success, whether a read or an event shows it, and
+// does not say that its session is active.
+func TestATaskWithAnErrorIsNoSuccess(t *testing.T) {
+	t.Parallel()
+	const task = `{"id":"x","session":"s","state":"succeeded","error":"partial"}`
+	synctest.Test(t, func(t *testing.T) {
+		c, api := newTestClient(t)
+		api.RegisterResponder(http.MethodGet, "=~/tasks/x", jsonResponder(200, task))
+		api.RegisterResponder(http.MethodGet, "=~/sessions/s",
+			jsonResponder(200, `{"id":"s","state":"failed","error":"service"}`))
+		got, err := c.Tasks.Wait(t.Context(), "x")
+		state, ok := errors.AsType[*StateError](err)
+		require.True(t, ok, "%v", err)
+		assert.Equal(t, ErrorCode("partial"), state.Code)
+		assert.Equal(t, TaskSucceeded, got.State)
+
+		c.Notify(event("session", `{"id":"s","state":"pending"}`))
+		c.Notify(event("task", task))
+		_, err = c.Sessions.Wait(t.Context(), "s")
+		require.ErrorContains(t, err, "session s is failed")
+		_, err = c.Tasks.Wait(t.Context(), "x")
+		require.ErrorContains(t, err, "task x is succeeded: partial")
+	})
+}
+
 // The oldest API lists failed tasks as completed, so the tasks themselves are read.
 func TestTasksThatAPollHidesAreAskedFor(t *testing.T) {
 	t.Parallel()
 	for name, list := range map[string]string{
 		"by a list": `{"data":[{"id":"a","poll":"p","state":"succeeded"},{"id":"b","poll":"p",` +
 			`"state":"failed","error":"x"}]}`,
-		"one by one":    `{"data":[{"id":"z","poll":"other","state":"succeeded"}]}`,
-		"partly listed": `[{"id":"b","state":"failed"}]`,
-		"no list":       `<html>`,
+		"one by one":                            `{"data":[{"id":"z","poll":"other","state":"succeeded"}]}`,
+		"partly listed":                         `[{"id":"b","state":"failed"}]`,
+		"said to have succeeded, with an error": `[{"id":"b","state":"succeeded","error":"x"}]`,
+		"no list":                               `<html>`,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

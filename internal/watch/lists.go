@@ -21,6 +21,7 @@ type lists struct {
 	depth    int       // the number of resources on them
 	share    float64   // of the resources looked for, how many were shown
 	retry    time.Time // when the list is tried again for what it did not show
+	check    time.Time // when a Get checks again what it shows
 	together time.Time // when the resources that it showed are due
 
 	limit    int // resources per page that the client accepts

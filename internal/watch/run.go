@@ -197,7 +197,7 @@ func (h *Hub[R]) get(rd *read[R]) {
 		e.succeeded(now)
 		h.found(e)
 		h.shared += int64(len(e.waits) - 1)
-		h.learn(e, r, h.source.Status(r), true)
+		h.checked(e, h.learn(e, r, h.source.Status(r), true), now)
 	} else {
 		h.getFailed(rd, verdict, err, now)
 	}
@@ -214,6 +214,7 @@ func (h *Hub[R]) getFailed(rd *read[R], verdict Verdict, err error, now time.Tim
 		return
 	}
 	e.failed(err, now)
+	e.check = e.check && verdict == Missing // the list shows what the API says is gone
 	switch verdict {
 	case Missing:
 		if e.failing.missing.IsZero() {

@@ -24,7 +24,7 @@ func (h *Hub[R]) scanPays(now time.Time) bool {
 // mayList reports whether a scan may show more of e: the last one did, or it is
 // time to look again.
 func (h *Hub[R]) mayList(e *entry[R], now time.Time) bool {
-	return !e.status.GetOnly && (!e.unlisted || !now.Before(h.lists.retry))
+	return !e.status.GetOnly && !e.check && (!e.unlisted || !now.Before(h.lists.retry))
 }
 
 // listable counts the entries from the queue's i-th down that are due soon and
@@ -177,6 +177,9 @@ func (h *Hub[R]) show(page []*R) (shown int) {
 		shown++
 		e.scan = h.scans
 		h.found(e)
+		if e.check { // a Get knows better
+			continue
+		}
 		e.succeeded(now)
 		served += len(e.waits)
 		if h.learn(e, r, st, true) && st.GetOnly {
@@ -198,7 +201,7 @@ func (h *Hub[R]) scanned(l lists, found int, began time.Time) {
 	for _, e := range h.entries {
 		interval := h.interval(e, now)
 		total, shortest = total+interval, min(shortest, interval)
-		e.unlisted = e.scan != h.scans && !e.began.After(began) && !e.status.GetOnly
+		e.unlisted = e.scan != h.scans && !e.began.After(began) && !e.status.GetOnly && !e.check
 		if e.unlisted {
 			missing++
 		}
@@ -207,7 +210,7 @@ func (h *Hub[R]) scanned(l lists, found int, began time.Time) {
 	if missing > 0 {
 		l.share = float64(found) / float64(found+missing)
 	}
-	l.retry = h.lists.retry
+	l.retry, l.check = h.lists.retry, h.lists.check
 	if !began.Before(l.retry) { // this scan looked for what earlier ones did not show
 		l.retry = now.Add(exploredPages * h.rhythm.Longest)
 	}
@@ -216,7 +219,7 @@ func (h *Hub[R]) scanned(l lists, found int, began time.Time) {
 	h.lists, h.scanning, h.refusal = l, false, nil
 	for _, e := range h.queue {
 		switch {
-		case e.status.GetOnly: // it has its own time
+		case e.status.GetOnly, e.check: // it has its own time
 		case e.scan == h.scans && h.mayWait(h.interval(e, now), l.together, now):
 			e.due = l.together
 		case e.scan == h.scans:
@@ -226,6 +229,7 @@ func (h *Hub[R]) scanned(l lists, found int, began time.Time) {
 		}
 	}
 	heap.Init(&h.queue)
+	h.checkList(now)
 	h.wake()
 }
 

@@ -135,7 +135,7 @@ func TestAWaitDeepInTheListIsFound(t *testing.T) {
 		<-time.NewTimer(5 * time.Minute).C
 		before := a.reads(deep)
 		<-time.NewTimer(5 * time.Minute).C
-		assert.Equal(t, before, a.reads(deep), "the list shows it")
+		assert.LessOrEqual(t, a.reads(deep), before+1, "the list shows it")
 		cancel()
 		all.Wait()
 	})
