@@ -67,8 +67,8 @@ func (e *Engine) Code(ctx context.Context, key string, code ricloud.Secret) erro
 		codePatience*e.cfg.lease)
 }
 
-var errLeaderGone = errors.New("the process that took the code is gone, perhaps after it used the " +
-	"code: look at the account's state")
+var errLeaderGone = errors.New("the process that took the code is gone, perhaps after it used it: " +
+	"look at the account's state")
 
 // askForLogin gives the leader a code and returns its answer, or errLeaderGone if it leads no more.
 func (e *Engine) askForLogin(ctx context.Context, question []byte) ([]byte, error) {
