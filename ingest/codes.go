@@ -67,7 +67,7 @@ func (e *Engine) Code(ctx context.Context, key string, code ricloud.Secret) erro
 		codePatience*e.cfg.lease)
 }
 
-var errLeaderGone = errors.New("the process that took the code is gone, perhaps after it used it: " +
+var errLeaderGone = errors.New("the process that took the code is gone, perhaps after using it: " +
 	"look at the account's state")
 
 // askForLogin gives the leader a code and returns its answer, or errLeaderGone if it leads no more.

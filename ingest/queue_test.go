@@ -1,8 +1,10 @@
 package ingest
 
 import (
+	"context"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -61,5 +63,41 @@ func TestAccountsAtTheirEndTakeNoMemory(t *testing.T) {
 		l.observeRecord(store.Entry{Key: "acct.b", Value: []byte(`{"state":7}`), Revision: 9})
 		it, _, _ = l.pick()
 		assert.Nil(t, it)
+	})
+}
+
+// A process whose lease is over is dead only when it has not answered for a while, and more than
+// one question: a leader that had no CPU for long has not asked.
+func TestWhoIsDead(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		l := idleLeader(t)
+		key := processPrefix + "other"
+		assert.False(t, l.isDead("other"), "nothing is known yet")
+		assert.Empty(t, l.procs.missing)
+		l.observeProcess(store.Entry{})
+		assert.False(t, l.isDead(l.id))
+		assert.False(t, l.isDead("other"), "it is missed from now on")
+		m := l.procs.missing["other"]
+		for _, now := range []struct {
+			silent  time.Duration // after the one before
+			unheard int
+			dead    bool
+		}{{time.Second, 2, false}, {time.Minute, 1, false}, {0, 2, true}} {
+			<-time.NewTimer(now.silent).C
+			m.unheard = now.unheard
+			assert.Equal(t, now.dead, l.isDead("other"), now)
+		}
+		l.observeProcess(store.Entry{Key: key, Value: []byte("{}")})
+		assert.False(t, l.isDead("other"), "it is back")
+		l.observeProcess(store.Entry{Key: key})
+		assert.False(t, l.isDead("other"), "and is missed anew")
+		assert.NotSame(t, m, l.procs.missing["other"])
+
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		go l.askMissing(ctx)
+		<-time.NewTimer(4 * time.Second).C
+		assert.True(t, l.isDead("other"), "nobody answers")
 	})
 }
