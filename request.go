@@ -138,7 +138,7 @@ func (r *request) checkAnswer(resp *transport.Response, v any) error {
 				Err: errors.New("an error came with a status of success"),
 			}
 		}
-	case isResource && id == "":
+	case isResource && !isID(id):
 		missing = "id"
 	case isKey && r.op.Once() && key.Token.IsZero():
 		missing = "token"
@@ -255,7 +255,7 @@ func (r *request) check(o callOptions) error {
 		return invalid("WithReplay", "does not apply to this call")
 	case o.files: // Polls.Results takes it away
 		return invalid("WithFiles", "does not apply to this call")
-	case strings.Contains(r.op.Path, "{id}") && (r.id == "" || r.id == "." || r.id == ".."):
+	case strings.Contains(r.op.Path, "{id}") && !isID(r.id):
 		return invalid("id", fmt.Sprintf("must be the ID of a resource, is %q", string(r.id)))
 	}
 	if r.list != nil {
@@ -266,6 +266,10 @@ func (r *request) check(o callOptions) error {
 	}
 	return nil
 }
+
+// isID reports whether a resource can be reached by an ID: "." and ".." would be
+// another path.
+func isID(id ID) bool { return id != "" && id != "." && id != ".." }
 
 // queryWith returns the query: that of the list, then what a page sets over
 // it, then what the caller adds.

@@ -182,6 +182,7 @@ func TestASuccessWithoutAnIDIsNoSuccess(t *testing.T) {
 		"string": `"OK"`,
 		"HTML":   `<!DOCTYPE html><title>Sign in</title>`, "id null": `{"id":null}`,
 		"id empty":          `{"id":""}`,
+		"id of a path":      `{"id":".."}`,
 		"id in an envelope": `{"data":{"id":"s"}}`, "a proxy's own": `{"status":"ok"}`,
 		"an error":      `{"error":"x","message":"y"}`,
 		"a list object": `{"data":[],"has_more":false}`, "true": `true`, "number": `7`,
@@ -342,6 +343,10 @@ func TestAnErrorSaysThatNothingWasSent(t *testing.T) {
 		"a certificate": {
 			err:  &tls.CertificateVerificationError{Err: x509.UnknownAuthorityError{}},
 			want: "not sent: tls: failed to verify certificate: ",
+		},
+		"a certificate that the transport has verified": {
+			err:  x509.CertificateInvalidError{Cert: &x509.Certificate{}, Reason: x509.Expired},
+			want: "not sent: x509: certificate has expired or is not yet valid:  (attempt 1, after ",
 		},
 		"a proxy": {
 			err:  &transport.ProxyError{StatusCode: 407},

@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httptrace"
 	"net/url"
 	"strings"
 	"sync"
@@ -460,6 +461,15 @@ func TestAConnectionThatBreaksBeforeTheRequest(t *testing.T) {
 	require.Error(t, err)
 	assert.False(t, d.notSent(), "a failed write may have been sent")
 	assert.False(t, (*delivery)(nil).notSent())
+
+	// net/http took another connection after all: it may have used the first.
+	d = &delivery{}
+	got := httptrace.ContextClientTrace(d.trace(t.Context())).GotConn
+	d.wanted.Store(true)
+	got(httptrace.GotConnInfo{Conn: counting})
+	assert.True(t, d.notSent())
+	got(httptrace.GotConnInfo{Conn: &countingConn{Conn: near}})
+	assert.False(t, d.notSent())
 	assert.False(t, new(delivery).notSent(), "a transport that reports nothing proves nothing")
 }
 

@@ -2,6 +2,7 @@ package transport
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"log/slog"
 	"maps"
@@ -65,3 +66,32 @@ func TestLogIsSilentBelowItsLevel(t *testing.T) {
 	require.NoError(t, err)
 	assert.Empty(t, out.String())
 }
+
+// A record shows how long the attempt waited for its turn, from a millisecond on.
+func TestLogShowsTheWaitForATurn(t *testing.T) {
+	t.Parallel()
+	for took, shown := range map[time.Duration]bool{
+		999 * time.Microsecond: false, time.Millisecond: true, time.Minute: true,
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			var out bytes.Buffer
+			client := newClient(t, play(status(200)), func(c *Config) {
+				c.Logger = slog.New(slog.NewTextHandler(&out, &slog.HandlerOptions{Level: slog.LevelDebug}))
+				c.Pacer = slowPacer(took)
+			})
+			_, err := client.Do(t.Context(), request(PollsList))
+			require.NoError(t, err)
+			assert.Equal(t, shown, strings.Contains(out.String(), "turn_wait="+took.String()), out.String())
+		})
+	}
+}
+
+// slowPacer takes some time for each turn.
+type slowPacer time.Duration
+
+func (p slowPacer) Wait(context.Context, Priority) error {
+	<-time.NewTimer(time.Duration(p)).C
+	return nil
+}
+
+func (slowPacer) Pause(time.Duration) {}

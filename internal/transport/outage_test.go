@@ -1,6 +1,7 @@
 package transport
 
 import (
+	"context"
 	"net/http"
 	"testing"
 	"testing/synctest"
@@ -81,5 +82,14 @@ func TestWhatIsNoOutage(t *testing.T) {
 			<-time.NewTimer(10 * time.Second).C
 		}
 		assert.False(t, client.outage.lasts(time.Now()))
+
+		client = newClient(t, play(hangs))
+		for range 20 {
+			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+			_, err := client.Do(ctx, request(PollsList))
+			assert.Len(t, failure(t, err).Attempts, 1)
+			cancel()
+		}
+		assert.False(t, client.outage.lasts(time.Now()), "the callers ended them")
 	})
 }

@@ -411,3 +411,40 @@ func TestBackgroundKeepsAShare(t *testing.T) {
 		assert.InDelta(t, 5000, len(mock.sent), 20)
 	})
 }
+
+// When little time is left for the turn and the answer, half of it is for the answer.
+func TestHalfOfAShortTimeIsForTheTurn(t *testing.T) {
+	t.Parallel()
+	for limit, sent := range map[time.Duration]bool{
+		250 * time.Millisecond: true, 150 * time.Millisecond: false,
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			client := newClient(t, clock(), paced(1, 100*time.Millisecond))
+			client.pacer.burst = 0
+			_, err := client.Do(t.Context(), request(PollsList))
+			require.NoError(t, err)
+			ctx, cancel := context.WithTimeout(t.Context(), limit)
+			defer cancel()
+			_, err = client.Do(ctx, request(PollsList))
+			assert.Equal(t, sent, err == nil, "%v: %v", limit, err)
+		})
+	}
+}
+
+// A request that gives its turn back when it has it already lets the next one go.
+func TestATurnThatIsGivenBackIsUsed(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		p := newPacer(&Config{RateLimit: 1, RatePer: time.Minute})
+		began := time.Now()
+		require.NoError(t, p.wait(t.Context(), Foreground, time.Time{}))
+		var next sync.WaitGroup
+		next.Go(func() {
+			assert.NoError(t, p.wait(t.Context(), Foreground, time.Time{}))
+			assert.Zero(t, time.Since(began))
+		})
+		synctest.Wait()
+		require.ErrorIs(t, p.leave(&turn{}, Foreground, errReset), errReset)
+		next.Wait()
+	})
+}

@@ -2,6 +2,7 @@ package transport
 
 import (
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"math"
 	"net"
@@ -84,7 +85,16 @@ func Unreachable(err error) bool { return badPeer(err) || proxyRefuses(err) }
 func badPeer(err error) bool {
 	_, certificate := errors.AsType[*tls.CertificateVerificationError](err)
 	_, record := errors.AsType[tls.RecordHeaderError](err)
-	return certificate || record || errors.Is(err, http.ErrSchemeMismatch)
+	return certificate || record || isCertificate(err) || errors.Is(err, http.ErrSchemeMismatch)
+}
+
+// isCertificate recognises the errors of transports that verify certificates
+// themselves.
+func isCertificate(err error) bool {
+	_, authority := errors.AsType[x509.UnknownAuthorityError](err)
+	_, host := errors.AsType[x509.HostnameError](err)
+	_, invalid := errors.AsType[x509.CertificateInvalidError](err)
+	return authority || host || invalid
 }
 
 // retryAfter reads the hint of a 429 or 503, which is a number of seconds or a
