@@ -440,8 +440,9 @@ func TestATurnThatIsGivenBackIsUsed(t *testing.T) {
 		require.NoError(t, p.wait(t.Context(), Foreground, time.Time{}))
 		var next sync.WaitGroup
 		next.Go(func() {
-			assert.NoError(t, p.wait(t.Context(), Foreground, time.Time{}))
+			err := p.wait(t.Context(), Foreground, time.Time{})
 			assert.Zero(t, time.Since(began))
+			assert.NoError(t, err)
 		})
 		synctest.Wait()
 		require.ErrorIs(t, p.leave(&turn{}, Foreground, errReset), errReset)
