@@ -11,12 +11,22 @@ import (
 	"time"
 
 	"github.com/reincubate/ricloud-go/internal/transport"
+	"github.com/reincubate/ricloud-go/internal/wire"
 )
 
 // ErrorCode is the API's code for what went wrong. The body of an error answer
 // has one, and so has the error field of a session, a task or a poll. The API
 // may send codes that this package does not know.
 type ErrorCode string
+
+// UnmarshalJSON reads a code. No document shows an error of another type than a
+// string, but one must not pass for none: of an object it reads the "code", the
+// "error" or the "type", and any other value is kept as the JSON that it is. null,
+// false, 0 and what is empty are no error.
+func (c *ErrorCode) UnmarshalJSON(b []byte) error {
+	*c = ErrorCode(wire.Code(b))
+	return nil
+}
 
 // The codes that the API's documents name (see docs/contract.md). The API also
 // has codes for a wrong password and for a locked account, but no document

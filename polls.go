@@ -58,18 +58,20 @@ func (p *Poll) UnmarshalJSON(b []byte) error {
 	type plain Poll
 	aux := struct {
 		*plain
-		Pending        taskIDs `json:"tasks_pending"`
-		Processing     taskIDs `json:"tasks_processing"`
-		Suspended      taskIDs `json:"tasks_suspended"`
-		Succeeded      taskIDs `json:"tasks_succeeded"`
-		Failed         taskIDs `json:"tasks_failed"`
-		TasksCompleted taskIDs `json:"tasks_completed"`
+		Pending        taskIDs  `json:"tasks_pending"`
+		Processing     taskIDs  `json:"tasks_processing"`
+		Suspended      taskIDs  `json:"tasks_suspended"`
+		Succeeded      taskIDs  `json:"tasks_succeeded"`
+		Failed         taskIDs  `json:"tasks_failed"`
+		TasksCompleted taskIDs  `json:"tasks_completed"`
+		Errors         failures `json:"errors"`
 	}{plain: (*plain)(p)}
 	if err := json.Unmarshal(b, &aux); err != nil {
 		return err
 	}
 	p.TasksPending, p.TasksProcessing, p.TasksSuspended = aux.Pending, aux.Processing, aux.Suspended
 	p.TasksSucceeded, p.TasksFailed = aux.Succeeded, aux.Failed
+	p.Errors = List[PollFailure](aux.Errors)
 	if p.TasksSucceeded == nil {
 		p.TasksSucceeded = aux.TasksCompleted
 		p.unsorted = len(aux.TasksCompleted) > 0 && p.TasksFailed == nil
@@ -85,17 +87,34 @@ func (p *Poll) UnmarshalJSON(b []byte) error {
 // taskIDs are the tasks of a poll in JSON: an array or a list object.
 type taskIDs []ID
 
-// UnmarshalJSON refuses a list that shows no task although it has more: a failed
-// task would go unseen.
+// UnmarshalJSON refuses a list that shows no task although it has more, and an
+// object that is no list: a failed task would go unseen.
 func (l *taskIDs) UnmarshalJSON(b []byte) error {
 	var list List[ID]
 	if err := list.UnmarshalJSON(b); err != nil {
 		return err
 	}
-	if len(list.Data) == 0 && list.HasMore {
+	if len(list.Data) == 0 && (list.HasMore || list.Data == nil && wire.Code(b) != "") {
 		return wire.Mismatch(b, reflect.TypeFor[[]ID]())
 	}
 	*l = list.Data
+	return nil
+}
+
+// failures are the errors of a poll in JSON: an array or a list object, or else a
+// value that is an entry itself, so that no error goes unseen.
+type failures List[PollFailure]
+
+// UnmarshalJSON accepts any JSON.
+func (l *failures) UnmarshalJSON(b []byte) error {
+	list := (*List[PollFailure])(l)
+	if err := list.UnmarshalJSON(b); err != nil || list.Data == nil && !list.HasMore {
+		*list = List[PollFailure]{}
+		if wire.Code(b) != "" {
+			list.Data = []PollFailure{{}}
+			return list.Data[0].UnmarshalJSON(b)
+		}
+	}
 	return nil
 }
 

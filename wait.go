@@ -453,7 +453,7 @@ func pollStatus(p *Poll) watch.Status {
 // failedInPart reports whether a poll that completed says that something failed.
 func (p *Poll) failedInPart() bool {
 	return len(p.TasksFailed)+len(p.TasksSuspended)+len(p.Errors.Data) > 0 || p.Errors.HasMore ||
-		p.Error != ""
+		p.Errors.TotalCount > 0 || p.Error != ""
 }
 
 // failures returns Poll.Errors in words, for a StateError.

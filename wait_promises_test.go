@@ -855,6 +855,33 @@ func TestATaskWithAnErrorIsNoSuccess(t *testing.T) {
 	})
 }
 
+// An error in a shape that no document shows is still an error, and what is empty is none.
+func TestAnErrorOfAnyShapeIsNoSuccess(t *testing.T) {
+	t.Parallel()
+	for fields, want := range map[string]string{
+		`"error":{"code":"x"}`: "completed: x", `"error":["x"]`: "completed: x",
+		`"error":true`: "completed: true", `"error":{"message":"y"}`: `completed: {"message":"y"}`,
+		`"errors":"x"`: "completed; x", `"errors":{"code":"x"}`: "completed; x",
+		`"errors":true`: "an error without a code", `"errors":3`: "an error without a code",
+		`"errors":{"data":[],"total_count":2}`: "completed",
+		`"error":{},"errors":{}`:               "", `"error":false,"errors":null`: "",
+		`"error":0,"errors":[]`: "", `"error":[],"errors":false`: "", `"error":"","errors":""`: "",
+		`"tasks_failed":{}`: "",
+	} {
+		c, api := newTestClient(t)
+		api.RegisterResponder(http.MethodGet, "=~/polls/x",
+			jsonResponder(200, `{"id":"x","state":"completed",`+fields+`}`))
+		_, err := c.Polls.Wait(t.Context(), "x")
+		if want == "" {
+			require.NoError(t, err, fields)
+			continue
+		}
+		require.ErrorContains(t, err, want, fields)
+	}
+	err := json.Unmarshal([]byte(`{"tasks_failed":{"a":{"state":"failed"}}}`), new(Poll))
+	require.Error(t, err, "tasks that are no list")
+}
+
 // The oldest API lists failed tasks as completed, so the tasks themselves are read.
 func TestTasksThatAPollHidesAreAskedFor(t *testing.T) {
 	t.Parallel()

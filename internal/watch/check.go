@@ -15,42 +15,56 @@ const (
 	checkOld   = 360 // the same, where it is checked whether or not one was checked lately
 )
 
-// checkList has a Get check what the list shows, if it is time for that.
-func (h *Hub[R]) checkList(now time.Time) {
+// checkList has a Get check what the list shows, if it is time for that. oldest has
+// not changed for the longest time, and may be nil.
+func (h *Hub[R]) checkList(oldest *entry[R], now time.Time) {
 	after := checkAfter * h.rhythm.Longest
 	if now.Before(h.lists.check) {
 		after = checkOld * h.rhythm.Longest
 	}
-	if h.checkOldest(now, after) {
+	if h.checkIf(oldest, after, now) {
 		h.lists.check = now.Add(checkEvery * h.rhythm.Longest)
 	}
 }
 
-// checkOldest has a Get check the resource that the list has shown without a change
-// for the longest time, if it is at least the time after. It reports whether there
-// is one.
-func (h *Hub[R]) checkOldest(now time.Time, after time.Duration) bool {
-	var oldest *entry[R]
-	for _, e := range h.queue {
-		listed := e.scan > 0 && !e.unlisted && !e.status.GetOnly && !e.check
-		if listed && (oldest == nil || e.confirmed.Before(oldest.confirmed)) {
-			oldest = e
-		}
+// older returns which of two entries the list has shown without a change for the
+// longer time: e only if the list has shown it, and oldest may be nil.
+func older[R any](oldest, e *entry[R]) *entry[R] {
+	listed := e.scan > 0 && !e.unlisted && !e.status.GetOnly && !e.check
+	if listed && (oldest == nil || e.confirmed().Before(oldest.confirmed())) {
+		return e
 	}
-	if oldest == nil || now.Sub(oldest.confirmed) < after {
+	return oldest
+}
+
+// checkIf has a Get check e, if there is one and it has not changed for at least the
+// time after. It reports whether it does.
+func (h *Hub[R]) checkIf(e *entry[R], after time.Duration, now time.Time) bool {
+	if e == nil || now.Sub(e.confirmed()) < after {
 		return false
 	}
-	oldest.check, oldest.due = true, now
-	heap.Fix(&h.queue, oldest.index)
+	e.check, e.due = true, now
+	heap.Fix(&h.queue, e.index)
 	h.wake()
 	return true
 }
 
+// confirm notes that a Get, a change or an event shows what e's resource is.
+func (e *entry[R]) confirm(now time.Time) { e.confirmedAt = now.Sub(e.began) }
+
+func (e *entry[R]) confirmed() time.Time { return e.began.Add(e.confirmedAt) }
+
 // checked notes what a Get has shown of e, and whether that is news.
 func (h *Hub[R]) checked(e *entry[R], news bool, now time.Time) {
 	wrong := e.check && news
-	e.check, e.confirmed = false, now
-	if wrong {
-		h.checkOldest(now, checkAfter*h.rhythm.Longest)
+	e.check = false
+	e.confirm(now)
+	if !wrong {
+		return
 	}
+	var oldest *entry[R]
+	for _, other := range h.queue {
+		oldest = older(oldest, other)
+	}
+	h.checkIf(oldest, checkAfter*h.rhythm.Longest, now)
 }

@@ -114,10 +114,11 @@ type entry[R any] struct {
 	index      int       // in the queue; -1: it is being read, or has ended
 	hasEvents  bool      // an event about it has arrived
 	unlisted   bool      // the last scan did not show it
+	check      bool      // a Get is to check what the list shows of it
 	sought     bool      // the scan in progress looks for it and has not shown it yet
 	scan       int       // the last scan that showed it
-	confirmed  time.Time // when a Get, a change or an event showed it last; at first, began
-	check      bool      // a Get is to check what the list shows of it
+	// confirmedAt is when a Get, a change or an event showed it last, since began.
+	confirmedAt time.Duration
 
 	failing *failing // the reads that failed since the last success; nil: none
 }
@@ -164,7 +165,7 @@ func (h *Hub[R]) Join(id string, known *R) *Wait[R] {
 // add makes an entry and, unless it has ended already, has it read.
 func (h *Hub[R]) add(id string, known *R) *entry[R] {
 	now := time.Now()
-	e := &entry[R]{id: id, began: now, read: now, confirmed: now, due: now, index: -1}
+	e := &entry[R]{id: id, began: now, read: now, due: now, index: -1}
 	h.entries[id] = e
 	h.allowance.Add(1)
 	if known != nil {
@@ -320,7 +321,7 @@ func (h *Hub[R]) learn(e *entry[R], r *R, st Status, read bool) bool {
 	changed := e.known == nil || st.Version != e.status.Version || st.Ended != e.status.Ended
 	e.known, e.status = r, st
 	if changed {
-		e.confirmed = time.Now()
+		e.confirm(time.Now())
 		for _, w := range e.waits {
 			w.tell(r, st, read)
 		}

@@ -24,7 +24,7 @@ const (
 )
 
 // longest is more than any interval needs, and multiples of it do not overflow.
-const longest = 365 * 24 * time.Hour
+const longest = 100 * 24 * time.Hour
 
 // interval returns the time until the next read of a resource whose oldest wait
 // has lasted for age. Events about the resource make the early reads

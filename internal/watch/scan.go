@@ -217,7 +217,9 @@ func (h *Hub[R]) scanned(l lists, found int, began time.Time) {
 	mean := total / time.Duration(max(len(h.entries), 1))
 	l.together = now.Add(h.rhythm.together(mean, shortest))
 	h.lists, h.scanning, h.refusal = l, false, nil
+	var oldest *entry[R]
 	for _, e := range h.queue {
+		oldest = older(oldest, e)
 		switch {
 		case e.status.GetOnly, e.check: // it has its own time
 		case e.scan == h.scans && h.mayWait(h.interval(e, now), l.together, now):
@@ -229,7 +231,7 @@ func (h *Hub[R]) scanned(l lists, found int, began time.Time) {
 		}
 	}
 	heap.Init(&h.queue)
-	h.checkList(now)
+	h.checkList(oldest, now)
 	h.wake()
 }
 

@@ -20,6 +20,38 @@ func Text(raw json.RawMessage) string {
 	return strings.TrimSpace(s)
 }
 
+// Code returns the code of an error in any shape: a string, an object with a
+// "code", an "error" or a "type", or an array with such an item. It returns "" where
+// there is no error: null, false, 0, and what is empty. Any other value is an error
+// without a code, and is returned as it is spelled.
+func Code(raw json.RawMessage) string {
+	var (
+		fields map[string]json.RawMessage
+		items  []json.RawMessage
+	)
+	switch kindOf(raw) {
+	case kindObject:
+		_ = json.Unmarshal(raw, &fields)
+		items = []json.RawMessage{fields["code"], fields["error"], fields["type"]}
+	case kindArray:
+		_ = json.Unmarshal(raw, &items)
+	default:
+		if text := Text(raw); kindOf(raw) == kindString || text != "false" && text != "0" {
+			return text
+		}
+		return ""
+	}
+	for _, item := range items {
+		if code := Code(item); code != "" {
+			return code
+		}
+	}
+	if len(fields) > 0 {
+		return string(raw)
+	}
+	return ""
+}
+
 // Count returns a whole number that is not negative, also from a string. It
 // returns 0 for any other value.
 func Count(raw json.RawMessage) int {

@@ -41,3 +41,15 @@ func TestTime(t *testing.T) {
 		assert.True(t, Time(json.RawMessage(raw)).IsZero(), raw)
 	}
 }
+
+func TestCode(t *testing.T) {
+	t.Parallel()
+	for raw, want := range map[string]string{
+		"": "", "null": "", "false": "", "0": "", `""`: "", "{}": "", "[]": "", "[null,{}]": "",
+		`"x"`: "x", `"0"`: "0", `"false"`: "false", "true": "true", "7": "7",
+		`{"code":"x","error":"y"}`: "x", `{"error":{"type":"z"}}`: "z", `[null,"x","y"]`: "x",
+		`{"message":"m"}`: `{"message":"m"}`,
+	} {
+		assert.Equal(t, want, Code([]byte(raw)), raw)
+	}
+}
