@@ -319,3 +319,115 @@ func TestSaveIntoAFolderThatIsMoved(t *testing.T) {
 	}))
 	require.ErrorContains(t, err, "was moved or replaced")
 }
+
+// moments calls end at the nth moment: a request, a read of a body, or a report of progress.
+type moments struct {
+	http.RoundTripper
+
+	mu   sync.Mutex
+	left int
+	end  func()
+}
+
+func (m *moments) next() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.left--; m.left == 0 {
+		m.end()
+	}
+}
+
+func (m *moments) RoundTrip(req *http.Request) (*http.Response, error) {
+	m.next()
+	resp, err := m.RoundTripper.RoundTrip(req)
+	if err == nil {
+		resp.Body = &momentBody{resp.Body, m}
+	}
+	return resp, err
+}
+
+type momentBody struct {
+	io.ReadCloser
+
+	moments *moments
+}
+
+func (b *momentBody) Read(p []byte) (int, error) {
+	b.moments.next()
+	return b.ReadCloser.Read(p)
+}
+
+// Whenever its context ends, SaveAll returns the cause, and each file that it has saved is whole.
+// It acknowledges only those, and the next SaveAll completes the folder.
+func TestSaveAllEndsAtAnyMoment(t *testing.T) {
+	t.Parallel()
+	shutdown := errors.New("shutdown")
+	poll := &Poll{ID: "p"}
+	for n, ended := 1, true; ended; n++ {
+		v := newVault()
+		m := &moments{RoundTripper: v, left: n}
+		c := v.client(t, WithTransport(m))
+		bodies := map[ID][]byte{}
+		var results []*Result
+		for i, size := range []int{0, 1, 40_000} {
+			r := v.add(fmt.Sprintf("file-%d", i), random(size))
+			bodies[r.ID] = v.objects[string(r.ID)]
+			results = append(results, r)
+		}
+		ctx, cancel := context.WithCancelCause(t.Context())
+		m.end = func() { cancel(shutdown) }
+		dir := t.TempDir()
+		saved, err := c.Results.SaveAll(ctx, each(results...), dir, WithManifest(poll),
+			WithAcknowledge(), WithParallel(2), WithProgress(func(Progress) { m.next() }))
+		ended = ctx.Err() != nil
+		cancel(nil)
+		if ended && err != nil {
+			require.ErrorIs(t, err, shutdown, "moment %d", n)
+			require.ErrorIs(t, err, context.Canceled, "moment %d", n)
+		} else {
+			require.NoError(t, err, "moment %d", n)
+		}
+		there := map[string]bool{}
+		for _, s := range saved {
+			assertFile(t, s.Path, bodies[s.Result.ID])
+			there[string(s.Result.ID)] = true
+		}
+		for _, id := range v.acked {
+			require.True(t, there[id], "%s is acknowledged at moment %d, and not saved", id, n)
+		}
+		saved, err = c.Results.SaveAll(t.Context(), each(results...), dir, WithManifest(poll))
+		require.NoError(t, err)
+		require.Len(t, saved, len(results))
+		require.NoError(t, VerifyFolder(t.Context(), dir))
+	}
+}
+
+// A result whose content has changed since it was saved gets a file of its own. Both are found
+// later.
+func TestSaveAllOfAResultThatHasChanged(t *testing.T) {
+	t.Parallel()
+	v, dir := newVault(), t.TempDir()
+	c := v.client(t)
+	first := v.add("callkit.calls", []byte("first"))
+	save := func(r *Result) string {
+		t.Helper()
+		saved, err := c.Results.SaveAll(t.Context(), each(r), dir,
+			WithManifest(&Poll{ID: "p"}))
+		require.NoError(t, err)
+		require.Len(t, saved, 1)
+		assert.Equal(t, r.Checksum, saved[0].MD5)
+		return saved[0].Path
+	}
+	was := save(first)
+	v.objects[string(first.ID)] = []byte("second")
+	second := v.result(string(first.ID), "callkit.calls")
+	is := save(second)
+	assert.NotEqual(t, was, is)
+	gets := v.gets
+	assert.Equal(t, is, save(second))
+	assert.Equal(t, was, save(first))
+	assert.Equal(t, gets, v.gets)
+	assertFile(t, was, []byte("first"))
+	assertFile(t, is, []byte("second"))
+	require.NoError(t, VerifyFolder(t.Context(), dir))
+}
