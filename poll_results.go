@@ -37,20 +37,8 @@ func (s *PollsService) Results(
 		list := published.List[Result]{ID: idOf, Content: contentOf}
 		asked := map[ID]bool{} // tasks
 		for poll, end := range s.client.waits.polls.watch(ctx, "Polls.Results", id, nil, opts) {
-			if poll != nil && poll.ended() && !poll.byGet && poll.lacksResults(list.Has) {
-				poll, end = s.readAgain(ctx, poll, end, opts)
-			}
-			var results iter.Seq2[*Result, error]
-			switch {
-			case poll == nil:
-				results = noResults
-			case poll.Results.Data == nil: // a generation whose polls show no results
-				results = s.byTask(ctx, poll, asked, opts)
-			case poll.ended() && (poll.Results.HasMore || poll.showsTooFew()): // the last chance
-				results = s.fromLists(ctx, poll, asked, opts)
-			default:
-				results = list.Read(poll.Results.Data, s.pagesOf(ctx, poll, opts))
-			}
+			poll, end = s.readIfShort(ctx, poll, end, list.Has, opts)
+			results := s.published(ctx, poll, &list, asked, opts)
 			list.Look()
 			for result, err := range results {
 				if err != nil {
@@ -72,17 +60,35 @@ func (s *PollsService) Results(
 	}
 }
 
-func noResults(func(*Result, error) bool) {}
+// published iterates over the results of a poll as it was last seen.
+func (s *PollsService) published(
+	ctx context.Context, poll *Poll, list *published.List[Result], asked map[ID]bool,
+	opts []CallOption,
+) iter.Seq2[*Result, error] {
+	switch {
+	case poll == nil:
+		return func(func(*Result, error) bool) {}
+	case poll.Results.Data == nil: // a generation whose polls show no results
+		return s.byTask(ctx, poll, asked, opts)
+	case poll.ended() && (poll.Results.HasMore || poll.showsTooFew()): // the last chance
+		return s.fromLists(ctx, poll, asked, opts)
+	}
+	return list.Read(poll.Results.Data, s.pagesOf(ctx, poll, opts))
+}
 
-// readAgain reads a poll that has ended, because an event or a list may show
-// fewer results than there are. It returns the poll with the error at its end.
-func (s *PollsService) readAgain(
-	ctx context.Context, poll *Poll, end error, opts []CallOption,
+// readIfShort reads a poll that has ended, if it seems to lack results: an event
+// or a list may show fewer than there are. It returns the poll with the error at
+// its end.
+func (s *PollsService) readIfShort(
+	ctx context.Context, poll *Poll, end error, has func(*Result) bool, opts []CallOption,
 ) (*Poll, error) {
+	if poll == nil || !poll.ended() || poll.byGet || !poll.lacksResults(has) {
+		return poll, end
+	}
 	latest, err := s.Get(ctx, poll.ID, opts...)
 	switch {
 	case err != nil:
-		return poll, err
+		return poll, renamed("Polls.Results", err)
 	case !latest.ended(): // an answer from before the end
 		return poll, end
 	case latest.unsorted: // poll says which tasks failed
@@ -207,8 +213,8 @@ const filesPerPoll = 100
 // answer to a creation was lost, it first looks for the poll in the session. If
 // an earlier poll is gone at the API, its files are asked for again. ErrNotFound
 // comes only of the poll itself, of a poll for files that was just made, or of an
-// object that is gone from storage. Two SaveAlls of one poll into one folder at the same time may each make
-// a poll for files, and save each file once.
+// object that is gone from storage. Two SaveAlls of one poll into one folder at
+// the same time may each make a poll for files, and save each file once.
 func WithFiles() CallOption { return func(o *callOptions) { o.files = true } }
 
 // withoutFiles takes WithFiles back, for the polls that follow.

@@ -255,7 +255,7 @@ func TestPollResultsOfAnEventThatShowsTooFew(t *testing.T) {
 			requests: []string{read},
 		},
 		{
-			name: "only IDs, and no more in the poll", shown: `"tasks_succeeded":["a"],"results":["r1","r2"]`,
+			name: "only IDs, like the poll", shown: `"tasks_succeeded":["a"],"results":["r1","r2"]`,
 			got:      `"tasks_succeeded":["a"],"results":[{"id":"r1"},{"id":"r2"}]`,
 			requests: []string{read},
 		},
@@ -348,6 +348,9 @@ func TestPollResultsOfAPollThatCannotBeReadAgain(t *testing.T) {
 			}
 			assert.Equal(t, []ID{"r1", "r2"}, ids)
 			assert.Equal(t, name == "gone", errors.Is(end, ErrNotFound), "%v", end)
+			if end != nil {
+				require.ErrorContains(t, end, "Polls.Results")
+			}
 		})
 	}
 }

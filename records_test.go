@@ -375,7 +375,9 @@ func TestRecordsOfALargeValue(t *testing.T) {
 		},
 		"a name":   {document: []string{`{`, large, `:1,"data":[]}`}, err: "more than 16 MiB"},
 		"metadata": {document: []string{`{"metadata":[`, large, `],"data":[]}`}, err: "more than 16 MiB"},
-		"many":     {document: []string{`{"x":[`, strings.Repeat(large[:1<<20]+`",`, 20), `1],"data":[]}`}},
+		"many": {
+			document: []string{`{"x":[`, strings.Repeat(large[:1<<20]+`",`, 20), `1],"data":[]}`},
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

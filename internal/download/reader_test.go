@@ -67,6 +67,7 @@ func TestReaderOfBadStorage(t *testing.T) {
 	for name, tc := range map[string]struct {
 		open func(req Request) (*Object, error)
 		want error
+		text string
 	}{
 		"wrong bytes": {open: func(Request) (*Object, error) {
 			return &Object{Body: io.NopCloser(bytes.NewReader(make([]byte, 1000))), Size: 1000}, nil
@@ -101,13 +102,16 @@ func TestReaderOfBadStorage(t *testing.T) {
 		}, want: io.ErrNoProgress},
 		"a later offset": {
 			open: func(Request) (*Object, error) { return o.from(1), nil },
-			want: nil,
+			text: "from 1 on",
 		},
+		"an early end": {open: func(Request) (*Object, error) {
+			return &Object{Body: io.NopCloser(bytes.NewReader(nil)), Size: 1000}, nil
+		}, want: io.ErrUnexpectedEOF},
 		"a bad offset": {open: func(Request) (*Object, error) {
 			opened := o.from(0)
 			opened.Offset = -1
 			return opened, nil
-		}, want: nil},
+		}, text: "from -1 on"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -115,7 +119,8 @@ func TestReaderOfBadStorage(t *testing.T) {
 				return tc.open(req)
 			}}
 			_, err := readAll(t, bad, limits())
-			require.Error(t, err)
+			require.ErrorContains(t, err, tc.text)
+			require.NotErrorIs(t, err, io.EOF, "io.EOF means that all was verified")
 			if tc.want != nil {
 				require.ErrorIs(t, err, tc.want)
 			}
