@@ -415,3 +415,36 @@ func TestAPacerThatGivesNoTurn(t *testing.T) {
 		})
 	}
 }
+
+// What a 429 without a useful hint does to the client wears off.
+func TestASlowdownEnds(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		p := newPacer(&Config{RetryWaitMin: time.Second, RetryWaitMax: time.Minute})
+		limit := func(hint time.Duration) {
+			<-time.NewTimer(time.Millisecond).C // answers from before the slowdown do not count
+			p.limited(&Response{StatusCode: 429, RetryAfter: hint}, time.Now(), time.Minute)
+		}
+		limit(time.Second)
+		assert.Zero(t, p.window, "a hint says enough")
+		limit(time.Hour)
+		assert.Equal(t, 1, p.window, "a hint that is not waited for does not")
+		limit(0)
+		assert.Equal(t, 2, p.slowdowns)
+		p.answered()
+		assert.Equal(t, 1, p.slowdowns)
+		<-time.NewTimer(oldSlowdown + time.Millisecond).C
+		p.grow(time.Now())
+		assert.Zero(t, p.window)
+		assert.Zero(t, p.slowdowns)
+	})
+}
+
+// That a turn came too late says more than that the context has ended since.
+func TestATurnThatCameTooLateIsNamed(t *testing.T) {
+	t.Parallel()
+	c := &call{Context: cancelled(errReset), cause: tooLate(0, -time.Second)}
+	_, err := c.end()
+	require.ErrorIs(t, err, ErrTooLate)
+	require.ErrorContains(t, err, "its turn came 1s too late")
+}
