@@ -888,10 +888,10 @@ func TestTasksThatAPollHidesAreAskedFor(t *testing.T) {
 	for name, list := range map[string]string{
 		"by a list": `{"data":[{"id":"a","poll":"p","state":"succeeded"},{"id":"b","poll":"p",` +
 			`"state":"failed","error":"x"}]}`,
-		"one by one":                            `{"data":[{"id":"z","poll":"other","state":"succeeded"}]}`,
-		"partly listed":                         `[{"id":"b","state":"failed"}]`,
-		"said to have succeeded, with an error": `[{"id":"b","state":"succeeded","error":"x"}]`,
-		"no list":                               `<html>`,
+		"one by one":               `{"data":[{"id":"z","poll":"other","state":"succeeded"}]}`,
+		"partly listed":            `[{"id":"b","state":"failed"}]`,
+		"succeeded, with an error": `[{"id":"b","state":"succeeded","error":"x"}]`,
+		"no list":                  `<html>`,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

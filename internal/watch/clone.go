@@ -17,7 +17,7 @@ func detach(v reflect.Value) {
 	}
 	switch v.Kind() {
 	case reflect.Struct:
-		for i := range v.NumField() { // Fields allocates: see BenchmarkWait
+		for i := range v.NumField() { //nolint:modernize // Fields allocates: see BenchmarkWait
 			detach(v.Field(i))
 		}
 	case reflect.Array:
