@@ -29,3 +29,12 @@ func TestStatsCountWhatCameBack(t *testing.T) {
 		assert.EqualValues(t, 1, stats.LastHour)
 	})
 }
+
+func TestAnHourHasSixtyMinutes(t *testing.T) {
+	t.Parallel()
+	var h hour
+	at := time.Unix(0, 0).Add(1000 * time.Hour)
+	h.add(at)
+	assert.EqualValues(t, 1, h.count(at.Add(59*time.Minute+59*time.Second)))
+	assert.Zero(t, h.count(at.Add(time.Hour)))
+}
