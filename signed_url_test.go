@@ -401,6 +401,10 @@ func TestLocalFiles(t *testing.T) {
 	got, err = read(t.Context(), c, inside)
 	require.NoError(t, err)
 	assert.Equal(t, "inside", string(got))
+	v.noSignedURLs = false // storage refuses the renewed URL, too
+	got, err = read(t.Context(), c, inside)
+	require.NoError(t, err)
+	assert.Equal(t, "inside", string(got))
 
 	_, err = NewClient("token", WithLocalFiles(""))
 	var refused *ParamError
