@@ -3,6 +3,7 @@ package transport
 import (
 	"net/http"
 	"testing"
+	"time"
 	"testing/synctest"
 
 	"github.com/hashicorp/go-retryablehttp"
@@ -30,4 +31,18 @@ func TestHTTPClientSeesNoCredentials(t *testing.T) {
 			}, req.Header)
 		}
 	})
+}
+
+// What one request has in its header is in no other's.
+func TestHeadersAreNotShared(t *testing.T) {
+	t.Parallel()
+	mock := play(status(200))
+	client := newClient(t, mock)
+	for _, req := range []*Request{createAwaiting(time.Second), request(PollsList)} {
+		_, err := client.Do(t.Context(), req)
+		require.NoError(t, err)
+	}
+	assert.Contains(t, mock.seen[0].Header, "Ricloud-Await")
+	assert.NotContains(t, mock.seen[1].Header, "Ricloud-Await")
+	assert.NotContains(t, mock.seen[1].Header, "Content-Type")
 }
