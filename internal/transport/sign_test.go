@@ -3,8 +3,8 @@ package transport
 import (
 	"net/http"
 	"testing"
-	"time"
 	"testing/synctest"
+	"time"
 
 	"github.com/hashicorp/go-retryablehttp"
 	"github.com/stretchr/testify/assert"
