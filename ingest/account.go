@@ -216,9 +216,6 @@ func (e *Engine) Submit(ctx context.Context, a Account) error {
 	if err := a.checkPoll(); err != nil {
 		return err
 	}
-	if err := e.room(ctx); err != nil {
-		return err
-	}
 	r := record{Account: a}
 	r.step(e.id, Submitted, "")
 	value, err := json.Marshal(r)
@@ -232,11 +229,20 @@ func (e *Engine) Submit(ctx context.Context, a Account) error {
 		return invalid("Submit", "Account",
 			fmt.Sprintf("takes %d bytes as JSON, and at most %d can be stored", len(value), maxAccount))
 	}
-	_, err = e.store.Put(ctx, store.Entry{Key: accountPrefix + escape(a.Key), Value: value}, 0)
-	if !errors.Is(err, store.ErrConflict) {
-		return storeError("Submit", err)
+	full := e.take(ctx, len(value))
+	switch {
+	case full == nil:
+		_, err = e.store.Put(ctx, store.Entry{Key: accountPrefix + escape(a.Key), Value: value}, 0)
+		if !errors.Is(err, store.ErrConflict) {
+			return storeError("Submit", err)
+		}
+	case !errors.Is(full, ErrStoreFull):
+		return full
 	}
 	known, err := e.load(ctx, a.Key)
+	if full != nil && errors.Is(err, ricloud.ErrNotFound) {
+		return full
+	}
 	if err != nil {
 		return err
 	}

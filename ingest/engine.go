@@ -61,8 +61,8 @@ type Config struct {
 
 	// MaxBytes bounds the disk space of the accounts, and also that of the
 	// events. Submit returns ErrStoreFull if there is no room to bring one more
-	// account to its end. A delivery is answered 503 if there is no room for its
-	// event. An account takes 2 to 3 KB. Default 1 GiB.
+	// account to its end, with an eighth to spare. A delivery is answered 503 if
+	// there is no room for its event. An account takes 2 to 3 KB. Default 1 GiB.
 	MaxBytes int64
 }
 
@@ -135,10 +135,10 @@ type Engine struct {
 	running atomic.Bool
 	closed  atomic.Bool
 	leads   atomic.Bool
-	active  atomic.Int64  // jobs being handled
-	full    atomic.Bool   // the store had too little room when last looked at
-	looked  atomic.Int64  // when that was
+	active  atomic.Int64 // jobs being handled
+	space   space
 	lapsed  chan struct{} // this process was silent for longer than its lease
+	stopped chan struct{} // the store in the folder takes no more writes
 }
 
 // Open opens the state, or creates it if there is none, and joins the other
@@ -163,7 +163,7 @@ func Open(ctx context.Context, cfg Config) (*Engine, error) {
 func join(ctx context.Context, s settings, state store.Store) (*Engine, error) {
 	e := &Engine{
 		cfg: s, id: processID(), store: state, urls: newURLCache(), begun: time.Now(),
-		lapsed: make(chan struct{}, 1),
+		lapsed: make(chan struct{}, 1), stopped: make(chan struct{}, 1),
 	}
 	e.pacer = newPacer(state, e.id, s.Requests, s.Per)
 	if s.Dir != "" { // one process only
@@ -224,27 +224,6 @@ func (e *Engine) Close() error {
 	e.stop()
 	e.tasks.Wait()
 	return e.store.Close()
-}
-
-// recordGrowth is how many bytes an account's record gains on its way, its
-// history and its jobs included.
-const recordGrowth = 2048
-
-// room returns ErrStoreFull when what is left is needed by the accounts that
-// are stored already. It looks at most once a second.
-func (e *Engine) room(ctx context.Context) error {
-	now := time.Now().UnixNano()
-	if last := e.looked.Load(); now-last > int64(time.Second) && e.looked.CompareAndSwap(last, now) {
-		u, err := e.store.Usage(ctx)
-		if err != nil {
-			return storeError("Submit", err)
-		}
-		e.full.Store(u.MaxBytes > 0 && u.Bytes+u.Records*recordGrowth > u.MaxBytes)
-	}
-	if e.full.Load() {
-		return ErrStoreFull
-	}
-	return nil
 }
 
 func sleep(ctx context.Context, d time.Duration) error {

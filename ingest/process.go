@@ -93,16 +93,24 @@ func (l *leader) ask(ctx context.Context, id string, m *missing) {
 func (e *Engine) beat(ctx context.Context) {
 	l := lease{engine: e, key: processPrefix + e.id}
 	defer l.release(ctx)
-	known, looks := false, 0
+	known, looks, refused := false, 0, 0
+	worked := time.Now()
 	for ctx.Err() == nil {
 		wait := e.cfg.lease / 3
 		if known && !l.held() {
 			looks = 2
 		}
-		if l.renew(ctx, e.self()) {
-			known = true
-		} else {
+		switch {
+		case l.renew(ctx, e.self()):
+			known, refused, worked = true, 0, time.Now()
+		case errors.Is(l.err, store.ErrFull):
 			wait = leaseRetry
+		default:
+			wait = leaseRetry
+			refused++
+		}
+		if e.cfg.Dir != "" && refused >= stoppedAfter && time.Since(worked) > stoppedAfter*e.cfg.lease/2 {
+			signal(e.stopped)
 		}
 		if looks > 0 {
 			looks--
@@ -111,6 +119,10 @@ func (e *Engine) beat(ctx context.Context) {
 		_ = sleep(ctx, wait)
 	}
 }
+
+// stoppedAfter is how many writes in a row, and for how many half leases, the server inside this
+// process leaves unanswered before it is taken to have stopped. On a full disk it does so for good.
+const stoppedAfter = 8
 
 // signal wakes who waits for a channel that has room for one.
 func signal(c chan<- struct{}) {
@@ -184,6 +196,7 @@ type lease struct {
 	key      string
 	revision uint64    // 0: not held
 	until    time.Time // when it is no longer certain
+	err      error     // of the last renewal
 }
 
 // renew takes the lease or keeps it, and reports whether it is held.
@@ -198,6 +211,7 @@ func (l *lease) renew(ctx context.Context, value any) bool {
 	defer cancel()
 	revision, err := l.engine.store.Put(ctx,
 		store.Entry{Key: l.key, Value: body, Revision: l.revision}, ttl)
+	l.err = err
 	switch {
 	case err == nil:
 		l.revision, l.until = revision, began.Add(ttl)

@@ -339,7 +339,11 @@ func (l *leader) pick() (*item, seen, time.Duration) {
 			l.schedule(t.item)
 		}
 	}
+	rest := l.space.rest()
 	for class := range l.ready {
+		if class == beginning && rest > 0 {
+			continue
+		}
 		for len(l.ready[class]) > 0 && l.running < maxSteps && l.synced {
 			it := l.ready[class][0]
 			l.ready[class] = l.ready[class][1:]
@@ -356,10 +360,14 @@ func (l *leader) pick() (*item, seen, time.Duration) {
 			return it, s, 0
 		}
 	}
+	var wait time.Duration // none: until something happens
 	if len(l.later) > 0 {
-		return nil, seen{}, max(time.Duration(l.later[0].when-now), time.Millisecond)
+		wait = max(time.Duration(l.later[0].when-now), time.Millisecond)
 	}
-	return nil, seen{}, 0
+	if rest > 0 && (wait == 0 || rest < wait) {
+		wait = rest
+	}
+	return nil, seen{}, wait
 }
 
 // timers is a heap of accounts by when their next step may be made.

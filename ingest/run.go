@@ -98,7 +98,7 @@ type runner struct {
 // When ctx ends, Run begins nothing more. It lets the work in progress continue
 // for Handlers.Drain, and returns nil. Another process, or the next Run,
 // continues from there. Run returns an error if the API refuses the token or the
-// store fails.
+// store fails, which that in a folder does when the disk is full.
 func (e *Engine) Run(ctx context.Context, client *ricloud.Client, h Handlers) error {
 	h, err := h.defaults()
 	if err != nil {
@@ -145,7 +145,11 @@ func (e *Engine) Run(ctx context.Context, client *ricloud.Client, h Handlers) er
 	workers.Go(func() { w.run(begin, work) })
 	workers.Go(func() { r.campaign(begin, work) })
 
-	<-begin.Done()
+	select {
+	case <-e.stopped:
+		cancel(errStopped)
+	case <-begin.Done():
+	}
 	drained := make(chan struct{})
 	go func() { workers.Wait(); close(drained) }()
 	timer := time.NewTimer(h.Drain)
@@ -203,6 +207,8 @@ func (r *runner) notifyWhileWaiting(ctx context.Context) (err error) {
 }
 
 var (
+	errStopped = errors.New("the store takes no more writes; is the disk full? Restart the process " +
+		"when there is room")
 	errDraining = errors.New("ingest: nothing is begun any more")
 	errDrained  = errors.New("ingest: the time to drain is over")
 )

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"hash/maphash"
 	"maps"
 	"slices"
 	"time"
@@ -32,12 +33,19 @@ type Stats struct {
 // every few seconds at most.
 func (e *Engine) Stats(ctx context.Context) (*Stats, error) {
 	s := &Stats{Accounts: map[State]int{}}
+	seed, seen := maphash.MakeSeed(), map[uint64]State{} // one that changes meanwhile is seen twice
 	for account, err := range e.Accounts(ctx) {
 		if err != nil {
 			return nil, err
 		}
+		key := maphash.String(seed, account.Account.Key)
+		if before, ok := seen[key]; ok {
+			s.Accounts[before]--
+		}
+		seen[key] = account.State
 		s.Accounts[account.State]++
 	}
+	maps.DeleteFunc(s.Accounts, func(_ State, n int) bool { return n == 0 })
 	err := e.each(ctx, workPrefix, func(entry store.Entry) {
 		if j, err := decodeJob(entry); err == nil {
 			for i := range j.Tasks {
@@ -77,7 +85,9 @@ func (e *Engine) Stats(ctx context.Context) (*Stats, error) {
 		return nil, storeError("Stats", err)
 	}
 	s.Events, s.Bytes, s.MaxBytes, s.EventBytes = u.Events, u.Bytes, u.MaxBytes, u.EventBytes
-	s.Full = e.full.Load()
+	if s.Full, err = e.isFull(ctx); err != nil {
+		return nil, storeError("Stats", err)
+	}
 	return s, nil
 }
 

@@ -91,7 +91,9 @@ func (l *leader) conclude(ctx context.Context, it *item, r *stored, s seen, err 
 		l.fatal(err)
 		return
 	}
-	if err := l.failed(ctx, r, err); err != nil && !errors.Is(err, store.ErrConflict) {
+	again := l.failed(ctx, r, err)
+	l.noteFull(ctx, errors.Join(err, again))
+	if again != nil && !errors.Is(again, store.ErrConflict) {
 		_ = sleep(ctx, storeRetry)
 	}
 	l.restore(it, s)

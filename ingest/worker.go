@@ -198,6 +198,7 @@ func (w *worker) note(work context.Context, j *storedJob) error {
 			errors.Is(err, store.ErrClosed):
 			return err
 		}
+		w.noteFull(work, err)
 		_ = sleep(work, w.cfg.lease/10)
 	}
 	return w.saveJob(context.WithoutCancel(work), j)

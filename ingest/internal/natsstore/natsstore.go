@@ -32,6 +32,7 @@ const (
 	markerTTL      = time.Minute      // how long it shows that a key was removed
 	retryWait      = 100 * time.Millisecond
 	readBatch      = 200
+	maxReads       = 50 // when there are always new ones
 	inFlightWait   = 5 * time.Millisecond
 )
 
@@ -343,17 +344,21 @@ func (s *Store) Watch(ctx context.Context, prefix string, fn func(store.Entry)) 
 
 // read calls fn for each key that is there, and returns the revision of the last. A watch would be
 // sent all of them at once, which takes memory in both the server and the client. However many
-// there are, the time of a call bounds only how long none comes.
+// there are, the time of a call bounds only how long none comes. A key that is written anew moves
+// to the end and can be missed on its way, so it reads on until nothing was written since.
 func (s *Store) read(
 	ctx context.Context, keys string, fn func(store.Entry),
 ) (last uint64, err error) {
 	bound, cancel := s.bounded(ctx)
 	defer func() { cancel() }()
-	for {
+	for reads := 1; ; {
 		before := last
 		done, err := s.readFrom(ctx, keys, &last, fn)
 		if done {
-			return last, nil
+			if reads++; reads > maxReads || s.isLast(ctx, keys, last) {
+				return last, nil
+			}
+			continue
 		}
 		if last != before {
 			cancel()
@@ -416,6 +421,14 @@ func (s *Store) readFrom(
 		}
 	}
 	return true, nil
+}
+
+// isLast reports whether nothing was written after a revision.
+func (s *Store) isLast(ctx context.Context, keys string, revision uint64) bool {
+	ctx, cancel := context.WithTimeout(ctx, attemptTimeout)
+	defer cancel()
+	msg, err := s.records.GetLastMsgForSubject(ctx, s.subject(keys))
+	return errors.Is(err, jetstream.ErrMsgNotFound) || err == nil && msg.Sequence <= revision
 }
 
 // isRemoval reports whether a message says that its key was removed or has expired.

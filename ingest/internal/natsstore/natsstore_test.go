@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -203,6 +204,42 @@ func TestReadsAreOfTheLatest(t *testing.T) {
 	e, err := s.Get(t.Context(), "acct.a")
 	require.NoError(t, err)
 	assert.Equal(t, store.Entry{Key: "acct.a", Value: []byte("kept"), Revision: revision}, e)
+}
+
+// A pass over keys of which some are written anew all the time shows each of them.
+func TestAPassLeavesNoKeyOut(t *testing.T) {
+	t.Parallel()
+	const keys, passes = 60, 100
+	s, err := natsstore.Connect(t.Context(), serve(t), options())
+	require.NoError(t, err)
+	defer func() { assert.NoError(t, s.Close()) }()
+	ctx, cancel := context.WithCancel(t.Context())
+	var writing, ready sync.WaitGroup
+	for i := range keys {
+		e := store.Entry{Key: "acct." + strconv.Itoa(i), Value: []byte("x")}
+		ready.Add(1)
+		writing.Go(func() {
+			var err error
+			e.Revision, err = s.Put(ctx, e, 0)
+			for ready.Done(); err == nil && i%20 == 0; {
+				<-time.NewTimer(time.Millisecond).C
+				e.Revision, err = s.Put(ctx, e, 0)
+			}
+		})
+	}
+	ready.Wait()
+	for range passes {
+		seen := map[string]bool{}
+		pass, end := context.WithCancel(ctx)
+		require.NoError(t, s.Watch(pass, "acct.", func(e store.Entry) {
+			if seen[e.Key] = true; e.Key == "" {
+				end()
+			}
+		}))
+		require.Len(t, seen, keys+1)
+	}
+	cancel()
+	writing.Wait()
 }
 
 // When an operator deletes the streams, nothing is taken for stored, and nothing is made anew
