@@ -306,13 +306,16 @@ func (l *leader) dispatch(begin, ctx context.Context) {
 		it, s, wait := l.pick()
 		if it != nil {
 			steps.Go(func() {
-				written := l.step(ctx, it, s)
-				l.mu.Lock()
-				it.busy, it.written = false, max(it.written, written)
-				l.running--
-				l.schedule(it)
-				l.mu.Unlock()
-				l.wakeUp()
+				var written uint64
+				defer func() { // also when Handlers.Step ends the goroutine
+					l.mu.Lock()
+					it.busy, it.written = false, max(it.written, written)
+					l.running--
+					l.schedule(it)
+					l.mu.Unlock()
+					l.wakeUp()
+				}()
+				written = l.step(ctx, it, s)
 			})
 			continue
 		}

@@ -41,9 +41,11 @@ type Handlers struct {
 	// Default 8.
 	Concurrency int
 
-	// Timeout bounds one call of Result. Default 10 minutes. A call that does not
-	// end with its context counts as failed, and keeps its place in Concurrency
-	// until it returns.
+	// Timeout bounds one call of Result, and then the engine's own reading of what
+	// the call has left of the file. Default 10 minutes. A call that does not end
+	// with its context counts as failed, and keeps its place in Concurrency until
+	// it returns. One that returns nil within 5 seconds after, and has read the
+	// whole file, counts as done.
 	Timeout time.Duration
 
 	// Attempts is how often Result is tried, with growing pauses, before the

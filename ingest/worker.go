@@ -240,8 +240,12 @@ func (w *worker) pause(earlier int) time.Duration {
 	return wait/2 + rand.N(wait/2+1) //nolint:gosec // spreads load, guards nothing
 }
 
-// isAway reports whether storage could not answer, whoever read from it: that passes.
+// isAway reports whether storage could not answer, whoever read from it: that passes. A call whose
+// own time is over says nothing about the storage.
 func isAway(err error) bool {
+	if errors.Is(err, errLate) {
+		return false
+	}
 	if answer, ok := errors.AsType[*ricloud.StorageError](err); ok {
 		return answer.StatusCode >= 500 || answer.StatusCode == http.StatusTooManyRequests ||
 			answer.StatusCode == http.StatusRequestTimeout
@@ -259,11 +263,16 @@ func (t *task) isLongAway() bool {
 	return time.Since(t.Since) > giveUp
 }
 
-var errHung = errors.New("the handler did not return in time, and has not stopped since")
+var (
+	errLate  = errors.New("the handler did not return in time")
+	errHung  = fmt.Errorf("%w, and has not stopped since", errLate)
+	errEnded = errors.New("the handler ended its goroutine")
+)
 
-// call hands one result to the handler, within its time.
-func (w *worker) call(ctx context.Context, j *storedJob, t *task, calls *sync.WaitGroup) error {
-	ctx, cancel := context.WithTimeout(ctx, w.h.Timeout)
+// call hands one result to the handler, within its time, and then reads what the handler has left
+// of the file, within a time of its own.
+func (w *worker) call(work context.Context, j *storedJob, t *task, calls *sync.WaitGroup) error {
+	ctx, cancel := context.WithTimeout(work, w.h.Timeout)
 	defer cancel()
 	password := w.passwords.get(j.Account)
 	r := &Result{Result: t.Result, Account: j.Account, Attempt: t.Tries, client: w.client}
@@ -271,12 +280,29 @@ func (w *worker) call(ctx context.Context, j *storedJob, t *task, calls *sync.Wa
 	url := r.SignedURL.URL
 	ended := make(chan error, 1)
 	calls.Go(func() {
-		err := w.protected(ctx, r, url, password)
-		if err == nil {
-			err = r.verify(ctx)
-		}
-		ended <- masked(err, url, password)
+		err := errEnded // by runtime.Goexit, as tests do that fail
+		defer func() { ended <- err }()
+		err = w.protected(ctx, r, url, password)
 	})
+	err := w.outcome(ctx, ended)
+	late := ctx.Err() != nil && work.Err() == nil
+	switch {
+	case err == nil && r.verified.Load(): // even if late: it is done
+		return nil
+	case late && err == nil:
+		return fmt.Errorf("%w, and has not read the file to its end", errLate)
+	case late && !errors.Is(err, errLate):
+		err = fmt.Errorf("%w: %w", errLate, err)
+	case err == nil:
+		rest, stop := context.WithTimeout(work, w.h.Timeout)
+		defer stop()
+		err = r.verify(rest)
+	}
+	return masked(err, url, password)
+}
+
+// outcome returns what a call of the handler returns, until a moment after its context has ended.
+func (w *worker) outcome(ctx context.Context, ended <-chan error) error {
 	select {
 	case err := <-ended:
 		return err
@@ -285,7 +311,7 @@ func (w *worker) call(ctx context.Context, j *storedJob, t *task, calls *sync.Wa
 	timer := time.NewTimer(handlerGrace)
 	defer timer.Stop()
 	select {
-	case err := <-ended: // late, but done
+	case err := <-ended:
 		return err
 	case <-timer.C:
 		return errHung

@@ -1,0 +1,190 @@
+package ingest_test
+
+import (
+	"context"
+	"runtime"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/reincubate/ricloud-go/ingest"
+	"github.com/reincubate/ricloud-go/ricloudtest"
+)
+
+// calls are the attempts of all calls of a handler, in order.
+type calls struct {
+	mu       sync.Mutex
+	attempts []int
+}
+
+func (c *calls) add(r *ingest.Result) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.attempts = append(c.attempts, r.Attempt)
+}
+
+func (c *calls) all() []int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.attempts
+}
+
+// What goes wrong once the time of a call is over is the handler's failure, never the storage's.
+// So is a handler that ends its goroutine, which does not wait for the end of that time.
+func TestFailuresOfTheHandlerItself(t *testing.T) {
+	t.Parallel()
+	read := func(ctx context.Context, r *ingest.Result) error {
+		file, err := r.Open(ctx)
+		if err != nil {
+			return err
+		}
+		return file.Close()
+	}
+	const timeout = time.Minute
+	for name, c := range map[string]struct {
+		result func(context.Context, *ingest.Result) error
+		reason string
+		within time.Duration // beside the login and the poll
+	}{
+		"nil, too late": {
+			result: func(context.Context, *ingest.Result) error {
+				<-time.NewTimer(timeout + time.Second).C
+				return nil
+			},
+			reason: "failed 2 times: the handler did not return in time, and has not read the file",
+			within: 2*timeout + 10*time.Second,
+		},
+		"the error of its context": {
+			result: func(ctx context.Context, r *ingest.Result) error {
+				<-ctx.Done()
+				return read(ctx, r)
+			},
+			reason: "failed 2 times: the handler did not return in time: ricloud: result",
+			within: 2*timeout + 10*time.Second,
+		},
+		"runtime.Goexit": {
+			result: func(context.Context, *ingest.Result) error {
+				runtime.Goexit()
+				return nil
+			},
+			reason: "failed 2 times: the handler ended its goroutine",
+			within: 10 * time.Second,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				there, here := fleet(1)
+				b := newBench(t, ingest.Config{Memory: true}, ricloudtest.WithAccounts(there...))
+				b.poll = time.Second
+				var made calls
+				h := b.handlers()
+				h.Timeout, h.Attempts, h.RetryWait = timeout, 2, 10*time.Millisecond
+				h.Result = func(ctx context.Context, r *ingest.Result) error {
+					made.add(r)
+					return c.result(ctx, r)
+				}
+				stop := b.run(h)
+				b.submit(here...)
+				began := time.Now()
+				b.wait(1, ingest.Dead)
+				assert.Less(t, time.Since(began), c.within+time.Minute)
+				status, err := b.engine.Account(t.Context(), here[0].Key)
+				require.NoError(t, err)
+				assert.Contains(t, status.Reason, c.reason)
+				assert.Equal(t, []int{1, 2}, made.all())
+				stop()
+			})
+		})
+	}
+}
+
+// A handler that has read the whole file and returns nil late is done: it is not called again.
+func TestAHandlerThatIsDoneLate(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		there, here := fleet(1)
+		b := newBench(t, ingest.Config{Memory: true}, ricloudtest.WithAccounts(there...))
+		var made calls
+		h := b.handlers()
+		h.Timeout = time.Minute
+		h.Result = func(ctx context.Context, r *ingest.Result) error {
+			made.add(r)
+			err := b.handlers().Result(ctx, r)
+			<-time.NewTimer(h.Timeout + time.Second).C
+			return err
+		}
+		stop := b.run(h)
+		b.submit(here...)
+		b.wait(1, ingest.Done)
+		stop()
+		assert.Equal(t, []int{1}, made.all())
+	})
+}
+
+// Storage that is away costs no attempt, whether the handler reads the file or the engine does.
+// The engine's own reading has its own time, so storage that hangs is not the handler's failure.
+func TestStorageThatIsAwayCostsNoAttempt(t *testing.T) {
+	t.Parallel()
+	for name, fault := range map[string]ricloudtest.Fault{
+		"503":   {Operation: ricloudtest.StorageGet, Status: 503, Count: -1},
+		"hangs": {Operation: ricloudtest.StorageGet, Hang: true, Count: -1},
+	} {
+		for reader, reads := range map[string]bool{"the handler": true, "the engine": false} {
+			if reads && fault.Hang {
+				continue // its time is over then, which is its own failure
+			}
+			t.Run(name+", "+reader+" reads", func(t *testing.T) {
+				t.Parallel()
+				synctest.Test(t, func(t *testing.T) {
+					there, here := fleet(1)
+					b := newBench(t, ingest.Config{Memory: true}, ricloudtest.WithAccounts(there...),
+						ricloudtest.WithFaults(fault))
+					var made calls
+					h := b.handlers()
+					h.Timeout, h.Attempts = 10*time.Second, 2
+					h.Result = func(ctx context.Context, r *ingest.Result) error {
+						made.add(r)
+						if !reads {
+							return nil
+						}
+						return b.handlers().Result(ctx, r)
+					}
+					stop := b.run(h)
+					b.submit(here...)
+					after(30 * time.Minute)
+					require.NoError(t, b.sandbox.SetFaults())
+					b.wait(1, ingest.Done)
+					stop()
+					attempts := made.all()
+					assert.Greater(t, len(attempts), 3)
+					for _, attempt := range attempts {
+						assert.Equal(t, 1, attempt)
+					}
+				})
+			})
+		}
+	}
+}
+
+// A Step that ends its goroutine holds nothing up.
+func TestAStepHandlerThatEndsItsGoroutine(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		there, here := fleet(3)
+		b := newBench(t, ingest.Config{Memory: true}, ricloudtest.WithAccounts(there...))
+		h := b.handlers()
+		var once sync.Once
+		h.Step = func(context.Context, string, ingest.Step) {
+			once.Do(runtime.Goexit)
+		}
+		stop := b.run(h)
+		b.submit(here...)
+		b.wait(3, ingest.Done)
+		stop()
+	})
+}
