@@ -70,7 +70,7 @@ func distill(event *ricloud.Event) ([]byte, *pollURLs, error) {
 	case *ricloud.Poll:
 		urls = urlsOf(r)
 		r.Results.Data = unsigned(r.Results.Data)
-		r.Errors.Data = nil // of no known shape
+		r.Errors = ricloud.List[ricloud.PollFailure]{HasMore: len(r.Errors.Data) > 0 || r.Errors.HasMore}
 	case *ricloud.Task:
 		r.Results.Data = unsigned(r.Results.Data)
 	case *ricloud.Session, *ricloud.Subscription:
