@@ -108,7 +108,11 @@ type failures List[PollFailure]
 // UnmarshalJSON accepts any JSON.
 func (l *failures) UnmarshalJSON(b []byte) error {
 	list := (*List[PollFailure])(l)
-	if err := list.UnmarshalJSON(b); err != nil || list.Data == nil && !list.HasMore {
+	err := list.UnmarshalJSON(b)
+	if err == nil && list.TotalCount == 0 && isListObject(b) {
+		return nil
+	}
+	if err != nil || list.Data == nil && !list.HasMore {
 		*list = List[PollFailure]{}
 		if wire.Code(b) != "" {
 			list.Data = []PollFailure{{}}
@@ -116,6 +120,21 @@ func (l *failures) UnmarshalJSON(b []byte) error {
 		}
 	}
 	return nil
+}
+
+// isListObject reports whether JSON has nothing but fields of a list: without items
+// it says that there are none, as a Poll does that was marshalled.
+func isListObject(b []byte) bool {
+	var fields map[string]json.RawMessage
+	if json.Unmarshal(b, &fields) != nil {
+		return false
+	}
+	for name := range fields {
+		if !slices.Contains([]string{"object", "data", "has_more", "total_count", "url"}, name) {
+			return false
+		}
+	}
+	return len(fields) > 0
 }
 
 // finished reports whether the poll has a date of completion and no task left.

@@ -866,7 +866,10 @@ func TestAnErrorOfAnyShapeIsNoSuccess(t *testing.T) {
 		`"errors":{"data":[],"total_count":2}`: "completed",
 		`"error":{},"errors":{}`:               "", `"error":false,"errors":null`: "",
 		`"error":0,"errors":[]`: "", `"error":[],"errors":false`: "", `"error":"","errors":""`: "",
-		`"tasks_failed":{}`: "",
+		`"tasks_failed":{}`: "", `"errors":{"object":"list","url":"/polls/x/errors"}`: "",
+		`"errors":{"data":null,"has_more":false,"total_count":0,"url":"/x"}`: "",
+		`"errors":{"object":"list","has_more":true}`:                         "completed",
+		`"errors":{"data":"x"}`:                                              "an error without a code",
 	} {
 		c, api := newTestClient(t)
 		api.RegisterResponder(http.MethodGet, "=~/polls/x",
@@ -878,7 +881,12 @@ func TestAnErrorOfAnyShapeIsNoSuccess(t *testing.T) {
 		}
 		require.ErrorContains(t, err, want, fields)
 	}
-	err := json.Unmarshal([]byte(`{"tasks_failed":{"a":{"state":"failed"}}}`), new(Poll))
+	stored, err := json.Marshal(&Poll{Errors: List[PollFailure]{URL: "/polls/x/errors"}})
+	require.NoError(t, err)
+	var again Poll
+	require.NoError(t, json.Unmarshal(stored, &again))
+	assert.Empty(t, again.Errors.Data, "what was stored without an error")
+	err = json.Unmarshal([]byte(`{"tasks_failed":{"a":{"state":"failed"}}}`), new(Poll))
 	require.Error(t, err, "tasks that are no list")
 }
 

@@ -105,8 +105,9 @@ func (e *Engine) isFull(ctx context.Context) (bool, error) {
 	s := &e.space
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	err := e.lookForRoom(ctx, recordGrowth)
-	return s.left < recordGrowth || s.rest() > 0, err
+	const need = recordGrowth + 1024 // of a large account
+	err := e.lookForRoom(ctx, need)
+	return s.left < need || s.rest() > 0, err
 }
 
 // noteFull notes and logs if an error says that the store has refused a write for want of room.
