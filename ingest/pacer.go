@@ -19,34 +19,18 @@ const (
 
 	maxSlots      = 25               // that a process takes at a time
 	maxGrace      = 2 * time.Second  // how late a slot may be used
-	maxAhead      = 50 * time.Second // how early a slot is taken, beside two intervals
-	aheadError    = 10 * time.Second // how wrong another's reading of the store's clock may be
-	clockAge      = time.Minute      // how long a reading of the store's clock is used
+	maxAhead      = 1000             // slots, and an hour: a clock further ahead is not believed
 	foregroundRun = 4                // turns in a row, while background waits
 	storeRetry    = time.Second      // after a failure of the store
 	pauseFloor    = time.Millisecond // shorter pauses are not told to others
 )
 
 // slots is what the store holds of the quota: the generic cell rate algorithm's
-// time of arrival, by the store's clock. All slots before Next are taken.
+// time of arrival. All slots before Next are taken.
 type slots struct {
 	Next time.Time `json:"next"`
 	By   string    `json:"by"`
 }
-
-// pause is what the store holds of the latest 429: until when, by the store's clock, and how long
-// that was when it was written.
-type pause struct {
-	Until time.Time     `json:"until"`
-	For   time.Duration `json:"for"`
-}
-
-// clock is one moment by the store's clock and by this process's own, which may differ by any
-// time. A step of the wall clock changes nothing, since own has a monotonic reading.
-type clock struct{ store, own time.Time }
-
-func (c clock) toStore(own time.Time) time.Time { return c.store.Add(own.Sub(c.own)) }
-func (c clock) toOwn(store time.Time) time.Time { return c.own.Add(store.Sub(c.store)) }
 
 // pacer gives each request of all processes a slot of its own, one interval
 // apart. A slot that is not used in time is lost, so that no window of the
@@ -56,17 +40,14 @@ type pacer struct {
 	id    string
 	every time.Duration // between two slots
 	grace time.Duration
-	burst int           // slots that may be taken for the time just gone by
-	lease int           // slots taken at a time, at most
-	ahead time.Duration // how early a slot may be taken
-	now   func() time.Time
+	burst int // slots that may be taken for the time just gone by
+	lease int // slots taken at a time, at most
 
 	mu      sync.Mutex
-	clock   clock       // the latest reading
 	waiting [2][]*turn  // by priority
 	inRow   int         // foreground turns in a row
-	taken   []time.Time // slots that are ours, by our clock
-	paused  time.Time   // by our clock
+	taken   []time.Time // slots that are ours
+	paused  time.Time
 	wake    chan struct{}
 	ended   chan struct{} // closed when nobody hands out slots any more
 	tell    chan struct{} // a pause of ours that others do not know yet
@@ -81,14 +62,13 @@ type turn struct {
 
 func newPacer(s store.Store, id string, requests int, per time.Duration) *pacer {
 	p := &pacer{store: s, id: id, wake: make(chan struct{}, 1), tell: make(chan struct{}, 1)}
-	p.ended, p.now = make(chan struct{}), time.Now
+	p.ended = make(chan struct{})
 	// A window sees slots of its own length and of the grace before it, and one
 	// more at its edge.
 	p.grace = min(max(per/20, 50*time.Millisecond), maxGrace)
 	p.every = max((per+p.grace)/time.Duration(max(1, requests-1)), 1)
 	p.burst = int(min(max(p.grace/2/p.every, 1), 5))
 	p.lease = int(min(max(time.Second/p.every, 1), maxSlots))
-	p.ahead = maxAhead + 2*p.every
 	return p
 }
 
@@ -141,7 +121,7 @@ func (p *pacer) Wait(ctx context.Context, priority ricloud.Priority) error {
 
 // Pause holds all requests of all processes back for d.
 func (p *pacer) Pause(d time.Duration) {
-	until := p.now().Add(d)
+	until := time.Now().Add(d)
 	p.mu.Lock()
 	later := until.After(p.paused)
 	if later {
@@ -182,7 +162,7 @@ func (p *pacer) run(ctx context.Context) {
 // nothing more: a negative time if nobody waits.
 func (p *pacer) serve(ctx context.Context) time.Duration {
 	p.mu.Lock()
-	now := p.now()
+	now := time.Now()
 	waiting := len(p.waiting[0]) + len(p.waiting[1])
 	p.taken = slices.DeleteFunc(p.taken, func(slot time.Time) bool { return now.Sub(slot) > p.grace })
 	switch {
@@ -224,56 +204,7 @@ func (p *pacer) serve(ctx context.Context) time.Duration {
 	return 0
 }
 
-// readClock asks the store what time it is, if the latest answer is older than maxAge. Slots and
-// pauses are told to others by that clock, so no process's own matters. The error is at most half
-// of the time that the answer takes.
-func (p *pacer) readClock(ctx context.Context, maxAge time.Duration) (clock, error) {
-	asked := p.now()
-	p.mu.Lock()
-	c := p.clock
-	p.mu.Unlock()
-	if !c.own.IsZero() && asked.Sub(c.own) < maxAge {
-		return c, nil
-	}
-	at, err := p.store.Now(ctx)
-	if err != nil {
-		return clock{}, err
-	}
-	c = clock{store: at, own: asked.Add(p.now().Sub(asked) / 2)}
-	p.mu.Lock()
-	p.clock = c
-	p.mu.Unlock()
-	return c, nil
-}
-
-var errQueue = errors.New("other processes have taken all slots for now")
-
-// first returns the first free slot and how many from there may be taken, by the store's clock.
-//
-// No process takes a slot further ahead than p.ahead, however many processes there are. So a Next
-// further ahead, and aheadError beyond it, was written when the store's clock was ahead, and holds
-// nobody up. What was sent meanwhile was sent before now: the slots begin anew an interval from
-// now, which keeps every window within the quota.
-func (p *pacer) first(ctx context.Context, next time.Time) (time.Time, int, clock, error) {
-	c, err := p.readClock(ctx, clockAge)
-	if err == nil && next.Sub(c.toStore(p.now())) > p.ahead+aheadError {
-		c, err = p.readClock(ctx, 0) // our reading may be wrong: this process may have been suspended
-	}
-	if err != nil {
-		return time.Time{}, 0, c, err
-	}
-	now := c.toStore(p.now())
-	first := now.Add(-time.Duration(p.burst-1) * p.every)
-	switch {
-	case next.Sub(now) > p.ahead+aheadError:
-		first = now.Add(p.every)
-	case next.After(first):
-		first = next
-	}
-	return first, int(min(now.Add(p.ahead).Sub(first)/p.every, maxSlots)), c, nil
-}
-
-// take takes up to n slots in the store, where all processes take theirs.
+// take takes n slots in the store, where all processes take theirs.
 func (p *pacer) take(ctx context.Context, n int) ([]time.Time, error) {
 	for {
 		entry, err := p.store.Get(ctx, slotsKey)
@@ -286,14 +217,11 @@ func (p *pacer) take(ctx context.Context, n int) ([]time.Time, error) {
 				return nil, err
 			}
 		}
-		first, free, c, err := p.first(ctx, s.Next)
-		switch {
-		case err != nil:
-			return nil, err
-		case free < 1:
-			return nil, errQueue
+		now := time.Now()
+		first := now.Add(-time.Duration(p.burst-1) * p.every)
+		if s.Next.After(first) && s.Next.Sub(now) < time.Hour+maxAhead*p.every {
+			first = s.Next
 		}
-		n := min(n, free)
 		s = slots{Next: first.Add(time.Duration(n) * p.every), By: p.id}
 		value, err := json.Marshal(s)
 		if err != nil {
@@ -312,7 +240,7 @@ func (p *pacer) take(ctx context.Context, n int) ([]time.Time, error) {
 		}
 		taken := make([]time.Time, n)
 		for i := range taken {
-			taken[i] = c.toOwn(first.Add(time.Duration(i) * p.every))
+			taken[i] = first.Add(time.Duration(i) * p.every)
 		}
 		return taken, nil
 	}
@@ -321,65 +249,43 @@ func (p *pacer) take(ctx context.Context, n int) ([]time.Time, error) {
 // tellPause lets all processes know of a pause.
 func (p *pacer) tellPause(ctx context.Context) {
 	for {
-		c, err := p.readClock(ctx, clockAge)
-		if err != nil {
-			return
-		}
-		now := p.now()
 		p.mu.Lock()
-		own := p.paused
+		until := p.paused
 		p.mu.Unlock()
-		ours := pause{Until: c.toStore(own), For: own.Sub(now)}
-		if ours.For <= 0 {
+		left := time.Until(until)
+		if left <= 0 {
 			return
 		}
 		entry, err := p.store.Get(ctx, pauseKey)
 		if err != nil && !errors.Is(err, store.ErrNotFound) {
 			return
 		}
-		var known pause
-		if err == nil && json.Unmarshal(entry.Value, &known) == nil &&
-			!ours.Until.After(known.end(c.toStore(now))) {
+		var known time.Time
+		if err == nil && json.Unmarshal(entry.Value, &known) == nil && !until.After(known) {
 			return
 		}
-		value, err := json.Marshal(ours)
+		value, err := json.Marshal(until)
 		if err != nil {
 			return
 		}
 		_, err = p.store.Put(ctx, store.Entry{Key: pauseKey, Value: value, Revision: entry.Revision},
-			max(ours.For, time.Second))
+			max(left, time.Second))
 		if !errors.Is(err, store.ErrConflict) {
 			return // stored, or the store is down: the others will get their own 429
 		}
 	}
 }
 
-// end returns when a pause ends. It lasts no longer from now than it did when it was written: what
-// is beyond that was written when the store's clock was ahead.
-func (s pause) end(now time.Time) time.Time {
-	if last := now.Add(s.For); s.Until.After(last) {
-		return last
-	}
-	return s.Until
-}
-
 // watchPause learns of the pauses of others.
 func (p *pacer) watchPause(ctx context.Context) {
-	var seen uint64 // a watch that begins again shows the same pause
 	for ctx.Err() == nil {
 		_ = p.store.Watch(ctx, pauseKey, func(e store.Entry) {
-			var told pause
-			if e.Value == nil || e.Revision == seen || json.Unmarshal(e.Value, &told) != nil {
+			var until time.Time
+			if e.Value == nil || json.Unmarshal(e.Value, &until) != nil {
 				return
 			}
-			c, err := p.readClock(ctx, clockAge)
-			if err != nil {
-				return // a 429 of our own will tell
-			}
-			seen = e.Revision
-			until := c.toOwn(told.end(c.toStore(p.now())))
 			p.mu.Lock()
-			if until.After(p.paused) {
+			if until.After(p.paused) && time.Until(until) < time.Hour {
 				p.paused = until
 			}
 			p.mu.Unlock()

@@ -76,11 +76,7 @@ func (e *Engine) Stats(ctx context.Context) (*Stats, error) {
 	if err == nil {
 		var taken slots
 		_ = json.Unmarshal(entry.Value, &taken)
-		first, _, c, err := e.pacer.first(ctx, taken.Next)
-		if err != nil {
-			return nil, storeError("Stats", err)
-		}
-		s.NextSlot = c.toOwn(first).UTC()
+		s.NextSlot = taken.Next
 	} else if !errors.Is(err, store.ErrNotFound) {
 		return nil, storeError("Stats", err)
 	}
