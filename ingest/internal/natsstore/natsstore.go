@@ -32,7 +32,7 @@ const (
 	markerTTL      = time.Minute      // how long it shows that a key was removed
 	retryWait      = 100 * time.Millisecond
 	readBatch      = 200
-	maxReads       = 50 // when there are always new ones
+	maxRest        = 1000 // read one by one, when there are always new ones
 	inFlightWait   = 5 * time.Millisecond
 )
 
@@ -351,14 +351,14 @@ func (s *Store) read(
 ) (last uint64, err error) {
 	bound, cancel := s.bounded(ctx)
 	defer func() { cancel() }()
-	for reads := 1; ; {
+	for {
 		before := last
 		done, err := s.readFrom(ctx, keys, &last, fn)
 		if done {
-			if reads++; reads > maxReads || s.isLast(ctx, keys, last) {
-				return last, nil
-			}
-			continue
+			done, err = s.readRest(ctx, keys, &last, fn)
+		}
+		if done {
+			return last, nil
 		}
 		if last != before {
 			cancel()
@@ -423,12 +423,28 @@ func (s *Store) readFrom(
 	return true, nil
 }
 
-// isLast reports whether nothing was written after a revision.
-func (s *Store) isLast(ctx context.Context, keys string, revision uint64) bool {
-	ctx, cancel := context.WithTimeout(ctx, attemptTimeout)
-	defer cancel()
-	msg, err := s.records.GetLastMsgForSubject(ctx, s.subject(keys))
-	return errors.Is(err, jetstream.ErrMsgNotFound) || err == nil && msg.Sequence <= revision
+// readRest reads one by one what was written after last meanwhile.
+func (s *Store) readRest(
+	ctx context.Context, keys string, last *uint64, fn func(store.Entry),
+) (done bool, err error) {
+	for range maxRest {
+		attempt, cancel := context.WithTimeout(ctx, attemptTimeout)
+		msg, err := s.records.GetMsg(attempt, *last+1, jetstream.WithGetMsgSubject(s.subject(keys)))
+		cancel()
+		if errors.Is(err, jetstream.ErrMsgNotFound) {
+			return true, nil
+		}
+		if err != nil || ctx.Err() != nil {
+			return false, err
+		}
+		*last = msg.Sequence
+		e := store.Entry{Key: strings.TrimPrefix(msg.Subject, s.subject("")), Revision: *last}
+		if !isRemoval(msg.Header) {
+			e.Value = msg.Data
+		}
+		fn(e)
+	}
+	return true, nil
 }
 
 // isRemoval reports whether a message says that its key was removed or has expired.
