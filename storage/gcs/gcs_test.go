@@ -136,7 +136,7 @@ type cutter struct {
 
 func (c cutter) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.Method == http.MethodGet && c.left.Add(-1) >= 0 {
-		w = &cutWriter{w, rand.Int64N(1 << 20)}
+		w = &cutWriter{w, rand.Int64N(1 << 19)}
 	}
 	c.next.ServeHTTP(w, r)
 }

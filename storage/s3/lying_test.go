@@ -327,3 +327,20 @@ func TestSinkAcceptsWhatWasStored(t *testing.T) {
 		require.NoError(t, err, checksum)
 	}
 }
+
+// A server that confirms nothing, and shows another object than the one it was given, has stored
+// nothing.
+func TestSinkOfAServerThatShowsAnotherObject(t *testing.T) {
+	t.Parallel()
+	server := newObjectServer()
+	server.before = func(_ http.ResponseWriter, r *http.Request) bool {
+		if r.Method != http.MethodPut {
+			return false
+		}
+		server.store("a.json", &object{body: []byte("other")})
+		return true
+	}
+	sink := newSink(t, server.start(t), s3.SinkParams{})
+	_, err := sink.Store(t.Context(), fileOf("a.json", []byte("hello")))
+	require.ErrorContains(t, err, "shows another object")
+}

@@ -2,6 +2,7 @@ package s3
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/md5" //nolint:gosec // what S3 verifies
 	"crypto/sha256"
@@ -95,8 +96,13 @@ func NewSink(client *awss3.Client, params SinkParams) (*Sink, error) {
 // looks for its object, and then uses the file's other key for other content. A
 // file of several parts is not sent again: it fails, and the next Store stores it.
 func (s *Sink) Store(ctx context.Context, file ricloud.SinkFile) (ricloud.StoredFile, error) {
+	digest, err := hex.DecodeString(file.Result.Checksum)
+	if err != nil {
+		return ricloud.StoredFile{},
+			fmt.Errorf("s3: the checksum of result %s is not an MD5: %w", file.Result.ID, err)
+	}
 	u := &upload{
-		Sink: s, file: file, md5: strings.ToLower(file.Result.Checksum),
+		Sink: s, file: file, md5: strings.ToLower(file.Result.Checksum), digest: digest,
 		part: max(s.params.PartSize, file.Result.Size/maxParts+1),
 	}
 	store := u.inParts
@@ -186,6 +192,7 @@ type upload struct {
 
 	file    ricloud.SinkFile
 	md5     string
+	digest  []byte // the same
 	part    int64
 	key     string
 	body    *bytes.Buffer // of a file that fits in one part, verified
@@ -208,14 +215,10 @@ func (u *upload) whole(ctx context.Context) error {
 		}
 		u.body = body
 	}
-	digest, err := hex.DecodeString(u.md5)
-	if err != nil {
-		return err
-	}
 	sha := sha256.Sum256(u.body.Bytes())
 	stored, err := u.client.PutObject(ctx, &awss3.PutObjectInput{
 		Bucket: &u.params.Bucket, Key: &u.key, Body: bytes.NewReader(u.body.Bytes()),
-		ContentMD5:        aws.String(base64.StdEncoding.EncodeToString(digest)),
+		ContentMD5:        aws.String(base64.StdEncoding.EncodeToString(u.digest)),
 		ChecksumAlgorithm: types.ChecksumAlgorithmSha256,
 		ChecksumSHA256:    aws.String(base64.StdEncoding.EncodeToString(sha[:])),
 		IfNoneMatch:       aws.String("*"),
@@ -281,9 +284,6 @@ func (u *upload) inParts(ctx context.Context) error {
 		}
 		err = u.failed(err)
 	}
-	if err == nil {
-		return nil
-	}
 	u.refused = err
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), abortTimeout)
 	defer cancel()
@@ -318,7 +318,7 @@ func (u *upload) parts(
 		if last { // ReadFull hides which end this was
 			_, err := u.file.Body.Read(make([]byte, 1))
 			if err != io.EOF {
-				return nil, "", err
+				return nil, "", cmp.Or(err, io.ErrUnexpectedEOF)
 			}
 		}
 		if n > 0 {

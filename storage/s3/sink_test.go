@@ -122,10 +122,16 @@ func TestSinkStoresNothingUnverified(t *testing.T) {
 			server := newObjectServer()
 			sink := newSink(t, server.start(t), s3.SinkParams{PartSize: partSize})
 			for _, length := range []int{0, len(body) / 2, len(body)} {
-				bad := io.MultiReader(bytes.NewReader(body[:length]), iotest.ErrReader(ricloud.ErrChecksum))
-				_, err := sink.Store(t.Context(), fileFrom("a.json", body, bad))
-				require.ErrorIs(t, err, ricloud.ErrChecksum)
+				for _, failure := range []error{ricloud.ErrChecksum, io.ErrUnexpectedEOF} {
+					bad := io.MultiReader(bytes.NewReader(body[:length]), iotest.ErrReader(failure))
+					_, err := sink.Store(t.Context(), fileFrom("a.json", body, bad))
+					require.ErrorIs(t, err, failure)
+				}
 			}
+			odd := fileOf("a.json", body)
+			odd.Result.Checksum = "no MD5"
+			_, err := sink.Store(t.Context(), odd)
+			require.ErrorContains(t, err, "is not an MD5")
 			assert.Empty(t, server.keys())
 			assert.Empty(t, server.uploads, "unfinished uploads are aborted")
 		})
