@@ -87,8 +87,9 @@ func Records[T any](r io.Reader) iter.Seq2[T, error] {
 			return
 		}
 		d := newDocument(r)
+		var v, zero T // one v for all records: the decoder needs its address, and it is copied
 		err := d.read(func() (stop bool, err error) {
-			var v, zero T
+			v = zero
 			begin := d.next()
 			if err := d.Decode(&v); err != nil {
 				if d.InputOffset() <= begin { // it is not even JSON
@@ -99,7 +100,6 @@ func Records[T any](r io.Reader) iter.Seq2[T, error] {
 			return !yield(v, nil), nil
 		})
 		if err != nil && !errors.Is(err, errStopped) {
-			var zero T
 			yield(zero, &RecordError{d.index, d.InputOffset(), err})
 		}
 	}
