@@ -110,15 +110,14 @@ type entry[R any] struct {
 	earlier *R // seen too long ago to be yielded without a read
 
 	began, due time.Time
-	read       time.Time // when the last read succeeded; at first, began
-	index      int       // in the queue; -1: it is being read, or has ended
-	hasEvents  bool      // an event about it has arrived
-	unlisted   bool      // the last scan did not show it
-	check      bool      // a Get is to check what the list shows of it
-	sought     bool      // the scan in progress looks for it and has not shown it yet
-	scan       int       // the last scan that showed it
-	// confirmedAt is when a Get, a change or an event showed it last, since began.
-	confirmedAt time.Duration
+	index      int  // in the queue; -1: it is being read, or has ended
+	hasEvents  bool // an event about it has arrived
+	unlisted   bool // the last scan did not show it
+	check      bool // a Get is to check what the list shows of it
+	sought     bool // the scan in progress looks for it and has not shown it yet
+	scan       int  // the last scan that showed it
+	// Since began: when the last read succeeded, and when a Get, a change or an event showed it last.
+	readAt, confirmedAt time.Duration
 
 	failing *failing // the reads that failed since the last success; nil: none
 }
@@ -140,7 +139,7 @@ func (e *entry[R]) failed(err error, now time.Time) {
 
 // succeeded notes a successful read.
 func (e *entry[R]) succeeded(now time.Time) {
-	e.failing, e.read = nil, now
+	e.failing, e.readAt = nil, now.Sub(e.began)
 }
 
 // Join begins to wait for a resource. known is what the caller knows of it
@@ -165,7 +164,7 @@ func (h *Hub[R]) Join(id string, known *R) *Wait[R] {
 // add makes an entry and, unless it has ended already, has it read.
 func (h *Hub[R]) add(id string, known *R) *entry[R] {
 	now := time.Now()
-	e := &entry[R]{id: id, began: now, read: now, due: now, index: -1}
+	e := &entry[R]{id: id, began: now, due: now, index: -1}
 	h.entries[id] = e
 	h.allowance.Add(1)
 	if known != nil {
@@ -264,7 +263,7 @@ func (h *Hub[R]) noteEvent(id string) {
 	if e := h.entries[id]; e != nil {
 		if !e.hasEvents && e.index >= 0 {
 			e.hasEvents = true
-			h.schedule(e, e.read)
+			h.schedule(e, e.began.Add(e.readAt))
 			heap.Fix(&h.queue, e.index)
 		}
 		e.hasEvents = true

@@ -66,6 +66,7 @@ func (h *Hub[R]) step(ctx context.Context) time.Duration {
 			continue
 		}
 		e := heap.Remove(&h.queue, next).(*entry[R]) //nolint:forcetypeassert // it holds nothing else
+		h.found(e)                                   // its read shows it
 		rd := &read[R]{entry: e, sent: now}
 		rd.ctx, rd.cancel = context.WithCancelCause(ctx) //nolint:fatcontext // a context for each read
 		h.reads = append(h.reads, rd)
@@ -195,7 +196,6 @@ func (h *Hub[R]) get(rd *read[R]) {
 	if err == nil {
 		h.succeeded(now)
 		e.succeeded(now)
-		h.found(e)
 		h.shared += int64(len(e.waits) - 1)
 		h.checked(e, h.learn(e, r, h.source.Status(r), true), now)
 	} else {

@@ -122,12 +122,12 @@ func (h *Hub[R]) smaller(size, least int) bool {
 // seek notes the resources that the scan which began at a time looks for. It
 // returns their number, and whether the last scan missed some of them. Those that
 // are waited for since are no reason to read on: they may be newer than the pages
-// to come.
+// to come. Nor are those that a Get reads now.
 func (h *Hub[R]) seek(began time.Time) (sought int, missed bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.sought = 0
-	for _, e := range h.entries {
+	for _, e := range h.queue {
 		e.sought = !e.began.After(began) && h.mayList(e, began)
 		if e.sought {
 			h.sought++
@@ -175,7 +175,7 @@ func (h *Hub[R]) show(page []*R) (shown int) {
 			continue
 		}
 		shown++
-		e.scan = h.scans
+		e.scan, e.unlisted = h.scans, false
 		h.found(e)
 		if e.check { // a Get knows better
 			continue
@@ -191,20 +191,22 @@ func (h *Hub[R]) show(page []*R) (shown int) {
 }
 
 // scanned makes the resources that the list showed due together. The others
-// keep their own time and are read one by one.
+// keep their own time and are read one by one. Those that a Get reads now are left to it.
 func (h *Hub[R]) scanned(l lists, found int, began time.Time) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	now := time.Now()
 	missing := 0
 	total, shortest := time.Duration(0), longest
-	for _, e := range h.entries {
+	var oldest *entry[R]
+	for _, e := range h.queue {
 		interval := h.interval(e, now)
 		total, shortest = total+interval, min(shortest, interval)
 		e.unlisted = e.scan != h.scans && !e.began.After(began) && !e.status.GetOnly && !e.check
 		if e.unlisted {
 			missing++
 		}
+		oldest = older(oldest, e)
 	}
 	l.share, l.limit = 1, h.lists.limit
 	if missing > 0 {
@@ -214,18 +216,14 @@ func (h *Hub[R]) scanned(l lists, found int, began time.Time) {
 	if !began.Before(l.retry) { // this scan looked for what earlier ones did not show
 		l.retry = now.Add(exploredPages * h.rhythm.Longest)
 	}
-	mean := total / time.Duration(max(len(h.entries), 1))
+	mean := total / time.Duration(max(len(h.queue), 1))
 	l.together = now.Add(h.rhythm.together(mean, shortest))
 	h.lists, h.scanning, h.refusal = l, false, nil
-	var oldest *entry[R]
 	for _, e := range h.queue {
-		oldest = older(oldest, e)
 		switch {
 		case e.status.GetOnly, e.check: // it has its own time
-		case e.scan == h.scans && h.mayWait(h.interval(e, now), l.together, now):
+		case e.scan == h.scans: // together puts off none of them too long
 			e.due = l.together
-		case e.scan == h.scans:
-			h.schedule(e, now)
 		case e.unlisted && e.due.After(now): // it has waited for this scan
 			e.due = now
 		}
