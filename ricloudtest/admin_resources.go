@@ -89,16 +89,16 @@ func (s *Server) adminList(r *adminRequest) (any, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if kind == "organisation" {
-		return maskObject(view{server: s, origin: s.publicStorage()}.organisation(s.org)), nil
+		return newMasker().object(view{server: s, origin: s.publicStorage()}.organisation(s.org)), nil
 	}
 	if !slices.Contains(adminKinds(), kind) {
 		return nil, refuse("there is no kind of resource %q; there are organisation, %s", kind,
 			strings.Join(adminKinds(), ", "))
 	}
 	items := s.resources(kind, limit)
-	out := make([]any, 0, len(items))
+	out, mask := make([]any, 0, len(items)), newMasker()
 	for _, write := range items {
-		out = append(out, maskObject(write()))
+		out = append(out, mask.object(write()))
 	}
 	return object{"data": out, "total_count": len(s.resources(kind, 0))}, nil
 }

@@ -140,7 +140,7 @@ func redact(raw []byte) json.RawMessage {
 	if len(bytes.TrimSpace(raw)) == 0 {
 		return nil
 	}
-	masked, err := json.Marshal(maskJSON(raw))
+	masked, err := json.Marshal(newMasker().json(raw))
 	if err != nil {
 		return nil
 	}

@@ -197,6 +197,7 @@ func TestRecordKeepsNoSecret(t *testing.T) {
 		`"links":["https://` + secret + `@example.com/a?sig=` + secret + `#` + secret + `",` +
 		`"see https://example.com/b?token=` + secret + ` there"],` +
 		`"message":"Authorization: Bearer ` + secret + `, password=` + secret + `",` +
+		`"folded":["PAſSWORD=` + secret + `","to\u212aen: ` + secret + `"],` +
 		`"nested":"[{\"data\":\"{\\\"secret\\\":\\\"` + secret + `\\\"}\"}]",` +
 		`"state":"active"}`
 	next := roundTrip(func(*http.Request) (*http.Response, error) {

@@ -120,30 +120,37 @@ func (s *Server) ResetCalls() {
 
 // page lists calls with their masked bodies, the oldest first: those after a number, or the newest.
 func (j *journal) page(operation string, after, limit int, forward bool) object {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	var found []*record
-	for _, entry := range j.records {
-		if entry.number > after && (operation == "" || entry.Operation == operation) {
-			found = append(found, entry)
-		}
-	}
-	total := len(found)
-	if len(found) > limit {
-		if forward {
-			found = found[:limit]
-		} else {
-			found = found[len(found)-limit:]
-		}
-	}
-	calls := make([]object, 0, len(found))
-	for _, entry := range found {
-		calls = append(calls, object{
+	found, total, counts := j.find(operation, after, limit, forward)
+	calls, mask := make([]object, len(found)), newMasker()
+	for i, entry := range found {
+		calls[i] = object{
 			"number": entry.number, "operation": entry.Operation, "method": entry.Method,
 			"path": entry.Path, "query": entry.Query, "status": entry.Status,
 			"time": stamp(entry.Time), "seconds": entry.Duration.Seconds(),
-			"request": maskJSON(entry.request), "response": maskJSON(entry.response),
-		})
+			"request": mask.json(entry.request), "response": mask.json(entry.response),
+		}
 	}
-	return object{"calls": calls, "total_count": total, "counts": maps.Clone(j.counted)}
+	return object{"calls": calls, "total_count": total, "counts": counts}
+}
+
+// find copies the calls of a page, so that no request waits while they are masked.
+func (j *journal) find(
+	operation string, after, limit int, forward bool,
+) (found []record, total int, counts map[string]int) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for _, entry := range j.records {
+		if entry.number > after && (operation == "" || entry.Operation == operation) {
+			found = append(found, *entry)
+		}
+	}
+	total = len(found)
+	if total > limit {
+		if forward {
+			found = found[:limit]
+		} else {
+			found = found[total-limit:]
+		}
+	}
+	return found, total, maps.Clone(j.counted)
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -30,9 +31,35 @@ func isSecret(key string) bool {
 	return key == "code"
 }
 
-// maskJSON returns a body with its secrets masked, as a value that JSON can write. A body that is
+// masker masks what is secret in what the sandbox shows of itself.
+type masker struct {
+	announcing       []string // the words before a secret
+	urls, spelledOut *regexp.Regexp
+}
+
+func newMasker() *masker {
+	schemes := []string{"bearer", "basic"}
+	names := []string{"password", "passcode", "token", "secret", "credential", "signature", "code"}
+	return &masker{
+		announcing: append(schemes, names...),
+		urls:       regexp.MustCompile(`[A-Za-z][A-Za-z0-9+.-]*://[^\s"'<>]+`),
+		spelledOut: regexp.MustCompile(`(?i)(\b(?:` + strings.Join(schemes, "|") + `)\s+|` +
+			`\b\w*(?:` + strings.Join(names, "|") + `)s?\s*[=:]\s*)[^\s,;&"']+`),
+	}
+}
+
+// announces reports whether a secret may be spelled out in a text. Most texts have none, and it is
+// much faster than the expression.
+func (m *masker) announces(text string) bool {
+	folded := strings.ToLower(strings.ToUpper(text)) // as (?i): the Kelvin sign to k, the long s to s
+	return slices.ContainsFunc(m.announcing, func(word string) bool {
+		return strings.Contains(folded, word)
+	})
+}
+
+// json returns a body with its secrets masked, as a value that JSON can write. A body that is
 // not JSON becomes its length.
-func maskJSON(raw []byte) any {
+func (m *masker) json(raw []byte) any {
 	if len(bytes.TrimSpace(raw)) == 0 {
 		return nil
 	}
@@ -42,11 +69,11 @@ func maskJSON(raw []byte) any {
 	if err := decoder.Decode(&value); err != nil || decoder.More() {
 		return "(" + strconv.Itoa(len(raw)) + " bytes that are not JSON)"
 	}
-	return maskValue("", value)
+	return m.value("", value)
 }
 
-// maskValue masks a value that stands under a key.
-func maskValue(key string, value any) any {
+// value masks a value that stands under a key.
+func (m *masker) value(key string, value any) any {
 	if value == nil {
 		return nil
 	}
@@ -57,52 +84,51 @@ func maskValue(key string, value any) any {
 	case map[string]any:
 		out := object{}
 		for name, item := range value {
-			out[name] = maskValue(name, item)
+			out[name] = m.value(name, item)
 		}
 		return out
 	case []any:
 		out := make([]any, len(value))
 		for i, item := range value {
-			out[i] = maskValue(key, item)
+			out[i] = m.value(key, item)
 		}
 		return out
 	case string:
-		return maskText(value)
+		return m.text(value)
 	}
 	return value
 }
 
-// maskText masks what is secret in a text: in the JSON that it may hold, in URLs, and behind words
+// text masks what is secret in a text: in the JSON that it may hold, in URLs, and behind words
 // such as "Bearer" or "password=".
-func maskText(text string) string {
+func (m *masker) text(text string) string {
 	if inner := strings.TrimSpace(text); strings.IndexAny(inner, `{["`) == 0 &&
 		json.Valid([]byte(inner)) {
-		return string(reply.Encode(maskJSON([]byte(inner))))
+		return string(reply.Encode(m.json([]byte(inner))))
 	}
-	text = urls().ReplaceAllStringFunc(text, func(address string) string {
-		scheme, rest, _ := strings.Cut(address, "://")
-		rest, query, asked := strings.Cut(rest, "?")
-		rest, _, _ = strings.Cut(rest, "#")
-		host, path, hasPath := strings.Cut(rest, "/")
-		host = host[strings.LastIndex(host, "@")+1:]
-		if hasPath {
-			host += "/" + path
-		}
-		if asked && query != masked {
-			host += "?" + masked
-		}
-		return scheme + "://" + host
-	})
-	return spelledOut().ReplaceAllString(text, "${1}"+masked)
+	if strings.Contains(text, "://") {
+		text = m.urls.ReplaceAllStringFunc(text, maskAddress)
+	}
+	if !m.announces(text) {
+		return text
+	}
+	return m.spelledOut.ReplaceAllString(text, "${1}"+masked)
 }
 
-func urls() *regexp.Regexp { return regexp.MustCompile(`[A-Za-z][A-Za-z0-9+.-]*://[^\s"'<>]+`) }
-
-// spelledOut finds a secret behind the word that announces it.
-func spelledOut() *regexp.Regexp {
-	return regexp.MustCompile(`(?i)(\b(?:bearer|basic)\s+|` +
-		`\b\w*(?:password|passcode|token|secret|credential|signature|code)s?\s*[=:]\s*)` +
-		`[^\s,;&"']+`)
+// maskAddress leaves out the user, the query and the fragment of a URL.
+func maskAddress(address string) string {
+	scheme, rest, _ := strings.Cut(address, "://")
+	rest, query, asked := strings.Cut(rest, "?")
+	rest, _, _ = strings.Cut(rest, "#")
+	host, path, hasPath := strings.Cut(rest, "/")
+	host = host[strings.LastIndex(host, "@")+1:]
+	if hasPath {
+		host += "/" + path
+	}
+	if asked && query != masked {
+		host += "?" + masked
+	}
+	return scheme + "://" + host
 }
 
 // readUpTo reads at most that many bytes and fails where there are more.
@@ -118,5 +144,5 @@ func readUpTo(r io.Reader, most int64) ([]byte, error) {
 	return body.Bytes(), err
 }
 
-// maskObject masks a resource that a view wrote.
-func maskObject(o object) any { return maskJSON(reply.Encode(o)) }
+// object masks a resource that a view wrote.
+func (m *masker) object(o object) any { return m.json(reply.Encode(o)) }
