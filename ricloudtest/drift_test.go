@@ -190,7 +190,7 @@ func TestRecorderStepsAside(t *testing.T) {
 // answer.
 func TestRecordKeepsNoSecret(t *testing.T) {
 	t.Parallel()
-	const secret = "hunter2secret"
+	const secret = "hunter2"
 	answer := `{"data":"{\"token\":\"` + secret + `\",\"n\":1}",` +
 		`"old_token":"` + secret + `","tokens":["` + secret + `"],"userPassword":"` + secret + `",` +
 		`"api_key":{"a":"` + secret + `"},"code":"` + secret + `",` +
