@@ -11,6 +11,7 @@ import (
 	"strings"
 	"syscall"
 	"time"
+	"unicode"
 )
 
 // Policy says where signed URLs and redirects may lead.
@@ -26,13 +27,17 @@ func (p Policy) Check(target *url.URL) error {
 	switch {
 	case host == "" || target.Scheme != "https" && target.Scheme != "http":
 		return errors.New("is not an https:// URL")
+	case strings.IndexFunc(host, notASCII) >= 0: // net/http would connect to another name than this
+		return errors.New("has a host that is not ASCII")
 	case !p.Local && isLocalHost(host):
 		return fmt.Errorf("leads to %s, which is not on the public Internet", host)
-	case target.Scheme == "http" && !p.HTTP && (!p.Local || !isLoopbackHost(host)):
+	case target.Scheme == "http" && !p.HTTP && !isLoopbackHost(host):
 		return fmt.Errorf("leads to http://%s, which is not encrypted", host)
 	}
 	return nil
 }
+
+func notASCII(r rune) bool { return r > unicode.MaxASCII }
 
 // isLocalHost reports whether a name or an address, in any spelling that a
 // resolver may accept, is this machine or in a private network.
@@ -104,7 +109,7 @@ func isLocal(addr netip.Addr) bool {
 	}
 	for _, prefix := range []string{
 		"0.0.0.0/8", "100.64.0.0/10", "192.0.0.0/24", "240.0.0.0/4",
-		"::/96", "fec0::/10",
+		"::/96", "fec0::/10", "64:ff9b:1::/48",
 	} {
 		if netip.MustParsePrefix(prefix).Contains(addr) {
 			return true

@@ -41,6 +41,11 @@ func TestPolicy(t *testing.T) {
 		{target: "https://[2002:7f00:1::]/k", policy: Policy{}, want: "not on the public Internet"},
 		{target: "https://[fe80::1%25eth0]/k", policy: Policy{}, want: "not on the public Internet"},
 		{target: "https://100.64.0.1/k", policy: Policy{}, want: "not on the public Internet"},
+		{target: "https://[64:ff9b:1::1]/k", policy: Policy{}, want: "not on the public Internet"},
+		{target: "https://\u2460\u2461\u2466.0.0.1/k?s=1", policy: Policy{}, want: "not ASCII"},
+		{target: "https://127\u30020\u30020\u30021/k", policy: Policy{}, want: "not ASCII"},
+		{target: "https://\u24dbocalhost/k", policy: Policy{Local: true}, want: "not ASCII"},
+		{target: "https://b%C3%BCcher.example/k", policy: Policy{}, want: "not ASCII"},
 		{target: "https://256.1.1.1/k", policy: Policy{}, want: ""}, // a name that never resolves
 		{target: "https://4294967296/k", policy: Policy{}, want: ""},
 		{target: "https://1.2.3.4.5/k", policy: Policy{}, want: ""},

@@ -64,6 +64,9 @@ func secrets(urls []*url.URL) []string {
 		if password, ok := u.User.Password(); ok && password != "" {
 			all = append(all, password)
 		}
+		if name := u.User.Username(); len(name) >= minSecret { // it may be a token
+			all = append(all, name)
+		}
 		for pair := range strings.SplitSeq(u.RawQuery, "&") {
 			_, value, _ := strings.Cut(pair, "=")
 			if len(value) >= minSecret {

@@ -29,6 +29,17 @@ func TestHideURL(t *testing.T) {
 	decoded := HideURL(errors.New("bad signature canary/sig"), target)
 	assert.Equal(t, "bad signature [redacted]", decoded.Error())
 
+	for _, row := range []struct{ target, said, want string }{
+		{target: "https://s.example/k?sig=abc", said: "no /k?sig=abc", want: "no /k?[redacted]"},
+		{target: "https://s.example/k?n=1&sig=6bytes", said: "no 6bytes", want: "no [redacted]"},
+		{target: "https://s.example/k?n=1&sig=5byte", said: "no 5byte", want: "no 5byte"},
+		{target: "https://token1@s.example/k", said: "no token1", want: "no [redacted]"},
+	} {
+		target, err := url.Parse(row.target)
+		require.NoError(t, err)
+		assert.Equal(t, row.want, HideURL(errors.New(row.said), target).Error(), row.target)
+	}
+
 	plain := errors.New("connection reset")
 	assert.Equal(t, plain, HideURL(plain, target), "there is nothing to hide")
 	require.ErrorContains(t, HideURL(&url.Error{Op: "Get"}, target), "without an error")
