@@ -54,6 +54,10 @@ type system struct {
 	// rename renames a file, unless the new name is taken. It returns
 	// errors.ErrUnsupported where that cannot be done in one step.
 	rename func(root *os.Root, from, to string) error
+	// replace renames a file, also over the new name.
+	replace func(root *os.Root, from, to string) error
+	// remove removes a file.
+	remove func(root *os.Root, name string) error
 	// sync flushes the content of a file to disk.
 	sync func(*os.File) error
 	// syncFolder flushes the names in an open folder to disk.
@@ -65,6 +69,8 @@ func realSystem() system {
 		lock:       lockFile,
 		link:       (*os.Root).Link,
 		rename:     renameNew,
+		replace:    (*os.Root).Rename,
+		remove:     (*os.Root).Remove,
 		sync:       (*os.File).Sync,
 		syncFolder: (*os.File).Sync,
 	}
@@ -137,11 +143,8 @@ func (f *Folder) Save(
 	for {
 		kept, err := s.try()
 		if errors.Is(err, errMoved) {
-			if ctx.Err() == nil {
-				s.reader.restart()
-				continue
-			}
-			err = backoff.Cause(ctx)
+			s.reader.restart()
+			continue
 		}
 		if err != nil {
 			return Kept{}, s.named(err)
@@ -293,7 +296,7 @@ func (f *Folder) syncOne(name string) (bool, error) {
 // removeSame removes name if it still is the given file.
 func (f *Folder) removeSame(name string, info fs.FileInfo) {
 	if now, err := f.root.Lstat(name); err == nil && info != nil && os.SameFile(now, info) {
-		_ = f.root.Remove(name)
+		_ = f.sys.remove(f.root, name)
 	}
 }
 

@@ -233,6 +233,17 @@ func TestSync(t *testing.T) {
 		assert.False(t, synced)
 		assert.Equal(t, []string{"a"}, names(t, dir))
 	}
+	f, err := OpenFolder(t.TempDir(), "data")
+	require.NoError(t, err)
+	defer func() { _ = f.Close() }()
+	answers := []error{syscall.EINVAL, nil}
+	f.sys.syncFolder = func(*os.File) error {
+		defer func() { answers = answers[1:] }()
+		return answers[0]
+	}
+	synced, err := f.Sync()
+	require.NoError(t, err)
+	assert.False(t, synced, "one of the two folders was not flushed")
 	for _, failed := range []error{syscall.EIO, syscall.ENOSPC, syscall.ESTALE} {
 		f, dir := folder(t)
 		require.NoError(t, os.WriteFile(filepath.Join(dir, "found"), random(10), 0o600))

@@ -69,7 +69,7 @@ func (s *saving) tryPartial() (*partial, error) {
 	if names, err := countNames(f, info); err == nil && names > 1 {
 		// A Save was killed after it gave the file its name. The file with that
 		// name now belongs to the user: never write to it.
-		_ = s.root.Remove(p.name)
+		_ = s.sys.remove(s.root, p.name)
 		return nil, f.Close()
 	}
 	return p, nil
@@ -121,7 +121,7 @@ func (f *Folder) byName(p *partial) fs.FileInfo {
 // discard removes the partial file. Where it cannot be removed, it is emptied:
 // its bytes must not be used again.
 func (f *Folder) discard(p *partial) {
-	if f.stillNamed(p) && f.root.Remove(p.name) != nil {
+	if f.stillNamed(p) && f.sys.remove(f.root, p.name) != nil {
 		_ = p.Truncate(0)
 	}
 }
@@ -156,7 +156,7 @@ func (f *Folder) removeStale(name string, before time.Time) (bool, error) {
 	if !f.stillNamed(p) {
 		return false, nil
 	}
-	return true, f.root.Remove(name)
+	return true, f.sys.remove(f.root, name)
 }
 
 // IsPartial reports whether name is that of a partial file.
@@ -261,7 +261,7 @@ func (s *saving) resume(p *partial) (bool, error) {
 	buffer := s.buffers.get(s.file.Size)
 	defer s.buffers.put(buffer)
 	n, err := s.reader.sums.hashAll(s.ctx, p.File, *buffer)
-	s.reader.next.Offset, s.reader.reached = n, n
+	s.reader.next.Offset = n
 	s.file.report(n)
 	return true, err
 }

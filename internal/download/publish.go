@@ -16,7 +16,7 @@ func (s *saving) publish(p *partial, name string) error {
 		return errMoved
 	}
 	if names, err := countNames(p.File, now); err == nil && names > 1 {
-		_ = s.root.Remove(p.name)
+		_ = s.sys.remove(s.root, p.name)
 		return errMoved
 	}
 	if now.Size() != s.file.Size { // another program has written to it
@@ -28,7 +28,7 @@ func (s *saving) publish(p *partial, name string) error {
 		if !s.isNamed(p, name) {
 			return errMoved
 		}
-		_ = s.root.Remove(p.name) // where this fails, the next Save does it
+		_ = s.sys.remove(s.root, p.name) // where this fails, the next Save does it
 		return nil
 	}
 	if !taken(err) { // this file system has no links
@@ -84,8 +84,8 @@ func (s *saving) renameOver(p *partial, name string) error {
 	if !s.isEmpty(name, empty) {
 		return errMoved
 	}
-	if err = s.root.Rename(p.name, name); err != nil && s.isEmpty(name, empty) {
-		_ = s.root.Remove(name)
+	if err = s.sys.replace(s.root, p.name, name); err != nil && s.isEmpty(name, empty) {
+		_ = s.sys.remove(s.root, name)
 	}
 	return err
 }
@@ -148,9 +148,9 @@ func (s *saving) dropClaim(name string, info fs.FileInfo) bool {
 			claims[i] = lost
 		}
 	}
-	dropped := s.isEmpty(name, info) && s.root.Remove(name) == nil
+	dropped := s.isEmpty(name, info) && s.sys.remove(s.root, name) == nil
 	for _, claim := range claims {
-		_ = s.root.Remove(claim)
+		_ = s.sys.remove(s.root, claim)
 	}
 	return dropped
 }

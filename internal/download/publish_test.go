@@ -353,3 +353,200 @@ func TestAnEmptyFileIsLookedAtTwice(t *testing.T) {
 	require.NoError(t, os.Rename(claim, path))
 	assert.True(t, s.isClaimed("a", seen), "it was completed")
 }
+
+// A claim loses its name to another Save, which then publishes its own file there: that file is not
+// removed. A file that takes the place of the claim is not renamed either.
+func TestAClaimThatIsLostRemovesNothing(t *testing.T) {
+	t.Parallel()
+	const theirs = "something else"
+	for name, answer := range map[string]error{
+		"another Save finished": syscall.ENOENT,
+		"the disk failed":       syscall.EIO,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f, dir := folder(t)
+			breaks["no links, and no rename that spares"](&f.sys)
+			o := &object{content: random(5000)}
+			var claim string
+			f.sys.replace = func(_ *os.Root, from, to string) error {
+				claim = filepath.Join(dir, from)
+				return errors.Join(answer, os.Remove(filepath.Join(dir, to)), os.Remove(claim),
+					os.WriteFile(claim, []byte(theirs), 0o600),
+					os.WriteFile(filepath.Join(dir, to), o.content, 0o600))
+			}
+			kept, err := saveWithin(t, f, o)
+			if errors.Is(answer, syscall.ENOENT) {
+				require.NoError(t, err)
+				assert.True(t, kept.Found)
+			} else {
+				require.ErrorIs(t, err, answer)
+			}
+			assert.Equal(t, int32(1), o.opened.Load())
+			requireContent(t, filepath.Join(dir, "a"), o.content)
+			requireContent(t, claim, []byte(theirs))
+		})
+	}
+}
+
+// A rename that failed leaves no empty file under the name, and the next Save resumes.
+func TestAClaimThatFailsLeavesNoName(t *testing.T) {
+	t.Parallel()
+	f, dir := folder(t)
+	breaks["no links, and no rename that spares"](&f.sys)
+	o := &object{content: random(5000)}
+	f.sys.replace = func(*os.Root, string, string) error { return syscall.EDQUOT }
+	_, err := saveWithin(t, f, o)
+	require.ErrorIs(t, err, syscall.EDQUOT)
+	assert.Equal(t, []string{partialName("a", o.file())}, names(t, dir))
+	f.sys.replace = (*os.Root).Rename
+	requireSaved(t, f, dir, "a", o)
+	assert.Equal(t, []string{"a"}, names(t, dir))
+}
+
+// An empty file that appears just before a claim is not ours to replace.
+func TestAClaimDoesNotReplaceAnEmptyFile(t *testing.T) {
+	t.Parallel()
+	f, dir := folder(t)
+	o := &object{content: random(5000)}
+	f.sys.link = func(root *os.Root, from, to string) error {
+		if to != "a" {
+			return root.Link(from, to)
+		}
+		return errors.Join(syscall.EPERM, os.WriteFile(filepath.Join(dir, to), nil, 0o600))
+	}
+	f.sys.rename = func(*os.Root, string, string) error { return errors.ErrUnsupported }
+	kept, err := saveWithin(t, f, o)
+	require.NoError(t, err)
+	requireContent(t, filepath.Join(dir, kept.Name), o.content)
+	assert.NotEqual(t, "a", kept.Name)
+	requireContent(t, filepath.Join(dir, "a"), nil)
+}
+
+// While a claim cannot be removed, Save does not take its empty file for the user's.
+func TestSaveWaitsForAClaim(t *testing.T) {
+	t.Parallel()
+	f, dir := folder(t)
+	o := &object{content: random(5000)}
+	claim := strings.TrimSuffix(partialName("a", o.file()), partialSuffix) + claimSuffix
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "a"), nil, 0o600))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, claim), o.content, 0o600))
+	removals := 0
+	f.sys.remove = func(root *os.Root, name string) error {
+		if removals++; removals <= 2 {
+			return syscall.EBUSY
+		}
+		return root.Remove(name)
+	}
+	kept, err := saveWithin(t, f, o)
+	require.NoError(t, err)
+	assert.Equal(t, "a", kept.Name)
+	requireContent(t, filepath.Join(dir, "a"), o.content)
+	assert.Equal(t, []string{"a"}, names(t, dir))
+}
+
+// What replaced a partial file, a saved file or a claim is not ours to remove.
+func TestNothingOfOthersIsRemoved(t *testing.T) {
+	t.Parallel()
+	const theirs = "something else"
+	requireTheirs := func(t *testing.T, path string) {
+		t.Helper()
+		requireContent(t, path, []byte(theirs))
+	}
+	o := &object{content: random(5000)}
+	partial := partialName("a", o.file())
+	for name, test := range map[string]func(t *testing.T, f *Folder, dir string){
+		"after a failed sync": func(t *testing.T, f *Folder, dir string) {
+			t.Helper()
+			f.sys.sync = func(*os.File) error {
+				swap(t, dir, theirs)
+				return syscall.EIO
+			}
+			_, err := saveWithin(t, f, o)
+			require.ErrorIs(t, err, syscall.EIO)
+			requireTheirs(t, filepath.Join(dir, partial))
+		},
+		"after a failed sync of the folder": func(t *testing.T, f *Folder, dir string) {
+			t.Helper()
+			kept, err := saveWithin(t, f, o)
+			require.NoError(t, err)
+			path := filepath.Join(dir, kept.Name)
+			require.NoError(t, os.Rename(path, path+".moved"))
+			require.NoError(t, os.WriteFile(path, []byte(theirs), 0o600))
+			f.sys.syncFolder = func(*os.File) error { return syscall.EIO }
+			_, err = f.Sync(kept)
+			require.ErrorIs(t, err, syscall.EIO)
+			requireTheirs(t, path)
+		},
+		"as it gets stale": func(t *testing.T, f *Folder, dir string) {
+			t.Helper()
+			require.NoError(t, os.WriteFile(filepath.Join(dir, partial), o.content[:9], 0o600))
+			f.sys.lock = func(file *os.File) (bool, error) {
+				swap(t, dir, theirs)
+				return lockFile(file)
+			}
+			removed, err := f.removeStale(partial, time.Time{})
+			require.NoError(t, err)
+			assert.False(t, removed)
+			requireTheirs(t, filepath.Join(dir, partial))
+		},
+		"without locks": func(t *testing.T, f *Folder, dir string) {
+			t.Helper()
+			require.NoError(t, os.WriteFile(filepath.Join(dir, partial), []byte(theirs), 0o600))
+			breaks["no locks"](&f.sys)
+			for _, found := range []bool{false, true} {
+				kept, err := saveWithin(t, f, o)
+				require.NoError(t, err)
+				assert.Equal(t, found, kept.Found)
+				requireTheirs(t, filepath.Join(dir, partial))
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f, dir := folder(t)
+			test(t, f, dir)
+		})
+	}
+}
+
+// Bytes that may be lost and cannot be removed are emptied.
+func TestWhatCannotBeRemovedIsEmptied(t *testing.T) {
+	t.Parallel()
+	f, dir := folder(t)
+	o := &object{content: random(5000)}
+	f.sys.sync = func(*os.File) error { return syscall.EIO }
+	f.sys.remove = func(*os.Root, string) error { return syscall.EPERM }
+	_, err := saveWithin(t, f, o)
+	require.ErrorIs(t, err, syscall.EIO)
+	requireContent(t, filepath.Join(dir, partialName("a", o.file())), nil)
+}
+
+// Wrong bytes that all came of storage are not asked for a second time. Those of an earlier Save
+// are, also if the object has another version by then.
+func TestWhichBytesAreReadAgain(t *testing.T) {
+	t.Parallel()
+	f, dir := folder(t)
+	wrong := &object{content: random(5000)}
+	wrong.open = func(int, Request) (*Object, error) {
+		return (&object{content: make([]byte, 5000)}).from(0), nil
+	}
+	_, err := saveWithin(t, f, wrong)
+	require.ErrorIs(t, err, ErrChecksum)
+	assert.Equal(t, int32(1), wrong.opened.Load())
+
+	o := &object{content: random(5000)}
+	partial := filepath.Join(dir, partialName("a", o.file()))
+	require.NoError(t, os.WriteFile(partial, o.content[:1000], 0o600))
+	o.open = func(n int, req Request) (*Object, error) {
+		opened := o.from(req.Offset)
+		if n == 1 {
+			opened = o.broken(req.Offset, 1000)
+		}
+		opened.Version = []string{"old", "new", "new"}[n-1]
+		return opened, nil
+	}
+	_, err = saveWithin(t, f, o)
+	require.NoError(t, err)
+	assert.Equal(t, int32(3), o.opened.Load())
+}

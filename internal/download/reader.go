@@ -2,6 +2,7 @@ package download
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/md5" //nolint:gosec // the checksum that the API publishes
 	"crypto/sha256"
@@ -192,7 +193,7 @@ func (r *Reader) use(a *attempt) error {
 	case o.Offset > r.next.Offset || o.Offset < 0:
 		return fmt.Errorf("storage sent bytes from %d on, not from %d", o.Offset, r.next.Offset)
 	default:
-		r.next.Version = o.Version
+		r.next.Version = cmp.Or(o.Version, r.next.Version)
 		// Storage that cannot seek begins at the first byte: skip what was read
 		// before.
 		if o.Offset == r.next.Offset {

@@ -91,6 +91,14 @@ func TestReaderOfBadStorage(t *testing.T) {
 			second.Version = "2"
 			return second, nil
 		}, want: ErrChanged},
+		"another version after none": {open: func(req Request) (*Object, error) {
+			opened := o.broken(req.Offset, 10)
+			opened.Version = map[int64]string{0: "1", 10: ""}[req.Offset]
+			if req.Offset > 10 {
+				opened.Version = "2"
+			}
+			return opened, nil
+		}, want: ErrChanged},
 		//nolint:nilnil // what it tests
 		"nothing at all": {open: func(Request) (*Object, error) { return nil, nil }, want: nil},
 		"no body": {
@@ -125,7 +133,7 @@ func TestReaderOfBadStorage(t *testing.T) {
 				require.ErrorIs(t, err, tc.want)
 			}
 			if errors.Is(err, ErrSize) || errors.Is(err, ErrChanged) {
-				assert.LessOrEqual(t, bad.opened.Load(), int32(2), "it is not tried again")
+				assert.LessOrEqual(t, bad.opened.Load(), int32(3), "it is not tried again")
 			}
 		})
 	}
@@ -170,6 +178,15 @@ func TestReaderEndsWithCauseAndErr(t *testing.T) {
 	err = NewReader(ctx, limits(), file).Open()
 	require.ErrorIs(t, err, why)
 	require.ErrorIs(t, err, context.Canceled)
+
+	ctx, cancel = context.WithCancelCause(t.Context())
+	r = NewReader(ctx, limits(), file)
+	_, err = io.ReadFull(r, make([]byte, 10))
+	require.NoError(t, err)
+	cancel(why)
+	_, err = r.Read(make([]byte, 1))
+	require.ErrorIs(t, err, why, "after the last byte, too")
+	assert.False(t, r.Verified())
 }
 
 // Closed is called once, on Close, and says whether the file was verified.
