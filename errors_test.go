@@ -326,6 +326,8 @@ func TestTasksWithoutAnIDAreCounted(t *testing.T) {
 		"; failed tasks: 1, 1, 1, 1, 1, 1, 1, 1, 1, 1": slices.Repeat([]ID{"1"}, 10),
 		"; failed tasks: 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, …, 1 without an ID": append(
 			slices.Repeat([]ID{"1"}, 11), ""),
+		"; failed tasks: 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1 without an ID": append(
+			slices.Repeat([]ID{"1"}, 10), ""),
 	} {
 		err := &StateError{Resource: "poll", ID: "p", State: "completed", Failed: ids}
 		assert.EqualError(t, err, "ricloud: poll p is completed"+want)

@@ -52,13 +52,11 @@ func (s *SessionsService) Login(
 ) (*Session, error) {
 	opts = slices.Concat([]CallOption{WithAwait(maxAwait)}, opts)
 	var session *Session
-	var known []ID
 	for attempt := 1; ; attempt++ {
-		created, err := s.createOnce(ctx, params, known, opts)
+		created, err := s.createOnce(ctx, params, opts)
 		if err != nil {
 			return session, err
 		}
-		known = append(known, created.ID)
 		session, err = last(
 			s.client.waits.sessions.watch(ctx, "Sessions.Login", created.ID, created, nil),
 		)
@@ -98,13 +96,13 @@ func withCodeSent(err error, sent bool) error {
 }
 
 // createOnce is Create for Login. When the outcome is unknown it looks for the
-// session that was created nevertheless. known are the sessions of this Login's
-// earlier rounds.
+// session that was created nevertheless. It does not take one of an earlier round of
+// this Login: Create has remembered those.
 //
 // The Logins of a client to one source take turns here, until the session of
 // each is known: a search could not tell their sessions apart.
 func (s *SessionsService) createOnce(
-	ctx context.Context, params SessionCreateParams, known []ID, opts []CallOption,
+	ctx context.Context, params SessionCreateParams, opts []CallOption,
 ) (*Session, error) {
 	done, err := s.client.waits.logins.Turn(ctx, params.Source.account())
 	if err != nil {
@@ -119,14 +117,14 @@ func (s *SessionsService) createOnce(
 	if !unknown || params.Source.Identifier == "" || ctx.Err() != nil {
 		return session, err
 	}
-	find := SessionFindParams{Source: params.Source, Since: began, Known: known}
+	find := SessionFindParams{Source: params.Source, Since: began}
 	for {
 		found, findErr := s.Find(ctx, find)
 		switch {
 		case findErr == nil && s.client.waits.logins.Add(string(found.ID)):
 			return found, nil
 		case findErr == nil: // another Login has taken it since
-			find.Known = append(slices.Clip(find.Known), found.ID)
+			find.Known = append(find.Known, found.ID)
 		case errors.Is(findErr, ErrNotFound):
 			return nil, fmt.Errorf("%w; Sessions.Login searched for the session and found none", err)
 		default:

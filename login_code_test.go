@@ -134,6 +134,24 @@ func TestLoginEndsWithItsCallback(t *testing.T) {
 	}
 }
 
+// A login that failed for another reason than a code asks for none, and is not repeated.
+func TestLoginAsksForNoCodeThatIsNotRequired(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c, api := newTestClient(t)
+		api.RegisterResponder(http.MethodPost, "=~/sessions", jsonResponder(201,
+			`{"id":"s1","state":"failed","error":"wrong-password","source":{"id":1}}`))
+		session, err := c.Sessions.Login(t.Context(), janesLogin(),
+			func(context.Context, CodeChallenge) (Secret, error) {
+				t.Error("the callback was called")
+				return NewSecret("123456"), nil
+			})
+		require.EqualError(t, err, "ricloud: session s1 is failed: wrong-password")
+		assert.Equal(t, ID("s1"), session.ID)
+		assert.Len(t, api.all(), 1)
+	})
+}
+
 func TestLoginKeepsTheSessionWhenTheNextCreateFails(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

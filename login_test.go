@@ -9,6 +9,8 @@ import (
 	"io"
 	"maps"
 	"net/http"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -42,6 +44,8 @@ type account struct {
 	lag     time.Duration // how long lists take to show a session
 	missing int           // reads of a session that answer 404
 	pending bool          // lists show sessions as still pending
+	cut     bool          // dates are cut to the second
+	oldest  bool          // lists show the oldest first
 }
 
 func (a *account) RoundTrip(req *http.Request) (*http.Response, error) {
@@ -77,7 +81,7 @@ func (a *account) RoundTrip(req *http.Request) (*http.Response, error) {
 			answer = []any{}
 			break
 		}
-		answer = a.listed()
+		answer = a.listed(req)
 	case strings.HasPrefix(route, "GET /sessions/") && a.missing > 0:
 		a.missing--
 		return httpmock.NewStringResponse(http.StatusNotFound,
@@ -96,8 +100,8 @@ func (a *account) RoundTrip(req *http.Request) (*http.Response, error) {
 	return resp, err
 }
 
-// listed returns the sessions that a lagging list shows.
-func (a *account) listed() []map[string]any {
+// listed returns the sessions that a page of a lagging list shows.
+func (a *account) listed(req *http.Request) []map[string]any {
 	shown := []map[string]any{}
 	for _, s := range a.sessions {
 		if created, ok := s["date_created"].(time.Time); !ok || a.now().Sub(created) >= a.lag {
@@ -108,7 +112,14 @@ func (a *account) listed() []map[string]any {
 			shown = append(shown, s)
 		}
 	}
-	return shown
+	if a.oldest {
+		slices.Reverse(shown)
+	}
+	limit, err := strconv.Atoi(req.URL.Query().Get("limit"))
+	if err != nil {
+		limit = 10
+	}
+	return shown[:min(limit, len(shown))]
 }
 
 func (a *account) now() time.Time { return time.Now().Add(a.clock).UTC() }
@@ -124,6 +135,9 @@ func (a *account) create(req *http.Request) any {
 	session := map[string]any{
 		"id": fmt.Sprint("s", a.creates), "source": "7", "state": "active",
 		"date_created": a.now(),
+	}
+	if a.cut {
+		session["date_created"] = a.now().Truncate(time.Second)
 	}
 	if a.code != body.Payload.Code {
 		session["state"], session["error"] = "failed", "code-required"
@@ -258,7 +272,53 @@ func TestLoginStopsLookingWithItsContext(t *testing.T) {
 		_, err := a.login(ctx, t)
 		require.ErrorContains(t, err, "connection reset by peer")
 		assert.Equal(t, 500*time.Millisecond, time.Since(began))
+		a.creates, a.fail = 0, errors.New("the network is down")
+		ctx, cancel = context.WithCancel(t.Context())
+		time.AfterFunc(500*time.Millisecond, cancel)
+		_, err = a.login(ctx, t)
+		require.ErrorContains(t, err, "the network is down", "why the search found nothing so far")
 	})
+}
+
+// A create whose context has ended is not searched for, because nothing could be sent.
+func TestLoginDoesNotLookWithoutItsContext(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithCancel(t.Context())
+	client, err := ricloud.NewClient("token", ricloud.WithTransport(
+		ricloud.RoundTripFunc(func(*http.Request) (*http.Response, error) {
+			cancel()
+			return nil, errors.New("reset")
+		})))
+	require.NoError(t, err)
+	_, err = client.Sessions.Login(ctx, janesLogin(), nil)
+	call, ok := errors.AsType[*ricloud.CallError](err)
+	require.True(t, ok, err)
+	assert.True(t, call.MaybeApplied())
+	require.NotContains(t, err.Error(), "Sessions.Find:")
+}
+
+// Only a code of digits is known to have no dashes of its own. Those of Relay are not documented.
+func TestARelayCodeKeepsItsDashes(t *testing.T) {
+	t.Parallel()
+	var sent string
+	client, err := ricloud.NewClient("token", ricloud.WithTransport(
+		ricloud.RoundTripFunc(func(r *http.Request) (*http.Response, error) {
+			body, err := io.ReadAll(r.Body) //nolint:forbidigo // our own request
+			sent = string(body)
+			return httpmock.NewStringResponse(http.StatusCreated, `{"id":"s1","state":"pending"}`), err
+		})))
+	require.NoError(t, err)
+	_, err = client.Sessions.Create(t.Context(), ricloud.SessionCreateParams{
+		Source:  ricloud.SourceParams{User: "1", Type: ricloud.SourceRelayInstance},
+		Payload: ricloud.SessionPayload{Code: ricloud.NewSecret(" 12-34 56\n")},
+	})
+	require.NoError(t, err)
+	assert.Contains(t, sent, `"code":"12-3456"`)
+	blank := janesLogin()
+	blank.Payload.Code, sent = ricloud.NewSecret(" \n"), ""
+	_, err = client.Sessions.Create(t.Context(), blank)
+	require.EqualError(t, err, "ricloud: Sessions.Create: Payload.Code holds only blanks")
+	assert.Empty(t, sent, "a login without the code would ask for another one")
 }
 
 func TestARelayLoginIsNotGuessed(t *testing.T) {
@@ -327,6 +387,11 @@ func TestLoginFindsItsSessionHoweverTheAPIShowsIt(t *testing.T) {
 			lost: lost, refused: true,
 			clock: 1234567 * time.Microsecond,
 		}, earlier: 100 * time.Millisecond},
+		{name: "dates without a fraction", account: account{lost: lost, cut: true}, want: "s1"},
+		{
+			name: "the oldest first", account: account{lost: lost, oldest: true},
+			earlier: 50 * time.Millisecond, want: "s1",
+		},
 		{name: "only another person's", account: account{lost: lost, written: "jane@example.co"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -335,10 +400,10 @@ func TestLoginFindsItsSessionHoweverTheAPIShowsIt(t *testing.T) {
 				a := &tt.account
 				time.Sleep(123 * time.Millisecond) //nolint:forbidigo // virtual: a time that is no whole second
 				if tt.earlier > 0 {
-					a.sessions = []map[string]any{{
+					a.sessions = slices.Repeat([]map[string]any{{
 						"id": "earlier", "source": "7", "state": "failed", "error": "code-required",
 						"date_created": a.now().Add(-tt.earlier),
-					}}
+					}}, 20) // more than a list shows without a limit
 				}
 				session, err := a.login(t.Context(), t)
 				assert.Equal(t, 1, a.creates, "logins a real account sees")
@@ -637,6 +702,63 @@ func TestFindKnowsThatItDoesNotKnowTheClock(t *testing.T) {
 	}
 }
 
+// The date of an error answer may be a proxy's. It says nothing about the API's clock.
+func TestAProxysClockIsNotTheAPIs(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		a := account{lost: map[int]bool{1: true}, undated: true}
+		client, err := ricloud.NewClient("token", ricloud.WithRetries(0), ricloud.WithTransport(
+			ricloud.RoundTripFunc(func(r *http.Request) (*http.Response, error) {
+				if r.URL.Path != "/organisation" {
+					return a.RoundTrip(r)
+				}
+				resp := httpmock.NewStringResponse(http.StatusBadGateway, "")
+				resp.Header.Set("Date", time.Now().Add(time.Hour).UTC().Format(http.TimeFormat))
+				return resp, nil
+			})))
+		require.NoError(t, err)
+		_, err = client.Organisation.Get(t.Context())
+		require.ErrorIs(t, err, ricloud.ErrServer)
+		session, err := client.Sessions.Login(t.Context(), janesLogin(), nil)
+		require.NoError(t, err)
+		assert.Equal(t, ricloud.ID("s1"), session.ID)
+	})
+}
+
+// A login can make a new source, which the list of sources may show later than another one of the
+// same name.
+func TestFindLooksForTheSourceAgain(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		began := time.Now()
+		sources := `{"id":7,"type":"icloud.account","identifier":"Jane@example.com"}`
+		client, err := ricloud.NewClient("token", ricloud.WithTransport(
+			ricloud.RoundTripFunc(func(r *http.Request) (*http.Response, error) {
+				body := "[]"
+				switch {
+				case r.Method == http.MethodPost:
+					return nil, errors.New("reset")
+				case r.URL.Path == "/sources" && time.Since(began) > 20*time.Second:
+					body = "[" + sources + `,{"id":9,"type":"icloud.account","identifier":"jane@example.com"}]`
+				case r.URL.Path == "/sources":
+					body = "[" + sources + "]"
+				case r.URL.Path == "/sessions/s1":
+					body = `{"id":"s1","state":"active","source":9}`
+				case r.URL.Query().Get("source") == "9":
+					body = fmt.Sprintf(`[{"id":"s1","state":"active","source":9,"date_created":%q}]`,
+						began.UTC().Format(time.RFC3339Nano))
+				}
+				resp := httpmock.NewStringResponse(http.StatusOK, body)
+				resp.Header.Set("Date", time.Now().UTC().Format(http.TimeFormat))
+				return resp, nil
+			})))
+		require.NoError(t, err)
+		session, err := client.Sessions.Login(t.Context(), janesLogin(), nil)
+		require.NoError(t, err)
+		assert.Equal(t, ricloud.ID("s1"), session.ID)
+	})
+}
+
 // A list that cannot be found for a moment is read again.
 func TestFindOutlivesAListThatIsMissing(t *testing.T) {
 	t.Parallel()
@@ -761,6 +883,14 @@ func TestLoginTellsAWrongCodeFromAMissingOne(t *testing.T) {
 		require.ErrorIs(t, err, ricloud.ErrCodeRequired)
 		assert.Equal(t, []bool{false, true, true}, rejected)
 		assert.Equal(t, []string{"", "", "123456", "123456", "123456"}, a.delivered)
+		params.Payload.Code, rejected = ricloud.NewSecret("111111"), nil
+		_, err = client.Sessions.Login(t.Context(), params,
+			func(_ context.Context, c ricloud.CodeChallenge) (ricloud.Secret, error) {
+				rejected = append(rejected, c.Rejected)
+				return ricloud.NewSecret("654321"), nil
+			})
+		require.NoError(t, err)
+		assert.Equal(t, []bool{true}, rejected, "the first code was the caller's own")
 	})
 }
 

@@ -91,6 +91,10 @@ func WithInsecureHTTP() Option { return func(c *config) { c.AllowHTTP = true } }
 // operation nor the number of an attempt. [WithHooks], the module otel and
 // [WithLogger] are made for that.
 //
+// An http.Transport of your own keeps only the words of a proxy's refusal. The Client
+// understands the usual ones, such as "Forbidden", and takes any others for a failure
+// that may pass.
+//
 // The default is a net/http transport of the Client's own, with bounded
 // connection times and with HTTP/2 pings that find a dead connection within
 // seconds. It uses no proxy, see WithProxy.

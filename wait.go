@@ -47,7 +47,7 @@ func newWaits(c *Client, cfg config) waits {
 	}
 	shared := pollingOf{
 		client: c, rhythm: cfg.polling, logger: cfg.Logger,
-		allowance: allowance.OfWaits(quota, per),
+		allowance: allowance.OfWaits(quota, per).PauseWith(c.transport.Paused),
 	}
 	return waits{
 		logins:   new(login.Sessions),
@@ -245,9 +245,6 @@ func (r reader[T]) List(
 	params := ListParams{AfterID: ID(after), Limit: limit}
 	sent := request{op: r.list, list: params, background: true, waits: r.waits("")}
 	l, err := do[List[json.RawMessage]](ctx, r.client, sent, nil)
-	if err == nil && l.Data == nil {
-		err = notTheResource(r.list.Name, "data", "")
-	}
 	if err != nil {
 		r.warn(ctx, err)
 		return page, err

@@ -210,6 +210,25 @@ func TestASessionTakesOverItsTaskOnlyWhilePending(t *testing.T) {
 	}
 }
 
+// An event whose resource has no state says nothing of it, and a poll without any task is not
+// about to end.
+func TestNotifyIgnoresWhatSaysNothing(t *testing.T) {
+	t.Parallel()
+	assert.False(t, pollStatus(&Poll{ID: "p", State: PollProcessing}).Soon)
+	synctest.Test(t, func(t *testing.T) {
+		c := clientOf(t, func(*http.Request) (*http.Response, error) {
+			return answer(200, `{"id":"s1","state":"active"}`)
+		})
+		c.Notify(&Event{Type: "session", Action: "x", Data: Raw(`{"id":"s1"}`)})
+		var states []SessionState
+		for s, err := range c.Sessions.Watch(t.Context(), "s1") {
+			require.NoError(t, err)
+			states = append(states, s.State)
+		}
+		assert.Equal(t, []SessionState{SessionActive}, states)
+	})
+}
+
 func TestAPollEndsWhenNoTaskIsLeft(t *testing.T) {
 	t.Parallel()
 	const done = `"date_completed":"2018-11-22T14:20:53Z"`

@@ -22,6 +22,7 @@ type Allowance struct {
 	limiter *rate.Limiter
 	clock   float64 // the tag of the request that was permitted last
 	wanting []*Share
+	paused  func(now time.Time) time.Duration // how long no request can be sent; may be nil
 }
 
 // New returns an Allowance of some requests a second, of which at most burst may
@@ -49,6 +50,14 @@ func OfWaits(anHour float64, period time.Duration) *Allowance {
 	aSecond := anHour / WaitShare / time.Hour.Seconds()
 	burst := int(aSecond * max(period, time.Minute).Seconds() / burstShare)
 	return New(aSecond, min(maxBurst, max(1, burst)))
+}
+
+// PauseWith makes an Allowance permit no request as long as paused returns a time
+// above 0: those that were permitted during a pause would all be sent at its end. It
+// returns the Allowance, and is for one that is not used yet.
+func (a *Allowance) PauseWith(paused func(now time.Time) time.Duration) *Allowance {
+	a.paused = paused
+	return a
 }
 
 // Unlimited returns the Share of an Allowance that is never short.
@@ -106,6 +115,11 @@ func (s *Share) Take(now time.Time) time.Duration {
 	if a.limiter.Limit() == rate.Inf {
 		a.leave(s)
 		return 0
+	}
+	if a.paused != nil {
+		if pause := a.paused(now); pause > 0 {
+			return pause
+		}
 	}
 	needed, earlier := 1.0, true // those that go first need one each
 	for _, other := range a.wanting {

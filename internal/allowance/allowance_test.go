@@ -90,6 +90,23 @@ func TestLeaving(t *testing.T) {
 	})
 }
 
+// During a pause nothing is permitted, and after it no more than may go at once.
+func TestAPauseSavesNothingUp(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		const burst = 5
+		until := time.Now().Add(time.Hour)
+		a := New(1, burst).PauseWith(func(now time.Time) time.Duration { return max(0, until.Sub(now)) })
+		s := a.Kind().Share()
+		assert.Equal(t, time.Hour, s.Take(time.Now()))
+		ctx, cancel := context.WithTimeout(t.Context(), time.Hour+100*time.Second)
+		defer cancel()
+		n := 0
+		take(ctx, s, &n)
+		assert.InDelta(t, 100+burst, n, 1)
+	})
+}
+
 func TestUnlimited(t *testing.T) {
 	t.Parallel()
 	s := Unlimited()

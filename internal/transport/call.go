@@ -184,6 +184,7 @@ func (c *call) endAttempt(resp *http.Response, err error) (*Response, *Attempt) 
 // read reads the answer. Its error is safe to print.
 func (c *call) read(resp *http.Response, err error, attempt *Attempt) (*Response, error) {
 	if err != nil {
+		err = connectRefusal(c.client.bare, err)
 		unsent := c.notSent(err)
 		c.unacted = unsent || isRefusedStream(download.WithoutURLError(err))
 		c.maybeSent = c.maybeSent || !unsent

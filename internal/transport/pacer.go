@@ -335,6 +335,13 @@ func (p *pacer) grow(now time.Time) {
 	}
 }
 
+// pausedFor returns how long no request is sent because the API has asked for a pause.
+func (p *pacer) pausedFor(now time.Time) time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return max(0, p.paused.Sub(now))
+}
+
 // holding returns the 429 that holds requests back now, or nil.
 func (p *pacer) holding() *Response {
 	p.mu.Lock()

@@ -227,6 +227,7 @@ func TestA429PausesTheWholeClient(t *testing.T) {
 				_, err := client.Do(t.Context(), request(PollsList))
 				require.NoError(t, err)
 				time.Sleep(time.Second) //nolint:forbidigo // virtual time
+				assert.Equal(t, tt.want-time.Second, client.Paused(time.Now()))
 
 				ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
 				defer cancel()

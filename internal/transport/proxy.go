@@ -8,6 +8,8 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+
+	"github.com/reincubate/ricloud-go/internal/download"
 )
 
 // ProxyError is the answer of an HTTP proxy that refused a CONNECT. Nothing was
@@ -31,6 +33,27 @@ func proxyAnswered(_ context.Context, _ *url.URL, _ *http.Request, answer *http.
 	}
 	return &ProxyError{answer.StatusCode}
 }
+
+// connectRefusal returns err, or the ProxyError that it stands for. An http.Transport
+// of the caller's that has no OnProxyConnectResponse keeps only the words of the status,
+// so that this knows the usual ones. No other error of an http.Transport has them as
+// its text. Another kind of transport may say them of an answer of the API.
+func connectRefusal(bare http.RoundTripper, err error) error {
+	t, ok := bare.(*http.Transport)
+	if !ok || t.Proxy == nil {
+		return err
+	}
+	words := download.WithoutURLError(err).Error()
+	for status := http.StatusCreated; words != "" && status < maxStatus; status++ {
+		if http.StatusText(status) == words {
+			return &ProxyError{status}
+		}
+	}
+	return err
+}
+
+// maxStatus is above every status.
+const maxStatus = 600
 
 // socksConnect is the Op of the *net.OpError of a SOCKS5 proxy.
 const socksConnect = "socks connect"

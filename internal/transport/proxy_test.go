@@ -2,6 +2,7 @@ package transport
 
 import (
 	"bufio"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -130,6 +131,50 @@ func TestAProxyThatRefusesIsAskedAgainOnlyIfThatMayPass(t *testing.T) {
 				assert.Equal(t, tt.login, ProxyRefusesLogin(err), "%v", err)
 				assert.Equal(t, !tt.again, Unreachable(err), "%v", err)
 				assert.NotContains(t, err.Error(), "hunter")
+			})
+		}
+	}
+}
+
+// wrapped is another kind of transport.
+type wrapped struct{ http.RoundTripper }
+
+// An http.Transport of the caller's says no more of a refusal than the words of its status. The
+// usual words are understood. From another kind of transport they may be about an answer.
+func TestAProxyOfTheCallersTransport(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		status   string
+		wrapped  bool
+		attempts int
+		text     string
+	}{
+		{status: "403 Forbidden", attempts: 1, text: "the proxy refused to connect: 403 Forbidden"},
+		{status: "407 Proxy Authentication Required", attempts: 1, text: "another user or password"},
+		{status: "503 Service Unavailable", attempts: 3, text: "the proxy refused to connect: 503"},
+		{status: "403 Not you", attempts: 3, text: "Not you"},
+		{status: "403 Forbidden", wrapped: true, attempts: 3, text: "Forbidden"},
+	} {
+		for _, op := range []Operation{SessionsCreate, PollsList} {
+			t.Run(fmt.Sprint(tt.status, tt.wrapped, op.Name), func(t *testing.T) {
+				t.Parallel()
+				proxy := url.URL{Scheme: "http", Host: listen(t, connectProxy(tt.status)).Addr().String()}
+				own := &http.Transport{Proxy: http.ProxyURL(&proxy)}
+				t.Cleanup(own.CloseIdleConnections)
+				client := newClient(t, nil, func(c *Config) {
+					c.BaseURL, c.Transport = "https://api.test", own
+					if tt.wrapped {
+						c.Transport = wrapped{own}
+					}
+					c.RetryWaitMin, c.RetryWaitMax, c.MaxRetries = 1, 1, 2
+				})
+				_, err := client.Do(t.Context(), request(op))
+				f := failure(t, err)
+				assert.Len(t, f.Attempts, tt.attempts, "%v", err)
+				require.ErrorContains(t, f.Cause, tt.text)
+				if op.Once() || !tt.wrapped {
+					assert.False(t, f.MaybeApplied)
+				}
 			})
 		}
 	}

@@ -211,6 +211,9 @@ func (c *call) prepare() (err error) {
 // Host returns the API's host, and its port if the base URL names one.
 func (c *Client) Host() string { return c.base.Host }
 
+// Paused returns how long no request is sent because the API has asked for a pause.
+func (c *Client) Paused(now time.Time) time.Duration { return c.pacer.pausedFor(now) }
+
 // Bare returns the transport below the links. It adds no credentials and does
 // not retry. Result files are read through it.
 func (c *Client) Bare() http.RoundTripper { return c.bare }
