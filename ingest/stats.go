@@ -76,7 +76,11 @@ func (e *Engine) Stats(ctx context.Context) (*Stats, error) {
 	if err == nil {
 		var taken slots
 		_ = json.Unmarshal(entry.Value, &taken)
-		s.NextSlot = taken.Next
+		o, err := e.pacer.opening(ctx, taken.Next)
+		if err != nil {
+			return nil, storeError("Stats", err)
+		}
+		s.NextSlot = o.clock.toOwn(o.first).UTC()
 	} else if !errors.Is(err, store.ErrNotFound) {
 		return nil, storeError("Stats", err)
 	}

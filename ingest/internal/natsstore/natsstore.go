@@ -164,6 +164,17 @@ func (s *Store) Usage(ctx context.Context) (store.Usage, error) {
 	return u, nil
 }
 
+// Now returns the time by the clock of the server that leads the stream of records.
+func (s *Store) Now(ctx context.Context) (time.Time, error) {
+	ctx, cancel := context.WithTimeout(ctx, attemptTimeout)
+	defer cancel()
+	info, err := s.records.Info(ctx)
+	if err != nil {
+		return time.Time{}, s.failure(err)
+	}
+	return info.TimeStamp, nil
+}
+
 func limit(n int64) uint64 { return uint64(max(n, 0)) }
 
 // Close ends the connection, and the server inside the process.

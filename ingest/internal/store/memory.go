@@ -332,6 +332,13 @@ func (m *Memory) Usage(context.Context) (Usage, error) {
 	return u, nil
 }
 
+// Now returns the time of this process.
+func (m *Memory) Now(context.Context) (time.Time, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return time.Now().UTC(), m.check()
+}
+
 // Close ends the store, and stops its timers.
 func (m *Memory) Close() error {
 	m.mu.Lock()

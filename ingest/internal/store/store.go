@@ -99,6 +99,8 @@ type Store interface {
 // Admin is about the store itself.
 type Admin interface {
 	Usage(ctx context.Context) (Usage, error)
+	// Now returns the time by the store's own clock, which is the same for all processes.
+	Now(ctx context.Context) (time.Time, error)
 	// Close ends the store; what was written stays.
 	Close() error
 }

@@ -47,6 +47,7 @@ func checkStore(t *testing.T, s store.Store) {
 		{"messages reach all that listen", messages},
 		{"a question has one answer", questions},
 		{"usage counts", usage},
+		{"it says what time it is", clock},
 	} {
 		t.Run(part.name, func(t *testing.T) { part.check(t, s) })
 	}
@@ -91,6 +92,7 @@ func closes(t *testing.T, s store.Store) {
 	follow["Publish"] = func(context.Context) error { return s.Publish(ctx, "closed", []byte("x")) }
 	follow["Send"] = func(context.Context) error { return s.Send(ctx, "closed", nil) }
 	follow["Ask"] = func(context.Context) error { _, err := s.Ask(ctx, "closed", nil); return err }
+	follow["Now"] = func(context.Context) error { _, err := s.Now(ctx); return err }
 	follow["Usage"] = func(context.Context) error { _, err := s.Usage(ctx); return err }
 	for name, call := range follow {
 		assert.ErrorIs(t, call(ctx), store.ErrClosed, name)
@@ -306,4 +308,11 @@ func usage(t *testing.T, s store.Store) {
 	assert.Equal(t, before.Records+1, after.Records)
 	assert.Equal(t, before.Events+1, after.Events)
 	assert.GreaterOrEqual(t, after.Bytes, before.Bytes+10)
+}
+
+func clock(t *testing.T, s store.Store) {
+	began := time.Now()
+	now, err := s.Now(t.Context())
+	require.NoError(t, err)
+	assert.WithinRange(t, now, began.Add(-time.Second), time.Now().Add(time.Second))
 }
