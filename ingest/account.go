@@ -134,6 +134,13 @@ func (r *record) step(by string, state State, note string) Step {
 	return step
 }
 
+// copy returns a copy that later steps leave as it is.
+func (r *record) copy() record {
+	c := *r
+	c.History = slices.Clone(r.History)
+	return c
+}
+
 func bounded(s string) string {
 	if len(s) <= maxReason {
 		return s

@@ -1,6 +1,7 @@
 package ingest_test
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -322,6 +323,7 @@ func TestCodeEndsWithTheProcessThatTookIt(t *testing.T) {
 type forgetful struct {
 	store.Store
 
+	err         error // of refused writes: nil for one that says so
 	refuse, lag atomic.Bool
 	mu          sync.Mutex
 	first       map[string]store.Entry
@@ -329,7 +331,7 @@ type forgetful struct {
 
 func (f *forgetful) Put(ctx context.Context, e store.Entry, ttl time.Duration) (uint64, error) {
 	if f.refuse.Load() {
-		return 0, errors.New("the store is away")
+		return 0, cmp.Or(f.err, errors.New("the store is away"))
 	}
 	return f.Store.Put(ctx, e, ttl)
 }

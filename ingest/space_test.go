@@ -3,10 +3,12 @@ package ingest_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -137,30 +139,159 @@ func TestNoLoginIsBegunInAFullStore(t *testing.T) {
 	})
 }
 
-// A folder's server that takes no more writes, as on a full disk, ends Run, with words: it does not
-// recover by itself. A cluster's may.
-func TestRunEndsWithTheStoreOfItsFolder(t *testing.T) {
+// An account that has ended needs no more room, and one on its way does.
+func TestWhatHasEndedNeedsNoRoom(t *testing.T) {
 	t.Parallel()
-	for i, cfg := range []ingest.Config{{Dir: "unused"}, {Memory: true}} {
-		t.Run(strconv.Itoa(i), func(t *testing.T) {
+	for state, full := range map[ingest.State]bool{
+		ingest.Done: false, ingest.Dead: false, ingest.Submitted: true, ingest.Handling: true,
+	} {
+		t.Run(string(state), func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				f := &forgetful{Store: store.NewMemory()}
+				shared := &bounded{Memory: store.NewMemory(), max: 1 << 20}
+				for i := range 440 { // which would all but fill it, if they grew
+					_, err := shared.Put(t.Context(), store.Entry{
+						Key: fmt.Sprint("acct.", i), Value: fmt.Appendf(nil, `{"state":%q}`, state),
+					}, 0)
+					require.NoError(t, err)
+				}
+				engine, err := ingest.OpenOn(t.Context(), ingest.Config{Memory: true}, shared)
+				require.NoError(t, err)
+				stats, err := engine.Stats(t.Context())
+				require.NoError(t, err)
+				assert.Equal(t, full, stats.Full)
+				_, here := fleet(1)
+				if err = engine.Submit(t.Context(), here[0]); full {
+					require.ErrorIs(t, err, ingest.ErrStoreFull)
+				} else {
+					require.NoError(t, err)
+				}
+				require.NoError(t, engine.Close())
+			})
+		})
+	}
+}
+
+// fullOnce is a store that has no room for one write of an account.
+type fullOnce struct {
+	*store.Memory
+
+	left atomic.Int32 // it is the write that makes this 0
+}
+
+func (f *fullOnce) Put(ctx context.Context, e store.Entry, ttl time.Duration) (uint64, error) {
+	if strings.HasPrefix(e.Key, "acct.") && e.Revision != 0 && f.left.Add(-1) == 0 {
+		return 0, store.ErrFull
+	}
+	return f.Memory.Put(ctx, e, ttl)
+}
+
+// newFullOnce returns a bench on a store that has no room for the nth write of an account.
+func newFullOnce(t *testing.T, nth int, accounts []ricloudtest.Account) (*bench, *fullOnce) {
+	t.Helper()
+	shared := &fullOnce{Memory: store.NewMemory()}
+	shared.left.Store(int32(nth)) //nolint:gosec // it is small
+	b := newBench(t, ingest.Config{Memory: true}, ricloudtest.WithAccounts(accounts...))
+	require.NoError(t, b.engine.Close())
+	var err error
+	b.engine, err = ingest.OpenOn(t.Context(), ingest.Config{Memory: true}, shared)
+	require.NoError(t, err)
+	b.client = b.sandbox.Client(ricloud.WithPacer(b.engine.Pacer()))
+	return b, shared
+}
+
+// After a write that was refused for want of room, no login is begun for a minute, though there may
+// be room again: what is begun already needs it more.
+func TestARefusedWriteHoldsLoginsBackForAMinute(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		there, here := fleet(3)
+		b, shared := newFullOnce(t, 1, there)
+		stop := b.run(b.handlers())
+		after(time.Second)
+		b.submit(here[0])
+		synctest.Wait() // its first step is refused
+		assert.LessOrEqual(t, shared.left.Load(), int32(0))
+		b.submit(here[1:]...)
+		after(59 * time.Second)
+		assert.Zero(t, b.sandbox.CountCalls("Sessions.Create"))
+		stats, err := b.engine.Stats(t.Context())
+		require.NoError(t, err)
+		assert.True(t, stats.Full)
+		after(10 * time.Second)
+		assert.Equal(t, 3, b.sandbox.CountCalls("Sessions.Create"))
+		stats, err = b.engine.Stats(t.Context())
+		require.NoError(t, err)
+		assert.False(t, stats.Full)
+		stop()
+	})
+}
+
+// Whichever write of an account is refused for want of room, nothing is done twice, nothing is left
+// behind, and no request is looked for that was not sent.
+func TestARefusedWriteChangesNothing(t *testing.T) {
+	t.Parallel()
+	for nth := 1; nth <= 6; nth++ {
+		t.Run(strconv.Itoa(nth), func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				there, here := fleet(1)
+				b, shared := newFullOnce(t, nth, there)
+				stop := b.run(b.handlers())
+				b.submit(here...)
+				b.wait(1, ingest.Done)
+				assert.LessOrEqual(t, shared.left.Load(), int32(0))
+				status, err := b.engine.Account(t.Context(), here[0].Key)
+				require.NoError(t, err)
+				for _, step := range status.History {
+					assert.NotContains(t, step.Note, "found")
+				}
+				after(time.Minute)
+				usage, err := shared.Usage(t.Context())
+				require.NoError(t, err)
+				assert.LessOrEqual(t, usage.Records, uint64(4), "the account, the quota and two leases")
+				for _, operation := range []string{"Users.Create", "Sessions.Create", "Polls.Create"} {
+					assert.Equal(t, 1, b.sandbox.CountCalls(operation), operation)
+				}
+				assert.Len(t, b.handled.results, 1)
+				stop()
+			})
+		})
+	}
+}
+
+// A folder's server that takes no more writes, as on a full disk, ends Run, with words: it does not
+// recover by itself. A cluster's may. So may a folder's that says that it is full: it answers.
+func TestRunEndsWithTheStoreOfItsFolder(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		cfg  ingest.Config
+		err  error
+		ends bool
+	}{
+		"a folder's":    {cfg: ingest.Config{Dir: "unused"}, err: errors.New("no answer"), ends: true},
+		"a cluster's":   {cfg: ingest.Config{Memory: true}, err: errors.New("no answer")},
+		"a folder full": {cfg: ingest.Config{Dir: "unused"}, err: store.ErrFull},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				f := &forgetful{Store: store.NewMemory(), err: c.err}
 				b := newBench(t, ingest.Config{Memory: true})
 				require.NoError(t, b.engine.Close())
-				engine, err := ingest.OpenOn(t.Context(), cfg, f)
+				engine, err := ingest.OpenOn(t.Context(), c.cfg, f)
 				require.NoError(t, err)
 				client := b.sandbox.Client()
 				ctx, cancel := context.WithCancelCause(t.Context())
 				time.AfterFunc(time.Minute, func() { f.refuse.Store(true) })
 				time.AfterFunc(time.Hour, func() { cancel(errors.New("an hour")) })
 				err = engine.Run(ctx, client, b.handlers())
-				if cfg.Memory {
-					require.NoError(t, err)
-				} else {
+				if c.ends {
 					require.ErrorContains(t, err, "is the disk full?")
+				} else {
+					require.NoError(t, err)
 				}
-				assert.Equal(t, cfg.Memory, ctx.Err() != nil)
+				assert.Equal(t, c.ends, ctx.Err() == nil)
 				cancel(nil)
 				require.NoError(t, engine.Close())
 			})

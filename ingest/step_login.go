@@ -38,6 +38,7 @@ func (l *leader) login(ctx context.Context, r *stored, code ricloud.Secret) erro
 	from := r.State
 	create, cancel, err := l.begin(ctx, r, LoggingIn, note)
 	if err != nil {
+		r.Codes = codes
 		return err
 	}
 	defer cancel()

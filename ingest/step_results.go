@@ -243,11 +243,12 @@ func (l *leader) close(ctx context.Context, r *stored) error {
 	if len(closed) == 0 {
 		return nil
 	}
+	before := r.copy()
 	r.Open = still
 	for _, open := range closed {
 		r.Closed = append(r.Closed, open.ID)
 	}
-	r.Closed = slices.Delete(r.Closed, 0, max(0, len(r.Closed)-maxClosed))
+	r.Closed = slices.Clone(r.Closed[max(0, len(r.Closed)-maxClosed):])
 	r.progress()
 	var err error
 	switch {
@@ -263,6 +264,7 @@ func (l *leader) close(ctx context.Context, r *stored) error {
 		err = l.saveStep(ctx, r, Done, "")
 	}
 	if err != nil {
+		r.record = before // its jobs are still there
 		return err
 	}
 	for _, open := range closed {

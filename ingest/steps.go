@@ -232,9 +232,11 @@ func (l *leader) begin(
 	if err != nil {
 		return nil, nil, err
 	}
+	before := r.copy()
 	r.Begun, r.Due = time.Now().UTC(), time.Time{}
 	sent := r.Begun.Add(createTimeout)
 	if err := l.saveStep(ctx, r, state, note); err != nil {
+		r.record = before // nothing was sent
 		return nil, nil, err
 	}
 	if !l.holds() {
