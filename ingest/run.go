@@ -49,7 +49,9 @@ type Handlers struct {
 	Timeout time.Duration
 
 	// Attempts is how often Result is tried, with growing pauses, before the
-	// account is a dead letter. Default 8. Deaths of the process count.
+	// account is a dead letter. Default 8. Deaths of the process count. A file
+	// that cannot be read, since storage is away or refuses, does not: it is
+	// tried for 24 hours.
 	Attempts int
 
 	// RetryWait is the pause after the first failed attempt; it doubles with

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"maps"
 	"math/rand/v2"
@@ -222,8 +223,11 @@ func (w *worker) conclude(
 		w.log(ctx, "storage does not answer", slog.String("account", j.Account),
 			slog.String("result", string(t.Result.ID)), slog.Any("error", err))
 		return ricloud.StepAgain
-	case t.Tries >= w.h.Attempts:
+	case isAway(err), t.Tries >= w.h.Attempts:
 		t.Dead = bounded(fmt.Sprintf("failed %d times: %v", t.Tries, err))
+		if isAway(err) {
+			t.Dead = bounded(fmt.Sprintf("its file could not be read for %s: %v", giveUp, err))
+		}
 		w.log(ctx, "a result is given up", slog.String("account", j.Account),
 			slog.String("result", string(t.Result.ID)), slog.Any("error", err))
 		return ricloud.StepDead
@@ -240,19 +244,32 @@ func (w *worker) pause(earlier int) time.Duration {
 	return wait/2 + rand.N(wait/2+1) //nolint:gosec // spreads load, guards nothing
 }
 
-// isAway reports whether storage could not answer, whoever read from it: that passes. A call whose
-// own time is over says nothing about the storage.
+// isAway reports whether a file could not be read, whoever read it, for a reason that says nothing
+// about the file: storage does not answer or lets nobody in, the result's signed URL has expired, or
+// the API does not renew it. That may pass. A call whose own time is over says nothing about the
+// storage.
 func isAway(err error) bool {
 	if errors.Is(err, errLate) {
 		return false
 	}
 	if answer, ok := errors.AsType[*ricloud.StorageError](err); ok {
-		return answer.StatusCode >= 500 || answer.StatusCode == http.StatusTooManyRequests ||
-			answer.StatusCode == http.StatusRequestTimeout
+		switch answer.StatusCode {
+		case http.StatusBadRequest, http.StatusUnauthorized, http.StatusForbidden, // as for an old URL
+			http.StatusTooManyRequests, http.StatusRequestTimeout:
+			return true
+		}
+		return answer.StatusCode >= 500
 	}
-	_, download := errors.AsType[*ricloud.DownloadError](err)
+	if _, download := errors.AsType[*ricloud.DownloadError](err); !download {
+		return false
+	}
+	if answer, ok := errors.AsType[*ricloud.Error](err); ok {
+		return !isFinal(answer) || errors.Is(answer, ricloud.ErrUnauthorized)
+	}
+	_, call := errors.AsType[*ricloud.CallError](err)
 	_, network := errors.AsType[net.Error](err)
-	return download && network
+	return call || network || errors.Is(err, ricloud.ErrNoStorage) ||
+		errors.Is(err, context.DeadlineExceeded) || errors.Is(err, io.ErrUnexpectedEOF)
 }
 
 // isLongAway reports whether storage has not answered for so long that it counts.

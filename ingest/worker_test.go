@@ -1,9 +1,15 @@
 package ingest_test
 
 import (
+	"bytes"
 	"context"
+	"io"
+	"net/http"
+	"regexp"
 	"runtime"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -11,6 +17,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	ricloud "github.com/reincubate/ricloud-go"
 	"github.com/reincubate/ricloud-go/ingest"
 	"github.com/reincubate/ricloud-go/ricloudtest"
 )
@@ -131,8 +138,12 @@ func TestAHandlerThatIsDoneLate(t *testing.T) {
 func TestStorageThatIsAwayCostsNoAttempt(t *testing.T) {
 	t.Parallel()
 	for name, fault := range map[string]ricloudtest.Fault{
-		"503":   {Operation: ricloudtest.StorageGet, Status: 503, Count: -1},
-		"hangs": {Operation: ricloudtest.StorageGet, Hang: true, Count: -1},
+		"503":    {Operation: ricloudtest.StorageGet, Status: 503, Count: -1},
+		"403":    {Operation: ricloudtest.StorageGet, Status: 403, Count: -1},
+		"400":    {Operation: ricloudtest.StorageGet, Status: 400, Count: -1},
+		"429":    {Operation: ricloudtest.StorageGet, Status: 429, Count: -1},
+		"resets": {Operation: ricloudtest.StorageGet, Reset: true, Count: -1},
+		"hangs":  {Operation: ricloudtest.StorageGet, Hang: true, Count: -1},
 	} {
 		for reader, reads := range map[string]bool{"the handler": true, "the engine": false} {
 			if reads && fault.Hang {
@@ -168,6 +179,109 @@ func TestStorageThatIsAwayCostsNoAttempt(t *testing.T) {
 				})
 			})
 		}
+	}
+}
+
+// unsigning is an API that answers for a result as if its signed URL had expired.
+type unsigning struct {
+	next http.RoundTripper
+	on   atomic.Bool
+}
+
+func (u *unsigning) RoundTrip(r *http.Request) (*http.Response, error) {
+	resp, err := u.next.RoundTrip(r)
+	if err != nil || !u.on.Load() || !strings.HasPrefix(r.URL.Path, "/results/") &&
+		!strings.HasPrefix(r.URL.Path, "/polls") {
+		return resp, err
+	}
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return nil, err
+	}
+	body = signedPattern.ReplaceAll(body, []byte(`"signed_url":null`))
+	resp.Body, resp.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
+	resp.Header.Del("Content-Length")
+	return resp, resp.Body.Close()
+}
+
+var signedPattern = regexp.MustCompile(`"signed_url":\s*\{[^}]*\}`)
+
+// A signed URL that has expired is renewed. As long as the API does not renew it, or is away itself,
+// that costs no attempt, and counts as the storage's failure for 24 hours. What storage says of the
+// file is the handler's failure, also after that.
+func TestASignedURLThatIsNotRenewed(t *testing.T) {
+	t.Parallel()
+	refused := ricloudtest.Fault{Operation: ricloudtest.StorageGet, Status: 403, Count: -1}
+	for name, c := range map[string]struct {
+		fault  ricloudtest.Fault // of storage
+		api    []ricloudtest.Fault
+		signed bool // the API goes on to sign
+		never  bool // it does not end
+		dead   string
+		within time.Duration
+	}{
+		"no URL": {fault: refused},
+		"no URL, for good": {
+			fault: refused, never: true, within: 25 * time.Hour,
+			dead: "could not be read for 24h0m0s: ricloud: result",
+		},
+		"the API is away": {
+			fault: refused, signed: true,
+			api: []ricloudtest.Fault{{Operation: "Results.Get", Status: 503, Count: -1}},
+		},
+		"the API breaks": {
+			fault: refused, signed: true,
+			api: []ricloudtest.Fault{{Operation: "Results.Get", Reset: true, Count: -1}},
+		},
+		"the file is gone": {
+			fault: ricloudtest.Fault{Operation: ricloudtest.StorageGet, Status: 404, Count: -1},
+			signed: true, never: true, within: time.Hour, dead: "failed 2 times",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				there, here := fleet(1)
+				b := newBench(t, ingest.Config{Memory: true, Lease: 10 * time.Minute, ReadEvery: time.Minute},
+					ricloudtest.WithAccounts(there...), ricloudtest.WithFaults(c.fault))
+				api := &unsigning{next: b.sandbox}
+				b.client = b.sandbox.Client(ricloud.WithTransport(api),
+					ricloud.WithPacer(b.engine.Pacer()))
+				var made calls
+				h := b.handlers()
+				h.Attempts = 2
+				h.Result = func(ctx context.Context, r *ingest.Result) error {
+					made.add(r)
+					return b.handlers().Result(ctx, r)
+				}
+				stop := b.run(h)
+				b.submit(here...)
+				began := time.Now()
+				if c.never {
+					after(time.Minute)
+					api.on.Store(!c.signed)
+					b.patience, b.poll = 30*time.Hour, 10*time.Minute
+					b.wait(1, ingest.Dead)
+					assert.Less(t, time.Since(began), c.within)
+					status, err := b.engine.Account(t.Context(), here[0].Key)
+					require.NoError(t, err)
+					assert.Contains(t, status.Reason, c.dead)
+					stop()
+					return
+				}
+				after(10 * time.Minute)
+				api.on.Store(!c.signed)
+				require.NoError(t, b.sandbox.SetFaults(append(c.api, c.fault)...))
+				after(30 * time.Minute) // signed URLs last an hour
+				api.on.Store(false)
+				require.NoError(t, b.sandbox.SetFaults())
+				b.wait(1, ingest.Done)
+				stop()
+				for _, attempt := range made.all() {
+					assert.Equal(t, 1, attempt)
+				}
+			})
+		})
 	}
 }
 
