@@ -106,22 +106,29 @@ func (e *Engine) saveJob(ctx context.Context, j *storedJob) error {
 	return err
 }
 
-// makeJobs stores the work of a poll, unless it is stored already.
+// makeJobs stores the work of a poll, unless it is stored already: all of it or, for want of room,
+// nothing.
 func (l *leader) makeJobs(
 	ctx context.Context, r *stored, poll *ricloud.Poll, results []ricloud.Result,
 ) (chunks int, err error) {
+	var jobs []*storedJob
 	for chunk := range slices.Chunk(results, chunkSize) {
-		j := &storedJob{key: jobKey(r.Account.Key, poll.ID, chunks)}
+		j := &storedJob{key: jobKey(r.Account.Key, poll.ID, len(jobs))}
 		j.Account, j.Poll, j.Session = r.Account.Key, poll.ID, poll.Session
 		for _, result := range chunk {
 			j.Tasks = append(j.Tasks, task{Result: result})
 		}
+		jobs = append(jobs, j)
+	}
+	if err := l.takeForJobs(ctx, jobs); err != nil {
+		return 0, err
+	}
+	for _, j := range jobs {
 		if err := l.saveJob(ctx, j); err != nil && !errors.Is(err, store.ErrConflict) {
 			return 0, err
 		}
-		chunks++
 	}
-	return chunks, nil
+	return len(jobs), nil
 }
 
 // outcome reads the jobs of a poll: whether all is handled and acknowledged,

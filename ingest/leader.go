@@ -9,6 +9,7 @@ import (
 	"time"
 
 	ricloud "github.com/reincubate/ricloud-go"
+	"github.com/reincubate/ricloud-go/ingest/internal/store"
 )
 
 const (
@@ -162,7 +163,12 @@ func (l *leader) keepLease(ctx context.Context, cancel context.CancelCauseFunc) 
 		*l.lease = held
 		l.mu.Unlock()
 		if !ok {
-			cancel(errLeaseLost)
+			cause := errLeaseLost
+			if errors.Is(held.err, store.ErrFull) {
+				l.noteFull(ctx, held.err)
+				cause = held.err
+			}
+			cancel(cause)
 			return
 		}
 	}

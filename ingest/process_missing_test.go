@@ -26,7 +26,8 @@ func TestAMissingProcessIsLostAfterItsLastAnswer(t *testing.T) {
 		ctx, die := context.WithCancel(t.Context())
 		var answering sync.WaitGroup
 		answering.Go(func() {
-			assert.NoError(t, shared.Answer(ctx, aliveSubject+"x", func([]byte) []byte { return []byte("yes") }))
+			yes := func([]byte) []byte { return []byte("yes") }
+			assert.NoError(t, shared.Answer(ctx, aliveSubject+"x", yes))
 		})
 		time.Sleep(time.Hour) //nolint:forbidigo // virtual time
 		l.ask(t.Context(), "x", m)

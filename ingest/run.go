@@ -256,6 +256,8 @@ func (r *runner) campaign(begin, work context.Context) {
 			if failed {
 				_ = sleep(begin, storeRetry) // let another try
 			}
+		} else {
+			r.noteFull(work, l.err)
 		}
 		timer := time.NewTimer(r.cfg.lease / 3)
 		select {

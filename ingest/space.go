@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"math"
 	"sync"
@@ -23,8 +24,10 @@ const (
 	// Counting the accounts on their way takes at most a hundredth of the time.
 	roomCount = 100
 	roomRest  = time.Minute
-	// An eighth is spared: in a full store not even a lease can be renewed.
+	// An eighth is spared: in a full store not even a lease can be renewed. New jobs leave it to what is
+	// begun, too, since a job that is handled grows before it goes.
 	roomSpare = 8
+	jobGrowth = 256 // of a job, and a quarter of it for each of its results
 )
 
 // space is how much more may be submitted: what is free beyond the growth of the accounts that are
@@ -36,6 +39,9 @@ type space struct {
 	open    int64     // accounts on their way when they were counted
 	counted int64     // records of all kinds then
 	count   time.Time // when they may be counted again
+
+	jobs     int64     // bytes that jobs may take before the next look
+	jobsLook time.Time // when to look at the latest
 
 	refused atomic.Int64 // when the store last refused a write, in nanoseconds since 1970
 }
@@ -83,6 +89,38 @@ func (e *Engine) lookForRoom(ctx context.Context, need int64) error {
 	}
 	free -= growing * recordGrowth
 	s.left = max(free/roomShare, min(free, need))
+	return nil
+}
+
+// takeForJobs takes the room of jobs, or returns store.ErrFull. Then the results of a poll have to
+// wait until those of others are handled.
+func (e *Engine) takeForJobs(ctx context.Context, jobs []*storedJob) error {
+	var need int64
+	for _, j := range jobs {
+		value, err := json.Marshal(j.job)
+		if err != nil {
+			return err
+		}
+		need += int64(len(value) + jobGrowth + len(j.Tasks)*jobGrowth/4)
+	}
+	s := &e.space
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.jobs < need || !s.jobsLook.After(time.Now()) {
+		u, err := e.store.Usage(ctx)
+		if err != nil {
+			return err
+		}
+		s.jobsLook, s.jobs = time.Now().Add(roomLook), math.MaxInt64
+		if u.MaxBytes > 0 {
+			//nolint:gosec // no disk holds so much
+			s.jobs = int64(u.MaxBytes-u.MaxBytes/roomSpare) - int64(u.Bytes)
+		}
+	}
+	if s.jobs < need {
+		return fmt.Errorf("%w: the results of a poll take %d bytes", store.ErrFull, need)
+	}
+	s.jobs -= need
 	return nil
 }
 

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -26,8 +25,9 @@ import (
 type bounded struct {
 	*store.Memory
 
-	mu  sync.Mutex
-	max uint64
+	mu      sync.Mutex
+	max     uint64
+	refused int
 }
 
 const overhead = 100
@@ -45,6 +45,7 @@ func (b *bounded) Put(ctx context.Context, e store.Entry, ttl time.Duration) (ui
 	u, err := b.Usage(ctx)
 	if err == nil && u.Bytes+uint64(len(e.Value))+overhead > b.max {
 		err = store.ErrFull
+		b.refused++
 	}
 	if err != nil {
 		return 0, err
@@ -139,6 +140,76 @@ func TestNoLoginIsBegunInAFullStore(t *testing.T) {
 	})
 }
 
+// Polls with more results than the store has room for wait for each other, and all are handled. No
+// write is refused meanwhile: those that are handled could not be written down otherwise.
+func TestResultsThatDoNotFitAtOnce(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		const accounts, results = 14, 6
+		there, here := fleet(accounts)
+		for i := range here {
+			for n := range results - 1 {
+				here[i].Poll.DataTypes = append(here[i].Poll.DataTypes, fmt.Sprint("type.", n))
+			}
+		}
+		shared := &bounded{Memory: store.NewMemory(), max: 48 << 10}
+		b := newBench(t, ingest.Config{Memory: true}, ricloudtest.WithAccounts(there...))
+		require.NoError(t, b.engine.Close())
+		var err error
+		b.engine, err = ingest.OpenOn(t.Context(), ingest.Config{Memory: true}, shared)
+		require.NoError(t, err)
+		b.client = b.sandbox.Client(ricloud.WithPacer(b.engine.Pacer()))
+		h := b.handlers()
+		h.Concurrency = 2
+		h.Result = func(ctx context.Context, r *ingest.Result) error {
+			after(time.Second)
+			return b.handlers().Result(ctx, r)
+		}
+		stop := b.run(h)
+		b.submit(here...)
+		b.wait(accounts, ingest.Done)
+		stop()
+		assert.Zero(t, shared.refused)
+		assert.Len(t, b.handled.results, accounts*results)
+		for id, n := range b.handled.results {
+			assert.Equal(t, 1, n, id)
+		}
+	})
+}
+
+// Results that do not fit wait for room for days, and say so.
+func TestResultsThatDoNotFitAtAll(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		there, here := fleet(1)
+		for n := range 20 {
+			here[0].Poll.DataTypes = append(here[0].Poll.DataTypes, fmt.Sprint("type.", n))
+		}
+		shared := &bounded{Memory: store.NewMemory(), max: 10 << 10}
+		b := newBench(t, ingest.Config{Memory: true}, ricloudtest.WithAccounts(there...))
+		require.NoError(t, b.engine.Close())
+		var err error
+		b.engine, err = ingest.OpenOn(t.Context(), ingest.Config{
+			Memory: true, Lease: 10 * time.Minute, ReadEvery: time.Minute,
+		}, shared)
+		require.NoError(t, err)
+		b.client = b.sandbox.Client(ricloud.WithPacer(b.engine.Pacer()))
+		stop := b.run(b.handlers())
+		b.submit(here...)
+		after(50 * time.Hour)
+		status, err := b.engine.Account(t.Context(), here[0].Key)
+		require.NoError(t, err)
+		assert.Equal(t, ingest.Polling, status.State)
+		assert.Contains(t, status.Reason, "the store is full")
+		shared.mu.Lock()
+		assert.Zero(t, shared.refused)
+		shared.max = 1 << 20
+		shared.mu.Unlock()
+		b.wait(1, ingest.Handling)
+		stop()
+	})
+}
+
 // An account that has ended needs no more room, and one on its way does.
 func TestWhatHasEndedNeedsNoRoom(t *testing.T) {
 	t.Parallel()
@@ -187,10 +258,10 @@ func (f *fullOnce) Put(ctx context.Context, e store.Entry, ttl time.Duration) (u
 }
 
 // newFullOnce returns a bench on a store that has no room for the nth write of an account.
-func newFullOnce(t *testing.T, nth int, accounts []ricloudtest.Account) (*bench, *fullOnce) {
+func newFullOnce(t *testing.T, nth int32, accounts []ricloudtest.Account) (*bench, *fullOnce) {
 	t.Helper()
 	shared := &fullOnce{Memory: store.NewMemory()}
-	shared.left.Store(int32(nth)) //nolint:gosec // it is small
+	shared.left.Store(nth)
 	b := newBench(t, ingest.Config{Memory: true}, ricloudtest.WithAccounts(accounts...))
 	require.NoError(t, b.engine.Close())
 	var err error
@@ -231,8 +302,8 @@ func TestARefusedWriteHoldsLoginsBackForAMinute(t *testing.T) {
 // behind, and no request is looked for that was not sent.
 func TestARefusedWriteChangesNothing(t *testing.T) {
 	t.Parallel()
-	for nth := 1; nth <= 6; nth++ {
-		t.Run(strconv.Itoa(nth), func(t *testing.T) {
+	for nth := int32(1); nth <= 6; nth++ {
+		t.Run(fmt.Sprint(nth), func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				there, here := fleet(1)

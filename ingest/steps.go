@@ -117,7 +117,9 @@ func (l *leader) failed(ctx context.Context, r *stored, err error) error {
 	if r.Failures++; r.FailingSince.IsZero() {
 		r.FailingSince = now
 	}
-	if !final && isFinal(err) || now.Sub(r.FailingSince) > giveUp {
+	// A full store says nothing of the account: it waits for room, however long.
+	tooLong := now.Sub(r.FailingSince) > giveUp && !errors.Is(err, store.ErrFull)
+	if !final && isFinal(err) || tooLong {
 		end, final = &giveUpError{err.Error(), r.State}, true
 	}
 	if final {

@@ -245,9 +245,8 @@ func (w *worker) pause(earlier int) time.Duration {
 }
 
 // isAway reports whether a file could not be read, whoever read it, for a reason that says nothing
-// about the file: storage does not answer or lets nobody in, the result's signed URL has expired, or
-// the API does not renew it. That may pass. A call whose own time is over says nothing about the
-// storage.
+// about the file: storage does not answer or lets nobody in, the signed URL has expired, or the API
+// does not renew it. That may pass. A call whose own time is over says nothing about the storage.
 func isAway(err error) bool {
 	if errors.Is(err, errLate) {
 		return false

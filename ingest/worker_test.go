@@ -194,7 +194,7 @@ func (u *unsigning) RoundTrip(r *http.Request) (*http.Response, error) {
 		!strings.HasPrefix(r.URL.Path, "/polls") {
 		return resp, err
 	}
-	body, err := io.ReadAll(resp.Body)
+	body, err := io.ReadAll(resp.Body) //nolint:forbidigo // of the sandbox
 	if err != nil {
 		return nil, err
 	}
@@ -206,9 +206,9 @@ func (u *unsigning) RoundTrip(r *http.Request) (*http.Response, error) {
 
 var signedPattern = regexp.MustCompile(`"signed_url":\s*\{[^}]*\}`)
 
-// A signed URL that has expired is renewed. As long as the API does not renew it, or is away itself,
-// that costs no attempt, and counts as the storage's failure for 24 hours. What storage says of the
-// file is the handler's failure, also after that.
+// As long as the API does not renew a signed URL that storage refuses, or is away itself, that costs
+// no attempt, and counts as the storage's failure for 24 hours. That storage does not know the file
+// is the handler's failure.
 func TestASignedURLThatIsNotRenewed(t *testing.T) {
 	t.Parallel()
 	refused := ricloudtest.Fault{Operation: ricloudtest.StorageGet, Status: 403, Count: -1}
@@ -234,7 +234,7 @@ func TestASignedURLThatIsNotRenewed(t *testing.T) {
 			api: []ricloudtest.Fault{{Operation: "Results.Get", Reset: true, Count: -1}},
 		},
 		"the file is gone": {
-			fault: ricloudtest.Fault{Operation: ricloudtest.StorageGet, Status: 404, Count: -1},
+			fault:  ricloudtest.Fault{Operation: ricloudtest.StorageGet, Status: 404, Count: -1},
 			signed: true, never: true, within: time.Hour, dead: "failed 2 times",
 		},
 	} {
