@@ -24,8 +24,8 @@ const (
 	// Counting the accounts on their way takes at most a hundredth of the time.
 	roomCount = 100
 	roomRest  = time.Minute
-	// An eighth is spared: in a full store not even a lease can be renewed. New jobs leave it to what is
-	// begun, too, since a job that is handled grows before it goes.
+	// An eighth is spared: in a full store not even a lease can be renewed. New jobs leave it to what
+	// is begun, too, since a job that is handled grows before it goes.
 	roomSpare = 8
 	jobGrowth = 256 // of a job, and a quarter of it for each of its results
 )

@@ -206,9 +206,9 @@ func (u *unsigning) RoundTrip(r *http.Request) (*http.Response, error) {
 
 var signedPattern = regexp.MustCompile(`"signed_url":\s*\{[^}]*\}`)
 
-// As long as the API does not renew a signed URL that storage refuses, or is away itself, that costs
-// no attempt, and counts as the storage's failure for 24 hours. That storage does not know the file
-// is the handler's failure.
+// As long as the API does not renew a signed URL that storage refuses, or is away itself, that
+// costs no attempt, and counts as the storage's failure for 24 hours. That storage does not know
+// the file is the handler's failure.
 func TestASignedURLThatIsNotRenewed(t *testing.T) {
 	t.Parallel()
 	refused := ricloudtest.Fault{Operation: ricloudtest.StorageGet, Status: 403, Count: -1}
