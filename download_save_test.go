@@ -431,3 +431,23 @@ func TestSaveAllOfAResultThatHasChanged(t *testing.T) {
 	assertFile(t, is, []byte("second"))
 	require.NoError(t, VerifyFolder(t.Context(), dir))
 }
+
+// A folder that may be written, but not read, cannot be flushed to disk: Synced says so, and the
+// results are acknowledged. Some users may read every folder.
+func TestSaveIntoAFolderThatCannotBeRead(t *testing.T) {
+	t.Parallel()
+	v, dir := newVault(), t.TempDir()
+	r := v.add("callkit.calls", random(10))
+	c := v.client(t)
+	require.NoError(t, os.Chmod(dir, 0o300))
+	opened, err := os.Open(dir)
+	mayRead := err == nil
+	if mayRead {
+		require.NoError(t, opened.Close())
+	}
+	saved, err := c.Results.SaveAll(t.Context(), each(r), dir, WithAcknowledge())
+	require.NoError(t, err)
+	require.Len(t, saved, 1)
+	assert.Equal(t, mayRead, saved[0].Synced)
+	assert.True(t, saved[0].Acknowledged)
+}

@@ -9,6 +9,7 @@ import (
 	"io"
 	"io/fs"
 	"net/http"
+	"strings"
 	"sync"
 	"testing"
 
@@ -161,4 +162,13 @@ func TestSaveAllToReturnsTheCause(t *testing.T) {
 	require.ErrorIs(t, err, shutdown)
 	require.ErrorIs(t, err, context.Canceled)
 	require.ErrorContains(t, err, "the store's client")
+
+	cancelled, stop := context.WithCancel(t.Context())
+	sink.read = func(io.Writer, io.Reader) error {
+		stop()
+		return cancelled.Err()
+	}
+	_, err = v.client(t).Results.SaveAllTo(cancelled, each(v.add("callkit.calls", random(50))), sink)
+	require.ErrorIs(t, err, context.Canceled)
+	assert.Equal(t, 1, strings.Count(err.Error(), "context canceled"), "%v", err)
 }

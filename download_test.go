@@ -519,6 +519,12 @@ func TestOpenRefusesWhatItCannotVerify(t *testing.T) {
 		assert.Equal(t, field, refused.Field)
 		assert.NotContains(t, err.Error(), "canary")
 	}
+	for _, checksum := range []string{"", "0123", strings.Repeat("01", 20)} { // SHA-1
+		r := *v.add("a", []byte("a"))
+		r.ID, r.Checksum = "", checksum
+		_, err := c.Results.Open(t.Context(), &r)
+		require.ErrorContains(t, err, "Checksum is not an MD5 in hex", checksum)
+	}
 	_, err := c.Results.Open(t.Context(), nil)
 	require.ErrorContains(t, err, "result is required")
 	assert.Zero(t, v.gets)

@@ -129,15 +129,26 @@ func (p *Poll) showsTooFew() bool {
 }
 
 // fromLists yields the results that a poll shows, then those at the URL of its
-// list, all pages again. A list that promises none, or that has no URL, is
-// replaced by those of the tasks.
+// list, all pages again. A list that promises none, that has no URL, or that shows
+// fewer than it says, is replaced by those of the tasks.
 func (s *PollsService) fromLists(
 	ctx context.Context, poll *Poll, asked map[ID]bool, opts []CallOption,
 ) iter.Seq2[*Result, error] {
 	list := poll.Results
 	if list.HasMore && list.URL != "" || len(poll.TasksSucceeded) == 0 {
 		list.HasMore = list.HasMore || list.URL != ""
-		return list.All(ctx, s.client, opts...)
+		return func(yield func(*Result, error) bool) {
+			shown := 0
+			for result, err := range list.All(ctx, s.client, opts...) {
+				if !yield(result, err) || err != nil {
+					return
+				}
+				shown++
+			}
+			if shown < list.TotalCount {
+				s.byTask(ctx, poll, asked, opts)(yield)
+			}
+		}
 	}
 	return func(yield func(*Result, error) bool) {
 		for i := range list.Data {

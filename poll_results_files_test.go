@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -136,7 +137,9 @@ func TestResultsWithFilesResume(t *testing.T) {
 			assert.Equal(t, n+1, sandbox.CountCalls("Storage.Get"), "each object is read once")
 			polls := sandbox.CountCalls("Polls.Create")
 			assert.Equal(t, 3, polls)
+			notes := notesOf(t, dir)
 			save()
+			assert.Equal(t, notes, notesOf(t, dir), "what is noted is not noted again")
 			assert.Equal(t, polls, sandbox.CountCalls("Polls.Create"), "a complete folder needs no poll")
 			assert.Equal(t, n+1, sandbox.CountCalls("Storage.Get"))
 
@@ -153,6 +156,17 @@ func TestResultsWithFilesResume(t *testing.T) {
 			}
 		})
 	}
+}
+
+// notesOf returns what SaveAll has noted in a folder.
+func notesOf(t *testing.T, dir string) string {
+	t.Helper()
+	names, err := filepath.Glob(filepath.Join(dir, ".ricloud-*.files"))
+	require.NoError(t, err)
+	require.Len(t, names, 1)
+	notes, err := os.ReadFile(names[0])
+	require.NoError(t, err)
+	return string(notes)
 }
 
 // A SaveAll leaves a note of the poll for files, as soon as it is made. If it is
@@ -207,6 +221,7 @@ func TestResultsWithFilesContinuesThePollForFiles(t *testing.T) {
 			require.NoError(t, err)
 			assert.Len(t, saved, 1+n)
 			assert.Equal(t, 2, sandbox.CountCalls("Polls.Create"), "no poll is made again")
+			assert.Zero(t, sandbox.CountCalls("Polls.List"), "it is known, and not looked for")
 		})
 	}
 }
@@ -223,7 +238,16 @@ func TestResultsWithFilesFindsALostPoll(t *testing.T) {
 			t.Parallel()
 			const n = 5
 			sandbox, client := fastSandbox(t, fileAccount(n))
-			poll, dir := pollMessages(t, client), t.TempDir()
+			earlier, dir := pollMessages(t, client), t.TempDir()
+			var poll *ricloud.Poll
+			for poll == nil || !earlier.DateCreated.Before(poll.DateCreated) {
+				var err error
+				poll, err = client.Polls.Create(t.Context(), ricloud.PollCreateParams{
+					Session: earlier.Session, Type: "data",
+					Payload: ricloud.PollPayload{DataTypes: []string{"ios_messages.messages"}},
+				})
+				require.NoError(t, err)
+			}
 			save := func() ([]ricloud.Saved, error) {
 				results := client.Polls.Results(t.Context(), poll.ID, ricloud.WithFiles())
 				return client.Results.SaveAll(t.Context(), results, dir)
@@ -251,6 +275,9 @@ func TestResultsWithFilesFindsALostPoll(t *testing.T) {
 			assert.Equal(t, before+made, sandbox.CountCalls("Polls.Create"))
 			listed := sandbox.CountCalls("Polls.List")
 			assert.Positive(t, listed)
+			for _, call := range sandbox.Calls() {
+				assert.NotEqual(t, "/polls/"+string(earlier.ID), call.Path, "it was there before")
+			}
 
 			saved, err = save()
 			require.NoError(t, err)
@@ -380,4 +407,109 @@ func TestResultsWithFilesOfADamagedResult(t *testing.T) {
 		assert.Nil(t, result)
 		require.ErrorIs(t, err, ricloud.ErrNotFound)
 	}
+}
+
+// pollTwo polls for messages, which refer to two files, and for calls, which cannot be read.
+func pollTwo(t *testing.T, client *ricloud.Client) *ricloud.Poll {
+	t.Helper()
+	session, err := login(t.Context(), client)
+	require.NoError(t, err)
+	poll, err := client.Polls.Create(t.Context(), ricloud.PollCreateParams{
+		Session: session.ID, Payload: ricloud.PollPayload{DataTypes: []string{
+			"ios_messages.messages",
+			"callkit.calls",
+		}},
+	})
+	require.NoError(t, err)
+	return poll
+}
+
+// The files of what succeeded are asked for although another task has failed. The failure comes
+// last, once.
+func TestResultsWithFilesOfAPollThatFailedInPart(t *testing.T) {
+	t.Parallel()
+	account := fileAccount(2)
+	account.Data["callkit.calls"] = ricloudtest.Records()
+	account.Fail["callkit.calls"] = "not-found"
+	_, client := fastSandbox(t, account)
+	identifiers, failures := resultsAndFailures(t, client, pollTwo(t, client))
+	assert.Len(t, identifiers, 1+2)
+	require.Len(t, failures, 1)
+	_, ok := errors.AsType[*ricloud.StateError](failures[0])
+	require.True(t, ok, "%v", failures[0])
+}
+
+// A data result that SaveAll cannot save is one failure: nothing is said of its files.
+func TestSaveAllWithFilesOfAResultThatCannotBeSaved(t *testing.T) {
+	t.Parallel()
+	account := fileAccount(2)
+	account.Data["callkit.calls"] = ricloudtest.Records(map[string]any{"file_id": "file-000"})
+	sandbox, client := fastSandbox(t, account)
+	poll := pollTwo(t, client)
+	_, err := client.Polls.Wait(t.Context(), poll.ID)
+	require.NoError(t, err)
+	for result, err := range client.Polls.Results(t.Context(), poll.ID) {
+		require.NoError(t, err)
+		if result.DataType() == "callkit.calls" {
+			require.NoError(t, sandbox.RemoveObject(result.ID))
+		}
+	}
+	results := client.Polls.Results(t.Context(), poll.ID, ricloud.WithFiles())
+	saved, err := client.Results.SaveAll(t.Context(), results, t.TempDir())
+	require.ErrorIs(t, err, ricloud.ErrNotFound)
+	joined, ok := err.(interface{ Unwrap() []error })
+	require.True(t, ok)
+	assert.Len(t, joined.Unwrap(), 1, "%v", err)
+	assert.Len(t, saved, 1+2)
+}
+
+// keeper is a Sink in memory.
+type keeper struct {
+	mu    sync.Mutex
+	files map[string]string
+}
+
+func (k *keeper) Store(
+	_ context.Context, file ricloud.SinkFile,
+) (ricloud.StoredFile, error) {
+	var content strings.Builder
+	if _, err := io.Copy(&content, file.Body); err != nil {
+		return ricloud.StoredFile{}, err
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.files[file.Name] = content.String()
+	return ricloud.StoredFile{Location: file.Name}, nil
+}
+
+// A sink keeps no notes and opens no files: the cascade reads the records from storage.
+func TestSaveAllToASinkWithFiles(t *testing.T) {
+	t.Parallel()
+	const n = 3
+	_, client := fastSandbox(t, fileAccount(n))
+	poll, sink := pollMessages(t, client), &keeper{files: map[string]string{}}
+	results := client.Polls.Results(t.Context(), poll.ID, ricloud.WithFiles())
+	saved, err := client.Results.SaveAllTo(t.Context(), results, sink, ricloud.WithAcknowledge())
+	require.NoError(t, err)
+	assert.Len(t, saved, n+1)
+	assert.Len(t, sink.files, n+1)
+	assert.Equal(t, "the content of file-001", sink.files["file-001"])
+}
+
+// The files of a poll for files are not read to look for more files, also where the API does not
+// say what a result is.
+func TestResultsWithFilesOfFiles(t *testing.T) {
+	t.Parallel()
+	sandbox, client := fastSandbox(t, fileAccount(2),
+		ricloudtest.WithGeneration(ricloudtest.Generation2018))
+	poll := pollMessages(t, client)
+	files, err := client.Polls.Create(t.Context(), ricloud.PollCreateParams{
+		Session: poll.Session, Source: poll.Source, Type: "files",
+		Payload: ricloud.PollPayload{Files: []ricloud.ID{"file-000", "file-001"}},
+	})
+	require.NoError(t, err)
+	identifiers, failures := resultsAndFailures(t, client, files)
+	assert.Empty(t, failures)
+	assert.Len(t, identifiers, 2)
+	assert.Zero(t, sandbox.CountCalls("Storage.Get"))
 }

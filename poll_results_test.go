@@ -275,6 +275,12 @@ func TestPollResultsOfAnEventThatShowsTooFew(t *testing.T) {
 			requests: []string{read, "/results?limit=1000&poll=p"},
 		},
 		{
+			name:  "one of three, more at a URL, and fewer there",
+			shown: none, got: `"tasks_succeeded":["a"],"results":{"data":[{"id":"r1"}],` +
+				`"total_count":3,"has_more":true,"url":"/results?poll=p"}`,
+			requests: []string{read, "/results?limit=1000&poll=p", byTask},
+		},
+		{
 			name: "none, and the poll has failed in part", shown: none, got: whole + `,"tasks_failed":["b"]`,
 			requests: []string{read}, wantErr: true,
 		},

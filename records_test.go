@@ -334,11 +334,49 @@ func TestFileRefsOfASingleObject(t *testing.T) {
 		_, err := readFileRefs(strings.NewReader(broken), true)
 		require.Error(t, err, broken)
 	}
-	for text, mustBe := range map[string]bool{"": false, "  BEGIN:VCARD": false} {
-		refs, err := readFileRefs(strings.NewReader(text), mustBe)
+	for _, text := range []string{"", "  BEGIN:VCARD", `[{"file_id":"f1"}]`} {
+		refs, err := readFileRefs(strings.NewReader(text), false)
 		require.NoError(t, err)
 		assert.Empty(t, refs)
+		_, err = readFileRefs(strings.NewReader(text), true)
+		require.Error(t, err, "a result that says that it has records must have them")
 	}
+	document = `{"data":{"file_id":"f1"},"metadata":{"count":7}}`
+	refs, err = readFileRefs(strings.NewReader(document), true)
+	require.NoError(t, err, "the count is of something within the object")
+	assert.Equal(t, []ID{"f1"}, refs)
+}
+
+// Records have nothing of the records before them, and keep what they have.
+func TestRecordsShareNothing(t *testing.T) {
+	t.Parallel()
+	const document = `{"data":[{"n":1,"list":[1,2],"map":{"a":1},"p":5},{"list":[3]},` +
+		`{"map":{"b":2}},{}]}`
+	type record struct {
+		N    int            `json:"n"`
+		List []int          `json:"list"`
+		Map  map[string]int `json:"map"`
+		P    *int           `json:"p"`
+	}
+	five := 5
+	typed, failures := collect[record](strings.NewReader(document))
+	require.Empty(t, failures)
+	assert.Equal(t, []record{
+		{N: 1, List: []int{1, 2}, Map: map[string]int{"a": 1}, P: &five},
+		{List: []int{3}},
+		{Map: map[string]int{"b": 2}},
+		{},
+	}, typed)
+	raw, failures := collect[json.RawMessage](strings.NewReader(document))
+	require.Empty(t, failures)
+	require.Len(t, raw, 4)
+	assert.JSONEq(t, `{"n":1,"list":[1,2],"map":{"a":1},"p":5}`, string(raw[0]))
+	assert.JSONEq(t, `{"list":[3]}`, string(raw[1]))
+	maps, failures := collect[map[string]any](strings.NewReader(document))
+	require.Empty(t, failures)
+	require.Len(t, maps, 4)
+	assert.Equal(t, map[string]any{"list": []any{3.0}}, maps[1])
+	assert.Equal(t, map[string]any{}, maps[3])
 }
 
 // If damage breaks the JSON, the error still says that the file is damaged.

@@ -164,7 +164,7 @@ func (s *signedURL) follow(
 		}
 		if resp.StatusCode/100 != 3 {
 			resp.Body = download.HideBody(resp.Body, seen...)
-			object, err := readObject(resp, target.Host, req, seen)
+			object, err := readObject(resp, target.Host, seen)
 			encoding := resp.Header.Get("Content-Encoding")
 			return object, encoding != "" && encoding != "identity", err
 		}
@@ -204,7 +204,7 @@ func (s *signedURL) request(ctx context.Context, target *url.URL, req ObjectRequ
 // readObject makes an Object of an answer, or a *StorageError. A proxy may repeat
 // one of the URLs in place of a code.
 func readObject(
-	resp *http.Response, host string, req ObjectRequest, urls []*url.URL,
+	resp *http.Response, host string, urls []*url.URL,
 ) (*Object, error) {
 	object := &Object{Body: resp.Body, Size: resp.ContentLength, Version: resp.Header.Get("ETag")}
 	if !strings.HasPrefix(object.Version, `"`) {
@@ -216,7 +216,7 @@ func readObject(
 	case http.StatusPartialContent:
 		var ok bool
 		object.Offset, object.Size, ok = parseContentRange(resp.Header.Get("Content-Range"))
-		if ok && object.Offset <= req.Offset {
+		if ok { // the reader compares the offsets
 			return object, nil
 		}
 		drop(resp.Body)

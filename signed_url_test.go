@@ -16,6 +16,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -48,6 +49,28 @@ func TestSignedURLIsJudgedByStorage(t *testing.T) {
 			require.NoError(t, err)
 			assert.True(t, bytes.Equal(body, got))
 			assert.LessOrEqual(t, v.apiGets, 1, "a wrong clock costs one call, not one for each connection")
+		})
+	}
+	for status, renewals := range map[int]int{
+		http.StatusBadRequest: 1, http.StatusUnauthorized: 1, http.StatusForbidden: 1, // may be expired
+		http.StatusNotFound: 0, http.StatusNotModified: 0, http.StatusMethodNotAllowed: 0,
+	} {
+		t.Run(fmt.Sprintf("storage answers %d", status), func(t *testing.T) {
+			t.Parallel()
+			v := newVault()
+			v.fault = answers(status)
+			r := v.add("a", random(10))
+			_, err := read(t.Context(), v.client(t), r)
+			refused, ok := errors.AsType[*StorageError](err)
+			require.True(t, ok, "%v", err)
+			assert.Equal(t, status, refused.StatusCode)
+			assert.Equal(t, renewals, v.apiGets)
+			assert.Equal(t, 1+renewals, v.gets)
+
+			r.SignedURL.DateExpires = time.Now().Add(-time.Hour)
+			_, err = read(t.Context(), v.client(t), r)
+			require.ErrorAs(t, err, &refused)
+			assert.Equal(t, renewals+1, v.apiGets, "a URL that was just renewed is not renewed again")
 		})
 	}
 	t.Run("the API gives no new URL, and the old one works", func(t *testing.T) {
@@ -228,6 +251,7 @@ func localURLs() []string {
 		"https://[fe80::1%25eth0]/",
 		"https://10.0.0.1/", "https://192.168.1.1/", "https://172.16.0.1/", "https://[fd00:ec2::254]/",
 		"https://100.100.100.200/",
+		"https://\u2460\u2461\u2466.0.0.1/", "https://127\u30020.0.1/", "https://[64:ff9b:1::1]/",
 		"https://[64:ff9b::7f00:1]/", "https://[2002:7f00:1::]/", "https://224.0.0.1/",
 		"http://storage.test/", "ftp://storage.test/",
 		"https:///x", "file:///etc/passwd",
@@ -267,6 +291,8 @@ func TestNoURLLeadsToThisMachine(t *testing.T) {
 		r.SignedURL.URL = NewSecret("https://10.0.0.1/r0?" + testSignature)
 		_, err := read(t.Context(), v.client(t, WithPrivateStorage()), r)
 		require.NoError(t, err)
+		_, err = read(t.Context(), v.client(t, WithInsecureHTTP()), r)
+		require.NoError(t, err, "what may be read without encryption may be anywhere")
 	})
 }
 
@@ -385,6 +411,9 @@ func TestLocalFiles(t *testing.T) {
 	for name, r := range map[string]*Result{"outside": outside, "link": &link, "above": &above} {
 		_, err = read(t.Context(), c, r)
 		require.ErrorIs(t, err, ErrForbidden, name)
+		if name != "link" {
+			require.ErrorContains(t, err, "outside the folder of WithLocalFiles", name)
+		}
 	}
 	_, err = read(t.Context(), c, &missing)
 	require.ErrorIs(t, err, ErrNotFound)
@@ -442,4 +471,50 @@ func TestOptionsThatCannotWorkAreRefused(t *testing.T) {
 	_, err = c.Results.SaveAllTo(t.Context(), nil, nil)
 	refuses("results", err)
 	assert.Zero(t, v.gets)
+}
+
+// A server that ends the connection in the middle of a body, also behind a redirect, does not end
+// the download. The redirect is followed each time, with the range.
+func TestSignedURLOverAConnectionThatGoesAway(t *testing.T) {
+	t.Parallel()
+	body := random(20)
+	var asked, redirected atomic.Int64
+	server := httptest.NewUnstartedServer(http.HandlerFunc(
+		func(w http.ResponseWriter, req *http.Request) {
+			assert.Equal(t, 2, req.ProtoMajor)
+			if req.URL.Path == "/r0" {
+				redirected.Add(1)
+				w.Header().Set("Location", "/elsewhere?canary-signature")
+				w.WriteHeader(http.StatusTemporaryRedirect)
+				return
+			}
+			w.Header().Set("ETag", `"1"`)
+			n := int(asked.Add(1)) - 1
+			if n > 0 {
+				assert.Equal(t, fmt.Sprintf("bytes=%d-", n), req.Header.Get("Range"))
+				assert.Equal(t, `"1"`, req.Header.Get("If-Match"))
+				w.Header().Set("Content-Range", fmt.Sprintf("bytes %d-19/20", n))
+				w.WriteHeader(http.StatusPartialContent)
+			}
+			if n == 3 {
+				_, _ = w.Write(body[n:])
+				return
+			}
+			w.Header().Set("Connection", "close") // one byte, then GOAWAY and the end of the stream
+			_, _ = w.Write(body[n : n+1])
+			_ = http.NewResponseController(w).Flush()
+			panic(http.ErrAbortHandler)
+		}))
+	server.EnableHTTP2 = true
+	server.StartTLS()
+	t.Cleanup(server.Close)
+	v := newVault()
+	r := v.add("a", body)
+	r.SignedURL.URL = NewSecret(server.URL + "/r0?canary-signature")
+	c := v.client(t, WithTransport(server.Client().Transport), WithPrivateStorage())
+	saved, err := c.Results.Save(t.Context(), r, t.TempDir())
+	require.NoError(t, err)
+	assertFile(t, saved.Path, body)
+	assert.EqualValues(t, 4, asked.Load())
+	assert.EqualValues(t, 4, redirected.Load())
 }
