@@ -300,6 +300,7 @@ type stored struct {
 	record
 
 	revision uint64
+	told     <-chan struct{} // closed when Handlers.Step has returned: nil if it is not called
 }
 
 // load reads an account's record.

@@ -41,7 +41,7 @@ func (r *runner) beginStep(
 	began := time.Now()
 	ends := make([]func(ricloud.StepResult), len(r.hooks))
 	for i, hook := range r.hooks {
-		r.contain(ctx, "a hook", func() {
+		<-r.callBack(ctx, "a hook", func() {
 			inner, ended := hook.Step(ctx, info)
 			if ends[i] = ended; inner != nil {
 				ctx = inner //nolint:fatcontext // each adds to it
@@ -52,10 +52,21 @@ func (r *runner) beginStep(
 		result.Duration = time.Since(began)
 		for _, ended := range slices.Backward(ends) {
 			if ended != nil {
-				r.contain(ctx, "a hook", func() { ended(result) })
+				<-r.callBack(ctx, "a hook", func() { ended(result) })
 			}
 		}
 	}
+}
+
+// callBack calls a function of the user's on a goroutine of its own, which it may end or hold up.
+// It returns what is closed when that is over.
+func (r *runner) callBack(ctx context.Context, who string, call func()) <-chan struct{} {
+	over := make(chan struct{})
+	go func() {
+		defer close(over)
+		r.contain(ctx, who, call)
+	}()
+	return over
 }
 
 // contain logs a panic and goes on. One of a hook must not lose a step, and one about something

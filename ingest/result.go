@@ -19,9 +19,17 @@ type Result struct {
 	Account string // its Account.Key
 	Attempt int    // 1 at first; deaths of a process count
 
+	own *ownResult
+}
+
+// ownResult is what the engine keeps of a result to itself: the handler may change its own.
+type ownResult struct {
+	result   ricloud.Result
 	client   *ricloud.Client
 	verified atomic.Bool
 }
+
+var errNoResult = errors.New("ingest: this is no Result that Handlers.Result was called with")
 
 // Key returns a name for one record of the result, counted from 0. It is the
 // same in every attempt. Write it in the same transaction as the record's
@@ -44,30 +52,38 @@ func (r *Result) Key(record int) string {
 //	defer file.Close()
 //	for call, err := range ricloud.Records[Call](file) { … }
 func (r *Result) Open(ctx context.Context, opts ...ricloud.DownloadOption) (io.ReadCloser, error) {
-	file, err := r.client.Results.Open(ctx, &r.Result, opts...)
+	own := r.own
+	if own == nil {
+		return nil, errNoResult
+	}
+	file, err := own.client.Results.Open(ctx, &own.result, opts...)
 	if err != nil {
 		return nil, err
 	}
-	return &verifiedFile{file, r}, nil
+	return &verifiedFile{file, own}, nil
 }
 
 // Save saves the result's file to a folder, as ricloud.ResultsService.Save does.
 func (r *Result) Save(
 	ctx context.Context, dir string, opts ...ricloud.SaveOption,
 ) (*ricloud.Saved, error) {
-	saved, err := r.client.Results.Save(ctx, &r.Result, dir, opts...)
+	own := r.own
+	if own == nil {
+		return nil, errNoResult
+	}
+	saved, err := own.client.Results.Save(ctx, &own.result, dir, opts...)
 	if err == nil {
-		r.verified.Store(true)
+		own.verified.Store(true)
 	}
 	return saved, err
 }
 
 // verify makes sure that size and MD5 hold, where the handler has not.
-func (r *Result) verify(ctx context.Context) error {
+func (r *ownResult) verify(ctx context.Context) error {
 	if r.verified.Load() {
 		return nil
 	}
-	file, err := r.client.Results.Open(ctx, &r.Result)
+	file, err := r.client.Results.Open(ctx, &r.result)
 	if err != nil {
 		return fmt.Errorf("the handler did not read the file to its end, and it cannot be verified: %w",
 			err)
@@ -80,7 +96,7 @@ func (r *Result) verify(ctx context.Context) error {
 type verifiedFile struct {
 	io.ReadCloser
 
-	result *Result
+	result *ownResult
 }
 
 // Read reads on.

@@ -29,7 +29,8 @@ type Handlers struct {
 
 	// Step, if set, is called after each step of an account, in the process
 	// that has made the step. Use it for metrics and traces, or to report that a
-	// code is needed. It must return soon.
+	// code is needed. Calls about one account come in order, and the account's
+	// next step waits for them: it must return soon.
 	Step func(ctx context.Context, key string, step Step)
 
 	// Hooks observe the steps of accounts that this process makes, and its calls of Result. Each

@@ -73,7 +73,7 @@ func (l *leader) secretOf(ctx context.Context, key string) (ricloud.Secret, erro
 	}
 	answered := make(chan answer, 1)
 	go func() {
-		var a answer
+		a := answer{err: errors.New("it ended its goroutine")}
 		defer func() {
 			if p := recover(); p != nil {
 				a.err = fmt.Errorf("it panicked with a %T", p)

@@ -70,6 +70,7 @@ func (l *leader) step(ctx context.Context, it *item, s seen) uint64 {
 		s.code.used <- err // it has room for one
 	}
 	l.conclude(ctx, it, r, s, err)
+	r.waitTold()
 	ended(outcomeOf(ctx, r.State, err))
 	return r.revision
 }
@@ -159,10 +160,27 @@ func (l *leader) saveStep(ctx context.Context, r *stored, state State, note stri
 	if err := l.save(ctx, r); err != nil {
 		return err
 	}
-	if l.h.Step != nil {
-		l.contain(ctx, "Handlers.Step", func() { l.h.Step(ctx, r.Account.Key, step) })
-	}
+	l.tell(ctx, r, step)
+	r.waitTold()
 	return nil
+}
+
+// tell calls Handlers.Step, after its earlier calls about the account, and does not wait for it.
+func (l *leader) tell(ctx context.Context, r *stored, step Step) {
+	if l.h.Step == nil {
+		return
+	}
+	r.waitTold()
+	key := r.Account.Key
+	r.told = l.callBack(ctx, "Handlers.Step", func() { l.h.Step(ctx, key, step) })
+}
+
+// waitTold waits for the calls of Handlers.Step about the account.
+func (r *stored) waitTold() {
+	if r.told != nil {
+		<-r.told
+		r.told = nil
+	}
 }
 
 // progress forgets earlier failures.
@@ -230,6 +248,7 @@ func (l *leader) turn(ctx context.Context) (context.Context, error) {
 func (l *leader) begin(
 	ctx context.Context, r *stored, state State, note string,
 ) (context.Context, context.CancelFunc, error) {
+	r.waitTold()
 	ctx, err := l.turn(ctx)
 	if err != nil {
 		return nil, nil, err
@@ -237,10 +256,12 @@ func (l *leader) begin(
 	before := r.copy()
 	r.Begun, r.Due = time.Now().UTC(), time.Time{}
 	sent := r.Begun.Add(createTimeout)
-	if err := l.saveStep(ctx, r, state, note); err != nil {
+	step := r.step(l.id, state, note)
+	if err := l.save(ctx, r); err != nil {
 		r.record = before // nothing was sent
 		return nil, nil, err
 	}
+	defer l.tell(ctx, r, step) // while the request is under way
 	if !l.holds() {
 		return nil, nil, errLeaseLost // the next leader finds that nothing was made
 	}
@@ -253,6 +274,9 @@ func mayBeApplied(err error) bool {
 	call, ok := errors.AsType[*ricloud.CallError](err)
 	if ok {
 		return call.MaybeApplied()
+	}
+	if answer, ok := errors.AsType[*ricloud.Error](err); ok && answer.Code == "" {
+		return true // the page of a proxy, which may stand for any answer
 	}
 	_, decode := errors.AsType[*ricloud.DecodeError](err)
 	return decode || errors.Is(err, ricloud.ErrServer)

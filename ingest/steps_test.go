@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"strings"
@@ -42,6 +43,36 @@ func TestLostAnswersMakeNothingTwice(t *testing.T) {
 		assert.Equal(t, 100, b.sandbox.CountCalls("Polls.Create"))
 		assert.Len(t, b.handled.results, 100)
 	})
+}
+
+// The page of a proxy in place of an answer says nothing of what the API did: the engine looks
+// before it sends anything again.
+func TestAProxysPageMakesNothingTwice(t *testing.T) {
+	t.Parallel()
+	for _, operation := range []string{"Sessions.Create", "Polls.Create", "Subscriptions.Create"} {
+		for _, status := range []int{400, 401, 403, 404, 407, 409, 422, 451, 502} {
+			t.Run(fmt.Sprint(operation, status), func(t *testing.T) {
+				t.Parallel()
+				synctest.Test(t, func(t *testing.T) {
+					there, here := fleet(1)
+					b := newBench(t, ingest.Config{Memory: true}, ricloudtest.WithAccounts(there...))
+					state := ingest.Done
+					if operation == "Subscriptions.Create" {
+						b.receive()
+						here[0].Every, state = time.Hour, ingest.Subscribed
+					}
+					require.NoError(t, b.sandbox.SetFaults(ricloudtest.Fault{
+						Operation: operation, After: true, Status: status, Body: "<html>blocked", Count: 1,
+					}))
+					stop := b.run(b.handlers())
+					b.submit(here...)
+					b.wait(1, state)
+					stop()
+					assert.Equal(t, 1, b.sandbox.CountCalls(operation))
+				})
+			})
+		}
+	}
 }
 
 // An outage of several minutes does not make any account a dead letter.

@@ -291,8 +291,10 @@ func (w *worker) call(work context.Context, j *storedJob, t *task, calls *sync.W
 	ctx, cancel := context.WithTimeout(work, w.h.Timeout)
 	defer cancel()
 	password := w.passwords.get(j.Account)
-	r := &Result{Result: t.Result, Account: j.Account, Attempt: t.Tries, client: w.client}
+	r := &Result{Result: t.Result, Account: j.Account, Attempt: t.Tries}
 	w.sign(ctx, r)
+	own := &ownResult{result: r.Result, client: w.client}
+	r.own = own
 	url := r.SignedURL.URL
 	ended := make(chan error, 1)
 	calls.Go(func() {
@@ -303,7 +305,7 @@ func (w *worker) call(work context.Context, j *storedJob, t *task, calls *sync.W
 	err := w.outcome(ctx, ended)
 	late := ctx.Err() != nil && work.Err() == nil
 	switch {
-	case err == nil && r.verified.Load(): // even if late: it is done
+	case err == nil && own.verified.Load(): // even if late: it is done
 		return nil
 	case late && err == nil:
 		return fmt.Errorf("%w, and has not read the file to its end", errLate)
@@ -312,7 +314,7 @@ func (w *worker) call(work context.Context, j *storedJob, t *task, calls *sync.W
 	case err == nil:
 		rest, stop := context.WithTimeout(work, w.h.Timeout)
 		defer stop()
-		err = r.verify(rest)
+		err = own.verify(rest)
 	}
 	return masked(err, url, password)
 }

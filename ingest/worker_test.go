@@ -285,20 +285,96 @@ func TestASignedURLThatIsNotRenewed(t *testing.T) {
 	}
 }
 
-// A Step that ends its goroutine holds nothing up.
+// A Step or a hook that ends its goroutine, every time, holds nothing up.
 func TestAStepHandlerThatEndsItsGoroutine(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		there, here := fleet(3)
 		b := newBench(t, ingest.Config{Memory: true}, ricloudtest.WithAccounts(there...))
 		h := b.handlers()
-		var once sync.Once
-		h.Step = func(context.Context, string, ingest.Step) {
-			once.Do(runtime.Goexit)
-		}
+		h.Step = func(context.Context, string, ingest.Step) { runtime.Goexit() }
+		h.Hooks = []ricloud.Hook{endingHook{}}
 		stop := b.run(h)
 		b.submit(here...)
 		b.wait(3, ingest.Done)
 		stop()
+		assert.Equal(t, 3, b.sandbox.CountCalls("Sessions.Create"))
 	})
+}
+
+// endingHook ends its goroutine.
+type endingHook struct{}
+
+func (endingHook) Step(
+	ctx context.Context, _ ricloud.StepInfo,
+) (context.Context, func(ricloud.StepResult)) {
+	runtime.Goexit()
+	return ctx, nil
+}
+
+// A Step that takes longer than a login may take to be sent holds only its account up, and is told
+// of all states in order. No login is given up for it.
+func TestAStepHandlerThatIsSlow(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		there, here := fleet(1)
+		b := newBench(t, ingest.Config{Memory: true}, ricloudtest.WithAccounts(there...))
+		h := b.handlers()
+		var mu sync.Mutex
+		var told []ingest.State
+		h.Step = func(_ context.Context, _ string, s ingest.Step) {
+			after(time.Minute)
+			mu.Lock()
+			defer mu.Unlock()
+			told = append(told, s.State)
+		}
+		stop := b.run(h)
+		b.submit(here...)
+		b.wait(1, ingest.Done)
+		stop()
+		assert.Equal(t, []ingest.State{
+			ingest.LoggingIn, ingest.Connecting, ingest.Requesting, ingest.Polling, ingest.Handling,
+			ingest.Done,
+		}, told)
+		assert.Equal(t, 1, b.sandbox.CountCalls("Sessions.Create"))
+	})
+}
+
+// A handler may change its Result: what the engine verifies and acknowledges is its own.
+func TestAHandlerThatChangesItsResult(t *testing.T) {
+	t.Parallel()
+	for name, change := range map[string]func(*ingest.Result){
+		"all of it": func(r *ingest.Result) { *r = ingest.Result{} },
+		"its parts": func(r *ingest.Result) { r.ID, r.Size, r.Checksum, r.URL = "x", 1, "x", "x" },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				there, here := fleet(1)
+				b := newBench(t, ingest.Config{Memory: true}, ricloudtest.WithAccounts(there...))
+				var made calls
+				h := b.handlers()
+				h.Result = func(_ context.Context, r *ingest.Result) error {
+					made.add(r)
+					change(r)
+					return nil
+				}
+				stop := b.run(h)
+				b.submit(here...)
+				b.wait(1, ingest.Done)
+				stop()
+				assert.Equal(t, []int{1}, made.all())
+			})
+		})
+	}
+}
+
+// A Result that is not the engine's opens nothing.
+func TestAResultOfNobody(t *testing.T) {
+	t.Parallel()
+	var r ingest.Result
+	_, err := r.Open(t.Context())
+	require.ErrorContains(t, err, "no Result that Handlers.Result was called with")
+	_, err = r.Save(t.Context(), t.TempDir())
+	require.ErrorContains(t, err, "no Result that Handlers.Result was called with")
 }
