@@ -317,6 +317,13 @@ func TestStateErrorMeans(t *testing.T) {
 		"ricloud: poll p is completed; suspended tasks: 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, …")
 }
 
+func TestSuspendedTasksHaveNotSucceeded(t *testing.T) {
+	t.Parallel()
+	require.ErrorIs(t, &StateError{Resource: "poll", State: "failed", Suspended: []ID{"a"}},
+		ErrTasksFailed)
+	require.NotErrorIs(t, &StateError{Resource: "poll", State: "failed"}, ErrTasksFailed)
+}
+
 func TestTasksWithoutAnIDAreCounted(t *testing.T) {
 	t.Parallel()
 	for want, ids := range map[string][]ID{

@@ -567,6 +567,33 @@ func TestBadParamsAreRefusedBeforeAnyRequest(t *testing.T) {
 			},
 		},
 		{
+			operation: "Sessions.Create", field: "WithAwait",
+			call: func(ctx context.Context, c *Client) error {
+				return result(c.Sessions.Create(ctx, SessionCreateParams{
+					Source:  account,
+					Payload: SessionPayload{Password: NewSecret("x")},
+				}, WithAwait(11*time.Second)))
+			},
+		},
+		{
+			operation: "Polls.Create", field: "Payload.Until",
+			call: func(ctx context.Context, c *Client) error {
+				now := time.Now()
+				return result(c.Polls.Create(ctx, PollCreateParams{Session: "1", Payload: PollPayload{
+					DataTypes: []string{"a.b"}, Since: now, Until: now.Add(-time.Second),
+				}}))
+			},
+		},
+		{
+			operation: "Subscriptions.Create", field: "DateEnd",
+			call: func(ctx context.Context, c *Client) error {
+				now := time.Now()
+				return result(c.Subscriptions.Create(ctx, SubscriptionCreateParams{
+					Session: "1", PollPayload: payload, DateStart: now, DateEnd: now.Add(-time.Second),
+				}))
+			},
+		},
+		{
 			operation: "Polls.Create", field: "Session",
 			call: func(ctx context.Context, c *Client) error {
 				return result(c.Polls.Create(ctx, PollCreateParams{Payload: payload}))

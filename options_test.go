@@ -408,6 +408,23 @@ func TestCallOptionsThatCannotWorkAreRefusedUnsent(t *testing.T) {
 	}
 }
 
+func TestWithoutRetryAfterNoHintIsWaitedFor(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		requests, began := 0, time.Now()
+		c := clientOf(t, func(*http.Request) (*http.Response, error) {
+			requests++
+			resp, err := answer(429, "")
+			resp.Header = http.Header{"Retry-After": {"1"}}
+			return resp, err
+		}, WithMaxRetryAfter(0))
+		_, err := c.Users.Get(t.Context(), "1")
+		require.ErrorIs(t, err, ErrRateLimited)
+		assert.Equal(t, 1, requests)
+		assert.Zero(t, time.Since(began))
+	})
+}
+
 func TestOnlyNewClientFromEnvReadsTheEnvironment(t *testing.T) {
 	t.Setenv("HTTPS_PROXY", "http://proxy.test:1")
 	t.Setenv("RICLOUD_TOKEN", "from-env")

@@ -924,6 +924,20 @@ func TestTasksThatAPollHidesAreAskedFor(t *testing.T) {
 	}
 }
 
+// A poll that says which tasks failed hides none, whatever else it lists.
+func TestTasksThatAPollShowsAreNotAskedFor(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c := clientOf(t, func(r *http.Request) (*http.Response, error) {
+			assert.Equal(t, "/polls/p", r.URL.Path)
+			return answer(200, `{"id":"p","state":"completed","tasks_completed":["a"],"tasks_failed":[]}`)
+		})
+		poll, err := c.Polls.Wait(t.Context(), "p")
+		require.NoError(t, err)
+		assert.Equal(t, []ID{"a"}, poll.TasksSucceeded)
+	})
+}
+
 // A list of the oldest API cannot show the end of a poll. Many waits, whose polls a list shows,
 // still read each of them once it has ended.
 func TestManyPollsThatHideTheirTasksEnd(t *testing.T) {
@@ -1043,6 +1057,95 @@ func TestErrorsNameTheCallThatWasMade(t *testing.T) {
 		_, end = c.Subscriptions.Wait(t.Context(), "p")
 		require.ErrorContains(t, end, "ricloud: Subscriptions.Wait: ")
 	})
+}
+
+// What a call returned and what it wraps name the same operation.
+func TestAnErrorIsRenamedWithWhatItWraps(t *testing.T) {
+	t.Parallel()
+	err := renamed("Polls.Wait", &CallError{
+		Operation: "Polls.Create", Err: &Error{Operation: "Polls.Create", StatusCode: 500},
+	})
+	require.EqualError(t, err, "ricloud: Polls.Wait: 500 Internal Server Error")
+}
+
+// A wait whose resource has ended says so even if its context ends at the same moment.
+func TestAnEndIsSaidAfterTheContextsOwn(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c := clientOf(t, func(*http.Request) (*http.Response, error) {
+			return answer(200, `{"id":"s1","state":"pending"}`)
+		})
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		var last error
+		for s, err := range c.Sessions.Watch(ctx, "s1") {
+			if last = err; s.State == SessionPending {
+				c.Notify(event("session", `{"id":"s1","state":"expired"}`))
+				cancel()
+			}
+		}
+		require.ErrorIs(t, last, ErrSessionExpired)
+	})
+}
+
+// Only an API of which nothing is known has more capacity for shorter intervals. WithRateLimit says
+// what it has.
+func TestAShortIntervalRaisesNoQuotaThatWasGiven(t *testing.T) {
+	t.Parallel()
+	short := WithPolling(100*time.Millisecond, time.Second)
+	const fifth = 2000. / 3600
+	api := func(*http.Request) (*http.Response, error) { return answer(200, "{}") }
+	assert.InEpsilon(t, 10*fifth, clientOf(t, api, short).waits.polls.share.Rate(), 1e-9)
+	limited := clientOf(t, api, short, WithRateLimit(10_000, time.Hour))
+	assert.InEpsilon(t, fifth, limited.waits.polls.share.Rate(), 1e-9)
+}
+
+// What a Get of the caller's shows ends the waits for it.
+func TestAGetOfTheCallersEndsItsWaits(t *testing.T) {
+	t.Parallel()
+	for name, kind := range map[string]struct {
+		state     string
+		get, wait func(context.Context, *Client) error
+	}{
+		"sessions": {
+			state: "active",
+			get:   func(ctx context.Context, c *Client) error { return result(c.Sessions.Get(ctx, "x")) },
+			wait:  func(ctx context.Context, c *Client) error { return result(c.Sessions.Wait(ctx, "x")) },
+		},
+		"polls": {
+			state: "completed",
+			get:   func(ctx context.Context, c *Client) error { return result(c.Polls.Get(ctx, "x")) },
+			wait:  func(ctx context.Context, c *Client) error { return result(c.Polls.Wait(ctx, "x")) },
+		},
+		"tasks": {
+			state: "succeeded",
+			get:   func(ctx context.Context, c *Client) error { return result(c.Tasks.Get(ctx, "x")) },
+			wait:  func(ctx context.Context, c *Client) error { return result(c.Tasks.Wait(ctx, "x")) },
+		},
+		"subscriptions": {
+			state: "active",
+			get:   func(ctx context.Context, c *Client) error { return result(c.Subscriptions.Get(ctx, "x")) },
+			wait:  func(ctx context.Context, c *Client) error { return result(c.Subscriptions.Wait(ctx, "x")) },
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				var state atomic.Value
+				state.Store("pending")
+				c := clientOf(t, func(*http.Request) (*http.Response, error) {
+					return answer(200, fmt.Sprintf(`{"id":"x","state":%q}`, state.Load()))
+				}, WithPolling(time.Minute, time.Minute))
+				began := time.Now()
+				time.AfterFunc(5*time.Second, func() {
+					state.Store(kind.state)
+					assert.NoError(t, kind.get(t.Context(), c))
+				})
+				require.NoError(t, kind.wait(t.Context(), c))
+				assert.Equal(t, 5*time.Second, time.Since(began))
+			})
+		})
+	}
 }
 
 func TestPollFailureKeepsItsTask(t *testing.T) {
