@@ -566,6 +566,22 @@ func TestLoginTakesNoSessionOfACreateInProgress(t *testing.T) {
 		require.NoError(t, err)
 		assert.Equal(t, ricloud.ID("s1"), session.ID)
 		other.Wait()
+
+		a.creates, a.late, a.sessions = 0, 0, nil
+		since := time.Now()
+		_, err = client.Sessions.Create(t.Context(), params)
+		require.Error(t, err)
+		a.sessions[0]["id"] = "s3"
+		other.Go(func() {
+			_, err := client.Sessions.Create(t.Context(), params)
+			assert.NoError(t, err)
+		})
+		<-time.NewTimer(time.Second).C
+		session, err = client.Sessions.Find(t.Context(),
+			ricloud.SessionFindParams{Source: params.Source, Since: since})
+		require.NoError(t, err)
+		assert.Equal(t, ricloud.ID("s3"), session.ID, "s2 is about to be returned by the other create")
+		other.Wait()
 	})
 }
 
@@ -625,6 +641,7 @@ func TestFindTakesNoOtherAnswerForAnEmptyList(t *testing.T) {
 		"a proxy's JSON":          {200, `{"status":"maintenance"}`},
 		"an empty answer":         {200, ``},
 		"no list":                 {200, `{"data":null}`},
+		"a list that is null":     {200, `{"data":null,"has_more":false}`},
 		"null":                    {200, `null`},
 		"an empty list with more": {200, `{"data":[],"has_more":true}`},
 		"no such list":            {404, `{"error":"not-found","message":"no such route"}`},

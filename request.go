@@ -360,7 +360,7 @@ func (r *request) failure(err error) error {
 	e := &CallError{
 		Operation: r.op.Name, Attempts: attempts(f.Attempts), Duration: f.Duration, Err: f.Cause,
 		maybeApplied: f.MaybeApplied, repeatable: !r.op.Once(),
-		notSent: f.NotSent || errors.Is(f.Cause, transport.ErrTooLate),
+		notSent: f.NotSent,
 	}
 	if f.Last != nil {
 		e.last = newError(f.Last.Operation, f.Last) // perhaps another call's, which paused the client

@@ -263,6 +263,7 @@ func TestAKeyWithoutItsTokenIsNoSuccess(t *testing.T) {
 	t.Parallel()
 	for _, body := range []string{
 		`{"id":"k"}`, `{"id":"k","token":null}`, `{"id":"k","token":""}`, `{"id":"k","secret":"canary"}`,
+		`{"id":"k","value":"canary"}`,
 	} {
 		c, api := newTestClient(t)
 		api.RegisterNoResponder(httpmock.NewStringResponder(http.StatusCreated, body))
@@ -372,6 +373,26 @@ func TestAnErrorSaysThatNothingWasSent(t *testing.T) {
 }
 
 // What Client.Call and WithQuery are given under the name of a secret is masked as a Secret is.
+// A create that was sent, and whose replay was not, is not called unsent.
+func TestAReplayThatIsTooLateDoesNotUnsendTheFirst(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c := clientOf(t, func(*http.Request) (*http.Response, error) { return nil, errors.New("reset") },
+			WithRateLimit(1, time.Hour))
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		_, err := c.Polls.Create(ctx, PollCreateParams{
+			Session: "1", Payload: PollPayload{DataTypes: []string{"a.b"}},
+		}, WithReplay())
+		call, ok := errors.AsType[*CallError](err)
+		require.True(t, ok, err)
+		assert.True(t, call.MaybeApplied())
+		require.ErrorContains(t, err, "its turn comes in")
+		require.ErrorContains(t, err, "it may have been created")
+		require.NotContains(t, err.Error(), "not sent")
+	})
+}
+
 func TestWhatIsNamedAsASecretIsMasked(t *testing.T) {
 	t.Parallel()
 	const canary = "canary+value"

@@ -1124,8 +1124,12 @@ func TestAGetOfTheCallersEndsItsWaits(t *testing.T) {
 		},
 		"subscriptions": {
 			state: "active",
-			get:   func(ctx context.Context, c *Client) error { return result(c.Subscriptions.Get(ctx, "x")) },
-			wait:  func(ctx context.Context, c *Client) error { return result(c.Subscriptions.Wait(ctx, "x")) },
+			get: func(ctx context.Context, c *Client) error {
+				return result(c.Subscriptions.Get(ctx, "x"))
+			},
+			wait: func(ctx context.Context, c *Client) error {
+				return result(c.Subscriptions.Wait(ctx, "x"))
+			},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -18,6 +18,7 @@ type job struct {
 	step  int
 	steps int
 	bad   bool // ends badly
+	got   bool // a Get has read it
 }
 
 var (

@@ -140,3 +140,174 @@ func TestAWaitDeepInTheListIsFound(t *testing.T) {
 		all.Wait()
 	})
 }
+
+// A list that shows a resource proves that it can be read, whatever its Gets say.
+func TestAListOutweighsGetsThatFail(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		a := newAPI()
+		a.fault = func(kind, _ string) error {
+			if kind == "get" {
+				return errDown
+			}
+			return nil
+		}
+		h := New[job](a, rhythm, nil)
+		var all sync.WaitGroup
+		for n := range 20 {
+			id := a.create(time.Hour)
+			known := a.job(id)
+			if n%2 == 0 {
+				known = nil // it is read at once
+			}
+			all.Go(func() {
+				_, err := wait(t.Context(), h, id, known)
+				assert.NoError(t, err)
+			})
+		}
+		all.Wait()
+	})
+}
+
+// What a list does not show is read as soon as the list has been. What it shows saves a read each.
+func TestWhatAListDoesNotShowIsReadAtOnce(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		const jobs = 20
+		a := newAPI()
+		var listed, read time.Time
+		a.fault = func(kind, _ string) error {
+			switch {
+			case kind == "list" && listed.IsZero():
+				listed = time.Now()
+			case kind == "get" && read.IsZero():
+				read = time.Now()
+			}
+			return nil
+		}
+		h := New[job](a, rhythm, nil)
+		ctx, cancel := context.WithTimeout(t.Context(), 90*time.Second)
+		defer cancel()
+		var all sync.WaitGroup
+		for n := range jobs {
+			id := a.create(time.Hour)
+			a.hidden[id] = n == 0
+			all.Go(func() { _, _ = wait(ctx, h, id, a.job(id)) })
+		}
+		all.Wait()
+		require.NotZero(t, listed)
+		assert.Equal(t, listed, read)
+		_, lists := a.requests()
+		assert.EqualValues(t, lists*(jobs-2), h.Shared())
+	})
+}
+
+// sorted is an api whose lists cannot show that a job has ended.
+type sorted struct{ *api }
+
+func (s sorted) Get(ctx context.Context, id string) (*job, error) {
+	j, err := s.api.Get(ctx, id)
+	if j != nil {
+		j.got = true
+	}
+	return j, err
+}
+
+func (s sorted) Status(j *job) Status {
+	st := s.api.Status(j)
+	if st.Ended && !j.got {
+		st.Ended, st.GetOnly, st.Progress = false, true, st.Progress-1
+		st.Version += " by a list"
+	}
+	return st
+}
+
+// If only a Get shows the end, a job is read as soon as a list shows that it may have ended.
+func TestWhatOnlyAGetShowsIsReadAtOnce(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		a := newAPI()
+		var listed time.Time
+		a.fault = func(kind, _ string) error {
+			if kind == "list" {
+				listed = time.Now()
+			}
+			return nil
+		}
+		h := New[job](sorted{a}, rhythm, nil)
+		var all sync.WaitGroup
+		for range 20 {
+			id := a.create(5 * time.Minute)
+			all.Go(func() {
+				_, err := wait(t.Context(), h, id, a.job(id))
+				if assert.NoError(t, err) {
+					assert.Equal(t, listed, time.Now())
+				}
+			})
+		}
+		all.Wait()
+	})
+}
+
+var errOutrun = errors.New("no turn")
+
+// outrun is an api whose lists get no turn.
+type outrun struct{ *api }
+
+func (outrun) Classify(error) Verdict { return Unsent }
+
+// A list that gets no turn is no list that fails: it is not replaced by a Get for each.
+func TestAListWithoutATurnIsNotReplaced(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		a := newAPI()
+		a.fault = func(kind, _ string) error {
+			if kind == "list" {
+				return errOutrun
+			}
+			return nil
+		}
+		h := New[job](outrun{a}, rhythm, nil)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		var all sync.WaitGroup
+		for range 50 {
+			id := a.create(time.Hour)
+			all.Go(func() { _, _ = wait(ctx, h, id, a.job(id)) })
+		}
+		all.Wait()
+		gets, lists := a.requests()
+		assert.LessOrEqual(t, gets, 5)
+		assert.Greater(t, lists, 20)
+	})
+}
+
+// What a list was refused for is forgotten once it is permitted.
+func TestARefusalOfTheListIsForgotten(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		a, began := newAPI(), time.Now()
+		a.fault = func(kind, _ string) error {
+			if kind == "list" && time.Since(began) < 5*time.Minute {
+				return errMissing
+			}
+			return nil
+		}
+		h := New[job](a, rhythm, nil)
+		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Minute)
+		defer cancel()
+		waits := make([]*Wait[job], 10)
+		for i := range waits {
+			id := a.create(time.Hour)
+			waits[i] = h.Join(id, a.job(id))
+			defer waits[i].Leave()
+		}
+		said := func() string {
+			return waits[0].Unfinished(errDown, time.Second, error.Error).Error()
+		}
+		<-time.NewTimer(4 * time.Minute).C
+		require.Contains(t, said(), "the key may not list")
+		<-ctx.Done()
+		require.NotContains(t, said(), "the key may not list")
+	})
+}
