@@ -68,12 +68,13 @@ func (a *attempt) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// explain returns the limit that was reached in place of what it broke.
+// explain returns the limit that was reached in place of what it broke. The error
+// does not show the URLs that a client of storage names.
 func (a *attempt) explain(err error) error {
 	if timeout, ok := errors.AsType[*Timeout](context.Cause(a.ctx)); ok {
 		return timeout
 	}
-	return err
+	return HideURLErrors(err)
 }
 
 func (a *attempt) close() {

@@ -44,6 +44,44 @@ func WithoutURLError(err error) error {
 	}
 }
 
+// HideURLErrors returns err without the URLs of the *url.Errors in it. The clients
+// of storage services return those, with the query of a redirect.
+func HideURLErrors(err error) error {
+	masked := err.Error()
+	var urls []*url.URL
+	for e := err; ; {
+		failed, ok := errors.AsType[*url.Error](e)
+		if !ok || failed.Err == nil {
+			break
+		}
+		masked = strings.ReplaceAll(masked, failed.Error(), failed.Err.Error())
+		if u, err := url.Parse(failed.URL); err == nil {
+			urls = append(urls, u)
+		}
+		e = failed.Err
+	}
+	for _, secret := range secrets(urls) {
+		masked = strings.ReplaceAll(masked, secret, "[redacted]")
+	}
+	if masked == err.Error() {
+		return err
+	}
+	original := err
+	return &withoutURLs{
+		hidden: hidden{text: masked, is: func(target error) bool { return errors.Is(original, target) }},
+		err:    HideURL(err, urls...),
+	}
+}
+
+// withoutURLs is an error that may be unwrapped: what it wraps hides the URLs, too.
+type withoutURLs struct {
+	hidden
+
+	err error
+}
+
+func (e *withoutURLs) Unwrap() error { return e.err }
+
 // hidden is an error whose text is masked. The original is in a closure, where
 // no format verb and no errors.As finds it.
 type hidden struct {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/url"
 	"strings"
 	"testing"
@@ -43,6 +44,30 @@ func TestHideURL(t *testing.T) {
 	plain := errors.New("connection reset")
 	assert.Equal(t, plain, HideURL(plain, target), "there is nothing to hide")
 	require.ErrorContains(t, HideURL(&url.Error{Op: "Get"}, target), "without an error")
+}
+
+// What a client of storage wraps stays, except for the URLs.
+func TestHideURLErrors(t *testing.T) {
+	t.Parallel()
+	cause := &net.OpError{Op: "dial", Err: io.ErrClosedPipe}
+	failed := &url.Error{Op: "Get", URL: "https://b.example/k?sig=canary-sig", Err: cause}
+	outer := &url.Error{Op: "Get", URL: "https://a.example/?to=canary", Err: failed}
+	hidden := HideURLErrors(fmt.Errorf("gcs: bucket b: %w", outer))
+	require.EqualError(t, hidden, "gcs: bucket b: dial: "+io.ErrClosedPipe.Error())
+	require.ErrorIs(t, hidden, io.ErrClosedPipe)
+	found, ok := errors.AsType[*net.OpError](hidden)
+	require.True(t, ok)
+	assert.Equal(t, cause, found)
+	_, ok = errors.AsType[*url.Error](hidden)
+	assert.False(t, ok)
+
+	cause.Err = errors.New("no canary-sig")
+	repeated := HideURLErrors(failed)
+	require.EqualError(t, repeated, "dial: no [redacted]")
+	require.EqualError(t, errors.Unwrap(repeated), "dial: no [redacted]")
+	require.ErrorIs(t, repeated, cause.Err)
+	plain := fmt.Errorf("plain: %w", io.ErrClosedPipe)
+	assert.Equal(t, plain, HideURLErrors(plain))
 }
 
 func TestHideBody(t *testing.T) {

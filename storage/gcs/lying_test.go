@@ -33,8 +33,9 @@ func newLiar(
 	t.Helper()
 	server := httptest.NewServer(handler)
 	t.Cleanup(server.Close)
-	objects, err := storage.NewClient(t.Context(), append(options,
-		option.WithEndpoint(server.URL), option.WithoutAuthentication())...)
+	objects, err := storage.NewClient(t.Context(), append([]option.ClientOption{
+		option.WithEndpoint(server.URL), option.WithoutAuthentication(),
+	}, options...)...)
 	require.NoError(t, err)
 	objects.SetRetry(storage.WithPolicy(storage.RetryNever))
 	client, err := ricloud.NewClient("canary-token", ricloud.WithStorage("gs", gcs.New(objects)),
@@ -199,4 +200,76 @@ func TestOpenerOfOddRefusals(t *testing.T) {
 			}
 		}
 	}
+}
+
+// A server that ends the connection in the middle of a body does not end the download.
+func TestOpenerOverAConnectionThatGoesAway(t *testing.T) {
+	t.Parallel()
+	var asked atomic.Int64
+	server := httptest.NewUnstartedServer(http.HandlerFunc(
+		func(w http.ResponseWriter, r *http.Request) {
+			assert.Equal(t, 2, r.ProtoMajor)
+			w.Header().Set("X-Goog-Generation", "7")
+			n := asked.Add(1) - 1
+			if n > 0 {
+				w.Header().Set("Content-Range", fmt.Sprintf("bytes %d-19/20", n))
+				assert.Equal(t, fmt.Sprintf("bytes=%d-", n), r.Header.Get("Range"))
+				w.WriteHeader(http.StatusPartialContent)
+			}
+			if n == 2 {
+				_, _ = w.Write([]byte(digits[n:]))
+				return
+			}
+			w.Header().Set("Connection", "close") // one byte, then GOAWAY and the end of the stream
+			if n == 0 {
+				w.Header().Set("Content-Length", strconv.Itoa(len(digits)))
+			}
+			_, _ = w.Write([]byte(digits[n : n+1]))
+			_ = http.NewResponseController(w).Flush()
+			panic(http.ErrAbortHandler)
+		}))
+	server.EnableHTTP2 = true
+	server.StartTLS()
+	t.Cleanup(server.Close)
+	client, _ := newLiar(t, nil, option.WithHTTPClient(server.Client()),
+		option.WithEndpoint(server.URL))
+	require.NoError(t, saveDigits(t, client))
+	assert.EqualValues(t, 3, asked.Load())
+}
+
+// A redirect leads to the object, or to an error that does not repeat where it leads.
+func TestOpenerIsRedirected(t *testing.T) {
+	t.Parallel()
+	var found atomic.Bool
+	other := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !found.Load() {
+			w.WriteHeader(http.StatusForbidden)
+			return
+		}
+		http.ServeContent(w, r, "", time.Time{}, strings.NewReader(digits))
+	}))
+	t.Cleanup(other.Close)
+	for _, status := range []int{301, 302, 303, 307, 308} {
+		for _, finds := range []bool{false, true} {
+			found.Store(finds)
+			client, _ := newLiar(t, func(w http.ResponseWriter, _ *http.Request) {
+				w.Header().Set("Location", other.URL+"/?canary=1")
+				w.WriteHeader(status)
+			})
+			err := saveDigits(t, client)
+			if finds {
+				require.NoError(t, err)
+				continue
+			}
+			require.ErrorIs(t, err, ricloud.ErrForbidden)
+			assert.NotContains(t, err.Error(), "canary")
+		}
+	}
+	client, _ := newLiar(t, func(w http.ResponseWriter, _ *http.Request) { // to nowhere
+		w.Header().Set("Location", "http://127.0.0.1:1/?canary=1")
+		w.WriteHeader(http.StatusFound)
+	})
+	err := saveDigits(t, client)
+	require.Error(t, err)
+	assert.NotContains(t, err.Error(), "canary")
 }
