@@ -211,7 +211,7 @@ func (l *leader) observePoll(poll *ricloud.Poll) {
 	if it == nil && poll.Subscription != "" {
 		it = l.subs[poll.Subscription]
 	}
-	if it == nil || !poll.State.Ended() ||
+	if it == nil || !hasEnded(poll) ||
 		slices.ContainsFunc(it.news().polls, func(p *ricloud.Poll) bool { return p.ID == poll.ID }) {
 		return
 	}

@@ -236,7 +236,7 @@ func (l *leader) sharePoll(p *ricloud.Poll) {
 		l.pending[p.ID] = pendingPoll{p.Subscription, instantOf(created)}
 	}
 	l.mu.Unlock()
-	if !waited || !p.State.Ended() {
+	if !waited || !hasEnded(p) {
 		return
 	}
 	l.urls.add(urlsOf(p))

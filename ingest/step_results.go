@@ -100,7 +100,7 @@ func (l *leader) openRest(ctx context.Context, r *stored) error {
 			return err
 		case poll.DateCreated.Before(r.Read.Add(-clockSkew)):
 			return nil // newest first
-		case !poll.State.Ended() || poll.Subscription != r.Subscription || r.knows(poll.ID):
+		case !hasEnded(poll) || poll.Subscription != r.Subscription || r.knows(poll.ID):
 			continue
 		}
 		l.urls.add(urlsOf(poll))
@@ -158,11 +158,31 @@ func (l *leader) open(ctx context.Context, r *stored, poll *ricloud.Poll) error 
 	return l.close(ctx, r)
 }
 
+const (
+	openTasks      = 10 * time.Minute // how long a poll may name open tasks after its completion
+	openTasksAtAll = 2 * time.Hour    // and after its creation, if it does not say when it completed
+)
+
+// hasEnded reports whether a poll and all its tasks have ended. An answer may show the poll's state
+// before its tasks', but not for long.
+func hasEnded(poll *ricloud.Poll) bool {
+	if poll.State != ricloud.PollCompleted || len(poll.TasksPending)+len(poll.TasksProcessing) == 0 {
+		return poll.State.Ended()
+	}
+	if poll.DateCompleted.IsZero() {
+		return time.Since(poll.DateCreated) > openTasksAtAll
+	}
+	return time.Since(poll.DateCompleted) > openTasks
+}
+
 // failureOf says what of a poll that has ended did not succeed. It returns "" if all did.
 func failureOf(poll *ricloud.Poll) string {
 	switch n := len(poll.TasksFailed) + len(poll.TasksSuspended); {
 	case poll.State == ricloud.PollFailed:
 		return fmt.Sprintf("poll %s failed: %s", poll.ID, poll.Error)
+	case len(poll.TasksPending)+len(poll.TasksProcessing) > 0:
+		return fmt.Sprintf("poll %s has completed, and tasks of it have not ended: %s", poll.ID,
+			slices.Concat(poll.TasksPending, poll.TasksProcessing))
 	case n > 0:
 		return fmt.Sprintf("%d tasks of poll %s did not succeed%s", n, poll.ID, reasons(poll))
 	case len(poll.Errors.Data) > 0, poll.Errors.HasMore, poll.Error != "":

@@ -1,6 +1,7 @@
 package ingest_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -323,7 +324,9 @@ func TestDeadLetters(t *testing.T) {
 func TestFailureOf(t *testing.T) {
 	t.Parallel()
 	for poll, want := range map[string]string{
-		`"completed","tasks_succeeded":[1]}`:                   "",
+		`"completed","tasks_succeeded":[1]}`: "",
+		`"completed","tasks_pending":[4],"tasks_processing":[5]}`: "poll 1 has completed, and tasks " +
+			"of it have not ended: [4 5]",
 		`"completed","errors":{"data":[],"has_more":false}}`:   "",
 		`"failed","error":"x","errors":["y"]}`:                 "poll 1 failed: x",
 		`"completed","tasks_suspended":[1],"errors":["y"]}`:    "1 tasks of poll 1 did not succeed: y",
@@ -334,6 +337,60 @@ func TestFailureOf(t *testing.T) {
 		var p ricloud.Poll
 		require.NoError(t, json.Unmarshal([]byte(`{"id":1,"state":`+poll), &p))
 		assert.Equal(t, want, ingest.FailureOf(&p))
+	}
+}
+
+// early is an API that says that polls are completed before it says so of their tasks.
+type early struct {
+	next http.RoundTripper
+	ever bool // it never says so of the tasks
+}
+
+func (e early) RoundTrip(r *http.Request) (*http.Response, error) {
+	resp, err := e.next.RoundTrip(r)
+	if err != nil || r.Method != http.MethodGet || !strings.HasPrefix(r.URL.Path, "/polls") {
+		return resp, err
+	}
+	body, err := io.ReadAll(resp.Body) //nolint:forbidigo // of the sandbox
+	if err != nil {
+		return nil, err
+	}
+	body = bytes.ReplaceAll(body, []byte(`"state":"processing"`), []byte(`"state":"completed"`))
+	if e.ever {
+		body = bytes.ReplaceAll(body, []byte(`"tasks_succeeded"`), []byte(`"tasks_pending"`))
+	}
+	resp.Body, resp.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
+	resp.Header.Del("Content-Length")
+	return resp, resp.Body.Close()
+}
+
+// A poll whose tasks are open has not ended, whatever its state says. If that lasts, the account is
+// a dead letter that names the tasks.
+func TestAPollThatIsCompletedEarly(t *testing.T) {
+	t.Parallel()
+	for _, ever := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			there, here := fleet(1)
+			here[0].Poll.DataTypes = append(here[0].Poll.DataTypes, "photos.photos")
+			b := newBench(t, ingest.Config{Memory: true}, ricloudtest.WithAccounts(there...),
+				ricloudtest.WithDelays(ricloudtest.Delays{
+					Task: ricloudtest.Delay{Min: 5 * time.Minute, Max: 10 * time.Minute},
+				}))
+			b.client = b.sandbox.Client(ricloud.WithPacer(b.engine.Pacer()),
+				ricloud.WithTransport(early{b.sandbox, ever}))
+			stop := b.run(b.handlers())
+			b.submit(here...)
+			if ever {
+				b.wait(1, ingest.Dead)
+				status, err := b.engine.Account(t.Context(), here[0].Key)
+				require.NoError(t, err)
+				assert.Contains(t, status.Reason, "tasks of it have not ended")
+			} else {
+				b.wait(1, ingest.Done)
+				assert.Len(t, b.handled.results, 2)
+			}
+			stop()
+		})
 	}
 }
 
