@@ -43,7 +43,8 @@ type DownloadError struct {
 // Error names the result and says what went wrong.
 func (e *DownloadError) Error() string {
 	return fmt.Sprintf("ricloud: result %s (%q), at %d of %d bytes: %s",
-		e.Result, e.Identifier, e.Done, e.Size, strings.TrimPrefix(causeText(e.Err), "ricloud: "))
+		quote(e.Result, maxWord), e.Identifier, e.Done, e.Size,
+		strings.TrimPrefix(causeText(e.Err), "ricloud: "))
 }
 
 // Unwrap returns what went wrong.

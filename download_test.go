@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
@@ -528,6 +529,30 @@ func TestOpenRefusesWhatItCannotVerify(t *testing.T) {
 	_, err := c.Results.Open(t.Context(), nil)
 	require.ErrorContains(t, err, "result is required")
 	assert.Zero(t, v.gets)
+}
+
+// What the API sends as an ID or a name forges no line of a log.
+func TestErrorsAreOnOneLine(t *testing.T) {
+	t.Parallel()
+	const forged = "r\nforged\x1b[31m\r"
+	c := newVault().client(t)
+	_, err := c.Results.Save(t.Context(), &Result{ID: forged, Identifier: forged, Checksum: "x"},
+		t.TempDir())
+	event, parseErr := ParseEvent([]byte(
+		`{"id":"e\nforged","type":"ty\nforged","action":"a\n","state":"s\n","data":[]}`))
+	require.NoError(t, parseErr)
+	_, noPoll := event.Poll()
+	require.ErrorIs(t, noPoll, ErrEventType)
+	var log bytes.Buffer
+	h, handlerErr := NewWebhookHandler(func(context.Context, *Event) error { panic("at once") },
+		WithWebhookLogger(slog.New(slog.NewTextHandler(&log, nil))))
+	require.NoError(t, handlerErr)
+	failed := h.Handle(t.Context(), event)
+	for _, text := range []string{err.Error(), noPoll.Error(), fmt.Sprint(event), failed.Error()} {
+		assert.Contains(t, text, "forged")
+		assert.False(t, strings.ContainsAny(text, "\n\r\x1b"), "%q", text)
+	}
+	assert.NotContains(t, log.String(), `e\nforged`)
 }
 
 // A renewed signed URL, or a result that is read first, is not written to the caller's Result,

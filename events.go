@@ -65,6 +65,8 @@ func (e *Event) Name() string { return e.Type + "." + e.Action }
 // Format prints everything but Data and Body, for every verb.
 func (e Event) Format(f fmt.State, verb rune) {
 	type plain Event
+	e.ID, e.Type = ID(quote(e.ID, maxQuote)), quote(e.Type, maxQuote)
+	e.Action, e.State = quote(e.Action, maxQuote), EventState(quote(e.State, maxQuote))
 	_, _ = fmt.Fprintf(f, fmt.FormatString(f, verb), plain(e))
 }
 
@@ -74,8 +76,9 @@ func (Event) MarshalJSON() ([]byte, error) {
 		"secret: put []byte(event.Body) into the queue, and read it with ParseEvent")
 }
 
-// UnmarshalJSON reads an event. Its ID, type and data must have the documented
-// form. Any other field of an unexpected type is converted or left out.
+// UnmarshalJSON reads an event. Its ID and type must be strings. Its data may be
+// anything: [Event.Poll] and its like return an error for what is no such resource.
+// Any other field of an unexpected type is converted or left out.
 func (e *Event) UnmarshalJSON(b []byte) error {
 	type plain Event
 	*e = Event{}
@@ -230,7 +233,8 @@ func (e *Event) resource() (any, error) {
 // eventData decodes the data of an event of one of the types.
 func eventData[T any](e *Event, types ...string) (*T, error) {
 	if !slices.Contains(types, e.Type) {
-		return nil, fmt.Errorf("%w: event %s is %s", ErrEventType, e.ID, e.Name())
+		return nil, fmt.Errorf("%w: event %s is %s", ErrEventType, quote(e.ID, maxWord),
+			quote(e.Name(), maxQuote))
 	}
 	operation := "Event " + string(e.ID)
 	switch data := string(e.Data); {
@@ -386,10 +390,10 @@ func (l *listedEvent) UnmarshalJSON(b []byte) error {
 
 func (l *listedEvent) entry() *events.Entry[*Event] {
 	e := &events.Entry[*Event]{
-		ID: string(l.ID), Label: string(l.ID), Date: l.DateCreated, Event: &l.Event, Err: l.err,
+		ID: string(l.ID), Label: quote(l.ID, maxWord), Date: l.DateCreated, Event: &l.Event, Err: l.err,
 	}
 	if e.Err == nil {
-		e.Label += " (" + l.Name() + ")"
+		e.Label += " (" + quote(l.Name(), maxQuote) + ")"
 	}
 	return e
 }
@@ -514,6 +518,9 @@ func newReplay(
 			record.list(EventListParams{State: EventFailed}),
 		},
 		Handle: func(ctx context.Context, e *Event) (bool, error) {
+			if e.State == EventDelivered { // an API that ignores the filter
+				return false, nil
+			}
 			before := false
 			err := fn(context.WithValue(ctx, replayKey{}, &before), e)
 			if errors.Is(err, ErrEventDone) {

@@ -51,6 +51,24 @@ func TestReplayHandsOverWhatWasMissed(t *testing.T) {
 	assert.Equal(t, 6, n)
 }
 
+// An API that ignores the filter also shows events that were delivered, which are not handled.
+func TestReplayLeavesOutWhatWasDelivered(t *testing.T) {
+	t.Parallel()
+	delivered := strings.Replace(recorded("d2", 2), "{", `{"state":"delivered",`, 1)
+	client, _ := record(t, map[string][]string{
+		"failed": {recorded("f3", 3), delivered, recorded("f1", 1)}, "pending": {delivered},
+	})
+	var got []ricloud.ID
+	n, err := client.Events.Replay(t.Context(), epoch,
+		func(_ context.Context, e *ricloud.Event) error {
+			got = append(got, e.ID)
+			return nil
+		})
+	require.NoError(t, err)
+	assert.Equal(t, []ricloud.ID{"f1", "f3"}, got)
+	assert.Equal(t, 2, n)
+}
+
 func TestReplayEnds(t *testing.T) {
 	t.Parallel()
 	client, _ := record(t, map[string][]string{"failed": {recorded("b", 2), recorded("a", 1)}})

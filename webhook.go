@@ -545,7 +545,7 @@ func (h *WebhookHandler) handleOnce(ctx context.Context, event *Event) (WebhookO
 	case errors.Is(err, ErrEventInProgress):
 		return WebhookInProgress, err
 	case err != nil:
-		err = fmt.Errorf("ricloud: event %s: deduplicator: %w", event.ID, err)
+		err = fmt.Errorf("ricloud: event %s: deduplicator: %w", quote(event.ID, maxWord), err)
 		h.failed(ctx, "webhook event not begun", event, err, "")
 		return WebhookFailed, err
 	}
@@ -581,7 +581,8 @@ func (h *WebhookHandler) call(ctx context.Context, lease Lease, event *Event) (e
 	}
 	defer func() {
 		if p := recover(); p != nil {
-			err = fmt.Errorf("ricloud: event %s (%s): panic: %v", event.ID, event.Name(), p)
+			err = fmt.Errorf("ricloud: event %s (%s): panic: %v", quote(event.ID, maxWord),
+				quote(event.Name(), maxQuote), p)
 			h.failed(ctx, "webhook event panicked", event, err, string(debug.Stack()))
 		} else if err != nil {
 			h.failed(ctx, "webhook event failed", event, err, "")
@@ -594,5 +595,5 @@ func (h *WebhookHandler) call(ctx context.Context, lease Lease, event *Event) (e
 func (h *WebhookHandler) failed(
 	ctx context.Context, msg string, event *Event, err error, stack string,
 ) {
-	h.log.Failed(ctx, msg, string(event.ID), event.Name(), err, stack)
+	h.log.Failed(ctx, msg, quote(event.ID, maxQuote), quote(event.Name(), maxQuote), err, stack)
 }

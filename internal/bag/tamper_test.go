@@ -200,6 +200,16 @@ func TestBagOfLinks(t *testing.T) {
 	}
 }
 
+// The folder of the payload must not be a link, even if the files are there.
+func TestVerifyOfAPayloadBehindALink(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	write(t, dir, map[string]string{"a": "the first"})
+	require.NoError(t, os.Rename(filepath.Join(dir, Payload), filepath.Join(dir, ".ricloud-x.part")))
+	require.NoError(t, os.Symlink(".ricloud-x.part", filepath.Join(dir, Payload)))
+	assert.Contains(t, verify(t, dir), Difference{Payload, "is not a folder"})
+}
+
 // Verify ends with its context, and says so.
 func TestVerifyEndsWithItsContext(t *testing.T) {
 	t.Parallel()

@@ -212,6 +212,9 @@ func (v *verifier) payload() error {
 	if err != nil {
 		return err
 	}
+	if info, err := v.root.Lstat(Payload); err == nil && !info.IsDir() {
+		v.differsf(Payload, "is not a folder")
+	}
 	var there []string
 	err = fs.WalkDir(v.root.FS(), Payload, func(path string, entry fs.DirEntry, err error) error {
 		switch {

@@ -88,7 +88,10 @@ func OpenFolder(dir, sub string) (*Folder, error) {
 	}
 	f := &Folder{root: root, sub: path.Clean(sub), sys: realSystem()}
 	for _, name := range f.folders() {
-		info, err := root.Stat(name)
+		info, err := root.Lstat(name)
+		if err == nil && !info.IsDir() { // a link: the files would be elsewhere
+			err = fmt.Errorf("%s is not a folder: remove it", filepath.Join(dir, name))
+		}
 		if err != nil {
 			return nil, errors.Join(err, root.Close())
 		}

@@ -427,6 +427,22 @@ func TestSaveInASubfolder(t *testing.T) {
 	assert.Equal(t, []string{"data"}, names(t, dir))
 }
 
+// Nothing is saved through a link in place of the folder of the named files.
+func TestSubfolderThatIsALink(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	require.NoError(t, os.Mkdir(filepath.Join(dir, "elsewhere"), 0o700))
+	require.NoError(t, os.Symlink("elsewhere", filepath.Join(dir, "data")))
+	_, err := OpenFolder(dir, "data")
+	require.ErrorContains(t, err, "data is not a folder: remove it")
+
+	link := filepath.Join(t.TempDir(), "link") // what the caller names may be a link
+	require.NoError(t, os.Symlink(t.TempDir(), link))
+	f, err := OpenFolder(link, "data")
+	require.NoError(t, err)
+	require.NoError(t, f.Close())
+}
+
 // File names have at most 143 bytes, which is the limit of encrypting file systems.
 func TestNamesAreShort(t *testing.T) {
 	t.Parallel()
