@@ -373,6 +373,24 @@ func TestBagOfSeveralWriters(t *testing.T) {
 	assert.Empty(t, verify(t, dir))
 }
 
+// What bag-info.txt says is not said again by each run that continues the bag.
+func TestBagInfoIsNotRepeated(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	var texts []string
+	for range 3 {
+		b, err := Open(t.Context(), openRoot(t, dir), info(), now)
+		require.NoError(t, err)
+		require.NoError(t, b.Write())
+		require.NoError(t, b.Close())
+		text, err := os.ReadFile(filepath.Join(dir, infoName))
+		require.NoError(t, err)
+		texts = append(texts, string(text))
+	}
+	assert.Equal(t, texts[0], texts[1])
+	assert.Equal(t, texts[0], texts[2])
+}
+
 // The log has each step of a file once, and says whether the file was read or found.
 func TestRecord(t *testing.T) {
 	t.Parallel()
