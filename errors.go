@@ -245,9 +245,9 @@ func newError(operation string, resp *transport.Response) *Error {
 
 // CallError reports a call without a usable answer: there was no connection, a
 // timeout, a context that ended, a create that was answered with a server
-// error, or a successful answer that cannot be decoded. It unwraps to what
-// ended the call (for an ended context, the context's cause and its error) and
-// to the last *Error that the API answered, if any.
+// error or by a proxy in the API's place, or a successful answer that cannot be
+// decoded. It unwraps to what ended the call (for an ended context, the context's
+// cause and its error) and to the last *Error that the API answered, if any.
 type CallError struct {
 	Operation string
 	// Attempts are the requests that were tried: the first and each retry. They

@@ -251,6 +251,46 @@ func TestLoginGoesOnWithTheSessionItMayHaveCreated(t *testing.T) {
 	}
 }
 
+// A proxy that inspects answers may put its page in the place of one, with any status: the session
+// is there, and its owner has been asked. Login finds it; a caller of Create is told to look.
+func TestLoginBehindAProxyThatReplacesAnswers(t *testing.T) {
+	t.Parallel()
+	for _, status := range []int{400, 401, 403, 404, 407, 409, 410, 422, 429, 451} {
+		t.Run(strconv.Itoa(status), func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				server := ricloudtest.NewServer(ricloudtest.WithFaults(ricloudtest.Fault{
+					Operation: "Sessions.Create", After: true, Status: status,
+					Body: "<html>blocked by the company's proxy", Count: 2,
+				}))
+				defer server.Close()
+				client := server.Client()
+				defer client.Close()
+				user, err := client.Users.Create(t.Context(), ricloud.UserCreateParams{Identifier: "x"})
+				require.NoError(t, err)
+				params := ricloud.SessionCreateParams{
+					Source: ricloud.SourceParams{
+						User: user.ID, Type: ricloud.SourceICloudAccount,
+						Identifier: "john.appleseed@example.com",
+					},
+					Payload: ricloud.SessionPayload{Password: ricloud.NewSecret("hunter2")},
+				}
+				session, err := client.Sessions.Login(t.Context(), params, nil)
+				require.NoError(t, err)
+				assert.Equal(t, ricloud.SessionActive, session.State)
+				assert.Equal(t, 1, server.CountCalls("Sessions.Create"))
+
+				_, err = client.Sessions.Create(t.Context(), params)
+				assert.True(t, maybeApplied(err), err)
+				answer, ok := errors.AsType[*ricloud.Error](err)
+				require.True(t, ok)
+				assert.Equal(t, status, answer.StatusCode)
+				require.ErrorContains(t, err, "look for it with Sessions.Find")
+			})
+		})
+	}
+}
+
 func TestLoginSaysWhenItCouldNotLook(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -108,6 +108,18 @@ func breakdowns() []breakdown {
 			again:   false,
 			unacted: true,
 		},
+		{
+			name:    "HTML 403",
+			serve:   answer(403, text, "<html>blocked</html>"),
+			again:   false,
+			unacted: false,
+		},
+		{
+			name:    "HTML 429",
+			serve:   answer(429, text, "<html>slow down</html>"),
+			again:   true,
+			unacted: false,
+		},
 		{name: "401", serve: answer(401, json, `{}`), again: false, unacted: true},
 		{name: "403", serve: answer(403, json, `{}`), again: false, unacted: true},
 		{name: "404", serve: answer(404, json, `{}`), again: false, unacted: true},

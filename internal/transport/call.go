@@ -39,7 +39,7 @@ type call struct {
 	ended    func(Attempt) // tells the observer how this attempt ended; may be nil
 
 	attempts     []Attempt
-	unacted      bool      // this attempt failed, and the server has not acted on it
+	unacted      bool      // this attempt failed, and it is proven that the server did not act
 	maybeSent    bool      // an attempt may have been sent
 	maybeApplied bool      // an attempt's outcome is unknown
 	last         *Response // the last answer of 400 or more
@@ -231,14 +231,14 @@ func (c *call) accept(answer *Response) *Response {
 	if status < http.StatusBadRequest {
 		return answer
 	}
+	c.unacted = provesNoAction(status, answer.Body)
 	gone := status == http.StatusNotFound || status == http.StatusGone
+	gone = gone && (c.unacted || len(answer.Body) == 0) // a proxy's page says nothing of the resource
 	if gone && c.req.Operation.Method == http.MethodDelete && c.maybeApplied {
 		answer.StatusCode, answer.Body = http.StatusNoContent, nil // an earlier attempt deleted it
 		return answer
 	}
-	if c.changes() && !provesNoAction(status) {
-		c.maybeApplied = true
-	}
+	c.maybeApplied = c.maybeApplied || c.changes() && !c.unacted
 	answer.Body = answer.Masked()
 	answer.Body = answer.Body[:min(len(answer.Body), maxErrorBody)]
 	answer.RetryAfter = retryAfter(status, answer.Header)
@@ -259,7 +259,8 @@ func (c *call) retryWait(attempt *Attempt, answer *Response) time.Duration {
 		}
 	} else {
 		hint = answer.RetryAfter
-		if !transient(answer.StatusCode) || c.once() && answer.StatusCode != http.StatusTooManyRequests {
+		limited := answer.StatusCode == http.StatusTooManyRequests && c.unacted
+		if !transient(answer.StatusCode) || c.once() && !limited {
 			return -1
 		}
 	}

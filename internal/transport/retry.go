@@ -1,8 +1,10 @@
 package transport
 
 import (
+	"bytes"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/json"
 	"errors"
 	"math"
 	"net"
@@ -25,9 +27,23 @@ func transient(status int) bool {
 
 // provesNoAction reports whether an answer of 400 or more proves that the
 // server did not act. A 5xx proves nothing, nor does a 408: either may come from a
-// proxy while the server behind it works on.
-func provesNoAction(status int) bool {
-	return status < http.StatusInternalServerError && status != http.StatusRequestTimeout
+// proxy while the server behind it works on. Nor does an answer that is not the
+// API's own: a proxy or a firewall that inspects answers puts its page in the place
+// of one, after the API has acted.
+func provesNoAction(status int, body []byte) bool {
+	return status < http.StatusInternalServerError && status != http.StatusRequestTimeout &&
+		isOfAPI(status, body)
+}
+
+// isOfAPI reports whether an answer of 400 or more can be the API's: a JSON object,
+// as all its errors are. No document shows the body of a 401 or a 429, which may be
+// empty.
+func isOfAPI(status int, body []byte) bool {
+	body = bytes.TrimSpace(body)
+	if len(body) == 0 {
+		return status == http.StatusUnauthorized || status == http.StatusTooManyRequests
+	}
+	return body[0] == '{' && json.Valid(body)
 }
 
 // notSent reports whether err proves that no request was sent: no connection

@@ -119,6 +119,15 @@ func outcomes() []outcome {
 		{name: "408", respond: status(408), again: true, unacted: false},
 		{name: "409", respond: status(409), again: false, unacted: true},
 		{name: "429", respond: status(429), again: true, unacted: true},
+		{name: "400 of a proxy", respond: page(400), again: false, unacted: false},
+		{name: "401 of a proxy", respond: page(401), again: false, unacted: false},
+		{name: "403 of a proxy", respond: page(403), again: false, unacted: false},
+		{name: "404 of a proxy", respond: page(404), again: false, unacted: false},
+		{name: "407 of a proxy", respond: page(407), again: false, unacted: false},
+		{name: "410 without words", respond: empty(410), again: false, unacted: false},
+		{name: "429 of a proxy", respond: page(429), again: true, unacted: false},
+		{name: "429 without words", respond: empty(429), again: true, unacted: true},
+		{name: "451 of a proxy", respond: page(451), again: false, unacted: false},
 		{name: "500", respond: status(500), again: true, unacted: false},
 		{name: "501", respond: status(501), again: false, unacted: false},
 		{name: "502", respond: status(502), again: true, unacted: false},
@@ -126,6 +135,13 @@ func outcomes() []outcome {
 		{name: "504", respond: status(504), again: true, unacted: false},
 	}
 }
+
+// page answers with what a proxy puts in the place of the API's answer.
+func page(code int) httpmock.Responder {
+	return httpmock.NewStringResponder(code, "<html>{} blocked</html>")
+}
+
+func empty(code int) httpmock.Responder { return httpmock.NewStringResponder(code, "") }
 
 func cutShort(*http.Request) (*http.Response, error) {
 	resp := httpmock.NewStringResponse(http.StatusOK, `{"id":`)
