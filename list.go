@@ -290,8 +290,8 @@ func (p *pager[T]) run(
 			return
 		case !stuck && !p.inCircles():
 			promised, moved = hasMore, asked
-		case fresh == 0 && len(items) == 1 && items[0].id == p.cursor:
-			return // the cursor itself is all that is left
+		case moved && fresh == 0 && len(items) == 1 && items[0].id == p.cursor:
+			return // the cursor itself is all that is left, in a list that cursors move on in
 		default:
 			p.broken = true
 			yield(nil,

@@ -455,6 +455,12 @@ func TestListsEndAndLoseNothing(t *testing.T) {
 			want: names25[:10], most: 3, err: "does not end",
 		},
 		{
+			name: "cursors are ignored in a list of one", shelf: shelf{
+				things: three, most: 1, ignore: true,
+			},
+			want: names3[:1], most: 4, err: "does not end",
+		},
+		{
 			name: "the list begins again", shelf: shelf{things: many, most: 10, circle: true}, want: names25,
 			most: 8, err: "does not end",
 		},

@@ -62,13 +62,13 @@ func (g *growing) RoundTrip(req *http.Request) (*http.Response, error) {
 		return jsonResponder(200, nestedList(data, more))(req)
 	}
 	g.reads++
-	state := "processing"
+	state, processing := "processing", `["a"]`
 	if g.reads >= len(g.sizes) {
-		state = "completed"
+		state, processing = "completed", "[]"
 	}
-	body := fmt.Sprintf(`{"id":"p","state":%q,"tasks_processing":["a"],"tasks_succeeded":%s,`+
+	body := fmt.Sprintf(`{"id":"p","state":%q,"tasks_processing":%s,"tasks_succeeded":%s,`+
 		`"results":%s}`,
-		state, strings.ReplaceAll(fmt.Sprintf("%q", make([]string, g.reads)), " ", ","),
+		state, processing, strings.ReplaceAll(fmt.Sprintf("%q", make([]string, g.reads)), " ", ","),
 		nestedList(g.page("", 10)))
 	return jsonResponder(200, body)(req)
 }

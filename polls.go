@@ -149,10 +149,10 @@ func (p *Poll) ident() (kind string, id ID) { return "poll", p.ID }
 type PollState string
 
 // The states of a poll. PollCompleted means that all tasks have ended, whether
-// or not they succeeded. It ends a wait even if the poll still lists tasks as
-// pending: the state is the API's own word for the end. Two older forms are read
-// as PollCompleted: the state "succeeded", and "processing" in a poll that has a
-// date of completion and no task left.
+// or not they succeeded. Where the poll still lists tasks that have not, a wait
+// reads it again, for ten minutes. Two older forms are read as PollCompleted: the
+// state "succeeded", and "processing" in a poll that has a date of completion and
+// no task left.
 const (
 	PollPending    PollState = "pending"
 	PollProcessing PollState = "processing"

@@ -434,6 +434,16 @@ func pollStatus(p *Poll) watch.Status {
 	case p.State.Ended() && p.unsorted: // a read will sort the tasks
 		st.Progress, st.Soon, st.GetOnly = ended-1, true, true
 		return st
+	case p.State == PollCompleted && len(p.TasksPending)+len(p.TasksProcessing) > 0:
+		// The state may be newer than the lists of tasks, or these older than a task's end.
+		st.Progress, st.Soon, st.GetOnly = ended-1, true, true
+		open := joinIDs(slices.Concat(p.TasksPending, p.TasksProcessing))
+		st.Doubt = &StateError{
+			Resource: "poll", ID: p.ID, State: string(p.State), Code: p.Error,
+			Failed: p.TasksFailed, Suspended: p.TasksSuspended,
+			Detail: "tasks that have not ended: " + open,
+		}
+		return st
 	case p.State.Ended(), !known && p.finished():
 		st.Ended, st.Progress = true, ended
 	}

@@ -644,15 +644,15 @@ func TestWaitsShareNothing(t *testing.T) {
 	c, api := newTestClient(t, WithPolling(time.Millisecond, time.Millisecond))
 	var n atomic.Int64
 	api.RegisterResponder(http.MethodGet, "=~/polls/p", func(*http.Request) (*http.Response, error) {
-		state := "processing"
-		if n.Add(1) > 20 {
-			state = "completed"
+		state, processing := "processing", strings.Repeat(`"t",`, int(n.Add(1)))
+		if n.Load() > 20 {
+			state, processing = "completed", ""
 		}
 		return answer(200,
 			fmt.Sprintf(`{"id":"p","state":%q,"tasks_succeeded":["a","b","c"],"tasks_processing":%s,
 			"results":[{"id":"r","signed_url":{"url":"https://x/"}}],"errors":[{"code":"x"}]}`,
 				state,
-				"["+strings.TrimSuffix(strings.Repeat(`"t",`, int(n.Load())), ",")+"]"))
+				"["+strings.TrimSuffix(processing, ",")+"]"))
 	})
 	var waits sync.WaitGroup
 	for range 4 {
@@ -936,6 +936,56 @@ func TestTasksThatAPollShowsAreNotAskedFor(t *testing.T) {
 		require.NoError(t, err)
 		assert.Equal(t, []ID{"a"}, poll.TasksSucceeded)
 	})
+}
+
+// A poll that is completed, and still lists tasks that have not ended, is read again until it does
+// not, however it is shown. After ten minutes it is no success.
+func TestAPollWithOpenTasksIsReadAgain(t *testing.T) {
+	t.Parallel()
+	for name, open := range map[string]string{
+		"pending":    `"tasks_pending":["t9"]`,
+		"processing": `"tasks_pending":[],"tasks_processing":{"data":["t9"]}`,
+	} {
+		for _, lasts := range []time.Duration{time.Minute, time.Hour} {
+			t.Run(name+" for "+lasts.String(), func(t *testing.T) {
+				t.Parallel()
+				synctest.Test(t, func(t *testing.T) {
+					began := time.Now()
+					c := clientOf(t, func(r *http.Request) (*http.Response, error) {
+						tasks := open
+						if time.Since(began) > lasts {
+							tasks = `"tasks_pending":[],"tasks_succeeded":["t9"]`
+						}
+						poll := `"state":"completed","date_completed":"2026-01-02T03:04:05Z",` + tasks
+						if id, ok := strings.CutPrefix(r.URL.Path, "/polls/"); ok {
+							return answer(200, fmt.Sprintf(`{"id":%q,%s}`, id, poll))
+						}
+						return answer(200, fmt.Sprintf(
+							`{"data":[{"id":"p0",%[1]s},{"id":"p1",%[1]s},{"id":"p2",%[1]s},{"id":"p3",%[1]s}]}`, poll))
+					})
+					c.Notify(event("poll", `{"id":"p0","state":"completed",`+open+`}`))
+					var waits sync.WaitGroup
+					for i := range 4 {
+						waits.Go(func() {
+							poll, err := c.Polls.Wait(t.Context(), ID("p"+strconv.Itoa(i)))
+							if !assert.NotNil(t, poll) {
+								return
+							}
+							if lasts == time.Minute {
+								require.NoError(t, err)
+								assert.Equal(t, []ID{"t9"}, poll.TasksSucceeded)
+								return
+							}
+							require.ErrorIs(t, err, ErrTasksFailed)
+							require.ErrorContains(t, err, "is completed; tasks that have not ended: t9")
+						})
+					}
+					waits.Wait()
+					assert.Less(t, time.Since(began), min(lasts, 10*time.Minute)+time.Minute)
+				})
+			})
+		}
+	}
 }
 
 // A list of the oldest API cannot show the end of a poll. Many waits, whose polls a list shows,

@@ -41,6 +41,9 @@ type Status struct {
 	GetOnly  bool  // only a Get shows the end
 	Ended    bool  // waits for it end
 	Err      error // why it failed; nil: it did not
+	// Doubt is why it may not have ended although it says so. If that lasts, waits for
+	// it end with this error. Nil: there is no doubt.
+	Doubt error
 }
 
 // Hub serves all waits for resources of one kind. While there is a wait it has
@@ -118,6 +121,7 @@ type entry[R any] struct {
 	scan       int  // the last scan that showed it
 	// Since began: when the last read succeeded, and when a Get, a change or an event showed it last.
 	readAt, confirmedAt time.Duration
+	doubtAt             time.Duration // since began: when a read first left a doubt; 0: none does
 
 	failing *failing // the reads that failed since the last success; nil: none
 }
@@ -313,6 +317,9 @@ func (h *Hub[R]) learn(e *entry[R], r *R, st Status, read bool) bool {
 		}
 		e.earlier = nil
 	}
+	if read {
+		st = e.doubt(st)
+	}
 	behind := st.Progress < e.status.Progress || !read && st.Progress == e.status.Progress
 	if e.known != nil && behind {
 		return false
@@ -329,6 +336,21 @@ func (h *Hub[R]) learn(e *entry[R], r *R, st Status, read bool) bool {
 		h.remove(e)
 	}
 	return changed
+}
+
+// doubt returns the status of a copy that was read, which has ended if reads have
+// left the same doubt for as long as reads may fail.
+func (e *entry[R]) doubt(st Status) Status {
+	now := time.Since(e.began)
+	switch {
+	case st.Doubt == nil:
+		e.doubtAt = 0
+	case e.doubtAt == 0:
+		e.doubtAt = max(now, 1)
+	case now-e.doubtAt > tolerance:
+		st.Ended, st.Err = true, st.Doubt
+	}
+	return st
 }
 
 // end ends all waits for e with err.
