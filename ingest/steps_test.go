@@ -51,7 +51,7 @@ func TestLostAnswersMakeNothingTwice(t *testing.T) {
 func TestAProxysPageMakesNothingTwice(t *testing.T) {
 	t.Parallel()
 	for _, operation := range []string{"Sessions.Create", "Polls.Create", "Subscriptions.Create"} {
-		for _, status := range []int{400, 401, 403, 404, 407, 409, 422, 451, 502} {
+		for _, status := range []int{400, 401, 403, 404, 407, 409, 422, 429, 451, 502} {
 			t.Run(fmt.Sprint(operation, status), func(t *testing.T) {
 				t.Parallel()
 				synctest.Test(t, func(t *testing.T) {
