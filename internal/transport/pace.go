@@ -65,6 +65,22 @@ func (c *call) takeTurn(p *pacer) error {
 	return nil
 }
 
+// takeNextTurn ends the turn of a request that was redirected, counts it, and waits
+// for the turn of the one that follows. Both are part of one attempt, which does not
+// count the wait.
+func (c *call) takeNextTurn() error {
+	c.timer.hold()
+	c.hasTurn = false
+	c.client.pacer.done()
+	began, waited, turnWait := c.now, c.waited, c.turnWait
+	c.now = time.Now()
+	c.client.counters.redirected(c.now)
+	err := c.takeTurn(c.client.pacer)
+	c.now = began.Add(c.waited - waited)
+	c.turnWait += turnWait
+	return err
+}
+
 // leftForTurn returns how much time the caller's context leaves for the turn
 // and the answer. It returns an error if that is less than the API is asked to
 // await.

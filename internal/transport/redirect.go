@@ -30,6 +30,9 @@ func (r redirect) RoundTrip(req *http.Request) (*http.Response, error) {
 		if err != nil {
 			return nil, fmt.Errorf("%w: status %d %w", ErrRedirect, resp.StatusCode, err)
 		}
+		if err := callFrom(req.Context()).takeNextTurn(); err != nil { //nolint:contextcheck // as in pace
+			return nil, err
+		}
 		req = req.Clone(req.Context())
 		req.URL, req.Host = target, target.Host
 	}

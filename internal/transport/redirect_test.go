@@ -2,7 +2,10 @@ package transport
 
 import (
 	"net/http"
+	"strconv"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/jarcoal/httpmock"
 	"github.com/stretchr/testify/assert"
@@ -129,3 +132,35 @@ func TestARedirectsUserinfoIsDropped(t *testing.T) {
 	require.NoError(t, err)
 	assert.Nil(t, mock.seen[1].URL.User)
 }
+
+// Each request of an attempt that is redirected has a turn and is counted. The attempt's time limit
+// and its duration do not count the waits between.
+func TestARedirectTakesATurn(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var sent []time.Duration
+		began := time.Now()
+		client := newClient(t, answerFunc(func(r *http.Request) (*http.Response, error) {
+			sent = append(sent, time.Since(began))
+			<-time.NewTimer(time.Second).C
+			if len(sent) < 3 {
+				return status(302, "Location", "?a="+strconv.Itoa(len(sent)))(r)
+			}
+			return status(200)(r)
+		}), func(c *Config) {
+			c.RateLimit, c.RatePer, c.AttemptTimeout = 1, time.Minute, 5*time.Second
+		})
+		resp, err := client.Do(t.Context(), request(PollsList))
+		require.NoError(t, err)
+		assert.Equal(t, []time.Duration{0, time.Minute, 2 * time.Minute}, sent)
+		require.Len(t, resp.Attempts, 1)
+		assert.Equal(t, 3*time.Second, resp.Attempts[0].Duration)
+		stats := client.Stats()
+		assert.Equal(t, []int64{3, 3, 3, 0},
+			[]int64{stats.Sent, stats.Succeeded, stats.LastHour, stats.InFlight})
+	})
+}
+
+type answerFunc func(*http.Request) (*http.Response, error)
+
+func (f answerFunc) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }

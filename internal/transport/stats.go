@@ -51,6 +51,13 @@ func (n *counters) begin(now time.Time, retry bool) {
 	n.hour.add(now)
 }
 
+// redirected counts a request of an attempt that was answered with a redirect.
+func (n *counters) redirected(now time.Time) {
+	n.sent.Add(1)
+	n.succeeded.Add(1)
+	n.hour.add(now)
+}
+
 // end counts how an attempt ended.
 func (n *counters) end(attempt *Attempt) {
 	n.inFlight.Add(-1)

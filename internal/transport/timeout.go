@@ -121,6 +121,13 @@ func (t *attemptTimer) set(limit *Timeout, now time.Time) {
 	t.rings = t.end
 }
 
+// hold puts no limit in force until the next set.
+func (t *attemptTimer) hold() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.end = time.Now().Add(longest)
+}
+
 // bound ends the attempt after d whatever it still reads.
 func (t *attemptTimer) bound(d time.Duration) {
 	t.set(&Timeout{"body", d}, time.Now())
