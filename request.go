@@ -176,22 +176,27 @@ func otherKind(body []byte, wanted string) string {
 	return ""
 }
 
-// saysError reports whether an answer is an error and no resource: a gateway may
-// send one with the status 200.
+// saysError reports whether an answer is an error and no resource, or says that a
+// part of a batch failed: either may come with the status 200.
 func saysError(body []byte) bool {
 	var said struct {
-		ID    json.RawMessage `json:"id"`
-		Data  json.RawMessage `json:"data"`
-		Error json.RawMessage `json:"error"`
+		ID     json.RawMessage `json:"id"`
+		Data   json.RawMessage `json:"data"`
+		Error  json.RawMessage `json:"error"`
+		Errors json.RawMessage `json:"errors"`
+		Failed json.RawMessage `json:"failed"`
 	}
 	if json.Unmarshal(body, &said) != nil || said.ID != nil || said.Data != nil {
 		return false
 	}
-	switch string(said.Error) {
-	case "", "null", "false", `""`, "{}", "[]":
-		return false
+	for _, part := range []json.RawMessage{said.Error, said.Errors, said.Failed} {
+		switch string(part) {
+		case "", "null", "false", `""`, "{}", "[]", "0":
+		default:
+			return true
+		}
 	}
-	return true
+	return false
 }
 
 // holdsList reports whether an answer that decodes to no items is a list all the

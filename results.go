@@ -116,7 +116,8 @@ func (s *ResultsService) All(
 
 // Acknowledge marks a result as consumed. Lists without a State then leave it
 // out. Acknowledge only what you have saved and verified. The call may be
-// repeated.
+// repeated. It returns a *DecodeError if the API shows the result as available or
+// expired.
 //
 // POST /results/{id}/ack
 func (s *ResultsService) Acknowledge(
@@ -125,6 +126,12 @@ func (s *ResultsService) Acknowledge(
 	result, err := do[Result](ctx, s.client, request{op: transport.ResultsAcknowledge, id: id}, opts)
 	if err == nil && result.ID != "" && result.ID != id {
 		return nil, notTheResource(transport.ResultsAcknowledge.Name, "id", string(result.ID))
+	}
+	if err == nil && (result.State == ResultAvailable || result.State == ResultExpired) {
+		return nil, &DecodeError{
+			Operation: transport.ResultsAcknowledge.Name, Path: "state",
+			Err: fmt.Errorf("the API shows the result as %s: it is not acknowledged", result.State),
+		}
 	}
 	return result, err
 }

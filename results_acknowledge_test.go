@@ -209,3 +209,30 @@ func TestAnErrorWithAStatusOfSuccessIsNone(t *testing.T) {
 	require.NoError(t, err, "any JSON is an answer")
 	assert.Equal(t, "maintenance", said.Error)
 }
+
+// An answer that says that a result is not acknowledged is no acknowledgement, whatever its status.
+func TestAnAnswerThatAcknowledgesNothing(t *testing.T) {
+	t.Parallel()
+	for body, acknowledged := range map[string]bool{
+		`{"resource":"result","id":"r1","state":"consumed"}`:     true,
+		`{"resource":"result","id":"r1","state":"invented"}`:     true,
+		`{"resource":"result","id":"r1"}`:                        true,
+		`{"errors":[],"failed":null}`:                            true,
+		`{"failed":0}`:                                           true,
+		`{"resource":"result","id":"r1","state":"available"}`:    false,
+		`{"resource":"result","id":"r1","state":"expired"}`:      false,
+		`{"errors":["r1"]}`:                                      false,
+		`{"failed":["r1"]}`:                                      false,
+		`{"failed":{"r1":"there is no such result"}}`:            false,
+		`{"error":"invalid-parameter","message":"not a result"}`: false,
+	} {
+		client := clientOf(t, RoundTripFunc(jsonResponder(200, body)))
+		_, err := client.Results.Acknowledge(t.Context(), "r1")
+		assert.Equal(t, acknowledged, err == nil, body)
+		if !strings.Contains(body, "state") {
+			err = client.Results.AcknowledgeAll(t.Context(), []ID{"r1", "r2"})
+			assert.Equal(t, acknowledged, err == nil, body)
+		}
+		client.Close()
+	}
+}
