@@ -184,9 +184,9 @@ const looks = 6
 // estimates the difference between the API's clock and this machine's from the
 // Date headers of all answers; without one, it takes the clocks to agree, and a
 // session that is dated up to a day before params.Since leaves the outcome
-// unknown. The estimate is uncertain by about the time that an answer takes, so
-// Find may return a session that another process created that long before
-// params.Since. Find waits for the creates of this Client on the same
+// unknown. The estimate is uncertain by about the time that an answer takes. So
+// Find may return a session that another process created just before
+// params.Since, by less than that time. Find waits for the creates of this Client on the same
 // source that are in progress, and does not return what they make.
 //
 // Find searches up to 6 times, within 31 seconds by default (31 times the

@@ -199,9 +199,9 @@ func WithStallTimeout(d time.Duration) Option {
 // with a status of 3xx or 4xx, such as 403 or 407.
 //
 // Retries are for short failures. While the API has answered no request of the
-// Client for 30 seconds, a call makes one attempt only. With more retries or
-// longer waits, these 30 seconds become four times as long as all the waits of
-// one call.
+// Client for 30 seconds, a call makes one attempt only. Where the waits between
+// the attempts of one call can add up to more than 7.5 seconds, it is four times
+// their sum instead of 30 seconds.
 func WithRetries(n int) Option {
 	return func(c *config) {
 		if n < 0 {
