@@ -57,10 +57,7 @@ type KeyRotateParams struct {
 }
 
 func (p KeyRotateParams) check() error {
-	if p.Expire < 0 {
-		return invalid("Expire", "must not be negative")
-	}
-	return nil
+	return checkSeconds("Expire", p.Expire)
 }
 
 func (p KeyRotateParams) wire() any {

@@ -632,6 +632,34 @@ func TestBadParamsAreRefusedBeforeAnyRequest(t *testing.T) {
 			},
 		},
 		{
+			operation: "Subscriptions.Create", field: "Interval",
+			call: func(ctx context.Context, c *Client) error {
+				return result(c.Subscriptions.Create(ctx,
+					SubscriptionCreateParams{Session: "s", PollPayload: payload, Interval: 3600}))
+			},
+		},
+		{
+			operation: "Keys.Rotate", field: "Expire",
+			call: func(ctx context.Context, c *Client) error {
+				return result(c.Keys.Rotate(ctx, "1", KeyRotateParams{Expire: 3600}))
+			},
+		},
+		{
+			operation: "StorageConfigs.Update", field: "SignedURLsExpiry",
+			call: func(ctx context.Context, c *Client) error {
+				return result(c.StorageConfigs.Update(ctx, "1",
+					StorageConfigUpdateParams{SignedURLsExpiry: time.Second - 1}))
+			},
+		},
+		{
+			operation: "StorageConfigs.Create", field: "SignedURLsExpiry",
+			call: func(ctx context.Context, c *Client) error {
+				return result(c.StorageConfigs.Create(ctx, StorageConfigCreateParams{
+					URL: "s3://bucket", Credentials: Credentials{"a": NewSecret("x")}, SignedURLsExpiry: -1,
+				}))
+			},
+		},
+		{
 			operation: "Permissions.Create", field: "Scopes",
 			call: func(ctx context.Context, c *Client) error {
 				return result(c.Permissions.Create(ctx, PermissionsCreateParams{}))

@@ -110,7 +110,7 @@ func (p StorageConfigCreateParams) check() error {
 	if len(p.Credentials) == 0 {
 		return invalid("Credentials", "is required")
 	}
-	return p.Credentials.check()
+	return StorageConfigUpdateParams(p).check()
 }
 
 func (p StorageConfigCreateParams) secrets() []Secret { return p.Credentials.secrets() }
@@ -132,6 +132,9 @@ func (p StorageConfigUpdateParams) check() error {
 		if err := checkURL(p.URL); err != nil {
 			return err
 		}
+	}
+	if err := checkSeconds("SignedURLsExpiry", p.SignedURLsExpiry); err != nil {
+		return err
 	}
 	return p.Credentials.check()
 }

@@ -86,8 +86,8 @@ func (p SubscriptionCreateParams) check() error {
 	if err := required("Session", string(p.Session)); err != nil {
 		return err
 	}
-	if p.Interval < 0 {
-		return invalid("Interval", "must not be negative")
+	if err := checkSeconds("Interval", p.Interval); err != nil {
+		return err
 	}
 	if !p.DateStart.IsZero() && !p.DateEnd.IsZero() && p.DateEnd.Before(p.DateStart) {
 		return invalid("DateEnd", "must not be before DateStart")

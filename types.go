@@ -182,6 +182,18 @@ func (d Raw) LogValue() slog.Value { return slog.StringValue(d.String()) }
 // seconds is a time.Duration that the API writes as a number of seconds.
 type seconds time.Duration
 
+// checkSeconds checks a duration that is sent as seconds. One that is shorter is a number that was
+// meant as seconds: 3600 is 3.6 microseconds.
+func checkSeconds(field string, d time.Duration) error {
+	switch {
+	case d < 0:
+		return invalid(field, "must not be negative")
+	case d > 0 && d < time.Second:
+		return invalid(field, fmt.Sprintf("is %v: give a time.Duration, such as time.Hour", d))
+	}
+	return nil
+}
+
 // UnmarshalJSON reads a number of seconds, which may have a fraction, or null.
 func (s *seconds) UnmarshalJSON(b []byte) error {
 	var n float64

@@ -438,7 +438,7 @@ func pollStatus(p *Poll) watch.Status {
 		// The state may be newer than the lists of tasks, or these older than a task's end.
 		st.Progress, st.Soon, st.GetOnly = ended-1, true, true
 		open := joinIDs(slices.Concat(p.TasksPending, p.TasksProcessing))
-		st.Doubt = &StateError{
+		st.Err = &StateError{
 			Resource: "poll", ID: p.ID, State: string(p.State), Code: p.Error,
 			Failed: p.TasksFailed, Suspended: p.TasksSuspended,
 			Detail: "tasks that have not ended: " + open,

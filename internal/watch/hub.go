@@ -37,13 +37,12 @@ type Status struct {
 	// Progress grows as the resource does its work. Of two copies, the one with
 	// more progress is the later one.
 	Progress int
-	Soon     bool  // the next read probably shows the end
-	GetOnly  bool  // only a Get shows the end
-	Ended    bool  // waits for it end
-	Err      error // why it failed; nil: it did not
-	// Doubt is why it may not have ended although it says so. If that lasts, waits for
-	// it end with this error. Nil: there is no doubt.
-	Doubt error
+	Soon     bool // the next read probably shows the end
+	GetOnly  bool // only a Get shows the end
+	Ended    bool // waits for it end
+	// Err is why it failed. Of a resource that has not ended, it is why that is in doubt
+	// although it says that it has: if the doubt lasts, waits end with this error.
+	Err error
 }
 
 // Hub serves all waits for resources of one kind. While there is a wait it has
@@ -343,12 +342,12 @@ func (h *Hub[R]) learn(e *entry[R], r *R, st Status, read bool) bool {
 func (e *entry[R]) doubt(st Status) Status {
 	now := time.Since(e.began)
 	switch {
-	case st.Doubt == nil:
+	case st.Ended, st.Err == nil:
 		e.doubtAt = 0
 	case e.doubtAt == 0:
 		e.doubtAt = max(now, 1)
 	case now-e.doubtAt > tolerance:
-		st.Ended, st.Err = true, st.Doubt
+		st.Ended = true
 	}
 	return st
 }

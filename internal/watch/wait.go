@@ -75,9 +75,9 @@ func (w *Wait[R]) Leave() {
 // tell queues a change for the caller, who gets a copy of its own. A caller that
 // is slower than the changes misses steps within a state, never a state.
 func (w *Wait[R]) tell(r *R, st Status, read bool) {
-	n := news[R]{
-		resource: Clone(r), state: st.State, end: st.Ended, err: st.Err,
-		read: read,
+	n := news[R]{resource: Clone(r), state: st.State, end: st.Ended, read: read}
+	if st.Ended {
+		n.err = st.Err
 	}
 	if last := len(w.news) - 1; last >= 0 && w.news[last].state == n.state {
 		w.news[last] = n
