@@ -235,7 +235,8 @@ type AcknowledgerParams struct {
 
 // An Acknowledger collects the results of a whole program, such as those of
 // many accounts, and acknowledges them in few requests. It is safe for
-// concurrent use. Close it at the end.
+// concurrent use. Close it at the end. The zero Acknowledger is closed: make one
+// with ResultsService.Acknowledger.
 type Acknowledger struct {
 	service *ResultsService
 	params  AcknowledgerParams
@@ -296,7 +297,7 @@ func (a *Acknowledger) Add(ids ...ID) error {
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.closed {
+	if a.closed || a.service == nil {
 		return ErrClosed
 	}
 	for _, id := range ids {
@@ -358,6 +359,9 @@ func (a *Acknowledger) Flush(ctx context.Context) error {
 
 // flush acknowledges what is queued. One flush runs at a time.
 func (a *Acknowledger) flush(ctx context.Context) error {
+	if a.service == nil {
+		return nil
+	}
 	select {
 	case a.flushes <- struct{}{}:
 		defer func() { <-a.flushes }()
@@ -440,6 +444,9 @@ func (a *Acknowledger) remaining(err error) error {
 // errors. When Close returns, no request is in progress, and Add returns
 // ErrClosed. If ctx ends first, Close also cancels a background request.
 func (a *Acknowledger) Close(ctx context.Context) error {
+	if a.service == nil {
+		return nil
+	}
 	a.mu.Lock()
 	a.closed = true
 	if a.timer != nil {

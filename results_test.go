@@ -147,6 +147,14 @@ func TestAcknowledgerCloseEndsWithItsContext(t *testing.T) {
 	})
 }
 
+func TestTheZeroAcknowledgerIsClosed(t *testing.T) {
+	t.Parallel()
+	var a Acknowledger
+	require.ErrorIs(t, a.Add("r1"), ErrClosed)
+	require.NoError(t, a.Flush(t.Context()))
+	require.NoError(t, a.Close(t.Context()))
+}
+
 func TestAcknowledgerParams(t *testing.T) {
 	t.Parallel()
 	c, err := NewClient("token")
