@@ -340,15 +340,15 @@ func (h *Hub[R]) learn(e *entry[R], r *R, st Status, read bool) bool {
 // doubt returns the status of a copy that was read, which has ended if reads have
 // left the same doubt for as long as reads may fail.
 func (e *entry[R]) doubt(st Status) Status {
-	now := time.Since(e.began)
-	switch {
-	case st.Ended, st.Err == nil:
+	if st.Ended || st.Err == nil {
 		e.doubtAt = 0
-	case e.doubtAt == 0:
-		e.doubtAt = max(now, 1)
-	case now-e.doubtAt > tolerance:
-		st.Ended = true
+		return st
 	}
+	now := time.Since(e.began)
+	if e.doubtAt == 0 {
+		e.doubtAt = max(now, 1)
+	}
+	st.Ended = now-e.doubtAt > tolerance
 	return st
 }
 
