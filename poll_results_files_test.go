@@ -373,16 +373,8 @@ func TestResultsWithFilesOfADamagedResult(t *testing.T) {
 		map[string]any{"files": []any{map[string]any{"id": "file-000"}}},
 	)
 	sandbox, client := fastSandbox(t, account)
-	session, err := login(t.Context(), client)
-	require.NoError(t, err)
-	poll, err := client.Polls.Create(t.Context(), ricloud.PollCreateParams{
-		Session: session.ID, Payload: ricloud.PollPayload{DataTypes: []string{
-			"ios_messages.messages",
-			"callkit.calls",
-		}},
-	})
-	require.NoError(t, err)
-	_, err = client.Polls.Wait(t.Context(), poll.ID)
+	poll := pollTwo(t, client)
+	_, err := client.Polls.Wait(t.Context(), poll.ID)
 	require.NoError(t, err)
 	for result, err := range client.Polls.Results(t.Context(), poll.ID) {
 		require.NoError(t, err)
@@ -409,7 +401,7 @@ func TestResultsWithFilesOfADamagedResult(t *testing.T) {
 	}
 }
 
-// pollTwo polls for messages, which refer to two files, and for calls, which cannot be read.
+// pollTwo polls for messages and for calls.
 func pollTwo(t *testing.T, client *ricloud.Client) *ricloud.Poll {
 	t.Helper()
 	session, err := login(t.Context(), client)

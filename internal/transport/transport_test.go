@@ -124,9 +124,13 @@ func outcomes() []outcome {
 		{name: "403 of a proxy", respond: page(403), again: false, unacted: false},
 		{name: "404 of a proxy", respond: page(404), again: false, unacted: false},
 		{name: "407 of a proxy", respond: page(407), again: false, unacted: false},
-		{name: "410 without words", respond: empty(410), again: false, unacted: false},
+		{name: "400 that is a list", respond: says(400, `[]`), again: false, unacted: false},
+		{name: "403 that is a word", respond: says(403, `"no"`), again: false, unacted: false},
+		{name: "404 cut short", respond: says(404, `{"error":`), again: false, unacted: false},
+		{name: "409 after white space", respond: says(409, "\n {}"), again: false, unacted: true},
+		{name: "410 without words", respond: says(410, ""), again: false, unacted: false},
 		{name: "429 of a proxy", respond: page(429), again: true, unacted: false},
-		{name: "429 without words", respond: empty(429), again: true, unacted: true},
+		{name: "429 without words", respond: says(429, " "), again: true, unacted: true},
 		{name: "451 of a proxy", respond: page(451), again: false, unacted: false},
 		{name: "500", respond: status(500), again: true, unacted: false},
 		{name: "501", respond: status(501), again: false, unacted: false},
@@ -138,10 +142,12 @@ func outcomes() []outcome {
 
 // page answers with what a proxy puts in the place of the API's answer.
 func page(code int) httpmock.Responder {
-	return httpmock.NewStringResponder(code, "<html>{} blocked</html>")
+	return says(code, "<html>{} blocked</html>")
 }
 
-func empty(code int) httpmock.Responder { return httpmock.NewStringResponder(code, "") }
+func says(code int, body string) httpmock.Responder {
+	return httpmock.NewStringResponder(code, body)
+}
 
 func cutShort(*http.Request) (*http.Response, error) {
 	resp := httpmock.NewStringResponse(http.StatusOK, `{"id":`)

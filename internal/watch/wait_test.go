@@ -1,7 +1,9 @@
 package watch
 
 import (
+	"container/heap"
 	"context"
+	"errors"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -95,4 +97,43 @@ func TestWhatTheCallerDidItselfIsKnown(t *testing.T) {
 		h.Refresh("unknown", &job{id: "unknown", step: steps, steps: steps})
 		assert.Nil(t, h.memory.get("unknown").resource, "an unknown resource is not kept")
 	})
+}
+
+// A doubt ends a wait only if every read leaves it, for as long as reads may fail. Until then, what
+// is told is no error.
+func TestADoubtThatWasResolvedBeginsAnew(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		e := &entry[job]{began: time.Now()}
+		doubtful := Status{State: "x", Err: errors.New("tasks are open")}
+		assert.False(t, e.doubt(doubtful).Ended)
+		<-time.NewTimer(tolerance).C
+		assert.False(t, e.doubt(doubtful).Ended)
+		assert.False(t, e.doubt(Status{State: "x"}).Ended)
+		<-time.NewTimer(time.Minute).C
+		assert.False(t, e.doubt(doubtful).Ended)
+		<-time.NewTimer(tolerance + 1).C
+		assert.True(t, e.doubt(doubtful).Ended)
+
+		_, waits := waiting(1)
+		waits[0].tell(&job{}, doubtful, true)
+		n, ok := waits[0].pop()
+		assert.True(t, ok)
+		require.NoError(t, n.err)
+		waits[0].Leave()
+	})
+}
+
+// A list that shows a resource while a Get reads it has shown it, also for the next scan.
+func TestAListShowsWhatAGetReads(t *testing.T) {
+	t.Parallel()
+	h, waits := waiting(1)
+	h.mu.Lock()
+	e := heap.Remove(&h.queue, 0).(*entry[job]) //nolint:forcetypeassert // it holds nothing else
+	e.unlisted = true
+	h.scans++
+	h.mu.Unlock()
+	assert.Equal(t, 1, h.show([]*job{{id: e.id, steps: steps}}))
+	assert.False(t, e.unlisted)
+	waits[0].Leave()
 }
