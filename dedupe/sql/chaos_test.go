@@ -265,7 +265,6 @@ type receivers struct {
 	t      *testing.T
 	env    []string
 	addrs  []string
-	mu     sync.Mutex
 	alive  []*exec.Cmd
 	killed map[int]bool // by process ID
 }
@@ -284,18 +283,30 @@ func (r *receivers) kill(i int) {
 	_ = r.alive[i].Wait()
 }
 
-// run kills and restarts random receivers until ctx ends.
+// wait returns when every receiver listens. Deliveries that begin before would all fail at once,
+// and end before anything is killed.
+func (r *receivers) wait() {
+	for _, addr := range r.addrs {
+		require.Eventually(r.t, func() bool {
+			conn, err := (&net.Dialer{}).DialContext(r.t.Context(), "tcp", addr)
+			if err != nil {
+				return false
+			}
+			return conn.Close() == nil
+		}, time.Minute, 10*time.Millisecond, "a receiver listens")
+	}
+}
+
+// run kills and restarts random receivers until ctx ends: one at once, so that there is always one.
 func (r *receivers) run(ctx context.Context) {
 	for {
+		i := rand.IntN(len(r.addrs))
+		r.kill(i)
+		r.start(i) //nolint:contextcheck // it outlives the killing
 		pause(ctx, time.Duration(200+rand.IntN(600))*time.Millisecond)
 		if ctx.Err() != nil {
 			return
 		}
-		i := rand.IntN(len(r.addrs))
-		r.mu.Lock()
-		r.kill(i)
-		r.start(i) //nolint:contextcheck // it outlives the killing
-		r.mu.Unlock()
 	}
 }
 
@@ -344,6 +355,7 @@ func TestChaos(t *testing.T) {
 			}
 		}()
 
+		r.wait()
 		begun := time.Now()
 		killing, stop := context.WithCancel(t.Context())
 		var killer sync.WaitGroup
@@ -351,7 +363,7 @@ func TestChaos(t *testing.T) {
 		api.deliver(t.Context())
 		stop()
 		killer.Wait()
-		killed := maps.Clone(r.killed)
+		killed := maps.Clone(r.killed) // before the end kills all
 		delivered := time.Since(begun)
 
 		done := func() (n int) {
