@@ -412,19 +412,6 @@ func TestAnEventThatComesBeforeItsWait(t *testing.T) {
 	})
 }
 
-func TestWhatIsHeardOfNothingIsWaitingForIsBounded(t *testing.T) {
-	t.Parallel()
-	var c memory[job]
-	for i := range 10 * maxMemory {
-		c.put(strconv.Itoa(i), &job{}, time.Now())
-		c.put("again", &job{}, time.Now())
-		c.take("again")
-	}
-	assert.LessOrEqual(t, len(c.seen), maxMemory)
-	assert.LessOrEqual(t, len(c.order), 2*maxMemory)
-	assert.NotNil(t, c.get(strconv.Itoa(10*maxMemory-1)).resource, "the newest is kept")
-}
-
 func TestAllowanceStretchesTheInterval(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
