@@ -404,7 +404,7 @@ type eventRecord struct {
 	opts       []CallOption
 	resp       *Response // of the last page
 	background bool      // yield to other calls
-	charge     func()    // called before each request; may be nil
+	charge     func()    // called before each request, those after a redirect too; may be nil
 }
 
 func newEventRecord(client *Client, opts []CallOption) *eventRecord {
@@ -436,6 +436,7 @@ func (r *eventRecord) list(params EventListParams) events.List[*Event] {
 		params.AfterID, params.Limit = ID(after), limit
 		list := request{
 			op: transport.EventsList, list: params, background: r.background, charge: r.charge,
+			redirected: r.charge,
 		}
 		pages := newPager[listedEvent](r.client, 0)
 		var failed error

@@ -33,6 +33,7 @@ type request struct {
 	custom     bool              // made by Client.Call: any JSON is an answer, and so is none
 	waits      []context.Context // the waits that a background read is for, as hooks see them
 	charge     func()            // called when the request is about to be made; may be nil
+	redirected func()            // called for each request that follows a redirect; may be nil
 }
 
 // What a body may implement.
@@ -225,6 +226,7 @@ func (r *request) build(o callOptions) (*transport.Request, error) {
 		Replay:     o.replay,
 		Single:     r.background || o.single, // a wait's hub is the loop
 		Background: r.background,
+		Redirected: r.redirected,
 	}
 	if h, ok := r.body.(holder); ok {
 		for _, s := range h.secrets() {

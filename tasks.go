@@ -202,7 +202,9 @@ func sortTasks(ctx context.Context, w pollingOf, p *Poll) error {
 	}
 	w.share.Charge()
 	params := TaskListParams{Poll: p.ID, ListParams: ListParams{Limit: maxLimit}}
-	list := request{op: transport.TasksList, list: params, background: true}
+	list := request{
+		op: transport.TasksList, list: params, background: true, redirected: w.share.Charge,
+	}
 	tasks, err := do[List[Task]](ctx, w.client, list, nil)
 	if err == nil { // else the API may not know the filter
 		for i := range tasks.Data {
@@ -214,7 +216,9 @@ func sortTasks(ctx context.Context, w pollingOf, p *Poll) error {
 			continue
 		}
 		w.share.Charge()
-		get := request{op: transport.TasksGet, id: id, background: true}
+		get := request{
+			op: transport.TasksGet, id: id, background: true, redirected: w.share.Charge,
+		}
 		task, err := do[Task](ctx, w.client, get, nil)
 		if err != nil {
 			return err

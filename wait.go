@@ -204,6 +204,7 @@ func (r reader[T]) Get(ctx context.Context, id string) (*T, error) {
 	}
 	sent := request{
 		op: r.get, id: ID(id), kind: r.resource(), background: true, waits: r.waits(ID(id)),
+		redirected: r.share.Charge,
 	}
 	v, err := do[T](ctx, r.client, sent, opts)
 	if err != nil {
@@ -243,7 +244,9 @@ func (r reader[T]) List(
 	ctx context.Context, after string, limit int, wanted func(id string) bool,
 ) (page watch.Page[T], err error) {
 	params := ListParams{AfterID: ID(after), Limit: limit}
-	sent := request{op: r.list, list: params, background: true, waits: r.waits("")}
+	sent := request{
+		op: r.list, list: params, background: true, waits: r.waits(""), redirected: r.share.Charge,
+	}
 	l, err := do[List[json.RawMessage]](ctx, r.client, sent, nil)
 	if err != nil {
 		r.warn(ctx, err)

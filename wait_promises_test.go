@@ -184,6 +184,74 @@ func TestWaitsTakeAFifthOfAnyQuota(t *testing.T) {
 	}
 }
 
+// A request that follows a redirect counts towards the waits' fifth, whichever request of a wait it
+// follows.
+func TestRedirectsCountTowardsTheFifth(t *testing.T) {
+	t.Parallel()
+	const (
+		open   = `{"id":%q,"state":"processing"}`
+		hidden = `{"id":%q,"state":"completed","tasks_completed":["t"]}`
+	)
+	type watch func(context.Context, *Client)
+	polls := func(n int) watch {
+		return func(ctx context.Context, c *Client) {
+			var waits sync.WaitGroup
+			for i := range n {
+				waits.Go(func() {
+					for ctx.Err() == nil {
+						_, err := c.Polls.Wait(ctx, ID("p"+strconv.Itoa(i)))
+						assert.Error(t, err)
+					}
+				})
+			}
+			waits.Wait()
+		}
+	}
+	for name, tc := range map[string]struct {
+		poll, list, tasks string // the answers; none: refused
+		begin             watch
+	}{
+		"of GETs and lists":    {poll: open, begin: polls(20)},
+		"of a list of tasks":   {poll: hidden, tasks: `[{"id":"t","state":"failed"}]`, begin: polls(2)},
+		"of the GET of a task": {poll: hidden, begin: polls(2)},
+		"of a list of events": {list: `[]`, begin: func(ctx context.Context, c *Client) {
+			for range c.Events.Watch(ctx, EventWatchParams{}) { //nolint:revive // there are none
+			}
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				var sent atomic.Int64
+				c := clientOf(t, func(r *http.Request) (*http.Response, error) {
+					sent.Add(1)
+					if hops := len(r.URL.Query().Get("hops")); hops < 3 {
+						return redirect(r, r.URL.Path+"?hops="+strings.Repeat("x", hops+1))
+					}
+					body := tc.list
+					switch kind, id, isGet := strings.Cut(r.URL.Path[1:], "/"); {
+					case isGet && kind == "polls":
+						body = fmt.Sprintf(tc.poll, id)
+					case isGet:
+						body = `{"id":"t","state":"failed"}`
+					case kind == "tasks":
+						body = tc.tasks
+					}
+					if body == "" {
+						return answer(403, `{"error":"missing-scope"}`)
+					}
+					return answer(200, body)
+				}, WithPolling(100*time.Millisecond, 200*time.Millisecond), WithRateLimit(10_000, time.Hour))
+				ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+				defer cancel()
+				tc.begin(ctx, c)
+				const fifth = quotaPerHour / allowance.WaitShare
+				assert.InDelta(t, fifth, sent.Load(), fifth/10)
+			})
+		})
+	}
+}
+
 // Waits have their part of the allowance whatever else reads for the client: a busy record of
 // events, many watches of events, and waits with options.
 func TestNothingStarvesWaits(t *testing.T) {

@@ -78,6 +78,9 @@ func (c *call) takeNextTurn() error {
 	err := c.takeTurn(c.client.pacer)
 	c.now = began.Add(c.waited - waited)
 	c.turnWait += turnWait
+	if err == nil && c.req.Redirected != nil {
+		c.req.Redirected()
+	}
 	return err
 }
 

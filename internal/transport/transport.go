@@ -30,6 +30,7 @@ type Request struct {
 	Single     bool          // one attempt, whatever the operation allows
 	Background bool          // other calls go first when turns are scarce
 	Secrets    []string      // values masked in error bodies and causes, should the server echo them
+	Redirected func()        // called for each request that follows a redirect; may be nil
 }
 
 // Response is an answer of any status, read whole.
