@@ -15,6 +15,7 @@ import (
 
 	"github.com/reincubate/ricloud-go/internal/backoff"
 	"github.com/reincubate/ricloud-go/internal/transport"
+	"github.com/reincubate/ricloud-go/internal/wire"
 )
 
 // Result is a file that a task published to your storage.
@@ -127,10 +128,10 @@ func (s *ResultsService) Acknowledge(
 	if err == nil && result.ID != "" && result.ID != id {
 		return nil, notTheResource(transport.ResultsAcknowledge.Name, "id", string(result.ID))
 	}
-	if err == nil && (result.State == ResultAvailable || result.State == ResultExpired) {
+	if err == nil && isUnconsumed(result.State) {
 		return nil, &DecodeError{
 			Operation: transport.ResultsAcknowledge.Name, Path: "state",
-			Err: fmt.Errorf("the API shows the result as %s: it is not acknowledged", result.State),
+			Err: fmt.Errorf("the API shows the result as %s: %w", result.State, errUnconsumed),
 		}
 	}
 	return result, err
@@ -141,8 +142,10 @@ func (s *ResultsService) Acknowledge(
 // *AcknowledgeError that lists the results that remain. The call may be
 // repeated.
 //
-// The body, {"results": [id, …]}, is an assumption: see
-// docs/contract.md#results.
+// If the answer names some results of the batch, the others are acknowledged one
+// by one, and so are those that it shows as available or expired. An answer that
+// names none of them acknowledges all. The body, {"results": [id, …]}, and that
+// reading of the answer are assumptions: see docs/contract.md#results.
 //
 // POST /results/ack
 func (s *ResultsService) AcknowledgeAll(ctx context.Context, ids []ID, opts ...CallOption) error {
@@ -181,15 +184,17 @@ func (s *ResultsService) acknowledgeChunk(
 		body := map[string][]ID{"results": ids}
 		r := request{op: transport.ResultsAcknowledgeAll, body: body}
 		// The answer's shape is not known, but it is JSON: a page of a proxy acknowledges nothing.
-		err := s.client.send(ctx, r, opts, new(any))
+		var answer any
+		err := s.client.send(ctx, r, opts, &answer)
 		refusal, ok := errors.AsType[*Error](err)
 		switch {
 		case err == nil:
-			return nil, nil
+			ids = doubtful(answer, ids)
 		case !ok, !isAboutOne(err):
 			return ids, err
+		default:
+			missing = refusal.StatusCode != http.StatusBadRequest
 		}
-		missing = refusal.StatusCode != http.StatusBadRequest
 	}
 	for i, id := range ids {
 		_, ackErr := s.Acknowledge(ctx, id, opts...)
@@ -207,11 +212,34 @@ func (s *ResultsService) acknowledgeChunk(
 	return remaining, err
 }
 
+// doubtful returns the results of a batch that its answer does not acknowledge: if
+// it names some of them, those that it leaves out or shows as not consumed.
+func doubtful(answer any, ids []ID) (rest []ID) {
+	named, some := wire.Named(answer), false
+	for _, id := range ids {
+		state, ok := named[string(id)]
+		some = some || ok
+		if !ok || isUnconsumed(ResultState(state)) {
+			rest = append(rest, id)
+		}
+	}
+	if !some {
+		return nil
+	}
+	return rest
+}
+
+var errUnconsumed = errors.New("it is not acknowledged")
+
+func isUnconsumed(state ResultState) bool {
+	return state == ResultAvailable || state == ResultExpired
+}
+
 // isAboutOne reports whether a request for other results may succeed: the API
 // refused this one, and not the caller.
 func isAboutOne(err error) bool {
 	e, ok := errors.AsType[*Error](err)
-	return ok && slices.Contains([]int{
+	return errors.Is(err, errUnconsumed) || ok && slices.Contains([]int{
 		http.StatusBadRequest, http.StatusNotFound,
 		http.StatusMethodNotAllowed,
 	}, e.StatusCode)

@@ -229,10 +229,48 @@ func TestAnAnswerThatAcknowledgesNothing(t *testing.T) {
 		client := clientOf(t, RoundTripFunc(jsonResponder(200, body)))
 		_, err := client.Results.Acknowledge(t.Context(), "r1")
 		assert.Equal(t, acknowledged, err == nil, body)
-		if !strings.Contains(body, "state") {
+		if !strings.Contains(body, "resource") { // that is the answer for one result
 			err = client.Results.AcknowledgeAll(t.Context(), []ID{"r1", "r2"})
 			assert.Equal(t, acknowledged, err == nil, body)
 		}
 		client.Close()
+	}
+}
+
+// An answer that names some results of a batch acknowledges those: the others are asked for alone.
+func TestAcknowledgeAllOfABatchThatIsAnsweredInPart(t *testing.T) {
+	t.Parallel()
+	for answer, rest := range map[string][]string{
+		`null`: nil, `{}`: nil, `[]`: nil, `{"data":["another"]}`: nil,
+		`{"results":["r0","r1","r2"]}`:                     nil,
+		`{"results":["r0","r2"]}`:                          {"r1"},
+		`["r1"]`:                                           {"r0", "r2"},
+		`{"data":["r0","r1"],"failed":["r2"]}`:             {"r2"},
+		`{"id":"r0","state":"consumed"}`:                   {"r1", "r2"},
+		`{"data":[{"id":"r0","state":"available"}]}`:       {"r0", "r1", "r2"},
+		`[{"id":"r0"},{"id":"r1","state":"expired"},"r2"]`: {"r1"},
+	} {
+		c, api := newTestClient(t)
+		api.RegisterResponder(http.MethodPost, "=~/results/ack$",
+			httpmock.NewStringResponder(http.StatusOK, answer))
+		var asked []string
+		api.RegisterResponder(http.MethodPost, `=~/results/(r\d)/ack$`,
+			func(req *http.Request) (*http.Response, error) {
+				id, _ := httpmock.GetSubmatch(req, 1)
+				asked = append(asked, id)
+				state := "consumed"
+				if id == "r1" {
+					state = "available"
+				}
+				return httpmock.NewStringResponse(http.StatusOK,
+					fmt.Sprintf(`{"id":%q,"state":%q}`, id, state)), nil
+			})
+		err := c.Results.AcknowledgeAll(t.Context(), names(3))
+		assert.Equal(t, rest, asked, answer)
+		failed, ok := errors.AsType[*AcknowledgeError](err)
+		require.Equal(t, slices.Contains(rest, "r1"), ok, "%s: %v", answer, err)
+		if ok {
+			assert.Equal(t, []ID{"r1"}, failed.Remaining, answer)
+		}
 	}
 }
