@@ -140,7 +140,11 @@ func (a *saveAll) writeManifest() {
 	if a.bag == nil {
 		return
 	}
-	if err := a.bag.Write(); err != nil {
+	err := a.bag.Write()
+	if err == nil {
+		_, err = a.folder.Sync()
+	}
+	if err != nil {
 		a.fail(fmt.Errorf("ricloud: %s: cannot write the manifest: %w", a.operation, err))
 	}
 }

@@ -82,6 +82,7 @@ type File struct {
 type Bag struct {
 	root    *os.Root
 	log     *os.File
+	size    int64 // bytes of the log that are on disk
 	chain   chain
 	entries map[string]Entry
 	written int             // how many entries there were at the last Write
@@ -149,6 +150,7 @@ func (b *Bag) replay() error {
 	if !found {
 		return fmt.Errorf("%w: lines that %s knows are missing", ErrDamaged, tagSHA)
 	}
+	b.size = whole
 	return b.log.Truncate(whole) // a line that was cut off was never flushed
 }
 
@@ -228,9 +230,10 @@ func clean(value string) string {
 // has reports whether a step of a result is in the log.
 func (b *Bag) has(result, step string) bool { return b.steps[result+"\x00"+step] }
 
-// Log adds lines to the log and flushes them to disk. If that fails, the end of
-// the log is unknown: Log and Write then fail until the bag is opened again,
-// which continues after the last whole line.
+// Log adds lines to the log and flushes them to disk. If that fails, it cuts the
+// log off before them, because a later flush would not notice that they are lost.
+// Log and Write then fail until the bag is opened again, which continues after the
+// last whole line.
 func (b *Bag) Log(lines ...Line) error {
 	var text strings.Builder
 	next := b.chain
@@ -251,9 +254,11 @@ func (b *Bag) Log(lines ...Line) error {
 	}
 	if err != nil {
 		b.failed = err
+		_ = b.log.Truncate(b.size)
 		return err
 	}
 	b.chain = next
+	b.size += int64(text.Len())
 	for _, line := range lines {
 		b.take(line)
 	}
@@ -365,7 +370,10 @@ func (b *Bag) writeTagManifests() error {
 		fmt.Fprintf(&md5, "%x  %s\n", m, name)
 		fmt.Fprintf(&sha, "%x  %s\n", s, name)
 	}
-	return errors.Join(b.replace(tagMD5, md5.String()), b.replace(tagSHA, sha.String()))
+	if err := b.replace(tagMD5, md5.String()); err != nil {
+		return err
+	}
+	return b.replace(tagSHA, sha.String())
 }
 
 // replace writes a tag file. A reader sees either the old file or the new one.

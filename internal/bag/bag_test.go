@@ -334,6 +334,8 @@ func TestVerifyNamesALogWithoutALine(t *testing.T) {
 func TestBagOnADiskThatFails(t *testing.T) {
 	t.Parallel()
 	dir, b := reopened(t)
+	log, err := os.ReadFile(filepath.Join(dir, LogName))
+	require.NoError(t, err)
 	broken := errors.New("the disk is broken")
 	b.sync = func(f *os.File) error {
 		if f == b.log {
@@ -345,6 +347,9 @@ func TestBagOnADiskThatFails(t *testing.T) {
 	assert.Empty(t, verify(t, dir), "a manifest that is not on disk replaces none")
 	require.ErrorIs(t, b.Log(Line{Step: "acknowledged", Result: "a"}), broken)
 	assert.False(t, b.has("a", "acknowledged"))
+	after, err := os.ReadFile(filepath.Join(dir, LogName))
+	require.NoError(t, err)
+	assert.Equal(t, string(log), string(after), "a later flush would not notice what was lost")
 	b.sync = (*os.File).Sync
 	require.ErrorIs(t, b.Log(Line{Step: "late", Result: "a"}), broken, "it would not follow")
 	require.ErrorIs(t, b.Write(), broken, "it would list a log that ends in half a line")
