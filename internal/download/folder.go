@@ -89,11 +89,15 @@ func OpenFolder(dir, sub string) (*Folder, error) {
 	f := &Folder{root: root, sub: path.Clean(sub), sys: realSystem()}
 	for _, name := range f.folders() {
 		info, err := root.Lstat(name)
-		if err == nil && !info.IsDir() { // a link: the files would be elsewhere
-			err = fmt.Errorf("%s is not a folder: remove it", filepath.Join(dir, name))
+		switch at := filepath.Join(dir, name); {
+		case err != nil:
+			err = fmt.Errorf("%s: %w", at, err)
+		case !info.IsDir(): // a link: the files would be elsewhere
+			err = fmt.Errorf("%s is not a folder: remove it", at)
 		}
 		if err != nil {
-			return nil, errors.Join(err, root.Close())
+			_ = root.Close()
+			return nil, err
 		}
 		f.places = append(f.places, place{filepath.Join(dir, name), info})
 	}
@@ -273,7 +277,11 @@ func (f *Folder) Sync(kept ...Kept) (bool, error) {
 // moved returns an error if the folder is not at its path any more.
 func (f *Folder) moved() error {
 	for _, p := range f.places {
-		if now, err := os.Stat(p.path); err != nil || !os.SameFile(now, p.info) {
+		now, err := os.Stat(p.path)
+		switch {
+		case err != nil && !errors.Is(err, fs.ErrNotExist):
+			return fmt.Errorf("cannot tell whether the folder was moved: %w", err)
+		case err != nil, !os.SameFile(now, p.info):
 			return fmt.Errorf("%s: %w", p.path, errFolderMoved)
 		}
 	}

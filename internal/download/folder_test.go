@@ -244,7 +244,9 @@ func TestSync(t *testing.T) {
 	synced, err := f.Sync()
 	require.NoError(t, err)
 	assert.False(t, synced, "one of the two folders was not flushed")
-	for _, failed := range []error{syscall.EIO, syscall.ENOSPC, syscall.ESTALE} {
+	for _, failed := range []error{
+		syscall.EIO, syscall.ENOSPC, syscall.ESTALE, syscall.EROFS,
+	} {
 		f, dir := folder(t)
 		require.NoError(t, os.WriteFile(filepath.Join(dir, "found"), random(10), 0o600))
 		found := requireSaved(t, f, dir, "found", &object{content: random(10)})

@@ -23,12 +23,12 @@ func countNames(_ *os.File, info fs.FileInfo) (uint64, error) {
 }
 
 // cannotSync reports whether the error of an fsync means that folders cannot
-// be synced here, and not that syncing failed.
+// be synced here, and not that syncing failed. EROFS is a failure: a file system
+// that has failed makes itself read-only, and loses what it has not written.
 func cannotSync(err error) bool {
 	return errors.Is(err, errors.ErrUnsupported) || errors.Is(err, fs.ErrPermission) ||
 		slices.ContainsFunc([]error{
-			syscall.EINVAL, syscall.EBADF, syscall.EISDIR, syscall.EROFS,
-			syscall.ENOTTY, syscall.ENODEV,
+			syscall.EINVAL, syscall.EBADF, syscall.EISDIR, syscall.ENOTTY, syscall.ENODEV,
 		},
 			func(e error) bool { return errors.Is(err, e) })
 }
