@@ -44,7 +44,7 @@ type DownloadError struct {
 func (e *DownloadError) Error() string {
 	return fmt.Sprintf("ricloud: result %s (%q), at %d of %d bytes: %s",
 		quote(e.Result, maxWord), e.Identifier, e.Done, e.Size,
-		strings.TrimPrefix(causeText(e.Err), "ricloud: "))
+		strings.ReplaceAll(strings.TrimPrefix(causeText(e.Err), "ricloud: "), "\n", "; "))
 }
 
 // Unwrap returns what went wrong.
@@ -219,7 +219,7 @@ func (c *Client) file(
 	if result == nil {
 		return nil, nil, &ParamError{Operation: operation, Field: "result", Reason: "is required"}
 	}
-	own := *result // its signed URL may be renewed
+	own := *result // its signed URL may be renewed, and the caller may change it
 	if own.Checksum == "" && own.ID != "" {
 		latest, err := c.Results.Get(ctx, own.ID)
 		if err != nil {
@@ -242,6 +242,7 @@ func (c *Client) file(
 	if err != nil {
 		return nil, nil, own.failed(0, forOperation(operation, err))
 	}
+	shown := own
 	return &download.File{
 		Bucket: object.Bucket, Key: object.Key, Size: own.Size, MD5: want, Permanent: permanent,
 		Fail: own.failed,
@@ -253,7 +254,7 @@ func (c *Client) file(
 		Failed: func(offset int64, err error, again bool, wait time.Duration) {
 			seen.interrupted(ctx, offset, err, again, wait)
 		},
-		Progress: func(done int64) { progress(Progress{Result: &own, Done: done, Size: own.Size}) },
+		Progress: func(done int64) { progress(Progress{Result: &shown, Done: done, Size: own.Size}) },
 	}, &own, nil
 }
 
@@ -403,11 +404,12 @@ func (s *ResultsService) save(
 	if err != nil {
 		return err
 	}
-	saved.kept, err = folder.Save(ctx, o.name(own), s.client.downloads.limits, file)
+	saved.own = *own
+	saved.kept, err = folder.Save(ctx, o.name(new(*own)), s.client.downloads.limits, file)
 	if err != nil {
 		return err
 	}
-	saved.MD5, saved.SHA256 = strings.ToLower(own.Checksum), hex.EncodeToString(saved.kept.SHA256)
+	saved.MD5, saved.SHA256 = hex.EncodeToString(file.MD5), hex.EncodeToString(saved.kept.SHA256)
 	return nil
 }
 
@@ -420,7 +422,7 @@ func (s *Saved) fail(err error) error { return s.Result.failed(s.Result.Size, er
 // before the extension:
 //
 //	callkit.calls     → callkit.calls
-//	IMG_0001.JPG      → IMG_0001~b6f5f1f5d4b4f28b5e0f.JPG
+//	IMG_0001.JPG      → IMG_0001~c8ae06e33f1ec5d2151f.JPG
 //	../../etc/passwd  → __.._etc_passwd~3754d6cb3a38e1185e5b
 //
 // An identifier is safe if it has at most 100 bytes, all of them lower-case

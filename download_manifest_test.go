@@ -136,6 +136,55 @@ func TestSaveAllWithoutItsLog(t *testing.T) {
 	require.ErrorContains(t, err, "the log of the folder is damaged: line 1")
 }
 
+// The manifest, the log and Saved tell of the file that was saved, also if the caller's functions
+// change what they are given, or if the caller gave no more than an ID.
+func TestWhatIsRecordedIsWhatWasSaved(t *testing.T) {
+	t.Parallel()
+	v, dir := newVault(), t.TempDir()
+	whole, bare := v.add("a", random(1000)), v.add("b", random(2000))
+	want := []string{whole.Checksum, bare.Checksum}
+	options := []SaveAllOption{
+		WithFileNames(func(r *Result) string {
+			name := r.Identifier
+			*r = Result{ID: "another", Checksum: "none"}
+			return name
+		}),
+		WithProgress(func(p Progress) { *p.Result = Result{ID: "another", Checksum: "none"} }),
+		WithAcknowledge(),
+	}
+	results := []*Result{whole, {ID: bare.ID}}
+	requireRecorded := func(saved []Saved, err error) {
+		t.Helper()
+		require.NoError(t, err)
+		assert.ElementsMatch(t, v.ids, v.acked)
+		v.acked = nil
+		for i, s := range saved {
+			assert.True(t, s.Acknowledged)
+			assert.Equal(t, want[i], s.MD5)
+		}
+	}
+	requireRecorded(v.client(t).Results.SaveAll(t.Context(), each(results...), dir,
+		append(options, WithManifest(manifestPoll()))...))
+	require.NoError(t, VerifyFolder(t.Context(), dir))
+	log, err := os.ReadFile(filepath.Join(dir, "ricloud-log.txt"))
+	require.NoError(t, err)
+	for _, checksum := range want {
+		assert.Contains(t, string(log), `"md5":"`+checksum+`"`)
+	}
+	assert.NotContains(t, string(log), "another")
+	requireRecorded(v.client(t).Results.SaveAllTo(t.Context(), each(results...),
+		changingSink{newMemorySink()}, options...))
+}
+
+// changingSink is a memorySink that also changes the result.
+type changingSink struct{ *memorySink }
+
+func (s changingSink) Store(ctx context.Context, file SinkFile) (StoredFile, error) {
+	stored, err := s.memorySink.Store(ctx, file)
+	*file.Result = Result{}
+	return stored, err
+}
+
 func TestSavedHashes(t *testing.T) {
 	t.Parallel()
 	v := newVault()

@@ -93,6 +93,7 @@ type saveAll struct {
 type savedFile struct {
 	Saved
 
+	own   Result // what was saved, as it was then
 	kept  download.Kept
 	done  bool          // the name is settled
 	poll  ID            // of the cascade that yielded the result; "": none did
@@ -229,7 +230,7 @@ func (a *saveAll) settle(ctx context.Context, items []*savedFile) {
 	switch {
 	case a.options.shared != nil:
 		for _, item := range items {
-			if err := a.options.shared.Add(item.Result.ID); err != nil {
+			if err := a.options.shared.Add(item.own.ID); err != nil {
 				a.fail(item.fail(err))
 			}
 		}
@@ -242,18 +243,18 @@ func (a *saveAll) settle(ctx context.Context, items []*savedFile) {
 func (a *saveAll) acknowledge(ctx context.Context, items []*savedFile) {
 	ids := make([]ID, 0, len(items))
 	for _, item := range items {
-		ids = append(ids, item.Result.ID)
+		ids = append(ids, item.own.ID)
 	}
 	err := a.service.AcknowledgeAll(ctx, ids)
 	failed, ok := errors.AsType[*AcknowledgeError](err)
 	var done []string
 	for _, item := range items {
-		if err != nil && (!ok || slices.Contains(failed.Remaining, item.Result.ID)) {
+		if err != nil && (!ok || slices.Contains(failed.Remaining, item.own.ID)) {
 			a.fail(item.fail(&unacknowledged{err}))
 			continue
 		}
 		item.Acknowledged = true
-		done = append(done, string(item.Result.ID))
+		done = append(done, string(item.own.ID))
 	}
 	if a.bag == nil {
 		return
@@ -340,7 +341,7 @@ func (a *saveAll) note(items []*savedFile) {
 		a.mu.Lock()
 		noted := a.noted[item.Result]
 		a.mu.Unlock()
-		if r := item.Result; item.poll != "" && r.Poll != item.poll && !noted {
+		if r := item.own; item.poll != "" && r.Poll != item.poll && !noted {
 			a.folder.Note(string(item.poll), fileNote{
 				Name: item.kept.Name, Result: r.ID, Poll: r.Poll, Task: r.Task, Identifier: r.Identifier,
 				Type: r.Type, URL: r.URL, Checksum: r.Checksum, Size: r.Size, DateCreated: r.DateCreated,
@@ -353,7 +354,7 @@ func (a *saveAll) note(items []*savedFile) {
 func (a *saveAll) record(items []*savedFile) error {
 	files := make([]bag.File, len(items))
 	for i, item := range items {
-		r := item.Result
+		r := item.own
 		files[i] = bag.File{
 			Entry:  bag.Entry{Path: item.kept.Name, Size: r.Size, MD5: item.MD5, SHA256: item.SHA256},
 			Result: string(r.ID), Published: r.DateCreated,

@@ -332,7 +332,10 @@ func (s *ResultsService) store(
 	file.SHA256 = true
 	body.Reader = download.NewReader(ctx, s.client.downloads.limits, file)
 	defer func() { _ = body.Close() }()
-	stored, err := sink.Store(ctx, SinkFile{Result: own, Name: FileName(o.name(own)), Body: &body})
+	item.own = *own
+	stored, err := sink.Store(ctx, SinkFile{
+		Result: new(*own), Name: FileName(o.name(new(*own))), Body: &body,
+	})
 	if err == nil && body.begun && !body.Verified() {
 		err = errors.New("the sink did not read the file to its end")
 	}
@@ -346,7 +349,7 @@ func (s *ResultsService) store(
 		return err
 	}
 	item.Path, item.MD5, item.SHA256, item.kept.Found = stored.Location,
-		strings.ToLower(own.Checksum), stored.SHA256, !body.begun
+		hex.EncodeToString(file.MD5), stored.SHA256, !body.begun
 	if body.begun {
 		_, sha := body.Sums()
 		item.SHA256 = hex.EncodeToString(sha)

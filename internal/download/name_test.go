@@ -38,7 +38,7 @@ func TestFileName(t *testing.T) {
 			assert.Equal(t, want, got)
 		}
 	}
-	assert.Equal(t, ".JPG", filepath.Ext(FileName("IMG_0001.JPG")))
+	assert.Equal(t, "IMG_0001~c8ae06e33f1ec5d2151f.JPG", FileName("IMG_0001.JPG"))
 }
 
 func FuzzFileName(f *testing.F) {

@@ -23,6 +23,7 @@ type partial struct {
 	name   string
 	info   fs.FileInfo
 	shared bool // a later Save finds it by its name
+	claims bool // by its name, a later Save recognises an empty file
 }
 
 const maxOvertaken = 10
@@ -118,10 +119,10 @@ func (f *Folder) byName(p *partial) fs.FileInfo {
 	return now
 }
 
-// discard removes the partial file. Where it cannot be removed, it is emptied:
-// its bytes must not be used again.
+// discard removes the partial file. Where it cannot be removed, or its name is
+// still needed, it is emptied: its bytes must not be used again.
 func (f *Folder) discard(p *partial) {
-	if f.stillNamed(p) && f.sys.remove(f.root, p.name) != nil {
+	if f.stillNamed(p) && (p.claims || f.sys.remove(f.root, p.name) != nil) {
 		_ = p.Truncate(0)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"os"
 	"strings"
+	"time"
 )
 
 // publish gives the verified partial file its name, unless that name is taken.
@@ -35,7 +36,9 @@ func (s *saving) publish(p *partial, name string) error {
 		err = s.sys.rename(s.root, p.name, name)
 	}
 	if errors.Is(err, errors.ErrUnsupported) {
-		err = s.claim(p, name)
+		if err = s.claim(p, name); err == nil {
+			s.removeClaims()
+		}
 	}
 	if taken(err) || err == nil && !s.isNamed(p, name) {
 		return errMoved
@@ -63,31 +66,49 @@ func (s *saving) claim(p *partial, name string) error {
 		return err
 	}
 	p.name = claim
-	err := s.renameOver(p, name)
-	if err != nil && s.stillNamed(p) && s.root.Rename(p.name, original) == nil {
+	gone, err := s.renameOver(p, name)
+	if !gone {
+		p.claims = true
+	} else if err != nil && s.stillNamed(p) && s.root.Rename(p.name, original) == nil {
 		p.name = original
 	}
 	return err
 }
 
 // renameOver creates name, so that no other process gets it, and renames the
-// partial file over it.
-func (s *saving) renameOver(p *partial, name string) error {
+// partial file over it. It returns false if the empty file may still have the name.
+func (s *saving) renameOver(p *partial, name string) (gone bool, err error) {
 	f, err := s.root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
-		return err
+		return true, err
 	}
 	empty, err := f.Stat()
-	if err = errors.Join(err, f.Close()); err != nil {
-		return err
+	if closeErr := f.Close(); err == nil {
+		err = closeErr
 	}
-	if !s.isEmpty(name, empty) {
-		return errMoved
+	switch {
+	case err != nil:
+	case !s.isEmpty(name, empty):
+		err = errMoved
+	default:
+		err = s.sys.replace(s.root, p.name, name)
 	}
-	if err = s.sys.replace(s.root, p.name, name); err != nil && s.isEmpty(name, empty) {
-		_ = s.sys.remove(s.root, name)
+	return err == nil || s.withdraw(name, empty), err
+}
+
+// withdraw removes the empty file of a claim, and returns false if the file may
+// still be there.
+func (s *saving) withdraw(name string, empty fs.FileInfo) bool {
+	now, err := s.root.Lstat(name)
+	switch {
+	case err != nil:
+		return errors.Is(err, fs.ErrNotExist)
+	case empty == nil:
+		return false
+	case !os.SameFile(now, empty) || now.Size() > 0:
+		return true
 	}
-	return err
+	return s.sys.remove(s.root, name) == nil
 }
 
 const (
@@ -109,6 +130,14 @@ func (s *saving) claims() (names []string) {
 		}
 	}
 	return names
+}
+
+// removeClaims removes the claims of Saves that were killed before they created
+// the name. Else a user's empty file of that name would later pass for theirs.
+func (s *saving) removeClaims() {
+	for _, claim := range s.claims() {
+		_, _ = s.removeStale(claim, time.Time{})
+	}
 }
 
 // isEmpty reports whether name is the given file and still empty.
@@ -148,11 +177,14 @@ func (s *saving) dropClaim(name string, info fs.FileInfo) bool {
 			claims[i] = lost
 		}
 	}
-	dropped := s.isEmpty(name, info) && s.sys.remove(s.root, name) == nil
+	if !s.withdraw(name, info) {
+		return false
+	}
 	for _, claim := range claims {
 		_ = s.sys.remove(s.root, claim)
 	}
-	return dropped
+	_, err := s.root.Lstat(name)
+	return errors.Is(err, fs.ErrNotExist)
 }
 
 func isLost(claim string) bool { return strings.HasSuffix(claim, lostSuffix) }

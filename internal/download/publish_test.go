@@ -404,6 +404,52 @@ func TestAClaimThatFailsLeavesNoName(t *testing.T) {
 	assert.Equal(t, []string{"a"}, names(t, dir))
 }
 
+// Whatever fails between the two steps of a claim, the next Save takes no empty file for the user's.
+func TestAClaimOnADiskThatFails(t *testing.T) {
+	t.Parallel()
+	for name, shared := range map[string]bool{
+		"no links, and no rename that spares": true, "nothing but rename": false,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f, dir := folder(t)
+			breaks[name](&f.sys)
+			o := &object{content: random(5000)}
+			fails := func(*os.Root, string) error { return syscall.EIO }
+			f.sys.remove = fails
+			f.sys.replace = func(*os.Root, string, string) error { return syscall.EIO }
+			_, err := saveWithin(t, f, o)
+			require.ErrorIs(t, err, syscall.EIO)
+			requireContent(t, filepath.Join(dir, "a"), nil)
+			f.sys.replace = (*os.Root).Rename
+			if shared { // the claim cannot be removed either: the file gets its second name
+				kept, err := saveWithin(t, f, o)
+				require.NoError(t, err)
+				requireContent(t, filepath.Join(dir, kept.Name), o.content)
+				require.NoError(t, os.Remove(filepath.Join(dir, kept.Name)))
+			}
+			f.sys.remove = (*os.Root).Remove
+			kept := requireSaved(t, f, dir, "a", o)
+			assert.Equal(t, "a", kept.Name)
+			_, err = RemovePartials(t.Context(), dir, time.Now().Add(time.Hour))
+			require.NoError(t, err)
+			assert.Equal(t, []string{"a"}, names(t, dir))
+		})
+	}
+}
+
+// A Save that was killed before it created the name leaves its claim, which the next one removes.
+func TestAClaimWithoutAName(t *testing.T) {
+	t.Parallel()
+	f, dir := folder(t)
+	breaks["no links, and no rename that spares"](&f.sys)
+	o := &object{content: random(5000)}
+	claim := strings.TrimSuffix(partialName("a", o.file()), partialSuffix) + claimSuffix
+	require.NoError(t, os.WriteFile(filepath.Join(dir, claim), o.content, 0o600))
+	requireSaved(t, f, dir, "a", o)
+	assert.Equal(t, []string{"a"}, names(t, dir))
+}
+
 // An empty file that appears just before a claim is not ours to replace.
 func TestAClaimDoesNotReplaceAnEmptyFile(t *testing.T) {
 	t.Parallel()
