@@ -300,7 +300,7 @@ type stored struct {
 	record
 
 	revision uint64
-	told     <-chan struct{} // closed when Handlers.Step has returned: nil if it is not called
+	told     func() // waits for Handlers.Step: nil if there is nothing to wait for
 }
 
 // load reads an account's record.

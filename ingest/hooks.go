@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
-	"runtime/debug"
 	"slices"
 	"time"
 
@@ -16,16 +14,22 @@ import (
 // stepOfResult is the step that a call of Handlers.Result is.
 const stepOfResult = "result"
 
+// stepHook is a hook that observes steps.
+type stepHook struct {
+	hook  ricloud.StepHook
+	calls callback
+}
+
 // stepHooks returns the hooks that observe steps.
-func stepHooks(all []ricloud.Hook) ([]ricloud.StepHook, error) {
-	var found []ricloud.StepHook
+func stepHooks(all []ricloud.Hook) ([]*stepHook, error) {
+	var found []*stepHook
 	for i, hook := range all {
 		h, ok := hook.(ricloud.StepHook)
 		if !ok {
 			return nil, invalid("Run", "Handlers.Hooks",
 				fmt.Sprintf("hook %d is a %T, which is no ricloud.StepHook", i, hook))
 		}
-		found = append(found, h)
+		found = append(found, &stepHook{h, callback{name: fmt.Sprintf("hook %d, a %T", i, hook)}})
 	}
 	return found, nil
 }
@@ -38,49 +42,54 @@ func (r *runner) beginStep(
 	if len(r.hooks) == 0 {
 		return ctx, func(ricloud.StepResult) {}
 	}
-	began := time.Now()
+	began, step := time.Now(), ctx
 	ends := make([]func(ricloud.StepResult), len(r.hooks))
-	for i, hook := range r.hooks {
-		<-r.callBack(ctx, "a hook", func() {
-			inner, ended := hook.Step(ctx, info)
-			if ends[i] = ended; inner != nil {
-				ctx = inner //nolint:fatcontext // each adds to it
-			}
-		})
+	for i, h := range r.hooks {
+		given := step
+		begun, _ := call(ctx, r, &h.calls, observeTimeout, func() begunStep {
+			inner, ended := h.hook.Step(given, info)
+			return begunStep{inner, ended}
+		})()
+		if ends[i] = begun.ended; begun.ctx != nil {
+			step = valuesOf(begun.ctx, ctx) //nolint:fatcontext // each adds to it
+		}
 	}
-	return ctx, func(result ricloud.StepResult) {
+	return step, func(result ricloud.StepResult) {
 		result.Duration = time.Since(began)
-		for _, ended := range slices.Backward(ends) {
-			if ended != nil {
-				<-r.callBack(ctx, "a hook", func() { ended(result) })
+		for i, h := range slices.Backward(r.hooks) {
+			if ended := ends[i]; ended != nil {
+				_, _ = call(ctx, r, &h.calls, observeTimeout, func() any {
+					ended(result)
+					return nil
+				})()
 			}
 		}
 	}
 }
 
-// callBack calls a function of the user's on a goroutine of its own, which it may end or hold up.
-// It returns what is closed when that is over.
-func (r *runner) callBack(ctx context.Context, who string, call func()) <-chan struct{} {
-	over := make(chan struct{})
-	go func() {
-		defer close(over)
-		r.contain(ctx, who, call)
-	}()
-	return over
+// begunStep is what a hook returns of a step that begins.
+type begunStep struct {
+	ctx   context.Context //nolint:containedctx // it is passed on
+	ended func(ricloud.StepResult)
 }
 
-// contain logs a panic and goes on. One of a hook must not lose a step, and one about something
-// that is stored would end the process of every leader.
-func (r *runner) contain(ctx context.Context, who string, call func()) {
-	defer func() {
-		if p := recover(); p != nil {
-			r.log(ctx, "a panic", slog.String("in", who),
-				slog.String("panic", maskedText(fmt.Sprint(p), r.passwords.all()...)),
-				slog.String("stack", string(debug.Stack())))
-		}
-	}()
-	call()
+// valuesOf returns a context with the values of a hook's. It ends with the step's, whatever the
+// hook's comes from: Run must be able to end the step, and the hook must not.
+func valuesOf(hooks, step context.Context) context.Context {
+	if hooks.Done() == step.Done() {
+		return hooks
+	}
+	return stepContext{step, hooks}
 }
+
+type stepContext struct {
+	context.Context //nolint:containedctx // it is one
+
+	values context.Context //nolint:containedctx // as above
+}
+
+// Value returns a value of the hook's context.
+func (c stepContext) Value(key any) any { return c.values.Value(key) }
 
 // outcomeOf says what became of a step that left its account in a state.
 func outcomeOf(ctx context.Context, state State, err error) ricloud.StepResult {

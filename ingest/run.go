@@ -17,7 +17,8 @@ import (
 type Handlers struct {
 	// Secret returns the password of an account, by its key. It is called
 	// before each login, and its result is not stored. A call that takes longer
-	// than 30 seconds counts as failed. Required.
+	// than 30 seconds counts as failed. While 16 such calls have not returned, all
+	// logins count as failed, without a call. Required.
 	Secret func(ctx context.Context, key string) (ricloud.Secret, error)
 
 	// Result handles one result. When it returns nil, the engine makes sure that
@@ -30,12 +31,14 @@ type Handlers struct {
 	// Step, if set, is called after each step of an account, in the process
 	// that has made the step. Use it for metrics and traces, or to report that a
 	// code is needed. Calls about one account come in order, and the account's
-	// next step waits for them: it must return soon.
+	// next step waits for them, for two minutes at most: it must return soon. While
+	// 16 calls have taken longer and have not returned, no more are made.
 	Step func(ctx context.Context, key string, step Step)
 
 	// Hooks observe the steps of accounts that this process makes, and its calls of Result. Each
 	// must be a ricloud.StepHook; those of the module otel are. A step's calls to the API and its
-	// downloads are inside the step, for those who also give the hooks to the client.
+	// downloads are inside the step, for those who also give the hooks to the client. A hook must
+	// return soon, as Step must. The context that it returns does not change when the step ends.
 	Hooks []ricloud.Hook
 
 	// Concurrency is how many accounts' results this process handles at a time.
@@ -64,7 +67,7 @@ type Handlers struct {
 	Drain time.Duration
 
 	// Logger, if set, logs failures. Records hold keys and reasons, never a
-	// secret.
+	// secret. Its handler must not block.
 	Logger *slog.Logger
 }
 
@@ -92,8 +95,10 @@ type runner struct {
 
 	client *ricloud.Client
 	h      Handlers
-	hooks  []ricloud.StepHook
+	hooks  []*stepHook
 	fatal  func(error) // ends the Run
+
+	stepCalls, secretCalls callback
 }
 
 // Run works on the accounts until ctx ends, together with the other processes
@@ -131,6 +136,7 @@ func (e *Engine) Run(ctx context.Context, client *ricloud.Client, h Handlers) er
 	work, stop := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer stop(nil)
 	r := &runner{Engine: e, client: client, h: h, hooks: hooks, fatal: cancel}
+	r.stepCalls.name, r.secretCalls.name = "Handlers.Step", "Handlers.Secret"
 	w := newWorker(r)
 
 	var followers, workers sync.WaitGroup
@@ -220,6 +226,7 @@ var (
 
 func (r *runner) log(ctx context.Context, msg string, attrs ...slog.Attr) {
 	if r.h.Logger != nil {
+		defer func() { _ = recover() }() // of its handler, which cannot be told of it
 		//nolint:sloglint // the callers' messages are constants
 		r.h.Logger.LogAttrs(ctx, slog.LevelWarn, "ingest: "+msg, attrs...)
 	}

@@ -62,40 +62,37 @@ func (l *leader) login(ctx context.Context, r *stored, code ricloud.Secret) erro
 	return l.adopt(ctx, r, session, "")
 }
 
-// secretOf asks for a password, within a time. A panic of Handlers.Secret is an error, whose text
-// leaves out its value: that may hold the password.
+// secretOf asks for a password, within a time. The text of an error holds no password. That of a
+// panic leaves out its value, which may hold it.
 func (l *leader) secretOf(ctx context.Context, key string) (ricloud.Secret, error) {
 	ctx, cancel := context.WithTimeout(ctx, secretTimeout)
 	defer cancel()
 	type answer struct {
 		password ricloud.Secret
-		err      error
+		failed   error
 	}
-	answered := make(chan answer, 1)
-	go func() {
-		a := answer{err: errors.New("it ended its goroutine")}
+	a, err := call(ctx, l.runner, &l.secretCalls, secretTimeout+callbackGrace, func() (a answer) {
 		defer func() {
 			if p := recover(); p != nil {
-				a.err = fmt.Errorf("it panicked with a %T", p)
+				a.failed = fmt.Errorf("Handlers.Secret: it panicked with a %T", p)
 				l.log(ctx, "Handlers.Secret panicked", slog.String("account", key),
 					slog.String("stack", string(debug.Stack())))
 			}
-			answered <- a
 		}()
-		a.password, a.err = l.h.Secret(ctx, key)
-	}()
-	select {
-	case a := <-answered:
-		if a.err == nil && strings.TrimSpace(a.password.Reveal()) == "" {
-			a.err = errors.New("it returned an empty password")
+		password, err := l.h.Secret(ctx, key)
+		if err == nil && strings.TrimSpace(password.Reveal()) == "" {
+			err = errors.New("it returned an empty password")
 		}
-		if a.err != nil {
-			return a.password, fmt.Errorf("Handlers.Secret: %w", masked(a.err, a.password))
+		if err != nil { // its methods are the user's; an API's error says nothing of the account
+			a.failed = errors.New("Handlers.Secret: " + maskedText(err.Error(), password))
 		}
-		return a.password, nil
-	case <-ctx.Done():
-		return ricloud.Secret{}, fmt.Errorf("Handlers.Secret did not return: %w", context.Cause(ctx))
+		a.password = password
+		return a
+	})()
+	if err != nil {
+		return a.password, fmt.Errorf("Handlers.Secret %w", err)
 	}
+	return a.password, a.failed
 }
 
 // adopt records a session as the account's.
@@ -109,7 +106,7 @@ func (l *leader) adopt(
 		r.State = Connecting
 		return l.connected(ctx, r, session)
 	}
-	return l.saveStep(context.WithoutCancel(ctx), r, Connecting, note)
+	return l.saveMade(ctx, r, Connecting, note)
 }
 
 // findLogin looks for the session of a login whose outcome is not known.

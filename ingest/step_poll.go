@@ -26,7 +26,7 @@ func (l *leader) request(ctx context.Context, r *stored) error {
 	}
 	r.progress()
 	r.Poll = poll.ID
-	return l.saveStep(context.WithoutCancel(ctx), r, Polling, "")
+	return l.saveMade(ctx, r, Polling, "")
 }
 
 func (l *leader) subscribe(ctx, create context.Context, r *stored) error {
@@ -37,7 +37,7 @@ func (l *leader) subscribe(ctx, create context.Context, r *stored) error {
 		return l.notRequested(ctx, r, err)
 	}
 	r.subscribed(subscription.ID)
-	return l.saveStep(context.WithoutCancel(ctx), r, Subscribed, "")
+	return l.saveMade(ctx, r, Subscribed, "")
 }
 
 // subscribed records a subscription as the account's.

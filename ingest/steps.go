@@ -156,11 +156,23 @@ func isGone(err error) bool {
 
 // saveStep writes a record that came to a state.
 func (l *leader) saveStep(ctx context.Context, r *stored, state State, note string) error {
+	return l.saveAndTell(ctx, ctx, r, state, note)
+}
+
+// saveMade is saveStep after a request that may have been applied: it is written down however ctx
+// ended.
+func (l *leader) saveMade(ctx context.Context, r *stored, state State, note string) error {
+	return l.saveAndTell(context.WithoutCancel(ctx), ctx, r, state, note)
+}
+
+func (l *leader) saveAndTell(
+	save, tell context.Context, r *stored, state State, note string,
+) error {
 	step := r.step(l.id, state, note)
-	if err := l.save(ctx, r); err != nil {
+	if err := l.save(save, r); err != nil {
 		return err
 	}
-	l.tell(ctx, r, step)
+	l.tell(tell, r, step)
 	r.waitTold()
 	return nil
 }
@@ -172,13 +184,17 @@ func (l *leader) tell(ctx context.Context, r *stored, step Step) {
 	}
 	r.waitTold()
 	key := r.Account.Key
-	r.told = l.callBack(ctx, "Handlers.Step", func() { l.h.Step(ctx, key, step) })
+	wait := call(ctx, l.runner, &l.stepCalls, observeTimeout, func() any {
+		l.h.Step(ctx, key, step)
+		return nil
+	})
+	r.told = func() { _, _ = wait() }
 }
 
-// waitTold waits for the calls of Handlers.Step about the account.
+// waitTold waits for the calls of Handlers.Step about the account, unless they take too long.
 func (r *stored) waitTold() {
 	if r.told != nil {
-		<-r.told
+		r.told()
 		r.told = nil
 	}
 }
@@ -286,7 +302,7 @@ func mayBeApplied(err error) bool {
 func (l *leader) unknown(ctx context.Context, r *stored, err error) error {
 	r.Due = time.Now().UTC().Add(lookAgain / 2)
 	r.Reason = bounded(err.Error())
-	return l.saveStep(context.WithoutCancel(ctx), r, r.State, "outcome not known: "+err.Error())
+	return l.saveMade(ctx, r, r.State, "outcome not known: "+err.Error())
 }
 
 // loginPause returns how long to wait after a number of logins in a row that were not made.

@@ -23,7 +23,6 @@ import (
 
 const (
 	maxRetryWait = 10 * time.Minute
-	handlerGrace = 5 * time.Second // beyond its timeout
 )
 
 // worker handles results in this process, whoever leads.
@@ -326,7 +325,7 @@ func (w *worker) outcome(ctx context.Context, ended <-chan error) error {
 		return err
 	case <-ctx.Done():
 	}
-	timer := time.NewTimer(handlerGrace)
+	timer := time.NewTimer(callbackGrace)
 	defer timer.Stop()
 	select {
 	case err := <-ended:
@@ -349,7 +348,10 @@ func (w *worker) protected(
 				slog.String("panic", said), slog.String("stack", string(debug.Stack())))
 		}
 	}()
-	return w.h.Result(ctx, r)
+	if err = w.h.Result(ctx, r); err != nil {
+		_, _ = err.Error(), isAway(err) // its methods are the handler's: they are to panic here
+	}
+	return err
 }
 
 // sign gives a result its signed URL, if there is one. Without one, the client

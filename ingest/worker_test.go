@@ -326,6 +326,7 @@ func TestAStepHandlerThatIsSlow(t *testing.T) {
 		stop := b.run(h)
 		b.submit(here...)
 		b.wait(1, ingest.Done)
+		after(time.Minute) // the last call; Run does not wait so long for it
 		stop()
 		assert.Equal(t, []ingest.State{
 			ingest.LoggingIn, ingest.Connecting, ingest.Requesting, ingest.Polling, ingest.Handling,
