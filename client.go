@@ -23,7 +23,8 @@ const DefaultBaseURL = "https://ricloud-api.reincubate.com"
 const userAgent = "ricloud-go/" + Version
 
 // A Client calls the ricloud API. Each field is the service for one kind of
-// resource. It is safe for concurrent use: make one per token and keep it.
+// resource. It is safe for concurrent use: make one per token and keep it. NewClient
+// makes one; the calls of a zero Client return a *ParamError.
 type Client struct {
 	Organisation   *OrganisationService
 	Keys           *KeysService
@@ -53,6 +54,25 @@ type Client struct {
 
 // service gives the methods of each service their client.
 type service struct{ client *Client }
+
+// clientFor returns the client of a service. A service without one, such as each
+// of a zero Client, gets a client that refuses every call.
+func clientFor[S ~struct{ client *Client }](s *S) *Client {
+	if s != nil && service(*s).client != nil {
+		return service(*s).client
+	}
+	c, _ := NewClient("none") // cannot fail
+	c.transport = nil
+	return c
+}
+
+// check refuses a Client that NewClient did not make.
+func (c *Client) check() error {
+	if c == nil || c.transport == nil {
+		return invalid("Client", "is zero: make one with NewClient")
+	}
+	return nil
+}
 
 // NewClient returns a client that authenticates with token, the token of a
 // key. It does no I/O and reads no environment variable. It returns a
@@ -166,7 +186,11 @@ func (c *config) checkCombinations() {
 // Close closes idle connections. It does not disturb calls in progress, and
 // the Client can still be used. Only a program that makes clients for a short
 // time needs it.
-func (c *Client) Close() { c.transport.Close() }
+func (c *Client) Close() {
+	if c.check() == nil {
+		c.transport.Close()
+	}
+}
 
 // Call makes a request to an endpoint that this package does not know. path is
 // relative to the base URL and must be escaped. Call sends body as JSON unless
@@ -249,6 +273,9 @@ func (c *config) quota() float64 {
 // Stats returns the counts so far. It makes no request, is cheap, and is safe at any time. The
 // fields are not all read at the same instant.
 func (c *Client) Stats() Stats {
+	if c.check() != nil {
+		return Stats{}
+	}
 	t := c.transport.Stats()
 	n := c.counts
 	return Stats{

@@ -216,6 +216,9 @@ func newDownloads(cfg config, bare http.RoundTripper) downloads {
 func (c *Client) file(
 	ctx context.Context, operation string, result *Result, progress func(Progress), seen *transfer,
 ) (*download.File, *Result, error) {
+	if err := c.check(); err != nil {
+		return nil, nil, forOperation(operation, err)
+	}
 	if result == nil {
 		return nil, nil, &ParamError{Operation: operation, Field: "result", Reason: "is required"}
 	}
@@ -307,13 +310,13 @@ func (s *ResultsService) open(ctx context.Context, result *Result) (io.ReadClose
 func (s *ResultsService) openWith(
 	ctx context.Context, result *Result, progress func(Progress),
 ) (io.ReadCloser, error) {
-	ctx, seen := s.client.beginTransfer(ctx, "Results.Open", result)
-	file, _, err := s.client.file(ctx, "Results.Open", result, progress, seen)
+	ctx, seen := clientFor(s).beginTransfer(ctx, "Results.Open", result)
+	file, _, err := clientFor(s).file(ctx, "Results.Open", result, progress, seen)
 	if err != nil {
 		seen.end(false, false, err)
 		return nil, err
 	}
-	reader := download.NewReader(ctx, s.client.downloads.limits, file)
+	reader := download.NewReader(ctx, clientFor(s).downloads.limits, file)
 	if err := reader.Open(); err != nil {
 		seen.end(false, false, err)
 		return nil, err
@@ -398,14 +401,14 @@ func (s *ResultsService) save(
 	ctx context.Context, operation string, folder *download.Folder, saved *savedFile,
 	o downloadOptions,
 ) (err error) {
-	ctx, seen := s.client.beginTransfer(ctx, operation, saved.Result)
+	ctx, seen := clientFor(s).beginTransfer(ctx, operation, saved.Result)
 	defer func() { seen.end(err == nil, saved.kept.Found, err) }()
-	file, own, err := s.client.file(ctx, operation, saved.Result, o.progress, seen)
+	file, own, err := clientFor(s).file(ctx, operation, saved.Result, o.progress, seen)
 	if err != nil {
 		return err
 	}
 	saved.own = *own
-	saved.kept, err = folder.Save(ctx, o.name(new(*own)), s.client.downloads.limits, file)
+	saved.kept, err = folder.Save(ctx, o.name(new(*own)), clientFor(s).downloads.limits, file)
 	if err != nil {
 		return err
 	}

@@ -343,7 +343,7 @@ type EventsService service
 //
 // GET /events/{id}
 func (s *EventsService) Get(ctx context.Context, id ID, opts ...CallOption) (*Event, error) {
-	return do[Event](ctx, s.client, request{op: transport.EventsGet, id: id}, opts)
+	return do[Event](ctx, clientFor(s), request{op: transport.EventsGet, id: id}, opts)
 }
 
 // List returns one page of events.
@@ -352,7 +352,7 @@ func (s *EventsService) Get(ctx context.Context, id ID, opts ...CallOption) (*Ev
 func (s *EventsService) List(
 	ctx context.Context, params EventListParams, opts ...CallOption,
 ) (*List[Event], error) {
-	return list[Event](ctx, s.client, transport.EventsList, params, opts)
+	return list[Event](ctx, clientFor(s), transport.EventsList, params, opts)
 }
 
 // All iterates over all events, page by page.
@@ -361,7 +361,7 @@ func (s *EventsService) List(
 func (s *EventsService) All(
 	ctx context.Context, params EventListParams, opts ...CallOption,
 ) iter.Seq2[*Event, error] {
-	return all[Event](ctx, s.client, transport.EventsList, params, opts)
+	return all[Event](ctx, clientFor(s), transport.EventsList, params, opts)
 }
 
 // listedEvent is an entry of a list of events. An entry that cannot be read
@@ -501,7 +501,7 @@ func (s *EventsService) Replay(
 	if fn == nil {
 		return 0, &ParamError{Operation: "Events.Replay", Field: "fn", Reason: "is required"}
 	}
-	r := newReplay("Events.Replay", newEventRecord(s.client, opts), fn)
+	r := newReplay("Events.Replay", newEventRecord(clientFor(s), opts), fn)
 	r.Since = func(time.Time) time.Time { return since }
 	err = r.Run(ctx)
 	return r.Handled, err
@@ -552,8 +552,8 @@ func (h *WebhookHandler) Replay(
 	ctx context.Context, client *Client, opts ...CallOption,
 ) (handled int, err error) {
 	const operation = "WebhookHandler.Replay"
-	if client == nil {
-		return 0, &ParamError{Operation: operation, Field: "client", Reason: "is required"}
+	if err := cmp.Or(h.check(), client.check()); err != nil {
+		return 0, forOperation(operation, err)
 	}
 	var position time.Time
 	cursor, hasCursor := h.dedupe.(Cursor)
@@ -621,14 +621,14 @@ func (s *EventsService) Watch(
 	ctx context.Context, params EventWatchParams, opts ...CallOption,
 ) iter.Seq2[*Event, error] {
 	return func(yield func(*Event, error) bool) {
-		record := newEventRecord(s.client, opts)
+		record := newEventRecord(clientFor(s), opts)
 		record.background = true
-		polling := s.client.waits.polls
+		polling := clientFor(s).waits.polls
 		w := &events.Watch[*Event]{
 			Record:    record.record("Events.Watch"),
 			List:      record.list(EventListParams{Type: params.Type, Action: params.Action}),
 			Since:     params.Since,
-			Allowance: s.client.waits.events.Share(), Shortest: polling.rhythm.Shortest,
+			Allowance: clientFor(s).waits.events.Share(), Shortest: polling.rhythm.Shortest,
 			Longest: polling.rhythm.Longest,
 			Passing: isPassing,
 		}
@@ -638,7 +638,7 @@ func (s *EventsService) Watch(
 		}
 		err := w.Run(ctx, func(e *Event, err error) bool {
 			if err == nil && params.Notify {
-				s.client.notify(ctx, "Events.Watch", e)
+				clientFor(s).notify(ctx, "Events.Watch", e)
 			}
 			return yield(e, err)
 		})

@@ -76,7 +76,7 @@ type KeysService service
 //
 // GET /key
 func (s *KeysService) Current(ctx context.Context, opts ...CallOption) (*Key, error) {
-	return do[Key](ctx, s.client, request{op: transport.KeysCurrent}, opts)
+	return do[Key](ctx, clientFor(s), request{op: transport.KeysCurrent}, opts)
 }
 
 // UpdateCurrent changes the key whose token the Client uses.
@@ -85,7 +85,7 @@ func (s *KeysService) Current(ctx context.Context, opts ...CallOption) (*Key, er
 func (s *KeysService) UpdateCurrent(
 	ctx context.Context, params KeyUpdateParams, opts ...CallOption,
 ) (*Key, error) {
-	return do[Key](ctx, s.client, request{op: transport.KeysUpdateCurrent, body: params}, opts)
+	return do[Key](ctx, clientFor(s), request{op: transport.KeysUpdateCurrent, body: params}, opts)
 }
 
 // Create creates a key and returns it with its token.
@@ -94,14 +94,14 @@ func (s *KeysService) UpdateCurrent(
 func (s *KeysService) Create(
 	ctx context.Context, params KeyCreateParams, opts ...CallOption,
 ) (*Key, error) {
-	return do[Key](ctx, s.client, request{op: transport.KeysCreate, body: params}, opts)
+	return do[Key](ctx, clientFor(s), request{op: transport.KeysCreate, body: params}, opts)
 }
 
 // Get returns a key.
 //
 // GET /keys/{id}
 func (s *KeysService) Get(ctx context.Context, id ID, opts ...CallOption) (*Key, error) {
-	return do[Key](ctx, s.client, request{op: transport.KeysGet, id: id}, opts)
+	return do[Key](ctx, clientFor(s), request{op: transport.KeysGet, id: id}, opts)
 }
 
 // List returns one page of keys.
@@ -110,7 +110,7 @@ func (s *KeysService) Get(ctx context.Context, id ID, opts ...CallOption) (*Key,
 func (s *KeysService) List(
 	ctx context.Context, params KeyListParams, opts ...CallOption,
 ) (*List[Key], error) {
-	return list[Key](ctx, s.client, transport.KeysList, params, opts)
+	return list[Key](ctx, clientFor(s), transport.KeysList, params, opts)
 }
 
 // All iterates over all keys, page by page.
@@ -119,7 +119,7 @@ func (s *KeysService) List(
 func (s *KeysService) All(
 	ctx context.Context, params KeyListParams, opts ...CallOption,
 ) iter.Seq2[*Key, error] {
-	return all[Key](ctx, s.client, transport.KeysList, params, opts)
+	return all[Key](ctx, clientFor(s), transport.KeysList, params, opts)
 }
 
 // Update changes a key and returns it.
@@ -128,7 +128,7 @@ func (s *KeysService) All(
 func (s *KeysService) Update(
 	ctx context.Context, id ID, params KeyUpdateParams, opts ...CallOption,
 ) (*Key, error) {
-	return do[Key](ctx, s.client, request{op: transport.KeysUpdate, id: id, body: params}, opts)
+	return do[Key](ctx, clientFor(s), request{op: transport.KeysUpdate, id: id, body: params}, opts)
 }
 
 // Rotate gives a key a new token and returns the key with it. It is never sent
@@ -139,5 +139,5 @@ func (s *KeysService) Update(
 func (s *KeysService) Rotate(
 	ctx context.Context, id ID, params KeyRotateParams, opts ...CallOption,
 ) (*Key, error) {
-	return do[Key](ctx, s.client, request{op: transport.KeysRotate, id: id, body: params}, opts)
+	return do[Key](ctx, clientFor(s), request{op: transport.KeysRotate, id: id, body: params}, opts)
 }

@@ -58,7 +58,7 @@ func (s *SessionsService) Login(
 			return session, err
 		}
 		session, err = last(
-			s.client.waits.sessions.watch(ctx, "Sessions.Login", created.ID, created, nil),
+			clientFor(s).waits.sessions.watch(ctx, "Sessions.Login", created.ID, created, nil),
 		)
 		sent := params.code() != ""
 		err = withCodeSent(err, sent)
@@ -104,7 +104,7 @@ func withCodeSent(err error, sent bool) error {
 func (s *SessionsService) createOnce(
 	ctx context.Context, params SessionCreateParams, opts []CallOption,
 ) (*Session, error) {
-	done, err := s.client.waits.logins.Turn(ctx, params.Source.account())
+	done, err := clientFor(s).waits.logins.Turn(ctx, params.Source.account())
 	if err != nil {
 		return nil, &CallError{Operation: "Sessions.Login", Err: err, notSent: true}
 	}
@@ -121,7 +121,7 @@ func (s *SessionsService) createOnce(
 	for {
 		found, findErr := s.Find(ctx, find)
 		switch {
-		case findErr == nil && s.client.waits.logins.Add(string(found.ID)):
+		case findErr == nil && clientFor(s).waits.logins.Add(string(found.ID)):
 			return found, nil
 		case findErr == nil: // another Login has taken it since
 			find.Known = append(find.Known, found.ID)
@@ -204,7 +204,7 @@ func (s *SessionsService) Find(
 	}
 	search := search{sessions: s, params: params, opts: slices.Concat(opts, []CallOption{oneAttempt})}
 	var failure error // of the last look
-	pause := s.client.waits.sessions.rhythm.Shortest
+	pause := clientFor(s).waits.sessions.rhythm.Shortest
 	for n := range looks {
 		if n > 0 {
 			if err := backoff.Sleep(ctx, pause); err != nil {
@@ -222,7 +222,7 @@ func (s *SessionsService) Find(
 		}
 		verdict := watch.Retry
 		if failure != nil {
-			verdict = s.client.waits.sessions.Classify(failure)
+			verdict = clientFor(s).waits.sessions.Classify(failure)
 		}
 		if verdict != watch.Retry && verdict != watch.Missing { // a list may be missing for a while
 			break
@@ -254,7 +254,7 @@ type search struct {
 
 // look looks once for a session that no other create of the Client returns.
 func (f *search) look(ctx context.Context) (*Session, error) {
-	logins := f.sessions.client.waits.logins
+	logins := clientFor(f.sessions).waits.logins
 	for {
 		session, err := f.lookClosely(ctx)
 		if session == nil || err != nil {
@@ -273,7 +273,7 @@ func (f *search) look(ctx context.Context) (*Session, error) {
 // lookClosely looks once. If it depends on the API's clock whether the newest
 // session is a later one, it looks again when that shows more of the clock.
 func (f *search) lookClosely(ctx context.Context) (*Session, error) {
-	clock, since := f.sessions.client.clock, f.params.Since
+	clock, since := clientFor(f.sessions).clock, f.params.Since
 	for range looks {
 		newest, err := f.newest(ctx)
 		if newest == nil || err != nil {
@@ -305,7 +305,7 @@ func (f *search) newest(ctx context.Context) (*Session, error) {
 	for _, source := range f.sources {
 		params := SessionListParams{Source: source, ListParams: ListParams{Limit: 100}}
 		read := request{op: transport.SessionsList, list: params, needsList: true}
-		page, err := do[List[Session]](ctx, f.sessions.client, read, f.opts)
+		page, err := do[List[Session]](ctx, clientFor(f.sessions), read, f.opts)
 		if err != nil {
 			return nil, err
 		}
@@ -321,7 +321,7 @@ func (f *search) newest(ctx context.Context) (*Session, error) {
 		}
 	}
 	found := f.created(newest)
-	if found == nil && newest != nil && !f.sessions.client.clock.Known() &&
+	if found == nil && newest != nil && !clientFor(f.sessions).clock.Known() &&
 		f.params.Since.Sub(newest.DateCreated) < maxClockError {
 		return nil, &CallError{Operation: "Sessions.Find", Err: fmt.Errorf(
 			"session %s is dated earlier, and without a Date header the API's clock may be behind",
@@ -345,7 +345,7 @@ func (f *search) created(s *Session) *Session {
 	if latest.Nanosecond() == 0 { // the API may cut it to the second
 		latest = latest.Add(time.Second - 1)
 	}
-	least, _ := f.sessions.client.clock.Ahead(time.Now())
+	least, _ := clientFor(f.sessions).clock.Ahead(time.Now())
 	if latest.Before(f.params.Since.Add(least)) {
 		return nil
 	}
@@ -357,7 +357,7 @@ func (f *search) created(s *Session) *Session {
 func (f *search) mayBe(s *Session, source ID) bool {
 	wanted := f.params.Source
 	return !slices.Contains(f.params.Known, s.ID) &&
-		!f.sessions.client.waits.logins.Has(string(s.ID)) &&
+		!clientFor(f.sessions).waits.logins.Has(string(s.ID)) &&
 		isOrUnknown(s.Source.ID, source) && isOrUnknown(s.User, wanted.User) &&
 		isOrUnknown(s.Source.Identifier, wanted.Identifier)
 }
@@ -377,7 +377,7 @@ func (s *SessionsService) sourcesOf(
 	for _, identifier := range []string{source.Identifier, ""} {
 		params := SourceListParams{User: source.User, Identifier: identifier}
 		read := request{op: transport.SourcesList, list: params, needsList: true}
-		for found, err := range paginate[Source](ctx, s.client, read, opts) {
+		for found, err := range paginate[Source](ctx, clientFor(s), read, opts) {
 			if err != nil {
 				return nil, err
 			}

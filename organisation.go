@@ -64,7 +64,7 @@ type OrganisationService service
 //
 // GET /organisation
 func (s *OrganisationService) Get(ctx context.Context, opts ...CallOption) (*Organisation, error) {
-	return do[Organisation](ctx, s.client, request{op: transport.OrganisationGet}, opts)
+	return do[Organisation](ctx, clientFor(s), request{op: transport.OrganisationGet}, opts)
 }
 
 // Update changes the organisation and returns it.
@@ -74,5 +74,5 @@ func (s *OrganisationService) Update(
 	ctx context.Context, params OrganisationUpdateParams, opts ...CallOption,
 ) (*Organisation, error) {
 	r := request{op: transport.OrganisationUpdate, body: params}
-	return do[Organisation](ctx, s.client, r, opts)
+	return do[Organisation](ctx, clientFor(s), r, opts)
 }

@@ -95,7 +95,7 @@ func (s *PermissionsService) Create(
 	ctx context.Context, params PermissionsCreateParams, opts ...CallOption,
 ) (*Permissions, error) {
 	r := request{op: transport.PermissionsCreate, body: params}
-	return do[Permissions](ctx, s.client, r, opts)
+	return do[Permissions](ctx, clientFor(s), r, opts)
 }
 
 // Get returns permissions.
@@ -104,7 +104,7 @@ func (s *PermissionsService) Create(
 func (s *PermissionsService) Get(
 	ctx context.Context, id ID, opts ...CallOption,
 ) (*Permissions, error) {
-	return do[Permissions](ctx, s.client, request{op: transport.PermissionsGet, id: id}, opts)
+	return do[Permissions](ctx, clientFor(s), request{op: transport.PermissionsGet, id: id}, opts)
 }
 
 // List returns one page of permissions.
@@ -113,7 +113,7 @@ func (s *PermissionsService) Get(
 func (s *PermissionsService) List(
 	ctx context.Context, params PermissionsListParams, opts ...CallOption,
 ) (*List[Permissions], error) {
-	return list[Permissions](ctx, s.client, transport.PermissionsList, params, opts)
+	return list[Permissions](ctx, clientFor(s), transport.PermissionsList, params, opts)
 }
 
 // All iterates over all permissions, page by page.
@@ -122,7 +122,7 @@ func (s *PermissionsService) List(
 func (s *PermissionsService) All(
 	ctx context.Context, params PermissionsListParams, opts ...CallOption,
 ) iter.Seq2[*Permissions, error] {
-	return all[Permissions](ctx, s.client, transport.PermissionsList, params, opts)
+	return all[Permissions](ctx, clientFor(s), transport.PermissionsList, params, opts)
 }
 
 // Update changes permissions and returns them.
@@ -132,5 +132,5 @@ func (s *PermissionsService) Update(
 	ctx context.Context, id ID, params PermissionsUpdateParams, opts ...CallOption,
 ) (*Permissions, error) {
 	r := request{op: transport.PermissionsUpdate, id: id, body: params}
-	return do[Permissions](ctx, s.client, r, opts)
+	return do[Permissions](ctx, clientFor(s), r, opts)
 }

@@ -36,7 +36,7 @@ func (s *PollsService) Results(
 	return func(yield func(*Result, error) bool) {
 		list := published.List[Result]{ID: idOf, Content: contentOf}
 		asked := map[ID]bool{} // tasks
-		for poll, end := range s.client.waits.polls.watch(ctx, "Polls.Results", id, nil, opts) {
+		for poll, end := range clientFor(s).waits.polls.watch(ctx, "Polls.Results", id, nil, opts) {
 			poll, end = s.readIfShort(ctx, poll, end, list.Has, opts)
 			results := s.published(ctx, poll, &list, asked, opts)
 			list.Look()
@@ -139,7 +139,7 @@ func (s *PollsService) fromLists(
 		list.HasMore = list.HasMore || list.URL != ""
 		return func(yield func(*Result, error) bool) {
 			shown := 0
-			for result, err := range list.All(ctx, s.client, opts...) {
+			for result, err := range list.All(ctx, clientFor(s), opts...) {
 				if !yield(result, err) || err != nil {
 					return
 				}
@@ -181,7 +181,7 @@ func (s *PollsService) pagesOf(
 	return func(after string) ([]Result, bool, error) {
 		r := list.behind(ID(after))
 		r.query = url.Values{"limit": {strconv.Itoa(maxLimit)}}
-		page, err := do[List[Result]](ctx, s.client, r, opts)
+		page, err := do[List[Result]](ctx, clientFor(s), r, opts)
 		if err != nil {
 			return nil, false, err
 		}
@@ -201,7 +201,7 @@ func (s *PollsService) byTask(
 			}
 			asked[task] = true
 			params := ResultListParams{Task: task}
-			for result, err := range s.client.Results.All(ctx, params, opts...) {
+			for result, err := range clientFor(s).Results.All(ctx, params, opts...) {
 				if !yield(result, err) || err != nil {
 					return
 				}
@@ -334,7 +334,7 @@ func (s *PollsService) cascade(
 		c := &cascade{service: s, poll: poll}
 		defer func() {
 			for _, result := range c.yielded {
-				s.client.cascades.Delete(result)
+				clientFor(s).cascades.Delete(result)
 			}
 		}()
 		c.run(ctx, opts, yield)
@@ -345,7 +345,7 @@ func (c *cascade) run(ctx context.Context, opts []CallOption, yield func(*Result
 	give := func(result *Result, err error) bool {
 		if result != nil {
 			c.yielded = append(c.yielded, result)
-			c.service.client.cascades.Store(result, c)
+			clientFor(c.service).cascades.Store(result, c)
 		}
 		return yield(result, err)
 	}
@@ -365,7 +365,7 @@ func (c *cascade) run(ctx context.Context, opts []CallOption, yield func(*Result
 		case c.to.Load() != nil:
 			saving = append(saving, result)
 		default:
-			ids, err := c.read(ctx, result, c.service.client.Results.open)
+			ids, err := c.read(ctx, result, clientFor(c.service).Results.open)
 			refs.add(ids...)
 			if err != nil && !give(nil, err) {
 				return

@@ -355,9 +355,9 @@ func (s *PollsService) Create(
 	ctx context.Context, params PollCreateParams, opts ...CallOption,
 ) (*Poll, error) {
 	r := request{op: transport.PollsCreate, body: params}
-	poll, err := do[Poll](ctx, s.client, r, opts)
+	poll, err := do[Poll](ctx, clientFor(s), r, opts)
 	if err == nil {
-		s.client.waits.polls.hub.Know(poll)
+		clientFor(s).waits.polls.hub.Know(poll)
 	}
 	return poll, err
 }
@@ -366,9 +366,9 @@ func (s *PollsService) Create(
 //
 // GET /polls/{id}
 func (s *PollsService) Get(ctx context.Context, id ID, opts ...CallOption) (*Poll, error) {
-	poll, err := do[Poll](ctx, s.client, request{op: transport.PollsGet, id: id}, opts)
+	poll, err := do[Poll](ctx, clientFor(s), request{op: transport.PollsGet, id: id}, opts)
 	if err == nil {
-		s.client.waits.polls.hub.Refresh(string(id), poll)
+		clientFor(s).waits.polls.hub.Refresh(string(id), poll)
 	}
 	return poll, err
 }
@@ -379,7 +379,7 @@ func (s *PollsService) Get(ctx context.Context, id ID, opts ...CallOption) (*Pol
 func (s *PollsService) List(
 	ctx context.Context, params PollListParams, opts ...CallOption,
 ) (*List[Poll], error) {
-	return list[Poll](ctx, s.client, transport.PollsList, params, opts)
+	return list[Poll](ctx, clientFor(s), transport.PollsList, params, opts)
 }
 
 // All iterates over all polls, newest first, page by page.
@@ -388,7 +388,7 @@ func (s *PollsService) List(
 func (s *PollsService) All(
 	ctx context.Context, params PollListParams, opts ...CallOption,
 ) iter.Seq2[*Poll, error] {
-	return all[Poll](ctx, s.client, transport.PollsList, params, opts)
+	return all[Poll](ctx, clientFor(s), transport.PollsList, params, opts)
 }
 
 // Watch yields the poll at each change of its state, its tasks or its results.
@@ -419,7 +419,7 @@ func (s *PollsService) watch(
 	ctx context.Context, operation string, id ID, opts []CallOption,
 ) iter.Seq2[*Poll, error] {
 	return func(yield func(*Poll, error) bool) {
-		for poll, err := range s.client.waits.polls.watch(ctx, operation, id, nil, opts) {
+		for poll, err := range clientFor(s).waits.polls.watch(ctx, operation, id, nil, opts) {
 			if poll != nil {
 				poll.byGet = false
 			}

@@ -57,7 +57,11 @@ func do[T any](ctx context.Context, c *Client, r request, opts []CallOption) (*T
 // every failure into an error.
 func (c *Client) send(ctx context.Context, r request, opts []CallOption, into any) error {
 	o := newCallOptions(opts)
-	treq, err := r.build(o)
+	err := c.check()
+	var treq *transport.Request
+	if err == nil {
+		treq, err = r.build(o)
+	}
 	if err != nil {
 		return forOperation(r.op.Name, err)
 	}

@@ -94,7 +94,7 @@ type ResultsService service
 //
 // GET /results/{id}
 func (s *ResultsService) Get(ctx context.Context, id ID, opts ...CallOption) (*Result, error) {
-	return do[Result](ctx, s.client, request{op: transport.ResultsGet, id: id}, opts)
+	return do[Result](ctx, clientFor(s), request{op: transport.ResultsGet, id: id}, opts)
 }
 
 // List returns one page of results.
@@ -103,7 +103,7 @@ func (s *ResultsService) Get(ctx context.Context, id ID, opts ...CallOption) (*R
 func (s *ResultsService) List(
 	ctx context.Context, params ResultListParams, opts ...CallOption,
 ) (*List[Result], error) {
-	return list[Result](ctx, s.client, transport.ResultsList, params, opts)
+	return list[Result](ctx, clientFor(s), transport.ResultsList, params, opts)
 }
 
 // All iterates over all results, page by page.
@@ -112,7 +112,7 @@ func (s *ResultsService) List(
 func (s *ResultsService) All(
 	ctx context.Context, params ResultListParams, opts ...CallOption,
 ) iter.Seq2[*Result, error] {
-	return all[Result](ctx, s.client, transport.ResultsList, params, opts)
+	return all[Result](ctx, clientFor(s), transport.ResultsList, params, opts)
 }
 
 // Acknowledge marks a result as consumed. Lists without a State then leave it
@@ -124,7 +124,8 @@ func (s *ResultsService) All(
 func (s *ResultsService) Acknowledge(
 	ctx context.Context, id ID, opts ...CallOption,
 ) (*Result, error) {
-	result, err := do[Result](ctx, s.client, request{op: transport.ResultsAcknowledge, id: id}, opts)
+	r := request{op: transport.ResultsAcknowledge, id: id}
+	result, err := do[Result](ctx, clientFor(s), r, opts)
 	if err == nil && result.ID != "" && result.ID != id {
 		return nil, notTheResource(transport.ResultsAcknowledge.Name, "id", string(result.ID))
 	}
@@ -180,12 +181,12 @@ func (s *ResultsService) acknowledgeChunk(
 	ctx context.Context, ids []ID, opts []CallOption,
 ) (remaining []ID, err error) {
 	missing := false
-	if !s.client.noBatch.Load() {
+	if !clientFor(s).noBatch.Load() {
 		body := map[string][]ID{"results": ids}
 		r := request{op: transport.ResultsAcknowledgeAll, body: body}
 		// The answer's shape is not known, but it is JSON: a page of a proxy acknowledges nothing.
 		var answer any
-		err := s.client.send(ctx, r, opts, &answer)
+		err := clientFor(s).send(ctx, r, opts, &answer)
 		refusal, ok := errors.AsType[*Error](err)
 		switch {
 		case err == nil:
@@ -207,7 +208,7 @@ func (s *ResultsService) acknowledgeChunk(
 		}
 	}
 	if missing && err == nil { // the results are there: it is the endpoint that is not
-		s.client.noBatch.Store(true)
+		clientFor(s).noBatch.Store(true)
 	}
 	return remaining, err
 }
@@ -287,6 +288,9 @@ type Acknowledger struct {
 func (s *ResultsService) Acknowledger(
 	ctx context.Context, params AcknowledgerParams,
 ) (*Acknowledger, error) {
+	if err := clientFor(s).check(); err != nil {
+		return nil, forOperation("Results.Acknowledger", err)
+	}
 	switch {
 	case params.MaxResults < 0 || params.MaxResults > maxLimit:
 		return nil, &ParamError{

@@ -171,7 +171,7 @@ func (a *saveAll) items(
 				return
 			}
 			item := &savedFile{Saved: Saved{Result: result}}
-			of, _ := a.service.client.cascades.Load(result)
+			of, _ := clientFor(a.service).cascades.Load(result)
 			if of, ok := of.(*cascade); ok {
 				of.to.Store(a)
 				item.poll, item.ready = of.poll.ID, make(chan struct{})

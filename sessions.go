@@ -214,13 +214,13 @@ type SessionsService service
 func (s *SessionsService) Create(
 	ctx context.Context, params SessionCreateParams, opts ...CallOption,
 ) (*Session, error) {
-	logins := s.client.waits.logins
+	logins := clientFor(s).waits.logins
 	defer logins.Begin(params.Source.account())()
 	r := request{op: transport.SessionsCreate, body: params}
-	session, err := do[Session](ctx, s.client, r, opts)
+	session, err := do[Session](ctx, clientFor(s), r, opts)
 	if err == nil {
 		logins.Add(string(session.ID))
-		s.client.waits.sessions.hub.Know(session)
+		clientFor(s).waits.sessions.hub.Know(session)
 	}
 	return session, err
 }
@@ -231,9 +231,9 @@ func (s *SessionsService) Create(
 func (s *SessionsService) Get(
 	ctx context.Context, id ID, opts ...CallOption,
 ) (*Session, error) {
-	session, err := do[Session](ctx, s.client, request{op: transport.SessionsGet, id: id}, opts)
+	session, err := do[Session](ctx, clientFor(s), request{op: transport.SessionsGet, id: id}, opts)
 	if err == nil {
-		s.client.waits.sessions.hub.Refresh(string(id), session)
+		clientFor(s).waits.sessions.hub.Refresh(string(id), session)
 	}
 	return session, err
 }
@@ -244,7 +244,7 @@ func (s *SessionsService) Get(
 func (s *SessionsService) List(
 	ctx context.Context, params SessionListParams, opts ...CallOption,
 ) (*List[Session], error) {
-	return list[Session](ctx, s.client, transport.SessionsList, params, opts)
+	return list[Session](ctx, clientFor(s), transport.SessionsList, params, opts)
 }
 
 // All iterates over all sessions, newest first, page by page.
@@ -253,7 +253,7 @@ func (s *SessionsService) List(
 func (s *SessionsService) All(
 	ctx context.Context, params SessionListParams, opts ...CallOption,
 ) iter.Seq2[*Session, error] {
-	return all[Session](ctx, s.client, transport.SessionsList, params, opts)
+	return all[Session](ctx, clientFor(s), transport.SessionsList, params, opts)
 }
 
 // Delete ends a session and returns it.
@@ -262,9 +262,9 @@ func (s *SessionsService) All(
 func (s *SessionsService) Delete(
 	ctx context.Context, id ID, opts ...CallOption,
 ) (*Session, error) {
-	session, err := do[Session](ctx, s.client, request{op: transport.SessionsDelete, id: id}, opts)
+	session, err := do[Session](ctx, clientFor(s), request{op: transport.SessionsDelete, id: id}, opts)
 	if err == nil {
-		s.client.waits.sessions.hub.Deleted(string(id), func(s *Session) {
+		clientFor(s).waits.sessions.hub.Deleted(string(id), func(s *Session) {
 			s.State, s.Error = SessionExpired, ExpiredByOrganisation
 		})
 	}
@@ -277,7 +277,7 @@ func (s *SessionsService) Delete(
 func (s *SessionsService) Watch(
 	ctx context.Context, id ID, opts ...CallOption,
 ) iter.Seq2[*Session, error] {
-	return s.client.waits.sessions.watch(ctx, "Sessions.Watch", id, nil, opts)
+	return clientFor(s).waits.sessions.watch(ctx, "Sessions.Watch", id, nil, opts)
 }
 
 // Wait returns the session once it is active. For a session that failed or
@@ -295,7 +295,7 @@ func (s *SessionsService) Watch(
 func (s *SessionsService) Wait(
 	ctx context.Context, id ID, opts ...CallOption,
 ) (*Session, error) {
-	return last(s.client.waits.sessions.watch(ctx, "Sessions.Wait", id, nil, opts))
+	return last(clientFor(s).waits.sessions.watch(ctx, "Sessions.Wait", id, nil, opts))
 }
 
 func (s *Session) stateError() error {

@@ -97,7 +97,7 @@ type SourcesService service
 //
 // GET /sources/{id}
 func (s *SourcesService) Get(ctx context.Context, id ID, opts ...CallOption) (*Source, error) {
-	return do[Source](ctx, s.client, request{op: transport.SourcesGet, id: id}, opts)
+	return do[Source](ctx, clientFor(s), request{op: transport.SourcesGet, id: id}, opts)
 }
 
 // List returns one page of sources.
@@ -106,7 +106,7 @@ func (s *SourcesService) Get(ctx context.Context, id ID, opts ...CallOption) (*S
 func (s *SourcesService) List(
 	ctx context.Context, params SourceListParams, opts ...CallOption,
 ) (*List[Source], error) {
-	return list[Source](ctx, s.client, transport.SourcesList, params, opts)
+	return list[Source](ctx, clientFor(s), transport.SourcesList, params, opts)
 }
 
 // All iterates over all sources, page by page.
@@ -115,7 +115,7 @@ func (s *SourcesService) List(
 func (s *SourcesService) All(
 	ctx context.Context, params SourceListParams, opts ...CallOption,
 ) iter.Seq2[*Source, error] {
-	return all[Source](ctx, s.client, transport.SourcesList, params, opts)
+	return all[Source](ctx, clientFor(s), transport.SourcesList, params, opts)
 }
 
 // Children returns one page of a source's children.
@@ -124,7 +124,7 @@ func (s *SourcesService) All(
 func (s *SourcesService) Children(
 	ctx context.Context, id ID, params ListParams, opts ...CallOption,
 ) (*List[Source], error) {
-	return do[List[Source]](ctx, s.client,
+	return do[List[Source]](ctx, clientFor(s),
 		request{op: transport.SourcesChildren, id: id, list: params}, opts)
 }
 
@@ -134,7 +134,7 @@ func (s *SourcesService) Children(
 func (s *SourcesService) AllChildren(
 	ctx context.Context, id ID, params ListParams, opts ...CallOption,
 ) iter.Seq2[*Source, error] {
-	return paginate[Source](ctx, s.client,
+	return paginate[Source](ctx, clientFor(s),
 		request{op: transport.SourcesChildren, id: id, list: params}, opts)
 }
 
@@ -145,5 +145,5 @@ func (s *SourcesService) Update(
 	ctx context.Context, id ID, params SourceUpdateParams, opts ...CallOption,
 ) (*Source, error) {
 	r := request{op: transport.SourcesUpdate, id: id, body: params}
-	return do[Source](ctx, s.client, r, opts)
+	return do[Source](ctx, clientFor(s), r, opts)
 }

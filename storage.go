@@ -322,15 +322,15 @@ func (s *ResultsService) SaveAllTo(
 func (s *ResultsService) store(
 	ctx context.Context, operation string, sink Sink, item *savedFile, o downloadOptions,
 ) (err error) {
-	ctx, seen := s.client.beginTransfer(ctx, operation, item.Result)
+	ctx, seen := clientFor(s).beginTransfer(ctx, operation, item.Result)
 	body := sinkBody{}
 	defer func() { seen.end(err == nil, err == nil && !body.begun, err) }()
-	file, own, err := s.client.file(ctx, operation, item.Result, o.progress, seen)
+	file, own, err := clientFor(s).file(ctx, operation, item.Result, o.progress, seen)
 	if err != nil {
 		return err
 	}
 	file.SHA256 = true
-	body.Reader = download.NewReader(ctx, s.client.downloads.limits, file)
+	body.Reader = download.NewReader(ctx, clientFor(s).downloads.limits, file)
 	defer func() { _ = body.Close() }()
 	item.own = *own
 	stored, err := sink.Store(ctx, SinkFile{

@@ -163,7 +163,7 @@ func (s *StorageConfigsService) Create(
 	ctx context.Context, params StorageConfigCreateParams, opts ...CallOption,
 ) (*StorageConfig, error) {
 	req := request{op: transport.StorageConfigsCreate, body: params}
-	return do[StorageConfig](ctx, s.client, req, opts)
+	return do[StorageConfig](ctx, clientFor(s), req, opts)
 }
 
 // Get returns a storage config, without its credentials.
@@ -172,7 +172,7 @@ func (s *StorageConfigsService) Create(
 func (s *StorageConfigsService) Get(
 	ctx context.Context, id ID, opts ...CallOption,
 ) (*StorageConfig, error) {
-	return do[StorageConfig](ctx, s.client, request{op: transport.StorageConfigsGet, id: id}, opts)
+	return do[StorageConfig](ctx, clientFor(s), request{op: transport.StorageConfigsGet, id: id}, opts)
 }
 
 // List returns one page of storage configs.
@@ -181,7 +181,7 @@ func (s *StorageConfigsService) Get(
 func (s *StorageConfigsService) List(
 	ctx context.Context, params StorageConfigListParams, opts ...CallOption,
 ) (*List[StorageConfig], error) {
-	return list[StorageConfig](ctx, s.client, transport.StorageConfigsList, params, opts)
+	return list[StorageConfig](ctx, clientFor(s), transport.StorageConfigsList, params, opts)
 }
 
 // All iterates over all storage configs, page by page.
@@ -190,7 +190,7 @@ func (s *StorageConfigsService) List(
 func (s *StorageConfigsService) All(
 	ctx context.Context, params StorageConfigListParams, opts ...CallOption,
 ) iter.Seq2[*StorageConfig, error] {
-	return all[StorageConfig](ctx, s.client, transport.StorageConfigsList, params, opts)
+	return all[StorageConfig](ctx, clientFor(s), transport.StorageConfigsList, params, opts)
 }
 
 // Update changes a storage config, which the API then tests, and returns it.
@@ -200,7 +200,7 @@ func (s *StorageConfigsService) Update(
 	ctx context.Context, id ID, params StorageConfigUpdateParams, opts ...CallOption,
 ) (*StorageConfig, error) {
 	req := request{op: transport.StorageConfigsUpdate, id: id, body: params}
-	return do[StorageConfig](ctx, s.client, req, opts)
+	return do[StorageConfig](ctx, clientFor(s), req, opts)
 }
 
 // Delete deletes a storage config and returns it.
@@ -210,7 +210,7 @@ func (s *StorageConfigsService) Delete(
 	ctx context.Context, id ID, opts ...CallOption,
 ) (*StorageConfig, error) {
 	req := request{op: transport.StorageConfigsDelete, id: id}
-	return do[StorageConfig](ctx, s.client, req, opts)
+	return do[StorageConfig](ctx, clientFor(s), req, opts)
 }
 
 // Test begins a test of the config and returns its task: Tasks.Wait tells how
@@ -221,7 +221,7 @@ func (s *StorageConfigsService) Delete(
 func (s *StorageConfigsService) Test(
 	ctx context.Context, id ID, opts ...CallOption,
 ) (*Task, error) {
-	return do[Task](ctx, s.client, request{op: transport.StorageConfigsTest, id: id}, opts)
+	return do[Task](ctx, clientFor(s), request{op: transport.StorageConfigsTest, id: id}, opts)
 }
 
 // StorageConfigEnsureParams describes the storage config that Ensure finds or
@@ -284,7 +284,7 @@ func (s *StorageConfigsService) Ensure(
 		opts:     slices.Concat(opts, []CallOption{forManyCalls}),
 	}
 	run := ensuring{
-		ensurer: e, client: s.client, operation: operation,
+		ensurer: e, client: clientFor(s), operation: operation,
 		resource: "storage_config", url: params.URL,
 		advice: "check that the bucket exists and that these credentials may write to it",
 	}
@@ -362,6 +362,6 @@ func (e *storageEnsurer) remove(ctx context.Context, id ID) error {
 }
 
 func (e *storageEnsurer) adopt(ctx context.Context, id ID) error {
-	return defaultConfigs{storage: id}.set(ctx, e.service.client, e.opts,
+	return defaultConfigs{storage: id}.set(ctx, clientFor(e.service), e.opts,
 		e.params.MakeKeyDefault, e.params.MakeOrganisationDefault)
 }

@@ -120,9 +120,9 @@ func (s *SubscriptionsService) Create(
 	ctx context.Context, params SubscriptionCreateParams, opts ...CallOption,
 ) (*Subscription, error) {
 	r := request{op: transport.SubscriptionsCreate, body: params}
-	subscription, err := do[Subscription](ctx, s.client, r, opts)
+	subscription, err := do[Subscription](ctx, clientFor(s), r, opts)
 	if err == nil {
-		s.client.waits.subscriptions.hub.Know(subscription)
+		clientFor(s).waits.subscriptions.hub.Know(subscription)
 	}
 	return subscription, err
 }
@@ -134,9 +134,9 @@ func (s *SubscriptionsService) Get(
 	ctx context.Context, id ID, opts ...CallOption,
 ) (*Subscription, error) {
 	r := request{op: transport.SubscriptionsGet, id: id}
-	subscription, err := do[Subscription](ctx, s.client, r, opts)
+	subscription, err := do[Subscription](ctx, clientFor(s), r, opts)
 	if err == nil {
-		s.client.waits.subscriptions.hub.Refresh(string(id), subscription)
+		clientFor(s).waits.subscriptions.hub.Refresh(string(id), subscription)
 	}
 	return subscription, err
 }
@@ -147,7 +147,7 @@ func (s *SubscriptionsService) Get(
 func (s *SubscriptionsService) List(
 	ctx context.Context, params SubscriptionListParams, opts ...CallOption,
 ) (*List[Subscription], error) {
-	return list[Subscription](ctx, s.client, transport.SubscriptionsList, params, opts)
+	return list[Subscription](ctx, clientFor(s), transport.SubscriptionsList, params, opts)
 }
 
 // All iterates over all subscriptions, page by page.
@@ -156,7 +156,7 @@ func (s *SubscriptionsService) List(
 func (s *SubscriptionsService) All(
 	ctx context.Context, params SubscriptionListParams, opts ...CallOption,
 ) iter.Seq2[*Subscription, error] {
-	return all[Subscription](ctx, s.client, transport.SubscriptionsList, params, opts)
+	return all[Subscription](ctx, clientFor(s), transport.SubscriptionsList, params, opts)
 }
 
 // Delete ends a subscription and returns it.
@@ -166,9 +166,9 @@ func (s *SubscriptionsService) Delete(
 	ctx context.Context, id ID, opts ...CallOption,
 ) (*Subscription, error) {
 	r := request{op: transport.SubscriptionsDelete, id: id}
-	subscription, err := do[Subscription](ctx, s.client, r, opts)
+	subscription, err := do[Subscription](ctx, clientFor(s), r, opts)
 	if err == nil {
-		s.client.waits.subscriptions.hub.Deleted(string(id), func(s *Subscription) {
+		clientFor(s).waits.subscriptions.hub.Deleted(string(id), func(s *Subscription) {
 			s.State = SubscriptionDeleted
 		})
 	}
@@ -181,7 +181,7 @@ func (s *SubscriptionsService) Delete(
 func (s *SubscriptionsService) Watch(
 	ctx context.Context, id ID, opts ...CallOption,
 ) iter.Seq2[*Subscription, error] {
-	return s.client.waits.subscriptions.watch(ctx, "Subscriptions.Watch", id, nil, opts)
+	return clientFor(s).waits.subscriptions.watch(ctx, "Subscriptions.Watch", id, nil, opts)
 }
 
 // Wait returns the subscription once it is active. For a subscription that was
@@ -193,5 +193,5 @@ func (s *SubscriptionsService) Watch(
 func (s *SubscriptionsService) Wait(
 	ctx context.Context, id ID, opts ...CallOption,
 ) (*Subscription, error) {
-	return last(s.client.waits.subscriptions.watch(ctx, "Subscriptions.Wait", id, nil, opts))
+	return last(clientFor(s).waits.subscriptions.watch(ctx, "Subscriptions.Wait", id, nil, opts))
 }

@@ -85,9 +85,9 @@ type TasksService service
 //
 // GET /tasks/{id}
 func (s *TasksService) Get(ctx context.Context, id ID, opts ...CallOption) (*Task, error) {
-	task, err := do[Task](ctx, s.client, request{op: transport.TasksGet, id: id}, opts)
+	task, err := do[Task](ctx, clientFor(s), request{op: transport.TasksGet, id: id}, opts)
 	if err == nil {
-		s.client.waits.tasks.hub.Refresh(string(id), task)
+		clientFor(s).waits.tasks.hub.Refresh(string(id), task)
 	}
 	return task, err
 }
@@ -98,7 +98,7 @@ func (s *TasksService) Get(ctx context.Context, id ID, opts ...CallOption) (*Tas
 func (s *TasksService) List(
 	ctx context.Context, params TaskListParams, opts ...CallOption,
 ) (*List[Task], error) {
-	return list[Task](ctx, s.client, transport.TasksList, params, opts)
+	return list[Task](ctx, clientFor(s), transport.TasksList, params, opts)
 }
 
 // All iterates over all tasks, page by page.
@@ -107,7 +107,7 @@ func (s *TasksService) List(
 func (s *TasksService) All(
 	ctx context.Context, params TaskListParams, opts ...CallOption,
 ) iter.Seq2[*Task, error] {
-	return all[Task](ctx, s.client, transport.TasksList, params, opts)
+	return all[Task](ctx, clientFor(s), transport.TasksList, params, opts)
 }
 
 // Watch yields the task at each change of its state. It ends when the task has
@@ -116,7 +116,7 @@ func (s *TasksService) All(
 func (s *TasksService) Watch(
 	ctx context.Context, id ID, opts ...CallOption,
 ) iter.Seq2[*Task, error] {
-	return s.client.waits.tasks.watch(ctx, "Tasks.Watch", id, nil, opts)
+	return clientFor(s).waits.tasks.watch(ctx, "Tasks.Watch", id, nil, opts)
 }
 
 // Wait returns the task once it has succeeded. For a task that failed, or that has
@@ -126,7 +126,7 @@ func (s *TasksService) Watch(
 // the last task that it saw, or nil if it saw none. docs/waiting.md explains
 // what waits cost.
 func (s *TasksService) Wait(ctx context.Context, id ID, opts ...CallOption) (*Task, error) {
-	return last(s.client.waits.tasks.watch(ctx, "Tasks.Wait", id, nil, opts))
+	return last(clientFor(s).waits.tasks.watch(ctx, "Tasks.Wait", id, nil, opts))
 }
 
 // succeeded reports whether the task ended without an error. One that says that it

@@ -67,14 +67,14 @@ type UsersService service
 func (s *UsersService) Create(
 	ctx context.Context, params UserCreateParams, opts ...CallOption,
 ) (*User, error) {
-	return do[User](ctx, s.client, request{op: transport.UsersCreate, body: params}, opts)
+	return do[User](ctx, clientFor(s), request{op: transport.UsersCreate, body: params}, opts)
 }
 
 // Get returns a user.
 //
 // GET /users/{id}
 func (s *UsersService) Get(ctx context.Context, id ID, opts ...CallOption) (*User, error) {
-	return do[User](ctx, s.client, request{op: transport.UsersGet, id: id}, opts)
+	return do[User](ctx, clientFor(s), request{op: transport.UsersGet, id: id}, opts)
 }
 
 // List returns one page of users.
@@ -83,7 +83,7 @@ func (s *UsersService) Get(ctx context.Context, id ID, opts ...CallOption) (*Use
 func (s *UsersService) List(
 	ctx context.Context, params UserListParams, opts ...CallOption,
 ) (*List[User], error) {
-	return list[User](ctx, s.client, transport.UsersList, params, opts)
+	return list[User](ctx, clientFor(s), transport.UsersList, params, opts)
 }
 
 // All iterates over all users, page by page.
@@ -92,7 +92,7 @@ func (s *UsersService) List(
 func (s *UsersService) All(
 	ctx context.Context, params UserListParams, opts ...CallOption,
 ) iter.Seq2[*User, error] {
-	return all[User](ctx, s.client, transport.UsersList, params, opts)
+	return all[User](ctx, clientFor(s), transport.UsersList, params, opts)
 }
 
 // Update changes a user and returns it.
@@ -101,5 +101,5 @@ func (s *UsersService) All(
 func (s *UsersService) Update(
 	ctx context.Context, id ID, params UserUpdateParams, opts ...CallOption,
 ) (*User, error) {
-	return do[User](ctx, s.client, request{op: transport.UsersUpdate, id: id, body: params}, opts)
+	return do[User](ctx, clientFor(s), request{op: transport.UsersUpdate, id: id, body: params}, opts)
 }

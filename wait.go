@@ -325,7 +325,7 @@ const ended = math.MaxInt
 //
 //nolint:contextcheck,nolintlint // no call is under way; only contextcheck itself reads this
 func (c *Client) Notify(event *Event) {
-	if event == nil {
+	if event == nil || c.check() != nil {
 		return
 	}
 	ctx := context.Background() // for the hooks: no call is under way

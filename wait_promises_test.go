@@ -215,7 +215,8 @@ func TestRedirectsCountTowardsTheFifth(t *testing.T) {
 		"of a list of tasks":   {poll: hidden, tasks: `[{"id":"t","state":"failed"}]`, begin: polls(2)},
 		"of the GET of a task": {poll: hidden, begin: polls(2)},
 		"of a list of events": {list: `[]`, begin: func(ctx context.Context, c *Client) {
-			for range c.Events.Watch(ctx, EventWatchParams{}) { //nolint:revive // there are none
+			for _, err := range c.Events.Watch(ctx, EventWatchParams{}) {
+				assert.Error(t, err, "there are none")
 			}
 		}},
 	} {

@@ -1,6 +1,7 @@
 package ricloud
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -192,7 +193,8 @@ const dedupeTimeout = 10 * time.Second
 // a minute for each reason, and so are failures where net/http logs. Answers
 // never repeat an error's text.
 //
-// Use Replay for the events that the API gave up on.
+// Use Replay for the events that the API gave up on. NewWebhookHandler makes a
+// WebhookHandler; a zero one answers 503, and its methods return a *ParamError.
 type WebhookHandler struct {
 	fn      func(context.Context, *Event) error
 	secrets atomic.Pointer[[]Secret] // a pointer: fmt would print a Secret in an unexported field
@@ -260,8 +262,9 @@ func WithWebhookDeduplicator(d Deduplicator) WebhookOption {
 // own.
 func WithWebhookClient(client *Client) WebhookOption {
 	return func(s *webhookSettings) {
-		if client == nil {
-			s.refuse("WithWebhookClient", "must not be nil")
+		if client.check() != nil {
+			s.refuse("WithWebhookClient", "must not be nil or zero: make one with NewClient")
+			return
 		}
 		s.client = client
 	}
@@ -379,7 +382,7 @@ func NewWebhookHandler(
 // WebhookConfigEnsureParams.BeforeTest. It returns a *ParamError, and changes
 // nothing, for a secret that cannot be right.
 func (h *WebhookHandler) SetSecrets(secrets ...Secret) error {
-	if err := checkWebhookSecrets(secrets); err != nil {
+	if err := cmp.Or(h.check(), checkWebhookSecrets(secrets)); err != nil {
 		return forOperation("WebhookHandler.SetSecrets", err)
 	}
 	secrets = slices.Clone(secrets)
@@ -392,7 +395,7 @@ func (h *WebhookHandler) SetSecrets(secrets ...Secret) error {
 // is being replaced. It returns a *ParamError, and changes nothing, for a
 // secret that cannot be right.
 func (h *WebhookHandler) AddSecrets(secrets ...Secret) error {
-	if err := checkWebhookSecrets(secrets); err != nil {
+	if err := cmp.Or(h.check(), checkWebhookSecrets(secrets)); err != nil {
 		return forOperation("WebhookHandler.AddSecrets", err)
 	}
 	for {
@@ -411,8 +414,19 @@ func (h *WebhookHandler) AddSecrets(secrets ...Secret) error {
 	}
 }
 
+// check refuses a handler that NewWebhookHandler did not make.
+func (h *WebhookHandler) check() error {
+	if h == nil || h.gate == nil {
+		return invalid("WebhookHandler", "is zero: make one with NewWebhookHandler")
+	}
+	return nil
+}
+
 // ServeHTTP receives a delivery.
 func (h *WebhookHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if h == nil {
+		h = new(WebhookHandler)
+	}
 	event, err := h.receive(w, r)
 	if err == nil {
 		err = h.handleInSlot(r.Context(), event)
@@ -437,6 +451,11 @@ func (h *WebhookHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // receive reads and verifies a delivery, or returns a *delivery.Refusal. It reads the
 // body last, and nothing in the body before the signature is verified.
 func (h *WebhookHandler) receive(w http.ResponseWriter, r *http.Request) (*Event, error) {
+	if err := h.check(); err != nil {
+		return nil, &delivery.Refusal{
+			Status: http.StatusServiceUnavailable, Answer: "the receiver is not set up", Detail: err,
+		}
+	}
 	if err := h.gate.Check(w, r); err != nil {
 		return nil, err
 	}
@@ -502,6 +521,9 @@ func (h *WebhookHandler) Handle(ctx context.Context, event *Event) error {
 // handle is Handle, as hooks see it. byHTTP reports whether the event came as a delivery.
 func (h *WebhookHandler) handle(ctx context.Context, event *Event, byHTTP bool) error {
 	const operation = "WebhookHandler.Handle"
+	if err := h.check(); err != nil {
+		return forOperation(operation, err)
+	}
 	switch {
 	case event == nil:
 		return &ParamError{Operation: operation, Field: "event", Reason: "is nil"}

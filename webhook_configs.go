@@ -55,7 +55,7 @@ func (s *WebhookConfigsService) Create(
 	ctx context.Context, params WebhookConfigCreateParams, opts ...CallOption,
 ) (*WebhookConfig, error) {
 	req := request{op: transport.WebhookConfigsCreate, body: params}
-	return do[WebhookConfig](ctx, s.client, req, opts)
+	return do[WebhookConfig](ctx, clientFor(s), req, opts)
 }
 
 // Get returns a webhook config.
@@ -64,7 +64,7 @@ func (s *WebhookConfigsService) Create(
 func (s *WebhookConfigsService) Get(
 	ctx context.Context, id ID, opts ...CallOption,
 ) (*WebhookConfig, error) {
-	return do[WebhookConfig](ctx, s.client, request{op: transport.WebhookConfigsGet, id: id}, opts)
+	return do[WebhookConfig](ctx, clientFor(s), request{op: transport.WebhookConfigsGet, id: id}, opts)
 }
 
 // List returns one page of webhook configs.
@@ -73,7 +73,7 @@ func (s *WebhookConfigsService) Get(
 func (s *WebhookConfigsService) List(
 	ctx context.Context, params WebhookConfigListParams, opts ...CallOption,
 ) (*List[WebhookConfig], error) {
-	return list[WebhookConfig](ctx, s.client, transport.WebhookConfigsList, params, opts)
+	return list[WebhookConfig](ctx, clientFor(s), transport.WebhookConfigsList, params, opts)
 }
 
 // All iterates over all webhook configs, page by page.
@@ -82,7 +82,7 @@ func (s *WebhookConfigsService) List(
 func (s *WebhookConfigsService) All(
 	ctx context.Context, params WebhookConfigListParams, opts ...CallOption,
 ) iter.Seq2[*WebhookConfig, error] {
-	return all[WebhookConfig](ctx, s.client, transport.WebhookConfigsList, params, opts)
+	return all[WebhookConfig](ctx, clientFor(s), transport.WebhookConfigsList, params, opts)
 }
 
 // Update changes a webhook config, which the API then tests, and returns it.
@@ -92,7 +92,7 @@ func (s *WebhookConfigsService) Update(
 	ctx context.Context, id ID, params WebhookConfigUpdateParams, opts ...CallOption,
 ) (*WebhookConfig, error) {
 	req := request{op: transport.WebhookConfigsUpdate, id: id, body: params}
-	return do[WebhookConfig](ctx, s.client, req, opts)
+	return do[WebhookConfig](ctx, clientFor(s), req, opts)
 }
 
 // Delete deletes a webhook config and returns it.
@@ -102,7 +102,7 @@ func (s *WebhookConfigsService) Delete(
 	ctx context.Context, id ID, opts ...CallOption,
 ) (*WebhookConfig, error) {
 	req := request{op: transport.WebhookConfigsDelete, id: id}
-	return do[WebhookConfig](ctx, s.client, req, opts)
+	return do[WebhookConfig](ctx, clientFor(s), req, opts)
 }
 
 // Test begins a test of the config, which calls its URL, and returns its task:
@@ -113,7 +113,7 @@ func (s *WebhookConfigsService) Delete(
 func (s *WebhookConfigsService) Test(
 	ctx context.Context, id ID, opts ...CallOption,
 ) (*Task, error) {
-	return do[Task](ctx, s.client, request{op: transport.WebhookConfigsTest, id: id}, opts)
+	return do[Task](ctx, clientFor(s), request{op: transport.WebhookConfigsTest, id: id}, opts)
 }
 
 // WebhookConfigEnsureParams describes the webhook config that Ensure finds or
@@ -178,7 +178,7 @@ func (s *WebhookConfigsService) Ensure(
 		opts:     slices.Concat(opts, []CallOption{forManyCalls}),
 	}
 	run := ensuring{
-		ensurer: e, client: s.client, operation: operation,
+		ensurer: e, client: clientFor(s), operation: operation,
 		resource: "webhook_config", url: params.URL,
 		advice: "is the receiver up and reachable below this URL, with this secret and the " +
 			"right time?",
@@ -265,6 +265,6 @@ func (e *webhookEnsurer) remove(ctx context.Context, id ID) error {
 }
 
 func (e *webhookEnsurer) adopt(ctx context.Context, id ID) error {
-	return defaultConfigs{webhook: id}.set(ctx, e.service.client, e.opts,
+	return defaultConfigs{webhook: id}.set(ctx, clientFor(e.service), e.opts,
 		e.params.MakeKeyDefault, e.params.MakeOrganisationDefault)
 }
