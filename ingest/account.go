@@ -114,6 +114,7 @@ const (
 	maxKey     = 200
 	maxAccount = 100 << 10 // bytes of JSON: with all that it gains, it fits into a message of NATS
 	maxClosed  = 32
+	maxKnown   = 16 // more logins than these are not made within clockSkew
 	maxEvery   = 365 * 24 * time.Hour
 )
 
@@ -236,7 +237,7 @@ func (e *Engine) Submit(ctx context.Context, a Account) error {
 		return invalid("Submit", "Account",
 			fmt.Sprintf("takes %d bytes as JSON, and at most %d can be stored", len(value), maxAccount))
 	}
-	full := e.take(ctx, len(value))
+	full := e.take(ctx, a, len(value))
 	switch {
 	case full == nil:
 		_, err = e.store.Put(ctx, store.Entry{Key: accountPrefix + escape(a.Key), Value: value}, 0)
@@ -325,7 +326,7 @@ func decodeRecord(entry store.Entry) (*stored, error) {
 
 // save writes a record if nobody else has written it since it was read.
 func (e *Engine) save(ctx context.Context, r *stored) error {
-	value, err := json.Marshal(r.record)
+	value, err := r.encode()
 	if err != nil {
 		return err
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -15,9 +16,13 @@ import (
 )
 
 const (
-	// recordGrowth is how many bytes an account gains on its way: its history and its jobs.
-	recordGrowth = 2048
-	roomLook     = time.Second
+	// How many bytes an account gains on its way at most: what it holds beyond the Account itself. Its
+	// history is cut to fit. A subscribed one remembers polls as well.
+	recordGrowth     = 3 << 10
+	subscribedGrowth = 6 << 10
+	fewSteps         = 6  // of the history, that are kept as long as something else can be cut
+	shortText        = 80 // bytes as JSON, of a note or a reason that is not cut any more
+	roomLook         = time.Second
 	// A sixteenth of what is free is given away before the store is asked again, since other
 	// processes give it away, too.
 	roomShare = 16
@@ -26,8 +31,10 @@ const (
 	roomRest  = time.Minute
 	// An eighth is spared: in a full store not even a lease can be renewed. New jobs leave it to what
 	// is begun, too, since a job that is handled grows before it goes.
-	roomSpare = 8
-	jobGrowth = 256 // of a job, and a quarter of it for each of its results
+	roomSpare  = 8
+	jobGrowth  = 256 // of a job
+	taskGrowth = maxDead + 150
+	maxDead    = 300 // bytes as JSON, of the reason why a result is given up
 )
 
 // space is how much more may be submitted: what is free beyond the growth of the accounts that are
@@ -36,7 +43,7 @@ type space struct {
 	mu      sync.Mutex
 	left    int64     // bytes that may be given away before the next look
 	look    time.Time // when to look at the latest
-	open    int64     // accounts on their way when they were counted
+	open    int64     // bytes that the accounts on their way may gain, when they were counted
 	counted int64     // records of all kinds then
 	count   time.Time // when they may be counted again
 
@@ -46,9 +53,17 @@ type space struct {
 	refused atomic.Int64 // when the store last refused a write, in nanoseconds since 1970
 }
 
-// take takes the room of an account of so many bytes, or returns ErrStoreFull.
-func (e *Engine) take(ctx context.Context, size int) error {
-	s, need := &e.space, int64(size+recordGrowth)
+// growth is how many bytes an account gains on its way at most.
+func (a Account) growth() int {
+	if a.Every > 0 {
+		return subscribedGrowth
+	}
+	return recordGrowth
+}
+
+// take takes the room of an account, of so many bytes and its growth, or returns ErrStoreFull.
+func (e *Engine) take(ctx context.Context, a Account, size int) error {
+	s, need := &e.space, int64(size+a.growth())
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.left < need || !s.look.After(time.Now()) {
@@ -77,19 +92,83 @@ func (e *Engine) lookForRoom(ctx context.Context, need int64) error {
 	}
 	//nolint:gosec // no disk holds so much
 	free, records := int64(u.MaxBytes-u.MaxBytes/roomSpare)-int64(u.Bytes), int64(u.Records)
-	growing := records
-	if free-growing*recordGrowth < need { // not every record is of an account that grows
+	growing := records * subscribedGrowth
+	if free-growing < need { // not every record is of an account that grows so much
 		if !s.count.After(time.Now()) {
 			if err := e.countOpen(ctx); err != nil {
 				return err
 			}
 			s.counted = records
 		}
-		growing = s.open + max(records-s.counted, 0)
+		growing = s.open + max(records-s.counted, 0)*subscribedGrowth
 	}
-	free -= growing * recordGrowth
+	free -= growing
 	s.left = max(free/roomShare, min(free, need))
 	return nil
+}
+
+// encode returns the record as it is stored, cut to what was reserved for it: long texts first, but
+// the reason, then what is in the middle of its history.
+func (r *record) encode() ([]byte, error) {
+	for {
+		value, err := json.Marshal(r)
+		if err != nil || len(value) <= recordGrowth {
+			return value, err
+		}
+		account, err := json.Marshal(r.Account)
+		if err != nil || len(value) <= len(account)+r.Account.growth() || !r.cut() {
+			return value, err
+		}
+	}
+}
+
+// cut makes a record smaller, or reports that it cannot.
+func (r *record) cut() bool {
+	longest, size := &r.Reason, encodedLen(r.Reason)/4
+	consider := func(text *string) {
+		if n := encodedLen(*text); n > size {
+			longest, size = text, n
+		}
+	}
+	r.History, r.Open = slices.Clone(r.History), slices.Clone(r.Open) // others may hold them
+	for i := range r.History {
+		consider(&r.History[i].Note)
+	}
+	for i := range r.Open {
+		consider(&r.Open[i].Failed)
+	}
+	switch n := len(r.History); {
+	case size > shortText:
+		*longest = shortened(*longest, max(encodedLen(*longest)/2, shortText))
+	case n > fewSteps:
+		r.History = slices.Delete(r.History, n/4, n/4+1)
+	default:
+		return false
+	}
+	return true
+}
+
+func encodedLen(s string) int {
+	encoded, err := json.Marshal(s)
+	if err != nil {
+		return len(s) // a string always encodes
+	}
+	return len(encoded)
+}
+
+// shortened returns the beginning of a text, which takes at most so many bytes as JSON.
+func shortened(s string, atMost int) string {
+	const more = "…"
+	if encodedLen(s) <= atMost {
+		return s
+	}
+	n := 2 + len(more) // quotes
+	for i, char := range s {
+		if n += encodedLen(string(char)) - 2; n > atMost {
+			return s[:i] + more
+		}
+	}
+	return s
 }
 
 // takeForJobs takes the room of jobs, or returns store.ErrFull. Then the results of a poll have to
@@ -101,7 +180,7 @@ func (e *Engine) takeForJobs(ctx context.Context, jobs []*storedJob) error {
 		if err != nil {
 			return err
 		}
-		need += int64(len(value) + jobGrowth + len(j.Tasks)*jobGrowth/4)
+		need += int64(len(value) + jobGrowth + len(j.Tasks)*taskGrowth)
 	}
 	s := &e.space
 	s.mu.Lock()
@@ -124,14 +203,21 @@ func (e *Engine) takeForJobs(ctx context.Context, jobs []*storedJob) error {
 	return nil
 }
 
-// countOpen counts the accounts that are on their way. s.mu is held.
+// briefGrowth is what countOpen needs of a record.
+type briefGrowth struct {
+	State   State   `json:"state"`
+	Account Account `json:"account"`
+}
+
+// countOpen counts what the accounts that are on their way may gain. s.mu is held.
 func (e *Engine) countOpen(ctx context.Context) error {
 	began := time.Now()
 	e.space.open = 0
 	err := e.each(ctx, accountPrefix, func(entry store.Entry) {
-		var r brief
-		if json.Unmarshal(entry.Value, &r) != nil || r.State != Done && r.State != Dead {
-			e.space.open++
+		var r briefGrowth
+		err := json.Unmarshal(entry.Value, &r)
+		if err != nil || r.State != Done && r.State != Dead {
+			e.space.open += int64(r.Account.growth())
 		}
 	})
 	e.space.count = time.Now().Add(roomCount * time.Since(began))

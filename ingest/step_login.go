@@ -102,6 +102,7 @@ func (l *leader) adopt(
 	r.progress()
 	r.Session = session.ID
 	r.Known = append(r.Known, session.ID)
+	r.Known = slices.Clone(r.Known[max(0, len(r.Known)-maxKnown):])
 	if session.State.Ended() {
 		r.State = Connecting
 		return l.connected(ctx, r, session)

@@ -142,7 +142,7 @@ func (l *leader) open(ctx context.Context, r *stored, poll *ricloud.Poll) error 
 		r.Read = l.readUntil(poll)
 		r.checkLater()
 	}
-	r.Open = append(r.Open, openPoll{ID: poll.ID, Chunks: chunks, Failed: failed})
+	r.Open = append(r.Open, openPoll{ID: poll.ID, Chunks: chunks, Failed: bounded(failed)})
 	note := fmt.Sprintf("%d results", len(fresh))
 	if failed != "" {
 		note += "; " + failed

@@ -223,9 +223,9 @@ func (w *worker) conclude(
 			slog.String("result", string(t.Result.ID)), slog.Any("error", err))
 		return ricloud.StepAgain
 	case isAway(err), t.Tries >= w.h.Attempts:
-		t.Dead = bounded(fmt.Sprintf("failed %d times: %v", t.Tries, err))
+		t.Dead = shortened(fmt.Sprintf("failed %d times: %v", t.Tries, err), maxDead)
 		if isAway(err) {
-			t.Dead = bounded(fmt.Sprintf("its file could not be read for %s: %v", giveUp, err))
+			t.Dead = shortened(fmt.Sprintf("its file could not be read for %s: %v", giveUp, err), maxDead)
 		}
 		w.log(ctx, "a result is given up", slog.String("account", j.Account),
 			slog.String("result", string(t.Result.ID)), slog.Any("error", err))
