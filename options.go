@@ -415,6 +415,15 @@ func WithAwait(d time.Duration) CallOption {
 // of them awaits, and WithReplay is for those that create.
 func forManyCalls(o *callOptions) { o.await, o.awaitSet, o.manyCalls = 0, false, true }
 
+// refuseReplay returns an error if there is a WithReplay, for methods whose first call
+// would not refuse it.
+func refuseReplay(opts []CallOption) error {
+	if newCallOptions(opts).replay {
+		return invalid("WithReplay", "does not apply to this call")
+	}
+	return nil
+}
+
 // oneAttempt makes each call one attempt, for callers that repeat it themselves.
 func oneAttempt(o *callOptions) { o.single = true }
 

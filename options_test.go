@@ -166,6 +166,34 @@ func TestOnlyWithReplayIsACreateSentAgain(t *testing.T) {
 	})
 }
 
+// A method that makes several calls refuses what does not apply to it before the first of them.
+func TestMethodsOfSeveralCallsRefuseOptionsAtOnce(t *testing.T) {
+	t.Parallel()
+	c, api := newTestClient(t)
+	webhook := WebhookConfigEnsureParams{URL: "https://me.example/"}
+	key, err := CredentialsFromKey("id", NewSecret("key"))
+	require.NoError(t, err)
+	storage := StorageConfigEnsureParams{URL: "s3://b/p", Credentials: key}
+	poll := &Poll{ID: "p", Session: "s", Source: "1"}
+	files := func(opts ...CallOption) error {
+		_, err := last(c.Polls.Files(t.Context(), poll, []ID{"f"}, opts...))
+		return err
+	}
+	for name, err := range map[string]error{
+		"WithReplay, webhook": result(c.WebhookConfigs.Ensure(t.Context(), webhook, WithReplay())),
+		"WithReplay, storage": result(c.StorageConfigs.Ensure(t.Context(), storage, WithReplay())),
+		"WithFiles":           files(WithFiles()),
+		"WithAwait":           files(WithAwait(time.Second)),
+	} {
+		param, ok := errors.AsType[*ParamError](err)
+		require.True(t, ok, "%s: %v", name, err)
+		option, _, _ := strings.Cut(name, ",")
+		assert.Equal(t, option, param.Field)
+		assert.NotEmpty(t, param.Operation)
+	}
+	assert.Empty(t, api.all())
+}
+
 func TestWithLoggerHearsOfEveryAttempt(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

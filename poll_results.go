@@ -256,7 +256,17 @@ func FileRefs(record json.RawMessage) []ID {
 func (s *PollsService) Files(
 	ctx context.Context, poll *Poll, ids []ID, opts ...CallOption,
 ) iter.Seq2[*Result, error] {
-	return s.files(ctx, poll, ids, func(filePoll) {}, opts)
+	o := newCallOptions(opts)
+	var err error
+	switch {
+	case o.files:
+		err = invalid("WithFiles", "does not apply to this call")
+	case o.awaitSet:
+		err = invalid("WithAwait", "does not apply to this call")
+	default:
+		return s.files(ctx, poll, ids, func(filePoll) {}, opts)
+	}
+	return func(yield func(*Result, error) bool) { yield(nil, forOperation("Polls.Files", err)) }
 }
 
 // files is Files. It calls note before it creates a poll, without the poll's ID,

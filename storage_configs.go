@@ -1,6 +1,7 @@
 package ricloud
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"iter"
@@ -275,7 +276,7 @@ func (s *StorageConfigsService) Ensure(
 	ctx context.Context, params StorageConfigEnsureParams, opts ...CallOption,
 ) (*StorageConfig, error) {
 	const operation = "StorageConfigs.Ensure"
-	if err := params.create().check(); err != nil {
+	if err := cmp.Or(params.create().check(), refuseReplay(opts)); err != nil {
 		return nil, forOperation(operation, err)
 	}
 	e := &storageEnsurer{

@@ -1,6 +1,7 @@
 package ricloud
 
 import (
+	"cmp"
 	"context"
 	"iter"
 	"slices"
@@ -169,7 +170,7 @@ func (s *WebhookConfigsService) Ensure(
 	ctx context.Context, params WebhookConfigEnsureParams, opts ...CallOption,
 ) (*WebhookConfig, error) {
 	const operation = "WebhookConfigs.Ensure"
-	if err := params.check(); err != nil {
+	if err := cmp.Or(params.check(), refuseReplay(opts)); err != nil {
 		return nil, forOperation(operation, err)
 	}
 	e := &webhookEnsurer{
