@@ -424,6 +424,9 @@ func (d *Deduplicator) read(
 // retry repeats f a few times: a deadlock, a serialization failure or a broken
 // connection is temporary. Every f can be repeated.
 func (d *Deduplicator) retry(ctx context.Context, f func() error) (err error) {
+	if d.db == nil {
+		return errors.New("dedupesql: the Deduplicator is zero: make one with New")
+	}
 	for i := 1; ; i++ {
 		if err = f(); err == nil || ctx.Err() != nil {
 			return err

@@ -501,6 +501,17 @@ func TestNewRefuses(t *testing.T) {
 		require.ErrorAs(t, err, &p, field)
 		assert.Equal(t, field, p.Field)
 	}
+	zero, ctx := &dedupesql.Deduplicator{}, t.Context()
+	_, begin := zero.Begin(ctx, "1")
+	_, cursor := zero.Cursor(ctx)
+	_, forget := zero.Forget(ctx, time.Hour)
+	for _, err := range []error{
+		begin, cursor, forget, zero.Migrate(ctx), zero.Done(ctx, ricloud.Lease{}),
+		zero.Failed(ctx, ricloud.Lease{}), zero.SetCursor(ctx, time.Now()),
+		zero.InTx(ctx, func(*sql.Tx) error { return nil }),
+	} {
+		require.ErrorContains(t, err, "make one with New")
+	}
 	assert.Equal(t, "MySQL", dedupesql.MySQL.String())
 	assert.Equal(t, "Dialect(9)", dedupesql.Dialect(9).String())
 }

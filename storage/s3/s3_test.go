@@ -108,6 +108,8 @@ func TestWithoutAClient(t *testing.T) {
 	t.Parallel()
 	_, err := s3.New(nil).OpenObject(t.Context(), ricloud.ObjectRequest{Bucket: bucket, Key: "k"})
 	require.ErrorContains(t, err, "the client is nil")
+	_, err = new(s3.Sink).Store(t.Context(), ricloud.SinkFile{Result: &ricloud.Result{}})
+	require.ErrorContains(t, err, "the sink is zero")
 }
 
 func TestErrors(t *testing.T) {

@@ -96,6 +96,9 @@ func NewSink(client *awss3.Client, params SinkParams) (*Sink, error) {
 // looks for its object, and then uses the file's other key for other content. A
 // file of several parts is not sent again: it fails, and the next Store stores it.
 func (s *Sink) Store(ctx context.Context, file ricloud.SinkFile) (ricloud.StoredFile, error) {
+	if s.client == nil {
+		return ricloud.StoredFile{}, errors.New("s3: the sink is zero: make one with NewSink")
+	}
 	digest, err := hex.DecodeString(file.Result.Checksum)
 	if err != nil {
 		return ricloud.StoredFile{},
