@@ -52,6 +52,7 @@ func Outages() map[string]RoundTripFunc {
 		"another kind, listed": fixed(200, `{"data":[{"id":"x0","resource":"task","state":"failed"}]}`),
 		"page with 404":        fixed(404, "<html>no such site</html>"),
 		"gateway's 404":        fixed(404, `{"message":"no Route matched with those values"}`),
+		"framework's 404":      fixed(404, `{"timestamp":1,"status":404,"error":"Not Found","path":"/"}`),
 		"page with 403":        fixed(403, "<html>blocked by the firewall</html>"),
 		"page with 401":        fixed(401, "<html>log in to the proxy</html>"),
 		"proxy wants a log-in": fixed(407, "<html>407</html>"),

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net/http"
 	"strings"
+	"unicode"
 
 	"github.com/reincubate/ricloud-go/internal/transport"
 )
@@ -24,9 +25,9 @@ const (
 	Permanent                // no read of any resource will succeed
 )
 
-// OfAnswer returns the verdict of an answer that is an error. code is the code in
-// the API's error body, if the answer has one. An answer without it does not come
-// from the API: proxies, firewalls and maintenance pages answer with any status.
+// OfAnswer returns the verdict of an answer that is an error. code is the error in
+// its body, if it has one. An answer without a code does not come from the API:
+// proxies, firewalls and maintenance pages answer with any status.
 func OfAnswer(status int, code string, body []byte) Verdict {
 	switch {
 	case status == http.StatusUnauthorized:
@@ -35,13 +36,21 @@ func OfAnswer(status int, code string, body []byte) Verdict {
 			return Refused
 		}
 		return Retry
-	case code == "", status == http.StatusRequestTimeout, status == http.StatusTooEarly,
+	case !isCode(code), status == http.StatusRequestTimeout, status == http.StatusTooEarly,
 		status == http.StatusTooManyRequests, status >= http.StatusInternalServerError:
 		return Retry
 	case status == http.StatusNotFound, status == http.StatusGone:
 		return Missing
 	}
 	return Final
+}
+
+// isCode reports whether an error in a body can be a code of the API, which is one word
+// in lower case, such as "missing-scope". Gateways write "Not Found".
+func isCode(code string) bool {
+	return code != "" && !strings.ContainsFunc(code, func(r rune) bool {
+		return unicode.IsSpace(r) || unicode.IsUpper(r)
+	})
 }
 
 // OfFailure returns the verdict of a request that got no answer, because of err.

@@ -24,6 +24,8 @@ func TestOfAnswer(t *testing.T) {
 		{status: 401, body: "<html>", verdict: Retry},
 		{status: 403, body: "<html>", verdict: Retry},
 		{status: 404, body: "<html>", verdict: Retry},
+		{status: 404, code: "Not Found", verdict: Retry},
+		{status: 403, code: "access denied", verdict: Retry},
 		{status: 403, code: "missing-scope", verdict: Final},
 		{status: 404, code: "not-found", verdict: Missing},
 		{status: 410, code: "gone", verdict: Missing},
