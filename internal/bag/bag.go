@@ -151,7 +151,33 @@ func (b *Bag) replay() error {
 		return fmt.Errorf("%w: lines that %s knows are missing", ErrDamaged, tagSHA)
 	}
 	b.size = whole
-	return b.log.Truncate(whole) // a line that was cut off was never flushed
+	info, err := b.log.Stat()
+	if err == nil && info.Size() > whole {
+		err = b.log.Truncate(whole) // a line that was cut off was never flushed
+	}
+	if err != nil || b.chain.lines > 0 {
+		return err
+	}
+	return b.checkFree()
+}
+
+// checkFree returns an error if the folder of a new log is the bag of another
+// program: its manifests would be replaced.
+func (b *Bag) checkFree() error {
+	entries, err := fs.ReadDir(b.root.FS(), ".")
+	if err != nil {
+		return err
+	}
+	for _, entry := range entries {
+		name := entry.Name()
+		if !strings.HasPrefix(name, "manifest-") || !entry.Type().IsRegular() {
+			continue
+		}
+		if info, err := entry.Info(); err != nil || info.Size() > 0 {
+			return fmt.Errorf("%s is of another bag, or its log is lost: choose another folder", name)
+		}
+	}
+	return nil
 }
 
 // recordedLog returns the SHA-256 of the log when the tag manifests were last
@@ -378,8 +404,10 @@ func (b *Bag) writeTagManifests() error {
 
 // replace writes a tag file. A reader sees either the old file or the new one.
 func (b *Bag) replace(name, text string) error {
-	if info, err := b.root.Lstat(name); err == nil && !info.Mode().IsRegular() {
-		return fmt.Errorf("%s is not a regular file: remove it", name)
+	for _, name := range []string{name, temporary} {
+		if info, err := b.root.Lstat(name); err == nil && !info.Mode().IsRegular() {
+			return fmt.Errorf("%s is not a regular file: remove it", name)
+		}
 	}
 	if err := b.root.Remove(temporary); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err

@@ -245,16 +245,45 @@ func TestBagOfOddFiles(t *testing.T) {
 	for _, name := range []string{LogName, infoName, tagSHA, temporary, manifestMD5} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			dir := t.TempDir()
-			require.NoError(t, os.MkdirAll(filepath.Join(dir, name, "within"), 0o700))
-			root := openRoot(t, dir)
-			b, err := Open(t.Context(), root, info(), now)
-			if err == nil {
-				err = b.Write()
-				require.NoError(t, b.Close())
+			for thing, create := range map[string]func(path string) error{
+				"a full folder": func(path string) error {
+					return os.MkdirAll(filepath.Join(path, "within"), 0o700)
+				},
+				"an empty folder": func(path string) error { return os.Mkdir(path, 0o700) },
+				"a link":          func(path string) error { return os.Symlink("nothing", path) },
+			} {
+				dir := t.TempDir()
+				path := filepath.Join(dir, name)
+				require.NoError(t, create(path))
+				before, err := os.Lstat(path)
+				require.NoError(t, err)
+				b, err := Open(t.Context(), openRoot(t, dir), info(), now)
+				if err == nil {
+					err = b.Write()
+					require.NoError(t, b.Close())
+				}
+				require.ErrorContains(t, err, name, thing)
+				after, err := os.Lstat(path)
+				require.NoError(t, err)
+				assert.True(t, os.SameFile(before, after), thing)
 			}
-			require.Error(t, err)
 		})
+	}
+}
+
+// The manifests of another program's bag are not replaced. Empty ones list nothing.
+func TestOpenOfAnotherBag(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{manifestMD5, manifestSHA, "manifest-sha512.txt"} {
+		dir := t.TempDir()
+		path := filepath.Join(dir, name)
+		require.NoError(t, os.WriteFile(path, nil, 0o600))
+		b, err := Open(t.Context(), openRoot(t, dir), nil, now)
+		require.NoError(t, err)
+		require.NoError(t, b.Close())
+		require.NoError(t, os.WriteFile(path, []byte("theirs"), 0o600))
+		_, err = Open(t.Context(), openRoot(t, dir), nil, now)
+		require.ErrorContains(t, err, name+" is of another bag")
 	}
 }
 
