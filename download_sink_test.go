@@ -68,7 +68,7 @@ func TestSaveAllToASink(t *testing.T) {
 			assert.Equal(t, fmt.Sprintf("%x", sha256.Sum256(bodies[i])), s.SHA256, from)
 			assert.True(t, s.Acknowledged, from)
 		}
-		assert.Equal(t, 2, v.gets, "%s: no empty file is fetched, and none that the sink has", from)
+		assert.Equal(t, 3, v.gets, "%s: what the sink has is not fetched", from)
 	}
 	for i, body := range bodies {
 		assert.Equal(t, string(body), string(sink.kept[fmt.Sprintf("r%d/%s", i,

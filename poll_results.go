@@ -465,8 +465,9 @@ func (c *cascade) later(ctx context.Context, opts []CallOption) iter.Seq2[ID, er
 // mayHoldRecords reports whether a result may be a document of records. Not all
 // generations say what a result is.
 func (c *cascade) mayHoldRecords(result *Result) bool {
-	switch strings.ToLower(result.Type) {
-	case "json", "application/json":
+	kind, _, _ := strings.Cut(strings.ToLower(result.Type), ";") // perhaps a media type
+	switch strings.TrimSpace(kind) {
+	case "json", "application/json", "text/json":
 		return true
 	case "":
 		return c.poll.Type != "files"

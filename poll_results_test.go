@@ -360,3 +360,17 @@ func TestPollResultsOfAPollThatCannotBeReadAgain(t *testing.T) {
 		})
 	}
 }
+
+// A result holds records if its type says so, in whatever spelling, or if it has no type.
+func TestWhichResultsHoldRecords(t *testing.T) {
+	t.Parallel()
+	for kind, want := range map[string]bool{
+		"json": true, "JSON": true, " json": true, "text/json": true, "": true,
+		"application/json; charset=utf-8": true, "image": false, "application/geo+json": false,
+	} {
+		c := cascade{poll: &Poll{}}
+		assert.Equal(t, want, c.mayHoldRecords(&Result{Type: kind}), kind)
+	}
+	files := cascade{poll: &Poll{Type: "files"}}
+	assert.False(t, files.mayHoldRecords(&Result{}))
+}

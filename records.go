@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -19,9 +20,9 @@ import (
 // metadata says. [Records] yields it at the end.
 var ErrRecordCount = errors.New("ricloud: the number of records differs from metadata.count")
 
-// ErrNoRecords means that a document has no array "data". It does not mean that
-// there are no records, so do not acknowledge the result as an empty one.
-// [Records] yields it.
+// ErrNoRecords means that a document has no array "data", or that it reports an
+// error itself. It does not mean that there are no records, or no more of them, so
+// do not acknowledge the result as a whole one. [Records] yields it.
 var ErrNoRecords = errors.New(`ricloud: the document has no array "data"`)
 
 // RecordError reports what is wrong with one record, or with the document.
@@ -45,6 +46,15 @@ func (e *RecordError) Error() string {
 
 // Unwrap returns what is wrong.
 func (e *RecordError) Unwrap() error { return e.Err }
+
+// reportedError is an ErrNoRecords of a document that reports an error.
+type reportedError struct{}
+
+func (reportedError) Error() string {
+	return "the document reports an error, so records may be missing"
+}
+
+func (reportedError) Is(target error) bool { return target == ErrNoRecords }
 
 // withoutValues hides the text of the errors that a type's own decoding returns,
 // such as those of time.Time: they quote the record.
@@ -112,8 +122,9 @@ type document struct {
 	input   io.Reader // what Stream reads
 	limit   *limit    // on input
 	index   int
-	count   string // of metadata, where it is a number; "": none
+	count   string // of metadata; "": none
 	counted bool   // "metadata" has come
+	failed  bool   // "error" or "errors" holds an error
 	records bool   // "data" has come
 
 	// object, if set, is given "data" that is an object, as older information
@@ -199,6 +210,8 @@ func (d *document) parse(record func() (stop bool, err error)) error {
 	switch {
 	case !d.records:
 		return ErrNoRecords
+	case d.failed:
+		return reportedError{}
 	case d.count != "" && !isCount(d.count, d.index) && !d.whole:
 		return fmt.Errorf("%w: it is %d, metadata.count is %.40s", ErrRecordCount, d.index, d.count)
 	}
@@ -226,6 +239,8 @@ func (d *document) members(record func() (stop bool, err error)) error {
 			err = d.data(record)
 		case "metadata":
 			err = d.metadata()
+		case "error", "errors":
+			err = d.reported()
 		default:
 			err = d.skip()
 		}
@@ -312,7 +327,7 @@ func readFileRefs(r io.Reader, mustBeDocument bool) ([]ID, error) {
 	switch {
 	case err != nil && err != io.EOF: //nolint:errorlint // an io.Reader returns io.EOF bare
 		return nil, err
-	case !mustBeDocument && (err != nil || first != '{'):
+	case !mustBeDocument && (err != nil || first != '{' && !hasMark(input)):
 		return nil, nil //nolint:nilerr // an empty file
 	}
 	var refs idSet
@@ -328,6 +343,14 @@ func readFileRefs(r io.Reader, mustBeDocument bool) ([]ID, error) {
 		return false, nil
 	})
 	return refs.all, err
+}
+
+// hasMark reports whether a document follows that begins with a byte order mark, in
+// UTF-8 or UTF-16. Records refuses one.
+func hasMark(r *bufio.Reader) bool {
+	begin, _ := r.Peek(len("\xef\xbb\xbf{")) // the longest
+	return slices.ContainsFunc([]string{"\xef\xbb\xbf{", "\xff\xfe{\x00", "\xfe\xff\x00{"},
+		func(mark string) bool { return string(begin) == mark })
 }
 
 func firstByte(r *bufio.Reader) (byte, error) {
@@ -411,15 +434,27 @@ func (d *document) metadata() error {
 	return nil
 }
 
-// readCount returns a count as it is spelled: a number, perhaps in a string.
-// Anything else is no count.
+// reported reads whether the document reports an error.
+func (d *document) reported() error {
+	d.limit.next(false)
+	var raw json.RawMessage
+	err := d.Decode(&raw)
+	d.failed = d.failed || err == nil && wire.Code(raw) != ""
+	return err
+}
+
+// readCount returns a count as it is spelled: a number, perhaps in a string. It
+// returns "" for null and for an empty string.
 func readCount(raw json.RawMessage) string {
 	text := strings.TrimSpace(strings.Trim(string(raw), `"`))
-	if strings.Trim(text, "+-.eE0123456789") != "" {
+	if text == "" || text == "null" {
 		return ""
 	}
+	if strings.Trim(text, "+-.eE0123456789") != "" {
+		return "not a number"
+	}
 	if _, err := strconv.ParseFloat(text, 64); err != nil && !errors.Is(err, strconv.ErrRange) {
-		return ""
+		return "not a number"
 	}
 	return text
 }

@@ -66,6 +66,16 @@ func TestRecords(t *testing.T) {
 			want:     nil, err: "no array \"data\"",
 		},
 		"null document": {document: `null`, want: nil, err: `want "{"`},
+		"an error beside records": {
+			document: `{"data":` + two + `,"errors":[{"code":"timeout"}],"metadata":{"count":2}}`,
+			want:     []call{a, b}, err: "the document reports an error, so records may be missing",
+		},
+		"an error beside no records": {
+			document: `{"error":"server-error","data":[]}`, err: "the document reports an error",
+		},
+		"no error": {
+			document: `{"error":null,"errors":[],"data":` + two + `}`, want: []call{a, b},
+		},
 		"count is a string": {
 			document: `{"data":` + two + `,"metadata":{"count":"2"}}`,
 			want:     []call{a, b},
@@ -76,7 +86,7 @@ func TestRecords(t *testing.T) {
 		},
 		"count is a word": {
 			document: `{"data":` + two + `,"metadata":{"count":"two"}}`,
-			want:     []call{a, b},
+			want:     []call{a, b}, err: "it is 2, metadata.count is not a number",
 		},
 		"count is null": {
 			document: `{"data":` + two + `,"metadata":{"count":null}}`,
@@ -96,7 +106,7 @@ func TestRecords(t *testing.T) {
 		},
 		"count is an object": {
 			document: `{"data":` + two + `,"metadata":{"count":{}}}`,
-			want:     []call{a, b},
+			want:     []call{a, b}, err: "it is 2, metadata.count is not a number",
 		},
 		"metadata is null": {
 			document: `{"data":` + two + `,"metadata":null}`,
@@ -340,6 +350,12 @@ func TestFileRefsOfASingleObject(t *testing.T) {
 		assert.Empty(t, refs)
 		_, err = readFileRefs(strings.NewReader(text), true)
 		require.Error(t, err, "a result that says that it has records must have them")
+	}
+	for _, marked := range []string{
+		"\xef\xbb\xbf{\"data\":[]}", "\xff\xfe{\x00}\x00", "\xfe\xff\x00{\x00}",
+	} {
+		_, err := readFileRefs(strings.NewReader(marked), false)
+		require.ErrorContains(t, err, "invalid character", "a document that cannot be read is not none")
 	}
 	document = `{"data":{"file_id":"f1"},"metadata":{"count":7}}`
 	refs, err = readFileRefs(strings.NewReader(document), true)

@@ -212,6 +212,9 @@ func readObject(
 	}
 	switch resp.StatusCode {
 	case http.StatusOK:
+		if object.Size < 0 && resp.Header.Get("Content-Encoding") != "" {
+			object.Size = storedSize(resp.Header)
+		}
 		return object, nil
 	case http.StatusPartialContent:
 		var ok bool
@@ -235,9 +238,19 @@ func readObject(
 	return nil, failed
 }
 
+// storedSize returns the size that Google Cloud Storage gives of an object that it
+// sends as it is stored, or -1. A proxy may have left out its Content-Length.
+func storedSize(h http.Header) int64 {
+	size, err := strconv.ParseInt(h.Get("X-Goog-Stored-Content-Length"), 10, 64)
+	if err != nil || size < 0 || h.Get("X-Goog-Stored-Content-Encoding") != h.Get("Content-Encoding") {
+		return -1
+	}
+	return size
+}
+
 // parseContentRange reads "bytes 5-9/10"; the size is -1 where it says "*".
 func parseContentRange(header string) (offset, size int64, ok bool) {
-	span, total, _ := strings.Cut(strings.TrimPrefix(header, "bytes "), "/")
+	span, total, _ := strings.Cut(strings.TrimPrefix(strings.ToLower(header), "bytes "), "/")
 	first, _, _ := strings.Cut(span, "-")
 	offset, err := strconv.ParseInt(first, 10, 64)
 	if err != nil || offset < 0 {

@@ -15,6 +15,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -354,6 +355,22 @@ func TestCompressedObjectsAreReadAsStored(t *testing.T) {
 	assert.True(t, bytes.Equal(v.objects["r0"], got))
 	assert.Equal(t, 1, v.gets)
 
+	t.Run("without a Content-Length", func(t *testing.T) {
+		t.Parallel()
+		v, r := transcoding(t, bytes.Repeat([]byte("text "), 10_000))
+		transcode := v.fault
+		v.fault = func(v *vault, n int, req *http.Request, resp *http.Response) (*http.Response, error) {
+			resp, err := transcode(v, n, req, resp)
+			resp.Header.Set("X-Goog-Stored-Content-Encoding", "gzip")
+			resp.Header.Set("X-Goog-Stored-Content-Length", strconv.FormatInt(r.Size, 10))
+			resp.ContentLength = -1
+			return resp, err
+		}
+		got, err := read(t.Context(), v.client(t), r)
+		require.NoError(t, err)
+		assert.True(t, bytes.Equal(v.objects["r0"], got))
+		assert.Equal(t, 1, v.gets)
+	})
 	t.Run("a server that compresses on the fly", func(t *testing.T) {
 		t.Parallel()
 		plain := bytes.Repeat([]byte("text "), 10_000)

@@ -26,6 +26,7 @@ type Reader struct {
 
 	buffer   []byte   // for WriteTo; nil: it makes one
 	attempt  *attempt // nil: none, or broken
+	opened   bool     // storage has answered with the object
 	failures int      // in a row, since a byte came
 	empty    int      // reads in a row that brought neither bytes nor an error
 	reached  int64    // next.Offset at the last failure
@@ -100,7 +101,7 @@ func (r *Reader) Read(p []byte) (int, error) {
 // prepare connects if there is more to read. An error, which may be io.EOF, ends
 // the reader.
 func (r *Reader) prepare() error {
-	if r.remaining() == 0 {
+	if r.remaining() == 0 && (r.file.Size > 0 || r.opened) {
 		return r.verify()
 	}
 	if r.ctx.Err() != nil { // not every body ends with its context
@@ -110,6 +111,9 @@ func (r *Reader) prepare() error {
 		if err := r.connect(); err != nil {
 			return r.fail(err)
 		}
+	}
+	if r.remaining() == 0 { // storage, too, has an empty object
+		return r.verify()
 	}
 	return nil
 }
@@ -184,7 +188,7 @@ func (r *Reader) connect() error {
 
 // use continues with an attempt, if the object is still the same.
 func (r *Reader) use(a *attempt) error {
-	r.attempt = a
+	r.attempt, r.opened = a, true
 	switch o := a.object; {
 	case r.next.Version != "" && o.Version != "" && o.Version != r.next.Version:
 		return ErrChanged

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -59,6 +60,47 @@ func TestReaderRenewsItsRetriesWithEveryByte(t *testing.T) {
 		require.ErrorIs(t, err, errBroken)
 		assert.Equal(t, int32(1+4), o.opened.Load())
 	})
+}
+
+// An object that should be empty is asked for, too: storage may have lost it, or have bytes.
+func TestReaderOfAnEmptyObject(t *testing.T) {
+	t.Parallel()
+	gone := errors.New("gone")
+	for name, tc := range map[string]struct {
+		body string
+		size int64
+		err  error
+		want error
+	}{
+		"empty":                       {size: 0},
+		"empty, of unknown size":      {size: -1},
+		"a byte":                      {body: "x", size: 1, want: ErrSize},
+		"a byte, and of unknown size": {body: "x", size: -1, want: ErrSize},
+		"not there":                   {err: gone, want: gone},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			for _, openFirst := range []bool{true, false} {
+				o := &object{}
+				file := o.file()
+				file.Permanent = func(error) bool { return true }
+				o.open = func(int, Request) (*Object, error) {
+					return &Object{Body: io.NopCloser(strings.NewReader(tc.body)), Size: tc.size}, tc.err
+				}
+				r := NewReader(t.Context(), limits(), file)
+				var err error
+				if openFirst {
+					err = r.Open()
+				}
+				if err == nil {
+					_, err = io.Copy(io.Discard, r)
+				}
+				require.ErrorIs(t, err, tc.want)
+				assert.Equal(t, int32(1), o.opened.Load())
+				require.NoError(t, r.Close())
+			}
+		})
+	}
 }
 
 func TestReaderOfBadStorage(t *testing.T) {
