@@ -16,7 +16,9 @@ import (
 
 // readAccounts reads a CSV file as people write it: with or without a byte
 // order mark and a header row, separated by commas, semicolons or tabs, perhaps
-// with duplicate rows. It returns passwords by identifier.
+// with duplicate rows. It returns passwords by identifier. A comma in a password
+// must not cut it short, so there are more columns than two only where a header
+// names them, or between tabs.
 func readAccounts(name string) (map[string]ricloud.Secret, error) {
 	f, err := os.Open(name) //nolint:gosec // the user names the file
 	if err != nil {
@@ -37,7 +39,7 @@ func parseAccounts(r io.Reader) (map[string]ricloud.Secret, error) {
 	}
 	rows := csv.NewReader(text)
 	rows.FieldsPerRecord, rows.LazyQuotes, rows.Comma = -1, true, separator(text)
-	accounts := map[string]ricloud.Secret{}
+	columns, accounts := 2, map[string]ricloud.Secret{}
 	for first := true; ; first = false {
 		row, err := rows.Read()
 		if errors.Is(err, io.EOF) {
@@ -50,7 +52,11 @@ func parseAccounts(r io.Reader) (map[string]ricloud.Secret, error) {
 		identifier := strings.ToLower(strings.TrimSpace(row[0]))
 		switch {
 		case first && isHeader(identifier):
+			columns = max(columns, len(row))
 			continue
+		case len(row) > columns && rows.Comma != '\t':
+			return nil, fmt.Errorf("line %d has %d fields: put a password with %q in it in quotation marks",
+				line, len(row), rows.Comma)
 		case identifier == "" || len(row) < 2 || row[1] == "":
 			return nil, fmt.Errorf("line %d: want an identifier and a password", line)
 		}

@@ -246,6 +246,7 @@ func TestAccountsAsPeopleWriteThem(t *testing.T) {
 		"mark only":       "\ufeffa@example.com,one\nb@example.com,two\n",
 		"semicolons":      "E-Mail;Passwort\r\na@example.com;one\r\nb@example.com;two\r\n",
 		"tabs, more":      "a@example.com\tone\tJane\nb@example.com\ttwo\n",
+		"named columns":   "E-Mail,Password,Name\na@example.com,one,Jane\nb@example.com,two\n",
 		"twice, spaces":   "a@example.com,one\n A@Example.com ,one\n\nb@example.com,two\n",
 		"quotes":          "\"a@example.com\",\"one\"\n\"b@example.com\",two\n",
 	} {
@@ -261,6 +262,7 @@ func TestAccountsAsPeopleWriteThem(t *testing.T) {
 	for name, text := range map[string]string{
 		"no password":           "a@example.com\n",
 		"two passwords for one": "a@example.com,one\nA@example.com,two\n",
+		"a comma in a password": "a@example.com,one\nb@example.com,two,2\n",
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

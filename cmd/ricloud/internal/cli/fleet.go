@@ -4,11 +4,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
+	ricloud "github.com/reincubate/ricloud-go"
 	"github.com/reincubate/ricloud-go/ingest"
 )
 
@@ -17,9 +22,11 @@ type fleetState struct {
 	dir, cluster string
 	replicas     int
 	readEvery    time.Duration
+	given        *pflag.FlagSet
 }
 
 func (f *fleetState) flags(cmd *cobra.Command) {
+	f.given = cmd.PersistentFlags()
 	cmd.PersistentFlags().StringVar(&f.dir, "state", "ricloud-fleet",
 		"the `folder` of the state; one process at a time may use it")
 	cmd.PersistentFlags().StringVar(&f.cluster, "cluster", "",
@@ -43,6 +50,39 @@ func (f *fleetState) open(ctx context.Context, a *app) (*ingest.Engine, error) {
 	}
 	a.closers = append(a.closers, func() { _ = engine.Close() })
 	return engine, nil
+}
+
+// openMade opens the state of a fleet that fleet run has made. A folder without one is a mistyped
+// name: a new fleet in it would look like one that has no failures.
+func (f *fleetState) openMade(ctx context.Context, a *app) (*ingest.Engine, error) {
+	if f.cluster == "" {
+		streams := filepath.Join(f.dir, "jetstream") // NATS keeps them there
+		if _, err := os.Stat(streams); errors.Is(err, fs.ErrNotExist) {
+			return nil, &advised{
+				fmt.Errorf("the state of a fleet in the folder %q: %w", f.dir, ricloud.ErrNotFound),
+				"name the folder of an earlier ricloud fleet run with --state",
+			}
+		}
+	}
+	return f.open(ctx, a)
+}
+
+// command returns a command line that reaches the same fleet.
+func (f *fleetState) command(a *app, words ...string) string {
+	f.given.VisitAll(func(flag *pflag.Flag) {
+		if flag.Changed {
+			words = append(words, flagWords(flag)...)
+		}
+	})
+	return a.command(append([]string{"fleet"}, words...)...)
+}
+
+// named adds to an error about an account that is not there how to see those that are.
+func (f *fleetState) named(a *app, err error) error {
+	if errors.Is(err, ricloud.ErrNotFound) {
+		return &advised{err, "see its accounts: " + f.command(a, "status")}
+	}
+	return err
 }
 
 func (a *app) fleetCommand() *cobra.Command {
@@ -110,7 +150,7 @@ func (a *app) fleetStatusCommand(state *fleetState) *cobra.Command {
 				return usageError(cmd, fmt.Errorf("--in %q: %w", state, err))
 			}
 		}
-		engine, err := state.open(cmd.Context(), a)
+		engine, err := state.openMade(cmd.Context(), a)
 		if err != nil {
 			return err
 		}
@@ -128,7 +168,7 @@ func (a *app) fleetDeadCommand(state *fleetState) *cobra.Command {
 		Use: "dead", Short: "Show the accounts that failed, and why", Args: cobra.NoArgs,
 		Example: "  ricloud fleet dead\n  ricloud fleet dead --jq '.id + \": \" + .reason'",
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			engine, err := state.open(cmd.Context(), a)
+			engine, err := state.openMade(cmd.Context(), a)
 			if err != nil {
 				return err
 			}
@@ -159,7 +199,7 @@ A fleet on a folder is one process, which asks for codes itself, or runs --code-
 		}
 		status, err := engine.Account(cmd.Context(), args[0])
 		if err != nil {
-			return err
+			return state.named(a, err)
 		}
 		if status.State != ingest.CodeNeeded {
 			return fmt.Errorf("%s asks for no code: it is %s", args[0], status.State)
@@ -185,13 +225,13 @@ func (a *app) fleetRetryCommand(state *fleetState) *cobra.Command {
 				"This may log in again, which can prompt the account's owner. Go on?"); err != nil {
 				return err
 			}
-			engine, err := state.open(cmd.Context(), a)
+			engine, err := state.openMade(cmd.Context(), a)
 			if err != nil {
 				return err
 			}
 			for _, key := range args {
 				if err := engine.Retry(cmd.Context(), key); err != nil {
-					return err
+					return state.named(a, err)
 				}
 			}
 			return a.print(nil, map[string]any{"retried": len(args)})

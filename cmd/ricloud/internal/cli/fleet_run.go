@@ -27,10 +27,11 @@ func (a *app) fleetRunCommand(state *fleetState) *cobra.Command {
 		Long: `Log in to accounts and save their data as verified files, acknowledged once
 they are on disk.
 
-The CSV file has a row per account: identifier, password. A header row is skipped. Without
-a file the accounts of an earlier run go on. Passwords are read when they are needed and
-are not stored: keep the file while the fleet runs, or give a command that prints the
-password of RICLOUD_ACCOUNT.
+The CSV file has a row per account: identifier, password. A header row is skipped. A
+password with a comma, a quotation mark or a blank in front stands in quotation marks.
+Without a file the accounts of an earlier run go on. Passwords are read when they are
+needed and are not stored: keep the file while the fleet runs, or give a command that
+prints the password of RICLOUD_ACCOUNT; the rows of the file may then be identifiers alone.
 
 The run ends when every account has ended. A code that an account asks for is asked for on
 the terminal, or of --code-command; without either, the account waits for ricloud fleet
@@ -50,24 +51,25 @@ code (--cluster).`,
 		"how often to look for sessions and polls that have ended; rarely costs fewer requests")
 	cmd.Flags().BoolVar(&keep, "keep-running", false, "do not end when every account has ended")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		what, err := payload()
-		if err != nil {
-			return err
-		}
 		accounts := map[string]ricloud.Secret{}
+		read, open := payload, state.openMade
+		question := "Go on with the accounts of an earlier run? Their owners may be prompted."
 		if len(args) == 1 {
-			if accounts, err = readAccounts(args[0]); err != nil {
+			var err error
+			if accounts, err = readAccounts(args[0], passwordCommand == ""); err != nil {
 				return err
 			}
+			read, open = required(cmd, payload), state.open
+			question = "Log in to " + count(len(accounts), "account") + "? Their owners may be prompted."
 		}
-		question := "Log in to " + count(len(accounts), "account") + "? Their owners may be prompted."
-		if len(args) == 0 {
-			question = "Go on with the accounts of an earlier run? Their owners may be prompted."
+		what, err := read()
+		if err != nil {
+			return err
 		}
 		if err := a.confirm(cmd.Context(), question); err != nil {
 			return err
 		}
-		engine, err := state.open(cmd.Context(), a)
+		engine, err := open(cmd.Context(), a)
 		if err != nil {
 			return err
 		}
@@ -81,7 +83,7 @@ code (--cluster).`,
 			}
 		}
 		a.resume = again(cmd, args)
-		return a.runFleet(cmd.Context(), engine, dir, codeCommand, keep,
+		return a.runFleet(cmd.Context(), engine, state, dir, codeCommand, keep,
 			func(ctx context.Context, key string) (ricloud.Secret, error) {
 				if passwordCommand != "" {
 					return passwordOf(ctx, passwordCommand, key, a.errs)
@@ -96,8 +98,11 @@ code (--cluster).`,
 }
 
 // readAccounts reads rows of an identifier and a password, as people write them: with a header, a
-// byte order mark, blank lines, semicolons or repeated rows.
-func readAccounts(path string) (map[string]ricloud.Secret, error) {
+// byte order mark, blank lines, semicolons, tabs or repeated rows. A row that can be read in two
+// ways is an error, because a login with the wrong password counts against its account: there are
+// more columns than two only where a header names them, or between tabs. passwords says whether
+// each row must have one.
+func readAccounts(path string, passwords bool) (map[string]ricloud.Secret, error) {
 	raw, err := os.ReadFile(path) //nolint:gosec // the user names the file
 	if err != nil {
 		return nil, err
@@ -105,11 +110,13 @@ func readAccounts(path string) (map[string]ricloud.Secret, error) {
 	text := strings.TrimPrefix(string(raw), "\ufeff")
 	rows := csv.NewReader(strings.NewReader(text))
 	rows.FieldsPerRecord, rows.TrimLeadingSpace = -1, true
-	if first, _, _ := strings.Cut(text, "\n"); strings.Contains(first, ";") &&
-		!strings.Contains(first, ",") {
-		rows.Comma = ';'
+	first, _, _ := strings.Cut(text, "\n")
+	if i := strings.IndexAny(first, ",;\t"); i >= 0 {
+		rows.Comma = rune(first[i])
 	}
+	columns := 2
 	accounts := map[string]ricloud.Secret{}
+	seen := map[string]string{} // passwords, by identifiers in lower case: they name one account
 	for n := 0; ; n++ {
 		row, err := rows.Read()
 		if errors.Is(err, io.EOF) {
@@ -118,15 +125,33 @@ func readAccounts(path string) (map[string]ricloud.Secret, error) {
 		if err != nil {
 			return nil, fmt.Errorf("cannot read %s: %w", path, err)
 		}
-		if len(row) < 2 {
-			line, _ := rows.FieldPos(0)
-			return nil, fmt.Errorf("cannot read %s: line %d is not an identifier and a password", path, line)
-		}
-		identifier := strings.TrimSpace(row[0])
+		identifier, password := strings.TrimSpace(row[0]), ""
 		if n == 0 && !strings.ContainsAny(identifier, "@+0123456789") { // a header
+			columns = max(columns, len(row))
 			continue
 		}
-		accounts[identifier] = ricloud.NewSecret(row[1])
+		if len(row) > 1 {
+			password = row[1]
+		}
+		known, again := seen[strings.ToLower(identifier)]
+		problem := ""
+		switch {
+		case len(row) > columns && rows.Comma != '\t':
+			problem = fmt.Sprintf("has %d fields: put a password with %q in it in quotation marks",
+				len(row), rows.Comma)
+		case identifier == "", passwords && password == "":
+			problem = "is not an identifier and a password"
+		case again && known != password:
+			problem = "has another password for an account of a row before it"
+		}
+		if problem != "" {
+			line, _ := rows.FieldPos(0)
+			return nil, fmt.Errorf("cannot read %s: line %d %s", path, line, problem)
+		}
+		if !again {
+			seen[strings.ToLower(identifier)] = password
+			accounts[identifier] = ricloud.NewSecret(password)
+		}
 	}
 	if len(accounts) == 0 {
 		return nil, fmt.Errorf("%s has no accounts", path)
@@ -147,7 +172,7 @@ func passwordOf(ctx context.Context, command, key string, errs io.Writer) (riclo
 
 // runFleet runs the engine until every account has ended.
 func (a *app) runFleet(
-	ctx context.Context, engine *ingest.Engine, dir, codeCommand string, keep bool,
+	ctx context.Context, engine *ingest.Engine, state *fleetState, dir, codeCommand string, keep bool,
 	secret func(context.Context, string) (ricloud.Secret, error),
 ) error {
 	a.quota = 0 // the engine paces all processes together
@@ -192,7 +217,7 @@ func (a *app) runFleet(
 		}
 	}
 	if !keep && openAccounts(ctx, engine) == 0 {
-		return a.fleetSummary(ctx, engine)
+		return a.fleetSummary(ctx, engine, state)
 	}
 	err = engine.Run(ctx, client, ingest.Handlers{
 		Secret: secret, Step: step,
@@ -210,7 +235,7 @@ func (a *app) runFleet(
 	if err != nil && !errors.Is(err, context.Canceled) {
 		return err
 	}
-	return a.fleetSummary(context.WithoutCancel(ctx), engine)
+	return a.fleetSummary(context.WithoutCancel(ctx), engine, state)
 }
 
 // giveCodes gets the codes that accounts ask for, one at a time. It returns errInterrupted if the
@@ -267,7 +292,9 @@ func openAccounts(ctx context.Context, engine *ingest.Engine) (n int) {
 	return n
 }
 
-func (a *app) fleetSummary(ctx context.Context, engine *ingest.Engine) error {
+func (a *app) fleetSummary(
+	ctx context.Context, engine *ingest.Engine, state *fleetState,
+) error {
 	stats, err := engine.Stats(ctx)
 	if err != nil {
 		return err
@@ -280,7 +307,7 @@ func (a *app) fleetSummary(ctx context.Context, engine *ingest.Engine) error {
 		return err
 	}
 	if n := stats.Accounts[ingest.Dead]; n > 0 {
-		return fmt.Errorf("%s failed: %s says why", count(n, "account"), a.command("fleet", "dead"))
+		return fmt.Errorf("%s failed: %s says why", count(n, "account"), state.command(a, "dead"))
 	}
 	return nil
 }
