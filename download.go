@@ -437,8 +437,15 @@ func FileName(identifier string) string { return download.FileName(identifier) }
 
 // RemovePartials removes the partial files that interrupted Saves left in the
 // folder dir, and returns their names. It keeps those that were written within
-// the last age, and those that a Save is writing.
+// the last age, and those that a Save is writing. A folder that is not there is an
+// error.
 func RemovePartials(ctx context.Context, dir string, age time.Duration) ([]string, error) {
+	switch {
+	case dir == "":
+		return nil, &ParamError{Operation: "RemovePartials", Field: "dir", Reason: "is empty"}
+	case age < 0:
+		return nil, &ParamError{Operation: "RemovePartials", Field: "age", Reason: "must not be negative"}
+	}
 	removed, err := download.RemovePartials(ctx, dir, time.Now().Add(-age))
 	if err != nil {
 		return removed, fmt.Errorf("ricloud: RemovePartials: %w", err)

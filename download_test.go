@@ -744,6 +744,14 @@ func TestRemovePartialsLeavesWhatIsNotItsOwn(t *testing.T) {
 	require.NoError(t, err)
 	assert.Empty(t, removed)
 	assert.FileExists(t, filepath.Join(dir, "notes.part"))
+	none := filepath.Join(dir, "none")
+	_, err = RemovePartials(t.Context(), none, time.Hour)
+	require.ErrorIs(t, err, os.ErrNotExist)
+	assert.NoDirExists(t, none)
+	_, err = RemovePartials(t.Context(), "", time.Hour)
+	require.EqualError(t, err, "ricloud: RemovePartials: dir is empty")
+	_, err = RemovePartials(t.Context(), dir, -time.Hour)
+	require.EqualError(t, err, "ricloud: RemovePartials: age must not be negative")
 }
 
 // An option that does not apply to a call does not compile. Open takes DownloadOption, Save also

@@ -256,6 +256,15 @@ func clean(value string) string {
 // has reports whether a step of a result is in the log.
 func (b *Bag) has(result, step string) bool { return b.steps[result+"\x00"+step] }
 
+// logTime returns a time in UTC. JSON has no years of five digits: an API's last
+// day of 9999 in another time zone becomes the zero time, which says nothing.
+func logTime(t time.Time) time.Time {
+	if t = t.UTC(); t.Year() < 0 || t.Year() > 9999 {
+		return time.Time{}
+	}
+	return t
+}
+
 // Log adds lines to the log and flushes them to disk. If that fails, it cuts the
 // log off before them, because a later flush would not notice that they are lost.
 // Log and Write then fail until the bag is opened again, which continues after the
@@ -264,7 +273,7 @@ func (b *Bag) Log(lines ...Line) error {
 	var text strings.Builder
 	next := b.chain
 	for i := range lines {
-		lines[i].Time = lines[i].Time.UTC()
+		lines[i].Time = logTime(lines[i].Time)
 		line, err := next.write(lines[i])
 		if err != nil {
 			return err

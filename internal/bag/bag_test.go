@@ -478,3 +478,25 @@ func TestTime(t *testing.T) {
 	assert.Equal(t, "2026-01-02T02:04:05.5Z",
 		Time(time.Date(2026, 1, 2, 3, 4, 5, 5e8, time.FixedZone("", 3600))))
 }
+
+// A date that JSON cannot hold does not keep the files from being recorded.
+func TestRecordOfOddDates(t *testing.T) {
+	t.Parallel()
+	west := time.FixedZone("west", -5*3600)
+	for date, want := range map[time.Time]string{
+		time.Date(9999, 12, 31, 23, 59, 59, 0, west):  "0001-01-01T00:00:00Z",
+		time.Date(-1, 1, 1, 0, 0, 0, 0, time.UTC):     "0001-01-01T00:00:00Z",
+		time.Date(9999, 12, 31, 0, 0, 0, 0, time.UTC): "9999-12-31T00:00:00Z",
+		time.Date(2026, 11, 27, 19, 0, 0, 0, west):    "2026-11-28T00:00:00Z",
+		{}: "0001-01-01T00:00:00Z",
+	} {
+		dir := t.TempDir()
+		b, err := Open(t.Context(), openRoot(t, dir), nil, now)
+		require.NoError(t, err)
+		require.NoError(t, b.Record(File{Entry: Entry{Path: "data/a"}, Result: "1", Published: date}))
+		require.NoError(t, b.Close())
+		log, err := os.ReadFile(filepath.Join(dir, LogName))
+		require.NoError(t, err)
+		assert.Contains(t, string(log), `{"time":"`+want+`","step":"published"`)
+	}
+}

@@ -82,6 +82,11 @@ func OpenFolder(dir, sub string) (*Folder, error) {
 	if err := os.MkdirAll(filepath.Join(dir, sub), 0o700); err != nil {
 		return nil, err
 	}
+	return openFolder(dir, sub)
+}
+
+// openFolder opens a folder that is there.
+func openFolder(dir, sub string) (*Folder, error) {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
 		return nil, err
@@ -374,7 +379,7 @@ func partialName(identifier string, file *File) string {
 // RemovePartials removes the partial files in dir that were last written before
 // a time and that no Save is writing, and returns their names.
 func RemovePartials(ctx context.Context, dir string, before time.Time) ([]string, error) {
-	f, err := OpenFolder(dir, "")
+	f, err := openFolder(dir, "")
 	if err != nil {
 		return nil, err
 	}
