@@ -43,10 +43,10 @@ func notASCII(r rune) bool { return r > unicode.MaxASCII }
 // resolver may accept, is this machine or in a private network.
 func isLocalHost(host string) bool {
 	host = strings.ToLower(strings.TrimRight(host, "."))
-	if addr, ok := parseAddr(host); ok {
-		return isLocal(addr)
-	}
-	return isLocalName(host)
+	addr, ok := parseAddr(host)
+	// "0127.0.0.1" is 87.0.0.1 to one resolver, and 127.0.0.1 to another.
+	decimal, alsoOK := parseAddrIn(host, 10) //nolint:mnd // ten digits
+	return ok && isLocal(addr) || alsoOK && isLocal(decimal) || !ok && isLocalName(host)
 }
 
 func isLocalName(host string) bool {
@@ -65,7 +65,10 @@ func isLoopbackHost(host string) bool {
 
 // parseAddr reads an address, also as inet_aton(3) does: "127.1", "0x7f000001"
 // and "2130706433" are addresses to some resolvers.
-func parseAddr(host string) (netip.Addr, bool) {
+func parseAddr(host string) (netip.Addr, bool) { return parseAddrIn(host, 0) }
+
+// parseAddrIn reads the numbers of an address in a base; 0 is that of inet_aton.
+func parseAddrIn(host string, base int) (netip.Addr, bool) {
 	host, _, _ = strings.Cut(host, "%") // the zone
 	if addr, err := netip.ParseAddr(host); err == nil {
 		return addr.Unmap(), true
@@ -79,7 +82,7 @@ func parseAddr(host string) (netip.Addr, bool) {
 		if strings.Contains(part, "_") {
 			return netip.Addr{}, false
 		}
-		n, err := strconv.ParseUint(part, 0, 64)
+		n, err := strconv.ParseUint(part, base, 64)
 		if err != nil { // "010" is octal to ParseUint as well, "08" is nothing
 			return netip.Addr{}, false
 		}
@@ -117,8 +120,9 @@ func isLocal(addr netip.Addr) bool {
 	}
 	if addr.Is6() {
 		b := addr.As16()
-		switch { // an IPv4 address within: NAT64 and 6to4
-		case netip.MustParsePrefix("64:ff9b::/96").Contains(addr):
+		switch { // an IPv4 address within: NAT64, SIIT and 6to4
+		case netip.MustParsePrefix("64:ff9b::/96").Contains(addr),
+			netip.MustParsePrefix("::ffff:0:0:0/96").Contains(addr):
 			return isLocal(netip.AddrFrom4([4]byte(b[12:16])))
 		case netip.MustParsePrefix("2002::/16").Contains(addr):
 			return isLocal(netip.AddrFrom4([4]byte(b[2:6])))
