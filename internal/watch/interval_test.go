@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 )
 
 func TestInterval(t *testing.T) {
@@ -59,4 +60,34 @@ func TestTogether(t *testing.T) {
 			assert.LessOrEqual(t, apart, tc.most, name)
 		}
 	}
+}
+
+// Three failures without a success between them are an outage. A request that was sent before the
+// last success says nothing about the time since, and one that was sent with it does.
+func TestStreak(t *testing.T) {
+	t.Parallel()
+	at := func(s int) time.Time { return time.Unix(int64(s), 0) }
+	s := streak{}
+	s.reset(at(10))
+	for i := range 5 {
+		s.add(errDown, at(9), at(20+i), rhythm)
+	}
+	assert.Equal(t, streak{success: at(10)}, s, "they were sent before the success")
+	s.add(errDown, at(10), at(30), rhythm)
+	s.add(errBad, at(11), at(31), rhythm)
+	assert.False(t, s.outage())
+	assert.Zero(t, s.next)
+	assert.False(t, s.reset(at(32)), "there was no outage")
+	for i := range outageSize {
+		s.add(errDown, at(40+i), at(50+i), rhythm)
+	}
+	s.add(errBad, at(60), at(61), rhythm)
+	assert.True(t, s.outage())
+	assert.Equal(t, at(50), s.since)
+	require.ErrorIs(t, s.err, errBad, "the last one is told")
+	assert.WithinDuration(t, at(63), s.next, time.Second)
+	assert.False(t, s.reset(at(70)), "it affected the list alone")
+	s = streak{n: outageSize, reads: 1}
+	assert.True(t, s.reset(at(71)))
+	assert.Equal(t, streak{success: at(71)}, s)
 }

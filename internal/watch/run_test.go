@@ -2,6 +2,7 @@ package watch
 
 import (
 	"cmp"
+	"container/heap"
 	"context"
 	"errors"
 	"strconv"
@@ -159,5 +160,224 @@ func TestReadsThatHangAreGivenUp(t *testing.T) {
 		for _, w := range waits {
 			w.Leave()
 		}
+	})
+}
+
+// During an outage requests are rare, however many waits there are. A wait whose own reads have
+// not failed is read when it is due, and holds up none of the others.
+func TestNextDuringAnOutage(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	for name, test := range map[string]struct {
+		failing, fine time.Duration // until they are due
+		hold          time.Duration // until the next request of the outage
+		reads         string
+		wait          time.Duration
+	}{
+		"no outage":                 {failing: 0, fine: 5e9, hold: 0, reads: "failing", wait: 0},
+		"the outage's turn":         {failing: -1e9, fine: 5e9, hold: -1e9, reads: "failing", wait: 0},
+		"nothing is due":            {failing: 3e9, fine: 5e9, hold: 1e9, reads: "failing", wait: 3e9},
+		"held":                      {failing: 0, fine: 5e9, hold: 2e9, reads: "failing", wait: 2e9},
+		"the other is due":          {failing: -1e9, fine: 0, hold: 2e9, reads: "fine", wait: 0},
+		"the other is due soon":     {failing: -1e9, fine: 1e9, hold: 2e9, reads: "fine", wait: 1e9},
+		"the other is overdue most": {failing: -1e9, fine: -2e9, hold: 2e9, reads: "fine", wait: 0},
+	} {
+		h := New[job](newAPI(), rhythm, nil)
+		heap.Push(&h.queue, &entry[job]{id: "failing", failing: &failing{}, due: now.Add(test.failing)})
+		heap.Push(&h.queue, &entry[job]{id: "fine", due: now.Add(test.fine)})
+		h.outage.next = now.Add(test.hold)
+		i, wait := h.next(now)
+		assert.Equal(t, test.wait, wait, name)
+		assert.Equal(t, test.reads, h.queue[i].id, name)
+	}
+	h := New[job](newAPI(), rhythm, nil)
+	heap.Push(&h.queue, &entry[job]{failing: &failing{}, due: now})
+	h.outage.next = now.Add(time.Second)
+	_, wait := h.next(now)
+	assert.Equal(t, time.Second, wait, "all have failed")
+}
+
+// During an outage there is one request at a time, although each takes long to fail.
+func TestAnOutageIsTriedOnceAtATime(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		a := newAPI()
+		a.latency = 30 * time.Second
+		a.fault = func(string, string) error { return errDown }
+		h := New[job](a, rhythm, nil)
+		ctx, cancel := context.WithTimeout(t.Context(), 9*time.Minute)
+		defer cancel()
+		var all sync.WaitGroup
+		for range 50 {
+			id := a.create(time.Hour)
+			all.Go(func() {
+				_, err := wait(ctx, h, id, nil)
+				assert.ErrorIs(t, err, context.DeadlineExceeded)
+			})
+		}
+		all.Wait()
+		gets, lists := a.requests()
+		assert.Less(t, gets+lists, 130, "each wait fails once, and then there is one in ten seconds")
+	})
+}
+
+// The API may lag behind a create. A wait ends once the API has said for three times the shortest
+// interval that there is no such resource, or for three times the longest if it has shown it.
+func TestAMissingResourceIsReadAgain(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		known         bool
+		after, before time.Duration
+	}{
+		"never seen": {after: 3 * rhythm.Shortest, before: 6 * rhythm.Shortest},
+		"known":      {known: true, after: 3 * rhythm.Longest, before: 5 * rhythm.Longest},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				a, began := newAPI(), time.Now()
+				var known *job
+				if test.known {
+					known = &job{id: "gone", steps: steps}
+				}
+				_, err := wait(t.Context(), New[job](a, rhythm, nil), "gone", known)
+				require.ErrorIs(t, err, errMissing)
+				assert.GreaterOrEqual(t, time.Since(began), test.after)
+				assert.Less(t, time.Since(began), test.before)
+			})
+		})
+	}
+}
+
+// A wait whose own reads fail for ten minutes ends with their error, although all others can be
+// read. One success begins the ten minutes anew.
+func TestAWaitThatAloneCannotBeReadEnds(t *testing.T) {
+	t.Parallel()
+	for name, heals := range map[string]time.Duration{"never": 0, "once": 8 * time.Minute} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				a, began := newAPI(), time.Now()
+				broken, fine := a.create(time.Hour), a.create(time.Hour)
+				healed := heals == 0
+				a.fault = func(_, id string) error {
+					if id != broken || !healed && time.Since(began) > heals {
+						healed = healed || id == broken
+						return nil
+					}
+					return errDown
+				}
+				h := New[job](a, rhythm, nil)
+				ctx, cancel := context.WithCancel(t.Context())
+				var other sync.WaitGroup
+				other.Go(func() {
+					_, err := wait(ctx, h, fine, nil)
+					assert.ErrorIs(t, err, context.Canceled)
+				})
+				_, err := wait(t.Context(), h, broken, nil)
+				require.ErrorIs(t, err, errDown)
+				assert.Greater(t, time.Since(began), heals+tolerance)
+				assert.Less(t, time.Since(began), heals+tolerance+30*time.Second)
+				cancel()
+				other.Wait()
+			})
+		})
+	}
+}
+
+// After an outage the list is read again at once, however often it failed meanwhile.
+func TestAfterAnOutageTheListIsReadAgain(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		a := newAPI()
+		h := New[job](a, rhythm, nil)
+		ctx, cancel := context.WithCancel(t.Context())
+		var all sync.WaitGroup
+		for range 100 {
+			id := a.create(time.Hour)
+			all.Go(func() {
+				_, err := wait(ctx, h, id, nil)
+				assert.ErrorIs(t, err, context.Canceled)
+			})
+		}
+		sleep := func(d time.Duration) { <-time.NewTimer(d).C }
+		sleep(time.Minute)
+		a.change(func(a *api) { a.fault = func(string, string) error { return errDown } })
+		sleep(9 * time.Minute)
+		a.change(func(a *api) { a.fault = nil })
+		sleep(20 * time.Second)
+		before, _ := a.requests()
+		sleep(3 * time.Minute)
+		after, _ := a.requests()
+		assert.Less(t, after-before, 20, "pages serve them, and not 1,800 GETs")
+		cancel()
+		all.Wait()
+	})
+}
+
+// An answer of the API about one resource ends an outage, and makes a refusal of the token before
+// it the first one. What nobody has answered does not.
+func TestAnAnswerAboutOneResourceEndsAnOutage(t *testing.T) {
+	t.Parallel()
+	for verdict, ends := range map[Verdict]bool{
+		Missing: true, Final: true, Retry: false, Unsent: false,
+	} {
+		h, waits := waiting(1)
+		h.mu.Lock()
+		now := time.Now()
+		h.outage, h.refused = streak{n: outageSize, since: now, reads: 1}, now
+		rd := &read[job]{entry: waits[0].entry, sent: now}
+		h.getFailed(rd, verdict, errDown, now)
+		assert.Equal(t, ends, !h.outage.outage(), verdict)
+		assert.Equal(t, ends, h.refused.IsZero(), verdict)
+		h.mu.Unlock()
+		waits[0].Leave()
+	}
+}
+
+// Two reads in flight that are both refused are one refusal, because the token may have been
+// replaced after both were sent. A read that was sent after a refusal is the second one.
+func TestRefusalsOfReadsInFlightAreOne(t *testing.T) {
+	t.Parallel()
+	h, waits := waiting(2)
+	first := time.Now()
+	refuse := func(i int, sent, now time.Time) (ended bool) {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		h.getFailed(&read[job]{entry: waits[i].entry, sent: sent}, Refused, errToken, now)
+		return len(h.entries) == 0
+	}
+	assert.False(t, refuse(0, first, first.Add(time.Second)))
+	assert.False(t, refuse(1, first, first.Add(2*time.Second)), "it was sent before the first refusal")
+	assert.False(t, refuse(1, first.Add(time.Second), first.Add(3*time.Second)), "and so was this")
+	assert.True(t, refuse(0, first.Add(time.Second+1), first.Add(4*time.Second)))
+	for _, w := range waits {
+		_, end, err := w.Next(t.Context())
+		assert.True(t, end)
+		require.ErrorIs(t, err, errToken)
+		w.Leave()
+	}
+}
+
+// A wait that begins during an outage tolerates ten minutes of its own.
+func TestAWaitThatBeginsDuringAnOutage(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		a, began := newAPI(), time.Now()
+		a.fault = func(string, string) error { return errDown }
+		h := New[job](a, rhythm, nil)
+		var all sync.WaitGroup
+		for i, begins := range []time.Duration{0, 0, 5 * time.Minute, 9 * time.Minute} {
+			id := a.create(time.Hour)
+			all.Go(func() {
+				<-time.NewTimer(begins).C
+				_, err := wait(t.Context(), h, id, nil)
+				lasted := time.Since(began) - begins
+				assert.Greater(t, lasted, tolerance, i)
+				assert.Less(t, lasted, tolerance+30*time.Second, i)
+				assert.ErrorIs(t, err, errDown, i)
+			})
+		}
+		all.Wait()
 	})
 }

@@ -137,3 +137,68 @@ func TestAListShowsWhatAGetReads(t *testing.T) {
 	assert.False(t, e.unlisted)
 	waits[0].Leave()
 }
+
+// A caller that is slower than the changes misses steps within a state, but no state, not the last
+// step, and not the error of the end.
+func TestASlowCallerMissesNoState(t *testing.T) {
+	t.Parallel()
+	h, waits := waiting(2)
+	tell := func(w *Wait[job], step int, state string) {
+		w.tell(&job{id: w.entry.id, step: step}, Status{State: state}, step%2 == 1)
+	}
+	type seen struct {
+		step      int
+		end, read bool
+	}
+	see := func(w *Wait[job], n int) (all []seen, err error) {
+		for range n {
+			var j *job
+			var end bool
+			j, end, err = w.Next(t.Context())
+			all = append(all, seen{j.step, end, w.ByRead()})
+		}
+		return all, err
+	}
+	h.mu.Lock()
+	for _, w := range waits {
+		tell(w, 1, "pending")
+		tell(w, 2, "pending")
+		tell(w, 3, "processing")
+		tell(w, 4, "suspended")
+		tell(w, 5, "processing")
+		tell(w, 6, "processing")
+	}
+	last := Status{State: "processing", Ended: true, Err: errBad}
+	waits[0].tell(&job{id: waits[0].entry.id, step: 7}, last, true)
+	h.end(waits[1].entry, errDown)
+	h.mu.Unlock()
+
+	states, err := see(waits[0], 4)
+	require.ErrorIs(t, err, errBad)
+	assert.Equal(t, []seen{
+		{2, false, false}, {3, false, true}, {4, false, false}, {7, true, true},
+	}, states)
+	states, err = see(waits[1], 5)
+	require.ErrorIs(t, err, errDown)
+	assert.Equal(t, []seen{
+		{2, false, false}, {3, false, true}, {4, false, false}, {6, false, false}, {6, true, false},
+	}, states, "the last one is told again with the error")
+	waits[0].Leave()
+	waits[1].Leave()
+}
+
+// The end of the caller's context is told with its cause and what was seen last.
+func TestTheEndOfTheContextIsTold(t *testing.T) {
+	t.Parallel()
+	_, waits := waiting(1)
+	defer waits[0].Leave()
+	waits[0].tell(&job{step: 2}, Status{State: "2"}, true)
+	_, _, err := waits[0].Next(t.Context())
+	require.NoError(t, err)
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cancel(errBad)
+	j, end, err := waits[0].Next(ctx)
+	require.ErrorIs(t, err, errBad)
+	assert.True(t, end)
+	assert.Equal(t, 2, j.step)
+}
