@@ -3,6 +3,7 @@ package ingest
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"slices"
 	"sync"
@@ -189,25 +190,43 @@ func (l *leader) isQuiet() bool {
 
 func (l *leader) wakeUp() { signal(l.wake) }
 
-// observeSession learns that the login of a session has ended.
+// observeSession learns that the login of a session has ended, or is in a state that is not known.
 func (l *leader) observeSession(session *ricloud.Session) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	it := l.sessions[session.ID]
+	if it != nil && session.State != ricloud.SessionPending && !loginEnded(session) {
+		l.observeOdd(it, "session", session.ID, string(session.State))
+	}
 	if it == nil && session.State != ricloud.SessionActive {
 		it = l.used[session.ID]
 	}
-	if it != nil && session.State.Ended() && it.news().session == nil {
+	if it != nil && loginEnded(session) && it.news().session == nil {
 		it.seen.session = session
 		l.schedule(it)
 	}
 }
 
-// observePoll learns that a poll has ended.
+// loginEnded reports whether the login of a session has ended. In a state that is not known, the
+// date of its expiry tells.
+func loginEnded(s *ricloud.Session) bool {
+	return s.State.Ended() || s.State != ricloud.SessionPending && !s.DateExpired.IsZero()
+}
+
+// observeOdd learns of a state that is not known. l.mu is held.
+func (l *leader) observeOdd(it *item, kind string, id ricloud.ID, state string) {
+	it.news().odd = fmt.Sprintf("%s %s is in the state %q, which is not known", kind, id, state)
+	l.schedule(it)
+}
+
+// observePoll learns that a poll has ended, or is in a state that is not known.
 func (l *leader) observePoll(poll *ricloud.Poll) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	it := l.polls[poll.ID]
+	if it != nil && !isKnownPoll(poll.State) && !hasEnded(poll) {
+		l.observeOdd(it, "poll", poll.ID, string(poll.State))
+	}
 	if it == nil && poll.Subscription != "" {
 		it = l.subs[poll.Subscription]
 	}

@@ -66,7 +66,8 @@ func (it *item) news() *seen {
 type seen struct {
 	session *ricloud.Session
 	polls   []*ricloud.Poll
-	closed  bool // all its jobs are done and acknowledged
+	odd     string // a state that is not known, in words
+	closed  bool   // all its jobs are done and acknowledged
 	code    *codeGiven
 }
 
@@ -256,13 +257,13 @@ func (l *leader) next(it *item) (when instant, class int, ok bool) {
 		// Those who look at the same time share a reading: see search.
 		return (when + instant(lookAgain) - 1) / instant(lookAgain) * instant(lookAgain), looking, true
 	case Connecting:
-		return it.due, finishing, s.session != nil
+		return it.due, finishing, s.session != nil || s.odd != ""
 	case CodeNeeded:
 		return it.due, looking, s.code != nil
 	case Connected:
 		return it.due, finishing, true
 	case Polling:
-		return it.due, finishing, len(s.polls) > 0
+		return it.due, finishing, len(s.polls) > 0 || s.odd != ""
 	case Subscribed:
 		if len(s.polls) > 0 || s.closed || s.session != nil {
 			return it.due, finishing, true

@@ -236,10 +236,12 @@ func (l *leader) sharePoll(p *ricloud.Poll) {
 		l.pending[p.ID] = pendingPoll{p.Subscription, instantOf(created)}
 	}
 	l.mu.Unlock()
-	if !waited || !hasEnded(p) {
+	if !waited {
 		return
 	}
-	l.urls.add(urlsOf(p))
+	if hasEnded(p) {
+		l.urls.add(urlsOf(p))
+	}
 	l.observePoll(p)
 }
 

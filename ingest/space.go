@@ -20,8 +20,6 @@ const (
 	// history is cut to fit. A subscribed one remembers polls as well.
 	recordGrowth     = 3 << 10
 	subscribedGrowth = 6 << 10
-	fewSteps         = 6  // of the history, that are kept as long as something else can be cut
-	shortText        = 80 // bytes as JSON, of a note or a reason that is not cut any more
 	roomLook         = time.Second
 	// A sixteenth of what is free is given away before the store is asked again, since other
 	// processes give it away, too.
@@ -107,45 +105,43 @@ func (e *Engine) lookForRoom(ctx context.Context, need int64) error {
 	return nil
 }
 
-// encode returns the record as it is stored, cut to what was reserved for it: long texts first, but
-// the reason, then what is in the middle of its history.
-func (r *record) encode() ([]byte, error) {
-	for {
-		value, err := json.Marshal(r)
-		if err != nil || len(value) <= recordGrowth {
-			return value, err
-		}
-		account, err := json.Marshal(r.Account)
-		if err != nil || len(value) <= len(account)+r.Account.growth() || !r.cut() {
-			return value, err
-		}
-	}
+// cuts are what is left of a record that has grown too much, the mildest first: how long its reasons
+// and the notes of its history may be, as JSON, and how many steps that may have.
+var cuts = []struct{ reason, note, steps int }{
+	{600, 240, maxHistory}, {600, 240, 12}, {600, 80, 12}, {600, 80, 6}, {300, 80, 6}, {80, 80, 6},
 }
 
-// cut makes a record smaller, or reports that it cannot.
-func (r *record) cut() bool {
-	longest, size := &r.Reason, encodedLen(r.Reason)/4
-	consider := func(text *string) {
-		if n := encodedLen(*text); n > size {
-			longest, size = text, n
+// encode returns the record as it is stored, cut to what was reserved for it.
+func (r *record) encode() ([]byte, error) {
+	value, err := json.Marshal(r)
+	if err != nil || len(value) <= recordGrowth {
+		return value, err
+	}
+	account, err := json.Marshal(r.Account)
+	if err != nil {
+		return nil, err
+	}
+	r.History, r.Open = slices.Clone(r.History), slices.Clone(r.Open) // a copy may hold them, too
+	for _, most := range cuts {
+		if len(value) <= len(account)+r.Account.growth() {
+			break
+		}
+		r.Reason = shortened(r.Reason, most.reason)
+		for i := range r.Open {
+			r.Open[i].Failed = shortened(r.Open[i].Failed, most.reason)
+		}
+		first := most.steps / 4
+		if over := len(r.History) - most.steps; over > 0 {
+			r.History = slices.Delete(r.History, first, first+over)
+		}
+		for i := range r.History {
+			r.History[i].Note = shortened(r.History[i].Note, most.note)
+		}
+		if value, err = json.Marshal(r); err != nil {
+			return nil, err
 		}
 	}
-	r.History, r.Open = slices.Clone(r.History), slices.Clone(r.Open) // others may hold them
-	for i := range r.History {
-		consider(&r.History[i].Note)
-	}
-	for i := range r.Open {
-		consider(&r.Open[i].Failed)
-	}
-	switch n := len(r.History); {
-	case size > shortText:
-		*longest = shortened(*longest, max(encodedLen(*longest)/2, shortText))
-	case n > fewSteps:
-		r.History = slices.Delete(r.History, n/4, n/4+1)
-	default:
-		return false
-	}
-	return true
+	return value, nil
 }
 
 func encodedLen(s string) int {

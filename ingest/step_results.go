@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
 	"time"
@@ -57,7 +58,7 @@ func (l *leader) checkSubscription(ctx context.Context, r *stored) error {
 	ended := isGone(err)
 	switch {
 	case ended, err == nil && subscription.State == ricloud.SubscriptionDeleted:
-		if err := l.openRest(ctx, r); err != nil {
+		if _, err := l.openRest(ctx, r); err != nil {
 			return err
 		}
 		id := r.Subscription
@@ -68,48 +69,86 @@ func (l *leader) checkSubscription(ctx context.Context, r *stored) error {
 	}
 	session, err := l.client.Sessions.Get(ctx, r.Session)
 	switch {
-	case isGone(err), err == nil && session.State != ricloud.SessionActive:
+	case isGone(err), err == nil && session.State != ricloud.SessionActive && loginEnded(session):
 		return l.resubscribe(ctx, r)
 	case err != nil:
 		return err
 	}
+	unnamed, err := l.openRest(ctx, r)
+	if err != nil {
+		return err
+	}
 	r.Due = time.Time{}
-	r.checkLater()
+	if r.checkLater(); unnamed {
+		r.Check = time.Now().UTC().Add(r.Account.Every)
+	}
 	return l.save(ctx, r)
 }
 
 // resubscribe logs in again after the session of a subscription has ended.
 func (l *leader) resubscribe(ctx context.Context, r *stored) error {
-	if err := l.openRest(ctx, r); err != nil {
+	if _, err := l.openRest(ctx, r); err != nil {
 		return err
 	}
 	r.Subscription, r.Check = "", time.Time{}
 	return l.loginAgain(ctx, r, "the session has expired")
 }
 
-// openRest makes the jobs of the ended polls of a subscription that nobody has seen yet.
-func (l *leader) openRest(ctx context.Context, r *stored) error {
-	params := ricloud.PollListParams{
-		Subscription: r.Subscription, ListParams: ricloud.ListParams{Limit: maxPage},
+// openRest makes the jobs of the ended polls of a subscription that nobody has seen yet. unnamed
+// reports whether there are polls that do not say whose they are, which nothing else finds.
+func (l *leader) openRest(ctx context.Context, r *stored) (unnamed bool, err error) {
+	polls, unnamed, err := l.pollsOf(ctx, r)
+	if err != nil {
+		return false, err
 	}
-	for poll, err := range l.client.Polls.All(ctx, params) {
-		switch {
-		case isGone(err):
-			return nil
-		case err != nil:
-			return err
-		case poll.DateCreated.Before(r.Read.Add(-clockSkew)):
-			return nil // newest first
-		case !hasEnded(poll) || poll.Subscription != r.Subscription || r.knows(poll.ID):
+	for _, poll := range polls {
+		if !hasEnded(poll) || r.knows(poll.ID) || l.isForgotten(poll.ID) {
 			continue
 		}
 		l.urls.add(urlsOf(poll))
 		poll.Results.Data = unsigned(poll.Results.Data)
 		if err := l.open(ctx, r, poll); err != nil {
-			return err
+			return unnamed, err
+		}
+		l.forgetPoll(poll.ID) // what a list has shown of it meanwhile is old
+	}
+	return unnamed, nil
+}
+
+// pollsOf reads the polls of a subscription. One that names no subscription is its own if the list
+// shows none of others, so that the API does not ignore which were asked for.
+func (l *leader) pollsOf(
+	ctx context.Context, r *stored,
+) (own []*ricloud.Poll, unnamed bool, err error) {
+	var maybe []*ricloud.Poll
+	filtered := true
+	params := ricloud.PollListParams{
+		Subscription: r.Subscription, ListParams: ricloud.ListParams{Limit: maxPage},
+	}
+	for poll, err := range l.client.Polls.All(ctx, params) {
+		if isGone(err) {
+			break
+		}
+		if err != nil {
+			return nil, false, err
+		}
+		if poll.DateCreated.Before(r.Read.Add(-clockSkew)) {
+			break // newest first
+		}
+		switch {
+		case poll.Subscription == r.Subscription:
+			own = append(own, poll)
+		case poll.Subscription == "" && isOrUnknown(poll.Session, r.Session):
+			poll.Subscription = r.Subscription
+			maybe = append(maybe, poll)
+		default:
+			filtered = false
 		}
 	}
-	return nil
+	if filtered {
+		own = append(own, maybe...)
+	}
+	return own, filtered && len(maybe) > 0, nil
 }
 
 // knows reports whether the results of a poll are being handled, or were lately.
@@ -125,16 +164,24 @@ func (l *leader) open(ctx context.Context, r *stored, poll *ricloud.Poll) error 
 		return err
 	}
 	failed := failureOf(poll)
-	fresh := slices.DeleteFunc(results, func(result ricloud.Result) bool {
-		return result.State != ricloud.ResultAvailable
-	})
-	if len(fresh) == 0 && r.State == Subscribed && failed == "" {
+	fresh, expired := unhandled(results)
+	if len(fresh)+len(expired) == 0 && r.State == Subscribed && failed == "" {
 		l.forgetPoll(poll.ID)
 		return nil // handled long ago, or nothing in it
 	}
 	chunks, err := l.makeJobs(ctx, r, poll, fresh)
 	if err != nil {
 		return err
+	}
+	note := fmt.Sprintf("%d results", len(fresh))
+	if len(expired) > 0 {
+		lost := fmt.Sprintf("%d results of poll %s had expired before they were handled: %s",
+			len(expired), poll.ID, expired)
+		l.log(ctx, "results are lost", slog.String("account", r.Account.Key),
+			slog.String("reason", bounded(lost)))
+		if note += "; " + lost; r.State != Subscribed { // which goes on
+			failed = strings.TrimPrefix(failed+"; "+lost, "; ")
+		}
 	}
 	r.progress()
 	r.Poll = poll.ID
@@ -143,19 +190,35 @@ func (l *leader) open(ctx context.Context, r *stored, poll *ricloud.Poll) error 
 		r.checkLater()
 	}
 	r.Open = append(r.Open, openPoll{ID: poll.ID, Chunks: chunks, Failed: bounded(failed)})
-	note := fmt.Sprintf("%d results", len(fresh))
-	if failed != "" {
+	if failed != "" && len(expired) == 0 {
 		note += "; " + failed
 	}
 	state := Handling
 	if r.State == Subscribed {
 		state = Subscribed
 	}
-	if chunks > 0 {
-		return l.saveStep(ctx, r, state, note)
+	if chunks > 0 || len(expired) > 0 {
+		if err := l.saveStep(ctx, r, state, note); err != nil || chunks > 0 {
+			return err
+		}
 	}
 	r.State = state
 	return l.close(ctx, r)
+}
+
+// unhandled returns the results that are to be handled, in whatever state the API knows, and those
+// that cannot be, since the API has deleted their files.
+func unhandled(results []ricloud.Result) (fresh []ricloud.Result, expired []ricloud.ID) {
+	for i := range results {
+		switch results[i].State {
+		case ricloud.ResultConsumed:
+		case ricloud.ResultExpired:
+			expired = append(expired, results[i].ID)
+		default:
+			fresh = append(fresh, results[i])
+		}
+	}
+	return fresh, expired
 }
 
 const (
@@ -166,7 +229,11 @@ const (
 // hasEnded reports whether a poll and all its tasks have ended. An answer may show the poll's state
 // before its tasks', but not for long.
 func hasEnded(poll *ricloud.Poll) bool {
-	if poll.State != ricloud.PollCompleted || len(poll.TasksPending)+len(poll.TasksProcessing) == 0 {
+	open := len(poll.TasksPending) + len(poll.TasksProcessing)
+	if !isKnownPoll(poll.State) {
+		return !poll.DateCompleted.IsZero() && open == 0
+	}
+	if poll.State != ricloud.PollCompleted || open == 0 {
 		return poll.State.Ended()
 	}
 	if poll.DateCompleted.IsZero() {
@@ -175,11 +242,17 @@ func hasEnded(poll *ricloud.Poll) bool {
 	return time.Since(poll.DateCompleted) > openTasks
 }
 
+func isKnownPoll(s ricloud.PollState) bool {
+	return s == ricloud.PollPending || s == ricloud.PollProcessing || s.Ended()
+}
+
 // failureOf says what of a poll that has ended did not succeed. It returns "" if all did.
 func failureOf(poll *ricloud.Poll) string {
 	switch n := len(poll.TasksFailed) + len(poll.TasksSuspended); {
 	case poll.State == ricloud.PollFailed:
 		return fmt.Sprintf("poll %s failed: %s", poll.ID, poll.Error)
+	case !isKnownPoll(poll.State):
+		return fmt.Sprintf("poll %s ended in the state %q, which is not known", poll.ID, poll.State)
 	case len(poll.TasksPending)+len(poll.TasksProcessing) > 0:
 		return fmt.Sprintf("poll %s has completed, and tasks of it have not ended: %s", poll.ID,
 			slices.Concat(poll.TasksPending, poll.TasksProcessing))
@@ -205,7 +278,7 @@ func reasons(poll *ricloud.Poll) string {
 // show them, also where its own wait was told of the end by the same event.
 func (l *leader) resultsOf(ctx context.Context, poll *ricloud.Poll) ([]ricloud.Result, error) {
 	if showsResults(poll) {
-		return poll.Results.Data, nil
+		return poll.Results.Data, l.complete(ctx, poll.ID, poll.Results.Data)
 	}
 	var results []ricloud.Result
 	urls := &pollURLs{Poll: poll.ID, Results: map[ricloud.ID]signedURL{}}
@@ -216,12 +289,38 @@ func (l *leader) resultsOf(ctx context.Context, poll *ricloud.Poll) ([]ricloud.R
 			}
 			return nil, err
 		}
-		urls.Results[result.ID] = signedURL{result.SignedURL.URL.Reveal(), result.SignedURL.DateExpires}
+		if result.State != "" { // else it may be an ID alone
+			urls.Results[result.ID] = urlOf(result)
+		}
 		result.SignedURL = ricloud.SignedURL{}
 		results = append(results, *result)
 	}
 	l.urls.add(urls)
-	return results, nil
+	return results, l.complete(ctx, poll.ID, results)
+}
+
+// complete reads the results that are shown by their IDs alone, or in a state that is not known.
+func (l *leader) complete(ctx context.Context, poll ricloud.ID, results []ricloud.Result) error {
+	urls := &pollURLs{Poll: poll, Results: map[ricloud.ID]signedURL{}}
+	defer l.urls.add(urls)
+	for i := range results {
+		switch r := &results[i]; r.State {
+		case ricloud.ResultAvailable, ricloud.ResultConsumed, ricloud.ResultExpired:
+		default:
+			read, err := l.client.Results.Get(ctx, r.ID)
+			switch {
+			case isGone(err):
+				r.State = ricloud.ResultExpired
+			case err != nil:
+				return err
+			default:
+				urls.Results[r.ID] = urlOf(read)
+				read.SignedURL = ricloud.SignedURL{}
+				*r = *read
+			}
+		}
+	}
+	return nil
 }
 
 // showsResults reports whether a poll holds all its results, as far as it says. An event may show

@@ -230,7 +230,10 @@ func (l *leader) advance(ctx context.Context, r *stored, s seen) error {
 	case LoggingIn:
 		return l.findLogin(ctx, r)
 	case Connecting:
-		if s.session == nil || s.session.ID != r.Session {
+		switch {
+		case s.session == nil && s.odd != "":
+			return errors.New(s.odd) // after a day, a person looks
+		case s.session == nil || s.session.ID != r.Session:
 			return nil
 		}
 		return l.connected(ctx, r, s.session)
@@ -239,6 +242,9 @@ func (l *leader) advance(ctx context.Context, r *stored, s seen) error {
 	case Requesting:
 		return l.findRequest(ctx, r)
 	case Polling, Subscribed, Handling:
+		if r.State == Polling && len(s.polls) == 0 && s.odd != "" {
+			return errors.New(s.odd) // as above
+		}
 		return l.results(ctx, r, s)
 	case Done, Dead:
 	}

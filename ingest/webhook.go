@@ -123,9 +123,13 @@ func urlsOf(poll *ricloud.Poll) *pollURLs {
 	urls := &pollURLs{Poll: poll.ID, Results: map[ricloud.ID]signedURL{}}
 	for i := range poll.Results.Data {
 		r := &poll.Results.Data[i]
-		urls.Results[r.ID] = signedURL{r.SignedURL.URL.Reveal(), r.SignedURL.DateExpires}
+		urls.Results[r.ID] = urlOf(r)
 	}
 	return urls
+}
+
+func urlOf(r *ricloud.Result) signedURL {
+	return signedURL{r.SignedURL.URL.Reveal(), r.SignedURL.DateExpires}
 }
 
 const (

@@ -367,7 +367,7 @@ func (w *worker) sign(ctx context.Context, r *Result) {
 	}
 	if !known { // more than a poll shows
 		if result, err := w.client.Results.Get(ctx, r.ID); err == nil {
-			url = signedURL{result.SignedURL.URL.Reveal(), result.SignedURL.DateExpires}
+			url = urlOf(result)
 		}
 	}
 	r.SignedURL = ricloud.SignedURL{URL: ricloud.NewSecret(url.URL), DateExpires: url.Expires}

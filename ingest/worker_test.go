@@ -3,6 +3,7 @@ package ingest_test
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"io"
 	"net/http"
 	"regexp"
@@ -275,6 +276,90 @@ func TestASignedURLThatIsNotRenewed(t *testing.T) {
 				for _, attempt := range made.all() {
 					assert.Equal(t, 1, attempt)
 				}
+			})
+		})
+	}
+}
+
+// expiring is an API whose signed URLs last ten minutes, and are signed anew in each answer.
+type expiring struct {
+	next    http.RoundTripper
+	refused atomic.Int32
+}
+
+const urlLife = 10 * time.Minute
+
+func (e *expiring) RoundTrip(r *http.Request) (*http.Response, error) {
+	query := r.URL.Query()
+	signed, err := time.Parse(time.RFC3339, query.Get("signed"))
+	if err == nil && time.Since(signed) > urlLife {
+		e.refused.Add(1)
+		return &http.Response{
+			StatusCode: http.StatusForbidden, Request: r, Body: http.NoBody, Header: http.Header{},
+		}, nil
+	}
+	r = r.Clone(r.Context())
+	query.Del("signed")
+	r.URL.RawQuery = query.Encode()
+	return e.next.RoundTrip(r)
+}
+
+// A result whose signed URL expires while it waits for its handler, or while its handler waits, is
+// read with a new URL, and costs no attempt. If the API says when URLs expire, storage is not asked
+// with an old one.
+func TestSignedURLsThatExpireWhileResultsWait(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct{ dated, before bool }{
+		"dated, the handler waits":   {dated: true, before: true},
+		"dated, the result waits":    {dated: true},
+		"undated, the handler waits": {before: true},
+		"undated, the result waits":  {},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				there, here := fleet(1)
+				here[0].Poll.DataTypes = append(here[0].Poll.DataTypes, "a.a", "b.b", "c.c")
+				b := newBench(t, ingest.Config{Memory: true}, ricloudtest.WithAccounts(there...))
+				for config, err := range b.client.StorageConfigs.All(t.Context(),
+					ricloud.StorageConfigListParams{}) {
+					require.NoError(t, err)
+					_, err = b.client.StorageConfigs.Update(t.Context(), config.ID,
+						ricloud.StorageConfigUpdateParams{SignedURLsExpiry: 24 * time.Hour})
+					require.NoError(t, err)
+				}
+				storage := &expiring{next: b.sandbox}
+				b.client = b.sandbox.Client(ricloud.WithPacer(b.engine.Pacer()),
+					ricloud.WithTransport(odd{storage, "result", func(r object) {
+						if signed, ok := r["signed_url"].(object); ok {
+							now := time.Now().UTC()
+							signed["url"] = fmt.Sprint(signed["url"], "&signed=", now.Format(time.RFC3339))
+							if signed["date_expires"] = nil; c.dated {
+								signed["date_expires"] = now.Add(urlLife).Format(time.RFC3339)
+							}
+						}
+					}}))
+				var made calls
+				h := b.handlers()
+				h.Timeout = time.Hour
+				result := h.Result
+				h.Result = func(ctx context.Context, r *ingest.Result) error {
+					made.add(r)
+					if c.before {
+						after(15 * time.Minute)
+						return result(ctx, r)
+					}
+					err := result(ctx, r)
+					after(15 * time.Minute)
+					return err
+				}
+				stop := b.run(h)
+				b.submit(here...)
+				b.wait(1, ingest.Done)
+				stop()
+				assert.Equal(t, []int{1, 1, 1, 1}, made.all())
+				assert.Len(t, b.handled.results, 4)
+				assert.Equal(t, c.dated, storage.refused.Load() == 0)
 			})
 		})
 	}
