@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	"github.com/reincubate/ricloud-go/internal/published"
 	"github.com/reincubate/ricloud-go/internal/wire"
@@ -24,7 +25,10 @@ import (
 // [WithFiles] adds the files that the results refer to.
 //
 // If an event or a list shows fewer results of the ended poll than there seem
-// to be, Results reads the poll once more, and then the lists of its tasks.
+// to be, Results reads the poll once more, and then the lists of its tasks. If a
+// task that has just succeeded shows no result, it looks again up to five times,
+// within a minute, and then reports the task to the logger and to [DecodeHook]:
+// that such a task may have none is an assumption, see docs/contract.md#results.
 //
 // GET /polls/{id}
 func (s *PollsService) Results(
@@ -34,30 +38,111 @@ func (s *PollsService) Results(
 		return s.cascade(ctx, id, slices.Concat(opts, []CallOption{withoutFiles}))
 	}
 	return func(yield func(*Result, error) bool) {
-		list := published.List[Result]{ID: idOf, Content: contentOf}
-		asked := map[ID]bool{} // tasks
+		r := pollResults{
+			service: s, opts: opts, yield: yield, asked: map[ID]bool{}, tasks: published.Tasks[ID]{},
+			list: published.List[Result]{ID: idOf, Content: contentOf},
+		}
+		var last *Poll
+		var ended error
+		running := false // when it was first seen
 		for poll, end := range clientFor(s).waits.polls.watch(ctx, "Polls.Results", id, nil, opts) {
-			poll, end = s.readIfShort(ctx, poll, end, list.Has, opts)
-			results := s.published(ctx, poll, &list, asked, opts)
-			list.Look()
-			for result, err := range results {
-				if err != nil {
-					yield(nil, renamed("Polls.Results", err))
-					return
-				}
-				if !list.Add(result) {
-					continue
-				}
-				if !yield(result, nil) {
-					return
-				}
-			}
-			if end != nil {
-				yield(nil, end)
+			poll, ended = s.readIfShort(ctx, poll, end, r.list.Has, opts)
+			if !r.give(s.published(ctx, poll, &r.list, r.asked, opts)) {
 				return
 			}
+			if poll != nil {
+				last, running = poll, running || !poll.ended()
+			}
+			if ended != nil {
+				break
+			}
+		}
+		if last != nil && last.ended() && (ended == nil || isStateError(ended)) &&
+			(running || s.justEnded(last)) && !r.late(ctx, last) {
+			return
+		}
+		if ended != nil {
+			yield(nil, ended)
 		}
 	}
+}
+
+// pollResults is one iteration over the results of a poll.
+type pollResults struct {
+	service *PollsService
+	opts    []CallOption
+	yield   func(*Result, error) bool
+	list    published.List[Result]
+	asked   map[ID]bool         // tasks whose results were listed
+	tasks   published.Tasks[ID] // how many results they have
+}
+
+// give yields the results that are new. It returns false if the iteration is over.
+func (r *pollResults) give(results iter.Seq2[*Result, error]) bool {
+	r.list.Look()
+	for result, err := range results {
+		if err != nil {
+			r.yield(nil, renamed("Polls.Results", err))
+			return false
+		}
+		if !r.list.Add(result) {
+			continue
+		}
+		r.tasks[result.Task]++
+		if !r.yield(result, nil) {
+			return false
+		}
+	}
+	return true
+}
+
+// justEnded reports whether a poll ended within the last two minutes, so that what
+// the API shows of it may be behind.
+func (s *PollsService) justEnded(poll *Poll) bool {
+	now := time.Now()
+	ahead, _ := s.client.clock.Ahead(now)
+	return !poll.DateCompleted.IsZero() && now.Add(ahead).Sub(poll.DateCompleted) < 2*time.Minute
+}
+
+// late looks again for the results of tasks that have succeeded and show none: what
+// the API shows may be behind. It returns false if the iteration is over.
+func (r *pollResults) late(ctx context.Context, poll *Poll) bool {
+	s, more := r.service, true
+	missing := func() []ID { return r.tasks.Missing(poll.TasksSucceeded) }
+	err := published.Late(ctx, func() bool { return len(missing()) > 0 }, func() bool {
+		latest, err := s.Get(ctx, poll.ID, r.opts...)
+		if err != nil {
+			r.yield(nil, renamed("Polls.Results", err))
+			more = false
+			return false
+		}
+		if latest.Results.Data != nil {
+			more = r.give(r.list.Read(latest.Results.Data, s.pagesOf(ctx, latest, r.opts)))
+			return more
+		}
+		for tasks := missing(); more && len(tasks) > 0; tasks = tasks[1:] {
+			delete(r.asked, tasks[0])
+			before := len(missing())
+			more = r.give(s.byTask(ctx, &Poll{TasksSucceeded: tasks[:1]}, r.asked, r.opts))
+			if len(missing()) == before { // one list shows whether there is news
+				break
+			}
+		}
+		return more
+	})
+	if err != nil {
+		r.yield(nil, &CallError{Operation: "Polls.Results", Err: err})
+		return false
+	}
+	if tasks := missing(); more && len(tasks) > 0 {
+		reason := fmt.Sprintf("task %s shows no result", quote(tasks[0], maxWord))
+		if len(tasks) > 1 {
+			reason = fmt.Sprintf("task %s and %d others show no result", quote(tasks[0], maxWord),
+				len(tasks)-1)
+		}
+		s.client.report(ctx, "Polls.Results", []wire.Oddity{{Path: "tasks_succeeded", Reason: reason}})
+	}
+	return more
 }
 
 // published iterates over the results of a poll as it was last seen.

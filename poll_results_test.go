@@ -1,6 +1,7 @@
 package ricloud
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -9,6 +10,7 @@ import (
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -358,6 +360,87 @@ func TestPollResultsOfAPollThatCannotBeReadAgain(t *testing.T) {
 				require.ErrorContains(t, end, "Polls.Results")
 			}
 		})
+	}
+}
+
+// A task that has just succeeded and shows no result is looked at again for a minute: what the API
+// shows of a poll, or lists, may be behind. What is still missing then is reported.
+func TestPollResultsThatAreLate(t *testing.T) {
+	t.Parallel()
+	type row struct {
+		lag     time.Duration
+		running bool // when it is first seen
+		ago     time.Duration
+		ids     int
+		after   time.Duration
+	}
+	for name, tc := range map[string]row{
+		"not late":          {running: true, ids: 2, after: 5 * time.Second},
+		"half a second":     {lag: time.Second / 2, running: true, ids: 2, after: 6 * time.Second},
+		"half a minute":     {lag: 30 * time.Second, running: true, ids: 2, after: 40 * time.Second},
+		"for ever":          {lag: time.Hour, running: true, ids: 1, after: 65 * time.Second},
+		"just ended":        {lag: 30 * time.Second, ids: 2, after: 35 * time.Second},
+		"ended long before": {lag: time.Hour, ago: time.Hour, ids: 1},
+	} {
+		for _, shows := range []bool{true, false} {
+			t.Run(fmt.Sprintf("%s, shown by the poll %t", name, shows), func(t *testing.T) {
+				t.Parallel()
+				synctest.Test(t, func(t *testing.T) {
+					began := time.Now()
+					completed := began.Add(-tc.ago)
+					if tc.running {
+						completed = began.Add(5 * time.Second)
+					}
+					results := func() string {
+						if time.Now().Before(completed) {
+							return `[{"id":"r-a","task":"a"}]`
+						}
+						if tc.ago > 0 || time.Since(completed) < tc.lag {
+							return `[{"id":"r-a","task":"a"}]`
+						}
+						return `[{"id":"r-a","task":"a"},{"id":"r-b","task":"b"}]`
+					}
+					var told []DecodeInfo
+					hook := decodeHook(func(_ context.Context, info DecodeInfo) { told = append(told, info) })
+					requests := 0
+					c := clientOf(t, RoundTripFunc(func(req *http.Request) (*http.Response, error) {
+						requests++
+						if req.URL.Path == "/results" {
+							if req.URL.Query().Get("task") == "a" || !strings.Contains(results(), "r-b") {
+								return jsonResponder(200, `{"data":[{"id":"r-a","task":"a"}]}`)(req)
+							}
+							return jsonResponder(200, `{"data":[{"id":"r-b","task":"b"}]}`)(req)
+						}
+						state, tasks := "completed", `"tasks_succeeded":["a","b"]`
+						if time.Now().Before(completed) {
+							state, tasks = "processing", `"tasks_processing":["b"],"tasks_succeeded":["a"]`
+						}
+						shown := "null"
+						if shows {
+							shown = `{"data":` + results() + `}`
+						}
+						return jsonResponder(200, fmt.Sprintf(
+							`{"id":"p","state":%q,%s,"results":%s,"date_completed":%q}`, state, tasks, shown,
+							completed.Format(time.RFC3339)))(req)
+					}), WithPolling(time.Second, time.Second), WithHooks(hook))
+					var ids []ID
+					for r, err := range c.Polls.Results(t.Context(), "p") {
+						require.NoError(t, err)
+						ids = append(ids, r.ID)
+					}
+					assert.Len(t, ids, tc.ids)
+					assert.InDelta(t, tc.after.Seconds(), time.Since(began).Seconds(), 1.5)
+					assert.Less(t, requests, 30)
+					var missing []DecodeInfo
+					if tc.ids == 1 && tc.ago == 0 {
+						missing = []DecodeInfo{{
+							Operation: "Polls.Results", Path: "tasks_succeeded", Reason: "task b shows no result",
+						}}
+					}
+					assert.Equal(t, missing, told)
+				})
+			})
+		}
 	}
 }
 
