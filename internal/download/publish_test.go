@@ -404,7 +404,7 @@ func TestAClaimThatFailsLeavesNoName(t *testing.T) {
 	assert.Equal(t, []string{"a"}, names(t, dir))
 }
 
-// Whatever fails between the two steps of a claim, the next Save takes no empty file for the user's.
+// Whatever fails between the steps of a claim, the next Save takes no empty file for the user's.
 func TestAClaimOnADiskThatFails(t *testing.T) {
 	t.Parallel()
 	for name, shared := range map[string]bool{

@@ -10,11 +10,13 @@ import (
 // Late looks again while something is missing: a few times, within a minute. It
 // ends early if look returns false, and returns the error of a context that ended.
 func Late(ctx context.Context, missing, look func() bool) error {
-	for _, pause := range [...]time.Duration{1, 4, 10, 20, 25} {
+	for _, pause := range [...]time.Duration{
+		time.Second, 4 * time.Second, 10 * time.Second, 20 * time.Second, 25 * time.Second,
+	} {
 		if !missing() {
 			return nil
 		}
-		if err := backoff.Sleep(ctx, pause*time.Second); err != nil {
+		if err := backoff.Sleep(ctx, pause); err != nil {
 			return err
 		}
 		if !look() {
