@@ -50,6 +50,11 @@ const (
 	testPause      = time.Second     // before a failed test is repeated; then three times as long
 	maxEnsureRuns  = 3               // a config that vanishes meanwhile is looked for again
 	clockDrift     = 5 * time.Second // a larger difference of the clocks is reported
+
+	// A list may lag behind a create. It is read again after listPause, and then after twice
+	// as long each time: for 8 seconds together.
+	listPause = 500 * time.Millisecond
+	maxLists  = 5
 )
 
 // ensuring is one call of Ensure.
@@ -114,7 +119,7 @@ func (e *ensuring) choose(
 			return anyConfig{}, nil, false, failure
 		}
 	}
-	all, err = e.list(ctx)
+	all, err = e.listWith(ctx, own.id)
 	switch {
 	case failure != nil && (err != nil || len(all) == 0): // nothing was created
 		return anyConfig{}, nil, false, failure
@@ -139,6 +144,23 @@ func (e *ensuring) choose(
 		all = slices.DeleteFunc(all, func(p anyConfig) bool { return p.id == other.id })
 	}
 	return chosen, all, failure != nil, nil
+}
+
+// listWith lists the configs until that with an ID is among them: a list that lags
+// behind its create also lacks what others have created. The ID may be unknown.
+func (e *ensuring) listWith(ctx context.Context, id ID) ([]anyConfig, error) {
+	pause := listPause
+	for i := 1; ; i++ {
+		all, err := e.list(ctx)
+		shown := slices.ContainsFunc(all, func(p anyConfig) bool { return p.id == id })
+		if err != nil || shown || id == "" || i == maxLists {
+			return all, err
+		}
+		if err := backoff.Sleep(ctx, pause); err != nil {
+			return nil, &CallError{Operation: e.operation, Err: err}
+		}
+		pause *= 2
+	}
 }
 
 func validThenOldest(a, b anyConfig) int {

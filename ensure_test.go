@@ -158,11 +158,12 @@ type configs struct {
 	showOnce  bool   // only the answer to a create shows the secret
 	beforeAdd func() // called during a create, without the lock
 	now       func() time.Time
+	lag       time.Duration // until a list shows a new config
 }
 
 type webhookConfig struct {
 	id, url, secret, state string
-	created                time.Time
+	created, listed        time.Time
 }
 
 func (c *configs) RoundTrip(r *http.Request) (*http.Response, error) {
@@ -210,14 +211,16 @@ func (c *configs) RoundTrip(r *http.Request) (*http.Response, error) {
 		}
 		config := &webhookConfig{
 			id: strconv.Itoa(c.next), url: asked.URL, secret: fmt.Sprint("secret-", c.next), state: "new",
-			created: time.Now().Truncate(time.Second),
+			created: time.Now().Truncate(time.Second), listed: time.Now().Add(c.lag),
 		}
 		c.all = append(c.all, config)
 		body = c.show(config, true)
 	default:
 		var shown []string
 		for _, config := range slices.Backward(c.all) { // newest first
-			shown = append(shown, c.show(config, false))
+			if !time.Now().Before(config.listed) {
+				shown = append(shown, c.show(config, false))
+			}
 		}
 		body = `{"data":[` + strings.Join(shown, ",") + `]}`
 	}
@@ -367,6 +370,56 @@ func TestEnsureConverges(t *testing.T) {
 					assert.Contains(t, got[i], api.all[0].secret)
 				}
 				assert.Equal(t, "valid", api.all[0].state)
+			})
+		})
+	}
+}
+
+// Replicas that start together end with one config although the list lags behind their creates.
+// Where it lags for longer, some are left. The next Ensure of each replica chooses the same one and
+// knows the secrets of all.
+func TestEnsureConvergesWhereListsLag(t *testing.T) {
+	t.Parallel()
+	for lag, left := range map[time.Duration]int{
+		time.Second: 1, 5 * time.Second: 1, time.Minute: 4,
+	} {
+		t.Run(lag.String(), func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				const replicas = 4
+				var arrived sync.WaitGroup
+				arrived.Add(replicas)
+				api := &configs{lag: lag, beforeAdd: func() { arrived.Done(); arrived.Wait() }}
+				ensure := func() (chosen map[ricloud.ID]bool, known [replicas]secrets) {
+					chosen = map[ricloud.ID]bool{}
+					var mu sync.Mutex
+					var all sync.WaitGroup
+					for i := range replicas {
+						client := api.client(t)
+						all.Go(func() {
+							config, err := client.WebhookConfigs.Ensure(t.Context(),
+								ricloud.WebhookConfigEnsureParams{URL: receiverURL, BeforeTest: known[i].take})
+							if assert.NoError(t, err) {
+								mu.Lock()
+								chosen[config.ID] = true
+								mu.Unlock()
+							}
+						})
+					}
+					all.Wait()
+					return chosen, known
+				}
+				first, _ := ensure()
+				assert.Len(t, first, left)
+				assert.Len(t, api.all, left)
+				<-time.NewTimer(2 * lag).C
+				later, known := ensure()
+				assert.Len(t, later, 1)
+				for _, config := range api.all {
+					for i := range known {
+						assert.Contains(t, known[i], config.secret)
+					}
+				}
 			})
 		})
 	}

@@ -39,9 +39,10 @@ const maxAwait = 10 * time.Second // the API's limit
 // turns until the session of each is known.
 //
 // With an error, Login still returns the last session it saw, or nil if it saw
-// none. It ends at once with an error of code or of ctx. If ctx ends during a
-// create, whose answer the API holds back for up to 10 seconds, the outcome is
-// unknown and Login does not search: call Find later.
+// none. It ends at once with an error of code or of ctx. The API holds the answer
+// to a create back for up to 10 seconds, so a ctx that ends sooner has nothing sent,
+// unless WithAwait asks for less. If ctx ends during a create, the outcome is unknown
+// and Login does not search: call Find later.
 //
 // Login uses only Create, Wait and Find. A backend that gets the code in a
 // later request calls Create and Wait itself, and Find after a create of

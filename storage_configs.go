@@ -262,11 +262,13 @@ func (p StorageConfigEnsureParams) matches(c *StorageConfig) bool {
 // ReplaceCredentials is set: a test that fails would make it invalid for
 // everyone. Any other config is given the credentials and settings of params and
 // tested. A test that fails is repeated twice within a few seconds. Processes
-// that start at the same time end with one config, as soon as the API lists what
-// it has created.
+// that start at the same time end with one config, if the API lists what it has
+// created within 8 seconds. Otherwise some configs may be left: once they are
+// listed, Ensure chooses the same one everywhere.
 //
 // If the config does not become valid, Ensure returns it with a *StateError
-// that says what to check.
+// that says what to check. ctx must leave more
+// than 10 seconds for each test, because the API may hold its answer back.
 //
 // GET /configs/storage, POST /configs/storage, POST /configs/storage/{id},
 // DELETE /configs/storage/{id}, POST /configs/storage/{id}/test,

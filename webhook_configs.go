@@ -155,13 +155,17 @@ func (p WebhookConfigEnsureParams) check() error {
 //
 // A valid config is not tested again, because a test that fails makes it
 // invalid for every receiver. A test that fails is repeated twice within a few
-// seconds. Receivers that start at the same time end with one config, as soon
-// as the API lists what it has created.
+// seconds. Receivers that start at the same time end with one config, if the API
+// lists what it has created within 8 seconds. Otherwise some configs may be left:
+// once they are listed, Ensure chooses the same one in every receiver, and gives
+// BeforeTest the secrets of all.
 //
 // It returns the config with its Secret. Some versions of the API show a secret
 // only when the config is created. Store it then: later, Secret is empty, and
 // BeforeTest gets only the Secrets of params. If the config does not become
-// valid, Ensure returns it with a *StateError that says what to check.
+// valid, Ensure returns it with a *StateError that says what to check. ctx must
+// leave more than 10 seconds for each test, because the API may hold its answer
+// back.
 //
 // GET /configs/webhook, POST /configs/webhook, DELETE /configs/webhook/{id},
 // POST /configs/webhook/{id}/test, GET /tasks/{id}, GET /configs/webhook/{id},
