@@ -426,7 +426,8 @@ func (a *Acknowledger) acknowledge(ctx context.Context, batch []ID) error {
 	}
 	var done []ID
 	a.mu.Lock()
-	refused := ok && isAboutOne(failed.Err)
+	// A result that the API still shows as available may be acknowledged later.
+	refused := ok && isAboutOne(failed.Err) && !errors.Is(failed.Err, errUnconsumed)
 	for _, id := range batch {
 		switch {
 		case err == nil || ok && !remain[id]:

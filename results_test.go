@@ -3,6 +3,7 @@ package ricloud
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"strconv"
 	"sync"
@@ -118,6 +119,28 @@ func TestAcknowledgerRetriesAFullBatchAfterItsDelay(t *testing.T) {
 			synctest.Wait()
 		}
 		require.Error(t, a.Close(t.Context()))
+	})
+}
+
+// A result that the API shows as available stays queued: it may be behind.
+func TestAcknowledgerRetriesWhatIsStillAvailable(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		state := "available"
+		api := RoundTripFunc(func(req *http.Request) (*http.Response, error) {
+			if req.URL.Path == "/results/ack" {
+				return jsonResponder(200, `{"results":["r0"]}`)(req)
+			}
+			return jsonResponder(200, fmt.Sprintf(`{"id":"r1","state":%q}`, state))(req)
+		})
+		a := newAcknowledger(t, api, AcknowledgerParams{MaxDelay: time.Minute})
+		require.NoError(t, a.Add("r0", "r1"))
+		err := a.Flush(t.Context())
+		var failed *AcknowledgeError
+		require.ErrorAs(t, err, &failed)
+		assert.Equal(t, []ID{"r1"}, failed.Remaining)
+		state = "consumed"
+		require.NoError(t, a.Close(t.Context()))
 	})
 }
 
