@@ -350,14 +350,19 @@ func storeError(what string, err error) error {
 	return fmt.Errorf("ingest: %s: %w", what, err)
 }
 
-// Account returns what is known of an account, with its history. It returns
-// ricloud.ErrNotFound for one that was not submitted.
+// Account returns what is known of an account, with its history. Its Reason may
+// also be that of a result that is being retried, which Accounts does not read. It
+// returns ricloud.ErrNotFound for an account that was not submitted.
 func (e *Engine) Account(ctx context.Context, key string) (*Status, error) {
 	r, err := e.load(ctx, key)
 	if err != nil {
 		return nil, err
 	}
-	return r.status(), nil
+	status := r.status()
+	if status.Reason == "" {
+		status.Reason, err = e.retried(ctx, r)
+	}
+	return status, err
 }
 
 // Accounts iterates over the accounts that are in one of the states, or over all

@@ -149,6 +149,11 @@ func TestACodeGivenTwiceIsUsedOnce(t *testing.T) {
 		stop := c.start(func(int) ingest.Handlers { return c.handlers() })
 		c.submit(here...)
 		c.wait(1, ingest.CodeNeeded)
+		ended, cancel := context.WithCancel(t.Context())
+		cancel()
+		err := c.engine.Code(ended, here[0].Key, ricloud.NewSecret("731994"))
+		require.ErrorIs(t, err, context.Canceled)
+		require.ErrorContains(t, err, "the code was not used")
 		var used atomic.Int32
 		var givers sync.WaitGroup
 		for _, engine := range c.engines {
@@ -168,6 +173,28 @@ func TestACodeGivenTwiceIsUsedOnce(t *testing.T) {
 		c.wait(1, ingest.Done)
 		stop()
 		assert.Equal(t, 2, c.sandbox.CountCalls("Sessions.Create"))
+	})
+}
+
+// A Code whose context ends while the login waits says that the code may have been used.
+func TestACodeWhoseContextEnds(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		there, here := fleet(1)
+		there[0].Code = "731994"
+		b := newBench(t, ingest.Config{Memory: true}, ricloudtest.WithAccounts(there...),
+			ricloudtest.WithDelays(delays()))
+		stop := b.run(b.handlers())
+		b.submit(here...)
+		b.wait(1, ingest.CodeNeeded)
+		b.engine.Pacer().Pause(time.Minute)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		err := b.engine.Code(ctx, here[0].Key, ricloud.NewSecret("731994"))
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		require.ErrorContains(t, err, "the code may have been used")
+		b.wait(1, ingest.Done)
+		stop()
 	})
 }
 

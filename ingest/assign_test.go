@@ -275,6 +275,53 @@ func TestAStoppedProcessLosesItsJobs(t *testing.T) {
 	}
 }
 
+// keeping is a store that keeps the first job that is written.
+type keeping struct {
+	store.Store
+
+	first sync.Once
+	job   store.Entry
+}
+
+func (k *keeping) Put(ctx context.Context, e store.Entry, ttl time.Duration) (uint64, error) {
+	if strings.HasPrefix(e.Key, "work.") {
+		k.first.Do(func() { k.job = e })
+	}
+	return k.Store.Put(ctx, e, ttl)
+}
+
+// A process that led, and was stopped before it made a job, makes it when it goes on, although the
+// job has been handled and removed. It is not handled again.
+func TestAJobThatIsMadeTooLate(t *testing.T) {
+	t.Parallel()
+	for name, forget := range map[string]bool{"the account is done": false, "it is forgotten": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				there, here := fleet(1)
+				var kept *keeping
+				c := newCompany(t, 1, func(_ int, s store.Store) store.Store {
+					kept = &keeping{Store: s}
+					return kept
+				}, ricloudtest.WithAccounts(there...), ricloudtest.WithDelays(delays()))
+				stop := c.start(func(int) ingest.Handlers { return c.handlers() })
+				c.submit(here...)
+				c.wait(1, ingest.Done)
+				if forget {
+					require.NoError(t, c.engine.Forget(t.Context(), here[0].Key))
+				}
+				_, err := c.shared.Put(t.Context(), kept.job, 0)
+				require.NoError(t, err)
+				after(10 * time.Minute)
+				_, err = c.shared.Get(t.Context(), kept.job.Key)
+				require.ErrorIs(t, err, store.ErrNotFound)
+				stop()
+				assert.Equal(t, []int{1}, c.handled)
+			})
+		})
+	}
+}
+
 // Code ends when the process that took the code is gone before it has answered, and says what is
 // known. The next leader asks for another code if that one was not used.
 func TestCodeEndsWithTheProcessThatTookIt(t *testing.T) {

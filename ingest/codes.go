@@ -29,13 +29,17 @@ const codePatience = 4
 //
 // It returns a *ricloud.ParamError for an account in any other state,
 // ricloud.ErrNotFound for one that was not submitted, and an error when no
-// process has Run for four leases, or when the one that took the code is gone.
+// process has Run for four leases, or when the one that took the code is gone. If
+// ctx ends meanwhile, the code may have been used.
 func (e *Engine) Code(ctx context.Context, key string, code ricloud.Secret) error {
 	switch {
 	case isBlank(code):
 		return invalid("Code", "code", "is empty")
 	case !utf8.ValidString(code.Reveal()):
 		return invalid("Code", "code", "is not valid UTF-8")
+	}
+	if ctx.Err() != nil {
+		return fmt.Errorf("ingest: Code: the code was not used: %w", context.Cause(ctx))
 	}
 	r, err := e.load(ctx, key)
 	if err != nil {
@@ -55,6 +59,9 @@ func (e *Engine) Code(ctx context.Context, key string, code ricloud.Secret) erro
 			if err := sleep(ctx, e.cfg.lease/4); err != nil {
 				return fmt.Errorf("ingest: Code: no process runs that could use the code: %w", err)
 			}
+		case ctx.Err() != nil:
+			return fmt.Errorf("ingest: Code: %w; the code may have been used: look at the account's state",
+				context.Cause(ctx))
 		case err != nil:
 			return fmt.Errorf("ingest: Code: %w", err)
 		case len(answer) > 0:

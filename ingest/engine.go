@@ -226,6 +226,19 @@ func (e *Engine) Close() error {
 	return e.store.Close()
 }
 
+// outliving returns a context that ends a while after ctx, for what must be written down although
+// the work has ended. The end of Run waits for it.
+func outliving(ctx context.Context) (context.Context, context.CancelFunc) {
+	longer, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() {
+		_ = sleep(longer, lastWrite)
+		cancel()
+	})
+	return longer, func() { stop(); cancel() }
+}
+
+const lastWrite = 5 * time.Second
+
 func sleep(ctx context.Context, d time.Duration) error {
 	timer := time.NewTimer(d)
 	defer timer.Stop()

@@ -175,13 +175,14 @@ func TestNothingHangsAfterClose(t *testing.T) {
 					}
 					return nil
 				},
-				"Stats":  func() error { _, err := b.engine.Stats(ctx); return err },
-				"Code":   func() error { return b.engine.Code(ctx, key, ricloud.NewSecret("731994")) },
-				"Retry":  func() error { return b.engine.Retry(ctx, key) },
-				"Forget": func() error { return b.engine.Forget(ctx, key) },
-				"Run":    func() error { return b.engine.Run(ctx, b.client, b.handlers()) },
-				"client": func() error { _, err := b.client.Organisation.Get(ctx); return err },
-				"Replay": func() error { _, err := handler.Replay(ctx, b.client); return err },
+				"Stats":          func() error { _, err := b.engine.Stats(ctx); return err },
+				"Code":           func() error { return b.engine.Code(ctx, key, ricloud.NewSecret("731994")) },
+				"Retry":          func() error { return b.engine.Retry(ctx, key) },
+				"Forget":         func() error { return b.engine.Forget(ctx, key) },
+				"Run":            func() error { return b.engine.Run(ctx, b.client, b.handlers()) },
+				"client":         func() error { _, err := b.client.Organisation.Get(ctx); return err },
+				"Replay":         func() error { _, err := handler.Replay(ctx, b.client); return err },
+				"WebhookHandler": func() error { _, err := b.engine.WebhookHandler(); return err },
 			} {
 				require.ErrorContains(t, call(), "the store is closed", name)
 			}

@@ -34,6 +34,9 @@ type task struct {
 	Since  time.Time      `json:"away_since,omitzero"` // when the first of them was
 	Done   bool           `json:"done,omitempty"`
 	Dead   string         `json:"dead,omitempty"` // why it is given up
+	Why    string         `json:"why,omitempty"`  // it is tried again
+	// Handled means that the handler has returned nil, and only the file is to be verified.
+	Handled bool `json:"handled,omitempty"`
 }
 
 func (t *task) open() bool { return !t.Done && t.Dead == "" }
@@ -55,6 +58,11 @@ func (j *job) next(now time.Time) (int, time.Time) {
 		}
 	}
 	return -1, when
+}
+
+// isNew reports whether no process has tried any of the job yet.
+func (j *job) isNew() bool {
+	return !slices.ContainsFunc(j.Tasks, func(t task) bool { return t.Tries > 0 || !t.open() })
 }
 
 func (j *job) complete() bool {
@@ -124,6 +132,9 @@ func (l *leader) makeJobs(
 		return 0, err
 	}
 	for _, j := range jobs {
+		if !l.holds() {
+			return 0, errLeaseLost
+		}
 		if err := l.saveJob(ctx, j); err != nil && !errors.Is(err, store.ErrConflict) {
 			return 0, err
 		}
@@ -181,6 +192,7 @@ func (e *Engine) revive(ctx context.Context, r *stored) error {
 			for i := range j.Tasks {
 				if t := &j.Tasks[i]; t.Dead != "" {
 					t.Dead, t.Tries, t.Due, t.Away, t.Since = "", 0, time.Time{}, 0, time.Time{}
+					t.Why = ""
 				}
 			}
 			if err := e.saveJob(ctx, j); err != nil {
@@ -189,6 +201,31 @@ func (e *Engine) revive(ctx context.Context, r *stored) error {
 		}
 	}
 	return nil
+}
+
+// retried says what results of an account are being retried for: "" if none is.
+func (e *Engine) retried(ctx context.Context, r *stored) (string, error) {
+	for _, open := range r.Open {
+		for chunk := range open.Chunks {
+			entry, err := e.store.Get(ctx, jobKey(r.Account.Key, open.ID, chunk))
+			if errors.Is(err, store.ErrNotFound) {
+				continue // it has just been closed
+			}
+			if err != nil {
+				return "", storeError("the account "+r.Account.Key, err)
+			}
+			j, err := decodeJob(entry)
+			if err != nil {
+				continue // of a newer version
+			}
+			for i := range j.Tasks {
+				if t := &j.Tasks[i]; t.open() && t.Why != "" {
+					return fmt.Sprintf("result %s (%s): %s", t.Result.ID, t.Result.Identifier, t.Why), nil
+				}
+			}
+		}
+	}
+	return "", nil
 }
 
 func (l *leader) isAcknowledged(key string) bool {

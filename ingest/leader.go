@@ -59,11 +59,13 @@ type leader struct {
 	ready     [classes][]*item
 	later     timers
 	running   int
-	events    time.Time           // when the last one arrived
-	forgotten map[ricloud.ID]bool // polls of subscriptions that hold nothing to handle
-	wake      chan struct{}
-	synced    bool
-	settle    time.Duration
+	events    time.Time // when the last one arrived
+	// When a session and a poll were last looked at, of the loops that read them.
+	sessionLook, pollLook time.Time
+	forgotten             map[ricloud.ID]bool // polls of subscriptions that hold nothing to handle
+	wake                  chan struct{}
+	synced                bool
+	settle                time.Duration
 
 	newSessions      *search[ricloud.Session]
 	newPolls         *search[ricloud.Poll]

@@ -173,8 +173,9 @@ func TestStatesThatAreNotKnown(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				there, here := fleet(1)
 				there[0].Locked = c.from == "failed"
-				b := newBench(t, ingest.Config{Memory: true, ReadEvery: 5 * time.Minute, Lease: 10 * time.Minute},
-					ricloudtest.WithAccounts(there...))
+				b := newBench(t, ingest.Config{
+					Memory: true, ReadEvery: 5 * time.Minute, Lease: 10 * time.Minute,
+				}, ricloudtest.WithAccounts(there...))
 				b.poll = 5 * time.Minute
 				known := false
 				b.client = b.sandbox.Client(ricloud.WithPacer(b.engine.Pacer()),
@@ -262,4 +263,48 @@ func (u unfilteredPolls) RoundTrip(r *http.Request) (*http.Response, error) {
 	query.Del("subscription")
 	r.URL.RawQuery = query.Encode()
 	return u.next.RoundTrip(r)
+}
+
+// Lists that show what has ended as if it went on, for ever, hold nobody up for ever. What they
+// show is looked at now and then, and more often once it turns out wrong.
+func TestListsThatLagForEver(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		const accounts = 10
+		there, here := fleet(accounts)
+		b := newBench(t, ingest.Config{Memory: true}, ricloudtest.WithAccounts(there...))
+		pending := func(o object) {
+			switch o["state"] {
+			case "active":
+				o["state"] = "pending"
+			case "completed":
+				o["state"], o["date_completed"] = "processing", nil
+			}
+		}
+		lists := func(kind string, next http.RoundTripper) http.RoundTripper {
+			return lagging{next, odd{next, kind, pending}, "/" + kind + "s"}
+		}
+		b.client = b.sandbox.Client(ricloud.WithPacer(b.engine.Pacer()),
+			ricloud.WithTransport(lists("poll", lists("session", b.sandbox))))
+		stop := b.run(b.handlers())
+		b.submit(here...)
+		b.patience = 30 * time.Minute
+		b.wait(accounts, ingest.Done)
+		stop()
+		assert.LessOrEqual(t, b.sandbox.CountCalls("Sessions.Get"), accounts+5)
+		assert.LessOrEqual(t, b.sandbox.CountCalls("Polls.Get"), accounts+5)
+	})
+}
+
+// lagging is an API with a list that lags.
+type lagging struct {
+	next, list http.RoundTripper
+	path       string
+}
+
+func (l lagging) RoundTrip(r *http.Request) (*http.Response, error) {
+	if r.Method == http.MethodGet && r.URL.Path == l.path {
+		return l.list.RoundTrip(r)
+	}
+	return l.next.RoundTrip(r)
 }

@@ -32,6 +32,7 @@ type item struct {
 	since    instant // when its session or poll was made
 	read     instant // since when its subscription's polls are read
 	check    instant // when to look whether its subscription lives
+	look     instant // when its session or poll was last looked at by itself
 	session  ricloud.ID
 	poll     ricloud.ID
 	sub      ricloud.ID
@@ -43,6 +44,9 @@ type item struct {
 	when    instant // in later
 	seen    *seen   // nil: nothing
 }
+
+// looked returns since when the session or poll of an account is as the lists show it.
+func (it *item) looked() instant { return max(it.since, it.look) }
 
 // instant is a time in a third of the space: nanoseconds since 1970, 0 is none.
 type instant int64

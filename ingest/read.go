@@ -14,7 +14,8 @@ const (
 	maxPage      = 1000 // resources a list page holds at most
 	maxPages     = 200  // that one reading takes of a list
 	maxPageBytes = 8 << 20
-	maxGets      = 5 // of resources that no list shows, in one reading
+	maxGets      = 5  // of resources that no list shows, in one reading
+	staleStretch = 20 // readings between two looks at what a list shows unchanged
 )
 
 // readLoop reads one of the lists of sessions and polls for all, as often as needed, until ctx
@@ -116,7 +117,46 @@ func (l *leader) readSessions(ctx context.Context, size *pageSize) error {
 			l.observeSession(s)
 		}
 	}
-	return nil
+	return l.lookAtOldest(l.sessions, &l.sessionLook, func(id ricloud.ID) (bool, error) {
+		s, err := l.client.Sessions.Get(ctx, id)
+		if err == nil {
+			l.observeSession(s)
+		}
+		return err == nil && loginEnded(s), err
+	})
+}
+
+// lookAtOldest gets the session or poll that was waited for, or not looked at, for the longest
+// time: a list may lag, even for ever. It does so at every reading as long as the list turns out
+// wrong, and seldom otherwise.
+func (l *leader) lookAtOldest(
+	of map[ricloud.ID]*item, last *time.Time, get func(ricloud.ID) (ended bool, err error),
+) error {
+	pause := staleStretch * l.cfg.ReadEvery
+	now := time.Now()
+	l.mu.Lock()
+	var oldest *item
+	var id ricloud.ID
+	for one, it := range of {
+		if !it.busy && !it.queued && (oldest == nil || it.looked() < oldest.looked()) {
+			oldest, id = it, one
+		}
+	}
+	if oldest == nil || now.Sub(*last) < pause ||
+		now.Sub(time.Unix(0, int64(oldest.looked()))) < pause {
+		l.mu.Unlock()
+		return nil
+	}
+	*last, oldest.look = now, instantOf(now)
+	l.mu.Unlock()
+	ended, err := get(id)
+	if ended {
+		*last = time.Time{}
+	}
+	if isGone(err) {
+		return nil // the list shows it
+	}
+	return err
 }
 
 func (l *leader) readPolls(ctx context.Context, size *pageSize) error {
@@ -157,7 +197,13 @@ func (l *leader) readPolls(ctx context.Context, size *pageSize) error {
 		}
 		l.sharePoll(p)
 	}
-	return nil
+	return l.lookAtOldest(l.polls, &l.pollLook, func(id ricloud.ID) (bool, error) {
+		p, err := l.client.Polls.Get(ctx, id)
+		if err == nil {
+			l.sharePoll(p)
+		}
+		return err == nil && hasEnded(p), err
+	})
 }
 
 // pendingPoll is a poll of a subscription that was seen, and whose results are not being handled

@@ -105,14 +105,13 @@ func (e *Engine) lookForRoom(ctx context.Context, need int64) error {
 	return nil
 }
 
-// cuts are what is left of a record that has grown too much, the mildest first: how long its reasons
-// and the notes of its history may be, as JSON, and how many steps that may have.
-var cuts = []struct{ reason, note, steps int }{
-	{600, 240, maxHistory}, {600, 240, 12}, {600, 80, 12}, {600, 80, 6}, {300, 80, 6}, {80, 80, 6},
-}
-
 // encode returns the record as it is stored, cut to what was reserved for it.
 func (r *record) encode() ([]byte, error) {
+	// How long reasons and the notes of the history may be, as JSON, and how many steps that may have:
+	// the mildest cut first.
+	cuts := []struct{ reason, note, steps int }{
+		{600, 240, maxHistory}, {600, 240, 12}, {600, 80, 12}, {600, 80, 6}, {300, 80, 6}, {80, 80, 6},
+	}
 	value, err := json.Marshal(r)
 	if err != nil || len(value) <= recordGrowth {
 		return value, err

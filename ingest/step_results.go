@@ -174,6 +174,9 @@ func (l *leader) open(ctx context.Context, r *stored, poll *ricloud.Poll) error 
 		return err
 	}
 	note := fmt.Sprintf("%d results", len(fresh))
+	if missing := without(poll, results); len(missing) > 0 {
+		note += fmt.Sprintf("; %d tasks succeeded without: %s", len(missing), missing)
+	}
 	if len(expired) > 0 {
 		lost := fmt.Sprintf("%d results of poll %s had expired before they were handled: %s",
 			len(expired), poll.ID, expired)
@@ -224,6 +227,7 @@ func unhandled(results []ricloud.Result) (fresh []ricloud.Result, expired []ricl
 const (
 	openTasks      = 10 * time.Minute // how long a poll may name open tasks after its completion
 	openTasksAtAll = 2 * time.Hour    // and after its creation, if it does not say when it completed
+	lateResults    = 2 * time.Minute  // how long its results may be behind
 )
 
 // hasEnded reports whether a poll and all its tasks have ended. An answer may show the poll's state
@@ -299,6 +303,21 @@ func (l *leader) resultsOf(ctx context.Context, poll *ricloud.Poll) ([]ricloud.R
 	return results, l.complete(ctx, poll.ID, results)
 }
 
+// without returns the tasks of a poll that have succeeded and show no result, as far as the results
+// say whose they are.
+func without(poll *ricloud.Poll, results []ricloud.Result) []ricloud.ID {
+	shown := map[ricloud.ID]bool{}
+	for i := range results {
+		if results[i].Task == "" {
+			return nil
+		}
+		shown[results[i].Task] = true
+	}
+	return slices.DeleteFunc(slices.Clone(poll.TasksSucceeded), func(id ricloud.ID) bool {
+		return shown[id]
+	})
+}
+
 // complete reads the results that are shown by their IDs alone, or in a state that is not known.
 func (l *leader) complete(ctx context.Context, poll ricloud.ID, results []ricloud.Result) error {
 	urls := &pollURLs{Poll: poll, Results: map[ricloud.ID]signedURL{}}
@@ -324,11 +343,13 @@ func (l *leader) complete(ctx context.Context, poll ricloud.ID, results []riclou
 }
 
 // showsResults reports whether a poll holds all its results, as far as it says. An event may show
-// none although tasks have succeeded, or only IDs.
+// none although tasks have succeeded, or only IDs. What the API shows of a poll that has just ended
+// may be behind: the client looks again where a task shows no result.
 func showsResults(poll *ricloud.Poll) bool {
 	list := &poll.Results
 	if list.Data == nil || list.HasMore || list.TotalCount > len(list.Data) ||
-		len(list.Data) == 0 && len(poll.TasksSucceeded) > 0 {
+		len(list.Data) == 0 && len(poll.TasksSucceeded) > 0 ||
+		time.Since(poll.DateCompleted) < lateResults && len(without(poll, list.Data)) > 0 {
 		return false
 	}
 	return !slices.ContainsFunc(list.Data, func(r ricloud.Result) bool { return r.State == "" })

@@ -162,7 +162,9 @@ func (l *leader) saveStep(ctx context.Context, r *stored, state State, note stri
 // saveMade is saveStep after a request that may have been applied: it is written down however ctx
 // ended.
 func (l *leader) saveMade(ctx context.Context, r *stored, state State, note string) error {
-	return l.saveAndTell(context.WithoutCancel(ctx), ctx, r, state, note)
+	save, cancel := outliving(ctx)
+	defer cancel()
+	return l.saveAndTell(save, ctx, r, state, note)
 }
 
 func (l *leader) saveAndTell(

@@ -26,6 +26,9 @@ import (
 // Signed URLs and other secrets of an event are taken out before it is stored.
 // The options are those of ricloud.NewWebhookHandler, without a deduplicator.
 func (e *Engine) WebhookHandler(opts ...ricloud.WebhookOption) (*ricloud.WebhookHandler, error) {
+	if e.closed.Load() {
+		return nil, storeError("WebhookHandler", store.ErrClosed)
+	}
 	return ricloud.NewWebhookHandler(e.receive,
 		append(opts, ricloud.WithWebhookDeduplicator(eachTime{}))...)
 }
@@ -40,12 +43,26 @@ func (e *Engine) receive(ctx context.Context, event *ricloud.Event) error {
 		e.shareURLs(ctx, urls) // first: the event's handler may need them at once
 	}
 	if err := e.store.Publish(ctx, escape(string(event.ID)), stored); err != nil {
-		// The receiver answers 503 to this, as to an event in progress.
-		return fmt.Errorf("ingest: event %s is not stored: %w (%w)", event.ID, ricloud.ErrEventInProgress,
-			err)
+		return &notStoredError{event.ID, err}
 	}
 	return nil
 }
+
+// notStoredError is that of an event that could not be stored. The receiver answers 503 to it, as
+// to an event in progress.
+type notStoredError struct {
+	event ricloud.ID
+	err   error
+}
+
+func (e *notStoredError) Error() string {
+	return fmt.Sprintf("ingest: event %s is not stored: %v", e.event, e.err)
+}
+
+func (e *notStoredError) Unwrap() error { return e.err }
+
+// Is reports whether the error is ricloud.ErrEventInProgress.
+func (e *notStoredError) Is(target error) bool { return target == ricloud.ErrEventInProgress }
 
 // eachTime is the deduplicator of a receiver whose store tells events apart.
 type eachTime struct{}

@@ -96,6 +96,11 @@ func (w *worker) request(begin context.Context) *storedJob {
 	if err != nil {
 		return nil // of a newer version
 	}
+	if j.isNew() {
+		if old, err := w.isOld(ctx, j); err != nil || old {
+			return nil
+		}
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.mine[j.key] != nil {
@@ -103,6 +108,20 @@ func (w *worker) request(begin context.Context) *storedJob {
 	}
 	w.mine[j.key] = func(error) {}
 	return j
+}
+
+// isOld removes a job whose poll is closed: a process that led, and was stopped for a while, has
+// made it after its successor had made, handled and removed the same.
+func (w *worker) isOld(ctx context.Context, j *storedJob) (bool, error) {
+	r, err := w.load(ctx, j.Account)
+	switch {
+	case errors.Is(err, ricloud.ErrNotFound):
+	case err != nil:
+		return false, err
+	case !slices.Contains(r.Closed, j.Poll):
+		return false, nil
+	}
+	return true, w.store.Remove(ctx, j.key, j.revision)
 }
 
 // recheck cancels the jobs that others have taken over while this process was silent, until ctx
@@ -164,6 +183,7 @@ func (w *worker) handleAll(
 		t := &j.Tasks[i]
 		if t.Tries >= w.h.Attempts { // its process died each time
 			t.Dead = fmt.Sprintf("given up after %d attempts, in which the process died", t.Tries)
+			t.Why = ""
 			continue
 		}
 		j.Owner = w.id
@@ -201,7 +221,9 @@ func (w *worker) note(work context.Context, j *storedJob) error {
 		w.noteFull(work, err)
 		_ = sleep(work, w.cfg.lease/10)
 	}
-	return w.saveJob(context.WithoutCancel(work), j)
+	ctx, cancel := outliving(work)
+	defer cancel()
+	return w.saveJob(ctx, j)
 }
 
 // conclude notes how a call of the handler ended.
@@ -210,12 +232,13 @@ func (w *worker) conclude(
 ) ricloud.StepOutcome {
 	switch {
 	case err == nil:
-		t.Done = true
+		t.Done, t.Why = true, ""
 		return ricloud.StepDone
 	case ctx.Err() != nil: // it was the drain or the store that ended it
 		t.Tries--
 		return ricloud.StepInterrupted
 	case isAway(err) && !t.isLongAway():
+		t.Why = shortened(err.Error(), maxDead)
 		t.Tries-- // it was not the handler that failed
 		t.Due = time.Now().UTC().Add(w.pause(t.Away))
 		t.Away++
@@ -223,6 +246,7 @@ func (w *worker) conclude(
 			slog.String("result", string(t.Result.ID)), slog.Any("error", err))
 		return ricloud.StepAgain
 	case isAway(err), t.Tries >= w.h.Attempts:
+		t.Why = ""
 		t.Dead = shortened(fmt.Sprintf("failed %d times: %v", t.Tries, err), maxDead)
 		if isAway(err) {
 			t.Dead = shortened(fmt.Sprintf("its file could not be read for %s: %v", giveUp, err), maxDead)
@@ -231,6 +255,7 @@ func (w *worker) conclude(
 			slog.String("result", string(t.Result.ID)), slog.Any("error", err))
 		return ricloud.StepDead
 	}
+	t.Why = shortened(err.Error(), maxDead)
 	t.Due, t.Away, t.Since = time.Now().UTC().Add(w.pause(t.Tries-1)), 0, time.Time{}
 	w.log(ctx, "a result is tried again later", slog.String("account", j.Account),
 		slog.String("result", string(t.Result.ID)), slog.Any("error", err))
@@ -285,7 +310,8 @@ var (
 )
 
 // call hands one result to the handler, within its time, and then reads what the handler has left
-// of the file, within a time of its own.
+// of the file, within a time of its own. A handler that has returned nil is not called again
+// because the file could not be read then.
 func (w *worker) call(work context.Context, j *storedJob, t *task, calls *sync.WaitGroup) error {
 	ctx, cancel := context.WithTimeout(work, w.h.Timeout)
 	defer cancel()
@@ -295,14 +321,18 @@ func (w *worker) call(work context.Context, j *storedJob, t *task, calls *sync.W
 	own := &ownResult{result: r.Result, client: w.client}
 	r.own = own
 	url := r.SignedURL.URL
-	ended := make(chan error, 1)
-	calls.Go(func() {
-		err := errEnded // by runtime.Goexit, as tests do that fail
-		defer func() { ended <- err }()
-		err = w.protected(ctx, r, url, password)
-	})
-	err := w.outcome(ctx, ended)
-	late := ctx.Err() != nil && work.Err() == nil
+	var err error
+	late := false
+	if !t.Handled {
+		ended := make(chan error, 1)
+		calls.Go(func() {
+			err := errEnded // by runtime.Goexit, as tests do that fail
+			defer func() { ended <- err }()
+			err = w.protected(ctx, r, url, password)
+		})
+		err = w.outcome(ctx, ended)
+		late = ctx.Err() != nil && work.Err() == nil
+	}
 	switch {
 	case err == nil && own.verified.Load(): // even if late: it is done
 		return nil
@@ -314,6 +344,7 @@ func (w *worker) call(work context.Context, j *storedJob, t *task, calls *sync.W
 		rest, stop := context.WithTimeout(work, w.h.Timeout)
 		defer stop()
 		err = own.verify(rest)
+		t.Handled = isAway(err) || work.Err() != nil // else the file is not what the handler was given
 	}
 	return masked(err, url, password)
 }

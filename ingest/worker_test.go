@@ -169,10 +169,18 @@ func TestStorageThatIsAwayCostsNoAttempt(t *testing.T) {
 					stop := b.run(h)
 					b.submit(here...)
 					after(5 * time.Minute)
+					status, err := b.engine.Account(t.Context(), here[0].Key)
+					require.NoError(t, err)
+					assert.Equal(t, ingest.Handling, status.State)
+					assert.Regexp(t, `^result \S+ \(callkit.calls\): .*ricloud: result`, status.Reason)
 					require.NoError(t, b.sandbox.SetFaults())
 					b.wait(1, ingest.Done)
 					stop()
 					attempts := made.all()
+					if !reads { // it has returned nil: it is not called again
+						assert.Equal(t, []int{1}, attempts)
+						return
+					}
 					assert.Greater(t, len(attempts), 3)
 					for _, attempt := range attempts {
 						assert.Equal(t, 1, attempt)
