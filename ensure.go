@@ -3,6 +3,7 @@ package ricloud
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"net/http"
 	"net/url"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"github.com/reincubate/ricloud-go/internal/backoff"
+	"github.com/reincubate/ricloud-go/internal/transport"
 )
 
 // ensurer is what Ensure needs of one kind of config.
@@ -252,10 +254,19 @@ func (d defaultConfigs) setForKey(ctx context.Context, c *Client, opts []CallOpt
 		StorageConfig: replacement(key.StorageConfig, d.storage),
 		WebhookConfig: replacement(key.WebhookConfig, d.webhook),
 	}
-	if change != (KeyUpdateParams{}) {
-		_, err = c.Keys.UpdateCurrent(ctx, change, opts...)
+	if change == (KeyUpdateParams{}) {
+		return nil
 	}
-	return err
+	wanted := map[string]*ID{
+		"storage_config": change.StorageConfig, "webhook_config": change.WebhookConfig,
+	}
+	return adopted(opts, wanted, "Keys.UpdateCurrent", func(opts []CallOption) error {
+		_, err := c.Keys.UpdateCurrent(ctx, change, opts...)
+		return err
+	}, func(opts []CallOption) error {
+		_, err := c.Keys.Current(ctx, opts...)
+		return err
+	})
 }
 
 // setForOrganisation updates the organisation, unless it has the configs
@@ -271,10 +282,63 @@ func (d defaultConfigs) setForOrganisation(
 		StorageConfigDefault: replacement(org.StorageConfigDefault, d.storage),
 		WebhookConfigDefault: replacement(org.WebhookConfigDefault, d.webhook),
 	}
-	if change != (OrganisationUpdateParams{}) {
-		_, err = c.Organisation.Update(ctx, change, opts...)
+	if change == (OrganisationUpdateParams{}) {
+		return nil
 	}
-	return err
+	wanted := map[string]*ID{
+		"storage_config_default": change.StorageConfigDefault,
+		"webhook_config_default": change.WebhookConfigDefault,
+	}
+	return adopted(opts, wanted, "Organisation.Update", func(opts []CallOption) error {
+		_, err := c.Organisation.Update(ctx, change, opts...)
+		return err
+	}, func(opts []CallOption) error {
+		_, err := c.Organisation.Get(ctx, opts...)
+		return err
+	})
+}
+
+// adopted makes an update, and returns an error of operation if its answer shows other
+// configs than the wanted ones, and so does a read: the API may ignore the update.
+func adopted(
+	opts []CallOption, wanted map[string]*ID, operation string, calls ...func([]CallOption) error,
+) error {
+	var refused error
+	for _, call := range calls {
+		var resp Response
+		err := call(slices.Concat(opts, []CallOption{WithResponse(&resp)}))
+		if callers := newCallOptions(opts).response; callers != nil {
+			*callers = resp
+		}
+		if err != nil {
+			return err
+		}
+		if refused = showsOther(operation, resp.Body, wanted); refused == nil {
+			return nil
+		}
+	}
+	return refused
+}
+
+// showsOther returns an error if an answer shows another ID than the wanted one in a
+// field. One that does not have the field shows nothing.
+func showsOther(operation string, body []byte, wanted map[string]*ID) error {
+	var shown map[string]json.RawMessage
+	_ = json.Unmarshal(body, &shown)
+	for field, want := range wanted {
+		raw, ok := shown[field]
+		if !ok || want == nil {
+			continue
+		}
+		var id ID
+		if json.Unmarshal(raw, &id) != nil || id != *want {
+			return &DecodeError{
+				Operation: operation, Path: field, Snapshot: transport.Snapshot(raw),
+				Err: errors.New("the API has not made the config " + string(*want) + " the default"),
+			}
+		}
+	}
+	return nil
 }
 
 // replacement returns the ID to send, or nil if there is nothing to change.

@@ -159,6 +159,7 @@ type configs struct {
 	beforeAdd func() // called during a create, without the lock
 	now       func() time.Time
 	lag       time.Duration // until a list shows a new config
+	owner     []string      // the answers about the key and the organisation, the last one repeated
 }
 
 type webhookConfig struct {
@@ -181,6 +182,10 @@ func (c *configs) RoundTrip(r *http.Request) (*http.Response, error) {
 		body = fmt.Sprintf(`{"id":%q,"type":"webhook_config.test","state":%q}`, path[1], state)
 	case path[0] != "configs":
 		body = `{"id":"1"}`
+		if len(c.owner) > 0 {
+			body = c.owner[0]
+			c.owner = c.owner[min(1, len(c.owner)-1):]
+		}
 	case len(path) == 4: // a config test
 		config := c.find(path[2])
 		if config == nil {
@@ -422,6 +427,46 @@ func TestEnsureConvergesWhereListsLag(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// Ensure reports an API that shows another default than the one that was asked for, unless the next
+// read shows that the answer lagged. An answer without the field shows nothing.
+func TestEnsureReportsADefaultThatWasNotMade(t *testing.T) {
+	t.Parallel()
+	show := func(id string) string {
+		return fmt.Sprintf(`{"id":"1","webhook_config":%s,"webhook_config_default":%[1]s}`, id)
+	}
+	for name, tc := range map[string]struct {
+		answers []string // to the first read, the update, and the read after it
+		shown   string   // in the error; "": none
+	}{
+		"made":        {answers: []string{show("null"), show(`"1"`)}},
+		"an object":   {answers: []string{show("null"), show(`{"id":1}`)}},
+		"a lag":       {answers: []string{show("null"), show("null"), show(`"1"`)}},
+		"none shown":  {answers: []string{`{"id":"1"}`}},
+		"null":        {answers: []string{show("null")}, shown: "null"},
+		"another":     {answers: []string{show(`"777"`)}, shown: `"777"`},
+		"not even an": {answers: []string{show("null"), show("true")}, shown: "true"},
+	} {
+		for _, forKey := range []bool{true, false} {
+			api := &configs{owner: slices.Clone(tc.answers)}
+			var last ricloud.Response
+			config, err := api.client(t).WebhookConfigs.Ensure(t.Context(),
+				ricloud.WebhookConfigEnsureParams{
+					URL: receiverURL, MakeKeyDefault: forKey, MakeOrganisationDefault: !forKey,
+				}, ricloud.WithResponse(&last))
+			assert.Equal(t, ricloud.ConfigValid, config.State)
+			assert.Equal(t, api.owner[0], string(last.Body), "the answer of the last call")
+			if tc.shown == "" {
+				require.NoError(t, err, name)
+				continue
+			}
+			var undone *ricloud.DecodeError
+			require.ErrorAs(t, err, &undone, name)
+			assert.Equal(t, tc.shown, undone.Snapshot, name)
+			assert.Contains(t, err.Error(), "the API has not made the config 1 the default", name)
+		}
 	}
 }
 

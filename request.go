@@ -279,8 +279,10 @@ func (r *request) check(o callOptions) error {
 }
 
 // isID reports whether a resource can be reached by an ID: "." and ".." would be
-// another path.
-func isID(id ID) bool { return id != "" && id != "." && id != ".." }
+// another path, and blanks are none.
+func isID(id ID) bool {
+	return strings.TrimSpace(string(id)) != "" && id != "." && id != ".."
+}
 
 // queryWith returns the query: that of the list, then what a page sets over
 // it, then what the caller adds.

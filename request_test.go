@@ -182,6 +182,7 @@ func TestASuccessWithoutAnIDIsNoSuccess(t *testing.T) {
 		"string": `"OK"`,
 		"HTML":   `<!DOCTYPE html><title>Sign in</title>`, "id null": `{"id":null}`,
 		"id empty":          `{"id":""}`,
+		"id blank":          `{"id":" "}`,
 		"id of a path":      `{"id":".."}`,
 		"id in an envelope": `{"data":{"id":"s"}}`, "a proxy's own": `{"status":"ok"}`,
 		"an error":      `{"error":"x","message":"y"}`,
