@@ -41,8 +41,8 @@ func (s *silent) Remove(ctx context.Context, key string, revision uint64) error 
 	return s.Memory.Remove(ctx, key, revision)
 }
 
-// In whatever state accounts are, and whether the store answers or not, Run ends soon after its time
-// to drain, and the next Run logs in to no account again.
+// In whatever state accounts are, and whether the store answers or not, Run ends soon after its
+// time to drain, and the next Run logs in to no account again.
 func TestRunEndsInTimeInEveryState(t *testing.T) {
 	t.Parallel()
 	for name, away := range map[string]bool{"the store is there": false, "the store is away": true} {

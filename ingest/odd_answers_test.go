@@ -3,8 +3,10 @@ package ingest_test
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -307,4 +309,53 @@ func (l lagging) RoundTrip(r *http.Request) (*http.Response, error) {
 		return l.list.RoundTrip(r)
 	}
 	return l.next.RoundTrip(r)
+}
+
+// A result that shows some time after the end of its poll is handled, too. The history tells which
+// tasks succeeded without one.
+func TestResultsThatShowLate(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		lag     time.Duration
+		handled int
+		note    string
+	}{
+		"soon":  {lag: 30 * time.Second, handled: 3, note: "3 results"},
+		"never": {lag: 24 * time.Hour, handled: 2, note: "2 results; 1 tasks succeeded without"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				there, here := fleet(1)
+				here[0].Poll.DataTypes = append(here[0].Poll.DataTypes, "a.a", "b.b")
+				b := newBench(t, ingest.Config{Memory: true}, ricloudtest.WithAccounts(there...))
+				hide := func(poll object) {
+					list, _ := poll["results"].(object)
+					data, _ := list["data"].([]any)
+					data = slices.DeleteFunc(data, func(v any) bool {
+						r, _ := v.(object)
+						made, err := time.Parse(time.RFC3339, fmt.Sprint(r["date_created"]))
+						return err == nil && isData(r) && time.Since(made) < c.lag
+					})
+					if list != nil {
+						list["data"], list["total_count"] = data, len(data)
+					}
+				}
+				b.client = b.sandbox.Client(ricloud.WithPacer(b.engine.Pacer()),
+					ricloud.WithTransport(odd{b.sandbox, "poll", hide}))
+				stop := b.run(b.handlers())
+				b.submit(here...)
+				b.wait(1, ingest.Done)
+				status, err := b.engine.Account(t.Context(), here[0].Key)
+				require.NoError(t, err)
+				i := slices.IndexFunc(status.History, func(s ingest.Step) bool {
+					return s.State == ingest.Handling
+				})
+				require.Positive(t, i)
+				assert.Contains(t, status.History[i].Note, c.note)
+				stop()
+				assert.Len(t, b.handled.results, c.handled)
+			})
+		})
+	}
 }
