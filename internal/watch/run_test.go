@@ -381,3 +381,22 @@ func TestAWaitThatBeginsDuringAnOutage(t *testing.T) {
 		all.Wait()
 	})
 }
+
+// A request that was sent before the last success says nothing of an outage, however late it fails.
+func TestALateFailureIsNoOutage(t *testing.T) {
+	t.Parallel()
+	h, waits := waiting(1)
+	now := time.Now()
+	h.mu.Lock()
+	h.succeeded(now)
+	for range 2 * outageSize {
+		h.failed(Retry, errDown, now.Add(-time.Second), now.Add(time.Second))
+	}
+	assert.False(t, h.outage.outage())
+	for range outageSize {
+		h.failed(Retry, errDown, now.Add(time.Second), now.Add(2*time.Second))
+	}
+	assert.True(t, h.outage.outage())
+	h.mu.Unlock()
+	waits[0].Leave()
+}

@@ -192,9 +192,11 @@ func TestTheEndOfTheContextIsTold(t *testing.T) {
 	t.Parallel()
 	_, waits := waiting(1)
 	defer waits[0].Leave()
-	waits[0].tell(&job{step: 2}, Status{State: "2"}, true)
-	_, _, err := waits[0].Next(t.Context())
+	told := &job{step: 2}
+	waits[0].tell(told, Status{State: "2"}, true)
+	own, _, err := waits[0].Next(t.Context())
 	require.NoError(t, err)
+	assert.NotSame(t, told, own, "each wait has a copy of its own")
 	ctx, cancel := context.WithCancelCause(t.Context())
 	cancel(errBad)
 	j, end, err := waits[0].Next(ctx)
