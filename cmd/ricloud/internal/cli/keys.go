@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -125,16 +126,33 @@ func (a *app) keysRotateCommand() *cobra.Command {
 }
 
 // keepSecret prints an answer that holds a secret shown only once. The secret itself goes to a
-// file that only its owner can read, or to standard output with --show-secrets.
+// file that only its owner can read, or to standard output with --show-secrets. If the file cannot
+// be written any more, it goes to one among the temporary files, since it cannot be had again.
 func (a *app) keepSecret(kind string, body ricloud.Raw, secret ricloud.Secret, path string) error {
 	if path != "" {
-		if err := writePrivate(path, []byte(secret.Reveal()+"\n")); err != nil {
-			return fmt.Errorf("the API has made the secret and it could not be written to %s: %w; show it "+
-				"with --show-secrets", path, err)
+		written, err := writeSomewhere(path, []byte(secret.Reveal()+"\n"))
+		if written == "" {
+			return fmt.Errorf("the API has made a secret, which is lost: no file could be written: %w", err)
 		}
-		a.sayf("the secret is in %s\n", path)
+		if err != nil {
+			a.sayf("%s could not be written: %s\n", path, oneLine(err.Error()))
+		}
+		a.sayf("the secret is in %s\n", written)
 	}
 	return a.print(resourceNamed(kind), []byte(body))
+}
+
+// writeSomewhere writes a private file at a path, or else among the temporary files. It returns
+// where, with the error of the path.
+func writeSomewhere(path string, content []byte) (written string, err error) {
+	if err = writePrivate(path, content); err == nil {
+		return path, nil
+	}
+	other := filepath.Join(os.TempDir(), fmt.Sprintf("ricloud-secret-%d.txt", time.Now().UnixNano()))
+	if writePrivate(other, content) != nil {
+		other = ""
+	}
+	return other, err
 }
 
 // secretTarget refuses to make a secret that nobody would see.
@@ -144,10 +162,28 @@ func (a *app) secretTarget(cmd *cobra.Command, path string) error {
 			errors.New("the answer holds a secret: say where it goes, with --secret-file FILE or "+
 				"--show-secrets"))
 	}
-	if dir := filepath.Dir(path); path != "" && !a.dryRun {
-		if info, err := os.Stat(dir); err != nil || !info.IsDir() {
-			return usageError(cmd, fmt.Errorf("--secret-file: there is no folder %s", dir))
-		}
+	if path == "" || a.dryRun {
+		return nil
+	}
+	if err := writable(path); err != nil {
+		return usageError(cmd, fmt.Errorf("--secret-file: %w", err))
 	}
 	return nil
+}
+
+// writable returns an error if a private file cannot be written at a path.
+func writable(path string) error {
+	dir := filepath.Dir(path)
+	if info, err := os.Stat(dir); err != nil || !info.IsDir() {
+		return fmt.Errorf("there is no folder %s", dir)
+	}
+	if info, err := os.Stat(path); err == nil && info.IsDir() {
+		return fmt.Errorf("%s is a folder", path)
+	}
+	trial, err := os.CreateTemp(dir, ".ricloud-*")
+	if err != nil {
+		return err
+	}
+	_, err = trial.Write(make([]byte, 4096))
+	return errors.Join(err, trial.Sync(), trial.Close(), os.Remove(trial.Name()))
 }
