@@ -444,6 +444,55 @@ func TestPollResultsThatAreLate(t *testing.T) {
 	}
 }
 
+// While Results looks for late results, it ends with its context, with an error of a look, and with
+// its consumer.
+func TestPollResultsThatAreLateEnd(t *testing.T) {
+	t.Parallel()
+	for name, refused := range map[string]bool{"context": false, "error": true, "consumer": false} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				began := time.Now()
+				c := clientOf(t, RoundTripFunc(func(req *http.Request) (*http.Response, error) {
+					shown := ""
+					switch passed := time.Since(began); {
+					case req.URL.Path == "/results":
+						return jsonResponder(200, `{"data":[]}`)(req)
+					case passed > 0 && refused:
+						return jsonResponder(403, `{"error":"missing-scope"}`)(req)
+					case passed > 0 && name == "consumer":
+						shown = `{"id":"r-a","task":"a"}`
+					}
+					return jsonResponder(200, fmt.Sprintf(
+						`{"id":"p","state":"completed","tasks_succeeded":["a"],"results":{"data":[%s]},`+
+							`"date_completed":%q}`, shown, began.Format(time.RFC3339)))(req)
+				}))
+				ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+				defer cancel()
+				var ids []ID
+				var end error
+				for r, err := range c.Polls.Results(ctx, "p") {
+					if end = err; err == nil {
+						ids = append(ids, r.ID)
+						break
+					}
+				}
+				switch name {
+				case "context":
+					require.ErrorIs(t, end, context.DeadlineExceeded)
+					require.ErrorContains(t, end, "Polls.Results")
+				case "error":
+					require.ErrorIs(t, end, ErrForbidden)
+					require.ErrorContains(t, end, "Polls.Results")
+				default:
+					require.NoError(t, end)
+					assert.Equal(t, []ID{"r-a"}, ids)
+				}
+			})
+		})
+	}
+}
+
 // A result holds records if its type says so, in whatever spelling, or if it has no type.
 func TestWhichResultsHoldRecords(t *testing.T) {
 	t.Parallel()
