@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -179,10 +180,10 @@ func TestStatesThatAreNotKnown(t *testing.T) {
 					Memory: true, ReadEvery: 5 * time.Minute, Lease: 10 * time.Minute,
 				}, ricloudtest.WithAccounts(there...))
 				b.poll = 5 * time.Minute
-				known := false
+				var known atomic.Bool
 				b.client = b.sandbox.Client(ricloud.WithPacer(b.engine.Pacer()),
 					ricloud.WithTransport(odd{b.sandbox, c.kind, func(o object) {
-						if known || o["state"] != c.from {
+						if known.Load() || o["state"] != c.from {
 							return
 						}
 						if o["state"] = c.to; c.undated {
@@ -204,7 +205,7 @@ func TestStatesThatAreNotKnown(t *testing.T) {
 					says()
 				}
 				if b.patience = c.within; c.recovers {
-					known = true
+					known.Store(true)
 					b.wait(1, ingest.Done)
 				} else {
 					b.wait(1, ingest.Dead)

@@ -11,7 +11,9 @@ import (
 	"github.com/reincubate/ricloud-go/ricloudtest"
 )
 
-const speed = 500 // how much faster the sandbox is than the live API
+// speed is how much faster the sandbox is than the live API. Its signed URLs last
+// for an hour divided by that, and the machine must read every file in that time.
+const speed = 100
 
 // sandbox runs a fleet against an API inside the program. It ends with the
 // program, and so does the state.
