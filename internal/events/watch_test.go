@@ -268,7 +268,7 @@ func TestWatchFailures(t *testing.T) {
 			g.entries = append(g.entries, &Entry[string]{ID: "odd", Label: "odd", Err: errOdd})
 			g.mu.Unlock()
 			g.add("a", 0)
-			pause(time.Minute)
+			pause(5 * time.Minute) // more than the longest interval
 			g.fail(errOdd)
 		}()
 		got, err := watchFor(t, watchOf(l), time.Hour)
