@@ -1,13 +1,16 @@
 package download
 
 import (
+	"context"
 	"crypto/rand"
+	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -265,4 +268,52 @@ func (s *saving) resume(p *partial) (bool, error) {
 	s.reader.next.Offset = n
 	s.file.report(n)
 	return true, err
+}
+
+const (
+	partialPrefix = ".ricloud-"
+	partialSuffix = ".part"
+)
+
+// partialName returns the name of a file's partial file. It depends on the
+// content, and is short whatever the identifier.
+func partialName(identifier string, file *File) string {
+	text := append(make([]byte, 0, maxReadable+len(file.MD5)), identifier...)
+	text = hex.AppendEncode(append(text, 0), file.MD5)
+	digest := sha256.Sum256(strconv.AppendInt(append(text, 0), file.Size, 10))
+	name := append(make([]byte, 0, maxReadable), partialPrefix...)
+	return string(append(hex.AppendEncode(name, digest[:nameDigest]), partialSuffix...))
+}
+
+// RemovePartials removes the partial files in dir that were last written before
+// a time and that no Save is writing, and returns their names.
+func RemovePartials(ctx context.Context, dir string, before time.Time) ([]string, error) {
+	f, err := openFolder(dir, "")
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = f.Close() }()
+	entries, err := fs.ReadDir(f.root.FS(), ".")
+	if err != nil {
+		return nil, err
+	}
+	var removed []string
+	var failures []error
+	for _, entry := range entries {
+		if ctx.Err() != nil {
+			failures = append(failures, backoff.Cause(ctx))
+			break
+		}
+		if !IsPartial(entry.Name()) {
+			continue
+		}
+		ok, err := f.removeStale(entry.Name(), before)
+		if ok {
+			removed = append(removed, entry.Name())
+		}
+		if err != nil {
+			failures = append(failures, err)
+		}
+	}
+	return removed, errors.Join(failures...)
 }
