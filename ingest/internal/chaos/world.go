@@ -11,9 +11,7 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -80,43 +78,6 @@ func (e *effects) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// child is a process that can be killed and started again.
-type child struct {
-	role   string
-	script script
-	cmd    *exec.Cmd
-	log    *os.File
-	exited chan struct{}
-}
-
-func key(i int) string { return fmt.Sprintf("customer-%d", i) }
-
-func (w *world) accounts2() ([]ricloudtest.Account, []ingest.Account) {
-	there, here := make([]ricloudtest.Account, w.accounts), make([]ingest.Account, w.accounts)
-	for i := range w.accounts {
-		a := ricloudtest.Account{
-			Identifier: key(i) + "@example.com", Password: password + key(i), Locked: w.isLocked(i),
-			Data: map[string]ricloudtest.Content{
-				"callkit.calls":     ricloudtest.Records(i, i+1, i+2),
-				"whatsapp.messages": ricloudtest.Records(i),
-			},
-		}
-		if w.hasCode(i) {
-			a.Code = code
-		}
-		there[i] = a
-		here[i] = ingest.Account{
-			Key:    key(i),
-			Source: ricloud.SourceParams{Type: ricloud.SourceICloudAccount, Identifier: a.Identifier},
-			Poll:   ricloud.PollPayload{DataTypes: []string{"callkit.calls", "whatsapp.messages"}},
-		}
-	}
-	return there, here
-}
-
-func (w *world) isLocked(i int) bool { return !w.calm && i%100 == 50 }
-func (w *world) hasCode(i int) bool  { return !w.calm && i%100 < 3 }
-
 func newWorld(ctx context.Context, s settings) (*world, error) {
 	dir, err := os.MkdirTemp("", "chaos-")
 	if err != nil {
@@ -127,7 +88,7 @@ func newWorld(ctx context.Context, s settings) (*world, error) {
 		settings: s, dir: dir, rand: rand.New(rand.NewPCG(s.seed, s.seed)),
 		effects: &effects{table: map[string]bool{}}, dead: map[int]bool{},
 	}
-	there, _ := w.accounts2()
+	there, _ := w.fleet()
 	opts := []ricloudtest.Option{
 		ricloudtest.WithAccounts(there...), ricloudtest.WithSeed(s.seed), ricloudtest.WithSpeed(s.speed),
 		ricloudtest.WithRateLimit(s.quota, time.Minute),
@@ -265,60 +226,6 @@ func (w *world) open(ctx context.Context, nats string) error {
 	return err
 }
 
-// launch starts a process.
-func (w *world) launch(c *child) error {
-	body, err := json.Marshal(c.script) //nolint:gosec // secrets of a sandbox, for a child of ours
-	if err != nil {
-		return err
-	}
-	if c.log == nil {
-		if c.log, err = os.Create(filepath.Join(w.dir, c.script.Name+".log")); err != nil {
-			return err
-		}
-	}
-	self, err := os.Executable()
-	if err != nil {
-		return err
-	}
-	c.cmd = exec.Command(self) //nolint:gosec,noctx // itself; it is killed by hand
-	c.cmd.Env = append(os.Environ(), roleVariable+"="+c.role, scriptVariable+"="+string(body))
-	c.cmd.Stderr, c.cmd.Stdout = c.log, c.log
-	if err := c.cmd.Start(); err != nil {
-		return err
-	}
-	c.exited = make(chan struct{})
-	cmd := c.cmd
-	go func(exited chan struct{}) {
-		_ = cmd.Wait()
-		w.mu.Lock()
-		used := cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
-		if c.role == "worker" {
-			w.cpu += used
-		} else {
-			w.nats += used
-		}
-		w.mu.Unlock()
-		close(exited)
-	}(c.exited)
-	return nil
-}
-
-// kill ends a process as a crash does.
-func (w *world) kill(c *child) {
-	w.mu.Lock()
-	w.dead[c.cmd.Process.Pid] = true
-	w.mu.Unlock()
-	_ = c.cmd.Process.Kill()
-	<-c.exited
-	w.killed = append(w.killed, death{c.script.Name, time.Now()})
-}
-
-// death is when a process was killed.
-type death struct {
-	name string
-	at   time.Time
-}
-
 // idleFor is how long the workers are left alone to see what they cost then.
 const idleFor = 20 * time.Second
 
@@ -329,27 +236,11 @@ func (w *world) measureIdle(ctx context.Context) {
 	w.idleCPU = (alive(w.workers) - before) / time.Duration(idleFor.Seconds())
 }
 
-// alive returns the CPU time of processes that run: 0 where the system has no /proc.
-func alive(of []*child) (total time.Duration) {
-	for _, c := range of {
-		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", c.cmd.Process.Pid))
-		if err != nil {
-			continue
-		}
-		fields := strings.Fields(string(stat))
-		for _, field := range fields[min(13, len(fields)):min(15, len(fields))] {
-			ticks, _ := strconv.Atoi(field)
-			total += time.Duration(ticks) * 10 * time.Millisecond
-		}
-	}
-	return total
-}
-
 // submit submits every account.
 func (w *world) submit(ctx context.Context) error {
 	w.startCPU = alive(w.workers)
 	w.began = time.Now()
-	_, here := w.accounts2()
+	_, here := w.fleet()
 	for _, a := range here {
 		if err := w.engine.Submit(ctx, a); err != nil {
 			return err
@@ -477,21 +368,6 @@ func (w *world) close() {
 		return
 	}
 	_ = os.RemoveAll(w.dir)
-}
-
-func freePorts(ctx context.Context, n int) ([]int, error) {
-	var ports []int
-	for range n {
-		l, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
-		if err != nil {
-			return nil, err
-		}
-		defer func() { _ = l.Close() }() // together, so that each is another
-		if a, ok := l.Addr().(*net.TCPAddr); ok {
-			ports = append(ports, a.Port)
-		}
-	}
-	return ports, nil
 }
 
 func sleep(ctx context.Context, d time.Duration) error {
