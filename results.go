@@ -145,8 +145,9 @@ func (s *ResultsService) Acknowledge(
 //
 // If the answer names some results of the batch, the others are acknowledged one
 // by one, and so are those that it shows as available or expired. An answer that
-// names none of them acknowledges all. The body, {"results": [id, …]}, and that
-// reading of the answer are assumptions: see docs/contract.md#results.
+// names none of them acknowledges all, and so does a list that has more. The body,
+// {"results": [id, …]}, and that reading of the answer are assumptions: see
+// docs/contract.md#results.
 //
 // POST /results/ack
 func (s *ResultsService) AcknowledgeAll(ctx context.Context, ids []ID, opts ...CallOption) error {
@@ -213,14 +214,17 @@ func (s *ResultsService) acknowledgeChunk(
 	return remaining, err
 }
 
-// doubtful returns the results of a batch that its answer does not acknowledge: if
-// it names some of them, those that it leaves out or shows as not consumed.
+// doubtful returns the results of a batch that its answer does not acknowledge: those
+// that it shows as not consumed and, if it names some and is not the first page of
+// a list, those that it leaves out.
 func doubtful(answer any, ids []ID) (rest []ID) {
 	named, some := wire.Named(answer), false
+	list, _ := answer.(map[string]any)
+	isCut := list["has_more"] == true
 	for _, id := range ids {
 		state, ok := named[string(id)]
 		some = some || ok
-		if !ok || isUnconsumed(ResultState(state)) {
+		if !ok && !isCut || isUnconsumed(ResultState(state)) {
 			rest = append(rest, id)
 		}
 	}

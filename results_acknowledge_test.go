@@ -242,8 +242,11 @@ func TestAcknowledgeAllOfABatchThatIsAnsweredInPart(t *testing.T) {
 	t.Parallel()
 	for answer, rest := range map[string][]string{
 		`null`: nil, `{}`: nil, `[]`: nil, `{"data":["another"]}`: nil,
-		`{"results":["r0","r1","r2"]}`:                     nil,
-		`{"results":["r0","r2"]}`:                          {"r1"},
+		`{"results":["r0","r1","r2"]}`:                             nil,
+		`{"results":["r0","r2"]}`:                                  {"r1"},
+		`{"data":[{"id":"r0"}],"has_more":true}`:                   nil,
+		`{"data":[{"id":"r0"}],"has_more":false}`:                  {"r1", "r2"},
+		`{"data":[{"id":"r1","state":"expired"}],"has_more":true}`: {"r1"},
 		`["r1"]`:                                           {"r0", "r2"},
 		`{"data":["r0","r1"],"failed":["r2"]}`:             {"r2"},
 		`{"id":"r0","state":"consumed"}`:                   {"r1", "r2"},
