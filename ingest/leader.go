@@ -60,7 +60,7 @@ type leader struct {
 	later     timers
 	running   int
 	events    time.Time // when the last one arrived
-	// When a session and a poll were last looked at, of the loops that read them.
+	// When a session and a poll were last looked at, or the leader began. Of the loops that read them.
 	sessionLook, pollLook time.Time
 	forgotten             map[ricloud.ID]bool // polls of subscriptions that hold nothing to handle
 	wake                  chan struct{}
@@ -73,11 +73,12 @@ type leader struct {
 }
 
 func newLeader(r *runner, held *lease) *leader {
+	now := time.Now()
 	l := &leader{
-		runner: r, lease: held, settle: settleTime,
+		runner: r, lease: held, settle: settleTime, sessionLook: now, pollLook: now,
 		items: map[string]*item{}, sessions: map[ricloud.ID]*item{}, polls: map[ricloud.ID]*item{},
 		subs: map[ricloud.ID]*item{}, used: map[ricloud.ID]*item{},
-		pending: map[ricloud.ID]pendingPoll{}, readFrom: instantOf(time.Now()),
+		pending: map[ricloud.ID]pendingPoll{}, readFrom: instantOf(now),
 		jobs:  map[string]map[string]*jobState{},
 		procs: processes{alive: map[string]bool{}, missing: map[string]*missing{}},
 		told:  map[string]told{}, closed: map[string]bool{}, forgotten: map[ricloud.ID]bool{},

@@ -13,12 +13,14 @@ import (
 
 // Subscribe calls fn for each event.
 func (s *Store) Subscribe(ctx context.Context, since time.Time, fn func([]byte)) error {
-	for {
-		err := s.subscribe(ctx, since, fn)
-		if s.pause(ctx, retryWait) != nil {
-			return ended(ctx, s.failure(err))
+	return s.follow(ctx, func(ctx context.Context) error {
+		for {
+			err := s.subscribe(ctx, since, fn)
+			if s.pause(ctx, retryWait) != nil {
+				return err
+			}
 		}
-	}
+	})
 }
 
 func (s *Store) subscribe(ctx context.Context, since time.Time, fn func([]byte)) error {
@@ -57,14 +59,19 @@ func (s *Store) Send(_ context.Context, subject string, data []byte) error {
 
 // Listen calls fn with nil, and then for each message.
 func (s *Store) Listen(ctx context.Context, subject string, fn func([]byte)) error {
-	return s.listen(ctx, subject, func(msg *nats.Msg) { fn(msg.Data) }, func() { fn(nil) })
+	return s.follow(ctx, func(ctx context.Context) error {
+		return s.listen(ctx, subject, func(msg *nats.Msg) { fn(msg.Data) }, func() { fn(nil) })
+	})
 }
 
 // Answer answers each question with fn.
 func (s *Store) Answer(ctx context.Context, subject string, fn func([]byte) []byte) error {
-	return s.listen(ctx, subject, func(msg *nats.Msg) {
+	answer := func(msg *nats.Msg) {
 		go func() { _ = msg.Respond(fn(msg.Data)) }() // who asked may be gone
-	}, func() {})
+	}
+	return s.follow(ctx, func(ctx context.Context) error {
+		return s.listen(ctx, subject, answer, func() {})
+	})
 }
 
 func (s *Store) listen(
@@ -72,16 +79,16 @@ func (s *Store) listen(
 ) error {
 	subscription, err := s.conn.Subscribe(s.live(subject), fn)
 	if err != nil {
-		return ended(ctx, s.failure(err))
+		return err
 	}
 	over := make(chan struct{})
 	subscription.SetClosedHandler(func(string) { close(over) })
 	listening()
 	select {
 	case <-ctx.Done():
-		return ended(ctx, subscription.Unsubscribe())
+		return subscription.Unsubscribe()
 	case <-over:
-		return ended(ctx, s.failure(errors.New("the subscription has ended")))
+		return errors.New("the subscription has ended")
 	}
 }
 

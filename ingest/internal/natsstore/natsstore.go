@@ -3,6 +3,7 @@
 package natsstore
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"time"
@@ -43,6 +44,8 @@ type Store struct {
 	events   jetstream.Stream
 	embedded *embedded     // nil: a cluster
 	patience time.Duration // callTimeout, or less in tests
+
+	life context.Context //nolint:containedctx // it ends when the connection is closed
 }
 
 // Connect opens the state in the cluster at url, which may name several servers.
@@ -79,7 +82,9 @@ func open(ctx context.Context, conn *nats.Conn, o Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{conn: conn, js: js, name: o.Name, patience: callTimeout}
+	life, end := context.WithCancel(context.WithoutCancel(ctx))
+	conn.SetClosedHandler(func(*nats.Conn) { end() })
+	s := &Store{conn: conn, js: js, name: o.Name, patience: callTimeout, life: life}
 	for {
 		if err = s.streams(ctx, o); err == nil {
 			return s, nil
@@ -147,6 +152,22 @@ func (s *Store) failure(err error) error {
 	return err
 }
 
+// follow calls call with a context that also ends when the connection is closed: the client does
+// not end everything that begins just then. It returns nil if ctx has ended.
+func (s *Store) follow(ctx context.Context, call func(context.Context) error) error {
+	following, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(s.life, cancel)() //nolint:contextcheck // the connection's own life
+	err := call(following)
+	switch {
+	case ctx.Err() != nil:
+		return nil // the end was asked for
+	case s.life.Err() != nil:
+		return fmt.Errorf("%w (%w)", store.ErrClosed, cmp.Or(err, nats.ErrConnectionClosed))
+	}
+	return s.failure(err)
+}
+
 // Usage is how much the store holds.
 func (s *Store) Usage(ctx context.Context) (store.Usage, error) {
 	u := store.Usage{Embedded: s.embedded != nil}
@@ -184,14 +205,6 @@ func (s *Store) Close() error {
 		return s.embedded.close()
 	}
 	return nil
-}
-
-// ended returns err, or nil if ctx has ended.
-func ended(ctx context.Context, err error) error {
-	if ctx.Err() != nil {
-		return nil //nolint:nilerr // the end was asked for
-	}
-	return err
 }
 
 func sleep(ctx context.Context, d time.Duration) error {

@@ -49,6 +49,10 @@ func (s *Store) last(ctx context.Context, key string) (store.Entry, error) {
 
 // Watch calls fn for each key and each change.
 func (s *Store) Watch(ctx context.Context, prefix string, fn func(store.Entry)) error {
+	return s.follow(ctx, func(ctx context.Context) error { return s.watch(ctx, prefix, fn) })
+}
+
+func (s *Store) watch(ctx context.Context, prefix string, fn func(store.Entry)) error {
 	if strings.HasSuffix(prefix, ".") {
 		prefix += ">"
 	}
@@ -57,7 +61,7 @@ func (s *Store) Watch(ctx context.Context, prefix string, fn func(store.Entry)) 
 	if read {
 		last, err := s.read(ctx, prefix, fn)
 		if err != nil || ctx.Err() != nil {
-			return ended(ctx, s.failure(err))
+			return err
 		}
 		if fn(store.Entry{}); last > 0 {
 			opts = append(opts, jetstream.ResumeFromRevision(last+1))
@@ -65,7 +69,7 @@ func (s *Store) Watch(ctx context.Context, prefix string, fn func(store.Entry)) 
 	}
 	watcher, err := s.watcher(ctx, prefix, opts)
 	if err != nil {
-		return ended(ctx, s.failure(err))
+		return err
 	}
 	defer func() { _ = watcher.Stop() }()
 	for {
@@ -75,7 +79,7 @@ func (s *Store) Watch(ctx context.Context, prefix string, fn func(store.Entry)) 
 		case e, ok := <-watcher.Updates():
 			switch {
 			case !ok:
-				return ended(ctx, s.failure(errors.New("the watch has ended")))
+				return errors.New("the watch has ended")
 			case e == nil && read: // it was told already
 			case e == nil:
 				fn(store.Entry{})
